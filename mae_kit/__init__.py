@@ -1,0 +1,1 @@
+"""Masked image pretraining, from a folder of images to a classifier."""

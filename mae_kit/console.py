@@ -1,0 +1,39 @@
+"""The terminal: one human line, or one progress bar; `--json` moves both to stderr."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def to_stderr() -> None:
+    """Keep stdout free for one JSON object."""
+    console.stderr = True
+
+
+def say(text: str) -> None:
+    """Print one human line, as it is: no markup, no wrapping."""
+    console.print(text, markup=False)
+
+
+class _Rate(TextColumn):
+    def __init__(self, unit: str):
+        super().__init__("")
+        self.unit = unit
+
+    def render(self, task):  # type: ignore[override]
+        from rich.text import Text
+
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f} {self.unit}/s")
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Callable[[float], None]]:
+    """Show a bar with rate and time left; yields `advance(n)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
+    with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda n: bar.advance(task, n)

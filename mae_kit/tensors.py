@@ -1,0 +1,50 @@
+"""The legend: what the axis letters mean, and the two records that travel through the kit.
+
+b images in a batch, c channels, h and w pixels, n patches, p pixels a side of a patch, d embedding width, k classes.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "b c h w"]
+Pixels = UInt8[Tensor, "b c h w"]
+Patches = Float[Tensor, "b n p*p*c"]
+Tokens = Float[Tensor, "b n d"]
+Hidden = Bool[Tensor, "b n"]
+Keys = Int64[Tensor, " b"]
+
+
+class Batch(NamedTuple):
+    """What a loader worker makes and the device receives; one a step and rank.
+
+    Attributes:
+        images: uint8 [b c h w], cropped to one size, not normalised.
+        labels: int64 [b]; -1 where the sample has none.
+        keys: int64 [b]; the random key of (seed, epoch, sample): flips and masks are functions of it.
+        ids: int64 [b]; rows of the index, of the samples that were shown.
+        bad: JSON lines of the samples that did not decode and were replaced, usually none.
+    """
+
+    images: UInt8[Tensor, "b c h w"]
+    labels: Int64[Tensor, " b"]
+    keys: Int64[Tensor, " b"]
+    ids: Int64[Tensor, " b"]
+    bad: list[str]
+
+
+class Outcome(NamedTuple):
+    """What an objective returns.
+
+    Attributes:
+        loss: scalar, fp32.
+        logs: scalars to log beside the loss.
+        hidden: Bool [b n], True = hidden.
+        prediction: [b n p*p*c] in the space of the target.
+    """
+
+    loss: Float[Tensor, ""]
+    logs: dict[str, Tensor]
+    hidden: Bool[Tensor, "b n"]
+    prediction: Float[Tensor, "b n q"]
