@@ -1,0 +1,1 @@
+"""Using an encoder: classifiers that start from it or from nothing."""

@@ -1,0 +1,69 @@
+"""Which parameters decay, how fast each layer learns, and the optimizer over those groups.
+
+Every group carries `lr_scale`: the training module sets `lr = learning_rate(...) * lr_scale` at each step.
+"""
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import nn
+
+Group = dict[str, Any]
+
+
+def parameter_groups(module: nn.Module, weight_decay: float, no_decay: Collection[str] = ()) -> list[Group]:
+    """Groups that learn at one rate: no decay on biases and other 1-D parameters, nor on those named.
+
+    MAE pretraining names none: its class and mask tokens are 3-D and do decay.
+
+    Args:
+        module: Its parameters that require gradients are grouped, frozen ones are left out.
+        weight_decay: Decay of all others, 0 or more.
+        no_decay: Full parameter names, wildcards allowed.
+    """
+    groups = param_groups_weight_decay(module, weight_decay, no_weight_decay_list=no_decay)
+    return [{**group, "lr_scale": 1.0} for group in groups]
+
+
+def layer_decay_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[Group]:
+    """Groups whose rate falls by `layer_decay` a layer from the head down to the embedding (BEiT, MAE fine-tuning).
+
+    Layers are what timm's `group_matcher` of the model says: depth + 2 of them in a ViT, so that block i of `depth`
+    has scale layer_decay ** (depth - i), the embedding layer_decay ** (depth + 1) and head and `fc_norm` have 1.
+
+    Args:
+        classifier: A timm model; parameters it names in `no_weight_decay()` do not decay.
+        weight_decay: Decay of all but 1-D parameters and those.
+        layer_decay: In (0, 1]; 1 gives plain groups.
+    """
+    names = classifier.no_weight_decay() if hasattr(classifier, "no_weight_decay") else set()  # type: ignore[operator]
+    if layer_decay == 1.0:
+        return parameter_groups(classifier, weight_decay, names)
+    return param_groups_layer_decay(classifier, weight_decay, no_weight_decay_list=names, layer_decay=layer_decay)
+
+
+def build_optimizer(
+    groups: list[Group],
+    name: Literal["adamw", "sgd"] = "adamw",
+    betas: tuple[float, float] = (0.9, 0.95),
+    momentum: float = 0.9,
+) -> torch.optim.Optimizer:
+    """An optimizer whose learning rate is 0 until the training module sets it.
+
+    Args:
+        groups: From `parameter_groups` or `layer_decay_groups`.
+        name: AdamW, or SGD with momentum for residual networks.
+        betas: AdamW only; (.9, .95) in MAE pretraining, (.9, .999) in fine-tuning.
+        momentum: SGD only.
+    """
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=_fused(groups))
+
+
+def _fused(groups: list[Group]) -> bool:
+    """One kernel for all parameters; on the CPU too, where it is several times the speed of the loop."""
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return devices <= {"cpu", "cuda", "mps", "xpu"}

@@ -1,0 +1,50 @@
+"""bf16 where the device computes in it, fp32 where it would only be emulated."""
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def resolve(precision: Precision, device: str | None = None) -> str:
+    """Lightning's name of the precision: "bf16-mixed" or "32-true"; see `resolve_with_reason`."""
+    return resolve_with_reason(precision, device)[0]
+
+
+def resolve_with_reason(precision: Precision, device: str | None = None) -> tuple[str, str]:
+    """Lightning's name of the precision, and why, for the log.
+
+    Args:
+        precision: "auto" measures nothing and asks the device; the other two are taken at their word.
+        device: "cpu", "cuda" or "mps"; None for the one that Lightning's accelerator "auto" takes.
+    """
+    if precision == "fp32":
+        return "32-true", "fp32, as asked"
+    if precision == "bf16":
+        return "bf16-mixed", "bf16 autocast, as asked"
+    device = device or _best_device()
+    if _computes_bf16(device):
+        return "bf16-mixed", f"bf16 autocast: this {device} computes in it"
+    return "32-true", f"fp32: this {device} has no bf16 arithmetic, emulating it would be slower"
+
+
+def _best_device() -> str:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator.type if accelerator else "cpu"
+
+
+def _computes_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and _cpu_computes_bf16()
+
+
+def _cpu_computes_bf16() -> bool:
+    """AVX512-BF16 or AMX; torch has a public question for it only since 2.11 or so."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
