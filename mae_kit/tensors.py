@@ -10,7 +10,7 @@ from torch import Tensor
 
 Images = Float[Tensor, "b c h w"]
 Pixels = UInt8[Tensor, "b c h w"]
-Patches = Float[Tensor, "b n p*p*c"]
+Patches = Float[Tensor, "b n q"]
 Tokens = Float[Tensor, "b n d"]
 Hidden = Bool[Tensor, "b n"]
 Keys = Int64[Tensor, " b"]

@@ -1,0 +1,74 @@
+"""Crops, at decode: the box is arithmetic, the pixels go through torch's antialiased bicubic on uint8."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor
+
+TRIES = 10  # torchvision's, and MAE's with it
+DRAWS = 4 * TRIES
+Array = np.ndarray
+
+
+class Box(NamedTuple):
+    """Whole pixels: top, left, height, width."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def random_resized_box(
+    draws: Array, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Box:
+    """RandomResizedCrop's box (Inception crop): area share uniform in `scale`, aspect log-uniform in `ratio`.
+
+    Args:
+        draws: At least `DRAWS` numbers in [0, 1).
+        size: Height and width of the image.
+        scale: Smallest and largest share of the area.
+        ratio: Smallest and largest width / height.
+    """
+    height, width = size
+    shares, aspects, tops, lefts = draws[:DRAWS].reshape(4, TRIES)
+    areas = (scale[0] + (scale[1] - scale[0]) * shares) * height * width
+    aspect = np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * aspects)
+    w, h = np.rint(np.sqrt(areas * aspect)).astype(int), np.rint(np.sqrt(areas / aspect)).astype(int)
+    fits = np.flatnonzero((w > 0) & (h > 0) & (w <= width) & (h <= height))
+    if not len(fits):
+        return _central_box(size, ratio)
+    i = fits[0]
+    return Box(int(tops[i] * (height - h[i] + 1)), int(lefts[i] * (width - w[i] + 1)), int(h[i]), int(w[i]))
+
+
+def _central_box(size: tuple[int, int], ratio: tuple[float, float]) -> Box:
+    """The largest central box whose aspect lies within `ratio`."""
+    height, width = size
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_share: float) -> Box:
+    """The central box that resizing to target / crop_share and cropping the target out of the middle would show.
+
+    MAE evaluates at 224 px with 224/256 (util/datasets.py); one resize of the box replaces resize-then-crop.
+    """
+    height, width = size
+    zoom = min(height / target[0], width / target[1]) * crop_share
+    h = min(height, max(1, round(target[0] * zoom)))
+    w = min(width, max(1, round(target[1] * zoom)))
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def crop_resize(image: Array, box: Box, target: tuple[int, int]) -> UInt8[Tensor, "c h w"]:
+    """Cut the box out of a uint8 [h w c] array and resize it, bicubic with antialias: uint8 [c h w]."""
+    cut = image[box.top : box.top + box.height, box.left : box.left + box.width]
+    pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)
+    if cut.shape[:2] == target:
+        return pixels.contiguous()
+    return F.interpolate(pixels[None], size=target, mode="bicubic", antialias=True)[0]

@@ -1,0 +1,47 @@
+"""Light heads that turn encoded tokens into predictions for every patch."""
+
+import torch
+from jaxtyping import Float, Int64
+from timm.layers import LayerNorm
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from mae_kit.positions import sincos_positions
+
+
+class TransformerDecoder(nn.Module):
+    """MAE's decoder: visible tokens, mask tokens everywhere else, fixed positions, a few narrow blocks.
+
+    Args:
+        encoder_dim: Width of the encoder's tokens.
+        grid: Rows and columns of patches.
+        outputs: Values predicted for a patch, p * p * c.
+        prefix: Prefix tokens the encoder puts in front; they pass through and their prediction is dropped.
+        dim: Width of the decoder.
+        depth: Blocks.
+        heads: Attention heads.
+    """
+
+    def __init__(
+        self, encoder_dim: int, grid: tuple[int, int], outputs: int, prefix: int, dim: int, depth: int, heads: int
+    ):
+        super().__init__()
+        self.grid, self.prefix = grid, prefix
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(sincos_positions(dim, grid, prefix), requires_grad=False)
+        self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)])
+        self.norm = LayerNorm(dim, eps=1e-6)
+        self.pred = nn.Linear(dim, outputs)
+
+    def forward(
+        self, tokens: Float[Tensor, "b t d"], visible: Int64[Tensor, "b v"]
+    ) -> Float[Tensor, "b n q"]:
+        """Predict every patch from the encoded prefix and visible tokens, which `visible` puts in their places."""
+        x = self.embed(tokens)
+        prefix, x = x[:, : self.prefix], x[:, self.prefix :]
+        b, _, d = x.shape
+        everywhere = self.mask_token.to(x.dtype).expand(b, self.grid[0] * self.grid[1], d)
+        placed = everywhere.scatter(1, visible[:, :, None].expand(-1, -1, d), x)
+        x = torch.cat([prefix, placed], dim=1) + self.pos_embed
+        return self.pred(self.norm(self.blocks(x)))[:, self.prefix :]

@@ -1,0 +1,65 @@
+"""Which patches are hidden: pure functions from keys to `hidden`, Bool [b n], True = hidden."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from mae_kit.randomness import MASK, uniform
+
+MaskKind = Literal["random", "block", "grid"]
+
+
+def hide_smallest_last(noise: Float[Tensor, "b n"], visible: int) -> Bool[Tensor, "b n"]:
+    """Keep the `visible` patches with the smallest noise in each row, hide the rest (MAE, models_mae.py)."""
+    rank = noise.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    return rank >= visible
+
+
+def visible_count(patches: int, mask_ratio: float) -> int:
+    """How many patches stay visible: rounded down, as in MAE."""
+    return int(patches * (1 - mask_ratio))
+
+
+def random_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Hide a random share of the patches, the same count in every row (MAE, section 3)."""
+    n = grid[0] * grid[1]
+    return hide_smallest_last(uniform(keys, MASK, n), visible_count(n, mask_ratio))
+
+
+def block_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Hide one block around a random centre, the same count in every row (MAE's "block" ablation, figure 6).
+
+    The block is the set of patches nearest to the centre in the larger of the two relative distances.
+    """
+    rows, columns = grid
+    centre = uniform(keys, MASK, 2 + rows * columns)
+    y = (torch.arange(rows, device=keys.device) + 0.5) / rows
+    x = (torch.arange(columns, device=keys.device) + 0.5) / columns
+    far = torch.maximum((y[None, :, None] - centre[:, 0, None, None]).abs(), (x - centre[:, 1, None, None]).abs())
+    tie_break = centre[:, 2:] * 1e-4
+    return hide_smallest_last(-(far.flatten(1) + tie_break), visible_count(rows * columns, mask_ratio))
+
+
+def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Keep one patch of every 2x2 and hide the other three (MAE's "grid" ablation, figure 6); ratio 75% alone.
+
+    Raises:
+        ValueError: Another ratio than .75, or an odd grid.
+    """
+    rows, columns = grid
+    if mask_ratio != 0.75 or rows % 2 or columns % 2:
+        raise ValueError(f"a grid mask hides 75% of an even grid, not {mask_ratio} of {rows}x{columns}")
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(keys.device)
+    return hidden.expand(len(keys), -1)
+
+
+MASKS = {"random": random_mask, "block": block_mask, "grid": grid_mask}
+
+
+def visible_indices(hidden: Bool[Tensor, "b n"]) -> Int64[Tensor, "b v"]:
+    """Positions of the visible patches of each row, ascending; every row must have the same count."""
+    visible = int((~hidden[0]).sum())
+    return hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :visible]

@@ -1,0 +1,88 @@
+"""Masked autoencoders (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022)."""
+
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from mae_kit.backbones.vit import ViT
+from mae_kit.decoders import TransformerDecoder
+from mae_kit.errors import UserError
+from mae_kit.masks import MASKS, MaskKind, visible_count, visible_indices
+from mae_kit.objectives.objective import Objective
+from mae_kit.patches import patchify, unpatchify
+from mae_kit.targets import hidden_mean_squared_error, normalise_patches, unnormalise_patches
+from mae_kit.tensors import Outcome
+
+
+class MAE(Objective):
+    """Hide most patches, encode the visible ones, decode all, compare the hidden ones with the true pixels.
+
+    Args:
+        encoder: Sees only the visible patches.
+        mask_ratio: Share of the patches that is hidden (paper: .75).
+        mask: Which patches: random, block or grid (paper, figure 6).
+        normalise_target: Compare with each patch normalised by its own mean and deviation (paper, table 1d).
+        decoder_dim: Width of the decoder (paper: 512).
+        decoder_depth: Blocks of the decoder (paper: 8).
+        decoder_heads: Attention heads of the decoder (paper: 16).
+
+    Raises:
+        UserError: The ratio leaves no patch visible or none hidden.
+    """
+
+    def __init__(
+        self,
+        encoder: ViT,
+        mask_ratio: float = 0.75,
+        mask: MaskKind = "random",
+        normalise_target: bool = True,
+        decoder_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_heads: int = 16,
+    ):
+        super().__init__()
+        patches = encoder.grid[0] * encoder.grid[1]
+        if not 0 < visible_count(patches, mask_ratio) < patches:
+            raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .75")
+        self.encoder = encoder
+        self.mask_ratio, self.mask, self.normalise_target = mask_ratio, mask, normalise_target
+        outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
+        self.decoder = TransformerDecoder(
+            encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads
+        )
+        self.encoder.fix_positions()
+        self.apply(_initialise)
+        nn.init.xavier_uniform_(encoder.model.patch_embed.proj.weight.data.flatten(1))
+        for token in (encoder.model.cls_token, encoder.model.reg_token, self.decoder.mask_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
+
+    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
+        return self.compare(images, MASKS[self.mask](keys, self.encoder.grid, self.mask_ratio))
+
+    def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
+        """The loss under a given mask, which hides the same count in every row."""
+        visible = visible_indices(hidden)
+        prediction = self.decoder(self.encoder.drop(images, visible), visible)
+        target = patchify(images, self.encoder.patch_size)
+        if self.normalise_target:
+            target = normalise_patches(target.float())
+        loss = hidden_mean_squared_error(prediction, target, hidden)
+        return Outcome(loss, {}, hidden, prediction)
+
+    def pixels(
+        self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c h w"]:
+        if self.normalise_target:
+            prediction = unnormalise_patches(prediction.float(), patchify(images, self.encoder.patch_size).float())
+        return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+
+
+def _initialise(module: nn.Module) -> None:
+    """The original's initialisation (models_mae.py): Xavier for every linear layer, LayerNorm the identity."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,41 @@
+"""Images to patches and back: pure functions. The order inside a patch is (p_row, p_col, channel), as in MAE."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mae_kit.errors import UserError
+
+
+def grid_of(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+        UserError: The patch does not divide the image.
+    """
+    (height, width), (rows, columns) = image_size, patch_size
+    if height % rows or width % columns:
+        raise UserError(
+            f"patch_size {rows}x{columns} does not divide img_size {height}x{width}",
+            f"choose an image size that is a multiple, for example {height // rows * rows or rows}",
+        )
+    return height // rows, width // columns
+
+
+def patchify(images: Float[Tensor, "b c h w"], patch_size: tuple[int, int]) -> Float[Tensor, "b n q"]:
+    """Cut images into patches, row by row: [b c h w] -> [b n p*p*c]."""
+    b, c, h, w = images.shape
+    rows, columns = grid_of((h, w), patch_size)
+    p, q = patch_size
+    x = images.reshape(b, c, rows, p, columns, q)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, rows * columns, p * q * c)
+
+
+def unpatchify(
+    patches: Float[Tensor, "b n q"], patch_size: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "b c h w"]:
+    """Put patches back together; the inverse of `patchify`."""
+    (rows, columns), (p, q) = grid, patch_size
+    b, _, values = patches.shape
+    c = values // (p * q)
+    x = patches.reshape(b, rows, columns, p, q, c)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(b, c, rows * p, columns * q)

@@ -1,0 +1,69 @@
+"""Randomness that is keyed, not carried: every draw is a function of (seed, epoch, sample, stream, position).
+
+A counter-based generator needs no state: a resumed run, another number of workers or ranks, another device draw the
+same numbers. The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
+number generators", OOPSLA 2014), written once for torch (int64, wrapping) and once for numpy (uint64).
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+FLIP, MASK, CROP, ORDER, SUBSTITUTE = range(5)
+"""Streams: independent numbers for the same key."""
+
+_GAMMA = 0x9E3779B97F4A7C15
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+def mix(x: np.ndarray | int) -> np.ndarray:
+    """SplitMix64's finaliser, element by element: uint64 -> uint64, a bijection."""
+    z = np.asarray(x, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for shift, factor in _ROUNDS:
+            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+        return z ^ (z >> np.uint64(31))
+
+
+def combine(*parts: np.ndarray | int) -> np.ndarray:
+    """Fold integers (or arrays of them) into one uint64 key; the order of the parts matters."""
+    key = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for part in parts:
+            key = mix(key + np.uint64(_GAMMA) + mix(np.asarray(part).astype(np.uint64)))
+    return np.asarray(key)
+
+
+def uniform_numpy(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """Numbers in [0, 1) for each key: float64 [b count], the same as `uniform` up to its fp32 rounding."""
+    with np.errstate(over="ignore"):
+        positions = combine(stream) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GAMMA)
+        z = mix(keys.astype(np.uint64)[:, None] + positions)
+    return (z >> np.uint64(40)).astype(np.float64) / 2.0**24
+
+
+def uniform(keys: Int64[Tensor, " b"], stream: int, count: int) -> Float[Tensor, "b count"]:
+    """Numbers in [0, 1) with 24 bits for each key, on the keys' device: the same on every machine.
+
+    Args:
+        keys: One key a row, as `Batch.keys` brings them.
+        stream: One of the streams above.
+        count: How many numbers a row.
+    """
+    start = int(combine(stream))
+    offsets = torch.arange(1, count + 1, device=keys.device) * _signed(_GAMMA) + _signed(start)
+    z = keys[:, None] + offsets
+    for shift, factor in _ROUNDS:
+        z = (z ^ _shift_right(z, shift)) * _signed(factor)
+    z = z ^ _shift_right(z, 31)
+    return _shift_right(z, 40).to(torch.float32) / 2**24
+
+
+def _signed(x: int) -> int:
+    """The int64 with the bits of this uint64: torch has no arithmetic on uint64."""
+    return x - 2**64 if x >= 2**63 else x
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & (2 ** (64 - bits) - 1)
