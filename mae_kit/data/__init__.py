@@ -1,0 +1,1 @@
+"""Images on disk to cropped uint8 batches: an island that knows shards and pixels, but no model."""
