@@ -1,0 +1,70 @@
+"""Mixup, CutMix and smoothed targets, one mixing ratio a batch: what timm's `Mixup` in batch mode computes.
+
+kornia's `RandomMixUpV2` and `RandomCutMixV2` return label pairs of two different shapes and know no smoothing.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+
+def soft_targets(labels: Int64[Tensor, " b"], classes: int, smoothing: float) -> Float[Tensor, "b k"]:
+    """One row a label, 1 - smoothing + smoothing / classes at the label and smoothing / classes elsewhere."""
+    return one_hot(labels, classes).float().mul_(1 - smoothing).add_(smoothing / classes)
+
+
+class Mixing:
+    """Mix each image of a batch, and its target, with the image at the mirrored place of the batch.
+
+    Args:
+        mixup: Alpha of Mixup's Beta(alpha, alpha) (arXiv 1710.09412); 0 turns it off.
+        cutmix: Alpha of CutMix (arXiv 1905.04899); 0 turns it off.
+        probability: Share of the batches that are mixed.
+        switch: Share of CutMix where both are on.
+    """
+
+    def __init__(self, mixup: float = 0.8, cutmix: float = 1.0, probability: float = 1.0, switch: float = 0.5):
+        self.mixup, self.cutmix, self.probability = mixup, cutmix, probability
+        self.switch = switch if mixup and cutmix else float(cutmix > 0)
+
+    def __call__(
+        self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b k"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
+        """Mixed images and targets; the draws come from torch's global generator on the CPU."""
+        if not (self.mixup or self.cutmix) or _uniform() >= self.probability:
+            return images, targets
+        cut = _uniform() < self.switch
+        share = _beta(self.cutmix if cut else self.mixup)
+        images, share = _paste_box(images, share) if cut else (_blend(images, share), share)
+        return images, _blend(targets, share)
+
+
+def _blend(x: Float[Tensor, "b ..."], share: float) -> Float[Tensor, "b ..."]:
+    return x.mul(share).add_(x.flip(0), alpha=1 - share)
+
+
+def _paste_box(images: Float[Tensor, "b c h w"], share: float) -> tuple[Float[Tensor, "b c h w"], float]:
+    """Paste one box of about 1 - share of the area; returns the share that the image's border left truly kept."""
+    height, width = images.shape[-2:]
+    (top, bottom), (left, right) = (_cut(side, math.sqrt(1 - share)) for side in (height, width))
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _cut(side: int, ratio: float) -> tuple[int, int]:
+    """An interval of about ratio * side pixels around a uniform centre, clipped to the image."""
+    half = int(side * ratio) // 2
+    centre = int(_uniform() * side)
+    return max(0, centre - half), min(side, centre + half)
+
+
+def _uniform() -> float:
+    return torch.rand(()).item()
+
+
+def _beta(alpha: float) -> float:
+    return torch.distributions.Beta(alpha, alpha).sample().item()
