@@ -1,0 +1,8 @@
+"""`python -m mae_kit` is `mae-kit`; torchrun needs it: `torchrun --nproc-per-node 2 -m mae_kit pretrain ...`."""
+
+import sys
+
+from mae_kit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The door: one verb, one function. Nothing beyond the standard library is imported before a verb is chosen."""
+
+import contextlib
+import difflib
+import errno
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mae_kit import __version__
+from mae_kit.errors import UserError
+
+
+class Verb(NamedTuple):
+    """One word of the command line.
+
+    Attributes:
+        function: Where the work is done, "module:function"; its signature is the command line, its docstring the help.
+        help: One line for the list of verbs.
+        group: The heading it is listed under.
+        recipes: The folder of recipes it takes with --config; a verb without one takes plain arguments.
+    """
+
+    function: str
+    help: str
+    group: str
+    recipes: str = ""
+
+
+VERBS = {
+    "shard": Verb("mae_kit.data.shards:shard", "pack a folder of images into shards", "Data"),
+    "index": Verb("mae_kit.data.index:index", "index shards and name every damaged one", "Data"),
+    "pretrain": Verb("mae_kit.pretrain:pretrain", "train an encoder without labels", "Train", "pretrain"),
+    "finetune": Verb("mae_kit.downstream.finetune:finetune", "train a classifier with labels", "Train", "downstream"),
+    "reconstruct": Verb(
+        "mae_kit.views.reconstruct:reconstruct", "show what the model predicts for your images", "Look"
+    ),
+    "predict": Verb("mae_kit.downstream.predict:predict", "print classes and probabilities of your images", "Look"),
+    "report": Verb("mae_kit.report:report", "turn a run folder into one HTML page", "Look"),
+    "demo": Verb("mae_kit.demo:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
+}
+
+# What the owner of the disk can mend; every other OSError is ours.
+_USER_ERRNO = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "change its permissions or choose another folder",
+    errno.EPERM: "change its permissions or choose another folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: The words after `mae-kit`; by default those of this process.
+
+    Returns:
+        The exit code: 0, 1 for a fault of ours, 2 for a mistake of the user, 130 when interrupted. A function that
+        stops with a code of its own (`SystemExit`, 143 after a SIGTERM) keeps it.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"mae-kit {__version__}")
+        return 0
+    try:
+        _run(words[0], words[1:])
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return _complain(error)
+    return 0
+
+
+def overview() -> str:
+    """The list of verbs, by group."""
+    width = max(map(len, VERBS))
+    lines = ["usage: mae-kit VERB ...", ""]
+    for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+        verbs = [f"  {name:{width}}  {verb.help}" for name, verb in VERBS.items() if verb.group == group]
+        lines += [f"{group}:", *verbs, ""]
+    lines += ["`mae-kit VERB --help` lists the arguments of a verb; --json prints its result as one JSON object."]
+    return "\n".join(lines)
+
+
+def load(verb: Verb) -> Callable[..., Any]:
+    """The function that does a verb's work."""
+    module, _, function = verb.function.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _run(name: str, words: list[str]) -> None:
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, 1)
+        fix = f"did you mean `mae-kit {near[0]}`?" if near else f"choose one of {', '.join(VERBS)}"
+        raise UserError(f"no such verb {name!r}", fix)
+    if "--json" not in words:
+        _call(name, words)
+        return
+    from mae_kit.console import to_stderr
+
+    to_stderr()
+    with contextlib.redirect_stdout(sys.stderr):  # what other libraries print
+        result = _call(name, [word for word in words if word != "--json"])
+    print(json.dumps(result))
+
+
+def _call(name: str, words: list[str]) -> Any:
+    from mae_kit.signature import parse
+
+    verb = VERBS[name]
+    function = load(verb)
+    return function(**parse(function, f"mae-kit {name}", words, verb.recipes))
+
+
+def _complain(error: Exception) -> int:
+    if isinstance(error, UserError):
+        print(f"mae-kit: error: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError) and error.errno in _USER_ERRNO:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"mae-kit: error: {where}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
+        return 2
+    traceback.print_exception(error)
+    print(f"mae-kit {__version__}: this is our fault; please report it with the lines above", file=sys.stderr)
+    return 1

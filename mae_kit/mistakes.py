@@ -1,0 +1,101 @@
+"""What a parser complains about, in one line that names the key and what to type instead."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from mae_kit.errors import UserError
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_CLASS = re.compile(r"given class_path '([\w.]+)'")
+_UNKNOWN_OPTION = re.compile(r"Unrecognized arguments: (--[^ =]+)")
+_UNKNOWN_WORDS = re.compile(r"Unrecognized arguments: (.+)")
+_UNKNOWN_KEY = re.compile(r"(?:Group '([\w.]+)' does not accept option|Option) '([^']+)'(?: is not accepted)?$")
+_MISSING = re.compile(r"Option '([\w.]+)' is required")
+_WRONG_TYPE = re.compile(r"Expected an? (.+?)\. Got value: (.*)", re.DOTALL)
+_WRONG_UNION = re.compile(r"Subtypes: \[(.+?)\]\n.*Given value: (.*)", re.DOTALL)
+
+
+def plain_types(text: str) -> str:
+    """Types as people write them: `int`, not `<class 'int'>`."""
+    return re.sub(r"<class '(?:[\w]+\.)*(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question about the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def explain(message: str, parser: ArgumentParser) -> UserError:
+    """A parser's message as the user's error."""
+    key = ".".join(_KEY.findall(message))
+    if found := _UNKNOWN_OPTION.search(message):
+        return UserError(f"unknown option {found[1]}", nearest(found[1], _options(parser)) or _see(parser))
+    if found := _UNKNOWN_WORDS.search(message):
+        return UserError(f"too many arguments, {found[1]}", _see(parser))
+    if found := _MISSING.search(message):
+        return _missing(found[1], parser)
+    if found := _UNKNOWN_KEY.search(message):
+        return _unknown_key(key, found[1], found[2], _CLASS.findall(message), parser)
+    if found := _WRONG_UNION.search(message) or _WRONG_TYPE.search(message):
+        return UserError(f"{key} does not take {found[2].strip()!r}", f"give {_kinds(found[1])}")
+    reason = plain_types(message.splitlines()[-1] if key else " ".join(message.split())).strip()
+    return UserError(f"{key}: {reason}" if key else reason, _near_class(message) or _see(parser))
+
+
+def _kinds(types: str) -> str:
+    """`int or null` for `<class 'NoneType'>, <class 'int'>`; `'a' or 'b'` for a Literal."""
+    names = re.sub(r"Literal\[(.+?)\]", r"\1", plain_types(types)).split(", ")
+    return " or ".join(sorted(names, key="null".__eq__))
+
+
+def _near_class(message: str) -> str:
+    found = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if not found or found[1] not in sys.modules:
+        return ""
+    classes = [f"{found[1]}.{name}" for name, kind in vars(sys.modules[found[1]]).items() if isinstance(kind, type)]
+    return nearest(f"{found[1]}.{found[2]}", classes)
+
+
+def _missing(key: str, parser: ArgumentParser) -> UserError:
+    if f"--{key}" in parser._option_string_actions:
+        return UserError(
+            f"{key} is missing", f"add --{key} or --config RECIPE" if _takes_recipes(parser) else f"add --{key}"
+        )
+    return UserError(f"{key.upper()} is missing", _see(parser))
+
+
+def _unknown_key(key: str, group: str | None, name: str, classes: list[str], parser: ArgumentParser) -> UserError:
+    if classes:
+        known = _parameters(classes[-1])
+    else:
+        key = group or ""
+        known = [option.removeprefix(f"--{key}.").removeprefix("--") for option in _options(parser) if key in option]
+    dot = f"{key}." if key else ""
+    near = nearest(dot + name, [dot + word for word in known])
+    return UserError(f"unknown key {dot}{name}", near or f"it may be one of {', '.join(known)}")
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    kind: Any = getattr(importlib.import_module(module), name)
+    return list(inspect.signature(kind.__init__).parameters)[1:]
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    return [option for option in parser._option_string_actions if not option.endswith(("+", ".help"))]
+
+
+def _takes_recipes(parser: ArgumentParser) -> bool:
+    return "--config" in parser._option_string_actions
+
+
+def _see(parser: ArgumentParser) -> str:
+    return f"see `{parser.prog} --help`"

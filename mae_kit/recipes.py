@@ -1,0 +1,43 @@
+"""Recipes by name: the YAML files in `recipes/` beside the package."""
+
+import difflib
+from pathlib import Path
+
+from mae_kit.errors import UserError
+
+FOLDER = Path(__file__).resolve().parent.parent / "recipes"
+
+
+def find_recipe(name: str, kind: str) -> Path:
+    """The file of a recipe.
+
+    Args:
+        name: A path, or a recipe's name with or without its folder and suffix: `mae_vit_b16`, `on/cpu`.
+        kind: The folder looked in first: pretrain, downstream. After it `on`, the machines.
+
+    Raises:
+        UserError: There is none; names the nearest.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    file_name = name if given.suffix in (".yaml", ".yml") else f"{name}.yaml"
+    for folder in (FOLDER / kind, FOLDER / "on", FOLDER, FOLDER.parent):
+        if (folder / file_name).is_file():
+            return folder / file_name
+    raise UserError(f"no recipe {name}", _suggestion(given.stem, kind))
+
+
+def recipe_names(kind: str) -> list[str]:
+    """What `find_recipe` knows by name, for one kind and for the machines."""
+    return [f"{folder}/{path.stem}" for folder in (kind, "on") for path in sorted((FOLDER / folder).glob("*.yaml"))]
+
+
+def _suggestion(stem: str, kind: str) -> str:
+    names = {Path(name).name: name for name in recipe_names(kind)}
+    near = difflib.get_close_matches(stem, names, 3)
+    if near:
+        return f"did you mean {' or '.join(names[name] for name in near)}?"
+    if names:
+        return f"give a path, or one of {', '.join(names.values())}"
+    return "give the path of a YAML file; named recipes come with the source checkout"

@@ -1,0 +1,107 @@
+"""A function's signature as its command line: jsonargparse, recipes, and mistakes told in one line."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from mae_kit.errors import UserError
+from mae_kit.mistakes import explain, plain_types
+from mae_kit.recipes import find_recipe
+
+
+class _Parser(ArgumentParser):
+    def format_help(self) -> str:
+        return plain_types(super().format_help())
+
+
+def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: str = "") -> dict[str, Any]:
+    """The arguments of `function` that a command line stands for, classes instantiated.
+
+    Args:
+        function: Its typed signature is the schema, its Google docstring the help.
+        prog: The words before, for the help.
+        words: The command line.
+        recipes: The folder of the recipes that --config finds by name; empty for a tool, whose parameters without
+            default are positional and which takes no --config.
+
+    Raises:
+        UserError: One line that names the key and the nearest valid one.
+        SystemExit: After --help.
+    """
+    parser = build_parser(function, prog, recipes)
+    try:
+        fixed, words = _recipes_first(words, recipes) if recipes else ({}, words)
+        values = parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        raise explain(str(error), parser) from None
+    if "seed" in values:  # the weights are drawn as the classes are built
+        import torch
+
+        torch.manual_seed(values.seed)
+    arguments = parser.instantiate_classes(values).as_dict() | fixed
+    return {name: arguments[name] for name in inspect.signature(function).parameters}
+
+
+def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> ArgumentParser:
+    """The parser of one verb."""
+    about = inspect.getdoc(function) or ""
+    parser = _Parser(
+        prog=prog, description=re.split(r"\n\w+:\n", about)[0].strip(), exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON object on stdout and nothing else there.")
+    if recipes:
+        parser.add_argument("--config", action="config", metavar="RECIPE", help=_CONFIG_HELP)
+        parser.add_argument("--resume", metavar="RUN", help="Go on with a stopped run, with the recipe it has saved.")
+    parser.add_function_arguments(function, as_positional=not recipes, fail_untyped=True, skip={"resume"})
+    for action in parser._actions:
+        _loosen(action)
+    return parser
+
+
+_CONFIG_HELP = "A recipe, by path or name; may be given again, a later one overlays an earlier one."
+
+
+def _loosen(action: Any) -> None:
+    """Let `--flag` mean true, and a positional list take several words."""
+    kind = getattr(action, "_typehint", None)
+    if kind is bool and action.option_strings:
+        action.nargs, action.const = "?", True
+    elif get_origin(kind) is list and not action.option_strings:
+        action.nargs, action.metavar = "+", action.dest.upper()
+        action._typehint = get_args(kind)[0]
+
+
+def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list[str]]:
+    """Find the recipes and put them in front, so that an override holds wherever it stands; unfold --resume RUN."""
+    front = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    front.add_argument("--config", action="append", default=[])
+    front.add_argument("--resume", type=Path)
+    known, rest = front.parse_known_args(words)
+    configs = [_readable(find_recipe(name, recipes)) for name in known.config]
+    if known.resume:
+        configs.insert(0, _saved_recipe(known.resume))
+        rest += ["--run", str(known.resume)]
+    return {"resume": known.resume is not None}, [*(f"--config={path}" for path in configs), *rest]
+
+
+def _readable(recipe: Path) -> Path:
+    try:
+        content = yaml.safe_load(recipe.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{recipe} is not YAML", " ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{recipe} is no recipe", "it holds `key: value` lines, see recipes/")
+    return recipe
+
+
+def _saved_recipe(run: Path) -> Path:
+    recipe = run / "config.yaml"
+    if not recipe.is_file():
+        raise UserError(f"{run} has no config.yaml", "give the folder of a run that was started before")
+    return _readable(recipe)
