@@ -95,6 +95,11 @@ def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
+def cut_short(data: bytes) -> bool:
+    """Whether a JPEG holds no end marker at all; found from the back, so a sound file costs next to nothing."""
+    return data.startswith(_JPEG) and data.rfind(b"\xff\xd9") < 0
+
+
 @contextmanager
 def _only_bad_image() -> Iterator[None]:
     """Turn whatever a decoder throws at damaged bytes into `BadImage`; there is no list of what Pillow may raise."""
@@ -151,7 +156,8 @@ def _decode_jpeg(data: bytes, channels: int, max_pixels: int, min_height: int, m
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Height and width as stored."""
     try:
-        return simplejpeg.decode_jpeg_header(data)[:2]
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        return int(height), int(width)
     except ValueError as error:
         if not _unusual(error):
             raise
