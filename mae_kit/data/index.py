@@ -209,11 +209,10 @@ def open_index(folder: Path, workers: int = 0) -> Index:
     stamps, classes = _stamps(base, pattern), _read_classes(base)
     known, old = _stored(base, stamps, classes)
     if old is None or known != stamps:
-        todo = [name for name in stamps if old is None or known.get(name) != stamps[name]]
-        say(
-            f"Indexing {len(todo)} of {len(stamps)} shards in {base}, once; they are read again only where they change."
-        )
-        old = _build(base, stamps, classes, workers, known, old)
+        rows = _parts(old) if old is not None else {}
+        kept = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
+        say(f"Indexing {len(stamps) - len(kept)} of {len(stamps)} shards in {base}; only what changes is read again.")
+        old = _build(base, stamps, classes, workers, kept)
         try:
             _save(old, stamps)
         except OSError as error:
