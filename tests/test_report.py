@@ -1,0 +1,189 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mae_kit.errors import UserError
+from mae_kit.report import read_metrics, report
+from mae_kit.views.reconstructions import save_png
+
+VOID = {"meta", "br", "img", "path", "use", "rect", "line"}
+
+
+class Page(HTMLParser):
+    """The text, the headings and the loads of a page; fails where tags do not nest."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.headings: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open += [] if tag in VOID else [tag]
+        assert tag not in {"script", "link", "iframe", "object"}
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.loads += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "data", "action"}]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self.open[-1:] == ["h2"]:
+            self.headings.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def training_line(step: int, **more: float) -> dict:
+    pace = {"lr": 1e-4 * step, "images_per_second": 235.0, "data_wait": 0.031, "skipped_steps": 0, "bad_samples": 2}
+    return {"step": step, "epoch": step / 10, "seconds": 60.0 * step, "loss": 1 / step, **pace, **more}
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    run = tmp_path / "digits & co"
+    rows = [training_line(step) for step in range(1, 40)]
+    run.mkdir()
+    write_lines(run / "metrics.jsonl", [*rows, training_line(40, knn_top1=0.4321)])
+    for step in (10, 20, 40):
+        save_png(run / "reconstructions" / f"step-{step:08d}.png", np.full((60, 90, 3), step, np.uint8))
+    write_lines(
+        run / "quarantine.jsonl",
+        [{"shard": "train-000.tar", "key": f"{i:04d}", "offset": 512 * i, "reason": "<b>cut</b>"} for i in range(60)],
+    )
+    (run / "config.yaml").write_text("objective: mae  # <script>alert(1)</script>\n")
+    return run
+
+
+@pytest.fixture
+def finetuned(tmp_path: Path) -> Path:
+    run = tmp_path / "finetuned"
+    run.mkdir()
+    scores = [{"step": s, "val_top1": s / 50, "val_top5": s / 40, "val_loss": 1.0} for s in range(5, 31, 5)]
+    write_lines(run / "metrics.jsonl", [training_line(step) for step in range(1, 31)] + scores)
+    result = {"top1": 0.7, "top5": 0.95, "samples": 30, "encoder": "runs/a", "images_per_second": 190.0}
+    shares = {"cat": 0.8, "dog": 0.7, "a <i>fox</i>": 0.6}
+    confusion = [[8, 1, 1], [2, 7, 1], [4, 0, 6]]
+    (run / "result.json").write_text(
+        json.dumps(result | {"classes": list(shares), "per_class": shares, "confusion": confusion})
+    )
+    return run
+
+
+def read(run: Path) -> Page:
+    return Page(Path(report(run)["report"]).read_text("utf-8"))
+
+
+def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrained: Path) -> None:
+    page = read(pretrained)
+    assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "How to continue"]
+    for number in ("43.2%", "0.0253", "epoch 4", "40 min", "235/s", "3.1%", "step 10", "60 listed"):
+        assert number in page.words
+    assert f"mae-kit pretrain --resume '{pretrained}'" in page.words
+    assert f"--encoder '{pretrained}'" in page.words
+    assert page.words.count("train-000.tar") == 50
+    assert sum(load.startswith("data:image/png") for load in page.loads) == 1
+    assert sum(load.startswith("data:image/jpeg") for load in page.loads) == 2
+
+
+def test_the_page_needs_nothing_from_outside_and_escapes_what_files_say(pretrained: Path) -> None:
+    page = read(pretrained)
+    html = (pretrained / "report.html").read_text("utf-8")
+    assert all(load.startswith(("data:", "#")) for load in page.loads)
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[\w+/=]+", "", html))
+    assert len(set(page.ids)) == len(page.ids)
+    assert "<script>alert(1)</script>" in page.words
+    assert "<b>cut</b>" in page.words
+    assert "Pretraining: digits & co" in page.words
+
+
+def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) -> None:
+    page = read(finetuned)
+    assert page.headings == ["Curves", "Accuracy of each class", "Confusion matrix", "How to continue"]
+    assert "Top-1 70.0% 95% interval 52.1–83.3%, from a pretrained encoder" in page.words
+    assert "cat 80.0% dog 70.0% a <i>fox</i> 60.0%" in page.words
+    assert "Share a <i>fox</i> cat 4 40.0% dog cat 2 20.0%" in page.words
+    assert "Validation top-1 60.0% best 60.0%, step 30" in page.words
+    assert "mae-kit predict" in page.words
+
+
+@pytest.mark.parametrize("count", [13, 51])
+def test_many_classes_show_colours_without_counts(finetuned: Path, count: int) -> None:
+    classes = [f"class {i}" for i in range(count)]
+    confusion = (977 * np.eye(count, dtype=int)).tolist()
+    shares = dict.fromkeys(classes, 1.0)
+    (finetuned / "result.json").write_text(
+        json.dumps({"top1": 1.0, "classes": classes, "per_class": shares, "confusion": confusion})
+    )
+    page = read(finetuned)
+    assert "977" not in page.words
+    assert "Most confused" not in page.words
+    assert any(load.startswith("data:image/png") for load in page.loads) == (count == 51)
+    assert ("The 20 best and the 20 worst of 51 classes" in page.words) == (count == 51)
+
+
+def test_the_demo_table(tmp_path: Path) -> None:
+    better = {"mean": 0.842, "low": 0.82, "high": 0.86, "seeds": [0.83, 0.85]}
+    worse = {"mean": 0.7, "low": 0.68, "high": 0.72, "seeds": [0.69, 0.71]}
+    rows = [{"labels": 10, "pretrained": better, "scratch": worse}]
+    (tmp_path / "demo.json").write_text(json.dumps({"rows": rows}))
+    assert "10 84.2% (82.0–86.0%) 83.0%, 85.0% 70.0% (68.0–72.0%) 69.0%, 71.0% +14.2" in read(tmp_path).words
+
+
+def test_a_torn_line_is_left_out_and_a_repeated_step_keeps_its_last_values(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write_lines(path, [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "knn_top1": 0.3}])
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo\n{"step": 2, "loss": 1.5}\n[1]\n{"step": 4, "loss": 0.')
+    assert read_metrics(path) == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 1.5, "knn_top1": 0.3}]
+
+
+def test_values_that_are_not_finite_are_passed_over(tmp_path: Path) -> None:
+    rows = [training_line(1, loss=0.75), training_line(2, loss=float("nan")), training_line(3, loss=float("inf"))]
+    write_lines(tmp_path / "metrics.jsonl", [*rows, training_line(4) | {"loss": None}])
+    words = read(tmp_path).words
+    assert "Loss 0.7500" in words
+    assert "nan" not in words
+
+
+def test_a_clock_that_starts_anew_after_a_resume_is_added_on(tmp_path: Path) -> None:
+    write_lines(tmp_path / "metrics.jsonl", [{"step": i, "seconds": s} for i, s in enumerate([1800, 7200, 600, 1200])])
+    assert "Time 2 h 20 min" in read(tmp_path).words
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty", "file.txt"])
+def test_what_holds_no_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("no run")
+    with pytest.raises(UserError, match=name):
+        report(tmp_path / name)
+    assert not (tmp_path / "empty" / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_line(pretrained: Path) -> None:
+    (pretrained / "report.html").mkdir()
+    with pytest.raises(UserError, match=r"report\.html cannot be written"):
+        report(pretrained)
+    assert not list(pretrained.glob(".report*"))
