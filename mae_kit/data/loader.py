@@ -1,0 +1,190 @@
+"""From the index to batches: every worker reads by offset, decodes, crops and ships whole uint8 batches.
+
+Nothing here has state: item `i` of a data set is the same batch in every process, worker and attempt.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized_box
+from mae_kit.data.decode import decode
+from mae_kit.data.index import Index
+from mae_kit.data.order import sample_keys, samples_at, share
+from mae_kit.errors import BadImage
+from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
+from mae_kit.tensors import Batch
+
+SUBSTITUTES = 100
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of each step that this process takes: its rank, and the micro-batches a step is accumulated over."""
+
+    rank: int = 0
+    world: int = 1
+    parts: int = 1
+
+
+class TrainBatches(Dataset[Batch]):
+    """Item `step * parts + part` is this rank's micro-batch of that step, randomly cropped.
+
+    Args:
+        index: The shards.
+        rows: Rows of the index to train on, int64; the permutation runs over them.
+        batch_size: Images a step over all ranks and parts; a multiple of both.
+        image_size: Height and width in pixels.
+        channels: Channels to decode to.
+        crop_scale: Smallest and largest share of the image's area; (1, 1) with a square image is the whole image.
+        seed: Of the run.
+        share: Of this process.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        rows: np.ndarray,
+        batch_size: int,
+        image_size: tuple[int, int],
+        channels: int = 3,
+        crop_scale: tuple[float, float] = (0.2, 1.0),
+        seed: int = 0,
+        share: Share | None = None,
+    ):
+        self.index, self.rows, self.batch_size = index, rows, batch_size
+        self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
+        self.seed, self.share = seed, share or Share()
+
+    def __getitem__(self, item: int) -> Batch:
+        step, part = divmod(item, self.share.parts)
+        positions = share(step, self.batch_size, self.share.rank, self.share.world, part, self.share.parts)
+        epochs, samples = samples_at(positions, len(self.rows), self.seed)
+        keys = sample_keys(epochs, samples, self.seed)
+        draws = uniform_numpy(keys, CROP, DRAWS)
+        bad: list[str] = []
+        shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, keys, draws, strict=True)]
+        ids = np.array([row for row, _ in shown])
+        images = torch.stack([image for _, image in shown])
+        labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
+        return Batch(images, labels, torch.from_numpy(keys.view(np.int64).copy()), torch.from_numpy(ids), bad)
+
+    def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
+        """The sample's row and crop; in place of one that does not decode, others drawn by its key, and a note."""
+        for attempt in range(SUBSTITUTES):
+            row = int(self.rows[sample])
+            try:
+                image = decode(self.index.read(row), self.channels)
+            except BadImage as error:
+                bad.append(quarantine_line(self.index, row, error))
+                sample = int(combine(key, SUBSTITUTE, attempt)) % len(self.rows)
+                continue
+            box = random_resized_box(draws, image.shape[:2], self.crop_scale)
+            return row, crop_resize(image, box, self.image_size)
+        raise BadImage(f"{SUBSTITUTES} samples in a row did not decode, the last: {bad[-1]}")
+
+
+class EvaluationBatches(Dataset[Batch]):
+    """Item `i` is the i-th batch of the rows in their order, centrally cropped; bad images are left out.
+
+    Args:
+        index: The shards.
+        rows: Rows of the index, int64.
+        batch_size: Images an item.
+        image_size: Height and width in pixels.
+        channels: Channels to decode to.
+        crop_share: Share of the shorter side that the crop keeps, 224/256 in MAE's evaluation.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        rows: np.ndarray,
+        batch_size: int,
+        image_size: tuple[int, int],
+        channels: int = 3,
+        crop_share: float = 1.0,
+    ):
+        self.index, self.rows, self.batch_size = index, rows, batch_size
+        self.image_size, self.channels, self.crop_share = image_size, channels, crop_share
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, item: int) -> Batch:
+        if item >= len(self):
+            raise IndexError(item)
+        bad: list[str] = []
+        shown: list[tuple[int, torch.Tensor]] = []
+        for row in self.rows[item * self.batch_size : (item + 1) * self.batch_size]:
+            try:
+                image = decode(self.index.read(int(row)), self.channels)
+            except BadImage as error:
+                bad.append(quarantine_line(self.index, int(row), error))
+                continue
+            box = evaluation_box(image.shape[:2], self.image_size, self.crop_share)
+            shown.append((int(row), crop_resize(image, box, self.image_size)))
+        ids = np.array([row for row, _ in shown], dtype=np.int64)
+        images = [image for _, image in shown] or [torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)]
+        pixels = torch.stack(images) if shown else images[0]
+        labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
+        return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
+
+
+def quarantine_line(index: Index, row: int, error: BadImage) -> str:
+    """One JSON line of the quarantine list."""
+    shard = index.shards[int(index.shard[row])]
+    where = {"shard": shard, "key": index.keys[row], "offset": int(index.offset[row])}
+    return json.dumps(where | {"reason": str(error)}, sort_keys=True)
+
+
+class Loader:
+    """Batches `start` to `stop` of a data set, made ahead by worker processes; it measures how long it was waited for.
+
+    Args:
+        batches: The data set.
+        start: First item.
+        stop: One past the last item.
+        workers: Worker processes; 0 loads in this process.
+        pin: Whether a GPU will fetch the batches.
+
+    Attributes:
+        waited: Seconds that `next` took so far.
+    """
+
+    def __init__(self, batches: Dataset[Batch], start: int, stop: int, workers: int, pin: bool = False):
+        self.waited = 0.0
+        self._loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(start, stop),  # type: ignore[arg-type]
+            num_workers=workers,
+            pin_memory=pin,
+            prefetch_factor=2 if workers else None,
+            worker_init_fn=_ignore_signals,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """The trainer decides what a signal means; its workers end when it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

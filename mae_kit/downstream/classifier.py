@@ -1,0 +1,251 @@
+"""A classifier: any timm model by name, from timm's own start, from weights, or from an encoder pretrained here."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mae_kit.encoder_file import EncoderConfig, load_encoder
+from mae_kit.errors import UserError
+from mae_kit.patches import grid_of
+from mae_kit.positions import resample_positions
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which timm model.
+
+    Attributes:
+        name: timm's name, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
+        args: timm's arguments that differ from the name's own, for example {patch_size: 8} or {global_pool: token}.
+        weights: Where it starts if no encoder is given: null for timm's initialisation, "timm" for the weights that
+            timm publishes under the name, or a safetensors file with timm's parameter names.
+    """
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+
+
+class Classifier(NamedTuple):
+    """A model and where its tensors come from.
+
+    Attributes:
+        model: [b c h w] normalised images -> [b k] logits.
+        mean: Of each channel in [0, 1], that the weights were trained with; None where they start anew.
+        std: Of each channel.
+        loaded: How many tensors were loaded.
+        dropped: Names in the file that the classifier has no place for.
+        fresh: Names in the classifier that start anew.
+    """
+
+    model: nn.Module
+    mean: list[float] | None
+    std: list[float] | None
+    loaded: int
+    dropped: list[str]
+    fresh: list[str]
+
+
+def build_classifier(
+    model: ModelSpec | None,
+    classes: int,
+    encoder: Path | None,
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int = 3,
+) -> Classifier:
+    """Build a classifier; a plain ViT pools the mean of its patch tokens, without the class token.
+
+    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0 and the final norm is replaced by a
+    new one after the pooling (MAE, models_vit.py); without, all is as timm initialises it, as in the original.
+
+    Args:
+        model: None for the encoder's own.
+        classes: Number of classes.
+        encoder: A pretraining run, or its encoder.safetensors; None to start without.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        image_size: Height and width in pixels.
+        channels: Channels of the images.
+
+    Raises:
+        UserError: timm knows no such model or argument, the file is of another kind, or its tensors do not fit.
+    """
+    if encoder is not None:
+        return _from_encoder(encoder, model, classes, drop_path, image_size, channels)
+    if model is None:
+        raise UserError("model.name is missing", "name one of timm's models, or give an encoder")
+    return _from_name(model, classes, drop_path, image_size, channels)
+
+
+def _from_name(
+    spec: ModelSpec, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
+) -> Classifier:
+    args = _arguments(spec.name, {}, spec.args, drop_path, image_size, channels)
+    model = _create(spec.name, num_classes=classes, pretrained=spec.weights == "timm", **args)
+    names = list(model.state_dict())
+    if spec.weights is None:
+        return Classifier(model, None, None, 0, [], sorted(names))
+    if spec.weights == "timm":
+        published = model.pretrained_cfg
+        fresh = [name for name in names if _is_head(model, name)] if published["num_classes"] != classes else []
+        return Classifier(model, list(published["mean"]), list(published["std"]), len(names) - len(fresh), [], fresh)
+    dropped, fresh = _load(model, _read(Path(spec.weights)), spec.weights)
+    return Classifier(model, None, None, len(names) - len(fresh), dropped, fresh)
+
+
+def _from_encoder(
+    path: Path, spec: ModelSpec | None, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
+) -> Classifier:
+    config, tensors = load_encoder(path)
+    _check_encoder(path, config, spec, channels)
+    changed = spec.args if spec else {}
+    model = _create(
+        config.model,
+        num_classes=classes,
+        **_arguments(config.model, config.model_args, changed, drop_path, image_size, channels),
+    )
+    tensors = _on_grid_of(model, _source(path, config, tensors), tensors)
+    dropped, fresh = _load(model, tensors, str(path))
+    _start_head(model)
+    return Classifier(model, config.mean, config.std, len(tensors) - len(dropped), dropped, fresh)
+
+
+def _check_encoder(path: Path, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
+    if spec and spec.weights:
+        raise UserError("model.weights and an encoder are both given", "drop one of the two")
+    if spec and spec.name != config.model:
+        raise UserError(f"model.name is {spec.name}, the encoder {path} is a {config.model}", "name that, or no model")
+    trained = config.model_args.get("in_chans", 3)
+    if trained != channels:
+        raise UserError(f"the encoder {path} takes images of {trained} channels, not {channels}", "use such images")
+
+
+def _arguments(
+    name: str,
+    trained: dict[str, Any],
+    changed: dict[str, Any],
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int,
+) -> dict[str, Any]:
+    """Timm's arguments: what the encoder had, then what this use needs, then what the recipe says."""
+    with torch.device("meta"):
+        probe = _create(name)
+    args = {key: value for key, value in trained.items() if key != "img_size"} | {"in_chans": channels}
+    if drop_path:
+        args["drop_path_rate"] = drop_path
+    if probe.pretrained_cfg["fixed_input_size"]:
+        args["img_size"] = image_size
+    if type(probe) is VisionTransformer and probe.global_pool == "token":
+        args["global_pool"] = "avg"
+    args |= changed
+    patch = getattr(getattr(probe, "patch_embed", None), "patch_size", None)
+    if patch is not None and "img_size" in args:
+        grid_of(image_size, _pair(args.get("patch_size", patch)))
+    return args
+
+
+def _create(name: str, **args: Any) -> Any:
+    """A timm model; what timm does not accept is the user's mistake.
+
+    Raises:
+        UserError: No such name, argument or published weights.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
+        raise UserError(f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+    try:
+        return timm.create_model(name, **args)
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in args.items())
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"timm does not build {name} with {given} ({reason})", "change model.args or the size"
+        ) from error
+
+
+def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:
+    """The encoder that the config describes, without memory: the file must hold its tensors, no more and no fewer."""
+    with torch.device("meta"):
+        source = _create(config.model, num_classes=0, **config.model_args)
+    _refuse(str(path), _differences(tensors, source.state_dict()))
+    return source
+
+
+def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
+    """The tensors, with the position table of a ViT resampled to the grid of the classifier."""
+    if not (isinstance(source, VisionTransformer) and isinstance(source.pos_embed, Tensor)):
+        return tensors
+    old, new = source.patch_embed.grid_size, model.patch_embed.grid_size
+    prefix = 0 if source.no_embed_class else source.num_prefix_tokens
+    return {**tensors, "pos_embed": resample_positions(tensors["pos_embed"], tuple(old), tuple(new), prefix)}
+
+
+def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]]:
+    """Load every tensor but those of the head; returns the names dropped from the file and those that start anew.
+
+    Raises:
+        UserError: A tensor outside the head is missing, unknown or of another shape; names it.
+    """
+    own = model.state_dict()
+    differences = _differences(tensors, own)
+    _refuse(file, {name: what for name, what in differences.items() if not _is_head(model, name)})
+    used = {name: tensor for name, tensor in tensors.items() if name not in differences}
+    model.load_state_dict(own | used, strict=True)
+    return sorted(tensors.keys() - used.keys()), sorted(own.keys() - used.keys())
+
+
+def _differences(tensors: Tensors, own: Tensors) -> dict[str, str]:
+    """What does not fit, by name."""
+    shapes, wanted = ({k: list(v.shape) for k, v in side.items()} for side in (tensors, own))
+    found = {name: f"{name} is unknown to the model" for name in shapes if name not in wanted}
+    found |= {name: f"{name} is not in the file" for name in wanted if name not in shapes}
+    both = [name for name in shapes if name in wanted and shapes[name] != wanted[name]]
+    return found | {name: f"{name} is {shapes[name]} in the file, {wanted[name]} in the model" for name in both}
+
+
+def _refuse(file: str, differences: dict[str, str]) -> None:
+    if differences:
+        shown = "; ".join(list(differences.values())[:3])
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UserError(f"{file} does not fit the model: {shown}{more}", "give the model that it was trained as")
+
+
+def _is_head(model: Any, name: str) -> bool:
+    """Whether a tensor may start anew: the classifier, and the norm that moves behind the pooling."""
+    heads = model.pretrained_cfg["classifier"]
+    prefixes = [heads] if isinstance(heads, str) else list(heads)
+    if isinstance(model, VisionTransformer):
+        prefixes += ["norm", "fc_norm"]
+    return any(name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _start_head(model: Any) -> None:
+    """The original's start of fine-tuning: nearly zero, so that the first steps do not shake the encoder."""
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear):
+        nn.init.trunc_normal_(head.weight, std=2e-5)
+        nn.init.zeros_(head.bias)
+
+
+def _read(file: Path) -> Tensors:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        fix = 'give a safetensors file with timm\'s names, "timm", or null'
+        raise UserError(f"model.weights {file} cannot be read as safetensors ({error})", fix) from error
+
+
+def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

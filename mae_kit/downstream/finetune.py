@@ -1,0 +1,228 @@
+"""Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mae_kit.console import say
+from mae_kit.data.augment import FinetuneAugment
+from mae_kit.data.index import Index, open_index
+from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.order import permute
+from mae_kit.downstream.classifier import Classifier, ClassifierConfig, ModelSpec, build_classifier, save_classifier
+from mae_kit.downstream.scores import ClassificationScores
+from mae_kit.errors import UserError
+from mae_kit.tensors import Batch
+from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.fit import fit, process_share
+from mae_kit.training.module import Training
+from mae_kit.training.optimizer import Group, layer_decay_groups
+from mae_kit.training.run import Run, replace_text
+from mae_kit.training.settings import Every, Machine, Optimization, Plan
+
+
+@dataclass(frozen=True)
+class FinetuneData:
+    """Which labelled images.
+
+    Attributes:
+        train: A folder of labelled shards, or a pattern such as "DIR/train-*.tar".
+        val: Labelled shards to score on.
+        batch_size: Images a step, over all devices and micro-batches.
+        image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
+        labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
+        crop_scale: Smallest and largest share of an image's area that a training crop shows.
+        crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
+        mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
+        std: Of each channel, in 0..1.
+    """
+
+    train: str
+    val: str
+    batch_size: int
+    image_size: int | list[int] | None = None
+    labels_per_class: int | None = None
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_share: float = 0.875
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a batch on the device.
+
+    Attributes:
+        flip: Mirror half of the images.
+        randaugment: Magnitude of RandAugment, 9 in MAE; none if not given.
+        color_jitter: Strength of brightness, contrast and saturation jitter.
+        erasing: Share of the images that lose a box to noise.
+        mixup: Alpha; 0 turns it off.
+        cutmix: Alpha; 0 turns it off.
+        smoothing: Of the labels.
+    """
+
+    flip: bool = True
+    randaugment: float | None = None
+    color_jitter: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    smoothing: float = 0.1
+
+
+class Finetuning(Training):
+    """A classifier in training.
+
+    Args:
+        classifier: What is trained.
+        augmentation: The recipe's part.
+        ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
+        optimization: The recipe's part.
+        plan: The length of the run.
+        run: Its folder.
+        resumed: The checkpoint to continue from.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        augmentation: Augmentation,
+        ema: float | None,
+        optimization: Optimization,
+        plan: Plan,
+        run: Run,
+        resumed: State | None,
+    ):
+        super().__init__(optimization, plan, run, resumed)
+        self.classifier = classifier
+        config = classifier.config
+        self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
+        self.average = (
+            AveragedModel(classifier.model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        )
+
+    def groups(self) -> list[Group]:
+        o = self.optimization
+        return layer_decay_groups(self.classifier.model, o.weight_decay, o.layer_decay)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        images, targets = self.augment(batch.images, batch.labels)
+        return {"loss": F.cross_entropy(self.classifier.model(images).float(), targets)}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.classifier.model)
+
+    def scored(self) -> nn.Module:
+        """The model that counts: the average of the weights where there is one."""
+        return self.classifier.model if self.average is None else self.average.module
+
+
+def finetune(
+    data: FinetuneData,
+    optimization: Optimization,
+    run: Path,
+    encoder: str = "none",
+    model: ModelSpec = ModelSpec(),
+    augmentation: Augmentation = Augmentation(),
+    ema: float | None = None,
+    every: Every = Every(),
+    machine: Machine = Machine(),
+    seed: int = 0,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train a classifier on labelled shards, from a pretrained encoder or from scratch.
+
+    Args:
+        data: The images and labels.
+        optimization: How the weights move; layer_decay is the factor between neighbouring layers.
+        run: Folder of the run; everything it makes goes there.
+        encoder: A pretraining run or its encoder.safetensors; "none" trains the same model from scratch.
+        model: Which timm model, where the encoder does not say.
+        augmentation: What happens to a batch on the device.
+        ema: Decay of the moving average of the weights; none if not given.
+        every: How often to log, save and score.
+        machine: What does not change results: precision, micro-batches, workers.
+        seed: Of weights, order, crops and augmentation.
+        resume: Continue the run in that folder.
+
+    Returns:
+        Folder, top-1 and top-5 on the validation shards (0..1), samples scored, classifier file.
+
+    Raises:
+        UserError: A setting that cannot work, named with what to do.
+    """
+    train, val = open_index(Path(data.train)), open_index(Path(data.val))
+    classes = _classes(train, val, data)
+    share = process_share(machine, data.batch_size)
+    rows = _training_rows(train, data, seed)
+    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed)
+    folder = Run(run, resume)
+    state = load_latest(folder.checkpoints) if resume else None
+    classifier = build_classifier(
+        model, classes, None if encoder == "none" else Path(encoder), data.image_size, data.mean, data.std
+    )
+    config = classifier.config
+    module = Finetuning(classifier, augmentation, ema, optimization, plan, folder, state)
+    parts = {"data": data, "optimization": optimization, "model": model, "augmentation": augmentation, "every": every}
+    saved = {name: asdict(part) for name, part in parts.items()} | {"machine": asdict(machine)}  # type: ignore[call-overload]
+    folder.save_config(saved | {"encoder": encoder, "ema": ema, "seed": seed, "run": str(run)})
+    if machine.compile:
+        classifier.model.compile()
+    batches = TrainBatches(
+        train, rows, data.batch_size, config.image_size, config.channels, data.crop_scale, seed, share
+    )
+    val_rows = val.labelled()[share.rank :: share.world]
+    held_out = EvaluationBatches(val, val_rows, 128, config.image_size, config.channels, data.crop_share)
+    scores = ClassificationScores(held_out, len(classes), every.picture)
+    record = fit(module, batches, share, machine, every, [scores])
+    result = {"encoder": None if encoder == "none" else encoder, **scores.result(classes), **record.last}
+    if share.rank == 0:
+        save_classifier(folder.path, module.scored(), config)
+        replace_text(folder.path / "result.json", json.dumps(result, indent=2))
+        say(f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} on {result['samples']} images of {data.val}")
+    return {"run": str(run), "top1": result["top1"], "top5": result["top5"], "samples": result["samples"]}
+
+
+def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:
+    """Names of the classes, which both sides must agree on."""
+    for index, where in ((train, data.train), (val, data.val)):
+        if not len(index.labelled()):
+            raise UserError(f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards")
+    if train.classes and val.classes and train.classes != val.classes:
+        raise UserError(f"{data.train} and {data.val} have different classes.txt", "pack both with the same classes")
+    count = 1 + max(int(index.label.max()) for index in (train, val))
+    return train.classes or val.classes or [str(label) for label in range(count)]
+
+
+def _training_rows(index: Index, data: FinetuneData, seed: int) -> np.ndarray:
+    """Rows to train on: all labelled ones, or the first `labels_per_class` of each class in a keyed order.
+
+    Raises:
+        UserError: A class has fewer, or there are fewer rows than a batch.
+    """
+    rows = index.labelled()
+    if data.labels_per_class:
+        shuffled = rows[permute(np.arange(len(rows)), len(rows), seed)]
+        by_class = [shuffled[index.label[shuffled] == label] for label in np.unique(index.label[rows])]
+        short = min(len(members) for members in by_class)
+        if short < data.labels_per_class:
+            raise UserError(
+                f"data.labels_per_class {data.labels_per_class}, but a class of {data.train} has {short} images",
+                f"give --data.labels_per_class {short} or less",
+            )
+        rows = np.sort(np.concatenate([members[: data.labels_per_class] for members in by_class]))
+    if len(rows) < data.batch_size:
+        raise UserError(
+            f"{len(rows)} labelled images of {data.train} are fewer than data.batch_size {data.batch_size}",
+            f"give --data.batch_size {len(rows)} or less",
+        )
+    return rows

@@ -1,0 +1,56 @@
+"""A whole objective in one file, to reconstruct with or to continue from: weights, and what rebuilds the module."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from mae_kit.configured import build
+from mae_kit.errors import UserError
+from mae_kit.objectives import Objective
+
+FILE = "model.safetensors"
+FORMAT = "mae_kit-model"
+
+
+class Model(NamedTuple):
+    """An objective with its weights, and the statistics its images were normalised with (0..1, one a channel)."""
+
+    objective: Objective
+    mean: list[float]
+    std: list[float]
+
+
+def model_metadata(objective: Objective, mean: list[float], std: list[float]) -> dict[str, str]:
+    """The header of the safetensors file."""
+    content: dict[str, Any] = {"objective": objective.config(), "mean": mean, "std": std}
+    return {"format": FORMAT, "config": json.dumps(content)}
+
+
+def load_model(path: Path, **changed: Any) -> Model:
+    """Rebuild the objective of a run.
+
+    Args:
+        path: A run folder, or its model.safetensors.
+        changed: Arguments of the objective that differ from training's, None for none: mask_ratio, mask.
+
+    Raises:
+        UserError: There is none, or it is a file of another kind.
+    """
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"no {FILE} in {path}", "give the folder of a pretraining run that has saved its model")
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a safetensors file ({error})", f"give a run folder or its {FILE}") from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
+    config = json.loads(metadata["config"])
+    config["objective"]["init_args"] |= {k: v for k, v in changed.items() if v is not None}
+    objective = build(config["objective"])
+    objective.load_state_dict(load_file(file), strict=True)
+    return Model(objective.eval(), config["mean"], config["std"])

@@ -1,0 +1,189 @@
+"""Pretraining: an objective, shards, and a run folder."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.augment import PretrainAugment
+from mae_kit.data.index import Index, open_index
+from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
+from mae_kit.errors import UserError
+from mae_kit.model_file import FILE, model_metadata
+from mae_kit.objectives import Objective
+from mae_kit.tensors import Batch
+from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.fit import fit, process_share
+from mae_kit.training.module import Training
+from mae_kit.training.optimizer import Group, parameter_groups
+from mae_kit.training.run import Run
+from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.views.callbacks import KnnScore, Reconstructions
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PROBE_IMAGES = 8
+KNN_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """Which images, and what becomes of them before the objective sees them.
+
+    Attributes:
+        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
+        batch_size: Images a step, over all devices and micro-batches.
+        crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
+        mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
+        std: Of each channel, in 0..1.
+        knn_shards: Labelled shards for the online kNN score; none if not given.
+    """
+
+    shards: str
+    batch_size: int
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
+    std: list[float] = field(default_factory=lambda: IMAGENET_STD)
+    knn_shards: str | None = None
+
+
+class Pretraining(Training):
+    """An objective in training.
+
+    Args:
+        objective: What is trained.
+        data: Says how images are normalised.
+        optimization: The recipe's part.
+        plan: The length of the run.
+        run: Its folder.
+        resumed: The checkpoint to continue from.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: PretrainData,
+        optimization: Optimization,
+        plan: Plan,
+        run: Run,
+        resumed: State | None,
+    ):
+        super().__init__(optimization, plan, run, resumed)
+        self.objective = objective
+        self.augment = PretrainAugment(data.mean, data.std)
+
+    def groups(self) -> list[Group]:
+        return parameter_groups(self.objective, self.optimization.weight_decay)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        outcome = self.objective(self.augment(batch.images, batch.keys), batch.keys)
+        return {"loss": outcome.loss, **outcome.logs}
+
+
+def pretrain(
+    objective: Objective,
+    data: PretrainData,
+    optimization: Optimization,
+    run: Path,
+    every: Every = Every(),
+    machine: Machine = Machine(),
+    seed: int = 0,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Pretrain an encoder on shards without labels.
+
+    Args:
+        objective: The objective and its encoder.
+        data: The images.
+        optimization: How the weights move.
+        run: Folder of the run; everything it makes goes there.
+        every: How often to log, save and draw.
+        machine: What does not change results: precision, micro-batches, workers.
+        seed: Of weights, order, crops and masks.
+        resume: Continue the run in that folder.
+
+    Returns:
+        Folder, steps, last loss, images per second, encoder file.
+
+    Raises:
+        UserError: A setting that cannot work, named with what to do.
+    """
+    encoder = objective.encoder
+    if not len(data.mean) == len(data.std) == encoder.channels:
+        raise UserError(
+            f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {encoder.channels}",
+            "give one value a channel, as `mae-kit shard` prints them",
+        )
+    index = open_index(Path(data.shards))
+    share = process_share(machine, data.batch_size)
+    plan = _plan(index, data, optimization, seed)
+    folder = Run(run, resume)
+    state = load_latest(folder.checkpoints) if resume else None
+    module = Pretraining(objective, data, optimization, plan, folder, state)
+    config = {"objective": objective.config(), "data": asdict(data), "optimization": asdict(optimization)}
+    folder.save_config(config | {"every": asdict(every), "machine": asdict(machine), "seed": seed, "run": str(run)})
+    if machine.compile:
+        objective.compile()
+    callbacks = _callbacks(index, objective, data, every, share)
+    record = fit(module, _train_batches(index, objective, data, seed, share), share, machine, every, callbacks)
+    if share.rank == 0:
+        save_results(folder, objective, data, module.step)
+        say(f"encoder: {folder.path / 'encoder.safetensors'}")
+    return {"run": str(run), "steps": plan.steps, **record.last}
+
+
+def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: int) -> Plan:
+    if len(index) < data.batch_size:
+        raise UserError(
+            f"{data.shards} holds {len(index)} images, fewer than data.batch_size {data.batch_size}",
+            f"give --data.batch_size {2 ** (len(index).bit_length() - 1)} or less",
+        )
+    return Plan(len(index), data.batch_size, optimization.epochs, seed)
+
+
+def _train_batches(index: Index, objective: Objective, data: PretrainData, seed: int, share: Share) -> TrainBatches:
+    encoder = objective.encoder
+    rows = np.arange(len(index))
+    return TrainBatches(
+        index, rows, data.batch_size, encoder.image_size, encoder.channels, data.crop_scale, seed, share
+    )
+
+
+def _callbacks(
+    index: Index, objective: Objective, data: PretrainData, every: Every, share: Share
+) -> list[Callback]:
+    if share.rank:
+        return []
+    size, channels = objective.encoder.image_size, objective.encoder.channels
+    probe = np.linspace(0, len(index) - 1, PROBE_IMAGES).astype(int)
+    callbacks: list[Callback] = [
+        Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
+    ]
+    if data.knn_shards:
+        labelled = open_index(Path(data.knn_shards))
+        rows = labelled.labelled()
+        if not len(rows):
+            raise UserError(f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out")
+        rows = rows[np.linspace(0, len(rows) - 1, min(KNN_SAMPLES, len(rows))).astype(int)]
+        classes = int(labelled.label[rows].max()) + 1
+        callbacks.append(KnnScore(EvaluationBatches(labelled, rows, 128, size, channels), classes, every.picture))
+    return callbacks
+
+
+def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:
+    """Write what others use: the encoder under timm's names, and the whole model."""
+    encoder = objective.encoder
+    config = EncoderConfig(
+        model=encoder.name,
+        model_args=encoder.model_args,
+        mean=data.mean,
+        std=data.std,
+        objective=type(objective).__name__.lower(),
+        step=step,
+    )
+    save_encoder(run.path, encoder.model.state_dict(), config)
+    save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))

@@ -1,0 +1,139 @@
+"""Checkpoints to resume from: tensors and JSON, durable before the old one goes, verified when read.
+
+A checkpoint is a folder `step-00000500` with `state.pt` and, written last, `manifest.json` with the file's size and
+sha256. It is made under a hidden name in the same folder, flushed to the disk, and renamed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from mae_kit.console import say
+from mae_kit.errors import UserError
+
+State = dict[str, Any]
+KEPT = 2
+
+
+class DurableCheckpointIO(CheckpointIO):
+    """Writes a checkpoint so that a kill at any moment leaves the previous one or this one, whole."""
+
+    def save_checkpoint(self, checkpoint: State, path: str | os.PathLike, storage_options: Any = None) -> None:
+        final = Path(path)
+        making = final.with_name(f".making-{final.name}-{os.getpid()}")
+        shutil.rmtree(making, ignore_errors=True)
+        try:
+            making.mkdir(parents=True)
+            _write_state(checkpoint, making)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(making, final)
+            _sync_folder(final.parent)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> State:
+        """Read and verify.
+
+        Raises:
+            ValueError: The checkpoint is damaged; the message says how.
+        """
+        folder = Path(path)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            data = (folder / "state.pt").read_bytes()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder.name} is not whole ({error})") from error
+        if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
+        del data
+        return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: str | os.PathLike) -> None:
+        shutil.rmtree(path)
+
+
+def _write_state(state: State, folder: Path) -> None:
+    with open(folder / "state.pt", "wb+") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
+        manifest = {"bytes": file.seek(0, os.SEEK_END), "sha256": digest.hexdigest(), "step": state["step"]}
+    with open(folder / "manifest.json", "w") as file:
+        json.dump(manifest, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; Windows cannot open folders and needs no such call."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load_latest(folder: Path) -> State | None:
+    """The newest checkpoint that is whole, or None if there is none at all; a damaged one is named and passed over.
+
+    Raises:
+        UserError: There are checkpoints, and every one is damaged.
+    """
+    candidates = sorted(folder.glob("step-*"), reverse=True)
+    for candidate in candidates:
+        try:
+            return DurableCheckpointIO().load_checkpoint(candidate)
+        except ValueError as error:
+            say(f"checkpoint {error}; trying the one before")
+    if candidates:
+        raise UserError(f"every checkpoint in {folder} is damaged", "start a new run, from its model.safetensors if any")
+    return None
+
+
+class Checkpoints(Callback):
+    """Saves every so many steps and keeps the newest two.
+
+    Args:
+        folder: Of the checkpoints.
+        every: Steps between two.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = pl_module.step  # type: ignore[attr-defined]
+        if pl_module.step_is_done() and step % self.every == 0:  # type: ignore[operator]
+            self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the state of this step, unless it is there, and drop the older ones."""
+        final = self.folder / f"step-{pl_module.step:08d}"  # type: ignore[attr-defined]
+        state = pl_module.checkpoint_state()  # type: ignore[operator]
+        if trainer.is_global_zero and not final.exists():
+            try:
+                trainer.strategy.checkpoint_io.save_checkpoint(state, final)
+                for old in sorted(self.folder.glob("step-*"))[:-KEPT]:
+                    trainer.strategy.checkpoint_io.remove_checkpoint(old)
+            except OSError as error:
+                say(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+        trainer.strategy.barrier()

@@ -1,0 +1,104 @@
+"""Runs a training to its end: the trainer with our checkpoints, signals and record, and nothing of Lightning's state."""
+
+import logging
+import os
+import sys
+import warnings
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import Dataset
+
+from mae_kit.console import say
+from mae_kit.data.loader import Loader, Share
+from mae_kit.errors import UserError
+from mae_kit.tensors import Batch
+from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
+from mae_kit.training.module import Training
+from mae_kit.training.precision import resolve_with_reason
+from mae_kit.training.record import Record
+from mae_kit.training.settings import Every, Machine
+from mae_kit.training.signals import Signals
+
+
+def process_share(machine: Machine, batch_size: int) -> Share:
+    """This process's part of each step, from what torchrun says.
+
+    Raises:
+        UserError: The batch does not divide among the devices and micro-batches.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate)
+    if batch_size % (share.world * share.parts):
+        raise UserError(
+            f"data.batch_size {batch_size} does not divide among {share.world} devices x {share.parts} micro-batches",
+            f"choose a multiple of {share.world * share.parts}",
+        )
+    return share
+
+
+def fit(
+    module: Training, batches: Dataset[Batch], share: Share, machine: Machine, every: Every, callbacks: list[Callback]
+) -> Record:
+    """Train from the module's first step to the plan's last one; leaves with 143 or 130 after a signal.
+
+    Args:
+        module: What is trained.
+        batches: Item step * parts + part is this rank's micro-batch.
+        share: Of this process.
+        machine: Precision, devices, workers.
+        every: How often to log and to save.
+        callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
+    """
+    start, stop = module.start * share.parts, module.plan.steps * share.parts
+    loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
+    record, signals = Record(module.run, loader, every.log), Signals()
+    module.run.keep_metrics_until(module.start)
+    announce(module, machine, share)
+    checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
+    trainer = _trainer(module, machine, share, [*callbacks, record, checkpoints, signals])
+    signals.install()
+    try:
+        trainer.fit(module, loader)
+    finally:
+        signals.restore()
+    if signals.code:
+        sys.exit(signals.code)
+    return record
+
+
+def announce(module: Training, machine: Machine, share: Share) -> None:
+    """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
+    plan = module.plan
+    say(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
+    parts = f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
+    base = module.optimization.base_learning_rate
+    rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
+    say(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
+    say(resolve_with_reason(machine.precision)[1])
+    if module.start:
+        say(f"resuming after step {module.start}")
+
+
+def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*num_workers.*", module="pytorch_lightning")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return Trainer(
+        accelerator="auto",
+        devices=local,
+        num_nodes=share.world // local,
+        strategy="ddp" if share.world > 1 else "auto",
+        precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
+        max_steps=module.plan.steps - module.start,
+        accumulate_grad_batches=machine.accumulate,
+        callbacks=callbacks,
+        plugins=[DurableCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )

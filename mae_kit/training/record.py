@@ -1,0 +1,138 @@
+"""What a run tells while it goes: a bar with time left, images/s and data wait; metrics.jsonl; TensorBoard."""
+
+import json
+import math
+import sys
+import time
+from typing import Any
+
+import psutil
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from mae_kit.console import console, say
+from mae_kit.data.loader import Loader
+from mae_kit.training.run import Run
+
+SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
+
+
+class Record(Callback):
+    """Averages the logged values of each interval and writes them.
+
+    Args:
+        run: The run's folder.
+        loader: Says how long it was waited for.
+        every: Steps of an interval.
+
+    Attributes:
+        last: The newest value of everything written.
+    """
+
+    def __init__(self, run: Run, loader: Loader, every: int):
+        self.run, self.loader, self.every = run, loader, every
+        self.last: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._process = psutil.Process()
+        self._started = self._mark = time.perf_counter()
+        self._cpu_started = self._cpu_seconds()
+        self._mark_step, self._mark_wait, self._line_at = pl_module.step, self.loader.waited, 0.0  # type: ignore[attr-defined]
+        if not trainer.is_global_zero:
+            return
+        self._tensorboard = SummaryWriter(str(self.run.path / "tensorboard"))
+        if console.is_terminal:
+            self._bar = _bar()
+            self._task = self._bar.add_task("", total=pl_module.plan.steps, completed=pl_module.step, note="")  # type: ignore[attr-defined]
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        for name, value in outputs.items():
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        self._count += 1
+        if not pl_module.step_is_done():  # type: ignore[operator]
+            return
+        step: int = pl_module.step  # type: ignore[assignment]
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        if step % self.every == 0 or step == pl_module.plan.steps:  # type: ignore[attr-defined]
+            self._write(trainer, pl_module, step)
+
+    def _write(self, trainer: Trainer, pl_module: Any, step: int) -> None:
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name] for name in names]) / self._count
+        means = trainer.strategy.reduce(means, reduce_op="mean") if trainer.world_size > 1 else means
+        line = dict(zip(names, means.tolist(), strict=True))
+        self._sums, self._count = {}, 0
+        if trainer.is_global_zero:
+            self.write(pl_module, line | self._pace(pl_module, step))
+
+    def _pace(self, pl_module: Any, step: int) -> dict[str, float]:
+        now, waited = time.perf_counter(), self.loader.waited
+        elapsed = now - self._mark
+        images = (step - self._mark_step) * pl_module.plan.batch_size
+        pace = {
+            "lr": pl_module.learning_rate(),
+            "gradient_norm": float(pl_module.gradient_norm),
+            "images_per_second": images / elapsed,
+            "data_wait": min(1.0, (waited - self._mark_wait) / elapsed),
+            "core_seconds": self._cpu_seconds() - self._cpu_started,
+            "skipped_steps": pl_module.skipped_steps,
+            "bad_samples": pl_module.bad_samples,
+        }
+        self._mark, self._mark_step, self._mark_wait = now, step, waited
+        return pace
+
+    def _cpu_seconds(self) -> float:
+        """Processor time of this process and its loader workers: what a busy neighbour does not change."""
+        family = [self._process, *self._process.children(recursive=True)]
+        return sum(times.user + times.system for times in (member.cpu_times() for member in family))
+
+    def write(self, pl_module: Any, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl at this step, the same in TensorBoard, and the bar's text."""
+        step = pl_module.step
+        seconds = time.perf_counter() - self._started
+        head = {"step": step, "epoch": pl_module.plan.epoch(step), "seconds": seconds}
+        self.last |= head | values
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self.run.append("metrics.jsonl", [json.dumps(head | finite)])
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+        self._show(pl_module, head | values)
+
+    def _show(self, pl_module: Any, line: dict[str, float]) -> None:
+        parts = [f"epoch {line['epoch']:.1f}/{pl_module.plan.epochs:g}"]
+        parts += [f"{name} {line[name]:.4f}" for name in ("loss", "knn_top1", "val_top1") if name in line]
+        if "images_per_second" in line:
+            parts += [f"{line['images_per_second']:,.0f} images/s", f"data wait {line['data_wait']:.0%}"]
+        if self._bar:
+            self._bar.update(self._task, note="  ".join(parts))
+        elif line["seconds"] - self._line_at > SECONDS_BETWEEN_LINES or line["step"] == pl_module.plan.steps:
+            self._line_at = line["seconds"]
+            say(f"step {line['step']}/{pl_module.plan.steps}  " + "  ".join(parts))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+        if hasattr(self, "_tensorboard"):
+            self._tensorboard.close()
+        sys.stdout.flush()
+
+
+def _bar() -> Progress:
+    columns = [BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console)

@@ -1,0 +1,82 @@
+"""A run is a folder: config.yaml, metrics.jsonl, tensorboard/, checkpoints/, encoder and model files, pictures."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mae_kit.errors import UserError
+
+
+class Run:
+    """The folder of one training run.
+
+    Args:
+        path: The folder; made if absent.
+        resume: Continue what is there. Otherwise the folder must not hold a run.
+
+    Raises:
+        UserError: It holds a run already, holds none to resume, or cannot be written.
+    """
+
+    def __init__(self, path: Path, resume: bool = False):
+        self.path = Path(path)
+        holds_run = (self.path / "config.yaml").exists()
+        if resume and not holds_run:
+            raise UserError(f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml")
+        if holds_run and not resume:
+            raise UserError(f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run")
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Write the resolved recipe, which `--config RUN/config.yaml` runs again."""
+        text = yaml.safe_dump(json.loads(json.dumps(config, default=str)), sort_keys=False)
+        replace_text(self.path / "config.yaml", text)
+
+    def append(self, name: str, lines: list[str]) -> None:
+        """Append whole lines to a .jsonl file of the run."""
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drop the lines after `step`, and a torn last one: a resumed run writes them again."""
+        if not self.metrics.exists():
+            return
+        kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        replace_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that is either the old or the new one, whenever the power goes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")

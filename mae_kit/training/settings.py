@@ -1,0 +1,122 @@
+"""What a recipe says of training: what changes results (optimisation) apart from what must not (machine)."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mae_kit.errors import UserError
+from mae_kit.training.precision import Precision
+from mae_kit.training.schedule import absolute_learning_rate
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights move.
+
+    Attributes:
+        epochs: Length of the run in passes over the data; fractions are fine.
+        warmup_epochs: Linear warm-up from 0.
+        base_learning_rate: For a batch of 256; the absolute rate is this times batch_size / 256.
+        learning_rate: The absolute rate itself, in place of base_learning_rate.
+        min_learning_rate: Absolute rate at the end of the half cosine.
+        weight_decay: Of all but biases and other 1-D parameters.
+        betas: AdamW's moments; (.9, .95) in MAE's pretraining, (.9, .999) in fine-tuning.
+        clip: Largest norm of the gradient; none if not given.
+        optimizer: adamw, or sgd with momentum .9 for residual networks.
+        layer_decay: Factor between the learning rates of neighbouring layers (fine-tuning); 1 for none.
+    """
+
+    epochs: float
+    warmup_epochs: float = 0.0
+    base_learning_rate: float | None = None
+    learning_rate: float | None = None
+    min_learning_rate: float = 0.0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    layer_decay: float = 1.0
+
+    def peak(self, batch_size: int) -> float:
+        """The absolute learning rate after the warm-up.
+
+        Raises:
+            UserError: Neither or both of the two rates are given.
+        """
+        if (self.base_learning_rate is None) == (self.learning_rate is None):
+            raise UserError(
+                "optimization needs one of base_learning_rate and learning_rate",
+                "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate",
+            )
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return absolute_learning_rate(self.base_learning_rate or 0.0, batch_size)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What cannot change results beyond rounding. Several devices are torchrun's to start: one process each.
+
+    Attributes:
+        precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
+        accumulate: Micro-batches a step is split into on each device, to fit into its memory.
+        workers: Loader processes a device; -1 chooses by the number of cores.
+        compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
+    """
+
+    precision: Precision = "auto"
+    accumulate: int = 1
+    workers: int = -1
+    compile: bool = False
+
+    def loader_workers(self) -> int:
+        """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
+        if self.workers >= 0:
+            return self.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not torch.cuda.is_available():
+            return 1
+        return max(1, min(12, cores // max(1, torch.cuda.device_count())))
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often, in steps.
+
+    Attributes:
+        log: A line of metrics.
+        checkpoint: A checkpoint to resume from.
+        picture: A grid of reconstructions, and the kNN score if shards for it are given.
+    """
+
+    log: int = 20
+    checkpoint: int = 500
+    picture: int = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of a run by arithmetic: the stream of samples is epochs * samples long, cut into global batches.
+
+    Attributes:
+        samples: Samples in an epoch.
+        batch_size: Images a step over all devices and micro-batches.
+        epochs: Passes.
+        seed: Of the run: data order, crops, masks and drop path are functions of it.
+    """
+
+    samples: int
+    batch_size: int
+    epochs: float
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run; at least one."""
+        return max(1, round(self.epochs * self.samples / self.batch_size))
+
+    def epoch(self, step: int) -> float:
+        """Passes done before this step."""
+        return step * self.batch_size / self.samples
