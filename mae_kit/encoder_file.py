@@ -2,11 +2,12 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from mae_kit.errors import UserError
 
 FORMAT = "mae_kit-encoder"
 FILE, CONFIG = "encoder.safetensors", "encoder.json"
+_FIX = f"give the folder of a pretraining run, or its {FILE} with {CONFIG} beside it"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ class EncoderConfig:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file that is either the old or the new one, whenever the power goes."""
+    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    _write(path, lambda file: save_file(contiguous, file, metadata))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -52,8 +59,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 def save_encoder(folder: Path, tensors: dict[str, Tensor], config: EncoderConfig) -> None:
     """Write `encoder.safetensors` and `encoder.json`; the config is in the header too, so that the file is enough."""
     text = json.dumps({"format": FORMAT, "version": 1, **asdict(config)}, indent=2)
-    save_tensors(folder / FILE, tensors, {"format": FORMAT, "config": text})
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    save_tensors(folder / FILE, tensors, {FORMAT: text})
+    _write(folder / CONFIG, lambda file: file.write_text(text + "\n", encoding="utf-8"))
 
 
 def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
@@ -65,14 +72,37 @@ def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
     Raises:
         UserError: There is none, or the files are of another kind.
     """
-    folder = path if path.is_dir() else path.parent
     file = path / FILE if path.is_dir() else path
-    if not file.is_file() or not (folder / CONFIG).is_file():
-        raise UserError(f"no {FILE} with {CONFIG} in {folder}", "give the folder of a pretraining run that has ended")
-    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if content.pop("format", None) != FORMAT or content.pop("version", None) != 1:
-        raise UserError(f"{folder / CONFIG} is not an encoder's config", "give the folder of a pretraining run")
+    if not file.is_file():
+        raise UserError(f"no encoder at {file}", _FIX)
+    config = _read_config(file)
     try:
-        return EncoderConfig(**content), load_file(file)
+        return config, load_file(file)
     except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", "give the folder of a pretraining run") from error
+        raise UserError(f"{file} is damaged ({error})", _FIX) from error
+
+
+def _read_config(file: Path) -> EncoderConfig:
+    """From the file beside it, after the header has said that the tensors are an encoder's."""
+    kind = _kind(file)
+    if kind != FORMAT:
+        raise UserError(f"{file} is no encoder ({kind or 'made by another program'})", _FIX)
+    config = file.parent / CONFIG
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        version = content.pop("version"), content.pop("format")
+        if version != (1, FORMAT):
+            raise UserError(f"{config} is of format {version[1]!r}, version {version[0]!r}", _FIX)
+        return EncoderConfig(**content)
+    except FileNotFoundError as error:
+        raise UserError(f"no {CONFIG} beside {file}", _FIX) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config} is not an encoder's config ({error})", _FIX) from error
+
+
+def _kind(file: Path) -> str | None:
+    try:
+        with safe_open(file, "pt") as opened:
+            return (opened.metadata() or {}).get("format")
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a safetensors file ({error})", _FIX) from error

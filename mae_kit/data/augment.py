@@ -26,6 +26,9 @@ class Normalise(nn.Module):
         std: One a channel.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         spread = torch.tensor(std).view(1, -1, 1, 1)
@@ -162,6 +165,8 @@ class RandAugment(nn.Module):
         magnitude: Mean strength in (0, 10]; its standard deviation is .5.
         mean: Mean of each channel: what geometry uncovers is filled with it.
     """
+
+    fill: Tensor
 
     def __init__(self, magnitude: float, mean: Sequence[float]):
         super().__init__()

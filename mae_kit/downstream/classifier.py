@@ -67,6 +67,9 @@ def build_classifier(
 ) -> Classifier:
     """Build a classifier; a plain ViT pools the mean of its patch tokens, without the class token.
 
+    The exceptions are a recipe that says otherwise, {global_pool: token}, and weights that come with a head: these keep
+    the pooling they were trained with.
+
     From an encoder the head starts at a truncated normal of std 2e-5 with bias 0 and the final norm is replaced by a
     new one after the pooling (MAE, models_vit.py); without, all is as timm initialises it, as in the original.
 
@@ -91,17 +94,24 @@ def build_classifier(
 def _from_name(
     spec: ModelSpec, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
 ) -> Classifier:
-    args = _arguments(spec.name, {}, spec.args, drop_path, image_size, channels)
+    own_pooling = {"global_pool": None} if spec.weights else {}
+    args = _arguments(spec.name, {}, own_pooling | spec.args, drop_path, image_size, channels)
     model = _create(spec.name, num_classes=classes, pretrained=spec.weights == "timm", **args)
     names = list(model.state_dict())
     if spec.weights is None:
         return Classifier(model, None, None, 0, [], sorted(names))
     if spec.weights == "timm":
-        published = model.pretrained_cfg
-        fresh = [name for name in names if _is_head(model, name)] if published["num_classes"] != classes else []
-        return Classifier(model, list(published["mean"]), list(published["std"]), len(names) - len(fresh), [], fresh)
+        return _published(model, classes, channels)
     dropped, fresh = _load(model, _read(Path(spec.weights)), spec.weights)
     return Classifier(model, None, None, len(names) - len(fresh), dropped, fresh)
+
+
+def _published(model: Any, classes: int, channels: int) -> Classifier:
+    """Timm has loaded its weights, all but a head for another number of classes."""
+    config, names = model.pretrained_cfg, sorted(model.state_dict())
+    fresh = [name for name in names if _is_head(model, name)] if config["num_classes"] != classes else []
+    mean, std = (list(config[key]) if channels == len(config[key]) else None for key in ("mean", "std"))
+    return Classifier(model, mean, std, len(names) - len(fresh), [], fresh)
 
 
 def _from_encoder(
@@ -170,9 +180,8 @@ def _create(name: str, **args: Any) -> Any:
     except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
         given = ", ".join(f"{key}={value}" for key, value in args.items())
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"timm does not build {name} with {given} ({reason})", "change model.args or the size"
-        ) from error
+        fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
+        raise UserError(f"timm does not build {name} with {given} ({reason})", fix) from error
 
 
 def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:
@@ -200,7 +209,7 @@ def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]
     """
     own = model.state_dict()
     differences = _differences(tensors, own)
-    _refuse(file, {name: what for name, what in differences.items() if not _is_head(model, name)})
+    _refuse(file, {name: what for name, what in differences.items() if not _may_start_anew(model, name)})
     used = {name: tensor for name, tensor in tensors.items() if name not in differences}
     model.load_state_dict(own | used, strict=True)
     return sorted(tensors.keys() - used.keys()), sorted(own.keys() - used.keys())
@@ -223,12 +232,13 @@ def _refuse(file: str, differences: dict[str, str]) -> None:
 
 
 def _is_head(model: Any, name: str) -> bool:
-    """Whether a tensor may start anew: the classifier, and the norm that moves behind the pooling."""
     heads = model.pretrained_cfg["classifier"]
-    prefixes = [heads] if isinstance(heads, str) else list(heads)
-    if isinstance(model, VisionTransformer):
-        prefixes += ["norm", "fc_norm"]
-    return any(name.startswith(f"{prefix}.") for prefix in prefixes)
+    return name.startswith(tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads)))
+
+
+def _may_start_anew(model: Any, name: str) -> bool:
+    """The head, and in a ViT the norm, which moves behind the pooling."""
+    return _is_head(model, name) or (isinstance(model, VisionTransformer) and name.startswith(("norm.", "fc_norm.")))
 
 
 def _start_head(model: Any) -> None:
