@@ -24,7 +24,7 @@ _WRONG_UNION = re.compile(r"Subtypes: \[(.+?)\]\n.*Given value: (.*)", re.DOTALL
 
 def plain_types(text: str) -> str:
     """Types as people write them: `int`, not `<class 'int'>`."""
-    return re.sub(r"<class '(?:[\w]+\.)*(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
+    return re.sub(r"<class\s+'(?:[\w]+\.)*(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -52,7 +52,11 @@ def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> 
     """The parser of one verb."""
     about = inspect.getdoc(function) or ""
     parser = _Parser(
-        prog=prog, description=re.split(r"\n\w+:\n", about)[0].strip(), exit_on_error=False, allow_abbrev=False
+        prog=prog,
+        usage=f"{prog} --config RECIPE [--KEY VALUE ...]\n       {prog} --resume RUN" if recipes else None,
+        description=re.split(r"\n\w+:\n", about)[0].strip(),
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="Print one JSON object on stdout and nothing else there.")
     if recipes:

@@ -1,0 +1,41 @@
+# One environment for everything: `make demo` on a fresh machine needs nothing but Python 3.10 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.mae_kit-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test fast lint
+
+help:
+	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
+	@echo "make demo      shard, pretrain, look and fine-tune on handwritten digits; writes demo/report.html"
+	@echo "make test      all tests"
+	@echo "make fast      the tests that take no more than seconds"
+	@echo "make lint      style, types and the import contracts"
+
+install: $(STAMP)
+
+demo: install
+	$(BIN)/mae-kit demo --out demo
+
+test: install
+	$(BIN)/python -m pytest
+
+fast: install
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e ".[demo,test,lint]"
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "mae_kit needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
