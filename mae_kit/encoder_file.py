@@ -84,9 +84,9 @@ def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
 
 def _read_config(file: Path) -> EncoderConfig:
     """From the file beside it, after the header has said that the tensors are an encoder's."""
-    kind = _kind(file)
-    if kind != FORMAT:
-        raise UserError(f"{file} is no encoder ({kind or 'made by another program'})", _FIX)
+    kinds = _kinds(file)
+    if FORMAT not in kinds:
+        raise UserError(f"{file} is no encoder ({', '.join(kinds) or 'made by another program'})", _FIX)
     config = file.parent / CONFIG
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
@@ -100,9 +100,10 @@ def _read_config(file: Path) -> EncoderConfig:
         raise UserError(f"{config} is not an encoder's config ({error})", _FIX) from error
 
 
-def _kind(file: Path) -> str | None:
+def _kinds(file: Path) -> list[str]:
+    """The formats that the header names: whatever this package writes has one key, its format."""
     try:
         with safe_open(file, "pt") as opened:
-            return (opened.metadata() or {}).get("format")
+            return [key for key in opened.metadata() or {} if key.startswith("mae_kit")]
     except SafetensorError as error:
         raise UserError(f"{file} is not a safetensors file ({error})", _FIX) from error

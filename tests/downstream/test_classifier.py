@@ -181,7 +181,7 @@ def test_files_of_another_kind(tmp_path: Path):
     config, tensors = load_encoder(tmp_path)
     assert config.model_args == ARGS and set(tensors) == set(plain.state_dict())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.json", "encoder.safetensors"]
-    save_file(dict(tensors), tmp_path / "model.safetensors", {"format": "mae_kit-model"})
+    save_file(dict(tensors), tmp_path / "model.safetensors", {"mae_kit-model": "{}"})
     with pytest.raises(UserError, match=r"model.safetensors is no encoder \(mae_kit-model\)"):
         load_encoder(tmp_path / "model.safetensors")
     save_encoder(tmp_path, {k: v for k, v in tensors.items() if k != "cls_token"}, config)
