@@ -90,7 +90,9 @@ def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
             (height, width), orientation = _jpeg_size(data), _jpeg_orientation(data)
         else:
             with _open(data, max_pixels) as image:
-                (width, height), orientation = image.size, _pillow_orientation(image, data)
+                width, height = image.size
+                _check(width, height, max_pixels)  # a PNG with its EXIF block at the end is decoded to find that
+                orientation = _pillow_orientation(image, data)
         _check(width, height, max_pixels)
     return (height, width) if orientation >= 5 else (width, height)
 
@@ -121,7 +123,7 @@ def _check(width: int, height: int, max_pixels: int) -> None:
         raise BadImage(f"{width} x {height} pixels, over the cap of {max_pixels:,}")
 
 
-def _upright(image: Array, orientation: int) -> Array:
+def _upright(image: Array, orientation: int) -> UInt8[np.ndarray, "upright_h upright_w c"]:
     if orientation not in _UPRIGHT:
         return image
     swap, rows, columns = _UPRIGHT[orientation]
@@ -192,7 +194,7 @@ def _exif_orientation(tiff: bytes) -> int:
 
 @contextmanager
 def _open(data: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Open with Pillow, reading the header only; its warnings on odd metadata are no faults of the pixels."""
+    """Open with Pillow, reading the header only; its warnings, here or while loading, are no faults of the pixels."""
     if data.startswith(_GIT_LFS):
         raise BadImage("a git-LFS pointer, not the image itself")
     if data[8:12] == b"WEBP":
@@ -200,9 +202,8 @@ def _open(data: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     # Filters of `warnings` are global: without the lock two threads could restore each other's state.
     with _pillow_warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    with image:
-        yield image
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            yield image
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
@@ -233,15 +234,15 @@ def _decode_pillow(data: bytes, channels: int, max_pixels: int) -> Array:
 
 def _pillow_orientation(image: ImageFile.ImageFile, data: bytes) -> int:
     """EXIF orientation; asked of Pillow only where the file has any, because a PNG may keep it behind its pixels."""
-    has_exif = "exif" in image.info or "Raw profile type exif" in image.info or image.format == "TIFF"
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself
+    has_exif = "exif" in image.info or "Raw profile type exif" in image.info
     if not has_exif and not (image.format == "PNG" and b"eXIf" in data):
         return 1
-    with _pillow_warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            value = image.getexif().get(_ORIENTATION, 1)
-        except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
-            return 1  # damaged metadata; the pixels may be sound
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1  # damaged metadata; the pixels may be sound
     return value if value in _UPRIGHT else 1
 
 

@@ -7,8 +7,9 @@ leaves a suffix like `b.0.jpg` and no plain image has the key, the last dot coun
 import re
 import zlib
 from collections.abc import Callable
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from mae_kit.data import tar
 from mae_kit.data.decode import IMAGE_SUFFIXES, cut_short, image_size
@@ -112,7 +113,7 @@ def read_shard(
     return samples, sorted(shard.problems, key=lambda problem: problem.offset)
 
 
-def _sort_in(shard: _Shard, stream: BinaryIO, member: tar.Member, classes: int | None) -> None:
+def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes: int | None) -> None:
     folder, slash, base = member.name.rpartition("/")
     stem, dot, suffix = base.partition(".")
     if not stem or not dot:  # `._000.jpg` is macOS metadata, and no suffix is no image
@@ -131,7 +132,7 @@ def _sort_in(shard: _Shard, stream: BinaryIO, member: tar.Member, classes: int |
         shard.dotted.append((key, last, found))
 
 
-def _read_image(stream: BinaryIO, member: tar.Member, key: str) -> _Found:
+def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
     if member.size > LARGEST_IMAGE:
         return _Found(key, member.offset, fault=f"image too large: {member.size:,} bytes")
     stream.seek(member.offset)
@@ -145,7 +146,7 @@ def _read_image(stream: BinaryIO, member: tar.Member, key: str) -> _Found:
     return _Found(key, member.offset, member.size, zlib.crc32(data), width, height)
 
 
-def _read_label(stream: BinaryIO, member: tar.Member, key: str, classes: int | None) -> _Found:
+def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
     stream.seek(member.offset)
     text = stream.read(min(member.size, _LARGEST_LABEL)).decode("utf-8-sig", "backslashreplace").strip()
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):

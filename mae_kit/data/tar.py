@@ -6,7 +6,8 @@ damaged header is reported and the walk goes on at the next sound one. Headers: 
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import NamedTuple
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -54,7 +55,7 @@ class _Header(NamedTuple):
     type: bytes
 
 
-def walk(stream: BinaryIO) -> Iterator[Member | Damage]:
+def walk(stream: BufferedIOBase) -> Iterator[Member | Damage]:
     """Yield the members and the damage of a tar, in the order of the file.
 
     Args:
@@ -76,7 +77,7 @@ def walk(stream: BinaryIO) -> Iterator[Member | Damage]:
             yield Member(header.name.removeprefix("./"), data, header.size)
 
 
-def _entries(stream: BinaryIO, end: int) -> Iterator[tuple[_Header, int] | Damage]:
+def _entries(stream: BufferedIOBase, end: int) -> Iterator[tuple[_Header, int] | Damage]:
     """Headers with the offset of their data, names and sizes already corrected by the extension headers before them."""
     position, corrections = 0, dict[str, str]()
     while position < end:
@@ -123,7 +124,7 @@ def _odd(header: _Header) -> str:
     return f"not a regular file: {name} is {_WITHOUT_DATA.get(kind, f'of tar type {kind!r}')}"
 
 
-def _read(stream: BinaryIO, offset: int, size: int) -> bytes:
+def _read(stream: BufferedIOBase, offset: int, size: int) -> bytes:
     stream.seek(offset)
     return stream.read(size)
 
@@ -165,7 +166,7 @@ def _correct(header: _Header, corrections: dict[str, str]) -> _Header:
     return header._replace(name=name, size=int(size))
 
 
-def _recover(stream: BinaryIO, position: int, block: bytes) -> tuple[Damage | None, int | None]:
+def _recover(stream: BufferedIOBase, position: int, block: bytes) -> tuple[Damage | None, int | None]:
     """What is wrong at `position`, where no header is, and the offset to go on at (None: nothing readable follows)."""
     if len(block) < BLOCK:
         return Damage(position, f"cut inside a header: {len(block)} of {BLOCK} bytes"), None
@@ -179,7 +180,7 @@ def _recover(stream: BinaryIO, position: int, block: bytes) -> tuple[Damage | No
     return Damage(position, f"{kind}: {following - position:,} bytes skipped"), following
 
 
-def _next_header(stream: BinaryIO, position: int) -> int | None:
+def _next_header(stream: BufferedIOBase, position: int) -> int | None:
     """Offset of the next sound header at or after `position`."""
     while chunk := _read(stream, position, _CHUNK):
         for start in range(0, len(chunk), BLOCK):
