@@ -34,7 +34,7 @@ VERBS = {
     "shard": Verb("mae_kit.data.shards:shard", "pack a folder of images into shards", "Data"),
     "index": Verb("mae_kit.data.index:index", "index shards and name every damaged one", "Data"),
     "pretrain": Verb("mae_kit.pretrain:pretrain", "train an encoder without labels", "Train", "pretrain"),
-    "finetune": Verb("mae_kit.downstream.finetune:finetune", "train a classifier with labels", "Train", "downstream"),
+    "finetune": Verb("mae_kit.finetune:finetune", "train a classifier with labels", "Train", "downstream"),
     "reconstruct": Verb(
         "mae_kit.views.reconstruct:reconstruct", "show what the model predicts for your images", "Look"
     ),

@@ -12,7 +12,7 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 
 FILE = "model.safetensors"
-FORMAT = "mae_kit-model"
+FORMAT = "mae_kit_model"
 
 
 class Model(NamedTuple):
@@ -26,7 +26,7 @@ class Model(NamedTuple):
 def model_metadata(objective: Objective, mean: list[float], std: list[float]) -> dict[str, str]:
     """The header of the safetensors file."""
     content: dict[str, Any] = {"objective": objective.config(), "mean": mean, "std": std}
-    return {"format": FORMAT, "config": json.dumps(content)}
+    return {FORMAT: json.dumps(content)}  # one entry: several would be written in a random order
 
 
 def load_model(path: Path, **changed: Any) -> Model:
@@ -47,9 +47,9 @@ def load_model(path: Path, **changed: Any) -> Model:
             metadata = opened.metadata() or {}
     except SafetensorError as error:
         raise UserError(f"{file} is not a safetensors file ({error})", f"give a run folder or its {FILE}") from error
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
-    config = json.loads(metadata["config"])
+    config = json.loads(metadata[FORMAT])
     config["objective"]["init_args"] |= {k: v for k, v in changed.items() if v is not None}
     objective = build(config["objective"])
     objective.load_state_dict(load_file(file), strict=True)

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from mae_kit.console import say
-from mae_kit.data.augment import PretrainAugment
+from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
@@ -25,7 +25,6 @@ from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
 from mae_kit.views.callbacks import KnnScore, Reconstructions
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PROBE_IMAGES = 8
 KNN_SAMPLES = 2000
 
@@ -112,6 +111,7 @@ def pretrain(
     Raises:
         UserError: A setting that cannot work, named with what to do.
     """
+    arguments = dict(locals())
     encoder = objective.encoder
     if not len(data.mean) == len(data.std) == encoder.channels:
         raise UserError(
@@ -124,8 +124,7 @@ def pretrain(
     folder = Run(run, resume)
     state = load_latest(folder.checkpoints) if resume else None
     module = Pretraining(objective, data, optimization, plan, folder, state)
-    config = {"objective": objective.config(), "data": asdict(data), "optimization": asdict(optimization)}
-    folder.save_config(config | {"every": asdict(every), "machine": asdict(machine), "seed": seed, "run": str(run)})
+    folder.save_config(arguments)
     if machine.compile:
         objective.compile()
     callbacks = _callbacks(index, objective, data, every, share)

@@ -58,7 +58,6 @@ def fit(
     announce(module, machine, share)
     checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
     trainer = _trainer(module, machine, share, [*callbacks, record, checkpoints, signals])
-    signals.install()
     try:
         trainer.fit(module, loader)
     finally:
@@ -83,7 +82,7 @@ def announce(module: Training, machine: Machine, share: Share) -> None:
 
 def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*num_workers.*", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers).*", module="pytorch_lightning")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator="auto",

@@ -2,11 +2,13 @@
 
 import json
 import os
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 
 
@@ -44,10 +46,10 @@ class Run:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def save_config(self, config: dict[str, Any]) -> None:
-        """Write the resolved recipe, which `--config RUN/config.yaml` runs again."""
-        text = yaml.safe_dump(json.loads(json.dumps(config, default=str)), sort_keys=False)
-        replace_text(self.path / "config.yaml", text)
+    def save_config(self, arguments: dict[str, Any]) -> None:
+        """Write the arguments of the verb as a recipe, which `--config RUN/config.yaml` runs again."""
+        plain = {name: _plain(value) for name, value in arguments.items() if name != "resume"}
+        replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
 
     def append(self, name: str, lines: list[str]) -> None:
         """Append whole lines to a .jsonl file of the run."""
@@ -60,6 +62,14 @@ class Run:
             return
         kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
         replace_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Configured):
+        return value.config()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _plain(part) for name, part in vars(value).items()}
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 def replace_text(path: Path, text: str) -> None:

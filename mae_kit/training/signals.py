@@ -26,8 +26,8 @@ class Signals(Callback):
         self.code = 0
         self._before: dict[int, Any] = {}
 
-    def install(self) -> None:
-        """Take the signals over; to be called before Lightning looks at them."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning, whose handler talks to the other ranks out of step and may hang."""
         self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
 
     def restore(self) -> None:

@@ -1,7 +1,7 @@
 """Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mae_kit.console import say
-from mae_kit.data.augment import FinetuneAugment
+from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.data.order import permute
-from mae_kit.downstream.classifier import Classifier, ClassifierConfig, ModelSpec, build_classifier, save_classifier
+from mae_kit.downstream.classifier import ModelSpec, build_classifier
+from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import ClassificationScores
+from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
+from mae_kit.report import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.fit import fit, process_share
@@ -25,6 +28,9 @@ from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run, replace_text
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
+
+
+EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class FinetuneData:
     train: str
     val: str
     batch_size: int
-    image_size: int | list[int] | None = None
+    image_size: int | list[int]
     labels_per_class: int | None = None
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_share: float = 0.875
@@ -81,7 +87,8 @@ class Finetuning(Training):
     """A classifier in training.
 
     Args:
-        classifier: What is trained.
+        model: The classifier.
+        config: How images are normalised, and the classes.
         augmentation: The recipe's part.
         ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
         optimization: The recipe's part.
@@ -92,7 +99,8 @@ class Finetuning(Training):
 
     def __init__(
         self,
-        classifier: Classifier,
+        model: nn.Module,
+        config: ClassifierConfig,
         augmentation: Augmentation,
         ema: float | None,
         optimization: Optimization,
@@ -101,29 +109,26 @@ class Finetuning(Training):
         resumed: State | None,
     ):
         super().__init__(optimization, plan, run, resumed)
-        self.classifier = classifier
-        config = classifier.config
+        self.model = model
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
-        self.average = (
-            AveragedModel(classifier.model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-        )
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
 
     def groups(self) -> list[Group]:
         o = self.optimization
-        return layer_decay_groups(self.classifier.model, o.weight_decay, o.layer_decay)
+        return layer_decay_groups(self.model, o.weight_decay, o.layer_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
-        return {"loss": F.cross_entropy(self.classifier.model(images).float(), targets)}
+        return {"loss": F.cross_entropy(self.model(images).float(), targets)}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            self.average.update_parameters(self.classifier.model)
+            self.average.update_parameters(self.model)
 
     def scored(self) -> nn.Module:
         """The model that counts: the average of the weights where there is one."""
-        return self.classifier.model if self.average is None else self.average.module
+        return self.model if self.average is None else self.average.module
 
 
 def finetune(
@@ -131,8 +136,9 @@ def finetune(
     optimization: Optimization,
     run: Path,
     encoder: str = "none",
-    model: ModelSpec = ModelSpec(),
+    model: ModelSpec | None = None,
     augmentation: Augmentation = Augmentation(),
+    drop_path: float = 0.0,
     ema: float | None = None,
     every: Every = Every(),
     machine: Machine = Machine(),
@@ -148,6 +154,7 @@ def finetune(
         encoder: A pretraining run or its encoder.safetensors; "none" trains the same model from scratch.
         model: Which timm model, where the encoder does not say.
         augmentation: What happens to a batch on the device.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
         ema: Decay of the moving average of the weights; none if not given.
         every: How often to log, save and score.
         machine: What does not change results: precision, micro-batches, workers.
@@ -160,36 +167,50 @@ def finetune(
     Raises:
         UserError: A setting that cannot work, named with what to do.
     """
+    arguments = dict(locals())
     train, val = open_index(Path(data.train)), open_index(Path(data.val))
     classes = _classes(train, val, data)
     share = process_share(machine, data.batch_size)
     rows = _training_rows(train, data, seed)
     plan = Plan(len(rows), data.batch_size, optimization.epochs, seed)
+    classifier, config = _classifier(data, encoder, model, classes, drop_path)
     folder = Run(run, resume)
+    folder.save_config(arguments)
     state = load_latest(folder.checkpoints) if resume else None
-    classifier = build_classifier(
-        model, classes, None if encoder == "none" else Path(encoder), data.image_size, data.mean, data.std
-    )
-    config = classifier.config
-    module = Finetuning(classifier, augmentation, ema, optimization, plan, folder, state)
-    parts = {"data": data, "optimization": optimization, "model": model, "augmentation": augmentation, "every": every}
-    saved = {name: asdict(part) for name, part in parts.items()} | {"machine": asdict(machine)}  # type: ignore[call-overload]
-    folder.save_config(saved | {"encoder": encoder, "ema": ema, "seed": seed, "run": str(run)})
+    module = Finetuning(classifier, config, augmentation, ema, optimization, plan, folder, state)
     if machine.compile:
-        classifier.model.compile()
-    batches = TrainBatches(
-        train, rows, data.batch_size, config.image_size, config.channels, data.crop_scale, seed, share
+        classifier.compile()
+    size, channels = config.image_size, len(config.mean)
+    batches = TrainBatches(train, rows, data.batch_size, size, channels, data.crop_scale, seed, share)
+    mine = val.labelled()[share.rank :: share.world]
+    scores = ClassificationScores(
+        EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share), len(classes), every.picture
     )
-    val_rows = val.labelled()[share.rank :: share.world]
-    held_out = EvaluationBatches(val, val_rows, 128, config.image_size, config.channels, data.crop_share)
-    scores = ClassificationScores(held_out, len(classes), every.picture)
     record = fit(module, batches, share, machine, every, [scores])
-    result = {"encoder": None if encoder == "none" else encoder, **scores.result(classes), **record.last}
+    result = scores.result(classes)
     if share.rank == 0:
         save_classifier(folder.path, module.scored(), config)
-        replace_text(folder.path / "result.json", json.dumps(result, indent=2))
-        say(f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} on {result['samples']} images of {data.val}")
-    return {"run": str(run), "top1": result["top1"], "top5": result["top5"], "samples": result["samples"]}
+        replace_text(folder.path / "result.json", json.dumps({"encoder": encoder, **record.last, **result}, indent=2))
+        report(folder.path)
+    say(f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} on {result['samples']} images of {data.val}")
+    return {"run": str(run), **{name: result[name] for name in ("top1", "top5", "samples")}}
+
+
+def _classifier(
+    data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
+) -> tuple[nn.Module, ClassifierConfig]:
+    """The model to train, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
+    path = None if encoder == "none" else Path(encoder)
+    known = load_encoder(path)[0] if path else None
+    size = (data.image_size,) * 2 if isinstance(data.image_size, int) else (data.image_size[0], data.image_size[1])
+    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
+    say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
+    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
+    name = known.model if known else spec.name  # type: ignore[union-attr]
+    trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
+    args = trained | (spec.args if spec else {})
+    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
 
 
 def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:
