@@ -43,7 +43,7 @@ _COLUMNS = {
     "width": np.int32,
     "height": np.int32,
 }
-_TAR = re.compile(r"\.(tar|tgz)(\.\w+)?$", re.IGNORECASE)
+_TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|lz4))?|tgz)$", re.IGNORECASE)
 _OPEN_SHARDS = 256
 _EXAMPLES = 5
 Stamps = dict[str, tuple[int, int]]  # shard -> bytes, time of change in ns
@@ -252,10 +252,13 @@ def _split(folder: Path) -> tuple[Path, str]:
     """The folder proper, and the pattern of the shards that are meant."""
     if folder.is_dir():
         return folder, "*"
-    base = folder.parent
-    if not base.is_dir():
-        raise UserError(f"no folder {base}", "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT")
-    return base, glob.escape(folder.name) if folder.is_file() else folder.name
+    base, name = folder.parent, folder.name
+    if folder.is_file():
+        return base, glob.escape(name)
+    if not base.is_dir() or glob.escape(name) == name:
+        missing = folder if base.is_dir() else base
+        raise UserError(f"no folder {missing}", "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT")
+    return base, name
 
 
 def _stamps(base: Path, pattern: str) -> Stamps:
@@ -286,7 +289,8 @@ def _usable(part: Index, folder: Path) -> Index:
     if len(part):
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
-    raise UserError(f"no usable image in {folder}", first)
+    fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"
+    raise UserError(f"no usable image in {folder} ({first})", fix)
 
 
 # Reading shards
@@ -339,7 +343,7 @@ def _read_all(base: Path, stamps: Stamps, classes: list[str] | None, workers: in
     with progress("Indexing", sum(size for size, _ in stamps.values()) / 1e6, "MB") as advance:
 
         def read(name: str) -> _Part:
-            def tick(count: float) -> None:
+            def tick(count: int) -> None:
                 if stop.is_set():
                     raise InterruptedError
                 advance(count / 1e6)
@@ -355,7 +359,7 @@ def _read_all(base: Path, stamps: Stamps, classes: list[str] | None, workers: in
                 raise
 
 
-def _read_part(path: Path, name: str, classes: int | None, advance: Callable[[float], None]) -> _Part:
+def _read_part(path: Path, name: str, classes: int | None, advance: Callable[[int], None]) -> _Part:
     try:
         samples, problems = read_shard(path, name, classes, advance)
     except InterruptedError:
@@ -495,7 +499,8 @@ def _tell(counts: dict[str, Any]) -> None:
     for group in counts["problems"]:
         say(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
         for problem in group["where"][:_EXAMPLES]:
-            say(f"    {problem['shard']} at byte {problem['offset']} {problem['key']}: {problem['reason']}")
+            key = f", key {problem['key']}" if problem["key"] else ""
+            say(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
         if len(group["where"]) > _EXAMPLES:
             say(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
     say(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")

@@ -7,7 +7,7 @@ leaves a suffix like `b.0.jpg` and no plain image has the key, the last dot coun
 import re
 import zlib
 from collections.abc import Callable
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,13 @@ class _Shard:
         """Keep the first image and the first label of a key."""
         kind, place = ("label", self.labels) if suffix == LABEL_SUFFIX else ("image", self.images)
         if found.key in place:
-            self.report(found.key, found.offset, f"a second {kind} of the same key; the first is kept")
+            self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
         else:
             place[found.key] = found
 
 
 def read_shard(
-    path: Path, name: str, classes: int | None, advance: Callable[[float], None]
+    path: Path, name: str, classes: int | None, advance: Callable[[int], None]
 ) -> tuple[list[Sample], list[Problem]]:
     """Find the samples of one tar.
 
@@ -96,7 +96,7 @@ def read_shard(
         The samples in the order of their bytes, and the problems likewise.
     """
     shard, done = _Shard(name), 0
-    with path.open("rb", buffering=1 << 20) as stream:
+    with BufferedReader(FileIO(path), 1 << 20) as stream:
         for entry in tar.walk(stream):
             if isinstance(entry, tar.Damage):
                 shard.report("", entry.offset, entry.reason)

@@ -168,6 +168,8 @@ def _correct(header: _Header, corrections: dict[str, str]) -> _Header:
 
 def _recover(stream: BufferedIOBase, position: int, block: bytes) -> tuple[Damage | None, int | None]:
     """What is wrong at `position`, where no header is, and the offset to go on at (None: nothing readable follows)."""
+    if len(block) < BLOCK and not position:
+        return Damage(0, f"not a tar: {len(block)} bytes, less than one header"), None
     if len(block) < BLOCK:
         return Damage(position, f"cut inside a header: {len(block)} of {BLOCK} bytes"), None
     following = _next_header(stream, position + BLOCK)

@@ -1,0 +1,403 @@
+"""The index: every damaged shard and odd sample named, no wrong pairing, and kept up to date by itself."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import tarfile
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mae_kit.data import index as index_module
+from mae_kit.data.decode import decode
+from mae_kit.data.index import FILE, Index, index, open_index
+from mae_kit.errors import BadImage, UserError
+
+ALL = [0, 1, 2, 3, 4, 5, 6, 7]
+FOUR = [0, 1, 2, 3]
+NO_FIFTH = [0, 1, 2, 3, 5, 6, 7]
+UNLABELLED_FIFTH = [0, 1, 2, 3, -1, 5, 6, 7]
+
+# Labels of the samples found, and the kinds of problems, in the order of bytes
+BAD_TARS = {
+    "ok.tar": (ALL, []),
+    "empty-0-bytes.tar": ([], ["empty"]),
+    "cut-in-member.tar": (FOUR, ["cut inside a member"]),
+    "cut-in-header.tar": (FOUR, ["cut inside a header"]),
+    "cut-after-member.tar": (FOUR, ["no end-of-archive blocks"]),
+    "bad-header-checksum.tar": (NO_FIFTH, ["damaged header", "label without image"]),
+    "zeroed-header.tar": (NO_FIFTH, ["zeroed header", "label without image"]),
+    "cut.tar.gz": ([], ["compressed"]),
+    "plain-named.tar.gz": (ALL, []),
+    "bad-image-inside.tar": (NO_FIFTH, ["unreadable image"]),
+    "missing-cls.tar": (UNLABELLED_FIFTH, ["image without label"]),
+    "cls-not-int.tar": (UNLABELLED_FIFTH, ["label is no whole number"]),
+    "cls-negative.tar": (UNLABELLED_FIFTH, ["label is negative"]),
+    "cls-float.tar": (UNLABELLED_FIFTH, ["label is no whole number"]),
+    "cls-bom.tar": (ALL, []),
+    "duplicate-adjacent.tar": (ALL, ["a second image of the same key", "a second label of the same key"]),
+    "dotted-keys.tar": (ALL, []),
+    "dot-slash.tar": (ALL, []),
+    "traversal.tar": (ALL, ["name outside the archive"] * 2),
+    "upper-ext.tar": (ALL, []),
+    "long-names-pax.tar": (ALL, []),
+    "index-json-first.tar": (ALL, []),
+    "html-named.tar": ([], ["not a tar"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(index_module, "user_cache_path", lambda name: path / name)
+    return path
+
+
+@pytest.fixture
+def read_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the shards that were really read, as it happens."""
+    names = []
+
+    def read(path, name, *rest):
+        names.append(name)
+        return index_module_read(path, name, *rest)
+
+    index_module_read = index_module.read_shard
+    monkeypatch.setattr(index_module, "read_shard", read)
+    return names
+
+
+def jpeg(seed: int, size: tuple[int, int] = (12, 9)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, (seed * 37 % 256, seed * 11 % 256, seed * 3 % 256)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def shard(path: Path, numbers: range) -> Path:
+    members = [(f"{n:04}.jpg", jpeg(n)) for n in numbers], [(f"{n:04}.cls", b"%d" % (n % 3)) for n in numbers]
+    return write_tar(path, [member for pair in zip(*members, strict=True) for member in pair])
+
+
+def samples(found: Index) -> dict[str, int]:
+    return dict(zip(found.keys, found.label.tolist(), strict=True))
+
+
+def kinds(found: Index) -> list[str]:
+    return [problem.kind for problem in found.problems]
+
+
+def one(folder: Path, members: list[tuple[str, bytes]]) -> Index:
+    write_tar(folder / "x.tar", members)
+    return open_index(folder)
+
+
+# Damaged shards
+
+
+@pytest.fixture(scope="module")
+def bad_folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    for path in (shared / "data/bad/tars").iterdir():
+        shutil.copyfile(path, folder / path.name)
+    (folder / "classes.txt").write_text("".join(f"class {k}\n" for k in range(8)))
+    return folder
+
+
+@pytest.mark.parametrize("name", BAD_TARS)
+def test_bad_tars(bad_folder: Path, name: str):
+    labels, problems = BAD_TARS[name]
+    whole = open_index(bad_folder)
+    part = whole.within(name)
+    assert part.shards == [name]
+    assert part.label.tolist() == labels
+    assert kinds(part) == problems
+    assert {problem.shard for problem in part.problems} <= {name}
+
+
+def test_bad_tars_pair_every_image_with_its_own_label(bad_folder: Path):
+    """0 mislabelled: the same photo has the same label in every shard."""
+    whole = open_index(bad_folder)
+    assert set(whole.shards) == BAD_TARS.keys()
+    control = whole.within("ok.tar")
+    label_of = {zlib.crc32(control.read(row)): int(control.label[row]) for row in range(8)}
+    for row in range(len(whole)):
+        assert whole.label[row] in (-1, label_of[zlib.crc32(whole.read(row))])
+        assert decode(whole.read(row)).shape == (whole.height[row], whole.width[row], 3)
+
+
+def test_the_verb_names_every_damaged_shard(bad_folder: Path, capsys: pytest.CaptureFixture[str]):
+    counts = json.loads(json.dumps(index(bad_folder)))
+    assert counts["shards"] == 23
+    assert counts["samples"] == sum(len(labels) for labels, _ in BAD_TARS.values())
+    assert counts["labelled"] == sum(label >= 0 for labels, _ in BAD_TARS.values() for label in labels)
+    assert counts["classes"] == [f"class {k}" for k in range(8)]
+    assert sum(group["count"] for group in counts["problems"]) == sum(len(kinds) for _, kinds in BAD_TARS.values())
+    named = {name for group in counts["problems"] for name in group["shards"]}
+    assert named == {name for name, (_, problems) in BAD_TARS.items() if problems}
+    text = capsys.readouterr().out
+    assert all(name in text for name in named)
+    assert "cut.tar.gz at byte 0: compressed: gzip inside, unpack it first" in text
+
+
+def test_offsets_are_those_of_tarfile(shared: Path, tmp_path: Path):
+    path = Path(shutil.copyfile(shared / "data/clothing128/val-000.tar", tmp_path / "val.tar"))
+    found = open_index(tmp_path)
+    with tarfile.open(path) as archive:
+        images = {m.name.removesuffix(".jpg"): m for m in archive if m.name.endswith(".jpg")}
+        labels = {m.name: int(archive.extractfile(m).read()) for m in archive if m.name.endswith(".cls")}  # type: ignore
+    assert list(found.keys) == list(images)
+    assert found.offset.tolist() == [member.offset_data for member in images.values()]
+    assert samples(found) == {key: labels[f"{key}.cls"] for key in images}
+    assert found.problems == []
+
+
+# Pairing
+
+
+def test_members_pair_by_key_wherever_they_lie(tmp_path: Path):
+    keys = ["b", "a", "d/a", "c"]
+    members = [(f"{key}.cls", b"%d" % n) for n, key in enumerate(keys)]
+    members += [(f"{key}.jpg", jpeg(n)) for n, key in reversed(list(enumerate(keys)))]
+    found = one(tmp_path, members)
+    assert samples(found) == {"c": 3, "d/a": 2, "a": 1, "b": 0}
+    assert [found.read(row) for row in range(4)] == [jpeg(3), jpeg(2), jpeg(1), jpeg(0)]
+    assert found.problems == []
+
+
+def test_extras_stay_extras_and_dotted_images_are_samples(tmp_path: Path):
+    embedding = io.BytesIO()
+    np.save(embedding, np.zeros(9, np.float32))
+    members = [
+        ("000.seg.png", b"mask"),
+        ("000.npy", embedding.getvalue()),
+        ("000.jpg", jpeg(0)),
+        ("000.cls", b"2"),
+        ("v1.2.cat.JPG", jpeg(1)),
+        ("v1.2.cat.CLS", b" 1\r\n"),
+        ("._000.jpg", b"macOS"),
+        ("000.json", b"{}"),
+        ("readme", b"hello"),
+    ]
+    found = one(tmp_path, members)
+    assert samples(found) == {"000": 2, "v1.2.cat": 1}
+    assert found.read(0) == jpeg(0)
+    assert found.problems == []
+
+
+def test_arrays_are_images_where_nothing_else_is(tmp_path: Path):
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((5, 7, 12), np.uint8))
+    found = one(tmp_path, [("s.npy", stream.getvalue()), ("s.cls", b"4")])
+    assert samples(found) == {"s": 4}
+    assert (found.width[0], found.height[0]) == (7, 5)
+
+
+def test_the_first_of_a_key_is_kept(tmp_path: Path):
+    found = one(tmp_path, [("a.jpg", jpeg(1)), ("b.jpg", jpeg(2)), ("a.png", jpeg(3)), ("a.jpeg", jpeg(4))])
+    assert samples(found) == {"a": -1, "b": -1}
+    assert found.read(0) == jpeg(1)
+    assert kinds(found) == ["a second image of the same key"] * 2
+
+
+def test_odd_labels_keep_the_image(tmp_path: Path):
+    texts = [b"0", b"+1", b"3", b"1e0", b"", b"99999999999999999999", b"\xff\xfe0", b"-0", b"x" * 5000]
+    (tmp_path / "classes.txt").write_text("\ufeffcat\ndog\nfish\n\n", "utf-8")
+    members = [(f"{n}.jpg", jpeg(n)) for n in range(len(texts))]
+    found = one(tmp_path, members + [(f"{n}.cls", text) for n, text in enumerate(texts)])
+    assert found.label.tolist() == [0, 1, -1, -1, -1, -1, -1, 0, -1]
+    assert found.classes == ["cat", "dog", "fish"]
+    assert found.labelled().tolist() == [0, 1, 7]
+    assert len(found.problems) == 6
+    assert found.problems[0].reason == "label is out of range: 3 of 3 classes"
+
+
+def test_no_labels_at_all_is_no_problem(tmp_path: Path):
+    found = one(tmp_path, [("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))])
+    assert found.label.tolist() == [-1, -1]
+    assert found.problems == []
+
+
+def test_pickles_and_links_are_never_touched(tmp_path: Path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "opened"),)
+
+    bomb = pickle.dumps(Bomb())
+    names = ("a.pyd", "a.pth", "a.pickle", "b.npy", "b.jpg", "pipe:touch x.jpg", "a.cls")
+    found = one(tmp_path, [("a.jpg", jpeg(1)), *((name, bomb) for name in names)])
+    assert samples(found) == {"a": -1}
+    assert not (tmp_path / "opened").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "x.tar"]
+
+
+# Reading
+
+
+def test_reads_survive_pickling_and_forking(tmp_path: Path):
+    shard(tmp_path / "a.tar", range(3))
+    shard(tmp_path / "b.tar", range(3, 6))
+    found = open_index(tmp_path)
+    expected = [jpeg(n) for n in range(6)]
+    assert [found.read(row) for row in range(6)] == expected
+    copy = pickle.loads(pickle.dumps(found))
+    assert [copy.read(row) for row in range(6)] == expected
+    assert copy.fingerprint == found.fingerprint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: forking beside threads
+        child = os.fork()
+    if not child:
+        os._exit([found.read(row) for row in range(6)] != expected)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [found.read(row) for row in range(6)] == expected
+
+
+def test_many_shards_need_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index_module, "_OPEN_SHARDS", 2)
+    for number in range(6):
+        shard(tmp_path / f"{number}.tar", range(number, number + 1))
+    found = open_index(tmp_path)
+    assert [found.read(row) for row in range(6)] == [jpeg(n) for n in range(6)]
+    assert len(found._open) <= 2
+
+
+def test_bytes_that_changed_since_are_refused(tmp_path: Path):
+    path = shard(tmp_path / "a.tar", range(3))
+    found = open_index(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(int(found.offset[1]) + 5)
+        file.write(b"!")
+        file.truncate(int(found.offset[2]) + 10)
+    assert found.read(0) == jpeg(0)
+    with pytest.raises(BadImage, match=r"checksum differs from the index: a\.tar"):
+        found.read(1)
+    with pytest.raises(BadImage, match="ends inside the image: 10 of"):
+        found.read(2)
+    path.unlink()
+    with pytest.raises(BadImage, match=r"cannot read a\.tar: No such file"):
+        pickle.loads(pickle.dumps(found)).read(0)
+
+
+# The saved file
+
+
+def test_patterns_share_one_index(tmp_path: Path, read_shards: list[str]):
+    for name, numbers in {"train-0": range(4), "train-1": range(4, 7), "val-0": range(7, 9)}.items():
+        shard(tmp_path / f"{name}.tar", numbers)
+    train, val = open_index(tmp_path / "train-*.tar"), open_index(tmp_path / "val-*.tar")
+    assert (len(train), len(val), len(open_index(tmp_path / "train-1.tar"))) == (7, 2, 3)
+    assert (train.shards, val.shards) == (["train-0.tar", "train-1.tar"], ["val-0.tar"])
+    assert [val.read(row) for row in range(2)] == [jpeg(7), jpeg(8)]
+    assert list(val.keys) == ["0007", "0008"]
+    assert val.shard.tolist() == [0, 0]
+    assert sorted(read_shards) == ["train-0.tar", "train-1.tar", "val-0.tar"]
+    assert len({train.fingerprint, val.fingerprint, open_index(tmp_path).fingerprint}) == 3
+
+
+def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[str], capsys: pytest.CaptureFixture[str]):
+    for name in "abc":
+        shard(tmp_path / f"{name}.tar", range(3))
+    first = open_index(tmp_path)
+    read_shards.clear()
+    assert open_index(tmp_path).fingerprint == first.fingerprint
+    assert read_shards == []
+    shard(tmp_path / "b.tar", range(5, 7))
+    (tmp_path / "c.tar").unlink()
+    shard(tmp_path / "d.tar", range(8, 9))
+    capsys.readouterr()
+    second = open_index(tmp_path)
+    assert "Indexing 2 of 3 shards" in capsys.readouterr().out
+    assert sorted(read_shards) == ["b.tar", "d.tar"]
+    assert list(second.keys) == ["0000", "0001", "0002", "0005", "0006", "0008"]
+    assert [second.read(row) for row in range(6)] == [jpeg(n) for n in (0, 1, 2, 5, 6, 8)]
+    assert second.fingerprint != first.fingerprint
+
+
+def test_new_classes_count(tmp_path: Path):
+    shard(tmp_path / "a.tar", range(3))
+    assert open_index(tmp_path).label.tolist() == [0, 1, 2]
+    (tmp_path / "classes.txt").write_text("one\ntwo\n")
+    assert open_index(tmp_path).label.tolist() == [0, 1, -1]
+
+
+def test_a_damaged_index_is_made_again(tmp_path: Path, read_shards: list[str]):
+    shard(tmp_path / "a.tar", range(3))
+    expected = open_index(tmp_path).fingerprint
+    sound = (tmp_path / FILE).read_bytes()
+    flipped = bytearray(sound)
+    flipped[-60] ^= 1  # in the arrays
+    for data in (b"", sound[: len(sound) // 2], b"\0" * 100, bytes(flipped)):
+        (tmp_path / FILE).write_bytes(data)
+        read_shards.clear()
+        assert open_index(tmp_path).fingerprint == expected
+        assert read_shards == ["a.tar"]
+        assert (tmp_path / FILE).read_bytes() == sound
+
+
+def test_a_read_only_folder_is_left_alone(tmp_path: Path, cache: Path, read_shards: list[str]):
+    folder = tmp_path / "shards"
+    shard(folder / "a.tar", range(3))
+    folder.chmod(0o555)
+    try:
+        found = open_index(folder)
+        assert open_index(folder).fingerprint == found.fingerprint
+    finally:
+        folder.chmod(0o755)
+    assert read_shards == ["a.tar"]
+    assert [path.name for path in folder.iterdir()] == ["a.tar"]
+    assert len(list((cache / "mae_kit").iterdir())) == 1
+
+
+def test_a_full_disk_costs_the_index_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    shard(tmp_path / "a.tar", range(3))
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(index_module.os, "fsync", full)
+    assert len(open_index(tmp_path)) == 3
+    assert "No space left on device" in capsys.readouterr().out
+    with pytest.raises(UserError, match="cannot be saved: No space left"):
+        index(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+# The user's mistakes
+
+
+def test_mistakes_are_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no folder .*nowhere"):
+        open_index(tmp_path / "nowhere" / "train-*.tar")
+    with pytest.raises(UserError, match=r"no \.tar shard in .*mae-kit shard"):
+        open_index(tmp_path)
+    shard(tmp_path / "train" / "a.tar", range(2))
+    with pytest.raises(UserError, match=r"no \.tar shard in .*name one of its folders train"):
+        open_index(tmp_path)
+    with pytest.raises(UserError, match=r"no shard in .* is called val-\*\.tar: it holds a\.tar"):
+        open_index(tmp_path / "train" / "val-*.tar")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "a.tar").write_text("<html>404</html>\n\n\n\n")
+    with pytest.raises(UserError, match=r"no usable image in .* \(a\.tar: not a tar: 20 bytes"):
+        index(tmp_path / "page")
+
+
+def test_a_missing_folder_is_not_taken_for_a_pattern(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no folder .*shards"):
+        open_index(tmp_path / "shards")
