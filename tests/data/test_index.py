@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from mae_kit.data import index as index_module
+from mae_kit.data import table
 from mae_kit.data.decode import decode
-from mae_kit.data.index import FILE, Index, index, open_index
+from mae_kit.data.index import Index, index, open_index
+from mae_kit.data.table import FILE
 from mae_kit.errors import BadImage, UserError
 
 ALL = [0, 1, 2, 3, 4, 5, 6, 7]
@@ -55,7 +57,7 @@ BAD_TARS = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(index_module, "user_cache_path", lambda name: path / name)
+    monkeypatch.setattr(table, "user_cache_path", lambda name: path / name)
     return path
 
 
@@ -268,7 +270,7 @@ def test_reads_survive_pickling_and_forking(tmp_path: Path):
 
 
 def test_many_shards_need_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(index_module, "_OPEN_SHARDS", 2)
+    monkeypatch.setattr(table, "_OPEN_SHARDS", 2)
     for number in range(6):
         shard(tmp_path / f"{number}.tar", range(number, number + 1))
     found = open_index(tmp_path)
@@ -328,6 +330,25 @@ def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[st
     assert second.fingerprint != first.fingerprint
 
 
+def test_a_shard_that_cannot_be_read_is_named_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shard(tmp_path / "a.tar", range(2))
+    shard(tmp_path / "b.tar", range(2, 4))
+    read = index_module.read_shard
+
+    def failing(path, name, *rest):
+        if name == "a.tar":
+            raise PermissionError(13, "Permission denied")
+        return read(path, name, *rest)
+
+    monkeypatch.setattr(index_module, "read_shard", failing)
+    found = open_index(tmp_path)
+    assert list(found.keys) == ["0002", "0003"]
+    assert [problem[:] for problem in found.problems] == [("a.tar", "", 0, "unreadable shard: Permission denied")]
+    monkeypatch.setattr(index_module, "read_shard", read)
+    assert list(open_index(tmp_path).keys) == ["0000", "0001", "0002", "0003"]
+    assert open_index(tmp_path).problems == []
+
+
 def test_new_classes_count(tmp_path: Path):
     shard(tmp_path / "a.tar", range(3))
     assert open_index(tmp_path).label.tolist() == [0, 1, 2]
@@ -371,7 +392,7 @@ def test_a_full_disk_costs_the_index_not_the_training(
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(index_module.os, "fsync", full)
+    monkeypatch.setattr(table.os, "fsync", full)
     assert len(open_index(tmp_path)) == 3
     assert "No space left on device" in capsys.readouterr().out
     with pytest.raises(UserError, match="cannot be saved: No space left"):
