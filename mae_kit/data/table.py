@@ -41,7 +41,9 @@ Stamps = dict[str, tuple[int, int]]  # shard -> bytes, time of change in ns
 class Keys(Sequence[str]):
     """A million strings in two arrays, cheap to save, to fork and to pickle."""
 
-    def __init__(self, letters: UInt8[np.ndarray, " letters"], start: Int64[np.ndarray, " n"], stop: Any):
+    def __init__(
+        self, letters: UInt8[np.ndarray, " letters"], start: Int64[np.ndarray, " n"], stop: Int64[np.ndarray, " n"]
+    ):
         self.letters, self.start, self.stop = letters, start, stop
 
     @classmethod
