@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
 
 from mae_kit.errors import UserError
 from mae_kit.mistakes import explain, plain_types
@@ -58,13 +58,19 @@ def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> 
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="Print one JSON object on stdout and nothing else there.")
+    parser.add_argument(
+        "--json", action="store_true", default=SUPPRESS, help="Print one JSON object on stdout and nothing else there."
+    )
     if recipes:
         parser.add_argument("--config", action="config", metavar="RECIPE", help=_CONFIG_HELP)
-        parser.add_argument("--resume", metavar="RUN", help="Go on with a stopped run, with the recipe it has saved.")
+        parser.add_argument(
+            "--resume", metavar="RUN", default=SUPPRESS, help="Go on with a stopped run, with the recipe it has saved."
+        )
     parser.add_function_arguments(function, as_positional=not recipes, fail_untyped=True, skip={"resume"})
     for action in parser._actions:
         _loosen(action)
+    required = [action.dest for action in parser._actions if action.dest in parser.required_args]
+    parser.required_args = dict.fromkeys(required)  # type: ignore[assignment]  # a set: the one it misses is random
     return parser
 
 
