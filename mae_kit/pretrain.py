@@ -37,6 +37,7 @@ class PretrainData:
         shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
         batch_size: Images a step, over all devices and micro-batches.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
+        flip: Mirror half of the images; false where left and right matter, as in text.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
         std: Of each channel, in 0..1.
         knn_shards: Labelled shards for the online kNN score; none if not given.
@@ -45,6 +46,7 @@ class PretrainData:
     shards: str
     batch_size: int
     crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
     mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
     std: list[float] = field(default_factory=lambda: IMAGENET_STD)
     knn_shards: str | None = None
@@ -73,7 +75,7 @@ class Pretraining(Training):
     ):
         super().__init__(optimization, plan, run, resumed)
         self.objective = objective
-        self.augment = PretrainAugment(data.mean, data.std)
+        self.augment = PretrainAugment(data.mean, data.std, data.flip)
 
     def groups(self) -> list[Group]:
         return parameter_groups(self.objective, self.optimization.weight_decay)

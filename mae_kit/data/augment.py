@@ -53,15 +53,19 @@ class PretrainAugment(nn.Module):
     Args:
         mean: Mean of each channel, of values in [0, 1].
         std: Standard deviation of each channel.
+        flip: Mirror half of the images.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], flip: bool = True):
         super().__init__()
+        self.flip = flip
         self.normalise = Normalise(mean, std)
 
     def forward(self, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """The same key flips alike on every device, in every process, after every resume."""
-        return self.normalise(_flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5))
+        if self.flip:
+            images = _flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5)
+        return self.normalise(images)
 
 
 class FinetuneAugment(nn.Module):

@@ -51,6 +51,12 @@ def test_pretraining_flips_are_a_function_of_the_key():
     assert torch.equal(augment(images[order], keys[order]), out[order])
 
 
+def test_pretraining_leaves_images_as_they_are_where_sides_matter():
+    images, keys = images_of(count=16), torch.arange(16)
+    augment = PretrainAugment(MEAN, STD, flip=False)
+    assert torch.equal(augment(images, keys), augment.normalise(images))
+
+
 def test_all_stages_off_only_normalise():
     images, labels = images_of(), torch.arange(8) % 3
     out, targets = FinetuneAugment(MEAN, STD, 3, **PLAIN)(images, labels)
