@@ -17,7 +17,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-def mix(x: np.ndarray | int) -> np.ndarray:
+def mix(x: np.ndarray | np.uint64 | int) -> np.ndarray | np.uint64:
     """SplitMix64's finaliser, element by element: uint64 -> uint64, a bijection."""
     z = np.asarray(x, dtype=np.uint64)
     with np.errstate(over="ignore"):

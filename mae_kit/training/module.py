@@ -41,6 +41,7 @@ class Training(LightningModule):
         self.skipped_steps = resumed["skipped_steps"] if resumed else 0
         self.bad_samples = resumed["bad_samples"] if resumed else 0
         self.gradient_norm = torch.zeros(())
+        self.logged: dict[str, Tensor] = {}  # of the last micro-batch; Lightning scales what it hands to callbacks
         self._skipped_in_a_row = 0
         self._rollbacks = 0
         self._resumed = resumed
@@ -85,7 +86,9 @@ class Training(LightningModule):
         if batch.bad:
             self.bad_samples += len(batch.bad)
             self.run.append("quarantine.jsonl", batch.bad)
-        return self.loss(batch)
+        values = self.loss(batch)
+        self.logged = {name: value.detach() for name, value in values.items()}
+        return values
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and skip the step if the gradient is not finite; after an all-reduce all ranks see the same norm."""

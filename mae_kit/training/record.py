@@ -52,9 +52,9 @@ class Record(Callback):
             self._task = self._bar.add_task("", total=pl_module.plan.steps, completed=pl_module.step, note="")  # type: ignore[attr-defined]
             self._bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        for name, value in outputs.items():
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        for name, value in pl_module.logged.items():  # type: ignore[union-attr, operator]
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.float()
         self._count += 1
         if not pl_module.step_is_done():  # type: ignore[operator]
             return
