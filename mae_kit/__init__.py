@@ -1,8 +1,8 @@
 """Masked image pretraining, from a folder of images to a classifier.
 
-Every verb of the command line is a function here: `mae_kit.shard`, `mae_kit.pretrain`, ... They are imported when they
-are first asked for, so that `import mae_kit` stays light. Where a verb has a module of its own name, that name is the
-module: `mae_kit.report.report`, `mae_kit.demo.demo`.
+Every verb of the command line is a function, imported when it is first asked for, so that `import mae_kit` stays light:
+`mae_kit.shard`, `mae_kit.predict`, ... Where a verb has a module of its own name, that name is the module:
+`mae_kit.pretrain.pretrain`, `mae_kit.finetune.finetune`.
 """
 
 import importlib

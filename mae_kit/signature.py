@@ -66,7 +66,9 @@ def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> 
         parser.add_argument(
             "--resume", metavar="RUN", default=SUPPRESS, help="Go on with a stopped run, with the recipe it has saved."
         )
-    parser.add_function_arguments(function, as_positional=not recipes, fail_untyped=True, skip={"resume"})
+    parser.add_function_arguments(
+        function, as_group=False, as_positional=not recipes, fail_untyped=True, skip={"resume"}
+    )
     for action in parser._actions:
         _loosen(action)
     required = [action.dest for action in parser._actions if action.dest in parser.required_args]
