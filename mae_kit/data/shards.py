@@ -1,0 +1,303 @@
+"""Pack images into webdataset shards: planned by arithmetic, written shard by shard, finished by whoever comes again.
+
+Which sample goes to which shard is decided up front from keyed hashes of the samples' names. So the shards are the
+same bytes for any number of workers and any number of interruptions, and a shard that is done need not be done again.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from mae_kit.console import progress, say
+from mae_kit.data.durable import load_json, save_text, sync_folder, temporary_name, to_json
+from mae_kit.data.encode import Stored, encode
+from mae_kit.data.plan import BLOCK, RECORD, Settings, Task, plan
+from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
+from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
+from mae_kit.data.workers import run_in_parallel
+from mae_kit.errors import BadImage, UserError
+
+PLAN, RECORDS, STATS, CLASSES = "shards.json", ".shards", "stats.json", "classes.txt"
+
+_FULL = (ENOSPC, EDQUOT, EFBIG)
+_NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
+_SMALLEST_SHARD = 65_536
+_PROBES = 64
+
+
+class Job(NamedTuple):
+    """What a worker needs to write any shard."""
+
+    out: Path
+    settings: Settings
+    read: Reader
+
+
+def shard(
+    src: str,
+    out: Path,
+    resize: int | None = None,
+    quality: int = 90,
+    val_fraction: float = 0.0,
+    max_shard_size: int = 256_000_000,
+    workers: int = 0,
+    seed: int = 0,
+    labels: Labels = "auto",
+    channels: int = 3,
+) -> dict[str, Any]:
+    """Pack images into shards; the same command again finishes a job that was stopped.
+
+    OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
+    skipped.jsonl (what is in no shard, and why), classes.txt (line k names label k) and shards.json (the plan).
+    First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
+
+    Args:
+        src: A folder of images, class folders, tar shards (a folder, a .tar, or a quoted pattern), hf:NAME[:SPLIT] or
+            torchvision:NAME[:SPLIT].
+        out: Folder for the shards: a new one, or that of the same job stopped before.
+        resize: Pixels of the shorter side; larger images are made smaller, none larger, and all are encoded as JPEG.
+            Without it the files go in untouched.
+        quality: JPEG quality, 1 to 100, where --resize encodes.
+        val_fraction: Share of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
+        max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
+        workers: Processes; 0 = one a core. The shards do not depend on it.
+        seed: Of the order and of the drawing for val.
+        labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
+            first-level folders, whatever they are; none = no labels.
+        channels: Channels of the statistics: 3 = RGB, 1 = grey, any other number for .npy images.
+
+    Returns:
+        What stats.json holds, and `out`.
+
+    Raises:
+        UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
+    """
+    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, labels, channels)
+    _check_settings(settings, workers)
+    _check_out(src, out)
+    source = open_source(src, labels)
+    say(f"{src}: {source.kind}, {len(source.names):,} images")
+    if val_fraction and source.held_out is not None:
+        raise UserError(f"{src} has its own val split", "leave out --val-fraction, or give its train part alone")
+    sizes, mean = _expected_bytes(out, source, settings)
+    tasks = plan(source, settings, sizes)
+    with _writing(out, int(sizes.sum())):
+        _begin(out, source, settings, mean)
+    todo = [task for task in tasks if not _is_done(out, task.shard)]
+    if len(todo) < len(tasks):
+        say(f"{len(tasks) - len(todo)} of {len(tasks)} shards are there already")
+    needed = sum(int(sizes[row]) for task in todo for row in task.rows)
+    with _writing(out, needed):
+        _write_all(Job(out, settings, source.read), todo, min(workers or _cores(), max(len(todo), 1)))
+        return _finish(out, source, tasks)
+
+
+# Checks
+
+
+def _check_settings(settings: Settings, workers: int) -> None:
+    checks = {
+        "resize": ("1 or more pixels", settings.resize is None or settings.resize >= 1),
+        "quality": ("1 to 100", 1 <= settings.quality <= 100),
+        "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
+        "max_shard_size": (f"{_SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= _SMALLEST_SHARD),
+        "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
+        "workers": ("0 (one a core) or more", workers >= 0),
+    }
+    for name, (allowed, holds) in checks.items():
+        if not holds:
+            value = workers if name == "workers" else getattr(settings, name)
+            raise UserError(f"{name} is {value}", f"give {allowed}")
+
+
+def _channels_fit(settings: Settings) -> bool:
+    return settings.channels in (1, 3) if settings.resize else settings.channels >= 1
+
+
+def _check_out(src: str, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", "give a folder for the shards")
+    source = Path(src).resolve()
+    if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
+        raise UserError(f"{out} lies inside {src}", "give a folder for the shards elsewhere")
+    # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these.
+    if out.is_dir() and not (out / PLAN).exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise UserError(f"{out} holds other files", "give a new folder")
+
+
+@contextmanager
+def _writing(out: Path, needed: int) -> Iterator[None]:
+    """Name the folder and what to do where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
+            raise UserError(f"{out}: {error.strerror}", fix) from error
+        if error.errno in _NOT_WRITABLE:
+            raise UserError(f"{out}: {error.strerror}", "give a folder that can be written") from error
+        raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# The plan
+
+
+def _describe(source: Source, settings: Settings) -> dict[str, Any]:
+    """What makes two jobs the same, as JSON."""
+    return {"source": _digest(source), **settings._asdict()}
+
+
+def _expected_bytes(out: Path, source: Source, settings: Settings) -> tuple[np.ndarray, int | None]:
+    """Bytes of each image in its shard, int64 [n], and the mean that they were guessed from, None where they are known.
+
+    A job that goes on keeps the guess it began with, because the plan hangs on it.
+    """
+    if (out / PLAN).exists():
+        mean = _check_same(out, _describe(source, settings))
+    else:
+        mean = _mean_bytes(source, settings)
+    return (source.sizes if mean is None and source.sizes is not None else np.full(len(source.names), mean)), mean
+
+
+def _check_same(out: Path, job: dict[str, Any]) -> int | None:
+    """Refuse to mix two jobs in a folder; returns the guess of the one that is there."""
+    old = load_json(out / PLAN)
+    different = [name for name in job if job[name] != old.get("job", {}).get(name)]
+    if different:
+        fix = "repeat that command, give a new folder, or delete this one"
+        raise UserError(f"{out} holds another job: {', '.join(different)} differ", fix)
+    return old["mean_bytes"]
+
+
+def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
+    (out / RECORDS).mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / RECORDS):
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink()
+    if not (out / PLAN).exists():
+        job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
+        save_text(out / PLAN, to_json(job | {"mean_bytes": mean}))
+
+
+def _digest(source: Source) -> str:
+    """A hash that differs where the names, sizes, labels or splits of the samples do."""
+    digest = hashlib.sha256("\n".join(source.names).encode("utf-8", "surrogateescape"))
+    for values in (source.labels, source.sizes, source.held_out):
+        digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    digest.update("\n".join(source.classes or []).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _mean_bytes(source: Source, settings: Settings) -> int | None:
+    """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
+    if source.sizes is not None and settings.resize is None:
+        return None
+    sizes = []
+    for row in np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist():
+        try:
+            sizes.append(len(_encode(source.read, row, source.names[row], settings).data))
+        except BadImage:
+            continue
+    return math.ceil(np.mean(sizes)) if sizes else BLOCK
+
+
+# One shard
+
+
+def write_shard(job: Job, task: Task, tick: Callable[[], None]) -> None:
+    """Write one shard under a temporary name, make it durable, then give it its name, then its record."""
+    temporary = temporary_name(job.out / task.shard)
+    try:
+        with open(temporary, "wb") as stream:
+            record = _fill(stream, job, task, tick)
+            stream.flush()
+            os.fsync(stream.fileno())
+        record["bytes"] = temporary.stat().st_size if record["images"] else 0
+        if record["images"]:
+            os.replace(temporary, job.out / task.shard)
+            sync_folder(job.out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    save_text(job.out / RECORDS / f"{task.shard}.json", to_json(record))
+
+
+def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> dict[str, Any]:
+    from webdataset.writer import TarWriter  # it imports torch, which the command line's help must not wait for
+
+    skipped: list[Skip] = []
+    labels: Counter[int] = Counter()
+    value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
+    with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
+        for row, name, key, label in zip(task.rows, task.names, task.keys, task.labels, strict=True):
+            try:
+                stored = _encode(job.read, row, name, job.settings)
+            except BadImage as error:
+                skipped.append(Skip(name, str(error)))
+            else:
+                tar.write({"__key__": key, stored.suffix: stored.data})
+                if label >= 0:
+                    tar.write({"__key__": key, "cls": b"%d" % label})
+                labels[label] += 1
+                value, square = value + stored.moments.value, square + stored.moments.square
+            tick()
+    moments = {"value": value.tolist(), "square": square.tolist()}
+    return {"images": labels.total(), "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
+
+
+def _is_done(out: Path, shard: str) -> bool:
+    path = out / RECORDS / f"{shard}.json"
+    if not path.exists():
+        return False
+    size = load_json(path)["bytes"]
+    return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
+
+
+def _encode(read: Reader, row: int, name: str, settings: Settings) -> Stored:
+    return encode(read(row, name), settings.resize, settings.quality, settings.channels)
+
+
+# All shards
+
+
+def _write_all(job: Job, tasks: list[Task], workers: int) -> None:
+    with progress("sharding", float(sum(len(task.rows) for task in tasks))) as advance:
+        if workers > 1:
+            run_in_parallel(partial(write_shard, job), tasks, workers, advance, (__name__, "webdataset"))
+            return
+        for task in tasks:
+            write_shard(job, task, lambda: advance(1))
+
+
+def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
+    """Gather the records of all shards, save what belongs beside them, and tell the user."""
+    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
+    skipped = [skip._asdict() for skip in source.skipped]
+    skipped += sorted(
+        (skip for record in records.values() for skip in record["skipped"]), key=lambda skip: skip["name"]
+    )
+    save_text(out / SKIPPED, "".join(json.dumps(skip) + "\n" for skip in skipped))
+    if not any(record["images"] for record in records.values()):
+        what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
+        raise UserError(what, f"see {out / SKIPPED} for the reasons")
+    if source.classes is not None:
+        save_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
+    stats = {"source": source.kind, "splits": splits, **channel_stats(records)}
+    stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
+    save_text(out / STATS, to_json(stats))
+    report(out, stats)
+    return {"out": str(out), **stats}

@@ -1,0 +1,268 @@
+"""What the user has, as one record: a folder of images, tar shards, or a data set of another library."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from mae_kit.data.decode import IMAGE_SUFFIXES
+from mae_kit.data.index import Index, open_index
+from mae_kit.errors import BadImage, UserError
+
+Labels = Literal["auto", "folders", "none"]
+
+# Gives the bytes of sample number so-and-so, called so-and-so; it is pickled to every worker, so it holds little.
+Reader = Callable[[int, str], bytes]
+
+# Held-out splits in the order in which one of them is taken as `val`; the others are left out, lest two be mixed.
+HELD_OUT = ("val", "valid", "validation", "dev", "test")
+
+# No dot (a key ends there), nothing that a file system minds, short enough for a plain tar header.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+class Skip(NamedTuple):
+    """A file or sample that ends in no shard, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A listing of n samples and the way to read them.
+
+    Attributes:
+        kind: What SRC was taken for, for the user.
+        read: Gives the bytes of a sample.
+        names: n unique names in sorted or given order; the source is the same while names, sizes and labels are.
+        labels: int64 [n]; -1 = none.
+        sizes: int64 [n] bytes, or None where only reading would tell.
+        held_out: bool [n]: True = val, where the source itself is split; else None.
+        classes: Names of the labels, where the source has them.
+        keys: n keys to keep, unique in each split, where the source has such.
+        skipped: What the listing already left out.
+    """
+
+    kind: str
+    read: Reader
+    names: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+    classes: list[str] | None = None
+    keys: list[str] | None = None
+    skipped: list[Skip] = field(default_factory=list)
+
+
+def open_source(src: str, labels: Labels) -> Source:
+    """Find out what SRC is and list it.
+
+    Raises:
+        UserError: SRC is missing, empty, holds no image, or needs a library that is absent.
+    """
+    if src.startswith(("hf:", "torchvision:")):
+        from mae_kit.data.hubs import open_hub
+
+        return open_hub(src, labels)
+    path = Path(src)
+    if path.is_dir():
+        return _open_folder(path, labels)
+    if path.is_file() and path.suffix != ".tar":
+        raise UserError(
+            f"{src} is a file", "give the folder it lies in, a .tar, or a quoted pattern such as 'DIR/*.tar'"
+        )
+    if path.is_file() or glob.has_magic(src):
+        return tar_source(path, labels)
+    raise UserError(f"{src} does not exist", "give a folder of images, tar shards, hf:NAME or torchvision:NAME")
+
+
+def choose_splits(names: Sequence[str]) -> dict[str, bool] | None:
+    """Which splits to take, and whether each is held out; None unless all names are those of splits, one `train`."""
+    known = [name for name in HELD_OUT if name in names]
+    if "train" not in names or len(known) + 1 != len(set(names)):
+        return None
+    return {"train": False, **{name: True for name in known[:1]}}
+
+
+# A folder of images
+
+
+class FolderReader(NamedTuple):
+    """Reads a file below `root`."""
+
+    root: Path
+
+    def __call__(self, row: int, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror}") from None
+
+
+def _open_folder(root: Path, labels: Labels) -> Source:
+    sizes, skipped = list_images(root)
+    if sizes:
+        return folder_source(root, labels, sizes, skipped)
+    if any(Path(skip.name).suffix == ".tar" for skip in skipped):
+        return tar_source(root, labels)
+    found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in _suffixes(skipped).most_common(5))
+    raise UserError(
+        f"{root} holds no image" + (f" ({found})" if found else ""), "give a folder with images or tars in it"
+    )
+
+
+def _suffixes(skipped: list[Skip]) -> Counter[str]:
+    return Counter(Path(skip.name).suffix.lower() for skip in skipped)
+
+
+def list_images(root: Path) -> tuple[dict[str, int], list[Skip]]:
+    """List the files below `root` without those whose name, or whose folder's name, begins with a dot.
+
+    Returns:
+        Sizes in bytes of the image files by their path relative to `root`, sorted, and the other files.
+    """
+    images: dict[str, int] = {}
+    others: list[Skip] = []
+    start = len(os.path.join(root, ""))
+    for entry in _walk(root):
+        name = entry.path[start:]
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix[1:] not in IMAGE_SUFFIXES:
+            others.append(Skip(name, f"not the name of an image ({suffix or 'no suffix'})"))
+        elif entry.is_file():
+            images[name] = entry.stat().st_size
+        else:
+            others.append(Skip(name, "a broken link or no regular file"))
+    return dict(sorted(images.items())), sorted(others)
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry]:
+    """All entries that are no folders; links to folders are followed, each folder once, so a loop of links ends."""
+    pending, seen = [str(root)], set()
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(folder)
+            with os.scandir(folder) as found:
+                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}", "make the folder readable") from None
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        pending += [entry.path for entry in entries if entry.is_dir()]
+        yield from (entry for entry in entries if not entry.is_dir())
+
+
+def folder_source(root: Path, labels: Labels, sizes: dict[str, int], skipped: list[Skip]) -> Source:
+    """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
+    names, held_out, left_out = _split_folders(list(sizes))
+    folders = _class_folders(root, names, labels, held_out is not None)
+    classes = None if folders is None else sorted(set(folders))
+    number = {name: label for label, name in enumerate(classes or [])}
+    values = [number[folder] for folder in folders] if folders is not None else [-1] * len(names)
+    return Source(
+        kind="folder of images without labels" if classes is None else f"class folders ({len(classes)} classes)",
+        read=FolderReader(root),
+        names=names,
+        labels=np.array(values, np.int64),
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=held_out if held_out is not None and held_out.any() else None,
+        classes=classes,
+        skipped=skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+    )
+
+
+def _split_folders(names: list[str]) -> tuple[list[str], np.ndarray | None, list[str]]:
+    """Names to take, which of them are held out (None without split folders), and names that are not taken."""
+    tops = [name.split(os.sep)[0] for name in names]
+    splits = choose_splits(sorted(set(tops)))
+    if splits is None:
+        return names, None, []
+    taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
+    left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
+    return [name for name, _ in taken], np.array([held for _, held in taken]), left_out
+
+
+def _class_folders(root: Path, names: list[str], labels: Labels, split: bool) -> list[str] | None:
+    """The class folder of each image, below the folders of splits where there are such; None where there are no classes.
+
+    Split folders of which one holds class folders and the other none (ImageNet's val, as downloaded) are refused: the
+    labels of the first would be lost without a word.
+    """
+    paths = [name.split(os.sep)[split:] for name in names]
+    flat = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
+    folders = [path[0] for path in paths if len(path) > 1]
+    several = len(set(folders)) > 1
+    if flat and (labels == "folders" or (labels == "auto" and split and several)):
+        raise UserError(f"{root}: {flat[0]} lies in no class folder", "move it into one, or use --labels none")
+    return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
+
+
+# Tar shards
+
+
+class TarReader(NamedTuple):
+    """Reads a sample by its row among the rows of an index that are taken."""
+
+    index: Index
+    taken: np.ndarray
+
+    def __call__(self, row: int, name: str) -> bytes:
+        try:
+            return self.index.read(int(self.taken[row]))
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror}") from None
+
+
+def tar_source(path: Path, labels: Labels) -> Source:
+    """Samples of existing shards; labels, classes, splits (by the shards' names) and, where possible, keys are kept."""
+    if labels == "folders":
+        raise UserError("labels from folders need a folder of images", "leave out --labels")
+    index = open_index(path)
+    kept, held_out = _split_shards(index)
+    names = [f"{index.shards[index.shard[row]]}/{index.keys[row]}" for row in kept.tolist()]
+    keys = [index.keys[row] for row in kept.tolist()]
+    return Source(
+        kind=f"tar shards ({len(index.shards)})",
+        read=TarReader(index, kept),
+        names=names,
+        labels=np.full(len(kept), -1) if labels == "none" else index.label[kept],
+        sizes=index.size[kept],
+        held_out=held_out,
+        classes=None if labels == "none" else index.classes,
+        keys=keys if _fit(keys, held_out) else None,
+        skipped=_lost(index),
+    )
+
+
+def _fit(keys: list[str], held_out: np.ndarray | None) -> bool:
+    """Whether keys can stay: plain, and none twice in one split."""
+    splits = np.zeros(len(keys), bool) if held_out is None else held_out
+    return len(set(zip(splits.tolist(), keys, strict=True))) == len(keys) and all(map(_PLAIN_KEY.fullmatch, keys))
+
+
+def _lost(index: Index) -> list[Skip]:
+    """Problems that cost a sample or hide some; a sample that is there without a valid label is counted elsewhere."""
+    there = {(index.shards[shard], key) for shard, key in zip(index.shard.tolist(), index.keys, strict=True)}
+    lost = [problem for problem in index.problems if (problem.shard, problem.key) not in there]
+    return [Skip(f"{problem.shard}/{problem.key}".rstrip("/"), problem.reason) for problem in lost]
+
+
+def _split_shards(index: Index) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows to take, and which of them are held out; shards named train-* and val-* (or test-*) are such splits."""
+    words = [set(re.split(r"[^a-z]+", shard.lower())) for shard in index.shards]
+    tops = [next((name for name in HELD_OUT if name in found), "train") for found in words]
+    splits = choose_splits(tops)
+    if splits is None:
+        return np.arange(len(index)), None
+    taken = np.array([top in splits for top in tops])[index.shard]
+    held = np.array([splits.get(top, False) for top in tops])[index.shard]
+    return np.flatnonzero(taken), held[taken] if held.any() else None

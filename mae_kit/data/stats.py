@@ -1,0 +1,57 @@
+"""What was packed: counts a split and a class, and the channel statistics, from the records of the shards."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_kit.console import say
+
+SKIPPED = "skipped.jsonl"
+
+Record = dict[str, Any]
+
+
+def split_stats(split: str, records: dict[str, Record], classes: list[str] | None) -> dict[str, Any]:
+    parts = [record for name, record in records.items() if name.startswith(split) and record["images"]]
+    labels: Counter[int] = Counter()
+    for record in parts:
+        labels.update({int(label): count for label, count in record["labels"].items()})
+    counts = {classes[i] if classes else str(i): labels[i] for i in sorted(labels) if i >= 0}
+    return {
+        "shards": len(parts),
+        "images": sum(record["images"] for record in parts),
+        "bytes": sum(record["bytes"] for record in parts),
+        "without_label": labels[-1],
+        "classes": counts,
+    }
+
+
+def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel, 0..1, over the train shards in their order."""
+    parts = [record for name, record in records.items() if name.startswith("train")]
+    images = max(sum(record["images"] for record in parts), 1)
+    mean = np.sum([record["moments"]["value"] for record in parts], axis=0) / images
+    square = np.sum([record["moments"]["square"] for record in parts], axis=0) / images
+    return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean**2, 0)).tolist()}
+
+
+def report(out: Path, stats: dict[str, Any]) -> None:
+    for split, part in stats["splits"].items():
+        if part["images"]:
+            say(f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}")
+    counts = stats["splits"]["train"]["classes"]
+    if counts:
+        shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:20])
+        say(f"classes in train: {shown}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else ""))
+    values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
+    say(f"channel mean {values[0]}, std {values[1]}")
+    if stats["skipped"]:
+        say(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
+        for reason, count in list(stats["reasons"].items())[:5]:
+            say(f"  {count:,} x {reason}")
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

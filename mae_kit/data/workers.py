@@ -1,0 +1,102 @@
+"""Several processes for independent tasks: one progress count, and nobody left behind by an error, Ctrl-C or a kill."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, get_context, parent_process
+from typing import Any, TypeVar
+
+from mae_kit.errors import UserError
+
+T = TypeVar("T")
+Work = Callable[[T, Callable[[], None]], None]
+
+# Set in each worker by `_begin`; shared memory without locks, because a killed process would never give one back.
+_work: Any = None
+_done: Any = None
+_stop: Any = None
+_busy = threading.Lock()
+
+
+class StoppedError(Exception):
+    """The parent gave up; raised inside the worker's task, which cleans up as on any error."""
+
+
+def run_in_parallel(
+    work: Work[T], tasks: Sequence[T], workers: int, advance: Callable[[float], None], preload: Sequence[str] = ()
+) -> None:
+    """Call `work(task, tick)` for every task, in any order; `tick` counts one step and ends a task that is to stop.
+
+    Workers are started by a server process, not forked from this one: its threads (progress bar, OpenMP) make a fork
+    unsafe. A script that ends up here keeps its main part under `if __name__ == "__main__"`.
+
+    Raises:
+        UserError: A worker was killed.
+        Exception: Whatever a task raised first; the other tasks have ended by then.
+    """
+    context = get_context("forkserver")
+    _start_server(preload)
+    done, stop = context.RawArray("q", len(tasks)), context.RawValue("b", 0)
+    pool = ProcessPoolExecutor(workers, context, _begin, (work, done, stop))
+    try:
+        _await([pool.submit(_do, number, task) for number, task in enumerate(tasks)], done, advance)
+    except BrokenProcessPool as error:
+        fix = "repeat the command with fewer --workers (is memory short?): what is done is kept"
+        raise UserError("a worker process was killed", fix) from error
+    finally:
+        stop.value = 1
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_server(preload: Sequence[str]) -> None:
+    """With Ctrl-C blocked, which the server and its workers inherit: the terminal tells all, the parent decides."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.set_forkserver_preload(list(preload))
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _await(futures: list[Future[None]], done: Any, advance: Callable[[float], None]) -> None:
+    pending, seen = set(futures), 0
+    while pending:
+        finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+        total = sum(done)
+        advance(float(total - seen))
+        seen = total
+        for future in finished:
+            future.result()
+
+
+# In the worker
+
+
+def _begin(work: Any, done: Any, stop: Any) -> None:
+    global _work, _done, _stop
+    _work, _done, _stop = work, done, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for a server that somebody else has started
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A killed parent cannot stop its workers, which would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        _stop.value = 1
+        _busy.acquire()
+        os._exit(1)
+
+
+def _do(number: int, task: Any) -> None:
+    def tick() -> None:
+        _done[number] += 1
+        if _stop.value:
+            raise StoppedError
+
+    with _busy:
+        _work(task, tick)
