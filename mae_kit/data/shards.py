@@ -21,7 +21,7 @@ import numpy as np
 from mae_kit.console import progress, say
 from mae_kit.data.durable import load_json, save_text, sync_folder, temporary_name, to_json
 from mae_kit.data.encode import Stored, encode
-from mae_kit.data.plan import BLOCK, RECORD, Settings, Task, plan
+from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
 from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
 from mae_kit.data.workers import run_in_parallel

@@ -192,7 +192,7 @@ def _split_folders(names: list[str]) -> tuple[list[str], np.ndarray | None, list
 
 
 def _class_folders(root: Path, names: list[str], labels: Labels, split: bool) -> list[str] | None:
-    """The class folder of each image, below the folders of splits where there are such; None where there are no classes.
+    """The class folder of each image, below the folders of splits where there are such; None without classes.
 
     Split folders of which one holds class folders and the other none (ImageNet's val, as downloaded) are refused: the
     labels of the first would be lost without a word.
