@@ -5,6 +5,7 @@ import difflib
 import errno
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -109,7 +110,8 @@ def _run(name: str, words: list[str]) -> None:
     to_stderr()
     with contextlib.redirect_stdout(sys.stderr):  # what other libraries print
         result = _call(name, [word for word in words if word != "--json"])
-    print(json.dumps(result))
+    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+        print(json.dumps(result))
 
 
 def _call(name: str, words: list[str]) -> Any:

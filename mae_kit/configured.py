@@ -37,5 +37,7 @@ def build(config: Config) -> Any:
     kind = getattr(importlib.import_module(module), name)
     if not (isinstance(kind, type) and issubclass(kind, Configured)):
         raise ValueError(f"{config['class_path']} is not a module that mae_kit saves")
-    arguments = {k: build(v) if isinstance(v, dict) and "class_path" in v else v for k, v in config["init_args"].items()}
+    arguments = {
+        k: build(v) if isinstance(v, dict) and "class_path" in v else v for k, v in config["init_args"].items()
+    }
     return kind(**arguments)

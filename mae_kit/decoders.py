@@ -34,9 +34,7 @@ class TransformerDecoder(nn.Module):
         self.norm = LayerNorm(dim, eps=1e-6)
         self.pred = nn.Linear(dim, outputs)
 
-    def forward(
-        self, tokens: Float[Tensor, "b t d"], visible: Int64[Tensor, "b v"]
-    ) -> Float[Tensor, "b n q"]:
+    def forward(self, tokens: Float[Tensor, "b t d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b n q"]:
         """Predict every patch from the encoded prefix and visible tokens, which `visible` puts in their places."""
         x = self.embed(tokens)
         prefix, x = x[:, : self.prefix], x[:, self.prefix :]

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.index import Index, open_index
-from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
@@ -28,7 +28,6 @@ from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run, replace_text
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
-
 
 EVALUATION_BATCH = 128
 
@@ -217,7 +216,9 @@ def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:
     """Names of the classes, which both sides must agree on."""
     for index, where in ((train, data.train), (val, data.val)):
         if not len(index.labelled()):
-            raise UserError(f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards")
+            raise UserError(
+                f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards"
+            )
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(f"{data.train} and {data.val} have different classes.txt", "pack both with the same classes")
     count = 1 + max(int(index.label.max()) for index in (train, val))

@@ -1,6 +1,6 @@
 """Pretraining: an objective, shards, and a run folder."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,7 @@ def _train_batches(index: Index, objective: Objective, data: PretrainData, seed:
     )
 
 
-def _callbacks(
-    index: Index, objective: Objective, data: PretrainData, every: Every, share: Share
-) -> list[Callback]:
+def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Every, share: Share) -> list[Callback]:
     if share.rank:
         return []
     size, channels = objective.encoder.image_size, objective.encoder.channels
@@ -168,7 +166,9 @@ def _callbacks(
         labelled = open_index(Path(data.knn_shards))
         rows = labelled.labelled()
         if not len(rows):
-            raise UserError(f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out")
+            raise UserError(
+                f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
+            )
         rows = rows[np.linspace(0, len(rows) - 1, min(KNN_SAMPLES, len(rows))).astype(int)]
         classes = int(labelled.label[rows].max()) + 1
         callbacks.append(KnnScore(EvaluationBatches(labelled, rows, 128, size, channels), classes, every.picture))

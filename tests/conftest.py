@@ -1,8 +1,39 @@
-"""What tests share: the folder of real data beside the project, and one tiny set of shards."""
+"""What tests share: real data beside the project, tiny shards, command lines as processes, and one tiny run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from photos import write_shards
+from processes import Programs
+
+PRETRAIN = """
+objective:
+  class_path: mae_kit.objectives.MAE
+  init_args:
+    encoder:
+      class_path: mae_kit.backbones.vit.ViT
+      init_args: {name: vit_tiny_patch16_224, img_size: 32, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
+    decoder_dim: 32
+    decoder_depth: 1
+    decoder_heads: 2
+data: {batch_size: 16}
+optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 1.0e-3}
+every: {log: 3, checkpoint: 5, picture: 1000}
+machine: {workers: 0, precision: fp32}
+"""
+"""18 steps of 16 images; deliberately, lines of metrics and checkpoints do not fall together."""
+
+FINETUNE = """
+model: {name: vit_tiny_patch16_224, args: {patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}}
+data: {batch_size: 16, image_size: 32, crop_scale: [0.3, 1.0]}
+augmentation: {mixup: 0.8, cutmix: 1.0, erasing: 0.25, color_jitter: 0.2}
+drop_path: 0.2
+ema: 0.9
+optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 1.0e-3, layer_decay: 0.75, clip: 1.0}
+every: {log: 3, checkpoint: 5, picture: 1000}
+machine: {workers: 0, precision: fp32}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +43,36 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("no shared data folder beside the project")
     return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of shards, to be left as it is: 96 labelled images in train-*.tar, 32 in val-0.tar."""
+    return write_shards(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Starts command lines as processes."""
+    programs = Programs(tmp_path_factory.mktemp("programs"))
+    yield programs
+    programs.close()
+
+
+@pytest.fixture(scope="session")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pretrain.yaml and finetune.yaml, both tiny."""
+    folder = tmp_path_factory.mktemp("recipes")
+    (folder / "pretrain.yaml").write_text(PRETRAIN)
+    (folder / "finetune.yaml").write_text(FINETUNE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(programs: Programs, photos: Path, recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pretraining that has run to its end; to be left as it is."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar"]
+    ended = programs.run("pretrain", *words, "--run", run)
+    assert ended.code == 0, ended.err
+    return run

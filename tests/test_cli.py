@@ -87,6 +87,11 @@ def test_json_is_alone_on_stdout():
     assert done.stderr.splitlines() == ["looking", "printed by a library"]
 
 
+def test_one_process_of_many_prints_the_json(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "1")
+    assert door("look", "run", "a.jpg", "--json")[:2] == (0, "")
+
+
 def test_without_json_the_human_lines_are_on_stdout(door: Door):
     assert door("look", "run", "a.jpg", "--ratio", ".5") == (0, "looking\nprinted by a library\n", "")
 

@@ -70,9 +70,7 @@ class ViT(Configured):
         """All tokens of the whole image, after the final norm: nothing hidden."""
         return self.model.forward_features(images)
 
-    def drop(
-        self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
-    ) -> Float[Tensor, "b t d"]:
+    def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Tokens of the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
         patches = patchify(images, self.patch_size)
         patches = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[-1]))

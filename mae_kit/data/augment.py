@@ -17,7 +17,6 @@ from mae_kit.data.warp import GEOMETRY, geometry_maps, warp
 from mae_kit.errors import UserError
 from mae_kit.randomness import FLIP, uniform
 
-
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 

@@ -60,9 +60,7 @@ class ClassificationScores(Callback):
         """The last scores: top1, top5 (0..1), accuracy of each class, confusion matrix [true][predicted]."""
         confusion = self._computed["confusion"].cpu()
         totals = confusion.sum(dim=1)
-        per_class = {
-            name: float(confusion[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]
-        }
+        per_class = {name: float(confusion[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]}
         return {
             "top1": float(self._computed["top1"]),
             "top5": float(self._computed["top5"]),

@@ -1,5 +1,6 @@
 """Weighted nearest neighbours on frozen features (Wu et al., "Unsupervised Feature Learning via Non-Parametric
-Instance Discrimination", CVPR 2018)."""
+Instance Discrimination", CVPR 2018).
+"""
 
 import torch
 import torch.nn.functional as F

@@ -69,9 +69,7 @@ class MAE(Objective):
         loss = hidden_mean_squared_error(prediction, target, hidden)
         return Outcome(loss, {}, hidden, prediction)
 
-    def pixels(
-        self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b c h w"]:
+    def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if self.normalise_target:
             prediction = unnormalise_patches(prediction.float(), patchify(images, self.encoder.patch_size).float())
         return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)

@@ -30,7 +30,5 @@ class Objective(Configured):
         """
 
     @abstractmethod
-    def pixels(
-        self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b c h w"]:
+    def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """A prediction as images in the space of `images`, to be looked at."""

@@ -102,7 +102,9 @@ def load_latest(folder: Path) -> State | None:
         except ValueError as error:
             say(f"checkpoint {error}; trying the one before")
     if candidates:
-        raise UserError(f"every checkpoint in {folder} is damaged", "start a new run, from its model.safetensors if any")
+        raise UserError(
+            f"every checkpoint in {folder} is damaged", "start a new run, from its model.safetensors if any"
+        )
     return None
 
 

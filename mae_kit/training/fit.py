@@ -71,7 +71,9 @@ def announce(module: Training, machine: Machine, share: Share) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
     plan = module.plan
     say(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
-    parts = f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
+    parts = (
+        f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
+    )
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
     say(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")

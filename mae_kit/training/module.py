@@ -135,4 +135,3 @@ class Training(LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         tensors = [t.to(device, non_blocking=True) if isinstance(t, Tensor) else t for t in batch]
         return Batch(*tensors)  # type: ignore[arg-type]
-

@@ -29,7 +29,9 @@ class Run:
         if resume and not holds_run:
             raise UserError(f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml")
         if holds_run and not resume:
-            raise UserError(f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run")
+            raise UserError(
+                f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run"
+            )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".writable-{os.getpid()}"
