@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -22,7 +23,7 @@ from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.report import report
 from mae_kit.tensors import Batch
-from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
@@ -30,6 +31,7 @@ from mae_kit.training.run import Run, replace_text
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
 
 EVALUATION_BATCH = 128
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,6 @@ class Finetuning(Training):
         optimization: The recipe's part.
         plan: The length of the run.
         run: Its folder.
-        resumed: The checkpoint to continue from.
     """
 
     def __init__(
@@ -105,9 +106,8 @@ class Finetuning(Training):
         optimization: Optimization,
         plan: Plan,
         run: Run,
-        resumed: State | None,
     ):
-        super().__init__(optimization, plan, run, resumed)
+        super().__init__(optimization, plan, run)
         self.model = model
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
@@ -171,12 +171,20 @@ def finetune(
     classes = _classes(train, val, data)
     share = process_share(machine, data.batch_size)
     rows = _training_rows(train, data, seed)
-    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed)
-    classifier, config = _classifier(data, encoder, model, classes, drop_path)
-    folder = Run(run, resume)
-    folder.save_config(arguments)
+    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, train.fingerprint)
+    folder = Run(run, resume, share.rank)
     state = load_latest(folder.checkpoints) if resume else None
-    module = Finetuning(classifier, config, augmentation, ema, optimization, plan, folder, state)
+    if state and state["step"] >= plan.steps:
+        if (done := _result(folder)).get("step") == state["step"]:
+            say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+            return _summary(run, done)
+        state = load_latest(folder.checkpoints, before=plan.steps)  # killed while it was scored: the last steps again
+    torch.manual_seed(seed)
+    classifier, config = _classifier(data, encoder, model, classes, drop_path)
+    module = Finetuning(classifier, config, augmentation, ema, optimization, plan, folder)
+    if state:
+        module.resume(state)
+    folder.start(arguments, module.start)
     if machine.compile:
         classifier.compile()
     size, channels = config.image_size, len(config.mean)
@@ -185,13 +193,22 @@ def finetune(
     scores = ClassificationScores(
         EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share), len(classes), every.picture
     )
-    record = fit(module, batches, share, machine, every, [scores])
-    result = scores.result(classes)
+    fit(module, batches, share, machine, every, [scores])
+    result = {"encoder": encoder, **folder.last_metrics(), **scores.result(classes)}
     if share.rank == 0:
         save_classifier(folder.path, module.scored(), config)
-        replace_text(folder.path / "result.json", json.dumps({"encoder": encoder, **record.last, **result}, indent=2))
+        replace_text(folder.path / RESULT, json.dumps(result, indent=2))
         report(folder.path)
     say(f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} on {result['samples']} images of {data.val}")
+    return _summary(run, result)
+
+
+def _result(run: Run) -> dict[str, Any]:
+    path = run.path / RESULT
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
     return {"run": str(run), **{name: result[name] for name in ("top1", "top5", "samples")}}
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mae_kit.errors import UserError
 from mae_kit.randomness import MASK, uniform
 
 MaskKind = Literal["random", "block", "grid"]
@@ -46,11 +47,12 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
     """Keep one patch of every 2x2 and hide the other three (MAE's "grid" ablation, figure 6); ratio 75% alone.
 
     Raises:
-        ValueError: Another ratio than .75, or an odd grid.
+        UserError: Another ratio than .75, or an odd grid.
     """
     rows, columns = grid
     if mask_ratio != 0.75 or rows % 2 or columns % 2:
-        raise ValueError(f"a grid mask hides 75% of an even grid, not {mask_ratio} of {rows}x{columns}")
+        what = f"a grid mask hides 75% of an even grid of patches, not {mask_ratio:.0%} of {rows}x{columns}"
+        raise UserError(what, "choose mask random or block, or mask_ratio 0.75 and another image size")
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(keys.device)
     return hidden.expand(len(keys), -1)

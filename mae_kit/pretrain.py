@@ -17,7 +17,7 @@ from mae_kit.errors import UserError
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
 from mae_kit.tensors import Batch
-from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
@@ -61,7 +61,6 @@ class Pretraining(Training):
         optimization: The recipe's part.
         plan: The length of the run.
         run: Its folder.
-        resumed: The checkpoint to continue from.
     """
 
     def __init__(
@@ -71,9 +70,8 @@ class Pretraining(Training):
         optimization: Optimization,
         plan: Plan,
         run: Run,
-        resumed: State | None,
     ):
-        super().__init__(optimization, plan, run, resumed)
+        super().__init__(optimization, plan, run)
         self.objective = objective
         self.augment = PretrainAugment(data.mean, data.std, data.flip)
 
@@ -123,18 +121,22 @@ def pretrain(
     index = open_index(Path(data.shards))
     share = process_share(machine, data.batch_size)
     plan = _plan(index, data, optimization, seed)
-    folder = Run(run, resume)
-    state = load_latest(folder.checkpoints) if resume else None
-    module = Pretraining(objective, data, optimization, plan, folder, state)
-    folder.save_config(arguments)
-    if machine.compile:
-        objective.compile()
+    folder = Run(run, resume, share.rank)
+    module = Pretraining(objective, data, optimization, plan, folder)
+    if resume and (state := load_latest(folder.checkpoints)):
+        module.resume(state)
     callbacks = _callbacks(index, objective, data, every, share)
-    record = fit(module, _train_batches(index, objective, data, seed, share), share, machine, every, callbacks)
+    folder.start(arguments, module.start)
+    if module.start >= plan.steps:
+        say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
+    else:
+        if machine.compile:
+            objective.compile()
+        fit(module, _train_batches(index, objective, data, seed, share), share, machine, every, callbacks)
     if share.rank == 0:
-        save_results(folder, objective, data, module.step)
+        save_results(folder, objective, data, plan.steps)
         say(f"encoder: {folder.path / 'encoder.safetensors'}")
-    return {"run": str(run), "steps": plan.steps, **record.last}
+    return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}
 
 
 def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: int) -> Plan:
@@ -143,7 +145,7 @@ def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: in
             f"{data.shards} holds {len(index)} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (len(index).bit_length() - 1)} or less",
         )
-    return Plan(len(index), data.batch_size, optimization.epochs, seed)
+    return Plan(len(index), data.batch_size, optimization.epochs, seed, index.fingerprint)
 
 
 def _train_batches(index: Index, objective: Objective, data: PretrainData, seed: int, share: Share) -> TrainBatches:

@@ -17,7 +17,7 @@ from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized
 from mae_kit.data.decode import decode
 from mae_kit.data.index import Index
 from mae_kit.data.order import sample_keys, samples_at, share
-from mae_kit.errors import BadImage
+from mae_kit.errors import BadImage, UserError
 from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
 from mae_kit.tensors import Batch
 
@@ -177,7 +177,11 @@ class Loader:
         batches = iter(self._loader)
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            try:
+                batch = next(batches, None)
+            except BadImage as error:  # from a worker, its message is a whole traceback
+                reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
+                raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
             self.waited += time.perf_counter() - started
             if batch is None:
                 return

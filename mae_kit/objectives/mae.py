@@ -1,5 +1,6 @@
 """Masked autoencoders (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022)."""
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ class MAE(Objective):
         decoder_heads: Attention heads of the decoder (paper: 16).
 
     Raises:
-        UserError: The ratio leaves no patch visible or none hidden.
+        UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class MAE(Objective):
         patches = encoder.grid[0] * encoder.grid[1]
         if not 0 < visible_count(patches, mask_ratio) < patches:
             raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .75")
+        MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
         self.encoder = encoder
         self.mask_ratio, self.mask, self.normalise_target = mask_ratio, mask, normalise_target
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels

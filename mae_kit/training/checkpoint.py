@@ -6,6 +6,7 @@ sha256. It is made under a hidden name in the same folder, flushed to the disk, 
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -89,13 +90,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def load_latest(folder: Path) -> State | None:
+def load_latest(folder: Path, before: float = math.inf) -> State | None:
     """The newest checkpoint that is whole, or None if there is none at all; a damaged one is named and passed over.
+
+    Args:
+        folder: Of the checkpoints.
+        before: Of an earlier step than this.
 
     Raises:
         UserError: There are checkpoints, and every one is damaged.
     """
-    candidates = sorted(folder.glob("step-*"), reverse=True)
+    candidates = [path for path in sorted(folder.glob("step-*"), reverse=True) if _step_of(path) < before]
     for candidate in candidates:
         try:
             return DurableCheckpointIO().load_checkpoint(candidate)
@@ -108,6 +113,10 @@ def load_latest(folder: Path) -> State | None:
     return None
 
 
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 class Checkpoints(Callback):
     """Saves every so many steps and keeps the newest two.
 
@@ -118,6 +127,7 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: Path, every: int):
         self.folder, self.every = folder, every
+        self._saved = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = pl_module.step  # type: ignore[attr-defined]
@@ -128,14 +138,23 @@ class Checkpoints(Callback):
         self.save(trainer, pl_module)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the state of this step, unless it is there, and drop the older ones."""
-        final = self.folder / f"step-{pl_module.step:08d}"  # type: ignore[attr-defined]
+        """Write the state of this step, and drop the older ones."""
+        step: int = pl_module.step  # type: ignore[assignment]
+        if step == self._saved:
+            return
+        self._saved = step
         state = pl_module.checkpoint_state()  # type: ignore[operator]
-        if trainer.is_global_zero and not final.exists():
-            try:
-                trainer.strategy.checkpoint_io.save_checkpoint(state, final)
-                for old in sorted(self.folder.glob("step-*"))[:-KEPT]:
-                    trainer.strategy.checkpoint_io.remove_checkpoint(old)
-            except OSError as error:
-                say(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+        if trainer.is_global_zero:
+            self._write(trainer.strategy.checkpoint_io, state, self.folder / f"step-{step:08d}")
         trainer.strategy.barrier()
+
+    def _write(self, io: CheckpointIO, state: State, final: Path) -> None:
+        try:
+            io.save_checkpoint(state, final)
+        except OSError as error:
+            say(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+            return
+        written = sorted(self.folder.glob("step-*"))
+        passed_over = [path for path in written if path.name > final.name]  # damaged, or this run would start there
+        for path in [*passed_over, *written[: -KEPT - len(passed_over)]]:
+            io.remove_checkpoint(path)

@@ -40,7 +40,7 @@ def process_share(machine: Machine, batch_size: int) -> Share:
 
 def fit(
     module: Training, batches: Dataset[Batch], share: Share, machine: Machine, every: Every, callbacks: list[Callback]
-) -> Record:
+) -> None:
     """Train from the module's first step to the plan's last one; leaves with 143 or 130 after a signal.
 
     Args:
@@ -54,7 +54,6 @@ def fit(
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
     record, signals = Record(module.run, loader, every.log), Signals()
-    module.run.keep_metrics_until(module.start)
     announce(module, machine, share)
     checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
     trainer = _trainer(module, machine, share, [*callbacks, record, checkpoints, signals])
@@ -62,9 +61,8 @@ def fit(
         trainer.fit(module, loader)
     finally:
         signals.restore()
-    if signals.code:
+    if signals.code and module.step < module.plan.steps:
         sys.exit(signals.code)
-    return record
 
 
 def announce(module: Training, machine: Machine, share: Share) -> None:

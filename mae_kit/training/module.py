@@ -1,6 +1,7 @@
 """One training step, the same for pretraining and fine-tuning: learning rate, keyed seeds, and a guard on the gradient."""
 
 from abc import abstractmethod
+from dataclasses import asdict
 
 import torch
 from pytorch_lightning import LightningModule
@@ -18,6 +19,9 @@ from mae_kit.training.settings import Optimization, Plan
 
 ROLLBACK_AFTER = 3  # steps in a row without a finite gradient
 ROLLBACKS = 3
+COUNTS = ("skipped_steps", "skipped_in_a_row", "rollbacks", "bad_samples")
+_SAME = "continue it with the recipe it was started with"
+MOST_BAD = 0.2  # share of bad samples among those shown that ends a run, once it could not be bad luck
 
 
 class Training(LightningModule):
@@ -30,21 +34,18 @@ class Training(LightningModule):
         optimization: The recipe's part.
         plan: The length of the run.
         run: Its folder, where checkpoints are.
-        resumed: The checkpoint to continue from.
     """
 
-    def __init__(self, optimization: Optimization, plan: Plan, run: Run, resumed: State | None):
+    def __init__(self, optimization: Optimization, plan: Plan, run: Run):
         super().__init__()
         self.optimization, self.plan, self.run = optimization, plan, run
         self.peak = optimization.peak(plan.batch_size)
-        self.start = resumed["step"] if resumed else 0
-        self.skipped_steps = resumed["skipped_steps"] if resumed else 0
-        self.bad_samples = resumed["bad_samples"] if resumed else 0
+        self.start = 0
+        self.counts = dict.fromkeys(COUNTS, 0)
         self.gradient_norm = torch.zeros(())
-        self.logged: dict[str, Tensor] = {}  # of the last micro-batch; Lightning scales what it hands to callbacks
-        self._skipped_in_a_row = 0
-        self._rollbacks = 0
-        self._resumed = resumed
+        self._sums: dict[str, Tensor] = {}  # of what is logged, over the steps since `_sums_since`
+        self._sums_since = 0
+        self._optimizer_state: State | None = None
 
     @abstractmethod
     def groups(self) -> list[Group]:
@@ -53,6 +54,22 @@ class Training(LightningModule):
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`loss` and what else is to be logged, all scalars."""
+
+    def resume(self, state: State) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            UserError: It is of other data, another batch size or another model; names what differs.
+        """
+        self.plan.must_continue(state["plan"], self.run.path)
+        self.start, self.counts = state["step"], dict(state["counts"])
+        self._sums, self._sums_since = dict(state["sums"]), state["sums_since"]
+        try:
+            self.load_state_dict(state["model"], strict=True)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"the checkpoint in {self.run.path} is of another model ({reason})", _SAME) from None
+        self._optimizer_state = state["optimizer"]
 
     @property
     def step(self) -> int:
@@ -65,13 +82,14 @@ class Training(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = build_optimizer(self.groups(), self.optimization.optimizer, betas=self.optimization.betas)
-        if self._resumed:
-            self._restore(self._resumed, optimizer)
-            self._resumed = None
+        if self._optimizer_state:
+            optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
         return optimizer
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(int(combine(self.plan.seed, self.step, batch_idx, self.global_rank)) % 2**63)
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        torch.manual_seed(int(combine(self.plan.seed, self.step, part, self.global_rank)) % 2**63)
         rate = self.learning_rate()
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate * group["lr_scale"]
@@ -84,11 +102,35 @@ class Training(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         if batch.bad:
-            self.bad_samples += len(batch.bad)
-            self.run.append("quarantine.jsonl", batch.bad)
+            self._quarantine(batch.bad)
         values = self.loss(batch)
-        self.logged = {name: value.detach() for name, value in values.items()}
+        for name, value in values.items():  # here, since Lightning scales what it hands to callbacks
+            part = value.detach().float() / self.trainer.accumulate_grad_batches
+            self._sums[name] = self._sums[name].to(part.device) + part if name in self._sums else part
         return values
+
+    def _quarantine(self, lines: list[str]) -> None:
+        self.run.append("quarantine.jsonl", lines)
+        self.counts["bad_samples"] += len(lines)
+        shown = max(self.plan.samples, (self.step + 1) * self.plan.batch_size) / self.trainer.world_size
+        if self.counts["bad_samples"] > MOST_BAD * shown:
+            raise UserError(
+                f"more than {MOST_BAD:.0%} of the images do not decode, see {self.run.path / 'quarantine.jsonl'}",
+                "mend the shards: `mae-kit index` names every damaged one",
+            )
+
+    def interval_means(self) -> dict[str, float]:
+        """Means over ranks and over the steps since the last call, which all ranks make at the same step."""
+        means = {name: value / (self.step - self._sums_since) for name, value in self._reduced_sums().items()}
+        self._sums, self._sums_since = {}, self.step
+        return {name: value.item() for name, value in means.items()}
+
+    def _reduced_sums(self) -> dict[str, Tensor]:
+        names = sorted(self._sums)
+        sums = torch.stack([self._sums[name] for name in names]) if names else torch.zeros(0)
+        if self.trainer.world_size > 1 and names:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="mean")
+        return dict(zip(names, sums.unbind(), strict=True))  # type: ignore[union-attr]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and skip the step if the gradient is not finite; after an all-reduce all ranks see the same norm."""
@@ -96,40 +138,39 @@ class Training(LightningModule):
         limit = self.optimization.clip or float("inf")
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if torch.isfinite(self.gradient_norm):
-            self._skipped_in_a_row = 0
+            self.counts["skipped_in_a_row"] = 0
             return
         optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
-        self.skipped_steps += 1
-        self._skipped_in_a_row += 1
+        self.counts["skipped_steps"] += 1
+        self.counts["skipped_in_a_row"] += 1
         say(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
-        if self._skipped_in_a_row == ROLLBACK_AFTER:
+        if self.counts["skipped_in_a_row"] == ROLLBACK_AFTER:
             self._roll_back(optimizer)
 
     def _roll_back(self, optimizer: torch.optim.Optimizer) -> None:
         """Weights and optimiser of the last checkpoint; the data goes on, past the batches that did the damage."""
-        self._skipped_in_a_row = 0
-        self._rollbacks += 1
+        self.counts["skipped_in_a_row"] = 0
+        self.counts["rollbacks"] += 1
         state = load_latest(self.run.checkpoints)
-        if state is None or self._rollbacks > ROLLBACKS:
+        if state is None or self.counts["rollbacks"] > ROLLBACKS:
             raise UserError(
                 f"the loss is not finite at step {self.step}, {ROLLBACK_AFTER} times in a row",
                 "lower optimization.base_learning_rate, or give optimization.clip 1",
             )
-        self._restore(state, optimizer)
-        say(f"step {self.step}: back to the weights of step {state['step']}")
-
-    def _restore(self, state: State, optimizer: torch.optim.Optimizer) -> None:
         self.load_state_dict(state["model"], strict=True)
         optimizer.load_state_dict(state["optimizer"])
+        say(f"step {self.step}: back to the weights of step {state['step']}")
 
     def checkpoint_state(self) -> State:
         """Everything a resumed run needs: tensors and plain values."""
         return {
             "step": self.step,
+            "plan": asdict(self.plan),
             "model": self.state_dict(),
             "optimizer": self.optimizers().optimizer.state_dict(),  # type: ignore[union-attr]
-            "skipped_steps": self.skipped_steps,
-            "bad_samples": self.bad_samples,
+            "counts": self.counts,
+            "sums": self._reduced_sums(),
+            "sums_since": self._sums_since,
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

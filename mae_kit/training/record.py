@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import psutil
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,16 +26,10 @@ class Record(Callback):
         run: The run's folder.
         loader: Says how long it was waited for.
         every: Steps of an interval.
-
-    Attributes:
-        last: The newest value of everything written.
     """
 
     def __init__(self, run: Run, loader: Loader, every: int):
         self.run, self.loader, self.every = run, loader, every
-        self.last: dict[str, float] = {}
-        self._sums: dict[str, torch.Tensor] = {}
-        self._count = 0
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,25 +46,15 @@ class Record(Callback):
             self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        for name, value in pl_module.logged.items():  # type: ignore[union-attr, operator]
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.float()
-        self._count += 1
         if not pl_module.step_is_done():  # type: ignore[operator]
             return
         step: int = pl_module.step  # type: ignore[assignment]
         if self._bar:
             self._bar.update(self._task, completed=step)
         if step % self.every == 0 or step == pl_module.plan.steps:  # type: ignore[attr-defined]
-            self._write(trainer, pl_module, step)
-
-    def _write(self, trainer: Trainer, pl_module: Any, step: int) -> None:
-        names = sorted(self._sums)
-        means = torch.stack([self._sums[name] for name in names]) / self._count
-        means = trainer.strategy.reduce(means, reduce_op="mean") if trainer.world_size > 1 else means
-        line = dict(zip(names, means.tolist(), strict=True))
-        self._sums, self._count = {}, 0
-        if trainer.is_global_zero:
-            self.write(pl_module, line | self._pace(pl_module, step))
+            means = pl_module.interval_means()  # type: ignore[operator]
+            if trainer.is_global_zero:
+                self.write(pl_module, means | self._pace(pl_module, step))
 
     def _pace(self, pl_module: Any, step: int) -> dict[str, float]:
         now, waited = time.perf_counter(), self.loader.waited
@@ -83,8 +66,8 @@ class Record(Callback):
             "images_per_second": images / elapsed,
             "data_wait": min(1.0, (waited - self._mark_wait) / elapsed),
             "core_seconds": self._cpu_seconds() - self._cpu_started,
-            "skipped_steps": pl_module.skipped_steps,
-            "bad_samples": pl_module.bad_samples,
+            "skipped_steps": pl_module.counts["skipped_steps"],
+            "bad_samples": pl_module.counts["bad_samples"],
         }
         self._mark, self._mark_step, self._mark_wait = now, step, waited
         return pace
@@ -99,7 +82,6 @@ class Record(Callback):
         step = pl_module.step
         seconds = time.perf_counter() - self._started
         head = {"step": step, "epoch": pl_module.plan.epoch(step), "seconds": seconds}
-        self.last |= head | values
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self.run.append("metrics.jsonl", [json.dumps(head | finite)])
         for name, value in values.items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,21 @@ from mae_kit.errors import UserError
 
 
 class Run:
-    """The folder of one training run.
+    """The folder of one training run; `start` makes it, so that a run that cannot work leaves nothing behind.
 
     Args:
-        path: The folder; made if absent.
+        path: The folder.
         resume: Continue what is there. Otherwise the folder must not hold a run.
+        rank: Of this process; what the first one has found good, the others take.
 
     Raises:
-        UserError: It holds a run already, holds none to resume, or cannot be written.
+        UserError: It holds a run already, or holds none to resume.
     """
 
-    def __init__(self, path: Path, resume: bool = False):
-        self.path = Path(path)
+    def __init__(self, path: Path, resume: bool = False, rank: int = 0):
+        self.path, self.rank = Path(path), rank
+        if rank:
+            return
         holds_run = (self.path / "config.yaml").exists()
         if resume and not holds_run:
             raise UserError(f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml")
@@ -32,13 +36,6 @@ class Run:
             raise UserError(
                 f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run"
             )
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
 
     @property
     def checkpoints(self) -> Path:
@@ -48,18 +45,43 @@ class Run:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def save_config(self, arguments: dict[str, Any]) -> None:
-        """Write the arguments of the verb as a recipe, which `--config RUN/config.yaml` runs again."""
+    def start(self, arguments: dict[str, Any], step: int) -> None:
+        """Make the folder, with the arguments of the verb as a recipe that `--config RUN/config.yaml` runs again.
+
+        What a killed process left half-written is cleared away, and metrics after `step`: they are written again.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        if self.rank:
+            return
         plain = {name: _plain(value) for name, value in arguments.items() if name != "resume"}
-        replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+        missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for unfinished in self.checkpoints.glob(".making-*"):
+                shutil.rmtree(unfinished)
+            self._keep_metrics_until(step)
+            replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+        except OSError as error:
+            for folder in filter(Path.is_dir, missing):
+                folder.rmdir()
+            raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
 
     def append(self, name: str, lines: list[str]) -> None:
         """Append whole lines to a .jsonl file of the run."""
         with open(self.path / name, "a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
 
-    def keep_metrics_until(self, step: int) -> None:
-        """Drop the lines after `step`, and a torn last one: a resumed run writes them again."""
+    def last_metrics(self) -> dict[str, Any]:
+        """The newest value of everything in metrics.jsonl; None for one that was not finite."""
+        merged: dict[str, Any] = {}
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            merged |= json.loads(line)
+        return merged
+
+    def _keep_metrics_until(self, step: int) -> None:
+        """Drop the lines after `step`, and a torn last one."""
         if not self.metrics.exists():
             return
         kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]

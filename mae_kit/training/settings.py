@@ -2,7 +2,8 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -71,6 +72,9 @@ class Machine:
     workers: int = -1
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        must_be_positive({"machine.accumulate": self.accumulate})
+
     def loader_workers(self) -> int:
         """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
         if self.workers >= 0:
@@ -95,6 +99,9 @@ class Every:
     checkpoint: int = 500
     picture: int = 1000
 
+    def __post_init__(self) -> None:
+        must_be_positive({f"every.{name}": value for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -105,12 +112,17 @@ class Plan:
         batch_size: Images a step over all devices and micro-batches.
         epochs: Passes.
         seed: Of the run: data order, crops, masks and drop path are functions of it.
+        data: Fingerprint of the samples.
     """
 
     samples: int
     batch_size: int
     epochs: float
     seed: int
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
 
     @property
     def steps(self) -> int:
@@ -120,3 +132,37 @@ class Plan:
     def epoch(self, step: int) -> float:
         """Passes done before this step."""
         return step * self.batch_size / self.samples
+
+    def must_continue(self, before: dict[str, Any], run: Path) -> None:
+        """Refuse to resume on another stream of samples; another number of epochs is another end of the same stream.
+
+        Args:
+            before: The plan that the checkpoint was made under.
+            run: Its folder.
+
+        Raises:
+            UserError: Names what differs.
+        """
+        names = {"samples": "number of samples", "data": "fingerprint of the data"}
+        changed = [name for name in ("samples", "batch_size", "seed", "data") if getattr(self, name) != before[name]]
+        if changed:
+            said = [
+                f"{names.get(name, name)} {_short(before[name])} is now {_short(getattr(self, name))}"
+                for name in changed
+            ]
+            raise UserError(f"{run} cannot be resumed: {', '.join(said)}", "resume with what it was started with")
+
+
+def _short(value: Any) -> str:
+    return str(value)[:12]
+
+
+def must_be_positive(values: dict[str, float]) -> None:
+    """For settings that count something, by key.
+
+    Raises:
+        UserError: Names the first that is 0 or less.
+    """
+    for name, value in values.items():
+        if value <= 0:
+            raise UserError(f"{name} is {value}", "give a number above 0")

@@ -1,6 +1,7 @@
 """A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code."""
 
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
@@ -37,7 +38,7 @@ class Signals(Callback):
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.code and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            sys.exit(130)  # not KeyboardInterrupt, of which Lightning makes an exit with 1
         self.code = EXIT_CODES.get(signal.Signals(number), TERMINATED)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -50,5 +51,6 @@ class Signals(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.code and trainer.is_global_zero:
+        stopped = self.code and pl_module.step < pl_module.plan.steps  # type: ignore[operator, union-attr]
+        if stopped and trainer.is_global_zero:
             say(f"stopped by a signal after step {pl_module.step}; continue with --resume {pl_module.run.path}")  # type: ignore[attr-defined]

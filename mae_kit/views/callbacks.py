@@ -33,7 +33,8 @@ class Periodic(Callback):
             self._act(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pl_module.step % self.every:  # type: ignore[attr-defined]
+        """At the end, not where a signal stopped the run: whoever sent it will not wait."""
+        if pl_module.step % self.every and pl_module.step >= pl_module.plan.steps:  # type: ignore[attr-defined]
             self._act(trainer, pl_module)
 
     def _act(self, trainer: Trainer, pl_module: LightningModule) -> None:
