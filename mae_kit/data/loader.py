@@ -6,7 +6,7 @@ Nothing here has state: item `i` of a data set is the same batch in every proces
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,6 +160,7 @@ class Loader:
 
     def __init__(self, batches: Dataset[Batch], start: int, stop: int, workers: int, pin: bool = False):
         self.waited = 0.0
+        self._running = self._batches()
         self._loader = DataLoader(
             batches,
             batch_size=None,
@@ -174,6 +175,14 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
+        self._running = self._batches()
+        return self._running
+
+    def close(self) -> None:
+        """End the workers: the interpreter, at its end, would wait for ever on processes that ignore its signal."""
+        self._running.close()
+
+    def _batches(self) -> Generator[Batch, None, None]:
         batches = iter(self._loader)
         while True:
             started = time.perf_counter()

@@ -61,6 +61,7 @@ def fit(
         trainer.fit(module, loader)
     finally:
         signals.restore()
+        loader.close()
     if signals.code and module.step < module.plan.steps:
         sys.exit(signals.code)
 
