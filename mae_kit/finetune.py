@@ -215,7 +215,7 @@ def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
 def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
 ) -> tuple[nn.Module, ClassifierConfig]:
-    """The model to train, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
+    """The model, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
     path = None if encoder == "none" else Path(encoder)
     known = load_encoder(path)[0] if path else None
     size = (data.image_size,) * 2 if isinstance(data.image_size, int) else (data.image_size[0], data.image_size[1])

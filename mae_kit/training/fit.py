@@ -1,4 +1,4 @@
-"""Runs a training to its end: the trainer with our checkpoints, signals and record, and nothing of Lightning's state."""
+"""Runs a training to its end: Lightning's loop with our checkpoints, signals and record, and none of its state."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""One training step, the same for pretraining and fine-tuning: learning rate, keyed seeds, and a guard on the gradient."""
+"""One step, the same for pretraining and fine-tuning: learning rate, keyed seeds, a guard on the gradient."""
 
 from abc import abstractmethod
 from dataclasses import asdict
