@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from photos import write_shards
 from processes import Programs
+
+hypothesis.settings.register_profile("busy machine", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("busy machine")
 
 PRETRAIN = """
 objective:

@@ -1,0 +1,86 @@
+"""The order of a run: a permutation each epoch, shared out without gap or overlap, for any number of processes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mae_kit.data.order import permute, sample_keys, samples_at, share
+
+
+@given(n=st.integers(1, 5000), key=st.integers(0, 2**64 - 1))
+def test_a_permutation_for_any_size(n: int, key: int):
+    assert np.array_equal(np.sort(permute(np.arange(n), n, key)), np.arange(n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 15, 16, 17, 255, 256, 257, 65_536, 65_537, 1_281_167])
+def test_a_permutation_at_the_edges(n: int):
+    assert np.array_equal(np.bincount(permute(np.arange(n), n, 3), minlength=n), np.ones(n))
+
+
+@given(n=st.integers(2, 10**12), at=st.integers(0, 10**12 - 1))
+def test_one_place_of_a_huge_permutation(n: int, at: int):
+    (place,) = permute(np.array([at % n]), n, 9)
+    assert 0 <= place < n
+
+
+def test_permutations_look_shuffled():
+    n = 10_000
+    first, second = permute(np.arange(n), n, 1), permute(np.arange(n), n, 2)
+    for order in (first, second):
+        assert abs(np.corrcoef(np.arange(n), order)[0, 1]) < 0.05
+        assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.05, "neighbours part"
+    assert (first == second).mean() < 0.01 and (first == np.arange(n)).mean() < 0.01
+
+
+def test_where_each_sample_lands_is_uniform():
+    n, keys = 100, 600
+    places = np.array([permute(np.arange(n), n, int(key)) for key in np.random.default_rng(0).integers(0, 2**62, keys)])
+    counts = np.stack([np.bincount(column, minlength=n) for column in places.T])
+    chi = ((counts - keys / n) ** 2 / (keys / n)).sum(axis=1)
+    assert chi.max() < n - 1 + 6 * np.sqrt(2 * (n - 1))
+
+
+@given(n=st.integers(1, 300), batch=st.integers(5, 64), epochs=st.integers(1, 4), seed=st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_every_epoch_shows_each_sample_once_across_batch_borders(n: int, batch: int, epochs: int, seed: int):
+    steps = -(-epochs * n // batch)
+    epoch, sample = (np.concatenate(part) for part in zip(*shown(n, batch, range(steps), seed), strict=True))
+    for number in range(epochs):
+        assert np.array_equal(np.sort(sample[epoch == number]), np.arange(n))
+    assert np.array_equal(epoch, np.sort(epoch))
+
+
+def shown(n: int, batch: int, steps: range, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [samples_at(share(step, batch, 0, 1), n, seed) for step in steps]
+
+
+def test_epochs_and_seeds_have_different_orders():
+    orders = [samples_at(np.arange(epoch * 50, epoch * 50 + 50), 50, seed)[1] for epoch in range(3) for seed in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 6
+
+
+@settings(max_examples=30)
+@given(
+    world=st.integers(1, 8),
+    parts=st.integers(1, 6),
+    size=st.integers(1, 7),
+    step=st.integers(0, 10**7),
+    n=st.integers(40, 999),
+)
+def test_shares_are_disjoint_and_cover_the_step(world: int, parts: int, size: int, step: int, n: int):
+    batch = world * parts * size
+    shares = [share(step, batch, rank, world, part, parts) for rank in range(world) for part in range(parts)]
+    assert all(len(positions) == size for positions in shares)
+    together = np.sort(np.concatenate(shares))
+    assert np.array_equal(together, np.arange(step * batch, (step + 1) * batch)), "whatever world and parts are"
+    epochs, samples = samples_at(together, n, 5)
+    keys = np.concatenate([sample_keys(*samples_at(positions, n, 5), 5) for positions in shares])
+    assert np.array_equal(np.sort(keys), np.sort(sample_keys(epochs, samples, 5))), "and so are the random keys"
+
+
+def test_resuming_anywhere_goes_on_in_the_same_order():
+    whole = [sample for _, sample in shown(37, 8, range(20), 3)]
+    for stop in (1, 4, 5, 13):
+        parts = [sample for _, sample in shown(37, 8, range(stop), 3) + shown(37, 8, range(stop, 20), 3)]
+        assert np.array_equal(np.concatenate(whole), np.concatenate(parts))

@@ -1,0 +1,36 @@
+"""Patches and back: the identity, in the original's order of values."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mae_kit.errors import UserError
+from mae_kit.patches import grid_of, patchify, unpatchify
+
+sides = st.integers(1, 5)
+
+
+@given(b=st.integers(0, 3), c=st.integers(1, 5), rows=sides, columns=sides, p=sides, q=sides)
+def test_there_and_back(b: int, c: int, rows: int, columns: int, p: int, q: int):
+    images = torch.randn(b, c, rows * p, columns * q)
+    patches = patchify(images, (p, q))
+    assert patches.shape == (b, rows * columns, p * q * c)
+    if b:
+        assert torch.equal(unpatchify(patches, (p, q), (rows, columns)), images)
+
+
+def test_order_inside_a_patch_is_row_column_channel():
+    images = torch.arange(2 * 4 * 6.0).reshape(1, 2, 4, 6)
+    patches = patchify(images, (2, 3))
+    row, column = 1, 1
+    patch = images[0, :, row * 2 : row * 2 + 2, column * 3 : column * 3 + 3]
+    assert torch.equal(patches[0, row * 2 + column], patch.permute(1, 2, 0).flatten())
+
+
+def test_grid():
+    assert grid_of((32, 48), (8, 16)) == (4, 3)
+    with pytest.raises(UserError, match=r"patch_size 16x16 does not divide img_size 60x64: .* for example 48"):
+        grid_of((60, 64), (16, 16))
+    with pytest.raises(UserError, match="for example 16"):
+        patchify(torch.zeros(1, 3, 8, 8), (16, 16))
