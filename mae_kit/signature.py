@@ -35,6 +35,7 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
         SystemExit: After --help.
     """
     parser = build_parser(function, prog, recipes)
+    words = [_underscored(word) for word in words]
     try:
         fixed, words = _recipes_first(words, recipes) if recipes else ({}, words)
         values = parser.parse_args(words)
@@ -77,6 +78,12 @@ def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> 
 
 
 _CONFIG_HELP = "A recipe, by path or name; may be given again, a later one overlays an earlier one."
+
+
+def _underscored(word: str) -> str:
+    """`--val-fraction` is `--val_fraction`; a value is left as it is."""
+    name, equals, value = word.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
 
 
 def _loosen(action: Any) -> None:
