@@ -56,11 +56,12 @@ def fit(
     record, signals = Record(module.run, loader, every.log), Signals()
     announce(module, machine, share)
     checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
-    trainer = _trainer(module, machine, share, [*callbacks, record, checkpoints, signals])
+    trainer = _trainer(module, machine, share, [record, checkpoints, *callbacks, signals])
     try:
         trainer.fit(module, loader)
     finally:
         signals.restore()
+        record.close()
         loader.close()
     if signals.code and module.step < module.plan.steps:
         sys.exit(signals.code)

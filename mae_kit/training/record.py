@@ -99,12 +99,6 @@ class Record(Callback):
             self._line_at = line["seconds"]
             say(f"step {line['step']}/{pl_module.plan.steps}  " + "  ".join(parts))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.close()
-
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar:
