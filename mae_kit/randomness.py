@@ -26,7 +26,7 @@ def mix(x: np.ndarray | np.uint64 | int) -> np.ndarray | np.uint64:
         return z ^ (z >> np.uint64(31))
 
 
-def combine(*parts: np.ndarray | int) -> np.ndarray:
+def combine(*parts: np.ndarray | np.integer | int) -> np.ndarray:
     """Fold integers (or arrays of them) into one uint64 key; the order of the parts matters."""
     key = np.uint64(0)
     with np.errstate(over="ignore"):

@@ -29,5 +29,6 @@ def knn_predict(
     similarity = F.normalize(queries.float(), dim=1) @ F.normalize(bank.float(), dim=1).T
     nearest, where = similarity.topk(min(k, len(bank)), dim=1)
     votes = torch.zeros(len(queries), classes, device=queries.device)
-    votes.scatter_add_(1, labels[where], (nearest / temperature).exp())
+    weights = ((nearest - nearest[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
+    votes.scatter_add_(1, labels[where], weights)
     return votes.argmax(dim=1)
