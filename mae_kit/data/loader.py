@@ -184,17 +184,21 @@ class Loader:
 
     def _batches(self) -> Generator[Batch, None, None]:
         batches = iter(self._loader)
-        while True:
-            started = time.perf_counter()
-            try:
-                batch = next(batches, None)
-            except BadImage as error:  # from a worker, its message is a whole traceback
-                reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
-                raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
+        try:
+            while (batch := self._next(batches)) is not None:
+                yield batch
+        finally:  # not left to the garbage collector: a traceback may hold the iterator, and with it the workers
+            getattr(batches, "_shutdown_workers", lambda: None)()
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        started = time.perf_counter()
+        try:
+            return next(batches, None)
+        except BadImage as error:  # from a worker, its message is a whole traceback
+            reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
+            raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
+        finally:
             self.waited += time.perf_counter() - started
-            if batch is None:
-                return
-            yield batch
 
 
 def _ignore_signals(worker: int) -> None:
