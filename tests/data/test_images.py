@@ -1,0 +1,52 @@
+"""Images from wherever the user points: files, folders, tars, shards; damaged ones named and left out."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from photos import jpeg, photo, write_shard
+
+from mae_kit.data.images import load_images
+from mae_kit.errors import UserError
+
+
+def test_one_file_of_any_name(tmp_path: Path):
+    (tmp_path / "picture").write_bytes(jpeg(0))
+    pixels, names = load_images(tmp_path / "picture", (16, 24), 3, limit=8)
+    assert pixels.shape == (1, 3, 16, 24) and pixels.dtype == torch.uint8 and names == [str(tmp_path / "picture")]
+
+
+def test_a_nested_folder_in_order_and_up_to_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "b").mkdir()
+    for name, number in {"b/2.JPG": 2, "a.jpeg": 1, "c.jpg": 3}.items():
+        (tmp_path / name).write_bytes(jpeg(number))
+    (tmp_path / "b" / "broken.png").write_bytes(b"<html>")
+    (tmp_path / "notes.txt").write_text("no image")
+    pixels, names = load_images(tmp_path, (16, 16), 3, limit=8)
+    assert [Path(name).name for name in names] == ["a.jpeg", "2.JPG", "c.jpg"] and len(pixels) == 3
+    assert "broken.png is left out: " in capsys.readouterr().out
+    assert len(load_images(tmp_path, (16, 16), 3, limit=2)[1]) == 2
+
+
+@pytest.mark.parametrize("source", [".", "train-0.tar", "train-*.tar"])
+def test_shards(tmp_path: Path, source: str):
+    write_shard(tmp_path / "train-0.tar", range(5), damaged=(1,))
+    pixels, names = load_images(tmp_path / source, (16, 16), 1, limit=3)
+    assert names == ["0000", "0002", "0003"] and pixels.shape == (3, 1, 16, 16)
+
+
+def test_the_crop_is_the_one_of_evaluation(tmp_path: Path):
+    photo(0).resize((64, 32)).save(tmp_path / "wide.png")
+    inner, _ = load_images(tmp_path / "wide.png", (16, 16), 3, 1, crop_share=0.5)
+    photo(0).resize((64, 32)).crop((24, 8, 40, 24)).save(tmp_path / "middle.png")
+    assert torch.equal(inner, load_images(tmp_path / "middle.png", (16, 16), 3, 1)[0])
+
+
+@pytest.mark.parametrize("source", [".", "nowhere", "empty.jpg"])
+def test_nothing_there(tmp_path: Path, source: str):
+    (tmp_path / "notes.txt").write_text("no image")
+    if source == "empty.jpg":
+        (tmp_path / source).write_bytes(b"")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / source))):
+        load_images(tmp_path / source, (16, 16), 3, 8)

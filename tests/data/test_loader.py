@@ -1,0 +1,148 @@
+"""Batches are functions of their number: the same in any worker, with any split, after any damage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from photos import photo, write_shard
+
+from mae_kit.data.index import Index, open_index
+from mae_kit.data.loader import EvaluationBatches, Loader, Share, TrainBatches
+from mae_kit.data.order import samples_at, share
+from mae_kit.errors import UserError
+from mae_kit.tensors import Batch
+
+SIZE = (24, 32)
+
+
+@pytest.fixture(scope="module")
+def index(photos: Path) -> Index:
+    return open_index(photos / "train-*.tar")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """64 images, four of them (a sixteenth) with garbage that only decoding finds."""
+    folder = tmp_path_factory.mktemp("damaged")
+    write_shard(folder / "train-0.tar", range(64), damaged=(3, 20, 21, 63))
+    return open_index(folder)
+
+
+def batches(index: Index, part: Share | None = None, batch_size: int = 16, seed: int = 0) -> TrainBatches:
+    return TrainBatches(index, np.arange(len(index)), batch_size, SIZE, seed=seed, share=part)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(one[:4], other[:4], strict=True)) and one.bad == other.bad
+
+
+def test_a_batch_is_what_it_says(index: Index):
+    batch = batches(index)[0]
+    assert batch.images.shape == (16, 3, *SIZE) and batch.images.dtype == torch.uint8
+    assert batch.keys.dtype == batch.ids.dtype == batch.labels.dtype == torch.int64
+    assert batch.labels.tolist() == [int(index.keys[row]) % 4 for row in batch.ids.tolist()]
+    assert len(batch.keys.unique()) == 16 and batch.bad == []
+
+
+def test_crops_show_the_image_they_name(index: Index):
+    whole = TrainBatches(index, np.arange(96), 16, SIZE, crop_scale=(0.9, 1.0))[3]
+    for image, row in zip(whole.images, whole.ids.tolist(), strict=True):
+        original = torch.from_numpy(np.array(photo(int(index.keys[row])).resize(SIZE[::-1]))).permute(2, 0, 1)
+        distances = (image.float() - original.float()).abs().mean()
+        assert distances < 25, index.keys[row]
+
+
+def test_the_same_batch_every_time_and_another_at_another_step(index: Index):
+    assert equal(batches(index)[5], batches(index)[5])
+    assert not torch.equal(batches(index)[5].images, batches(index)[6].images)
+    assert not torch.equal(batches(index)[5].ids, batches(index, seed=1)[5].ids)
+    again, before = batches(index)[6].ids.tolist(), batches(index)[0].ids.tolist()
+    assert sorted(again) != sorted(before), "step 6 is the first of the second epoch"
+
+
+@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 4), (4, 2), (16, 1)])
+def test_any_split_of_a_step_shows_the_same_crops(index: Index, world: int, parts: int):
+    whole = batches(index)[7]
+    shares = [
+        batches(index, Share(rank, world, parts))[7 * parts + part] for part in range(parts) for rank in range(world)
+    ]
+    for one, together in zip(whole[:4], zip(*(part[:4] for part in shares), strict=True), strict=True):
+        assert torch.equal(one, torch.cat(together))
+
+
+def test_an_epoch_shows_every_image_once(index: Index):
+    ids = torch.cat([batches(index)[step].ids for step in range(12)])
+    assert sorted(ids[:96].tolist()) == sorted(ids[96:].tolist()) == list(range(96))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_workers_change_nothing(damaged: Index, workers: int):
+    loader = Loader(batches(damaged), 2, 9, workers)
+    got = list(loader)
+    assert len(loader) == len(got) == 7 and loader.waited > 0
+    assert all(equal(batch, batches(damaged)[step]) for step, batch in zip(range(2, 9), got, strict=True))
+
+
+def test_damaged_images_are_replaced_alike_and_written_down(damaged: Index):
+    epoch = [batches(damaged)[step] for step in range(4)]
+    lines = [json.loads(line) for batch in epoch for line in batch.bad]
+    assert {line["key"] for line in lines} == {"0003", "0020", "0021", "0063"}
+    assert all(line["shard"] == "train-0.tar" and line["reason"] and line["offset"] > 0 for line in lines)
+    again = [batches(damaged, Share(rank, 2))[step] for step in range(4) for rank in range(2)]
+    assert torch.equal(torch.cat([b.ids for b in epoch]), torch.cat([b.ids for b in again]))
+    assert torch.equal(torch.cat([b.images for b in epoch]), torch.cat([b.images for b in again]))
+
+
+def test_only_the_damaged_images_are_replaced_and_labels_follow(damaged: Index):
+    for step in range(4):
+        batch = batches(damaged)[step]
+        wanted = samples_at(share(step, 16, 0, 1), 64, 0)[1]
+        replaced = batch.ids.numpy() != wanted
+        assert set(wanted[replaced]) <= {3, 20, 21, 63} and set(batch.ids.tolist()).isdisjoint({3, 20, 21, 63})
+        assert batch.labels.tolist() == [row % 4 for row in batch.ids.tolist()]
+
+
+def test_bytes_that_changed_since_the_index_are_found(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(16))
+    found = open_index(tmp_path)
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    data[int(found.offset[5]) + 300] ^= 1
+    (tmp_path / "a.tar").write_bytes(data)
+    (line,) = batches(found)[0].bad
+    assert json.loads(line)["key"] == "0005" and "checksum differs" in json.loads(line)["reason"]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_nothing_that_decodes_is_one_clear_error(tmp_path: Path, workers: int):
+    write_shard(tmp_path / "a.tar", range(16))
+    found = open_index(tmp_path)
+    (tmp_path / "a.tar").write_bytes(bytes(1 << 18))
+    with pytest.raises(UserError, match=r"^100 samples in a row did not decode, the last: .*checksum differs[^\n]*$"):
+        next(iter(Loader(batches(found), 0, 1, workers)))
+
+
+def test_evaluation_leaves_bad_images_out_and_keeps_the_order(damaged: Index):
+    evaluation = EvaluationBatches(damaged, np.arange(64), 30, SIZE, crop_share=0.9)
+    assert len(evaluation) == 3
+    got = list(evaluation)  # type: ignore[call-overload]
+    assert torch.cat([b.ids for b in got]).tolist() == [row for row in range(64) if row not in (3, 20, 21, 63)]
+    assert sum(len(b.bad) for b in got) == 4
+    assert all(b.labels.tolist() == [row % 4 for row in b.ids.tolist()] for b in got)
+
+
+def test_a_batch_of_bad_images_alone_is_empty(damaged: Index):
+    batch = EvaluationBatches(damaged, np.array([20, 21]), 8, SIZE)[0]
+    assert batch.images.shape == (0, 3, *SIZE) and len(batch.bad) == 2 and len(batch.labels) == 0
+
+
+def test_one_channel(index: Index):
+    batch = TrainBatches(index, np.arange(96), 16, SIZE, channels=1)[0]
+    assert batch.images.shape == (16, 1, *SIZE)
+
+
+def test_samples_without_label_have_minus_one(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(16), labels=False)
+    assert batches(open_index(tmp_path))[0].labels.tolist() == [-1] * 16

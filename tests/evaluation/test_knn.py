@@ -1,0 +1,49 @@
+"""Weighted nearest neighbours against scikit-learn and against golden predictions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from mae_kit.evaluation.knn import knn_predict
+
+
+def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Overlapping classes, so that votes are close."""
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=random)
+    return centres[labels] + 1.5 * torch.randn(count, width, generator=random), labels
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (7, 1.0), (200, 0.2)])
+def test_equal_to_scikit_learn(k: int, temperature: float):
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    (bank, labels), (queries, _) = clusters(1, 200), clusters(2, 300)
+    model = neighbors.KNeighborsClassifier(k, weights=lambda far: np.exp((1 - far) / temperature), metric="cosine")
+    theirs = model.fit(bank.double().numpy(), labels.numpy()).predict(queries.double().numpy())
+    assert knn_predict(bank, labels, queries, 5, k, temperature).tolist() == theirs.tolist()
+
+
+def test_golden_predictions(shared: Path):
+    with safe_open(shared / "golden/frozen_features.safetensors", "pt") as file:
+        golden = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        accuracy = float(file.metadata()["knn_accuracy"])
+    predicted = knn_predict(golden["train_features"], golden["train_labels"], golden["test_features"], 10)
+    assert torch.equal(predicted, golden["knn_k20_t0.07"])
+    assert (predicted == golden["test_labels"]).double().mean().item() == pytest.approx(accuracy)
+
+
+def test_scale_of_features_is_no_matter_and_few_neighbours_are_enough():
+    (bank, labels), (queries, _) = clusters(1, 10), clusters(2, 50)
+    predicted = knn_predict(bank, labels, queries, 5, k=20)
+    factors = torch.rand(50, 1) * 100 + 0.01
+    assert torch.equal(predicted, knn_predict(bank * 7, labels, queries * factors, 5, k=10))
+
+
+def test_a_sharp_temperature_does_not_overflow():
+    (bank, labels), (queries, _) = clusters(1, 100), clusters(2, 20)
+    nearest = knn_predict(bank, labels, queries, 5, k=1)
+    assert torch.equal(knn_predict(bank, labels, queries, 5, k=20, temperature=0.001), nearest)
