@@ -16,6 +16,7 @@ from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
 from mae_kit.errors import UserError
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
+from mae_kit.report import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
@@ -136,6 +137,7 @@ def pretrain(
     if share.rank == 0:
         save_results(folder, objective, data, plan.steps)
         say(f"encoder: {folder.path / 'encoder.safetensors'}")
+        report(folder.path)
     return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mae_kit.errors import UserError
-from mae_kit.report import read_metrics, report
+from mae_kit.report import report
+from mae_kit.report.folder import read_metrics
 from mae_kit.views.reconstructions import save_png
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line"}
@@ -52,13 +53,21 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+CONFIG = """
+objective: {}  # <script>alert(1)</script>
+data: {shards: my photos/train-*.tar, flip: false}
+optimization: {epochs: 8.0}
+"""
+
+
 def write_lines(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def training_line(step: int, **more: float) -> dict:
     pace = {"lr": 1e-4 * step, "images_per_second": 235.0, "data_wait": 0.031, "skipped_steps": 0, "bad_samples": 2}
-    return {"step": step, "epoch": step / 10, "seconds": 60.0 * step, "loss": 1 / step, **pace, **more}
+    clocks = {"seconds": 60.0 * step, "core_seconds": 30.0 * step}
+    return {"step": step, "epoch": step / 10, "loss": 1 / step, "gradient_norm": 0.5, **clocks, **pace, **more}
 
 
 @pytest.fixture
@@ -73,7 +82,9 @@ def pretrained(tmp_path: Path) -> Path:
         run / "quarantine.jsonl",
         [{"shard": "train-000.tar", "key": f"{i:04d}", "offset": 512 * i, "reason": "<b>cut</b>"} for i in range(60)],
     )
-    (run / "config.yaml").write_text("objective: mae  # <script>alert(1)</script>\n")
+    (run / "config.yaml").write_text(CONFIG)
+    encoder = {"model": "vit_tiny_patch16_224", "model_args": {"img_size": 32, "patch_size": 8, "in_chans": 1}}
+    (run / "encoder.json").write_text(json.dumps(encoder))
     return run
 
 
@@ -99,10 +110,17 @@ def read(run: Path) -> Page:
 def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrained: Path) -> None:
     page = read(pretrained)
     assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "How to continue"]
-    for number in ("43.2%", "0.0253", "epoch 4", "40 min", "235/s", "3.1%", "step 10", "60 listed"):
+    for number in (
+        "43.2%",
+        "0.0253",
+        "epoch 4.0 of 8",
+        "40 min 20 min of processor time",
+        "235/s",
+        "3.1%",
+        "60 listed",
+    ):
         assert number in page.words
-    assert f"mae-kit pretrain --resume '{pretrained}'" in page.words
-    assert f"--encoder '{pretrained}'" in page.words
+    assert f"mae-kit reconstruct '{pretrained}' IMAGES" in page.words
     assert page.words.count("train-000.tar") == 50
     assert sum(load.startswith("data:image/png") for load in page.loads) == 1
     assert sum(load.startswith("data:image/jpeg") for load in page.loads) == 2
@@ -125,8 +143,34 @@ def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) 
     assert "Top-1 70.0% 95% interval 52.1–83.3%, from a pretrained encoder" in page.words
     assert "cat 80.0% dog 70.0% a <i>fox</i> 60.0%" in page.words
     assert "Share a <i>fox</i> cat 4 40.0% dog cat 2 20.0%" in page.words
+    assert f"mae-kit predict {finetuned} IMAGES" in page.words
+    assert "--resume" not in page.words
+
+
+@pytest.mark.parametrize(
+    ("encoder", "model", "start"),
+    [
+        ("runs/a", None, "from a pretrained encoder"),
+        ("none", {"name": "vit_tiny_patch16_224", "weights": None}, "from scratch"),
+        ("none", {"name": "resnet50", "weights": "timm"}, "from the weights timm"),
+    ],
+)
+def test_the_page_of_a_finetuning_says_where_it_started(
+    tmp_path: Path, encoder: str, model: dict | None, start: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(json.dumps({"encoder": encoder, "model": model}))
+    (tmp_path / "result.json").write_text(json.dumps({"encoder": encoder, "top1": 0.5, "samples": 4}))
+    assert f"95% interval 15.0–85.0%, {start}" in read(tmp_path).words
+
+
+def test_the_page_of_a_finetuning_under_way_has_its_latest_score_and_how_to_go_on(finetuned: Path) -> None:
+    (finetuned / "result.json").unlink()
+    (finetuned / "config.yaml").write_text("encoder: none\n")
+    page = read(finetuned)
+    assert "Fine-tuning: finetuned" in page.words
     assert "Validation top-1 60.0% best 60.0%, step 30" in page.words
-    assert "mae-kit predict" in page.words
+    assert f"mae-kit finetune --resume {finetuned}" in page.words
+    assert "mae-kit predict" not in page.words
 
 
 @pytest.mark.parametrize("count", [13, 51])
@@ -144,12 +188,23 @@ def test_many_classes_show_colours_without_counts(finetuned: Path, count: int) -
     assert ("The 20 best and the 20 worst of 51 classes" in page.words) == (count == 51)
 
 
-def test_the_demo_table(tmp_path: Path) -> None:
-    better = {"mean": 0.842, "low": 0.82, "high": 0.86, "seeds": [0.83, 0.85]}
-    worse = {"mean": 0.7, "low": 0.68, "high": 0.72, "seeds": [0.69, 0.71]}
-    rows = [{"labels": 10, "pretrained": better, "scratch": worse}]
-    (tmp_path / "demo.json").write_text(json.dumps({"rows": rows}))
-    assert "10 84.2% (82.0–86.0%) 83.0%, 85.0% 70.0% (68.0–72.0%) 69.0%, 71.0% +14.2" in read(tmp_path).words
+def score(mean: float, low: float | None, high: float | None, *seeds: float) -> dict:
+    return {"mean": mean, "low": low, "high": high, "seeds": seeds}
+
+
+def test_the_demo_table_and_the_pretraining_it_names(tmp_path: Path) -> None:
+    scratch, pretrained = score(0.7, 0.68, 0.72, 0.69, 0.71), score(0.842, 0.82, 0.86, 0.83, 0.85)
+    few = {"labels": 10, "scratch": scratch, "pretrained": pretrained, "gain": score(0.142, 0.1, 0.18, 0.14, 0.144)}
+    once = {"labels": "all", **dict.fromkeys(("scratch", "pretrained", "gain"), score(0.5, None, None, 0.5))}
+    (tmp_path / "demo.json").write_text(json.dumps({"pretraining": "pretrain", "rows": [few, once]}))
+    (tmp_path / "pretrain").mkdir()
+    write_lines(tmp_path / "pretrain" / "metrics.jsonl", [training_line(step) for step in range(1, 40)])
+    page = read(tmp_path)
+    assert (
+        "10 70.0% (68.0 to 72.0%) 69.0%, 71.0% 84.2% (82.0 to 86.0%) 83.0%, 85.0% +14.2 (+10.0 to +18.0)" in page.words
+    )
+    assert "all 50.0% 50.0% 50.0% 50.0% +50.0 +50.0" in page.words
+    assert page.headings[:3] == ["Pretrained against scratch", "Pretraining in numbers", "Curves"]
 
 
 def test_a_torn_line_is_left_out_and_a_repeated_step_keeps_its_last_values(tmp_path: Path) -> None:
@@ -169,8 +224,11 @@ def test_values_that_are_not_finite_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_starts_anew_after_a_resume_is_added_on(tmp_path: Path) -> None:
-    write_lines(tmp_path / "metrics.jsonl", [{"step": i, "seconds": s} for i, s in enumerate([1800, 7200, 600, 1200])])
-    assert "Time 2 h 20 min" in read(tmp_path).words
+    """Also where the processor's clock, which loses workers that end, falls within a sitting."""
+    clocks = [(1800, 900), (7200, 3600), (7200, 3540), (600, 4200), (1200, 4800)]
+    rows = [{"step": i, "seconds": wall, "core_seconds": cores} for i, (wall, cores) in enumerate(clocks)]
+    write_lines(tmp_path / "metrics.jsonl", rows)
+    assert "Time 2 h 20 min 2 h 20 min of processor time" in read(tmp_path).words
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "file.txt"])

@@ -1,0 +1,67 @@
+"""A run folder -> one HTML page that needs nothing else: no network, no script, readable on a phone and on paper."""
+
+import os
+from pathlib import Path
+
+from mae_kit.console import say
+from mae_kit.errors import UserError
+from mae_kit.report.cards import headline
+from mae_kit.report.classes import class_bars, confusion
+from mae_kit.report.commands import next_steps, recipe
+from mae_kit.report.curves import curves
+from mae_kit.report.demo import comparison
+from mae_kit.report.folder import Folder, read_folder
+from mae_kit.report.page import page
+from mae_kit.report.reconstructions import reconstructions
+from mae_kit.report.samples import bad_samples
+
+
+def report(run: Path) -> dict[str, str]:
+    """Write RUN/report.html: numbers, curves, reconstructions, confusions and recipe of a run on one page.
+
+    Args:
+        run: The run folder that pretrain, finetune or demo wrote; the run may still be going.
+
+    Returns:
+        {"report": path of the page}.
+
+    Raises:
+        UserError: There is no such folder, nothing of a run in it, or the page cannot be written there.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder", "give the run folder that pretrain, finetune or demo wrote")
+    folder = read_folder(run)
+    sections = _sections(folder)
+    if not any(sections):
+        raise UserError(f"{run} holds no run", "give a folder with metrics.jsonl, result.json or config.yaml in it")
+    path = run / "report.html"
+    _write(path, page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder)))
+    say(f"report: {path}")
+    return {"report": str(path)}
+
+
+def _sections(folder: Folder) -> tuple[str, ...]:
+    """What the folder has something to say about, from top to bottom; the empty ones vanish."""
+    return (
+        comparison(folder.demo),
+        headline(folder),
+        curves(folder.metrics),
+        reconstructions(folder.training / "reconstructions"),
+        class_bars(folder.result),
+        confusion(folder.result),
+        bad_samples(folder.quarantine),
+        recipe(folder),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written", f"{error.strerror}; free space there or make it writable"
+        ) from error

@@ -1,0 +1,87 @@
+"""The headline: a card for each number that one looks for first."""
+
+import math
+from html import escape
+
+import numpy as np
+
+from mae_kit.report.folder import Folder, Row, is_finite, series, total
+from mae_kit.report.page import percent, section
+
+
+def headline(folder: Folder) -> str:
+    rows = folder.metrics
+    cards = [*_score_cards(folder), *_progress_cards(rows, folder.config), *_health_cards(rows)]
+    shown = f"<dl class=cards>{''.join(cards)}</dl>" if any(cards) else ""
+    return section("Pretraining in numbers", shown) if folder.demo and shown else shown
+
+
+def _score_cards(folder: Folder) -> list[str]:
+    """The result, once there is one; until then the latest scores on the way."""
+    result, rows = folder.result, folder.metrics
+    if not is_finite(result.get("top1")):
+        return [_score_card(rows, "val_top1", "Validation top-1"), _score_card(rows, "knn_top1", "kNN top-1")]
+    n = result.get("samples")
+    about = f"95% interval {_interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
+    top5 = _card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
+    return [_card("Top-1", percent(result["top1"]), about), top5]
+
+
+def _start(folder: Folder) -> str:
+    """Where the weights came from."""
+    if folder.result.get("encoder", "none") != "none":
+        return "from a pretrained encoder"
+    weights = (folder.config.get("model") or {}).get("weights")
+    return f"from the weights {weights}" if weights else "from scratch"
+
+
+def _score_card(rows: list[Row], name: str, label: str) -> str:
+    steps, values = series(rows, name)
+    if not values.size:
+        return ""
+    return _card(label, percent(values[-1]), f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}")
+
+
+def _progress_cards(rows: list[Row], config: Row) -> list[str]:
+    if not rows:
+        return []
+    loss, epoch, seconds = (series(rows, name)[1] for name in ("loss", "epoch", "seconds"))
+    last = loss[-max(1, loss.size // 20) :]
+    epochs = config.get("optimization", {}).get("epochs")
+    where = f"epoch {epoch[-1]:,.1f}{f' of {epochs:,.4g}' if is_finite(epochs) else ''}" if epoch.size else ""
+    averaged = f"mean of the last {len(last)} logged" if len(last) > 1 else ""
+    cores = total(rows, "core_seconds")
+    worked = f"{_duration(cores)} of processor time" if cores else ""
+    return [
+        _card("Loss", f"{last.mean():.4f}", averaged) if loss.size else "",
+        _card("Step", f"{rows[-1]['step']:,}", where),
+        _card("Time", _duration(total(rows, "seconds")), worked) if seconds.size else "",
+    ]
+
+
+def _health_cards(rows: list[Row]) -> list[str]:
+    rate, wait = series(rows, "images_per_second")[1], series(rows, "data_wait")[1]
+    skipped, bad = series(rows, "skipped_steps")[1], series(rows, "bad_samples")[1]
+    return [
+        _card("Throughput", f"{np.median(rate):,.0f}/s", "images per second, median") if rate.size else "",
+        _card("Waiting for data", percent(float(np.median(wait))), "of the time, median") if wait.size else "",
+        _card("Skipped steps", f"{skipped[-1]:,.0f}", "loss or gradient not finite") if skipped.any() else "",
+        _card("Bad samples", f"{bad[-1]:,.0f}", "replaced and listed below") if bad.any() else "",
+    ]
+
+
+def _card(name: str, value: str, about: str = "") -> str:
+    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class=note>{escape(about)}</dd></div>"
+
+
+def _interval(share: float, samples: int) -> str:
+    """Wilson's 95% interval of a share of `samples` draws."""
+    z2 = 1.96**2
+    middle = (share + z2 / (2 * samples)) / (1 + z2 / samples)
+    half = math.sqrt(share * (1 - share) * z2 / samples + (z2 / (2 * samples)) ** 2) / (1 + z2 / samples)
+    return f"{100 * (middle - half):.1f}–{percent(middle + half)}"
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,74 @@
+"""The recipe of a run, and the commands that carry on from it: as printed, they run."""
+
+import json
+import shlex
+from html import escape
+from pathlib import Path
+
+from mae_kit.report.folder import Folder
+from mae_kit.report.page import folded, note, section
+
+RECIPES = {
+    "vit_base_patch16_224": "vit_b16",
+    "vit_large_patch16_224": "vit_l16",
+    "vit_huge_patch14_224": "vit_h14",
+}
+"""The downstream recipe made for an encoder, by timm's name."""
+ANY_VIT = ("vit_tiny_64px", "--model", "null")  # null: the model is the encoder's own
+SIZE = 224  # of an encoder that says none: timm's own
+
+Command = tuple[str, list[str]]  # why, and its words
+
+
+def recipe(folder: Folder) -> str:
+    path = folder.training / "config.yaml"
+    if not path.is_file():
+        return ""
+    text = escape(path.read_text("utf-8", errors="replace"))
+    return section("Recipe", folded(f"{path.name}, complete", f"<pre>{text}</pre>"))
+
+
+def next_steps(folder: Folder) -> str:
+    after = {"Pretraining": _after_pretraining, "Fine-tuning": _after_finetuning, "Demo": _after_demo}
+    lines = "".join(f"{note(why)}<pre>{escape(shlex.join(words))}</pre>" for why, words in after[folder.kind](folder))
+    about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
+    return section("How to continue", lines, about)
+
+
+def _after_pretraining(folder: Folder) -> list[Command]:
+    run = str(folder.path)
+    if not folder.encoder:
+        return [("Go on, also after a crash", ["mae-kit", "pretrain", "--resume", run])]
+    return [
+        ("Train a classifier on it", _finetune(folder)),
+        ("See it fill in your own images", ["mae-kit", "reconstruct", run, "IMAGES", "--out", "grid.png"]),
+    ]
+
+
+def _after_finetuning(folder: Folder) -> list[Command]:
+    run = str(folder.path)
+    if not folder.result:
+        return [("Go on, also after a crash", ["mae-kit", "finetune", "--resume", run])]
+    return [("Classify images", ["mae-kit", "predict", run, "IMAGES"])]
+
+
+def _after_demo(folder: Folder) -> list[Command]:
+    return [("The same on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
+
+
+def _finetune(folder: Folder) -> list[str]:
+    """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
+    run, data = str(folder.path), folder.config.get("data", {})
+    name, arguments = folder.encoder["model"], folder.encoder["model_args"]
+    recipe = [RECIPES[name]] if name in RECIPES else list(ANY_VIT)
+    size = json.dumps(arguments.get("img_size", SIZE))
+    train = data.get("shards", "DIR/train-*.tar")
+    words = ["mae-kit", "finetune", "--config", *recipe, "--data.image_size", size, "--encoder", run]
+    words += ["--data.train", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
+    return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
+
+
+def _validation(train: str) -> str:
+    """The other half of what `mae-kit shard --val-fraction` wrote."""
+    path = Path(train)
+    return str(path.with_name(path.name.replace("train", "val", 1))) if "train" in path.name else "DIR/val-*.tar"

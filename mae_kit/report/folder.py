@@ -1,0 +1,109 @@
+"""What the files of a run folder say, as far as they are there: a run may be going, or have been killed."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+Row = dict[str, Any]
+
+
+class Folder(NamedTuple):
+    """What a page is made of.
+
+    Attributes:
+        path: The folder.
+        kind: Demo, Fine-tuning or Pretraining.
+        training: The folder of the training shown: `path`, but of a demo its pretraining.
+        metrics: Of that training, by step.
+        config: Its recipe.
+        encoder: encoder.json, once a pretraining has ended.
+        quarantine: The bad samples it met.
+        result: result.json, once a fine-tuning has ended.
+        demo: demo.json.
+    """
+
+    path: Path
+    kind: str
+    training: Path
+    metrics: list[Row]
+    config: Row
+    encoder: Row
+    quarantine: list[Row]
+    result: Row
+    demo: Row
+
+
+def read_folder(path: Path) -> Folder:
+    """All that is there; what is missing is empty."""
+    result, demo = _json(path / "result.json"), _json(path / "demo.json")
+    training = path / demo.get("pretraining", "")
+    config = _yaml(training / "config.yaml")
+    return Folder(
+        path,
+        "Demo" if demo else "Fine-tuning" if result or "encoder" in config else "Pretraining",
+        training,
+        read_metrics(training / "metrics.jsonl"),
+        config,
+        _json(training / "encoder.json"),
+        _json_lines(training / "quarantine.jsonl"),
+        result,
+        demo,
+    )
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The lines of metrics.jsonl by step; where a resumed run repeats a step, its last values win."""
+    steps: dict[int, Row] = {}
+    for row in _json_lines(path):
+        if isinstance(row.get("step"), int):
+            steps.setdefault(row["step"], {}).update(row)
+    return [steps[step] for step in sorted(steps)]
+
+
+def series(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a metric, without the steps where it is missing or not finite."""
+    pairs = [(row["step"], row[name]) for row in rows if is_finite(row.get(name))]
+    both = np.array(pairs, dtype=float).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def total(rows: list[Row], name: str) -> float:
+    """The sum over all sittings of a clock that starts anew with each of them, as `seconds` shows."""
+    timed = [row for row in rows if is_finite(row.get(name)) and is_finite(row.get("seconds"))]
+    seconds = np.array([row["seconds"] for row in timed])
+    sittings = np.split(np.array([row[name] for row in timed]), np.flatnonzero(np.diff(seconds) < 0) + 1)
+    return float(sum(sitting.max(initial=0) for sitting in sittings))
+
+
+def is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _json_lines(path: Path) -> list[Row]:
+    """The JSON objects of a file, one a line; a line torn by a kill is left out. No file, no objects."""
+    return [row for line in _text(path).splitlines() if (row := _object(line))]
+
+
+def _json(path: Path) -> Row:
+    return _object(_text(path))
+
+
+def _yaml(path: Path) -> Row:
+    content = yaml.safe_load(_text(path))
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+
+
+def _object(text: str) -> Row:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

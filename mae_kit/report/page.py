@@ -1,0 +1,51 @@
+"""The page itself, and the pieces that all its sections are put together from."""
+
+import base64
+from datetime import datetime
+from html import escape
+
+from mae_kit.report.style import STYLE
+
+
+def page(title: str, *sections: str) -> str:
+    """A whole HTML document."""
+    name = escape(title)
+    written = f"<footer>Written by mae_kit, {datetime.now():%Y-%m-%d %H:%M}</footer>"
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{name}</title><style>{STYLE}</style></head>"
+        f"<body><main><h1>{name}</h1>{''.join(sections)}{written}</main></body></html>\n"
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def note(text: str) -> str:
+    return f"<p class=note>{escape(text)}</p>"
+
+
+def folded(summary: str, content: str) -> str:
+    """Shown at a click, and on paper."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def table(names: tuple[str, ...], rows: str) -> str:
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in names)
+    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+
+def text_row(cells: tuple[str, ...]) -> str:
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def image(data: bytes, kind: str, alt: str, style: str = "") -> str:
+    """A picture inside the page; `kind` is png or jpeg, `style` a class of the style sheet."""
+    source = base64.b64encode(data).decode()
+    return f'<img{f" class={style}" if style else ""} src="data:image/{kind};base64,{source}" alt="{escape(alt)}">'
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
