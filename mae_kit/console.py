@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -16,7 +17,26 @@ def to_stderr() -> None:
 
 def say(text: str) -> None:
     """Print one human line, as it is: no markup, no wrapping."""
-    console.print(text, markup=False)
+    if not is_hushed():
+        console.print(text, markup=False)
+
+
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
+
+
+def is_hushed() -> bool:
+    """Whether human lines are held back; bars then leave no trace either."""
+    return _hushed.get()
+
+
+@contextmanager
+def hush() -> Iterator[None]:
+    """Hold back human lines: for a step of something larger, which tells the outcome itself."""
+    token = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(token)
 
 
 class _Rate(TextColumn):

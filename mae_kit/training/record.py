@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from mae_kit.console import console, say
+from mae_kit.console import console, is_hushed, say
 from mae_kit.data.loader import Loader
 from mae_kit.training.run import Run
 
@@ -36,7 +36,8 @@ class Record(Callback):
         self._process = psutil.Process()
         self._started = self._mark = time.perf_counter()
         self._cpu_started = self._cpu_seconds()
-        self._mark_step, self._mark_wait, self._line_at = pl_module.step, self.loader.waited, 0.0  # type: ignore[attr-defined]
+        self._mark_step: int = pl_module.step  # type: ignore[assignment]
+        self._mark_wait, self._line_at = self.loader.waited, 0.0
         if not trainer.is_global_zero:
             return
         self._tensorboard = SummaryWriter(str(self.run.path / "tensorboard"))
@@ -111,4 +112,4 @@ class Record(Callback):
 
 def _bar() -> Progress:
     columns = [BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console)
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=is_hushed())
