@@ -218,15 +218,15 @@ def _classifier(
     """The model, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
     path = None if encoder == "none" else Path(encoder)
     known = load_encoder(path)[0] if path else None
-    size = (data.image_size,) * 2 if isinstance(data.image_size, int) else (data.image_size[0], data.image_size[1])
+    height, width = [data.image_size] * 2 if isinstance(data.image_size, int) else data.image_size
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
+    built = build_classifier(spec, len(classes), path, drop_path, (height, width), channels)
     say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
-    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
+    return built.model, ClassifierConfig(name, args, classes, mean, std, (height, width), data.crop_share)
 
 
 def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:

@@ -86,9 +86,9 @@ class ViT(Configured):
     def _with_prefix(self, x: Float[Tensor, "b v d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Add positions and put the prefix tokens, which are never hidden, in front."""
         rows = 0 if self.model.no_embed_class else self.prefix
-        table = self.model.pos_embed
+        table: Tensor = self.model.pos_embed  # type: ignore[assignment]  # _create refuses a model without
         x = x + table[0, rows:][visible]
-        tokens = [t for t in (self.model.cls_token, self.model.reg_token) if t is not None]
+        tokens: list[Tensor] = [t for t in (self.model.cls_token, self.model.reg_token) if t is not None]
         if not tokens:
             return x
         prefix = torch.cat(tokens, dim=1)
@@ -101,7 +101,8 @@ def _create(name: str, model_args: dict) -> VisionTransformer:
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or ["vit_base_patch16_224"]
         raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
     model = timm.create_model(name, num_classes=0, **model_args)
-    if not isinstance(model, VisionTransformer) or type(model.patch_embed) is not PatchEmbed:
+    plain = isinstance(model, VisionTransformer) and type(model.patch_embed) is PatchEmbed
+    if not plain or model.pos_embed is None:
         raise UserError(f"encoder name {name!r} is not a plain vision transformer", "choose one of timm's vit_* models")
     return model
 

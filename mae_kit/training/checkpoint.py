@@ -1,6 +1,6 @@
 """Checkpoints to resume from: tensors and JSON, durable before the old one goes, verified when read.
 
-A checkpoint is a folder `step-00000500` with `state.pt` and, written last, `manifest.json` with the file's size and
+A checkpoint is a folder `step-00000500` with `state.pt` and, written last, `manifest.json` with the file's
 sha256. It is made under a hidden name in the same folder, flushed to the disk, and renamed.
 """
 
@@ -52,12 +52,11 @@ class DurableCheckpointIO(CheckpointIO):
         folder = Path(path)
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
-            data = (folder / "state.pt").read_bytes()
+            digest = _sha256(folder / "state.pt")
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder.name} is not whole ({error})") from error
-        if len(data) != manifest["bytes"] or hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+        if digest != manifest["sha256"]:
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
-        del data
         return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
@@ -65,18 +64,24 @@ class DurableCheckpointIO(CheckpointIO):
 
 
 def _write_state(state: State, folder: Path) -> None:
-    with open(folder / "state.pt", "wb+") as file:
+    with open(folder / "state.pt", "wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
-        manifest = {"bytes": file.seek(0, os.SEEK_END), "sha256": digest.hexdigest(), "step": state["step"]}
+    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["step"]}
     with open(folder / "manifest.json", "w") as file:
         json.dump(manifest, file)
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(folder)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

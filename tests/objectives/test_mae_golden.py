@@ -50,6 +50,7 @@ def test_forward_loss_and_gradients(shared: Path, kind: str):
     expected = {our_name(k): v for k, v in of(golden, f"{kind}.grad.").items()}
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
+        assert gradient is not None
         worst = (gradient - expected[name]).abs().max() / expected[name].abs().max()
         assert worst < 1e-4, f"{name}: {worst:.1e}"
 
