@@ -101,8 +101,7 @@ def _create(name: str, model_args: dict) -> VisionTransformer:
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or ["vit_base_patch16_224"]
         raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
     model = timm.create_model(name, num_classes=0, **model_args)
-    plain = isinstance(model, VisionTransformer) and type(model.patch_embed) is PatchEmbed
-    if not plain or model.pos_embed is None:
+    if not isinstance(model, VisionTransformer) or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
         raise UserError(f"encoder name {name!r} is not a plain vision transformer", "choose one of timm's vit_* models")
     return model
 
