@@ -30,9 +30,15 @@ def recipe(folder: Folder) -> str:
 
 def next_steps(folder: Folder) -> str:
     after = {"Pretraining": _after_pretraining, "Fine-tuning": _after_finetuning, "Demo": _after_demo}
-    lines = "".join(f"{note(why)}<pre>{escape(shlex.join(words))}</pre>" for why, words in after[folder.kind](folder))
+    lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
     about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
     return section("How to continue", lines, about)
+
+
+def _line(words: list[str]) -> str:
+    """A shell's line; on a narrow page it wraps, but not within the name of an option."""
+    quoted = (escape(shlex.quote(word)) for word in words)
+    return " ".join(f"<span>{word}</span>" if word.startswith("--") else word for word in quoted)
 
 
 def _after_pretraining(folder: Folder) -> list[Command]:

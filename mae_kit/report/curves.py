@@ -43,7 +43,7 @@ ABOUT_KNN = "A low kNN score is normal for masked pretraining; fine-tuning tells
 
 
 def curves(rows: list[Row]) -> str:
-    charts = [_row(LARGE, rows), _row(SMALL, rows)]
+    charts = [_row("charts", LARGE, rows), _row("charts small", SMALL, rows)]
     if not any(charts):
         return ""
     averaged = note("Each point is the mean of several steps; the shade is their range.") if len(rows) > POINTS else ""
@@ -51,12 +51,12 @@ def curves(rows: list[Row]) -> str:
     return section("Curves", *charts, averaged, knn)
 
 
-def _row(panels: tuple[Curve, ...], rows: list[Row]) -> str:
+def _row(style: str, panels: tuple[Curve, ...], rows: list[Row]) -> str:
     """The panels that have something to show, side by side; two at the least, or one would fill the page."""
     known = [curve for curve in panels if any(series(rows, name)[0].size for name in curve.names)]
     share = PAGE_INCHES / max(2, len(known)) - GAP_INCHES
     drawn = "".join(_chart(curve, rows, width=share) for curve in known)
-    return f"<div class=charts>{drawn}</div>" if drawn else ""
+    return f'<div class="{style}">{drawn}</div>' if drawn else ""
 
 
 def _chart(curve: Curve, rows: list[Row], width: float) -> str:

@@ -29,7 +29,9 @@ svg { width: 100%; height: auto; display: block }
 svg text { font-family: inherit !important }
 img { max-width: 100%; height: auto; display: block }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin-bottom: 1rem }
-.charts figure { flex: 1 1 14rem; max-width: 33rem }
+.charts figure { flex: 1 1 18rem; max-width: 33rem }
+.charts.small { align-items: end }
+.charts.small figure { flex-basis: 9.5rem }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .4rem }
 .paper { width: fit-content; max-width: 100%; overflow-x: auto }
 .paper img { min-width: 26rem }
@@ -61,6 +63,7 @@ table.heat { border-spacing: 2px; border-collapse: separate }
 img.heat { width: 28rem; image-rendering: pixelated; border: 1px solid var(--line) }
 pre { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; margin: .2rem 0 .9rem }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem }
+pre span { white-space: nowrap }
 summary { cursor: pointer; margin-bottom: .5rem }
 @media print {
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact }

@@ -1,7 +1,9 @@
 """The commands that a page prints are the command line's own."""
 
 import json
+import re
 import shlex
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from mae_kit.signature import parse
 
 def commands(run: Path) -> list[list[str]]:
     """The words of each command on the page."""
-    blocks = next_steps(read_folder(run)).split("<pre>")[1:]
-    return [shlex.split(block.split("</pre>")[0].replace("&#x27;", "'").replace("&quot;", '"')) for block in blocks]
+    blocks = re.findall("<pre>(.*?)</pre>", next_steps(read_folder(run)))
+    return [shlex.split(unescape(re.sub("<.*?>", "", block))) for block in blocks]
 
 
 def understood(words: list[str]) -> dict:
