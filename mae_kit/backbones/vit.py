@@ -100,9 +100,20 @@ def _create(name: str, model_args: dict) -> VisionTransformer:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or ["vit_base_patch16_224"]
         raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
-    model = timm.create_model(name, num_classes=0, **model_args)
-    if not isinstance(model, VisionTransformer) or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
+    try:
+        model = timm.create_model(name, num_classes=0, **model_args)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in model_args.items())
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"timm does not build {name} with {given} ({reason})", "change the encoder's arguments"
+        ) from error
+    # A subclass may have tokens that we do not know of, as the distilled DeiT has.
+    if type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
         raise UserError(f"encoder name {name!r} is not a plain vision transformer", "choose one of timm's vit_* models")
+    for pooling in (model.fc_norm, model.attn_pool):  # in the encoder's file, but behind the tokens that we use
+        if pooling is not None:
+            pooling.requires_grad_(False)
     return model
 
 

@@ -1,0 +1,170 @@
+"""The laws of every masked objective, over all that `mae_kit.objectives` lists: a new one is held to them unasked."""
+
+import inspect
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from mae_kit import objectives
+from mae_kit.backbones.vit import ViT
+from mae_kit.encoder_file import load_encoder
+from mae_kit.errors import UserError
+from mae_kit.objectives import Objective
+from mae_kit.patches import patchify, unpatchify
+from mae_kit.pretrain import PretrainData, save_results
+from mae_kit.tensors import Outcome
+from mae_kit.training.run import Run
+
+NAMES = [name for name in objectives.__all__ if name != "Objective"]
+SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
+TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
+ENCODERS = {
+    "square": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "rectangle": ("vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
+    "one channel": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 1, **TINY}),
+    "four channels": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 4, **TINY}),
+    "registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 32, "patch_size": 8, **TINY}),
+    "registers, no class token": ("vit_medium_patch16_reg4_gap_256", {"img_size": 32, "patch_size": 8, **TINY}),
+    "no class token": ("vit_base_patch16_siglip_gap_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "attention pooling": ("vit_base_patch16_siglip_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "norm before": ("vit_base_patch16_clip_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "mean pooling": ("test_vit2", {"img_size": 32, "patch_size": 8}),
+}
+
+
+def make(name: str, encoder: str = "square") -> Objective:
+    kind = getattr(objectives, name)
+    known = inspect.signature(kind.__init__).parameters
+    torch.manual_seed(0)
+    model, arguments = ENCODERS[encoder]
+    objective = kind(ViT(model, **arguments), **{key: value for key, value in SMALL.items() if key in known})
+    return objective.eval()
+
+
+def images_for(objective: Objective, count: int = 3) -> torch.Tensor:
+    encoder = objective.encoder
+    return torch.randn(count, encoder.channels, *encoder.image_size, generator=torch.Generator().manual_seed(1))
+
+
+KEYS = torch.tensor([3, -1, 2**40])
+
+
+@pytest.fixture(params=[(name, encoder) for name in NAMES for encoder in ENCODERS], ids=lambda p: f"{p[0]}-{p[1]}")
+def objective(request: pytest.FixtureRequest) -> Objective:
+    return make(*request.param)
+
+
+def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, Outcome]:
+    """What the last layer of the encoder put out, and the outcome."""
+    seen: list[torch.Tensor] = []
+    hook = objective.encoder.model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outcome = objective(images, KEYS)
+    hook.remove()
+    return seen[-1], outcome
+
+
+def test_hidden_pixels_do_not_reach_the_encoder(objective: Objective):
+    images = images_for(objective)
+    with torch.no_grad():
+        tokens, outcome = encoded(objective, images)
+        size, grid = objective.encoder.patch_size, objective.encoder.grid
+        other = torch.where(outcome.hidden[:, :, None], 9.0, patchify(images, size))
+        again, changed = encoded(objective, unpatchify(other, size, grid))
+        assert torch.equal(tokens, again) and torch.equal(outcome.prediction, changed.prediction)
+        assert not torch.equal(outcome.loss, changed.loss), "they are what is asked for"
+        visible = torch.where(outcome.hidden[:, :, None], patchify(images, size), 9.0)
+        assert not torch.equal(tokens, encoded(objective, unpatchify(visible, size, grid))[0])
+
+
+def test_the_hidden_count_is_exact_and_shapes_are_as_told(objective: Objective):
+    encoder, outcome = objective.encoder, objective(images_for(objective), KEYS)
+    patches = encoder.grid[0] * encoder.grid[1]
+    assert outcome.hidden.shape == (3, patches) and outcome.hidden.dtype == torch.bool
+    ratio = objective.config()["init_args"]["mask_ratio"]
+    assert outcome.hidden.sum(dim=1).tolist() == [patches - int(patches * (1 - ratio))] * 3
+    assert outcome.loss.shape == () and outcome.loss.dtype == torch.float32
+    assert all(value.shape == () for value in outcome.logs.values())
+    pixels = objective.pixels(outcome.prediction, images_for(objective))
+    assert pixels.shape == images_for(objective).shape and pixels.isfinite().all()
+
+
+def test_the_loss_ignores_what_is_predicted_for_visible_patches(objective: Objective):
+    outcome = objective(images_for(objective), KEYS)
+    (gradient,) = torch.autograd.grad(outcome.loss, outcome.prediction)
+    assert not gradient[~outcome.hidden].any()
+    assert gradient[outcome.hidden].any(dim=-1).all()
+
+
+def test_a_gradient_reaches_every_trainable_parameter(objective: Objective):
+    objective(images_for(objective), KEYS).loss.backward()
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.any(), name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_the_same_keys_give_the_same_loss(objective: Objective):
+    images = images_for(objective)
+    first = objective(images, KEYS)
+    torch.rand(7)
+    second = objective(images, KEYS)
+    assert torch.equal(first.loss, second.loss) and torch.equal(first.hidden, second.hidden)
+    assert not torch.equal(objective(images, KEYS + 1).hidden, first.hidden)
+
+
+def test_a_sample_does_not_see_its_neighbours_in_the_batch(objective: Objective):
+    images, whole = images_for(objective), objective(images_for(objective), KEYS)
+    alone = objective(images[1:2], KEYS[1:2])
+    assert torch.equal(alone.hidden, whole.hidden[1:2])
+    torch.testing.assert_close(alone.prediction, whole.prediction[1:2], rtol=1e-4, atol=1e-5)
+
+
+def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
+    encoder, images = objective.encoder, images_for(objective)
+    with torch.no_grad():
+        plain = encoder.model.forward_features(images)
+        assert torch.equal(encoder(images), plain)
+        every = torch.arange(encoder.grid[0] * encoder.grid[1]).expand(3, -1)
+        torch.testing.assert_close(encoder.drop(images, every), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any):
+    channels = objective.encoder.channels
+    data = PretrainData("shards", 2, mean=[0.5] * channels, std=[0.25] * channels)
+    save_results(Run(tmp_path), objective, data, step=7)
+    config, tensors = load_encoder(tmp_path)
+    assert config.step == 7 and config.mean == [0.5] * channels
+    assert tensors.keys() == load_file(tmp_path / "encoder.safetensors").keys()
+    model: Any = timm.create_model(config.model, num_classes=0, **config.model_args)
+    model.load_state_dict(tensors, strict=True)
+    images = images_for(objective)
+    with torch.no_grad():
+        assert torch.equal(model.eval().forward_features(images), objective.encoder.model.forward_features(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("deit_tiny_distilled_patch16_224", {}, "is not a plain vision transformer"),
+        ("test_convnext", {}, "timm does not build test_convnext|is not a plain vision transformer"),
+        ("vit_tiny_r_s16_p8_224", {}, "is not a plain vision transformer"),
+        ("vit_tinny_patch16_224", {}, "is not in timm"),
+        ("vit_tiny_patch16_224", {"img_size": 30, "patch_size": 8}, "patch_size 8x8 does not divide img_size 30x30"),
+        ("vit_tiny_patch16_224", {"img_size": 30}, "does not divide"),
+        ("vit_tiny_patch16_224", {"embed_dim": 50}, "timm does not build .* with embed_dim=50"),
+    ],
+)
+def test_an_encoder_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        ViT(name, **arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 0.99, -0.5])
+def test_a_ratio_that_leaves_nothing_is_refused(name: str, ratio: float):
+    with pytest.raises(UserError, match="mask_ratio"):
+        getattr(objectives, name)(ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, **TINY), ratio)
