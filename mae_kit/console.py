@@ -1,5 +1,6 @@
 """The terminal: one human line, or one progress bar; `--json` moves both to stderr."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,8 +26,8 @@ _hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 def is_hushed() -> bool:
-    """Whether human lines are held back; bars then leave no trace either."""
-    return _hushed.get()
+    """Whether human lines are held back; bars then leave no trace either. Of torchrun's processes the first speaks."""
+    return _hushed.get() or os.environ.get("RANK", "0") != "0"
 
 
 @contextmanager
