@@ -8,6 +8,8 @@ import hashlib
 import json
 import math
 import os
+import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,17 +49,22 @@ class DurableCheckpointIO(CheckpointIO):
         """Read and verify.
 
         Raises:
-            ValueError: The checkpoint is damaged; the message says how.
+            ValueError: The checkpoint is damaged, or holds code; the message says how.
         """
         folder = Path(path)
         try:
-            manifest = json.loads((folder / "manifest.json").read_text())
+            written = json.loads((folder / "manifest.json").read_text())["sha256"]
             digest = _sha256(folder / "state.pt")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder.name} is not whole ({error})") from error
-        if digest != manifest["sha256"]:
+        if digest != written:
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
-        return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
+        try:
+            return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            wanted = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) (\S+)", str(error))
+            what = wanted[1] if wanted else "code"
+            raise ValueError(f"{folder.name}/state.pt is refused: beside tensors it wants {what}") from None
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
         shutil.rmtree(path)
@@ -128,10 +135,14 @@ class Checkpoints(Callback):
     Args:
         folder: Of the checkpoints.
         every: Steps between two.
+
+    Attributes:
+        failed: The newest checkpoint if it could not be written, else empty.
     """
 
     def __init__(self, folder: Path, every: int):
         self.folder, self.every = folder, every
+        self.failed = ""
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -158,7 +169,9 @@ class Checkpoints(Callback):
             io.save_checkpoint(state, final)
         except OSError as error:
             say(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+            self.failed = final.name
             return
+        self.failed = ""
         written = sorted(self.folder.glob("step-*"))
         passed_over = [path for path in written if path.name > final.name]  # damaged, or this run would start there
         for path in [*passed_over, *written[: -KEPT - len(passed_over)]]:

@@ -63,6 +63,11 @@ def fit(
         signals.restore()
         record.close()
         loader.close()
+    if checkpoints.failed:
+        path = module.run.path
+        raise UserError(
+            f"checkpoint {checkpoints.failed} of {path} was not written", f"make room, then --resume {path}"
+        )
     if signals.code and module.step < module.plan.steps:
         sys.exit(signals.code)
 

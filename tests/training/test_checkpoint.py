@@ -1,0 +1,169 @@
+"""Checkpoints: whole or not there, whatever happens while they are written, and told apart from damaged ones."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import Programs
+
+from mae_kit.errors import UserError
+from mae_kit.training import checkpoint
+from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+
+SAVE = """
+import itertools, torch
+from pathlib import Path
+from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+folder, io = Path({folder!r}), DurableCheckpointIO()
+before = load_latest(folder)
+for step in itertools.count(before["step"] + 1 if before else 1):
+    io.save_checkpoint({{"step": step, "model": torch.full((100_000,), float(step))}}, folder / f"step-{{step:08d}}")
+    for old in sorted(folder.glob("step-*"))[:-2]:
+        io.remove_checkpoint(old)
+"""
+
+
+def state(step: int) -> dict[str, Any]:
+    return {"step": step, "model": {"weight": torch.full((3,), float(step))}, "optimizer": {"lr": [0.1, 1e-300]}}
+
+
+def save(folder: Path, *steps: int) -> None:
+    for step in steps:
+        DurableCheckpointIO().save_checkpoint(state(step), folder / f"step-{step:08d}")
+
+
+def test_there_and_back(tmp_path: Path):
+    save(tmp_path, 3, 12)
+    latest = load_latest(tmp_path)
+    assert latest and latest["step"] == 12 and torch.equal(latest["model"]["weight"], torch.full((3,), 12.0))
+    assert latest["optimizer"] == state(12)["optimizer"]
+    before = load_latest(tmp_path, before=12)
+    assert before and before["step"] == 3
+    assert load_latest(tmp_path / "none") is None and load_latest(tmp_path, before=3) is None
+
+
+def test_steps_are_compared_as_numbers(tmp_path: Path):
+    save(tmp_path, 9, 99_999_999, 10)
+    latest = load_latest(tmp_path)
+    assert latest and latest["step"] == 99_999_999
+
+
+def flip(folder: Path) -> None:
+    data = bytearray((folder / "state.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "state.pt").write_bytes(data)
+
+
+def truncate(folder: Path) -> None:
+    os.truncate(folder / "state.pt", 100)
+
+
+def empty_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("")
+
+
+def other_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[1]")
+
+
+def no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def no_state(folder: Path) -> None:
+    (folder / "state.pt").unlink()
+
+
+DAMAGES = [flip, truncate, empty_manifest, other_manifest, no_manifest, no_state]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_named_in_one_line_and_passed_over(
+    tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+):
+    save(tmp_path, 5, 10)
+    damage(tmp_path / "step-00000010")
+    latest = load_latest(tmp_path)
+    assert latest and latest["step"] == 5
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("checkpoint step-00000010") and line.endswith("; trying the one before")
+
+
+def test_when_all_are_damaged_it_says_so(tmp_path: Path):
+    save(tmp_path, 5, 10)
+    flip(tmp_path / "step-00000010")
+    truncate(tmp_path / "step-00000005")
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+        load_latest(tmp_path)
+
+
+class Villain:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_pickle_that_wants_more_than_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    DurableCheckpointIO().save_checkpoint({"step": 1, "model": Villain()}, tmp_path / "step-00000001")
+    with pytest.raises(UserError):
+        load_latest(tmp_path)
+    assert "step-00000001/state.pt is refused: beside tensors it wants posix.mkdir" in capsys.readouterr().out
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_full_disk_leaves_the_old_ones_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path, 5)
+    broken = iter([None, OSError(errno.ENOSPC, "No space left on device")])
+
+    def fsync(descriptor: int) -> None:
+        if error := next(broken):
+            raise error
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+
+
+def test_the_same_step_again_replaces_it(tmp_path: Path):
+    save(tmp_path, 5)
+    flip(tmp_path / "step-00000005")
+    save(tmp_path, 5)
+    latest = load_latest(tmp_path)
+    assert latest and latest["step"] == 5
+
+
+def test_the_manifest_says_what_is_in_it(tmp_path: Path):
+    save(tmp_path, 7)
+    manifest = json.loads((tmp_path / "step-00000007" / "manifest.json").read_text())
+    assert manifest["step"] == 7
+    state_file = (tmp_path / "step-00000007" / "state.pt").read_bytes()
+    assert manifest["sha256"] == hashlib.sha256(state_file).hexdigest()
+
+
+@pytest.mark.slow
+def test_killed_while_saving_there_is_always_a_whole_one(programs: Programs, tmp_path: Path):
+    """Saving without pause, killed at random 60 times; TMPDIR is no matter, since nothing goes through it."""
+    dice, steps = random.Random(0), [0]
+    for _ in range(60):
+        running = programs.start(patch=SAVE.format(folder=str(tmp_path)), TMPDIR="/dev/shm")
+        first = f"step-{steps[-1] + 1:08d}"
+        running.wait_until(lambda first=first: (tmp_path / first).exists())
+        time.sleep(dice.uniform(0, 0.1))
+        running.send(signal.SIGKILL)
+        assert running.wait().code == -signal.SIGKILL, running.wait().err
+        latest = load_latest(tmp_path)
+        assert latest and latest["model"].unique().tolist() == [float(latest["step"])]
+        newest = max(int(path.name[5:]) for path in tmp_path.glob("step-*"))
+        assert steps[-1] < latest["step"] == newest, "and the newest one there is whole"
+        steps.append(latest["step"])
