@@ -1,0 +1,120 @@
+"""The run folder: made late, never half, cleared of what a killed process left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mae_kit.errors import UserError
+from mae_kit.training.run import Run, replace_text
+from mae_kit.training.settings import Every, Machine, Optimization, Plan
+
+
+@dataclass(frozen=True)
+class Part:
+    size: tuple[int, int]
+    where: Path
+
+
+ARGUMENTS = {"part": Part((1, 2), Path("a/b")), "run": Path("runs/a"), "seed": 3, "nothing": None, "resume": True}
+
+
+def line(step: int) -> str:
+    return json.dumps({"step": step, "loss": 1 / step, "other": None}) + "\n"
+
+
+def test_nothing_is_made_before_the_start(tmp_path: Path):
+    run = Run(tmp_path / "deep" / "run")
+    assert not (tmp_path / "deep").exists()
+    run.start(ARGUMENTS, step=0)
+    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.yaml"]
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == {
+        "part": {"size": [1, 2], "where": "a/b"},
+        "run": "runs/a",
+        "seed": 3,
+        "nothing": None,
+    }
+
+
+def test_a_run_is_not_overwritten_and_none_is_not_resumed(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no run to resume in .*config\.yaml"):
+        Run(tmp_path, resume=True)
+    Run(tmp_path).start(ARGUMENTS, 0)
+    with pytest.raises(UserError, match="holds a run already: continue it with --resume"):
+        Run(tmp_path)
+    Run(tmp_path, resume=True)
+
+
+def test_other_ranks_find_what_the_first_has_just_made(tmp_path: Path):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run", rank=1)
+    second.start(ARGUMENTS, 0)
+    assert not (tmp_path / "run").exists()
+    first.start(ARGUMENTS, 0)
+    Run(tmp_path / "run", rank=1)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*file.run \(Not a directory\): choose another --run"):
+        Run(tmp_path / "file" / "run").start(ARGUMENTS, 0)
+
+
+def test_a_config_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mae_kit.training.run.replace_text", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        Run(tmp_path / "run").start(ARGUMENTS, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
+    run = Run(tmp_path)
+    run.start(ARGUMENTS, 0)
+    run.append("metrics.jsonl", [line(step).strip() for step in (3, 6, 9)])
+    with open(run.metrics, "a") as file:
+        file.write(line(12)[:-9])
+    (run.checkpoints / ".making-step-00000010-123").mkdir()
+    Run(tmp_path, resume=True).start(ARGUMENTS, 6)
+    assert run.metrics.read_text() == line(3) + line(6)
+    assert run.last_metrics() == {"step": 6, "loss": 1 / 6, "other": None}
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path):
+    replace_text(tmp_path / "a", "old")
+    with pytest.raises(UnicodeEncodeError):
+        replace_text(tmp_path / "a", "new \ud800")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Every(log=0), "every.log"),
+        (lambda: Every(checkpoint=-1), "every.checkpoint"),
+        (lambda: Machine(accumulate=0), "machine.accumulate"),
+        (lambda: Plan(10, 0, 1.0, 0), "data.batch_size"),
+        (lambda: Plan(10, 2, 0.0, 0), "optimization.epochs"),
+    ],
+)
+def test_what_counts_must_be_positive(make, key: str):
+    with pytest.raises(UserError, match=rf"^{key} is (0|-1|0\.0): give a number above 0"):
+        make()
+
+
+def test_the_length_of_a_run():
+    plan = Plan(1000, 64, 2.5, 0)
+    assert plan.steps == 39 and plan.epoch(39) == pytest.approx(2.496)
+    assert Plan(10, 10, 0.001, 0).steps == 1
+
+
+def test_one_learning_rate():
+    assert Optimization(1, base_learning_rate=1.5e-4).peak(4096) == pytest.approx(2.4e-3)
+    assert Optimization(1, learning_rate=1e-3).peak(4096) == 1e-3
+    for optimization in (Optimization(1), Optimization(1, base_learning_rate=1e-4, learning_rate=1e-3)):
+        with pytest.raises(UserError, match="needs one of base_learning_rate and learning_rate"):
+            optimization.peak(256)
