@@ -15,6 +15,7 @@ from mae_kit.data.loader import Loader, Share
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
+from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import Training
 from mae_kit.training.precision import resolve_with_reason
 from mae_kit.training.record import Record
@@ -51,6 +52,7 @@ def fit(
         every: How often to log and to save.
         callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
     """
+    keep_freed_memory()
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
     record, signals = Record(module.run, loader, every.log), Signals()
