@@ -72,7 +72,10 @@ class DurableCheckpointIO(CheckpointIO):
 
 def _write_state(state: State, folder: Path) -> None:
     with open(folder / "state.pt", "wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # the archive's, over the system's: it could not be closed after a failed write
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         file.flush()
         os.fsync(file.fileno())
     manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["step"]}
