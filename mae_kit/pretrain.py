@@ -12,6 +12,7 @@ from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.order import permute
 from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
 from mae_kit.errors import UserError
 from mae_kit.model_file import FILE, model_metadata
@@ -173,7 +174,7 @@ def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Ev
             raise UserError(
                 f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
             )
-        rows = rows[np.linspace(0, len(rows) - 1, min(KNN_SAMPLES, len(rows))).astype(int)]
+        rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         classes = int(labelled.label[rows].max()) + 1
         callbacks.append(KnnScore(EvaluationBatches(labelled, rows, 128, size, channels), classes, every.picture))
     return callbacks
