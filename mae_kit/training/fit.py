@@ -90,7 +90,8 @@ def announce(module: Training, machine: Machine, share: Share) -> None:
 
 
 def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers).*", module="pytorch_lightning")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
