@@ -17,6 +17,7 @@ from mae_kit.model_file import load_model
 from mae_kit.objectives import Objective
 from mae_kit.patches import patchify
 from mae_kit.randomness import combine
+from mae_kit.training.settings import must_be_positive
 from mae_kit.views.reconstructions import reconstruction_grid, save_png
 
 
@@ -57,6 +58,7 @@ def reconstruct(
     Raises:
         UserError: A file without a decoder, or no images.
     """
+    must_be_positive({"count": count})
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     encoder = model.objective.encoder
     pixels, _ = load_images(images, encoder.image_size, encoder.channels, limit=count)
