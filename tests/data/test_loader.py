@@ -49,7 +49,7 @@ def test_a_batch_is_what_it_says(index: Index):
 def test_crops_show_the_image_they_name(index: Index):
     whole = TrainBatches(index, np.arange(96), 16, SIZE, crop_scale=(0.9, 1.0))[3]
     for image, row in zip(whole.images, whole.ids.tolist(), strict=True):
-        original = torch.from_numpy(np.array(photo(int(index.keys[row])).resize(SIZE[::-1]))).permute(2, 0, 1)
+        original = torch.from_numpy(np.array(photo(int(index.keys[row])).resize((SIZE[1], SIZE[0])))).permute(2, 0, 1)
         distances = (image.float() - original.float()).abs().mean()
         assert distances < 25, index.keys[row]
 
