@@ -111,6 +111,8 @@ class Finetuning(Training):
         self.model = model
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        if self.average is not None:
+            self.average.requires_grad_(False)  # else DDP waits for gradients that never come
 
     def groups(self) -> list[Group]:
         o = self.optimization

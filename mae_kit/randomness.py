@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-FLIP, MASK, CROP, ORDER, SUBSTITUTE = range(5)
+STREAMS = FLIP, MASK, CROP, ORDER, SUBSTITUTE = tuple(range(5))
 """Streams: independent numbers for the same key."""
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -51,8 +51,9 @@ def uniform(keys: Int64[Tensor, " b"], stream: int, count: int) -> Float[Tensor,
         stream: One of the streams above.
         count: How many numbers a row.
     """
-    start = int(combine(stream))
-    offsets = torch.arange(1, count + 1, device=keys.device) * _signed(_GAMMA) + _signed(start)
+    position = torch.arange(1, count + 1, device=keys.device)
+    high, low = divmod(_GAMMA, 2**32)  # position * GAMMA in one is past the integers of torch.compile's arithmetic
+    offsets = ((position * high) << 32) + position * low + _STARTS[stream]
     z = keys[:, None] + offsets
     for shift, factor in _ROUNDS:
         z = (z ^ _shift_right(z, shift)) * _signed(factor)
@@ -67,3 +68,6 @@ def _signed(x: int) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+_STARTS = [_signed(int(combine(stream))) for stream in STREAMS]  # made here: torch.compile cannot trace numpy's uint64

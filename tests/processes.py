@@ -33,6 +33,9 @@ class Running:
     def alive(self) -> bool:
         return not (self.folder / "rc").exists()
 
+    def printed(self) -> str:
+        return (self.folder / "stdout").read_text() if (self.folder / "stdout").exists() else ""
+
     def send(self, number: signal.Signals) -> None:
         if self.alive():
             os.kill(self.pid, number)

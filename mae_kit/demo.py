@@ -1,0 +1,257 @@
+"""The whole road in minutes: shard, pretrain, look, fine-tune with few labels and with all, against no pretraining.
+
+Each step is a verb as the command line would call it, and says so: the same words work outside the demo.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from mae_kit.console import console, hush, say
+from mae_kit.data.shards import shard
+from mae_kit.data.sources import open_source
+from mae_kit.errors import UserError
+from mae_kit.finetune import finetune
+from mae_kit.pretrain import pretrain
+from mae_kit.report import report
+from mae_kit.signature import parse
+from mae_kit.training.run import replace_text
+
+FEW = 10  # labels a class
+VAL_FRACTION = 0.2
+LARGEST_SEEDS = 100
+COVERAGE = 0.95  # of the intervals
+RECIPES = {"pretrain": "pretrain", "finetune": "downstream"}  # the folder that each verb finds its recipes in
+
+
+class Course(NamedTuple):
+    """What suits one kind of images.
+
+    Attributes:
+        recipe: Name of the recipes for pretraining and for fine-tuning.
+        shard: Words for `mae-kit shard`.
+        pretrain_images: Images shown in pretraining; the same number whatever the size of the set.
+        finetune_images: Images shown in each fine-tuning, with few labels as with all, pretrained or not.
+        batch_size: Of fine-tuning, unless there are fewer images.
+    """
+
+    recipe: str
+    shard: tuple[str, ...]
+    pretrain_images: int
+    finetune_images: int
+    batch_size: int
+
+
+DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 90_000, 7_500, 50)
+PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 10_000, 50)
+
+
+class Shards(NamedTuple):
+    """What the trainings need to know: the folder, images to train on, and those of the smallest class."""
+
+    path: Path
+    images: int
+    smallest: int
+    classes: int
+
+
+class Score(NamedTuple):
+    """Mean over the seeds, its 95% interval by Student's t (None for one seed), and the value of each seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: list[float]
+
+
+def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -> dict[str, Any]:
+    """Show what pretraining is worth: shard, pretrain, fine-tune with few labels and with all, compare with scratch.
+
+    Without --images it takes scikit-learn's 1,797 handwritten digits, at 32 px. The same command again goes on where
+    an earlier one stopped, and repeats nothing that is done.
+
+    Args:
+        out: Folder for all of it: images, shards, runs, demo.json and report.html.
+        images: Your own class folders, images of any size; they are trained on at 64 px.
+        seeds: Fine-tunings of each kind; a seed draws the labelled images, their order and all new weights.
+
+    Returns:
+        The rows of the table (accuracies are shares of 1), the folder, the page, seconds.
+
+    Raises:
+        UserError: The images are no class folders, a class has fewer than 2, or the demo's own are not installed.
+    """
+    if not 1 <= seeds <= LARGEST_SEEDS:
+        raise UserError(f"seeds is {seeds}", f"give 1 to {LARGEST_SEEDS}")
+    _need_libraries()
+    started = time.perf_counter()
+    course = PHOTOS if images else DIGITS
+    shards = _shard(images or _write_digits(out / "images"), out / "shards", course)
+    encoder = _pretrain(shards, out / "pretrain", course)
+    few = min(FEW, shards.smallest)
+    rows = [_compare(shards, encoder, out / "finetune", course, labels, seeds) for labels in (few, None)]
+    replace_text(out / "demo.json", json.dumps({"pretraining": encoder.name, "rows": rows}, indent=2))
+    console.print(_table(rows))
+    minutes = (time.perf_counter() - started) / 60
+    say(f"{shards.path.parent}: {seeds} seeds, {minutes:.1f} minutes")
+    return {"out": str(out), "rows": rows, "minutes": minutes, **report(out)}
+
+
+def _need_libraries() -> None:
+    try:
+        import scipy.stats  # noqa: F401
+        import sklearn.datasets  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the demo needs {error.name}", 'install it with pip install "mae_kit[demo]"') from None
+
+
+# The steps -----------------------------------------------------------------------------------------------------------
+
+
+def _write_digits(folder: Path) -> Path:
+    """Scikit-learn's digits (UCI, 8 x 8, 17 grey levels) as class folders of 32-px PNGs, all of them or none."""
+    from sklearn.datasets import load_digits
+
+    if folder.is_dir():
+        return folder
+    digits: Any = load_digits()  # typed as the tuple that it returns on demand
+    making = folder.with_name(f".{folder.name}")
+    shutil.rmtree(making, ignore_errors=True)
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = making / str(label) / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
+        grey.resize((32, 32), Image.Resampling.BICUBIC).save(path)
+    os.replace(making, folder)
+    return folder
+
+
+def _shard(images: Path, out: Path, course: Course) -> Shards:
+    split = _check_classes(images)
+    words = [str(images), str(out), *course.shard, *([] if split else ["--val-fraction", str(VAL_FRACTION)])]
+    _show("shard", words)
+    train = _call("shard", shard, words)["splits"]["train"]
+    counts = train["classes"]
+    lost = set((out / "classes.txt").read_text(encoding="utf-8").splitlines()) - set(counts)
+    if lost:
+        raise UserError(f"class {min(lost)} of {images} has no image to train on", "give it more images")
+    return Shards(out, train["images"], min(counts.values()), len(counts))
+
+
+def _check_classes(images: Path) -> bool:
+    """Whether the folder has its own val split.
+
+    Raises:
+        UserError: There are no class folders, or a class cannot give an image to each side.
+    """
+    source = open_source(str(images), "auto")
+    if source.classes is None:
+        raise UserError(f"{images} holds no class folders", "give a folder with one folder of images a class")
+    counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.classes))
+    if counts.min() < 2:
+        name = source.classes[int(counts.argmin())]
+        raise UserError(f"class {name} of {images} has {counts.min()} image", "give each class 2 or more, better 20")
+    return source.held_out is not None
+
+
+def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
+    words = ["--config", course.recipe, "--data.shards", f"{shards.path}/train-*.tar"]
+    words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
+    words += ["--run", str(run)]
+    _show("pretrain", words)
+    _call("pretrain", pretrain, words, run)
+    return run
+
+
+def _compare(
+    shards: Shards, encoder: Path, out: Path, course: Course, labels: int | None, seeds: int
+) -> dict[str, Any]:
+    """One row of the table: the same fine-tunings from scratch and from the encoder, seed by seed."""
+    starts = {"scratch": "none", "pretrained": str(encoder)}
+    top1: dict[str, list[float]] = {start: [] for start in starts}
+    common = _finetune_words(shards, course, labels)
+    for seed in range(seeds):
+        for start, weights in starts.items():
+            words = ["--encoder", weights, *common, "--seed", str(seed)]
+            run = out / (f"{labels}-labels" if labels else "all-labels") / f"{start}-{seed}"
+            top1[start].append(_finetune(words, run, shown=seed == 0))
+    gains = [pretrained - scratch for scratch, pretrained in zip(*top1.values(), strict=True)]
+    scores = {**top1, "gain": gains}
+    return {"labels": labels or "all", **{name: _score(values)._asdict() for name, values in scores.items()}}
+
+
+def _finetune(words: list[str], run: Path, shown: bool) -> float:
+    """Top-1 of one fine-tuning; of a dozen alike, the command of the first is shown and the outcome of each."""
+    words = [*words, "--run", str(run)]
+    if shown:
+        _show("finetune", words)
+    with hush():
+        top1 = _call("finetune", finetune, words, run)["top1"]
+    say(f"{run}: top-1 {top1:.1%}")
+    return top1
+
+
+def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[str]:
+    """What all fine-tunings with so many labels have in common: the length in images shown is the same for all."""
+    images = shards.classes * labels if labels else shards.images
+    words = ["--config", course.recipe, "--data.train", f"{shards.path}/train-*.tar"]
+    words += ["--data.val", f"{shards.path}/val-*.tar"]
+    words += ["--data.labels_per_class", str(labels)] if labels else []
+    words += ["--data.batch_size", str(images)] if images < course.batch_size else []
+    return words + _epochs(course.finetune_images / images)
+
+
+def _epochs(epochs: float) -> list[str]:
+    return ["--optimization.epochs", f"{epochs:.4g}", "--optimization.warmup_epochs", f"{epochs / 10:.4g}"]
+
+
+def _call(verb: str, function: Callable[..., Any], words: list[str], run: Path | None = None) -> Any:
+    """Do what the command line does with these words; a run that is there goes on, or is found complete."""
+    if run and (run / "config.yaml").exists():
+        words = ["--resume", str(run)]
+    return function(**parse(function, f"mae-kit {verb}", words, RECIPES.get(verb, "")))
+
+
+def _show(verb: str, words: list[str]) -> None:
+    say(f"\n$ mae-kit {verb} {shlex.join(words)}")
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+def _score(values: list[float]) -> Score:
+    """Student's t, since the spread is estimated from the same few seeds."""
+    from scipy import stats
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Score(mean, None, None, values)
+    half = float(stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1) * stats.sem(values))
+    return Score(mean, mean - half, mean + half, values)
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Top-1 in %: mean over the seeds [its 95% interval]", title_justify="left")
+    table.add_column("labels a class")
+    for name in ("from scratch", "pretrained", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        scores = [_percent(row["scratch"]), _percent(row["pretrained"]), _percent(row["gain"], "+")]
+        table.add_row(str(row["labels"]), *scores)
+    return table
+
+
+def _percent(score: dict[str, Any], sign: str = "") -> str:
+    mean = f"{100 * score['mean']:{sign}.1f}"
+    if score["low"] is None:
+        return mean
+    return f"{mean} [{100 * score['low']:{sign}.1f}, {100 * score['high']:{sign}.1f}]"

@@ -1,0 +1,32 @@
+"""A benchmark's function as its command line, in the manner of mae-kit's verbs."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mae_kit.console import to_stderr
+from mae_kit.errors import UserError
+from mae_kit.signature import parse
+
+
+def run(function: Callable[..., dict[str, Any]]) -> None:
+    """Call it with the words of the command line; with --json, stdout receives its result alone."""
+    words = [word for word in sys.argv[1:] if word != "--json"]
+    arguments = _arguments(function, words)
+    if len(words) == len(sys.argv) - 1:
+        function(**arguments)
+        return
+    to_stderr()
+    with contextlib.redirect_stdout(sys.stderr):
+        result = function(**arguments)
+    print(json.dumps(result))
+
+
+def _arguments(function: Callable[..., Any], words: list[str]) -> dict[str, Any]:
+    try:
+        return parse(function, Path(sys.argv[0]).name, words)
+    except UserError as error:
+        sys.exit(str(error))

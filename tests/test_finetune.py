@@ -1,0 +1,170 @@
+"""The verb `finetune`: from scratch and from an encoder, killed and resumed, and its users' mistakes."""
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from photos import CLASSES, write_shard
+from processes import Programs
+from runs import Words, curve, pair, resume_until_done, same
+
+from mae_kit import cli
+
+
+@pytest.fixture(scope="module")
+def words(photos: Path, recipes: Path) -> Words:
+    shards = ["--data.train", photos / "train-*.tar", "--data.val", photos / "val-*.tar"]
+    return ["finetune", "--config", recipes / "finetune.yaml", *shards]
+
+
+@pytest.fixture(scope="module")
+def tuned(programs: Programs, words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """From scratch, with everything on that draws: drop path, mixing, erasing, colours; and a moving average."""
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    ended = programs.run(*words, "--run", run)
+    assert ended.code == 0, ended.err
+    return run
+
+
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def scores(run: Path) -> dict[str, Any]:
+    return {name: result(run)[name] for name in ("top1", "top5", "samples", "per_class", "confusion", "step", "loss")}
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(tuned: Path):
+    names = {path.name for path in tuned.iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "classifier.safetensors", "result.json", "report.html"}
+    found = result(tuned)
+    assert found["samples"] == 32 and found["classes"] == list(CLASSES) and 0 <= found["top1"] <= 1 == found["top5"]
+    assert sum(map(sum, found["confusion"])) == 32 and set(found["per_class"]) == set(CLASSES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_at_any_moment_it_resumes_bit_by_bit(
+    programs: Programs, words: Words, tuned: Path, tmp_path: Path, workers: str
+):
+    run, dice = tmp_path / "run", random.Random(int(workers))
+    kills = resume_until_done(programs, run, "finetune", [*words, "--machine.workers", workers], dice)
+    assert kills >= 2
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_as_it_is(programs: Programs, tuned: Path, tmp_path: Path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    ended = programs.run("finetune", "--resume", run, "--json")
+    assert ended.code == 0 and "is complete: it has trained for 18 of 18 steps" in ended.err
+    assert json.loads(ended.out)["top1"] == result(tuned)["top1"]
+    assert (run / "metrics.jsonl").read_bytes() == (tuned / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_while_it_was_scored_it_repeats_the_last_steps(programs: Programs, tuned: Path, tmp_path: Path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    (run / "result.json").unlink()
+    (run / "classifier.safetensors").unlink()
+    ended = programs.run("finetune", "--resume", run)
+    assert ended.code == 0 and "resuming after step 15" in ended.out, ended.err
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+
+
+@pytest.mark.slow
+def test_two_processes_score_every_sample_once(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    ended = [rank.wait() for rank in pair(programs, *words, "--run", run)]
+    assert [end.code for end in ended] == [0, 0], ended
+    assert result(run)["samples"] == 32 and [step for step, *_ in curve(run)] == [3, 6, 9, 12, 15, 18]
+
+
+@pytest.mark.slow
+def test_an_encoder_is_tuned_and_predicts(
+    programs: Programs, words: Words, photos: Path, trained: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    plain = ["--model", "null", "--augmentation.mixup", "0", "--augmentation.cutmix", "0", "--ema", "null"]
+    longer = ["--optimization.epochs", "12", "--drop_path", "0", "--augmentation.flip", "false"]
+    ended = programs.run(*words, "--run", run, "--encoder", trained, *plain, *longer)
+    assert ended.code == 0, ended.err
+    assert "new: fc_norm.bias, fc_norm.weight, head.bias, head.weight" in ended.out
+    assert result(run)["top1"] > 0.4, "chance is a quarter"
+    predicted = programs.run("predict", run, photos / "val-0.tar", "--top", "1", "--json")
+    answers = json.loads(predicted.out)["predictions"]
+    right = [CLASSES[int(answer["image"]) % 4] in answer["classes"] for answer in answers]
+    assert sum(right) / len(right) == pytest.approx(result(run)["top1"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ("--data.train {unlabelled}", "unlabelled has no labels: pack class folders"),
+        ("--data.val {unlabelled}", "unlabelled has no labels"),
+        ("--data.val nowhere", "no folder nowhere"),
+        ("--data.batch_size 128", "96 labelled images of .* are fewer than data.batch_size 128"),
+        ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
+        ("--data.labels_per_class 2", "8 labelled images of .* are fewer than data.batch_size 16"),
+        ("--data.image_size 30", "patch_size 8x8 does not divide img_size 30x30"),
+        ("--encoder {file}", "is not a safetensors file"),
+        ("--encoder {empty}", "no encoder at "),
+        ("--model null", "model.name is missing: name one of timm's models, or give an encoder"),
+        ("--model.name vit_tinny", "is not in timm"),
+        ("--optimization.base_learning_rate 1", "needs one of base_learning_rate and learning_rate"),
+        ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "randaugment needs images of 3 channels"),
+        ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
+        ("--resume {empty}", "has no config.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(
+    words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, complaint: str
+):
+    (tmp_path / "file").write_text("")
+    for name in ("empty", "unlabelled"):
+        (tmp_path / name).mkdir()
+    write_shard(tmp_path / "unlabelled" / "a.tar", range(8), labels=False)
+    folders = {name: tmp_path / name for name in ("file", "empty", "unlabelled")}
+    line = mistake(capsys, [*words, "--run", tmp_path / "run", *changed.format(**folders).split()])
+    assert re.search(complaint, line), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "unlabelled"]
+
+
+def mistake(capsys: pytest.CaptureFixture[str], words: Words) -> str:
+    """The one line that a command ends with."""
+    code = cli.main([str(word) for word in words])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("mae-kit: error: "), lines
+    return lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["model.safetensors", "classifier.safetensors"])
+def test_a_file_of_another_kind_is_no_encoder(
+    words: Words, trained: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+):
+    file = (trained if kind.startswith("model") else tuned) / kind
+    line = mistake(capsys, [*words, "--encoder", file, "--run", tmp_path / "run"])
+    assert re.search(rf"{kind} is no encoder \(mae_kit_\w+\)", line) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_pretraining_does_not_resume_as_a_fine_tuning(trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert "unknown key" in mistake(capsys, ["finetune", "--resume", trained])
+
+
+@pytest.mark.slow
+def test_a_residual_network_with_a_moving_average(programs: Programs, words: Words, tmp_path: Path):
+    """Batch norm has buffers, one of them a whole number; SGD has another state than AdamW."""
+    model = ["--model.name", "test_resnet", "--model.args", "{}", "--optimization.optimizer", "sgd"]
+    words = [*words, "--run", tmp_path / "run", *model, "--optimization.epochs", "1"]
+    whole = programs.run(*words)
+    assert whole.code == 0, whole.err
+    words[words.index(tmp_path / "run")] = tmp_path / "stopped"
+    resume_until_done(programs, tmp_path / "stopped", "finetune", words, random.Random(2))
+    assert same(tmp_path / "run", tmp_path / "stopped", "classifier.safetensors")

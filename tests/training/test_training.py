@@ -1,0 +1,270 @@
+"""Training as real processes: killed, interrupted, split, fed with damage; the run must not be able to tell."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from photos import write_shard
+from processes import Ended, Programs
+from runs import SLOW, Words, close, curve, free_port, lines, pair, resume_until_done, same, steps
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+
+POISON = """
+from mae_kit.pretrain import Pretraining
+loss = Pretraining.loss
+def poisoned(self, batch):
+    values = loss(self, batch)
+    return {{**values, "loss": values["loss"] * (float("nan") if self.step in {steps} else 1)}}
+Pretraining.loss = poisoned
+"""
+
+
+@pytest.fixture
+def words(photos: Path, recipes: Path) -> Words:
+    """The command line that made the run `trained`, but for --run."""
+    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_any_moment_it_resumes_bit_by_bit(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, workers: int
+):
+    run = tmp_path / "run"
+    kills = resume_until_done(
+        programs, run, "pretrain", [*words, "--machine.workers", str(workers)], random.Random(workers)
+    )
+    assert kills >= 2
+    assert same(run, trained)
+    assert len(steps(run)) == 2 and not list((run / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143)])
+def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, number: str, code: int
+):
+    run = tmp_path / "run"
+    running = programs.start(*words, "--run", run, "--machine.workers", "1", patch=SLOW)
+    running.wait_until((run / "metrics.jsonl").exists)
+    time.sleep(0.2)
+    running.send(signal.Signals[number])
+    ended = running.wait()
+    assert ended.code == code, ended.err
+    stopped = steps(run)[-1]
+    assert 3 <= stopped < 18
+    assert f"stopped by a signal after step {stopped}; continue with --resume {run}" in ended.out
+    assert not (run / "model.safetensors").exists()
+    assert programs.run("pretrain", "--resume", run).code == 0
+    assert same(run, trained)
+
+
+def test_two_signals_stop_at_once(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    running = programs.start(*words, "--run", run, patch=SLOW.replace("0.06", "3"))
+    running.wait_until((run / "config.yaml").exists)
+    time.sleep(2)
+    running.send(signal.SIGINT)
+    time.sleep(0.3)
+    running.send(signal.SIGINT)
+    ended = running.wait()
+    assert ended.code == 130 and "Traceback" not in ended.err
+
+
+def test_two_micro_batches_are_the_same_training(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+    assert programs.run(*words, "--run", tmp_path / "run", "--machine.accumulate", "2").code == 0
+    close(tmp_path / "run", trained)
+
+
+def test_torchrun_with_two_processes_is_the_same_training(words: Words, trained: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "--"]
+    done = subprocess.run(
+        [sys.executable, *launch, "mae_kit", *map(str, words), "--run", str(run)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "effective batch 16 (2 devices x 8 images x 1 accumulated)" in done.stdout
+    assert done.stdout.count("effective batch") == 1, "one process speaks for all"
+    close(run, trained)
+
+
+def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    ranks = pair(programs, *words, "--run", run, patch=SLOW)
+    ranks[0].wait_until((run / "metrics.jsonl").exists)
+    time.sleep(0.2)
+    ranks[1].send(signal.SIGTERM)
+    ended: list[Ended] = [rank.wait() for rank in ranks]
+    assert [end.code for end in ended] == [143, 143], ended
+    assert 3 <= steps(run)[-1] < 18
+    assert programs.run("pretrain", "--resume", run).code == 0
+    close(run, trained)
+
+
+def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    ended = programs.run(*words, "--run", run, patch=POISON.format(steps={7}))
+    assert ended.code == 0, ended.err
+    assert "step 7: the loss or its gradient is not finite; the step is skipped" in ended.out
+    assert lines(run)[-1]["skipped_steps"] == 1
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(run / "model.safetensors").values())
+    (hit,) = (line for line in lines(run) if line["loss"] is None)
+    assert hit["step"] == 9
+
+
+def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    ended = programs.run(*words, "--run", run, patch=POISON.format(steps={6, 7, 8}))
+    assert ended.code == 0, ended.err
+    assert "step 8: back to the weights of step 5" in ended.out
+    assert lines(run)[-1]["skipped_steps"] == 3 and lines(run)[-1]["step"] == 18
+    assert lines(run)[-1]["loss"] < lines(run)[0]["loss"]
+
+
+def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
+    ended = programs.run(*words, "--run", tmp_path / "run", patch=POISON.format(steps=set(range(6, 18))))
+    assert ended.code == 2 and "Traceback" not in ended.err
+    assert ended.err.splitlines()[-1].startswith("mae-kit: error: the loss is not finite at step ")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
+def test_a_damaged_checkpoint_is_passed_over(programs: Programs, trained: Path, tmp_path: Path, damage: str):
+    run = shutil.copytree(trained, tmp_path / "run")
+    newest = run / "checkpoints" / "step-00000018"
+    if damage == "flip":
+        data = bytearray((newest / "state.pt").read_bytes())
+        data[len(data) // 3] ^= 4
+        (newest / "state.pt").write_bytes(data)
+    elif damage == "truncate":
+        os.truncate(newest / "state.pt", 5000)
+    else:
+        (newest / "manifest.json").unlink()
+    ended = programs.run("pretrain", "--resume", run)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("checkpoint step-00000018") == 1 and "resuming after step 15" in ended.out
+    assert same(run, trained) and steps(run) == [15, 18]
+    assert "is complete" in programs.run("pretrain", "--resume", run).out, "the new step-18 is whole"
+
+
+def test_a_complete_run_is_left_as_it_is(programs: Programs, trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    ended = programs.run("pretrain", "--resume", run, "--json")
+    assert ended.code == 0 and "is complete: it has trained for 18 of 18 steps" in ended.err
+    result = json.loads(ended.out)
+    assert result["steps"] == result["step"] == 18 and result["loss"] == lines(trained)[-1]["loss"]
+    assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+    assert same(run, trained)
+
+
+def test_killed_between_the_last_step_and_the_results_it_writes_them(programs: Programs, trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    for name in ("model.safetensors", "encoder.safetensors", "encoder.json"):
+        (run / name).unlink()
+    assert programs.run("pretrain", "--resume", run).code == 0
+    assert same(run, trained) and same(run, trained, "encoder.safetensors")
+
+
+def test_more_epochs_continue_a_run(programs: Programs, trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    ended = programs.run("pretrain", "--resume", run, "--optimization.epochs", "4")
+    assert ended.code == 0, ended.err
+    assert curve(run)[:6] == curve(trained) and curve(run)[-1][0] == 24
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        (["--data.batch_size", "32"], "batch_size 16 is now 32"),
+        (["--seed", "1"], "seed 0 is now 1"),
+        (["--objective.init_args.decoder_dim", "64"], "is of another model"),
+    ],
+)
+def test_a_run_does_not_resume_as_another(
+    programs: Programs, trained: Path, tmp_path: Path, changed: list[str], complaint: str
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    refused(programs.run("pretrain", "--resume", run, *changed), complaint)
+    assert (run / "config.yaml").read_text() == (trained / "config.yaml").read_text()
+
+
+def refused(ended: Ended, complaint: str) -> None:
+    assert ended.code == 2, ended
+    (line,) = ended.err.splitlines()
+    assert line.startswith("mae-kit: error: ") and complaint in line
+
+
+def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, tmp_path: Path):
+    for part in range(2):
+        write_shard(tmp_path / f"train-{part}.tar", range(part * 24, part * 24 + 24))
+    words = [*words[:-1], tmp_path / "train-*.tar", "--run", tmp_path / "run"]
+    assert programs.run(*words, "--optimization.epochs", "1", "--optimization.warmup_epochs", "0").code == 0
+    write_shard(tmp_path / "train-1.tar", range(25, 49))
+    complaint = "fingerprint of the data "
+    refused(programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2"), complaint)
+    write_shard(tmp_path / "train-2.tar", range(49, 60))
+    refused(programs.run("pretrain", "--resume", tmp_path / "run"), "number of samples 48 is now 59")
+
+
+def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(48), damaged=(4, 40))
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar", "--run"]
+    assert programs.run(*words, tmp_path / "one").code == 0
+    found = [json.loads(line) for line in (tmp_path / "one" / "quarantine.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in found].count("0004") >= 3 and {line["key"] for line in found} == {"0004", "0040"}
+    assert lines(tmp_path / "one")[-1]["bad_samples"] == len(found)
+    dice = random.Random(1)
+    resume_until_done(programs, tmp_path / "two", "pretrain", [*words[:-1], "--machine.workers", "2"], dice)
+    assert same(tmp_path / "one", tmp_path / "two")
+
+
+def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(48), damaged=tuple(range(0, 48, 3)))
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1")
+    assert ended.code == 2 and "Traceback" not in ended.err
+    complaint = f"more than 20% of the images do not decode, see {tmp_path / 'run' / 'quarantine.jsonl'}"
+    assert complaint in ended.err.splitlines()[-1]
+
+
+def test_shards_that_vanish_end_the_run_with_one_line(programs: Programs, recipes: Path, tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(48))
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
+    blank = "from pathlib import Path; import mae_kit.pretrain as p; start = p.Run.start\n"
+    blank += f"p.Run.start = lambda *a: (start(*a), Path({str(tmp_path / 'a.tar')!r}).write_bytes(b''))[0]"
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=blank)
+    assert ended.code == 2 and "Traceback" not in ended.err, ended.err
+    assert "100 samples in a row did not decode" in ended.err.splitlines()[-1]
+
+
+LIMIT = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
+"""
+
+
+def test_a_full_disk_costs_checkpoints_not_the_run(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+    """No file may grow beyond half a checkpoint: the run goes on, says so each time, and fails at its end alone."""
+    size = (trained / "checkpoints" / "step-00000018" / "state.pt").stat().st_size
+    run = tmp_path / "run"
+    ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=size // 2))
+    assert ended.code == 2 and "Traceback" not in ended.err, ended
+    assert ended.out.count(" was not written (File too large): make room; the one before is kept") == 4
+    assert f"make room, then --resume {run}" in ended.err.splitlines()[-1]
+    assert curve(run) == curve(trained) and list((run / "checkpoints").iterdir()) == []
+    assert programs.run("pretrain", "--resume", run).code == 0
+    assert same(run, trained)
