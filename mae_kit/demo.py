@@ -51,8 +51,8 @@ class Course(NamedTuple):
     batch_size: int
 
 
-DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 90_000, 7_500, 50)
-PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 10_000, 50)
+DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 73_300, 10_240, 32)
+PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 6_400, 32)
 
 
 class Shards(NamedTuple):

@@ -51,9 +51,8 @@ def uniform(keys: Int64[Tensor, " b"], stream: int, count: int) -> Float[Tensor,
         stream: One of the streams above.
         count: How many numbers a row.
     """
-    position = torch.arange(1, count + 1, device=keys.device)
-    high, low = divmod(_GAMMA, 2**32)  # position * GAMMA in one is past the integers of torch.compile's arithmetic
-    offsets = ((position * high) << 32) + position * low + _STARTS[stream]
+    minus_position = ~torch.arange(count, device=keys.device)  # `arange * GAMMA` compiles to 32-bit arithmetic
+    offsets = minus_position * _signed(2**64 - _GAMMA) + _STARTS[stream]
     z = keys[:, None] + offsets
     for shift, factor in _ROUNDS:
         z = (z ^ _shift_right(z, shift)) * _signed(factor)

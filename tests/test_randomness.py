@@ -1,5 +1,9 @@
 """Keyed randomness: uniform, independent, and the same for torch and numpy, which is what a resumed run relies on."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +82,18 @@ def test_keys_differ_by_seed_epoch_and_sample():
 
 def test_order_of_the_parts_matters():
     assert int(combine(1, 2)) != int(combine(2, 1)) and int(combine(1)) != int(combine(1, 0))
+
+
+# In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
+COMPILED = """
+import torch
+from mae_kit.randomness import MASK, uniform
+keys = torch.arange(50) * 0x1234567890ABCDEF
+assert torch.equal(torch.compile(uniform, fullgraph=True)(keys, MASK, 64), uniform(keys, MASK, 64))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_draws_are_the_same():
+    subprocess.run([sys.executable, "-c", COMPILED], check=True)

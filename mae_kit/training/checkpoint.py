@@ -62,7 +62,7 @@ class DurableCheckpointIO(CheckpointIO):
         try:
             return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
-            wanted = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) (\S+)", str(error))
+            wanted = re.search(r"GLOBAL (\S+)", str(error))
             what = wanted[1] if wanted else "code"
             raise ValueError(f"{folder.name}/state.pt is refused: beside tensors it wants {what}") from None
 

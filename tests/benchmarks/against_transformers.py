@@ -75,9 +75,9 @@ class Task:
         if self.threads:
             torch.set_num_threads(self.threads)
         torch.manual_seed(0)
-        decoder = {"decoder_dim": self.decoder_dim, "decoder_depth": self.decoder_depth}
         encoder = ViT(self.name, img_size=self.image_size, patch_size=self.patch_size)
-        return MAE(encoder, **decoder, decoder_heads=self.decoder_heads).to(_device())
+        width, depth, heads = self.decoder_dim, self.decoder_depth, self.decoder_heads
+        return MAE(encoder, decoder_dim=width, decoder_depth=depth, decoder_heads=heads).to(_device())
 
 
 def against_transformers(task: Task, steps: int = 10) -> dict[str, Any]:

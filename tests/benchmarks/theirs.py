@@ -3,11 +3,10 @@
 import io
 import re
 from collections.abc import Iterator
-from typing import cast
+from typing import Any
 
 import torch
 from PIL import Image
-from timm.models.vision_transformer import Block
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -31,14 +30,15 @@ _NAMES = (
 )
 
 
-def same_model(mae: MAE) -> ViTMAEForPreTraining:
+def same_model(mae: MAE) -> Any:
     """Transformers' model of the same size with the same weights: left to itself it starts with positions of zero.
 
     Args:
         mae: With a square image and a square patch.
     """
     encoder, decoder = mae.encoder.model, mae.decoder
-    block, decoder_block = cast(Block, encoder.blocks[0]), cast(Block, decoder.blocks[0])
+    block: Any = encoder.blocks[0]
+    decoder_block: Any = decoder.blocks[0]
     config = ViTMAEConfig(
         hidden_size=mae.encoder.dim,
         num_hidden_layers=len(encoder.blocks),
@@ -93,7 +93,7 @@ class UsualImages(Dataset[Tensor]):
     def __init__(self, index: Index, size: int):
         self.index = index
         flip, normalise = transforms.RandomHorizontalFlip(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        self.transform = transforms.Compose([usual_crop(size), flip, transforms.ToTensor(), normalise])
+        self.transform: Any = transforms.Compose([usual_crop(size), flip, transforms.ToTensor(), normalise])
 
     def __len__(self) -> int:
         return len(self.index)

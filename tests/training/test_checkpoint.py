@@ -106,18 +106,22 @@ def test_when_all_are_damaged_it_says_so(tmp_path: Path):
 
 
 class Villain:
+    def __init__(self, function: Any):
+        self.function = function
+
     def __reduce__(self):
-        return os.mkdir, ("pwned",)
+        return self.function, ("pwned",)
 
 
+@pytest.mark.parametrize(("function", "name"), [(os.mkdir, "posix.mkdir"), (Path, "pathlib.Path")])
 def test_a_pickle_that_wants_more_than_tensors_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    DurableCheckpointIO().save_checkpoint({"step": 1, "model": Villain()}, tmp_path / "step-00000001")
+    DurableCheckpointIO().save_checkpoint({"step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
     with pytest.raises(UserError):
         load_latest(tmp_path)
-    assert "step-00000001/state.pt is refused: beside tensors it wants posix.mkdir" in capsys.readouterr().out
+    assert f"step-00000001/state.pt is refused: beside tensors it wants {name}" in capsys.readouterr().out
     assert not (tmp_path / "pwned").exists()
 
 
