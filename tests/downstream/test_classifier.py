@@ -70,6 +70,7 @@ def test_positions_follow_the_resolution(tmp_path: Path):
     torch.testing.assert_close(model.pos_embed[0, 1:].T.reshape(-1, 8, 8), wanted[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "test_convnext", "test_efficientnet"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_model_learns(name: str, channels: int):
