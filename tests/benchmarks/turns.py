@@ -42,14 +42,20 @@ class Way:
 
 def take_turns(ways: Sequence[Way], rounds: int) -> None:
     """Measure every way `rounds` times; who begins changes from round to round."""
-    doors = [_start(way) for way in ways]
-    for number in range(rounds):
-        for place in range(len(ways)):
-            chosen = (number + place) % len(ways)
-            doors[chosen].send("your turn")
-            seconds, core_seconds = doors[chosen].recv()
-            ways[chosen].seconds.append(seconds)
-            ways[chosen].core_seconds.append(core_seconds)
+    doors: list[Connection] = []
+    try:
+        for way in ways:
+            doors.append(_start(way))
+        for number in range(rounds):
+            for place in range(len(ways)):
+                chosen = (number + place) % len(ways)
+                doors[chosen].send("your turn")
+                seconds, core_seconds = doors[chosen].recv()
+                ways[chosen].seconds.append(seconds)
+                ways[chosen].core_seconds.append(core_seconds)
+    finally:
+        for door in doors:
+            door.close()
 
 
 def _start(way: Way) -> Connection:
