@@ -34,14 +34,14 @@ class Verb(NamedTuple):
 VERBS = {
     "shard": Verb("mae_kit.data.shards:shard", "pack a folder of images into shards", "Data"),
     "index": Verb("mae_kit.data.index:index", "index shards and name every damaged one", "Data"),
-    "pretrain": Verb("mae_kit.pretrain:pretrain", "train an encoder without labels", "Train", "pretrain"),
-    "finetune": Verb("mae_kit.finetune:finetune", "train a classifier with labels", "Train", "downstream"),
+    "pretrain": Verb("mae_kit.pretraining:pretrain", "train an encoder without labels", "Train", "pretrain"),
+    "finetune": Verb("mae_kit.finetuning:finetune", "train a classifier with labels", "Train", "downstream"),
     "reconstruct": Verb(
         "mae_kit.views.reconstruct:reconstruct", "show what the model predicts for your images", "Look"
     ),
     "predict": Verb("mae_kit.downstream.predict:predict", "print classes and probabilities of your images", "Look"),
-    "report": Verb("mae_kit.report:report", "turn a run folder into one HTML page", "Look"),
-    "demo": Verb("mae_kit.demo:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
+    "report": Verb("mae_kit.reporting:report", "turn a run folder into one HTML page", "Look"),
+    "demo": Verb("mae_kit.demonstration:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
 }
 
 # What the owner of the disk can mend; every other OSError is ours.

@@ -46,7 +46,7 @@ def startup(shards: str, size: int = 224, batch: int = 256, workers: int = 1, ti
     works = {
         "python, for comparison": lambda: _python("-c", "pass"),
         "mae-kit --help": lambda: _python("-m", "mae_kit", "--help"),
-        "imports of pretrain": lambda: _python("-c", "import mae_kit.pretrain"),
+        "imports of pretrain": lambda: _python("-c", "import mae_kit.pretraining"),
         "opening the index": lambda: open_index(Path(shards)),
         "first batch": first_batch,
     }

@@ -14,7 +14,7 @@ from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.pretrain import PretrainData, save_results
+from mae_kit.pretraining import PretrainData, save_results
 from mae_kit.tensors import Outcome
 from mae_kit.training.run import Run
 

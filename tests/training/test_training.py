@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 
 POISON = """
-from mae_kit.pretrain import Pretraining
+from mae_kit.pretraining import Pretraining
 loss = Pretraining.loss
 def poisoned(self, batch):
     values = loss(self, batch)
@@ -244,7 +244,7 @@ def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tm
 def test_shards_that_vanish_end_the_run_with_one_line(programs: Programs, recipes: Path, tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(48))
     words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
-    blank = "from pathlib import Path; import mae_kit.pretrain as p; start = p.Run.start\n"
+    blank = "from pathlib import Path; import mae_kit.pretraining as p; start = p.Run.start\n"
     blank += f"p.Run.start = lambda *a: (start(*a), Path({str(tmp_path / 'a.tar')!r}).write_bytes(b''))[0]"
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=blank)
     assert ended.code == 2 and "Traceback" not in ended.err, ended.err

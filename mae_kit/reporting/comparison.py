@@ -2,8 +2,8 @@
 
 from html import escape
 
-from mae_kit.report.folder import Row
-from mae_kit.report.page import note, section, table
+from mae_kit.reporting.folder import Row
+from mae_kit.reporting.page import note, section, table
 
 
 def comparison(demo: Row) -> str:

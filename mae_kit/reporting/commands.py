@@ -5,8 +5,8 @@ import shlex
 from html import escape
 from pathlib import Path
 
-from mae_kit.report.folder import Folder
-from mae_kit.report.page import folded, note, section
+from mae_kit.reporting.folder import Folder
+from mae_kit.reporting.page import folded, note, section
 
 RECIPES = {
     "vit_base_patch16_224": "vit_b16",

@@ -21,7 +21,7 @@ from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import ClassificationScores
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
-from mae_kit.report import report
+from mae_kit.reporting import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share

@@ -5,8 +5,8 @@ from html import escape
 
 import numpy as np
 
-from mae_kit.report.folder import Folder, Row, is_finite, series, total
-from mae_kit.report.page import percent, section
+from mae_kit.reporting.folder import Folder, Row, is_finite, series, total
+from mae_kit.reporting.page import percent, section
 
 
 def headline(folder: Folder) -> str:

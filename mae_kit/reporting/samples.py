@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from mae_kit.report.folder import Row
-from mae_kit.report.page import folded, section, table, text_row
+from mae_kit.reporting.folder import Row
+from mae_kit.reporting.page import folded, section, table, text_row
 
 SHOWN = 50
 

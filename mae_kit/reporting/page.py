@@ -4,7 +4,7 @@ import base64
 from datetime import datetime
 from html import escape
 
-from mae_kit.report.style import STYLE
+from mae_kit.reporting.style import STYLE
 
 
 def page(title: str, *sections: str) -> str:

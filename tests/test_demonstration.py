@@ -10,7 +10,7 @@ from photos import photo
 from PIL import Image
 
 from mae_kit import demo as room
-from mae_kit.demo import demo
+from mae_kit.demonstration import demo
 from mae_kit.errors import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mae_kit.report.page import image, section
+from mae_kit.reporting.page import image, section
 
 EARLIER = 6
 SMALL = 560  # px, twice the width it is shown at

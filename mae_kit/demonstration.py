@@ -20,9 +20,9 @@ from mae_kit.console import console, hush, say
 from mae_kit.data.shards import shard
 from mae_kit.data.sources import open_source
 from mae_kit.errors import UserError
-from mae_kit.finetune import finetune
-from mae_kit.pretrain import pretrain
-from mae_kit.report import report
+from mae_kit.finetuning import finetune
+from mae_kit.pretraining import pretrain
+from mae_kit.reporting import report
 from mae_kit.signature import parse
 from mae_kit.training.run import replace_text
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from mae_kit.console import say
 from mae_kit.errors import UserError
-from mae_kit.report.cards import headline
-from mae_kit.report.classes import class_bars, confusion
-from mae_kit.report.commands import next_steps, recipe
-from mae_kit.report.curves import curves
-from mae_kit.report.demo import comparison
-from mae_kit.report.folder import Folder, read_folder
-from mae_kit.report.page import page
-from mae_kit.report.reconstructions import reconstructions
-from mae_kit.report.samples import bad_samples
+from mae_kit.reporting.cards import headline
+from mae_kit.reporting.classes import class_bars, confusion
+from mae_kit.reporting.commands import next_steps, recipe
+from mae_kit.reporting.comparison import comparison
+from mae_kit.reporting.curves import curves
+from mae_kit.reporting.folder import Folder, read_folder
+from mae_kit.reporting.page import page
+from mae_kit.reporting.reconstructions import reconstructions
+from mae_kit.reporting.samples import bad_samples
 
 
 def report(run: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mae_kit.errors import UserError
-from mae_kit.report import report
-from mae_kit.report.folder import read_metrics
+from mae_kit.reporting import report
+from mae_kit.reporting.folder import read_metrics
 from mae_kit.views.reconstructions import save_png
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mae_kit.cli import VERBS, load
-from mae_kit.report.commands import next_steps
-from mae_kit.report.folder import read_folder
+from mae_kit.reporting.commands import next_steps
+from mae_kit.reporting.folder import read_folder
 from mae_kit.signature import parse
 
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mae_kit.report.folder import Row, series
-from mae_kit.report.page import note, section
+from mae_kit.reporting.folder import Row, series
+from mae_kit.reporting.page import note, section
 
 POINTS = 200  # of a curve; where there are more steps they are averaged, and their range is shaded
 PAGE_INCHES = 10.6  # width of the page's column at 96 px an inch: letters are drawn at the size they are shown

@@ -17,7 +17,7 @@ from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
 from mae_kit.errors import UserError
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
-from mae_kit.report import report
+from mae_kit.reporting import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
