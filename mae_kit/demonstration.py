@@ -95,7 +95,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     _need_libraries()
     started = time.perf_counter()
     course = PHOTOS if images else DIGITS
-    shards = _shard(images or _write_digits(out / "images"), out / "shards", course)
+    shards = _shard(images or write_digits(out / "images"), out / "shards", course)
     encoder = _pretrain(shards, out / "pretrain", course)
     few = min(FEW, shards.smallest)
     rows = [_compare(shards, encoder, out / "finetune", course, labels, seeds) for labels in (few, None)]
@@ -117,7 +117,7 @@ def _need_libraries() -> None:
 # The steps -----------------------------------------------------------------------------------------------------------
 
 
-def _write_digits(folder: Path) -> Path:
+def write_digits(folder: Path) -> Path:
     """Scikit-learn's digits (UCI, 8 x 8, 17 grey levels) as class folders of 32-px PNGs, all of them or none."""
     from sklearn.datasets import load_digits
 

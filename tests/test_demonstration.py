@@ -9,7 +9,7 @@ import pytest
 from photos import photo
 from PIL import Image
 
-from mae_kit import demo as room
+from mae_kit import demonstration as room
 from mae_kit.demonstration import demo
 from mae_kit.errors import UserError
 
@@ -31,7 +31,7 @@ def shortened(course: room.Course) -> room.Course:
 def test_the_digits_are_scikit_learns(tmp_path: Path):
     from sklearn.datasets import load_digits
 
-    folder = room._write_digits(tmp_path / "images")
+    folder = room.write_digits(tmp_path / "images")
     digits: Any = load_digits()
     paths = sorted(folder.glob("*/*.png"), key=lambda path: path.name)
     assert [int(path.parent.name) for path in paths] == digits.target.tolist()
