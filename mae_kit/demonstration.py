@@ -19,12 +19,12 @@ from rich.table import Table
 from mae_kit.console import console, hush, say
 from mae_kit.data.shards import shard
 from mae_kit.data.sources import open_source
+from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
 from mae_kit.reporting import report
 from mae_kit.signature import parse
-from mae_kit.training.run import replace_text
 
 FEW = 10  # labels a class
 VAL_FRACTION = 0.2

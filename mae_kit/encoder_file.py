@@ -1,8 +1,6 @@
 """An encoder as a file others can use: safetensors under timm's own names, and a small config beside it."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import UserError
 
 FORMAT = "mae_kit-encoder"
@@ -42,25 +41,15 @@ class EncoderConfig:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file that is either the old or the new one, whenever the power goes."""
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    _write(path, lambda file: save_file(contiguous, file, metadata))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as making:
+        save_file(contiguous, making, metadata)
 
 
 def save_encoder(folder: Path, tensors: dict[str, Tensor], config: EncoderConfig) -> None:
     """Write `encoder.safetensors` and `encoder.json`; the config is in the header too, so that the file is enough."""
     text = json.dumps({"format": FORMAT, "version": 1, **asdict(config)}, indent=2)
     save_tensors(folder / FILE, tensors, {FORMAT: text})
-    _write(folder / CONFIG, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+    replace_text(folder / CONFIG, text + "\n")
 
 
 def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:

@@ -19,6 +19,7 @@ from mae_kit.data.order import permute
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import ClassificationScores
+from mae_kit.durable import replace_text
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.reporting import report
@@ -27,7 +28,7 @@ from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
-from mae_kit.training.run import Run, replace_text
+from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
 
 EVALUATION_BATCH = 128

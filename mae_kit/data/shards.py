@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from mae_kit.console import progress, say
-from mae_kit.data.durable import load_json, save_text, sync_folder, temporary_name, to_json
 from mae_kit.data.encode import Stored, encode
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
 from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
 from mae_kit.data.workers import run_in_parallel
+from mae_kit.durable import MAKING, replace_text, replacing
 from mae_kit.errors import BadImage, UserError
 
 PLAN, RECORDS, STATS, CLASSES = "shards.json", ".shards", "stats.json", "classes.txt"
@@ -175,7 +175,7 @@ def _expected_bytes(out: Path, source: Source, settings: Settings) -> tuple[np.n
 
 def _check_same(out: Path, job: dict[str, Any]) -> int | None:
     """Refuse to mix two jobs in a folder; returns the guess of the one that is there."""
-    old = load_json(out / PLAN)
+    old = _load_json(out / PLAN)
     different = [name for name in job if job[name] != old.get("job", {}).get(name)]
     if different:
         fix = "repeat that command, give a new folder, or delete this one"
@@ -186,11 +186,11 @@ def _check_same(out: Path, job: dict[str, Any]) -> int | None:
 def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
     for folder in (out, out / RECORDS):
-        for stray in folder.glob(".*.tmp"):
+        for stray in folder.glob(MAKING):
             stray.unlink()
     if not (out / PLAN).exists():
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
-        save_text(out / PLAN, to_json(job | {"mean_bytes": mean}))
+        replace_text(out / PLAN, _to_json(job | {"mean_bytes": mean}))
 
 
 def _digest(source: Source) -> str:
@@ -219,20 +219,15 @@ def _mean_bytes(source: Source, settings: Settings) -> int | None:
 
 
 def write_shard(job: Job, task: Task, tick: Callable[[], None]) -> None:
-    """Write one shard under a temporary name, make it durable, then give it its name, then its record."""
-    temporary = temporary_name(job.out / task.shard)
-    try:
-        with open(temporary, "wb") as stream:
+    """Write one shard, durably, then its record; one in which no image decodes is not there, and has a record."""
+    path = job.out / task.shard
+    with replacing(path) as making:
+        with open(making, "wb") as stream:
             record = _fill(stream, job, task, tick)
-            stream.flush()
-            os.fsync(stream.fileno())
-        record["bytes"] = temporary.stat().st_size if record["images"] else 0
-        if record["images"]:
-            os.replace(temporary, job.out / task.shard)
-            sync_folder(job.out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    save_text(job.out / RECORDS / f"{task.shard}.json", to_json(record))
+        record["bytes"] = making.stat().st_size if record["images"] else 0
+    if not record["images"]:
+        path.unlink()
+    replace_text(job.out / RECORDS / f"{task.shard}.json", _to_json(record))
 
 
 def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> dict[str, Any]:
@@ -262,7 +257,7 @@ def _is_done(out: Path, shard: str) -> bool:
     path = out / RECORDS / f"{shard}.json"
     if not path.exists():
         return False
-    size = load_json(path)["bytes"]
+    size = _load_json(path)["bytes"]
     return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
 
 
@@ -284,20 +279,34 @@ def _write_all(job: Job, tasks: list[Task], workers: int) -> None:
 
 def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
     """Gather the records of all shards, save what belongs beside them, and tell the user."""
-    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
+    records = {task.shard: _load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
     skipped += sorted(
         (skip for record in records.values() for skip in record["skipped"]), key=lambda skip: skip["name"]
     )
-    save_text(out / SKIPPED, "".join(json.dumps(skip) + "\n" for skip in skipped))
+    replace_text(out / SKIPPED, "".join(json.dumps(skip) + "\n" for skip in skipped))
     if not any(record["images"] for record in records.values()):
         what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
         raise UserError(what, f"see {out / SKIPPED} for the reasons")
     if source.classes is not None:
-        save_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+        replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
     splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
     stats = {"source": source.kind, "splits": splits, **channel_stats(records)}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
-    save_text(out / STATS, to_json(stats))
+    replace_text(out / STATS, _to_json(stats))
     report(out, stats)
     return {"out": str(out), **stats}
+
+
+# JSON
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is damaged", "delete the folder and begin again") from None

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 import sys
 import threading
 import zlib
@@ -22,6 +21,7 @@ from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import say
 from mae_kit.data.samples import Problem
+from mae_kit.durable import replacing
 from mae_kit.errors import BadImage
 
 FILE = "index.safetensors"
@@ -231,12 +231,18 @@ def save(whole: Index, stamps: Stamps) -> Path:
     data = to_safetensors(arrays, {"mae_kit_index": json.dumps(head)})
     if _takes_files(whole.folder):
         try:
-            return _write_durably(whole.folder / FILE, data)
+            return _write(whole.folder / FILE, data)
         except OSError:
             pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
     cached = cache_file(whole.folder)
     cached.parent.mkdir(parents=True, exist_ok=True)
-    return _write_durably(cached, data)
+    return _write(cached, data)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    with replacing(path) as making:
+        making.write_bytes(data)
+    return path
 
 
 def cache_file(base: Path) -> Path:
@@ -247,24 +253,3 @@ def cache_file(base: Path) -> Path:
 def _takes_files(folder: Path) -> bool:
     """Whether its permissions let files in; a folder without any write bit is left alone even by the superuser."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
-
-
-def _write_durably(path: Path, data: bytes) -> Path:
-    """Whole or not at all, even through a power cut; not by `tempfile`, whose files only their owner may read."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return path

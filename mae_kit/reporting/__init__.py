@@ -1,9 +1,9 @@
 """A run folder -> one HTML page that needs nothing else: no network, no script, readable on a phone and on paper."""
 
-import os
 from pathlib import Path
 
 from mae_kit.console import say
+from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.reporting.cards import headline
 from mae_kit.reporting.classes import class_bars, confusion
@@ -55,13 +55,9 @@ def _sections(folder: Folder) -> tuple[str, ...]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        replace_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written", f"{error.strerror}; free space there or make it writable"
         ) from error

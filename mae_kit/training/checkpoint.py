@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mae_kit.console import say
+from mae_kit.durable import replace_text, sync, sync_folder
 from mae_kit.errors import UserError
 
 State = dict[str, Any]
@@ -39,7 +40,7 @@ class DurableCheckpointIO(CheckpointIO):
             if final.exists():
                 shutil.rmtree(final)
             os.replace(making, final)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         finally:
             shutil.rmtree(making, ignore_errors=True)
 
@@ -76,14 +77,9 @@ def _write_state(state: State, folder: Path) -> None:
             torch.save(state, file)
         except RuntimeError as error:  # the archive's, over the system's: it could not be closed after a failed write
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-        file.flush()
-        os.fsync(file.fileno())
+    sync(folder / "state.pt")
     manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["step"]}
-    with open(folder / "manifest.json", "w") as file:
-        json.dump(manifest, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(folder)
+    replace_text(folder / "manifest.json", json.dumps(manifest))
 
 
 def _sha256(path: Path) -> str:
@@ -92,17 +88,6 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; Windows cannot open folders and needs no such call."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load_latest(folder: Path, before: float = math.inf) -> State | None:

@@ -1,7 +1,6 @@
 """A run is a folder: config.yaml, metrics.jsonl, tensorboard/, checkpoints/, encoder and model files, pictures."""
 
 import json
-import os
 import shutil
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from mae_kit.configured import Configured
+from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
 
 
@@ -61,6 +61,8 @@ class Run:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
+            for unfinished in self.path.glob(MAKING):
+                unfinished.unlink()
             self._keep_metrics_until(step)
             replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
@@ -94,19 +96,6 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in vars(value).items()}
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file that is either the old or the new one, whenever the power goes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _step_of(line: str) -> float:

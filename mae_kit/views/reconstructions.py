@@ -1,6 +1,5 @@
 """What a masked model sees and what it makes of it: one picture, a row an image."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mae_kit.durable import replacing
 from mae_kit.patches import grid_of, patchify, unpatchify
 
 COLUMNS = ("input", "hidden", "prediction", "pasted")
@@ -49,12 +49,8 @@ def reconstruction_grid(
 def save_png(path: Path, array: UInt8[np.ndarray, "H W 3"]) -> None:
     """Write a picture whole or not at all: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(array).save(temporary, format="PNG", optimize=True)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as making:
+        Image.fromarray(array).save(making, format="PNG", optimize=True)
 
 
 def _columns(

@@ -392,7 +392,7 @@ def test_a_full_disk_costs_the_index_not_the_training(
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(table.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert len(open_index(tmp_path)) == 3
     assert "No space left on device" in capsys.readouterr().out
     with pytest.raises(UserError, match="cannot be saved: No space left"):

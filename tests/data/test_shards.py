@@ -68,7 +68,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def leftovers(out: Path) -> list[Path]:
-    return [path for path in out.rglob("*") if path.name.endswith(".tmp")]
+    return [path for path in out.rglob("*") if path.name.endswith(".making")]
 
 
 def skipped(out: Path) -> dict[str, str]:

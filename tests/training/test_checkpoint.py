@@ -15,7 +15,6 @@ import torch
 from processes import Programs
 
 from mae_kit.errors import UserError
-from mae_kit.training import checkpoint
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 
 SAVE = """
@@ -133,7 +132,7 @@ def test_a_full_disk_leaves_the_old_ones_and_no_rest(tmp_path: Path, monkeypatch
         if error := next(broken):
             raise error
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]

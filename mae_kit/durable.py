@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, whenever the process or the power goes."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; when the block ends well the file is flushed to the disk and renamed.
+
+    Beside it, since a rename works within one file system only; a name that two machines do not choose alike; and not
+    by `tempfile`, whose files only their owner may read.
+
+    Raises:
+        OSError: The disk is full and the like; nothing is left behind.
+    """
+    making = path.with_name(f".{path.name}.{secrets.token_hex(4)}.making")
+    try:
+        yield making
+        sync(making)
+        os.replace(making, path)
+        sync_folder(path.parent)
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, that is either the old or the new one."""
+    with replacing(path) as making:
+        making.write_text(text, encoding="utf-8")
+
+
+def sync(file: Path) -> None:
+    """Wait until the disk has what was written to a file."""
+    with open(file, "rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder; Windows cannot open folders and needs no such call."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
