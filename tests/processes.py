@@ -89,6 +89,9 @@ class Programs:
         assert self._zygote.stdin
         self._zygote.stdin.write(json.dumps(job) + "\n")
         self._zygote.stdin.flush()
+        while not (folder / "pid").exists():
+            assert self._zygote.poll() is None, "it could not import mae_kit: its traceback is on stderr"
+            time.sleep(0.005)
         self._started.append(Running(folder))
         return self._started[-1]
 

@@ -31,12 +31,22 @@ def curve(run: Path) -> list[tuple[Any, ...]]:
     return [tuple(line[name] for name in kept) for line in lines(run) if "loss" in line]
 
 
+def audited(run: Path) -> list[int]:
+    """The epochs that ended; every sample was shown in each exactly once."""
+    ended = [line for line in lines(run) if "audit_epoch" in line]
+    assert all(line["audit_keys"] == line["audit_expected"] for line in ended), ended
+    return [line["audit_epoch"] for line in ended]
+
+
 def same(run: Path, other: Path, file: str = "model.safetensors") -> bool:
-    """Weights bit by bit, and every line of the curve."""
+    """Weights bit by bit, and every line of the curve; each sample once an epoch."""
+    assert audited(run) == audited(other) != []
     return curve(run) == curve(other) and (run / file).read_bytes() == (other / file).read_bytes()
 
 
 def close(run: Path, other: Path, tolerance: float = 1e-5) -> None:
+    """The same curve but for rounding; each sample once an epoch."""
+    assert audited(run) == audited(other) != []
     assert [line[0] for line in curve(run)] == [line[0] for line in curve(other)]
     losses = [[line[2] for line in curve(which)] for which in (run, other)]
     assert losses[0] == pytest.approx(losses[1], rel=tolerance)
@@ -76,8 +86,8 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def pair(programs: Programs, *words: str | Path, patch: str = "") -> list[Running]:
-    """Two ranks on this machine, as torchrun would start them."""
-    common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+def group(programs: Programs, world: int, *words: str | Path, patch: str = "") -> list[Running]:
+    """So many ranks on this machine, as torchrun would start them."""
+    common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     common |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    return [programs.start(*words, patch=patch, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(2)]
+    return [programs.start(*words, patch=patch, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(world)]

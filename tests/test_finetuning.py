@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from photos import CLASSES, write_shard
 from processes import Programs
-from runs import Words, curve, pair, resume_until_done, same
+from runs import Words, curve, group, resume_until_done, same
 
 from mae_kit import cli
 
@@ -80,7 +80,7 @@ def test_killed_while_it_was_scored_it_repeats_the_last_steps(programs: Programs
 @pytest.mark.slow
 def test_two_processes_score_every_sample_once(programs: Programs, words: Words, tmp_path: Path):
     run = tmp_path / "run"
-    ended = [rank.wait() for rank in pair(programs, *words, "--run", run)]
+    ended = [rank.wait() for rank in group(programs, 2, *words, "--run", run)]
     assert [end.code for end in ended] == [0, 0], ended
     assert result(run)["samples"] == 32 and [step for step, *_ in curve(run)] == [3, 6, 9, 12, 15, 18]
 

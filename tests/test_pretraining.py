@@ -100,8 +100,10 @@ def test_what_a_run_leaves(trained: Path):
     files = {"config.yaml", "metrics.jsonl", "encoder.safetensors", "encoder.json", "model.safetensors", "report.html"}
     assert names == files | {"tensorboard", "checkpoints", "reconstructions"}
     assert [path.name for path in (trained / "reconstructions").iterdir()] == ["step-00000018.png"]
-    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    every = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in every if "loss" in row]
     assert [row["step"] for row in rows] == [3, 6, 9, 12, 15, 18]
+    assert [(row["step"], row["audit_epoch"]) for row in every if "audit_epoch" in row] == [(6, 0), (12, 1), (18, 2)]
     assert rows[-1]["loss"] < rows[0]["loss"] and rows[-1]["bad_samples"] == rows[-1]["skipped_steps"] == 0
     events = EventAccumulator(str(trained / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12, 15, 18]

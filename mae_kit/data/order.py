@@ -10,6 +10,7 @@ import numpy as np
 from mae_kit.randomness import ORDER, combine, mix
 
 _ROUNDS = 4
+_BLOCK = 2**20
 
 
 def permute(index: np.ndarray, n: int, key: int) -> np.ndarray:
@@ -54,6 +55,15 @@ def samples_at(positions: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np
 def sample_keys(epochs: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
     """The random key of each (seed, epoch, sample): uint64."""
     return combine(seed, epochs, samples)
+
+
+def sum_of_keys(epoch: int, n: int, seed: int) -> int:
+    """The sum, modulo 2 ** 64, of the keys of an epoch that shows each of n samples once."""
+    total = 0
+    for start in range(0, n, _BLOCK):
+        samples = np.arange(start, min(start + _BLOCK, n))
+        total += int(sample_keys(np.full(len(samples), epoch), samples, seed).sum(dtype=np.uint64))
+    return total % 2**64
 
 
 def share(step: int, batch: int, rank: int, world: int, part: int = 0, parts: int = 1) -> np.ndarray:

@@ -11,6 +11,7 @@ from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.randomness import combine
 from mae_kit.tensors import Batch
+from mae_kit.training.audit import Audit, Epoch
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.run import Run
@@ -46,6 +47,7 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}  # of what is logged, over the steps since `_sums_since`
         self._sums_since = 0
         self._optimizer_state: State | None = None
+        self._audit = Audit(plan)
 
     @abstractmethod
     def groups(self) -> list[Group]:
@@ -70,6 +72,8 @@ class Training(LightningModule):
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"the checkpoint in {self.run.path} is of another model ({reason})", _SAME) from None
         self._optimizer_state = state["optimizer"]
+        if self.run.rank == 0:
+            self._audit.resume(*state["audit"])
 
     @property
     def step(self) -> int:
@@ -103,9 +107,11 @@ class Training(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         if batch.bad:
             self._quarantine(batch.bad)
+        parts = self.trainer.accumulate_grad_batches
+        self._audit.see(batch.keys, self.step, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
         values = self.loss(batch)
         for name, value in values.items():  # here, since Lightning scales what it hands to callbacks
-            part = value.detach().float() / self.trainer.accumulate_grad_batches
+            part = value.detach().float() / parts
             self._sums[name] = self._sums[name].to(part.device) + part if name in self._sums else part
         return values
 
@@ -131,6 +137,19 @@ class Training(LightningModule):
         if self.trainer.world_size > 1 and names:
             sums = self.trainer.strategy.reduce(sums, reduce_op="mean")
         return dict(zip(names, sums.unbind(), strict=True))  # type: ignore[union-attr]
+
+    def audited(self) -> list[Epoch]:
+        """The epochs that ended with the last step, usually none; all ranks ask at the same step."""
+        ended = self._audit.over(self.step - 1)
+        if not ended:
+            return []
+        sums = self._summed(self._audit.take(ended))
+        return [self._audit.result(epoch, row) for epoch, row in zip(ended, sums.unbind(), strict=True)]
+
+    def _summed(self, values: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return values
+        return self.trainer.strategy.reduce(values, reduce_op="sum")  # type: ignore[return-value]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and skip the step if the gradient is not finite; after an all-reduce all ranks see the same norm."""
@@ -163,6 +182,7 @@ class Training(LightningModule):
 
     def checkpoint_state(self) -> State:
         """Everything a resumed run needs: tensors and plain values."""
+        epochs, sums = self._audit.state()
         return {
             "step": self.step,
             "plan": asdict(self.plan),
@@ -171,6 +191,7 @@ class Training(LightningModule):
             "counts": self.counts,
             "sums": self._reduced_sums(),
             "sums_since": self._sums_since,
+            "audit": [epochs, self._summed(sums).cpu()],
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

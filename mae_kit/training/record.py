@@ -14,6 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.loader import Loader
+from mae_kit.training.audit import Epoch
 from mae_kit.training.run import Run
 
 SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
@@ -52,6 +53,9 @@ class Record(Callback):
         step: int = pl_module.step  # type: ignore[assignment]
         if self._bar:
             self._bar.update(self._task, completed=step)
+        for epoch in pl_module.audited():  # type: ignore[operator]
+            if trainer.is_global_zero:
+                self._write_audit(step, epoch)
         if step % self.every == 0 or step == pl_module.plan.steps:  # type: ignore[attr-defined]
             means = pl_module.interval_means()  # type: ignore[operator]
             if trainer.is_global_zero:
@@ -88,6 +92,12 @@ class Record(Callback):
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
         self._show(pl_module, head | values)
+
+    def _write_audit(self, step: int, epoch: Epoch) -> None:
+        """One line an epoch, so that anybody can see that it showed every sample exactly once."""
+        self.run.append("metrics.jsonl", [json.dumps({"step": step, **epoch.line()})])
+        if epoch.keys != epoch.expected:
+            say(f"epoch {epoch.epoch} did not show every sample exactly once: please report this")
 
     def _show(self, pl_module: Any, line: dict[str, float]) -> None:
         parts = [f"epoch {line['epoch']:.1f}/{pl_module.plan.epochs:g}"]

@@ -20,16 +20,18 @@ class Signals(Callback):
     """Stops a run at a step boundary. A second Ctrl-C stops it at once.
 
     Attributes:
-        code: What to exit with after `trainer.fit`; 0 if no signal came.
+        code: What all ranks exit with after `trainer.fit`; 0 if no signal came.
     """
 
     def __init__(self) -> None:
         self.code = 0
-        self._before: dict[int, Any] = {}
+        self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
+        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning, whose handler talks to the other ranks out of step and may hang."""
-        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
+        """Take SIGTERM back from Lightning, whose handler talks to the other ranks out of step and may hang."""
+        for number in NUMBERS:
+            signal.signal(number, self._handle)
 
     def restore(self) -> None:
         """Give the signals back."""
@@ -37,13 +39,14 @@ class Signals(Callback):
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.code and number == signal.SIGINT:
+        if self._received and number == signal.SIGINT:
             sys.exit(130)  # not KeyboardInterrupt, of which Lightning makes an exit with 1
-        self.code = EXIT_CODES.get(signal.Signals(number), TERMINATED)
+        self._received = EXIT_CODES.get(signal.Signals(number), TERMINATED)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if not pl_module.step_is_done():  # type: ignore[operator]
             return
+        self.code = self._received
         if trainer.world_size > 1:
             code = torch.tensor(self.code, device=pl_module.device)
             self.code = int(trainer.strategy.reduce(code, reduce_op="max"))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from photos import write_shard
 from processes import Ended, Programs
-from runs import SLOW, Words, close, curve, free_port, lines, pair, resume_until_done, same, steps
+from runs import SLOW, Words, audited, close, curve, free_port, group, lines, resume_until_done, same, steps
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,41 @@ def test_killed_at_any_moment_it_resumes_bit_by_bit(
     assert kills >= 2
     assert same(run, trained)
     assert len(steps(run)) == 2 and not list((run / "checkpoints").glob(".*"))
+
+
+def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
+    """Gate R2: killed four times within the first two epochs, resumed with 0, 1, 2 and 4 workers."""
+    run = tmp_path / "run"
+    every_step = ["--every.checkpoint", "1"]
+    first = [*words, "--run", run, *every_step]
+    for stop, workers in enumerate((0, 1, 2, 4), start=1):
+        running = programs.start(*first, "--machine.workers", str(workers), patch=SLOW)
+        running.wait_until(lambda stop=stop: bool(steps(run)) and steps(run)[-1] >= 2 * stop)
+        running.send(signal.SIGKILL)
+        assert running.wait().code == -signal.SIGKILL, running.wait().err
+        first = ["pretrain", "--resume", run, *every_step]
+    assert programs.run(*first).code == 0
+    assert same(run, trained) and audited(run) == [0, 1, 2]
+
+
+def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
+    """Gate R3: one process, two, four, and one again, the batch fixed."""
+    run = tmp_path / "run"
+    first = [*words, "--run", run]
+    for stop, world in enumerate((1, 2, 4), start=1):
+        ranks = group(programs, world, *first, patch=SLOW)
+        ranks[0].wait_until(lambda stop=stop: len(curve(run)) >= stop if (run / "metrics.jsonl").exists() else False)
+        ranks[-1].send(signal.SIGTERM)
+        ended = [rank.wait() for rank in ranks]
+        assert [end.code for end in ended] == [143] * world, ended
+        first = ["pretrain", "--resume", run]
+    assert programs.run(*first).code == 0
+    close(run, trained, 1e-6)
+    assert audited(run) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143)])
@@ -105,7 +140,7 @@ def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     programs: Programs, words: Words, trained: Path, tmp_path: Path
 ):
     run = tmp_path / "run"
-    ranks = pair(programs, *words, "--run", run, patch=SLOW)
+    ranks = group(programs, 2, *words, "--run", run, patch=SLOW)
     ranks[0].wait_until((run / "metrics.jsonl").exists)
     time.sleep(0.2)
     ranks[1].send(signal.SIGTERM)
@@ -123,7 +158,7 @@ def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, 
     assert "step 7: the loss or its gradient is not finite; the step is skipped" in ended.out
     assert lines(run)[-1]["skipped_steps"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in load_file(run / "model.safetensors").values())
-    (hit,) = (line for line in lines(run) if line["loss"] is None)
+    (hit,) = (line for line in lines(run) if line.get("loss", 0) is None)
     assert hit["step"] == 9
 
 
