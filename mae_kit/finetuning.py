@@ -146,6 +146,7 @@ def finetune(
     machine: Machine = Machine(),
     seed: int = 0,
     resume: bool = False,
+    allow_data_change: bool = False,
 ) -> dict[str, Any]:
     """Train a classifier on labelled shards, from a pretrained encoder or from scratch.
 
@@ -162,6 +163,7 @@ def finetune(
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and augmentation.
         resume: Continue the run in that folder.
+        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
     Returns:
         Folder, top-1 and top-5 on the validation shards (0..1), samples scored, classifier file.
@@ -174,7 +176,7 @@ def finetune(
     classes = _classes(train, val, data)
     share = process_share(machine, data.batch_size)
     rows = _training_rows(train, data, seed)
-    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, train.fingerprint)
+    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, train.fingerprint, train.contents)
     folder = Run(run, resume, share.rank)
     state = load_latest(folder.checkpoints) if resume else None
     if state and state["step"] >= plan.steps:
@@ -186,8 +188,8 @@ def finetune(
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
     module = Finetuning(classifier, config, augmentation, ema, optimization, plan, folder)
     if state:
-        module.resume(state)
-    folder.start(arguments, module.start)
+        module.resume(state, allow_data_change)
+    folder.start(arguments, module.start, module.bytes_to_write())
     if machine.compile:
         classifier.compile()
     size, channels = config.image_size, len(config.mean)

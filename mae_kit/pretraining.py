@@ -94,6 +94,7 @@ def pretrain(
     machine: Machine = Machine(),
     seed: int = 0,
     resume: bool = False,
+    allow_data_change: bool = False,
 ) -> dict[str, Any]:
     """Pretrain an encoder on shards without labels.
 
@@ -106,6 +107,7 @@ def pretrain(
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and masks.
         resume: Continue the run in that folder.
+        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
     Returns:
         Folder, steps, last loss, images per second, encoder file.
@@ -126,9 +128,9 @@ def pretrain(
     folder = Run(run, resume, share.rank)
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
-        module.resume(state)
+        module.resume(state, allow_data_change)
     callbacks = _callbacks(index, objective, data, every, share)
-    folder.start(arguments, module.start)
+    folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
         say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
     else:
@@ -148,7 +150,7 @@ def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: in
             f"{data.shards} holds {len(index)} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (len(index).bit_length() - 1)} or less",
         )
-    return Plan(len(index), data.batch_size, optimization.epochs, seed, index.fingerprint)
+    return Plan(len(index), data.batch_size, optimization.epochs, seed, index.fingerprint, index.contents)
 
 
 def _train_batches(index: Index, objective: Objective, data: PretrainData, seed: int, share: Share) -> TrainBatches:

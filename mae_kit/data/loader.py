@@ -5,6 +5,7 @@ Nothing here has state: item `i` of a data set is the same batch in every proces
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mae_kit.console import say
 from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized_box
 from mae_kit.data.decode import decode
 from mae_kit.data.index import Index
@@ -22,6 +24,7 @@ from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
 from mae_kit.tensors import Batch
 
 SUBSTITUTES = 100
+DEATHS = 3  # of workers without a batch in between
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class EvaluationBatches(Dataset[Batch]):
             box = evaluation_box(image.shape[:2], self.image_size, self.crop_share)
             shown.append((int(row), crop_resize(image, box, self.image_size)))
         ids = np.array([row for row, _ in shown], dtype=np.int64)
-        images = [image for _, image in shown] or [torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)]
-        pixels = torch.stack(images) if shown else images[0]
+        nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
+        pixels = torch.stack([image for _, image in shown]) if shown else nothing
         labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
         return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
 
@@ -147,6 +150,8 @@ def quarantine_line(index: Index, row: int, error: BadImage) -> str:
 class Loader:
     """Batches `start` to `stop` of a data set, made ahead by worker processes; it measures how long it was waited for.
 
+    A worker that is killed, for want of memory as a rule, is replaced: batches are arithmetic, so none is lost.
+
     Args:
         batches: The data set.
         start: First item.
@@ -160,30 +165,48 @@ class Loader:
 
     def __init__(self, batches: Dataset[Batch], start: int, stop: int, workers: int, pin: bool = False):
         self.waited = 0.0
-        self._running = self._batches()
-        self._loader = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(start, stop),  # type: ignore[arg-type]
-            num_workers=workers,
-            pin_memory=pin,
-            prefetch_factor=2 if workers else None,
-            worker_init_fn=_ignore_signals,
-        )
+        self.batches, self.start, self.stop, self.workers, self.pin = batches, start, stop, workers, pin
+        self._running = self._all()
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return self.stop - self.start
 
     def __iter__(self) -> Iterator[Batch]:
-        self._running = self._batches()
+        self._running = self._all()
         return self._running
 
     def close(self) -> None:
         """End the workers: the interpreter, at its end, would wait for ever on processes that ignore its signal."""
         self._running.close()
 
-    def _batches(self) -> Generator[Batch, None, None]:
-        batches = iter(self._loader)
+    def _all(self) -> Generator[Batch, None, None]:
+        item, deaths = self.start, 0
+        while item < self.stop:
+            try:
+                for batch in self._from(item):
+                    yield batch
+                    item, deaths = item + 1, 0
+            except _WorkerDied as error:
+                deaths += 1
+                if deaths > DEATHS:
+                    fix = "give the machine more memory, or --machine.workers 0"
+                    raise UserError(f"loader workers die again and again ({error})", fix) from None
+                say(f"{error}; others take over")
+
+    def _from(self, item: int) -> Generator[Batch, None, None]:
+        batches = iter(
+            DataLoader(
+                self.batches,
+                batch_size=None,
+                sampler=range(item, self.stop),  # type: ignore[arg-type]
+                num_workers=self.workers,
+                pin_memory=self.pin,
+                prefetch_factor=2 if self.workers else None,
+                worker_init_fn=_ignore_signals,
+            )
+        )
+        if self.workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises in whatever line is being run
         try:
             while (batch := self._next(batches)) is not None:
                 yield batch
@@ -197,8 +220,16 @@ class Loader:
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
             raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
+        except RuntimeError as error:
+            if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
+                raise _WorkerDied(str(error)) from None
+            raise
         finally:
             self.waited += time.perf_counter() - started
+
+
+class _WorkerDied(Exception):
+    pass
 
 
 def _ignore_signals(worker: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -138,6 +139,14 @@ class Index:
         for column in (self.shard, self.size, self.offset, self.crc32, self.label):
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Of each shard a short hash of the sizes, checksums and labels of its samples: tells which one changed."""
+        columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)))
+        parts = (b"".join(column[start:end].tobytes() for column in columns) for start, end in borders)
+        return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in zip(self.shards, parts, strict=True)}
 
     def labelled(self) -> Int64[np.ndarray, " m"]:
         """Rows with a valid label."""

@@ -41,11 +41,17 @@ class Audit:
 
     Args:
         plan: The length of the run.
+        first: An epoch before this one is not judged: not all of it was seen.
     """
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    def __init__(self, plan: Plan, first: int = 0):
+        self.plan, self.first = plan, first
         self._sums: dict[int, Tensor] = {}  # epoch -> int64 [2]: sum of the keys, wrapping, and their number
+
+    @classmethod
+    def begun_at(cls, plan: Plan, step: int) -> "Audit":
+        """One that has not seen the steps before this one."""
+        return cls(plan, -(-step * plan.batch_size // plan.samples))
 
     def see(self, keys: Tensor, step: int, rank: int, world: int, part: int, parts: int) -> None:
         """Count the keys of one micro-batch, int64 [b], which stand at this rank's positions of the step."""
@@ -53,27 +59,31 @@ class Audit:
         for epoch in np.unique(epochs).tolist():
             mine = keys[torch.from_numpy(epochs == epoch).to(keys.device)] if epochs[0] != epochs[-1] else keys
             sums = torch.stack([mine.sum(), torch.tensor(len(mine), device=keys.device)])
-            self._sums[epoch] = self._sums[epoch].to(keys.device) + sums if epoch in self._sums else sums
+            self._sums[epoch] = sums + self._sums.get(epoch, _NOTHING).to(keys.device)
 
     def over(self, step: int) -> list[int]:
-        """The epochs that have ended with this step, all ranks the same."""
-        ended = (step + 1) * self.plan.batch_size // self.plan.samples
-        return list(range(step * self.plan.batch_size // self.plan.samples, ended))
+        """The epochs to judge that end with this step, the same on all ranks."""
+        begun, ended = (at * self.plan.batch_size // self.plan.samples for at in (step, step + 1))
+        return list(range(max(self.first, begun), ended))
 
     def take(self, epochs: list[int]) -> Tensor:
-        """This rank's sums of some epochs, int64 [e 2], to be added up over the ranks; they are forgotten here."""
-        return torch.stack([self._sums.pop(epoch) for epoch in epochs])
+        """This rank's sums of epochs that are over, int64 [e 2], to be added up over the ranks; forgotten here."""
+        sums = torch.stack([self._sums.get(epoch, _NOTHING).cpu() for epoch in epochs])
+        self._sums = {epoch: sum_ for epoch, sum_ in self._sums.items() if epoch > max(epochs)}
+        return sums
 
-    def state(self) -> tuple[list[int], Tensor]:
-        """The epochs that are not over, and this rank's sums of them, int64 [e 2]."""
-        epochs = sorted(self._sums)
-        return epochs, torch.stack([self._sums[epoch] for epoch in epochs]) if epochs else torch.zeros(0, 2).long()
+    def under_way(self, step: int) -> Tensor:
+        """This rank's sums, int64 [2], of the epoch that is not over after so many steps."""
+        return self._sums.get(step * self.plan.batch_size // self.plan.samples, _NOTHING).cpu()
 
-    def resume(self, epochs: list[int], sums: Tensor) -> None:
-        """Go on from the sums over all ranks; one rank does so, the others begin with nothing."""
-        self._sums = dict(zip(epochs, sums.unbind(), strict=True))
+    def resume(self, step: int, sums: Tensor) -> None:
+        """Go on from the sums over all ranks after so many steps; one rank does so, the others begin with nothing."""
+        self._sums = {step * self.plan.batch_size // self.plan.samples: sums}
 
     def result(self, epoch: int, sums: Tensor) -> Epoch:
         """What the sums over all ranks say, int64 [2]."""
         keys, shown = sums.tolist()
         return Epoch(epoch, shown, keys % 2**64, sum_of_keys(epoch, self.plan.samples, self.plan.seed))
+
+
+_NOTHING = torch.zeros(2, dtype=torch.int64)

@@ -12,7 +12,7 @@ from mae_kit.errors import UserError
 from mae_kit.randomness import combine
 from mae_kit.tensors import Batch
 from mae_kit.training.audit import Audit, Epoch
-from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.checkpoint import KEPT, State, load_latest
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.run import Run
 from mae_kit.training.schedule import learning_rate
@@ -57,13 +57,17 @@ class Training(LightningModule):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`loss` and what else is to be logged, all scalars."""
 
-    def resume(self, state: State) -> None:
+    def resume(self, state: State, allow_data_change: bool = False) -> None:
         """Continue from a checkpoint.
+
+        Args:
+            state: What it holds.
+            allow_data_change: Go on with other samples than it was made with.
 
         Raises:
             UserError: It is of other data, another batch size or another model; names what differs.
         """
-        self.plan.must_continue(state["plan"], self.run.path)
+        self.plan.must_continue(state["plan"], self.run.path, allow_data_change)
         self.start, self.counts = state["step"], dict(state["counts"])
         self._sums, self._sums_since = dict(state["sums"]), state["sums_since"]
         try:
@@ -72,8 +76,18 @@ class Training(LightningModule):
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"the checkpoint in {self.run.path} is of another model ({reason})", _SAME) from None
         self._optimizer_state = state["optimizer"]
+        if not self.plan.has_data_of(state["plan"]):
+            self._audit = Audit.begun_at(self.plan, self.start)
+            return
+        self._audit = Audit(self.plan, state["audit_first"])
         if self.run.rank == 0:
-            self._audit.resume(*state["audit"])
+            self._audit.resume(self.start, state["audit"])
+
+    def bytes_to_write(self) -> int:
+        """Of the results, and of the checkpoints that are kept while the next one is written."""
+        sizes = {name: t.numel() * t.element_size() for name, t in self.state_dict().items()}
+        moments = 2 * sum(sizes[name] for name, p in self.named_parameters() if p.requires_grad)
+        return (KEPT + 1) * (sum(sizes.values()) + moments) + 2 * sum(sizes.values())
 
     @property
     def step(self) -> int:
@@ -149,7 +163,7 @@ class Training(LightningModule):
     def _summed(self, values: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return values
-        return self.trainer.strategy.reduce(values, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(values.to(self.device, copy=True), reduce_op="sum").cpu()  # type: ignore[union-attr]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and skip the step if the gradient is not finite; after an all-reduce all ranks see the same norm."""
@@ -182,7 +196,6 @@ class Training(LightningModule):
 
     def checkpoint_state(self) -> State:
         """Everything a resumed run needs: tensors and plain values."""
-        epochs, sums = self._audit.state()
         return {
             "step": self.step,
             "plan": asdict(self.plan),
@@ -191,7 +204,8 @@ class Training(LightningModule):
             "counts": self.counts,
             "sums": self._reduced_sums(),
             "sums_since": self._sums_since,
-            "audit": [epochs, self._summed(sums).cpu()],
+            "audit": self._summed(self._audit.under_way(self.step)),
+            "audit_first": self._audit.first,
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -12,6 +12,8 @@ from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
 
+ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
+
 
 class Run:
     """The folder of one training run; `start` makes it, so that a run that cannot work leaves nothing behind.
@@ -45,17 +47,23 @@ class Run:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def start(self, arguments: dict[str, Any], step: int) -> None:
+    def start(self, arguments: dict[str, Any], step: int, needed: int = 0) -> None:
         """Make the folder, with the arguments of the verb as a recipe that `--config RUN/config.yaml` runs again.
 
         What a killed process left half-written is cleared away, and metrics after `step`: they are written again.
 
+        Args:
+            arguments: Of the verb.
+            step: The run goes on after this one.
+            needed: Bytes that the run will have written, those included that are there from before.
+
         Raises:
-            UserError: The folder cannot be written.
+            UserError: The folder cannot be written, or its disk has too little room.
         """
         if self.rank:
             return
-        plain = {name: _plain(value) for name, value in arguments.items() if name != "resume"}
+        plain = {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
+        self._must_fit(needed)
         missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -69,6 +77,16 @@ class Run:
             for folder in filter(Path.is_dir, missing):
                 folder.rmdir()
             raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
+
+    def _must_fit(self, needed: int) -> None:
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        written = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
+        missing = needed - written - shutil.disk_usage(there).free
+        if missing > 0:
+            raise UserError(
+                f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
+                "make room, or choose another --run folder",
+            )
 
     def append(self, name: str, lines: list[str]) -> None:
         """Append whole lines to a .jsonl file of the run."""

@@ -1,12 +1,13 @@
 """What a recipe says of training: what changes results (optimisation) apart from what must not (machine)."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.training.precision import Precision
 from mae_kit.training.schedule import absolute_learning_rate
@@ -113,6 +114,7 @@ class Plan:
         epochs: Passes.
         seed: Of the run: data order, crops, masks and drop path are functions of it.
         data: Fingerprint of the samples.
+        shards: Of each shard a short hash of what is in it.
     """
 
     samples: int
@@ -120,6 +122,7 @@ class Plan:
     epochs: float
     seed: int
     data: str = ""
+    shards: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
@@ -133,28 +136,43 @@ class Plan:
         """Passes done before this step."""
         return step * self.batch_size / self.samples
 
-    def must_continue(self, before: dict[str, Any], run: Path) -> None:
+    def must_continue(self, before: dict[str, Any], run: Path, allow_data_change: bool = False) -> None:
         """Refuse to resume on another stream of samples; another number of epochs is another end of the same stream.
 
         Args:
             before: The plan that the checkpoint was made under.
             run: Its folder.
+            allow_data_change: The user knows that the samples are others.
 
         Raises:
             UserError: Names what differs.
         """
-        names = {"samples": "number of samples", "data": "fingerprint of the data"}
-        changed = [name for name in ("samples", "batch_size", "seed", "data") if getattr(self, name) != before[name]]
-        if changed:
-            said = [
-                f"{names.get(name, name)} {_short(before[name])} is now {_short(getattr(self, name))}"
-                for name in changed
-            ]
+        if changed := [name for name in ("batch_size", "seed") if getattr(self, name) != before[name]]:
+            said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
             raise UserError(f"{run} cannot be resumed: {', '.join(said)}", "resume with what it was started with")
+        if self.has_data_of(before):
+            return
+        difference = f"{before['samples']} samples are now {self.samples}; {_difference(before['shards'], self.shards)}"
+        if not allow_data_change:
+            fix = "resume with the data it was started with, or give --allow-data-change"
+            raise UserError(f"{run} cannot be resumed: {difference}", fix)
+        say(f"the data has changed: {difference}")
+
+    def has_data_of(self, other: dict[str, Any]) -> bool:
+        """Whether another plan, as a checkpoint holds it, goes over the same samples."""
+        return (self.samples, self.data) == (other["samples"], other["data"])
 
 
-def _short(value: Any) -> str:
-    return str(value)[:12]
+def _difference(before: dict[str, str], now: dict[str, str]) -> str:
+    """Which shards are gone, new or changed; a few of each by name."""
+    groups = {
+        "gone": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+        "changed": [name for name in now if name in before and now[name] != before[name]],
+    }
+    named = {what: ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for what, names in groups.items()}
+    said = [f"{len(names)} shards {what} ({named[what]})" for what, names in groups.items() if names]
+    return ", ".join(said) or "other samples of the same shards"
 
 
 def must_be_positive(values: dict[str, float]) -> None:

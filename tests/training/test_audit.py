@@ -45,15 +45,22 @@ def test_it_goes_on_from_a_checkpoint_with_another_number_of_ranks():
     before = [Audit(PLAN) for _ in range(4)]
     for step, (rank, audit) in itertools.product(range(3), enumerate(before)):
         see(audit, step, rank, 4)
-    states = [audit.state() for audit in before]
     after = [Audit(PLAN), Audit(PLAN)]
-    after[0].resume(states[0][0], torch.stack([sums for _, sums in states]).sum(0))
+    after[0].resume(3, torch.stack([audit.under_way(3) for audit in before]).sum(0))
     found = []
     for step in range(3, 6):
         for rank, audit in enumerate(after):
             see(audit, step, rank, 2)
         found += ended(after, step)
     assert [(epoch.shown, epoch.keys == epoch.expected) for epoch in found] == [(37, True)]
+
+
+def test_an_epoch_that_was_not_seen_whole_is_not_judged():
+    audit, found = Audit.begun_at(PLAN, 3), []
+    for step in range(3, PLAN.steps):
+        see(audit, step)
+        found += ended([audit], step)
+    assert [(epoch.epoch, epoch.keys == epoch.expected) for epoch in found] == [(1, True), (2, True)]
 
 
 @pytest.mark.parametrize("steps", [[0, 1, 1, 3, 4], [0, 1, 2, 2, 4], [0, 1, 2, 4, 3]])

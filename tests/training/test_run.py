@@ -1,7 +1,8 @@
 """The run folder: made late, never half, cleared of what a killed process left."""
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,33 @@ def test_one_learning_rate():
     for optimization in (Optimization(1), Optimization(1, base_learning_rate=1e-4, learning_rate=1e-3)):
         with pytest.raises(UserError, match="needs one of base_learning_rate and learning_rate"):
             optimization.peak(256)
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**8))
+    with pytest.raises(UserError, match=r"run will need 0\.3 GB, and 0\.2 GB of it are not free there: make room"):
+        Run(tmp_path / "run").start(ARGUMENTS, 0, needed=3 * 10**8)
+    assert list(tmp_path.iterdir()) == []
+    run = Run(tmp_path / "run")
+    run.start(ARGUMENTS, 0, needed=10**8)
+    (run.checkpoints / "step-00000005").mkdir()
+    (run.checkpoints / "step-00000005" / "state.pt").write_bytes(bytes(10**6))
+    Run(tmp_path / "run", resume=True).start(ARGUMENTS, 5, needed=10**8 + 10**6)
+
+
+PLAN = Plan(20, 4, 2.0, 0, "aaaa", {"a.tar": "1", "b.tar": "2", "c.tar": "3"})
+
+
+def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    before = asdict(PLAN)
+    replace(PLAN, epochs=3.0).must_continue(before, tmp_path)
+    with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
+        replace(PLAN, batch_size=8, seed=1).must_continue(before, tmp_path)
+    other = replace(PLAN, samples=18, data="bbbb", shards={"a.tar": "1", "c.tar": "9", "d.tar": "4"})
+    said = r"20 samples are now 18; 1 shards gone \(b.tar\), 1 shards new \(d.tar\), 1 shards changed \(c.tar\)"
+    with pytest.raises(UserError, match=f"cannot be resumed: {said}: .* give --allow-data-change"):
+        other.must_continue(before, tmp_path)
+    other.must_continue(before, tmp_path, allow_data_change=True)
+    assert "the data has changed: 20 samples are now 18" in capsys.readouterr().out
+    assert PLAN.has_data_of(before) and not other.has_data_of(before)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from photos import write_shard
@@ -249,10 +250,49 @@ def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, t
     words = [*words[:-1], tmp_path / "train-*.tar", "--run", tmp_path / "run"]
     assert programs.run(*words, "--optimization.epochs", "1", "--optimization.warmup_epochs", "0").code == 0
     write_shard(tmp_path / "train-1.tar", range(25, 49))
-    complaint = "fingerprint of the data "
-    refused(programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2"), complaint)
+    longer = ["pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2"]
+    refused(programs.run(*longer), "48 samples are now 48; 1 shards changed (train-1.tar)")
     write_shard(tmp_path / "train-2.tar", range(49, 60))
-    refused(programs.run("pretrain", "--resume", tmp_path / "run"), "number of samples 48 is now 59")
+    refused(programs.run(*longer), "48 samples are now 59; 1 shards new (train-2.tar), 1 shards changed (train-1.tar)")
+    ended = programs.run(*longer, "--allow-data-change")
+    assert ended.code == 0 and "the data has changed: 48 samples are now 59" in ended.out
+    assert lines(tmp_path / "run")[-1]["step"] == 7
+    refused(programs.run(*longer[:-1], "4", "--seed", "1"), "seed 0 is now 1")
+    (tmp_path / "train-2.tar").unlink()
+    refused(programs.run(*longer[:-1], "4"), "59 samples are now 48; 1 shards gone (train-2.tar)")
+
+
+def test_the_same_shards_in_another_folder_are_the_same_data(programs: Programs, words: Words, tmp_path: Path):
+    """Gate R16: another machine mounts them elsewhere."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "train-0.tar", range(48))
+    here = [*words[:-1], tmp_path / "here" / "train-*.tar", "--run", tmp_path / "run", "--optimization.epochs", "1"]
+    assert programs.run(*here, "--optimization.warmup_epochs", "0").code == 0
+    shutil.rmtree(tmp_path / "here")
+    moved = shutil.move(tmp_path / "run", tmp_path / "moved")
+    there = ["--data.shards", tmp_path / "there" / "train-*.tar", "--optimization.epochs", "2"]
+    assert programs.run("pretrain", "--resume", moved, *there).code == 0
+    assert audited(Path(moved)) == [0, 1]
+
+
+def test_a_killed_worker_is_replaced(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+    """Gate R15."""
+    run = tmp_path / "run"
+    running = programs.start(*words, "--run", run, "--machine.workers", "2", patch=SLOW)
+    running.wait_until((run / "metrics.jsonl").exists)
+    worker = next(child for child in psutil.Process(running.pid).children() if child.is_running())
+    worker.kill()
+    ended = running.wait()
+    assert ended.code == 0 and "exited unexpectedly; others take over" in ended.out, ended
+    assert same(run, trained)
+
+
+def test_workers_that_never_live_end_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
+    deadly = "import os, signal, mae_kit.data.loader as l\n"
+    deadly += "l._ignore_signals = lambda worker: os.kill(os.getpid(), signal.SIGKILL)"
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=deadly)
+    refused(ended, "loader workers die again and again")
 
 
 def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path):
