@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.mae_kit-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast lint
+.PHONY: help install demo test fast faults lint
 
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
 	@echo "make demo      shard, pretrain, look and fine-tune on handwritten digits; writes demo/report.html"
 	@echo "make test      all tests"
 	@echo "make fast      the tests that take no more than seconds"
+	@echo "make faults    every fault, as often as its gate asks; writes tests/faults/RESULTS.md"
 	@echo "make lint      style, types and the import contracts"
 
 install: $(STAMP)
@@ -24,6 +25,9 @@ test: install
 
 fast: install
 	$(BIN)/python -m pytest -m "not slow"
+
+faults: install
+	$(BIN)/python -m pytest -m gate --campaign
 
 lint: install
 	$(BIN)/ruff check .

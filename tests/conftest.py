@@ -8,6 +8,8 @@ import pytest
 from photos import write_shards
 from processes import Programs
 
+pytest_plugins = ["gates"]
+
 hypothesis.settings.register_profile("busy machine", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("busy machine")
 

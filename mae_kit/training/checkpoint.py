@@ -64,8 +64,10 @@ class DurableCheckpointIO(CheckpointIO):
             return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             wanted = re.search(r"GLOBAL (\S+)", str(error))
-            what = wanted[1] if wanted else "code"
-            raise ValueError(f"{folder.name}/state.pt is refused: beside tensors it wants {what}") from None
+            what = f"beside tensors it wants {wanted[1]}" if wanted else "it holds more than tensors and plain values"
+            raise ValueError(f"{folder.name}/state.pt is refused: {what}") from None
+        except Exception as error:  # whatever torch trips over in a file whose hash somebody has made fit
+            raise ValueError(f"{folder.name}/state.pt is no checkpoint ({type(error).__name__})") from error
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
         shutil.rmtree(path)

@@ -128,6 +128,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", UPRIGHT)
+@pytest.mark.gate("R10")
 def test_decodes_the_odd_file(shared: Path, name: str):
     data = (shared / "data/bad/images" / name).read_bytes()
     (height, width), colour = UPRIGHT[name]
@@ -141,6 +142,7 @@ def test_decodes_the_odd_file(shared: Path, name: str):
 
 
 @pytest.mark.parametrize("name", QUARANTINED)
+@pytest.mark.gate("R10")
 def test_quarantines_the_damaged_file(shared: Path, name: str):
     data = (shared / "data/bad/images" / name).read_bytes()
     with pytest.raises(BadImage, match=QUARANTINED[name]):
@@ -149,6 +151,7 @@ def test_quarantines_the_damaged_file(shared: Path, name: str):
         decode(data, channels=1)
 
 
+@pytest.mark.gate("R10")
 def test_no_odd_file_is_left_out(shared: Path):
     assert {path.name for path in (shared / "data/bad/images").iterdir()} <= UPRIGHT.keys() | QUARANTINED.keys()
 
@@ -306,6 +309,7 @@ def test_array_that_is_cut():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.gate("R12")
 def test_the_cap_holds_in_every_format(kind: str):
     data = encoded(photo(), kind)
     assert decode(data, max_pixels=24 * 40).shape == (24, 40, 3)
@@ -314,6 +318,7 @@ def test_the_cap_holds_in_every_format(kind: str):
             read(data, max_pixels=959)
 
 
+@pytest.mark.gate("R12")
 def test_a_webp_canvas_is_capped_before_it_is_allocated():
     data = bytearray(encoded(photo(), "WEBP", exif=exif(1)))
     assert data[12:16] == b"VP8X"
@@ -323,6 +328,7 @@ def test_a_webp_canvas_is_capped_before_it_is_allocated():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (65_500, 1), (1, 65_500)])
+@pytest.mark.gate("R10")
 def test_extreme_sizes(size: tuple[int, int]):
     for kind in ("JPEG", "PNG"):
         data = encoded(Image.new("RGB", size, (200, 10, 90)), kind)

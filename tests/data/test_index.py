@@ -122,6 +122,7 @@ def bad_folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", BAD_TARS)
+@pytest.mark.gate("R9")
 def test_bad_tars(bad_folder: Path, name: str):
     labels, problems = BAD_TARS[name]
     whole = open_index(bad_folder)
@@ -132,6 +133,7 @@ def test_bad_tars(bad_folder: Path, name: str):
     assert {problem.shard for problem in part.problems} <= {name}
 
 
+@pytest.mark.gate("R9")
 def test_bad_tars_pair_every_image_with_its_own_label(bad_folder: Path):
     """0 mislabelled: the same photo has the same label in every shard."""
     whole = open_index(bad_folder)
@@ -143,6 +145,7 @@ def test_bad_tars_pair_every_image_with_its_own_label(bad_folder: Path):
         assert decode(whole.read(row)).shape == (whole.height[row], whole.width[row], 3)
 
 
+@pytest.mark.gate("R9")
 def test_the_verb_names_every_damaged_shard(bad_folder: Path, capsys: pytest.CaptureFixture[str]):
     counts = json.loads(json.dumps(index(bad_folder)))
     assert counts["shards"] == 23
@@ -235,6 +238,7 @@ def test_no_labels_at_all_is_no_problem(tmp_path: Path):
     assert found.problems == []
 
 
+@pytest.mark.gate("R12")
 def test_pickles_and_links_are_never_touched(tmp_path: Path):
     class Bomb:
         def __reduce__(self):

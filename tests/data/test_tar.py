@@ -85,6 +85,7 @@ def test_gnu_sizes_in_base_256():
     assert damage[0].reason == "cut inside a member: huge.jpg has 0 of 17,179,869,184 bytes"
 
 
+@pytest.mark.gate("R12")
 def test_only_regular_files_inside_the_archive_are_members():
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -109,6 +110,7 @@ def test_only_regular_files_inside_the_archive_are_members():
     assert damage[0].reason == "not a regular file: link.jpg is a symbolic link"
 
 
+@pytest.mark.gate("R9")
 def test_cut_anywhere_keeps_what_is_before_and_tells():
     whole = tar()
     end = len(contents(whole)[-1][1]) + walked(whole)[0][-1].offset
@@ -118,6 +120,7 @@ def test_cut_anywhere_keeps_what_is_before_and_tells():
         assert len(walked(whole[:length])[1]) == 1
 
 
+@pytest.mark.gate("R9")
 def test_every_damaged_header_costs_one_member():
     whole = tar()
     for number, member in enumerate(walked(whole)[0]):
@@ -162,6 +165,7 @@ def test_other_files(start: bytes, reason: str):
 
 
 @pytest.mark.slow
+@pytest.mark.gate("R12")
 def test_a_million_members_in_little_memory(tmp_path: Path):
     block = tarfile.TarInfo("x.cls").tobuf()
     path = tmp_path / "many.tar"

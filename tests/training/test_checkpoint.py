@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from gates import Measured
 from processes import Programs
 
 from mae_kit.errors import UserError
@@ -85,6 +86,7 @@ DAMAGES = [flip, truncate, empty_manifest, other_manifest, no_manifest, no_state
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.gate("R5")
 def test_a_damaged_one_is_named_in_one_line_and_passed_over(
     tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
 ):
@@ -96,6 +98,7 @@ def test_a_damaged_one_is_named_in_one_line_and_passed_over(
     assert line.startswith("checkpoint step-00000010") and line.endswith("; trying the one before")
 
 
+@pytest.mark.gate("R5")
 def test_when_all_are_damaged_it_says_so(tmp_path: Path):
     save(tmp_path, 5, 10)
     flip(tmp_path / "step-00000010")
@@ -113,6 +116,7 @@ class Villain:
 
 
 @pytest.mark.parametrize(("function", "name"), [(os.mkdir, "posix.mkdir"), (Path, "pathlib.Path")])
+@pytest.mark.gate("R12")
 def test_a_pickle_that_wants_more_than_tensors_is_refused(
     function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -124,6 +128,7 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.gate("R6")
 def test_a_full_disk_leaves_the_old_ones_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save(tmp_path, 5)
     broken = iter([None, OSError(errno.ENOSPC, "No space left on device")])
@@ -155,10 +160,13 @@ def test_the_manifest_says_what_is_in_it(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_killed_while_saving_there_is_always_a_whole_one(programs: Programs, tmp_path: Path):
-    """Saving without pause, killed at random 60 times; TMPDIR is no matter, since nothing goes through it."""
-    dice, steps = random.Random(0), [0]
-    for _ in range(60):
+@pytest.mark.gate("R4")
+def test_killed_while_saving_there_is_always_a_whole_one(
+    programs: Programs, tmp_path: Path, campaign: bool, measured: Measured
+):
+    """Saving without pause, killed at random; TMPDIR is no matter, since nothing goes through it."""
+    dice, steps, kills = random.Random(0), [0], 200 if campaign else 20
+    for _ in range(kills):
         running = programs.start(patch=SAVE.format(folder=str(tmp_path)), TMPDIR="/dev/shm")
         first = f"step-{steps[-1] + 1:08d}"
         running.wait_until(lambda first=first: (tmp_path / first).exists())
@@ -170,3 +178,4 @@ def test_killed_while_saving_there_is_always_a_whole_one(programs: Programs, tmp
         newest = max(int(path.name[5:]) for path in tmp_path.glob("step-*"))
         assert steps[-1] < latest["step"] == newest, "and the newest one there is whole"
         steps.append(latest["step"])
+    measured(f"the newest loads, {len(steps) - 1} of {kills}")

@@ -115,6 +115,7 @@ def test_one_learning_rate():
             optimization.peak(256)
 
 
+@pytest.mark.gate("R6")
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**8))

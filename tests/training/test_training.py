@@ -1,5 +1,6 @@
 """Training as real processes: killed, interrupted, split, fed with damage; the run must not be able to tell."""
 
+import contextlib
 import json
 import os
 import random
@@ -10,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from gates import Measured
 from photos import write_shard
 from processes import Ended, Programs
 from runs import SLOW, Words, audited, close, curve, free_port, group, lines, resume_until_done, same, steps
@@ -37,6 +40,7 @@ def words(photos: Path, recipes: Path) -> Words:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.gate("R1")
 def test_killed_at_any_moment_it_resumes_bit_by_bit(
     programs: Programs, words: Words, trained: Path, tmp_path: Path, workers: int
 ):
@@ -49,6 +53,29 @@ def test_killed_at_any_moment_it_resumes_bit_by_bit(
     assert len(steps(run)) == 2 and not list((run / "checkpoints").glob(".*"))
 
 
+@pytest.mark.gate("R1")
+def test_killed_at_random_moments_it_cannot_be_told(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, campaign: bool, measured: Measured
+):
+    """Each time a whole run: killed once, at a moment drawn uniformly from its length, and resumed."""
+    slow = {"patch": SLOW}
+    started = time.monotonic()
+    assert programs.run(*words, "--run", tmp_path / "whole", **slow).code == 0
+    length, dice, trials, kept = time.monotonic() - started, random.Random(3), 30 if campaign else 3, 0
+    for trial in range(trials):
+        run = tmp_path / str(trial)
+        running = programs.start(*words, "--run", run, **slow)
+        time.sleep(dice.uniform(0, length))
+        running.send(signal.SIGKILL)
+        ended = running.wait()
+        first = ["pretrain", "--resume", run] if (run / "config.yaml").exists() else [*words, "--run", run]
+        assert ended.code in (0, -signal.SIGKILL) and programs.run(*first).code == 0
+        kept += same(run, trained)
+    measured(f"{kept} of {trials} bit-identical")
+    assert kept == trials
+
+
+@pytest.mark.gate("R2")
 def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
     programs: Programs, words: Words, trained: Path, tmp_path: Path
 ):
@@ -66,6 +93,7 @@ def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
     assert same(run, trained) and audited(run) == [0, 1, 2]
 
 
+@pytest.mark.gate("R3")
 def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
     programs: Programs, words: Words, trained: Path, tmp_path: Path
 ):
@@ -85,6 +113,7 @@ def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143)])
+@pytest.mark.gate("R8")
 def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
     programs: Programs, words: Words, trained: Path, tmp_path: Path, number: str, code: int
 ):
@@ -103,6 +132,7 @@ def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
     assert same(run, trained)
 
 
+@pytest.mark.gate("R8")
 def test_two_signals_stop_at_once(programs: Programs, words: Words, tmp_path: Path):
     run = tmp_path / "run"
     running = programs.start(*words, "--run", run, patch=SLOW.replace("0.06", "3"))
@@ -137,6 +167,7 @@ def test_torchrun_with_two_processes_is_the_same_training(words: Words, trained:
     close(run, trained)
 
 
+@pytest.mark.gate("R8")
 def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     programs: Programs, words: Words, trained: Path, tmp_path: Path
 ):
@@ -152,6 +183,7 @@ def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     close(run, trained)
 
 
+@pytest.mark.gate("R14")
 def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, tmp_path: Path):
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={7}))
@@ -163,6 +195,7 @@ def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, 
     assert hit["step"] == 9
 
 
+@pytest.mark.gate("R14")
 def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(programs: Programs, words: Words, tmp_path: Path):
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={6, 7, 8}))
@@ -172,6 +205,7 @@ def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(programs: Pro
     assert lines(run)[-1]["loss"] < lines(run)[0]["loss"]
 
 
+@pytest.mark.gate("R14")
 def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
     ended = programs.run(*words, "--run", tmp_path / "run", patch=POISON.format(steps=set(range(6, 18))))
     assert ended.code == 2 and "Traceback" not in ended.err
@@ -179,6 +213,7 @@ def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Progra
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
+@pytest.mark.gate("R5")
 def test_a_damaged_checkpoint_is_passed_over(programs: Programs, trained: Path, tmp_path: Path, damage: str):
     run = shutil.copytree(trained, tmp_path / "run")
     newest = run / "checkpoints" / "step-00000018"
@@ -244,6 +279,7 @@ def refused(ended: Ended, complaint: str) -> None:
     assert line.startswith("mae-kit: error: ") and complaint in line
 
 
+@pytest.mark.gate("R16")
 def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, tmp_path: Path):
     for part in range(2):
         write_shard(tmp_path / f"train-{part}.tar", range(part * 24, part * 24 + 24))
@@ -262,6 +298,7 @@ def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, t
     refused(programs.run(*longer[:-1], "4"), "59 samples are now 48; 1 shards gone (train-2.tar)")
 
 
+@pytest.mark.gate("R16")
 def test_the_same_shards_in_another_folder_are_the_same_data(programs: Programs, words: Words, tmp_path: Path):
     """Gate R16: another machine mounts them elsewhere."""
     for name in ("here", "there"):
@@ -276,6 +313,7 @@ def test_the_same_shards_in_another_folder_are_the_same_data(programs: Programs,
     assert audited(Path(moved)) == [0, 1]
 
 
+@pytest.mark.gate("R15")
 def test_a_killed_worker_is_replaced(programs: Programs, words: Words, trained: Path, tmp_path: Path):
     """Gate R15."""
     run = tmp_path / "run"
@@ -288,6 +326,7 @@ def test_a_killed_worker_is_replaced(programs: Programs, words: Words, trained: 
     assert same(run, trained)
 
 
+@pytest.mark.gate("R15")
 def test_workers_that_never_live_end_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
     deadly = "import os, signal, mae_kit.data.loader as l\n"
     deadly += "l._ignore_signals = lambda worker: os.kill(os.getpid(), signal.SIGKILL)"
@@ -295,6 +334,7 @@ def test_workers_that_never_live_end_the_run_with_one_line(programs: Programs, w
     refused(ended, "loader workers die again and again")
 
 
+@pytest.mark.gate("R11")
 def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(48), damaged=(4, 40))
     words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar", "--run"]
@@ -332,6 +372,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
 """
 
 
+@pytest.mark.gate("R6")
 def test_a_full_disk_costs_checkpoints_not_the_run(programs: Programs, words: Words, trained: Path, tmp_path: Path):
     """No file may grow beyond half a checkpoint: the run goes on, says so each time, and fails at its end alone."""
     size = (trained / "checkpoints" / "step-00000018" / "state.pt").stat().st_size
@@ -343,3 +384,43 @@ def test_a_full_disk_costs_checkpoints_not_the_run(programs: Programs, words: Wo
     assert curve(run) == curve(trained) and list((run / "checkpoints").iterdir()) == []
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
+
+
+@pytest.mark.gate("R7")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that nobody can write to")
+def test_a_folder_that_cannot_be_written_is_refused_before_training(programs: Programs, words: Words):
+    ended = programs.run(*words, "--run", "/proc/run")
+    refused(ended, "cannot write to /proc/run (No such file or directory): choose another --run folder")
+    assert "effective batch" not in ended.out
+
+
+@pytest.mark.gate("R13")
+def test_one_shard_feeds_two_processes_with_three_workers_each(programs: Programs, recipes: Path, tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(43))
+    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
+    assert programs.run(*words, "--run", tmp_path / "one").code == 0
+    ended = [rank.wait() for rank in group(programs, 2, *words, "--run", tmp_path / "two", "--machine.workers", "3")]
+    assert [end.code for end in ended] == [0, 0], ended
+    close(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.gate("R17")
+def test_memory_does_not_grow(programs: Programs, words: Words, tmp_path: Path, campaign: bool, measured: Measured):
+    """Resident memory of the trainer and its worker, at the steps that a line was written at."""
+    if not campaign:
+        pytest.skip("a quarter of an hour: `make faults`")
+    steps_asked = 50_000
+    epochs = ["--optimization.epochs", str(steps_asked / 6), "--every.log", "500", "--every.checkpoint", "5000"]
+    run, found = tmp_path / "run", []
+    running = programs.start(*words, "--run", run, "--machine.workers", "1", *epochs, "--every.picture", "100000")
+    process = psutil.Process(running.pid)
+    while running.alive():
+        time.sleep(2)
+        with contextlib.suppress(psutil.Error, OSError, IndexError):
+            family = [process, *process.children(recursive=True)]
+            found.append((curve(run)[-1][0], sum(member.memory_info().rss for member in family) / 1e6))
+    assert running.wait().code == 0, running.wait().err
+    settled = np.array([point for point in found if steps_asked / 10 < point[0] < steps_asked])
+    slope = 1000 * float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0])
+    measured(f"{slope:+.3f} MB in 1,000 steps over {steps_asked:,}")
+    assert slope < 1
