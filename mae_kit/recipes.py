@@ -1,11 +1,14 @@
-"""Recipes by name: the YAML files in `recipes/` beside the package."""
+"""Recipes by name: the YAML files in `recipes/`, of the source checkout or as installed."""
 
 import difflib
+import sysconfig
 from pathlib import Path
 
 from mae_kit.errors import UserError
 
-FOLDER = Path(__file__).resolve().parent.parent / "recipes"
+_CHECKOUT = Path(__file__).resolve().parent.parent / "recipes"
+_INSTALLED = Path(sysconfig.get_path("data")) / "share" / "mae_kit" / "recipes"
+FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 
 
 def find_recipe(name: str, kind: str) -> Path:
@@ -40,4 +43,4 @@ def _suggestion(stem: str, kind: str) -> str:
         return f"did you mean {' or '.join(names[name] for name in near)}?"
     if names:
         return f"give a path, or one of {', '.join(names.values())}"
-    return "give the path of a YAML file; named recipes come with the source checkout"
+    return "give the path of a YAML file"
