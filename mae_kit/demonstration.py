@@ -4,19 +4,24 @@ Each step is a verb as the command line would call it, and says so: the same wor
 """
 
 import json
+import multiprocessing
 import os
 import shlex
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.console import console, hush, say
+from mae_kit.console import console, say
 from mae_kit.data.shards import shard
 from mae_kit.data.sources import open_source
 from mae_kit.durable import replace_text
@@ -29,6 +34,7 @@ from mae_kit.signature import parse
 FEW = 10  # labels a class
 VAL_FRACTION = 0.2
 LARGEST_SEEDS = 100
+LARGEST_POOL = 8  # fine-tunings at once
 COVERAGE = 0.95  # of the intervals
 RECIPES = {"pretrain": "pretrain", "finetune": "downstream"}  # the folder that each verb finds its recipes in
 
@@ -40,19 +46,22 @@ class Course(NamedTuple):
         recipe: Name of the recipes for pretraining and for fine-tuning.
         shard: Words for `mae-kit shard`.
         pretrain_images: Images shown in pretraining; the same number whatever the size of the set.
-        finetune_images: Images shown in each fine-tuning, with few labels as with all, pretrained or not.
+        few_images: Images shown in each fine-tuning with few labels, pretrained or not.
+        all_images: The same with all labels.
         batch_size: Of fine-tuning, unless there are fewer images.
     """
 
     recipe: str
     shard: tuple[str, ...]
     pretrain_images: int
-    finetune_images: int
+    few_images: int
+    all_images: int
     batch_size: int
 
 
-DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 73_300, 10_240, 32)
-PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 6_400, 32)
+DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 60_000, 5_120, 14_400, 32)
+PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 5_120, 9_600, 32)
+SMALL = ("--machine.threads", "1")  # models this small are slower with two, and two can be trained side by side
 
 
 class Shards(NamedTuple):
@@ -98,7 +107,8 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     shards = _shard(images or write_digits(out / "images"), out / "shards", course)
     encoder = _pretrain(shards, out / "pretrain", course)
     few = min(FEW, shards.smallest)
-    rows = [_compare(shards, encoder, out / "finetune", course, labels, seeds) for labels in (few, None)]
+    with _side_by_side() as pool:
+        rows = [_compare(pool, shards, encoder, out / "finetune", course, labels, seeds) for labels in (few, None)]
     replace_text(out / "demo.json", json.dumps({"pretraining": encoder.name, "rows": rows}, indent=2))
     console.print(_table(rows))
     minutes = (time.perf_counter() - started) / 60
@@ -166,48 +176,81 @@ def _check_classes(images: Path) -> bool:
 def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
     words = ["--config", course.recipe, "--data.shards", f"{shards.path}/train-*.tar"]
     words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
-    words += ["--run", str(run)]
+    words += [*SMALL, "--run", str(run)]
     _show("pretrain", words)
     _call("pretrain", pretrain, words, run)
     return run
 
 
+@contextmanager
+def _side_by_side() -> Iterator[ProcessPoolExecutor]:
+    """A process a core; new ones, since what has started threads must not be forked."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(cores, LARGEST_POOL), context, initializer=_fall_silent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fall_silent() -> None:
+    """Several bars cannot share a terminal; what there is to say comes back as a result or an error."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+
+
 def _compare(
-    shards: Shards, encoder: Path, out: Path, course: Course, labels: int | None, seeds: int
+    pool: ProcessPoolExecutor,
+    shards: Shards,
+    encoder: Path,
+    out: Path,
+    course: Course,
+    labels: int | None,
+    seeds: int,
 ) -> dict[str, Any]:
     """One row of the table: the same fine-tunings from scratch and from the encoder, seed by seed."""
     starts = {"scratch": "none", "pretrained": str(encoder)}
-    top1: dict[str, list[float]] = {start: [] for start in starts}
     common = _finetune_words(shards, course, labels)
+    folder = out / (f"{labels}-labels" if labels else "all-labels")
+    runs: dict[str, list[tuple[Path, Future[float]]]] = {start: [] for start in starts}
     for seed in range(seeds):
         for start, weights in starts.items():
-            words = ["--encoder", weights, *common, "--seed", str(seed)]
-            run = out / (f"{labels}-labels" if labels else "all-labels") / f"{start}-{seed}"
-            top1[start].append(_finetune(words, run, shown=seed == 0))
+            run = folder / f"{start}-{seed}"
+            words = ["--encoder", weights, *common, "--seed", str(seed), "--run", str(run)]
+            if seed == 0:  # of several alike the first is shown
+                _show("finetune", words)
+            runs[start].append((run, pool.submit(_finetune, words, run)))
+    top1 = {start: [_told(run, result.result()) for run, result in runs[start]] for start in starts}
     gains = [pretrained - scratch for scratch, pretrained in zip(*top1.values(), strict=True)]
     scores = {**top1, "gain": gains}
     return {"labels": labels or "all", **{name: _score(values)._asdict() for name, values in scores.items()}}
 
 
-def _finetune(words: list[str], run: Path, shown: bool) -> float:
-    """Top-1 of one fine-tuning; of a dozen alike, the command of the first is shown and the outcome of each."""
-    words = [*words, "--run", str(run)]
-    if shown:
-        _show("finetune", words)
-    with hush():
-        top1 = _call("finetune", finetune, words, run)["top1"]
+def _finetune(words: list[str], run: Path) -> float:
+    """Top-1 of one fine-tuning, in a process of its own."""
+    return _call("finetune", finetune, words, run)["top1"]
+
+
+def _told(run: Path, top1: float) -> float:
     say(f"{run}: top-1 {top1:.1%}")
     return top1
 
 
 def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[str]:
-    """What all fine-tunings with so many labels have in common: the length in images shown is the same for all."""
+    """What all fine-tunings with so many labels have in common, the length in images shown too."""
     images = shards.classes * labels if labels else shards.images
     words = ["--config", course.recipe, "--data.train", f"{shards.path}/train-*.tar"]
     words += ["--data.val", f"{shards.path}/val-*.tar"]
     words += ["--data.labels_per_class", str(labels)] if labels else []
     words += ["--data.batch_size", str(images)] if images < course.batch_size else []
-    return words + _epochs(course.finetune_images / images)
+    return [
+        *words,
+        *_epochs((course.few_images if labels else course.all_images) / images),
+        *SMALL,
+        "--machine.workers",
+        "0",
+    ]
 
 
 def _epochs(epochs: float) -> list[str]:
@@ -240,7 +283,7 @@ def _score(values: list[float]) -> Score:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Top-1 in %: mean over the seeds [its 95% interval]", title_justify="left")
+    table = Table(title=escape("Top-1 in %: mean over the seeds [its 95% interval]"), title_justify="left")
     table.add_column("labels a class")
     for name in ("from scratch", "pretrained", "gain"):
         table.add_column(name, justify="right", no_wrap=True)

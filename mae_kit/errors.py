@@ -10,7 +10,10 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, fix: str):
-        super().__init__(f"{what}: {fix}")
+        super().__init__(what, fix)  # both, so that it can be made again on its way out of a worker process
+
+    def __str__(self) -> str:
+        return "{}: {}".format(*self.args)
 
 
 class BadImage(ValueError):

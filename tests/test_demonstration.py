@@ -25,7 +25,7 @@ def write_classes(folder: Path, **counts: int) -> Path:
 
 
 def shortened(course: room.Course) -> room.Course:
-    return course._replace(pretrain_images=256, finetune_images=100)
+    return course._replace(pretrain_images=256, few_images=100, all_images=100)
 
 
 def test_the_digits_are_scikit_learns(tmp_path: Path):

@@ -53,6 +53,8 @@ def fit(
         callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
     """
     keep_freed_memory()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
     record, signals = Record(module.run, loader, every.log), Signals()

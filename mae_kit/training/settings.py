@@ -65,12 +65,14 @@ class Machine:
         precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
         accumulate: Micro-batches a step is split into on each device, to fit into its memory.
         workers: Loader processes a device; -1 chooses by the number of cores.
+        threads: Of torch on the processor; 0 leaves its choice, all cores. A small model is faster with one.
         compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
     """
 
     precision: Precision = "auto"
     accumulate: int = 1
     workers: int = -1
+    threads: int = 0
     compile: bool = False
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from mae_kit.durable import replacing
 from mae_kit.patches import grid_of, patchify, unpatchify
 
 COLUMNS = ("input", "hidden", "prediction", "pasted")
-GREY = 0.5  # of a hidden patch
+GREY = 0.5  # where nothing is seen or asked for
 PAPER = 255
 INK = 40
 TILE = 96  # pixels a tile's shorter side has at least
@@ -28,10 +28,12 @@ def reconstruction_grid(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw input | hidden patches grey | prediction | prediction pasted among the visible patches.
 
+    Only the hidden patches of the prediction are shown: the loss does not ask for the others, and they are noise.
+
     Args:
         images: [b c h w], 0..1, not normalised. One channel is shown grey; of more than three the first three.
         hidden: [b n], True = hidden.
-        prediction: [b n p*p*c], 0..1 pixels, of every patch; only the hidden ones are pasted.
+        prediction: [b n p*p*c], 0..1 pixels, of every patch.
         patch_size: Pixels a side of a patch, or (rows, columns).
 
     Returns:
@@ -59,9 +61,10 @@ def _columns(
     size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     grid = grid_of((images.shape[2], images.shape[3]), size)
     patches, at = patchify(images, size), hidden.unsqueeze(-1)
-    masked = torch.where(at, torch.full_like(patches, GREY), patches)
-    pasted = torch.where(at, prediction.to(patches.dtype), patches)
-    return images, unpatchify(masked, size, grid), unpatchify(prediction, size, grid), unpatchify(pasted, size, grid)
+    predicted, grey = prediction.to(patches.dtype), torch.full_like(patches, GREY)
+    masked, asked = torch.where(at, grey, patches), torch.where(at, predicted, grey)
+    pasted = torch.where(at, predicted, patches)
+    return images, unpatchify(masked, size, grid), unpatchify(asked, size, grid), unpatchify(pasted, size, grid)
 
 
 def _rgb(images: Tensor) -> UInt8[np.ndarray, "b h w 3"]:

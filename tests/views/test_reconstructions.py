@@ -47,8 +47,8 @@ def test_each_column_shows_exactly_what_its_header_says(images: torch.Tensor, hi
     found = tiles(reconstruction_grid(images, hidden, patchify(predicted, (PATCH, PATCH)), PATCH), rows=3)
     at, true, other = spread(hidden), levels(images), levels(predicted)
     np.testing.assert_array_equal(found[:, INPUT], true)
-    np.testing.assert_array_equal(found[:, PREDICTION], other)
-    assert (found[:, HIDDEN][at] == 128).all()
+    np.testing.assert_array_equal(found[:, PREDICTION][at], other[at])
+    assert (found[:, HIDDEN][at] == 128).all() and (found[:, PREDICTION][~at] == 128).all()
     np.testing.assert_array_equal(found[:, HIDDEN][~at], true[~at])
     np.testing.assert_array_equal(found[:, PASTED][at], other[at])
     np.testing.assert_array_equal(found[:, PASTED][~at], true[~at])
@@ -87,8 +87,9 @@ def test_predictions_outside_the_range_of_pixels_are_clipped(images: torch.Tenso
     predicted[1] = -7
     predicted[2] = float("nan")
     found = tiles(reconstruction_grid(images, hidden, predicted, PATCH), rows=3)
-    assert (found[0, PREDICTION] == 255).all()
-    assert (found[1:, PREDICTION] == 0).all()
+    at = spread(hidden)
+    assert (found[0, PREDICTION][at[0]] == 255).all()
+    assert (found[1:, PREDICTION][at[1:]] == 0).all()
 
 
 @pytest.mark.parametrize("count", [7, 8, 16])

@@ -1,0 +1,44 @@
+"""The doctor: what it finds, and that its self-test can fail."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mae_kit import doctor as room
+from mae_kit.doctor import doctor
+from mae_kit.errors import UserError
+
+
+def test_it_names_versions_device_and_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    found = doctor(folder=tmp_path)
+    said = capsys.readouterr().out
+    assert f"torch {torch.__version__.partition('+')[0]}" in found["packages"] and found["free_disk_gb"] > 0
+    assert all(f"{name}: " in said for name in found) and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"cannot write to .*nowhere \(No such file or directory\): choose another --folder"
+    ):
+        doctor(folder=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "model.safetensors"])
+def test_a_run_that_differs_is_found(tmp_path: Path, file: str):
+    for name in ("alone", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 0.5}) + "\n")
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    assert room._compare(tmp_path / "alone", tmp_path / "killed") == {"self_test": "bit-identical", "steps": 1}
+    (tmp_path / "killed" / file).write_text(json.dumps({"step": 1, "loss": 0.5000001}) + "\n")
+    with pytest.raises(UserError, match=r"a run that was killed here ends with another (curve|weights)"):
+        room._compare(tmp_path / "alone", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_the_self_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    found = doctor(self_test=True, folder=tmp_path)
+    assert (found["self_test"], found["steps"]) == ("bit-identical", 30)
+    assert capsys.readouterr().out.count("killed after step") == 3 and list(tmp_path.iterdir()) == []
