@@ -108,7 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> bool:
     """Whether to inject the fault as often as the gate asks."""
-    return request.config.getoption("--campaign")
+    return bool(request.config.getoption("--campaign"))
 
 
 @pytest.fixture

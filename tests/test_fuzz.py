@@ -59,7 +59,7 @@ def fuzz(campaign: bool, measured: Measured) -> Fuzz:
     def run(what: str, seeds: list[bytes], read: Callable[[bytes], None]) -> None:
         times = TIMES if campaign else FEW
 
-        @hypothesis.settings(max_examples=times, database=None, suppress_health_check=list(hypothesis.HealthCheck))
+        @hypothesis.settings(max_examples=times, database=None)
         @hypothesis.given(st.sampled_from(seeds), st.randoms(use_true_random=False))
         def examples(seed: bytes, dice: random.Random) -> None:
             read(mutate(seed, dice))

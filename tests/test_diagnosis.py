@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mae_kit import doctor as room
-from mae_kit.doctor import doctor
+from mae_kit import diagnosis as room
+from mae_kit.diagnosis import doctor
 from mae_kit.errors import UserError
 
 
