@@ -41,9 +41,7 @@ VERBS = {
     ),
     "predict": Verb("mae_kit.downstream.predict:predict", "print classes and probabilities of your images", "Look"),
     "report": Verb("mae_kit.reporting:report", "turn a run folder into one HTML page", "Look"),
-    "doctor": Verb(
-        "mae_kit.diagnosis:doctor", "say what this machine has, and kill a run on it to see it go on", "All"
-    ),
+    "doctor": Verb("mae_kit.diagnosis:doctor", "say what this machine has; kill a run on it and see it go on", "All"),
     "demo": Verb("mae_kit.demonstration:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
 }
 
