@@ -81,8 +81,9 @@ class Run:
     def _must_fit(self, needed: int) -> None:
         there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
         written = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
-        missing = needed - written - shutil.disk_usage(there).free
-        if missing > 0:
+        disk = shutil.disk_usage(there)
+        missing = needed - written - disk.free
+        if missing > 0 and disk.total:  # a file system that does not say how large it is has 0
             raise UserError(
                 f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
                 "make room, or choose another --run folder",
