@@ -46,7 +46,8 @@ class Audit:
 
     def __init__(self, plan: Plan, first: int = 0):
         self.plan, self.first = plan, first
-        self._sums: dict[int, Tensor] = {}  # epoch -> int64 [2]: sum of the keys, wrapping, and their number
+        self._keys: dict[int, Tensor] = {}  # epoch -> int64 scalar on the keys' device: their sum, wrapping
+        self._shown: dict[int, int] = {}
 
     @classmethod
     def begun_at(cls, plan: Plan, step: int) -> "Audit":
@@ -58,8 +59,9 @@ class Audit:
         epochs = share(step, self.plan.batch_size, rank, world, part, parts) // self.plan.samples
         for epoch in np.unique(epochs).tolist():
             mine = keys[torch.from_numpy(epochs == epoch).to(keys.device)] if epochs[0] != epochs[-1] else keys
-            sums = torch.stack([mine.sum(), torch.tensor(len(mine), device=keys.device)])
-            self._sums[epoch] = sums + self._sums.get(epoch, _NOTHING).to(keys.device)
+            before = self._keys.get(epoch)
+            self._keys[epoch] = mine.sum() if before is None else mine.sum() + before.to(keys.device)
+            self._shown[epoch] = self._shown.get(epoch, 0) + len(mine)
 
     def over(self, step: int) -> list[int]:
         """The epochs to judge that end with this step, the same on all ranks."""
@@ -68,22 +70,24 @@ class Audit:
 
     def take(self, epochs: list[int]) -> Tensor:
         """This rank's sums of epochs that are over, int64 [e 2], to be added up over the ranks; forgotten here."""
-        sums = torch.stack([self._sums.get(epoch, _NOTHING).cpu() for epoch in epochs])
-        self._sums = {epoch: sum_ for epoch, sum_ in self._sums.items() if epoch > max(epochs)}
+        sums = torch.stack([self._sums(epoch) for epoch in epochs])
+        for epoch in [epoch for epoch in self._keys if epoch <= max(epochs)]:
+            del self._keys[epoch], self._shown[epoch]
         return sums
 
     def under_way(self, step: int) -> Tensor:
         """This rank's sums, int64 [2], of the epoch that is not over after so many steps."""
-        return self._sums.get(step * self.plan.batch_size // self.plan.samples, _NOTHING).cpu()
+        return self._sums(step * self.plan.batch_size // self.plan.samples)
 
     def resume(self, step: int, sums: Tensor) -> None:
         """Go on from the sums over all ranks after so many steps; one rank does so, the others begin with nothing."""
-        self._sums = {step * self.plan.batch_size // self.plan.samples: sums}
+        epoch = step * self.plan.batch_size // self.plan.samples
+        self._keys, self._shown = {epoch: sums[0]}, {epoch: int(sums[1])}
+
+    def _sums(self, epoch: int) -> Tensor:
+        return torch.tensor([int(self._keys.get(epoch, 0)), self._shown.get(epoch, 0)])
 
     def result(self, epoch: int, sums: Tensor) -> Epoch:
         """What the sums over all ranks say, int64 [2]."""
         keys, shown = sums.tolist()
         return Epoch(epoch, shown, keys % 2**64, sum_of_keys(epoch, self.plan.samples, self.plan.seed))
-
-
-_NOTHING = torch.zeros(2, dtype=torch.int64)
