@@ -89,16 +89,19 @@ def _survives(folder: Path) -> dict[str, Any]:
         place = Path(name)
         _write_shards(place)
         say(f"a run of {IMAGES * EPOCHS // BATCH} steps, left alone ...")
-        with _started(place, _first(place, "alone")) as process:
+        with _started(_first(place, "alone"), place / "alone.log") as process:
             _end(process, place / "alone.log")
-        run = place / "killed"
+        run, log, kills = place / "killed", place / "killed.log", 0
         words = _first(place, "killed")
         for step in KILL_AFTER:
-            words, killed = _kill(place, words, run, step)
-            say(f"the same, killed after step {killed}" if killed else "it was over before it could be killed")
-        with _started(place, words) as process:
-            _end(process, place / "killed.log")
-        return _compare(place / "alone", run)
+            with _started(words, log) as process:
+                kills += _kill(process, run / "checkpoints", step)
+            words = ["pretrain", "--resume", str(run)]
+        with _started(words, log) as process:
+            _end(process, log)
+        if not kills:
+            raise UserError("the small run was always over before it could be killed", "please report it")
+        return {"kills": kills, **_compare(place / "alone", run)}
 
 
 def _write_shards(place: Path) -> None:
@@ -120,9 +123,8 @@ def _first(place: Path, name: str) -> list[str]:
 
 
 @contextmanager
-def _started(place: Path, words: list[str]) -> Iterator[subprocess.Popen[str]]:
+def _started(words: list[str], log: Path) -> Iterator[subprocess.Popen[str]]:
     """A training as a process of its own, on one thread of the processor, where arithmetic has one order."""
-    log = place / f"{_run_of(words)}.log"
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with open(log, "w") as out:
         command = [sys.executable, "-m", "mae_kit", *words]
@@ -134,25 +136,21 @@ def _started(place: Path, words: list[str]) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def _run_of(words: list[str]) -> str:
-    option = "--resume" if "--resume" in words else "--run"
-    return Path(words[words.index(option) + 1]).name
-
-
 def _end(process: "subprocess.Popen[str]", log: Path) -> None:
-    if process.wait(SECONDS):
+    _wait(lambda: process.poll() is not None)
+    if process.returncode:
         last = (log.read_text().splitlines() or ["it said nothing"])[-1]
         raise UserError(f"a small training ends with exit code {process.returncode}", last)
 
 
-def _kill(place: Path, words: list[str], run: Path, step: int) -> tuple[list[str], int]:
-    """Kill the training when that step is saved and it may be saving the next; how to go on, and its last step."""
-    checkpoints = run / "checkpoints"
-    with _started(place, words) as process:
-        _wait(lambda: process.poll() is not None or _newest(checkpoints) >= step)
-        time.sleep(random.uniform(0, 0.03))
-        alive = process.poll() is None
-    return ["pretrain", "--resume", str(run)], _newest(checkpoints) if alive else 0
+def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> bool:
+    """Kill it when that step is saved and it may be saving the next; whether it was still at work."""
+    _wait(lambda: process.poll() is not None or _newest(checkpoints) >= step)
+    time.sleep(random.uniform(0, 0.03))
+    alive = process.poll() is None
+    process.kill()
+    say(f"the same, killed after step {_newest(checkpoints)}" if alive else "it was over before it could be killed")
+    return alive
 
 
 def _newest(checkpoints: Path) -> int:
@@ -163,7 +161,7 @@ def _wait(seen: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not seen():
         if time.monotonic() > deadline:
-            raise UserError(f"a small training saves nothing in {SECONDS} seconds", "see what else is running here")
+            raise UserError(f"a small training gets nowhere in {SECONDS} seconds", "see what else is running here")
         time.sleep(0.002)
 
 

@@ -40,5 +40,5 @@ def test_a_run_that_differs_is_found(tmp_path: Path, file: str):
 @pytest.mark.slow
 def test_the_self_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = doctor(self_test=True, folder=tmp_path)
-    assert (found["self_test"], found["steps"]) == ("bit-identical", 30)
+    assert (found["self_test"], found["steps"], found["kills"]) == ("bit-identical", 30, 3)
     assert capsys.readouterr().out.count("killed after step") == 3 and list(tmp_path.iterdir()) == []
