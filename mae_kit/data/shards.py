@@ -7,7 +7,6 @@ same bytes for any number of workers and any number of interruptions, and a shar
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ from mae_kit.data.encode import Stored, encode
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
 from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
-from mae_kit.data.workers import run_in_parallel
 from mae_kit.durable import MAKING, replace_text, replacing
+from mae_kit.engines import run_tasks
 from mae_kit.errors import BadImage, UserError
 
 PLAN, RECORDS, STATS, CLASSES = "shards.json", ".shards", "stats.json", "classes.txt"
@@ -98,7 +97,7 @@ def shard(
         say(f"{len(tasks) - len(todo)} of {len(tasks)} shards are there already")
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
-        _write_all(Job(out, settings, source.read), todo, min(workers or _cores(), max(len(todo), 1)))
+        _write_all(Job(out, settings, source.read), todo, workers)
         return _finish(out, source, tasks)
 
 
@@ -147,10 +146,6 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
         if error.errno in _NOT_WRITABLE:
             raise UserError(f"{out}: {error.strerror}", "give a folder that can be written") from error
         raise
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The plan
@@ -270,11 +265,7 @@ def _encode(read: Reader, row: int, name: str, settings: Settings) -> Stored:
 
 def _write_all(job: Job, tasks: list[Task], workers: int) -> None:
     with progress("sharding", float(sum(len(task.rows) for task in tasks))) as advance:
-        if workers > 1:
-            run_in_parallel(partial(write_shard, job), tasks, workers, advance, (__name__, "webdataset"))
-            return
-        for task in tasks:
-            write_shard(job, task, lambda: advance(1))
+        run_tasks(partial(write_shard, job), tasks, advance, workers, preload=(__name__, "webdataset"))
 
 
 def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:

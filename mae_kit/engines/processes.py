@@ -1,4 +1,4 @@
-"""Several processes for independent tasks: one progress count, and nobody left behind by an error, Ctrl-C or a kill."""
+"""Processes of this machine: one progress count, and nobody left behind by an error, Ctrl-C or a kill."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from mae_kit.errors import UserError
 
 T = TypeVar("T")
 Work = Callable[[T, Callable[[], None]], None]
+Advance = Callable[[float], None]
 
 # Set in each worker by `_begin`; shared memory without locks, because a killed process would never give one back.
 _work: Any = None
@@ -25,8 +26,8 @@ class StoppedError(Exception):
     """The parent gave up; raised inside the worker's task, which cleans up as on any error."""
 
 
-def run_in_parallel(
-    work: Work[T], tasks: Sequence[T], workers: int, advance: Callable[[float], None], preload: Sequence[str] = ()
+def run_in_processes(
+    work: Work[T], tasks: Sequence[T], advance: Advance, workers: int = 0, preload: Sequence[str] = ()
 ) -> None:
     """Call `work(task, tick)` for every task, in any order; `tick` counts one step and ends a task that is to stop.
 
@@ -37,6 +38,11 @@ def run_in_parallel(
         UserError: A worker was killed.
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
+    workers = min(workers or cores(), max(len(tasks), 1))
+    if workers == 1:
+        for task in tasks:
+            work(task, lambda: advance(1))
+        return
     context = get_context("forkserver")
     _start_server(preload)
     done, stop = context.RawArray("q", len(tasks)), context.RawValue("b", 0)
@@ -51,6 +57,11 @@ def run_in_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _start_server(preload: Sequence[str]) -> None:
     """With Ctrl-C blocked, which the server and its workers inherit: the terminal tells all, the parent decides."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -61,7 +72,7 @@ def _start_server(preload: Sequence[str]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _await(futures: list[Future[None]], done: Any, advance: Callable[[float], None]) -> None:
+def _await(futures: list[Future[None]], done: Any, advance: Advance) -> None:
     pending, seen = set(futures), 0
     while pending:
         finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)

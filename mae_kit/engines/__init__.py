@@ -1,0 +1,40 @@
+"""Where tasks run that know nothing of each other: shard in, shard out.
+
+A task is repeatable: it writes its result durably, under a name of its own, and whoever plans the tasks leaves out
+those whose result is there. So an engine keeps no state, and a job that was stopped anywhere is simply begun again.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mae_kit.engines.processes import Advance, T, Work, run_in_processes
+
+__all__ = ["Advance", "Engine", "Work", "run_tasks"]
+
+Engine = Literal["processes"]
+
+
+def run_tasks(
+    work: Work[T],
+    tasks: Sequence[T],
+    advance: Advance,
+    workers: int = 0,
+    engine: Engine = "processes",
+    preload: Sequence[str] = (),
+) -> None:
+    """Call `work(task, tick)` for every task, in any order.
+
+    Args:
+        work: A module's function, or a partial of one; it calls `tick()` at each step of a task, which may end the task
+            with an exception.
+        tasks: Each is picklable and done on its own.
+        advance: Told the number of steps as they are done.
+        workers: Tasks at once; 0 = one a core. A single one works in this process.
+        engine: processes = of this machine.
+        preload: Modules that a worker process will import, worth doing once.
+
+    Raises:
+        UserError: A worker process was killed.
+        Exception: Whatever a task raised first; the other tasks have ended by then.
+    """
+    run_in_processes(work, tasks, advance, workers, preload)
