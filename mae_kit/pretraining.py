@@ -29,6 +29,7 @@ from mae_kit.views.callbacks import KnnScore, Reconstructions
 
 PROBE_IMAGES = 8
 KNN_SAMPLES = 2000
+KNN_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,6 @@ def _train_batches(index: Index, objective: Objective, data: PretrainData, seed:
 
 
 def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Every, share: Share) -> list[Callback]:
-    if share.rank:
-        return []
     size, channels = objective.encoder.image_size, objective.encoder.channels
     probe = np.linspace(0, len(index) - 1, PROBE_IMAGES).astype(int)
     callbacks: list[Callback] = [
@@ -178,7 +177,8 @@ def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Ev
             )
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         classes = int(labelled.label[rows].max()) + 1
-        callbacks.append(KnnScore(EvaluationBatches(labelled, rows, 128, size, channels), classes, every.picture))
+        mine = rows if share.rank == 0 else rows[:0]
+        callbacks.append(KnnScore(EvaluationBatches(labelled, mine, KNN_BATCH, size, channels), classes, every.picture))
     return callbacks
 
 

@@ -62,7 +62,7 @@ GATES = {
     ),
     "R7": Gate("a run folder that cannot be written", "refused before training", "Lightning: silent"),
     "R8": Gate(
-        "SIGTERM, SIGINT, SIGUSR1, also to one rank only",
+        "SIGTERM, SIGINT, SIGUSR1, also to one rank only, also while it scores",
         "all ranks save that step and exit 143 (130), the rest is bit-identical",
         "NeMo AutoModel",
     ),

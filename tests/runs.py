@@ -21,6 +21,16 @@ Training.on_train_batch_start = lambda *args: (time.sleep(0.06), start(*args))[1
 """
 """Steps that take a while, so that there is a moment to be hit."""
 
+SLOW_SCORES = """
+import time
+import mae_kit.finetuning, mae_kit.pretraining
+from mae_kit.data.loader import EvaluationBatches
+mae_kit.pretraining.KNN_BATCH = mae_kit.finetuning.EVALUATION_BATCH = 2
+get = EvaluationBatches.__getitem__
+EvaluationBatches.__getitem__ = lambda *args: (time.sleep(0.3), get(*args))[1]
+"""
+"""Held-out samples that come by twos and take a while."""
+
 
 def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -29,6 +39,11 @@ def lines(run: Path) -> list[dict[str, Any]]:
 def curve(run: Path) -> list[tuple[Any, ...]]:
     kept = ("step", "epoch", "loss", "lr", "gradient_norm", "skipped_steps")
     return [tuple(line[name] for name in kept) for line in lines(run) if "loss" in line]
+
+
+def scored(run: Path, name: str) -> list[tuple[int, float]]:
+    """A score and the steps it was taken at."""
+    return [(line["step"], line[name]) for line in lines(run) if name in line]
 
 
 def audited(run: Path) -> list[int]:

@@ -4,13 +4,15 @@ import json
 import random
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from photos import CLASSES, write_shard
 from processes import Programs
-from runs import Words, curve, group, resume_until_done, same
+from runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
 
 from mae_kit import cli
 
@@ -75,6 +77,27 @@ def test_killed_while_it_was_scored_it_repeats_the_last_steps(programs: Programs
     ended = programs.run("finetune", "--resume", run)
     assert ended.code == 0 and "resuming after step 15" in ended.out, ended.err
     assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [12, 18])
+@pytest.mark.gate("R8")
+def test_a_signal_ends_a_score_and_the_resumed_run_makes_up_for_it(
+    programs: Programs, words: Words, tuned: Path, tmp_path: Path, at: int
+):
+    run = tmp_path / "run"
+    often = ["--every.picture", "12"] if at == 12 else []
+    running = programs.start(*words, "--run", run, *often, patch=SLOW_SCORES)
+    running.wait_until(lambda: (run / "metrics.jsonl").exists() and at in [step for step, *_ in curve(run)])
+    time.sleep(1)
+    running.send(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code == 143 and f"stopped by a signal after step {at}" in ended.out, ended
+    assert not (run / "result.json").exists()
+    assert programs.run("finetune", "--resume", run).code == 0
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+    assert [step for step, _ in scored(run, "val_top1")] == sorted({at, 18})
+    assert scored(run, "val_top1")[-1] == scored(tuned, "val_top1")[-1]
 
 
 @pytest.mark.slow

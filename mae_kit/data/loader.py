@@ -120,9 +120,10 @@ class EvaluationBatches(Dataset[Batch]):
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[item] for item in range(len(self)))
+
     def __getitem__(self, item: int) -> Batch:
-        if item >= len(self):
-            raise IndexError(item)
         bad: list[str] = []
         shown: list[tuple[int, torch.Tensor]] = []
         for row in self.rows[item * self.batch_size : (item + 1) * self.batch_size]:

@@ -72,7 +72,7 @@ def fit(
         raise UserError(
             f"checkpoint {checkpoints.failed} of {path} was not written", f"make room, then --resume {path}"
         )
-    if signals.code and module.step < module.plan.steps:
+    if signals.code:
         sys.exit(signals.code)
 
 

@@ -33,6 +33,11 @@ class Record(Callback):
         self.run, self.loader, self.every = run, loader, every
         self._bar: Progress | None = None
 
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Record":
+        """The record of a training."""
+        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._process = psutil.Process()
         self._started = self._mark = time.perf_counter()

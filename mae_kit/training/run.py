@@ -101,6 +101,11 @@ class Run:
             merged |= json.loads(line)
         return merged
 
+    def has_metric(self, step: int, name: str) -> bool:
+        """Whether metrics.jsonl holds that value at that step."""
+        lines = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
+        return any(line["step"] == step and name in line for line in lines)
+
     def _keep_metrics_until(self, step: int) -> None:
         """Drop the lines after `step`, and a torn last one."""
         if not self.metrics.exists():

@@ -1,7 +1,11 @@
-"""A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code."""
+"""A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code.
+
+Scoring between steps ends at the next batch, on all ranks, and is begun again when the run goes on.
+"""
 
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -10,23 +14,33 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from mae_kit.console import say
+from mae_kit.tensors import Batch
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 EXIT_CODES = {signal.SIGINT: 130}
 TERMINATED = 143
 
 
+class Stopped(Exception):
+    """A signal has come to one of the ranks."""
+
+
 class Signals(Callback):
     """Stops a run at a step boundary. A second Ctrl-C stops it at once.
 
     Attributes:
-        code: What all ranks exit with after `trainer.fit`; 0 if no signal came.
+        code: What all ranks exit with after `trainer.fit`; 0 if no signal came, or the training was over.
     """
 
     def __init__(self) -> None:
         self.code = 0
         self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
         self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Signals":
+        """Those of a training."""
+        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM back from Lightning, whose handler talks to the other ranks out of step and may hang."""
@@ -44,16 +58,36 @@ class Signals(Callback):
         self._received = EXIT_CODES.get(signal.Signals(number), TERMINATED)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if not pl_module.step_is_done():  # type: ignore[operator]
-            return
-        self.code = self._received
-        if trainer.world_size > 1:
-            code = torch.tensor(self.code, device=pl_module.device)
-            self.code = int(trainer.strategy.reduce(code, reduce_op="max"))
-        if self.code:
-            trainer.should_stop = True
+        over = pl_module.step >= pl_module.plan.steps  # type: ignore[operator, union-attr]
+        if pl_module.step_is_done() and not over:  # type: ignore[operator]
+            self._agree(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stopped = self.code and pl_module.step < pl_module.plan.steps  # type: ignore[operator, union-attr]
-        if stopped and trainer.is_global_zero:
+        if self.code and trainer.is_global_zero:
             say(f"stopped by a signal after step {pl_module.step}; continue with --resume {pl_module.run.path}")  # type: ignore[attr-defined]
+
+    def until_signal(self, trainer: Trainer, pl_module: Any, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """This rank's batches, on the device; all ranks go through theirs together, though some may have fewer.
+
+        Raises:
+            Stopped: A signal has come to any rank.
+        """
+        remaining = iter(batches)
+        while True:
+            batch = next(remaining, None)
+            if not self._agree(trainer, pl_module, batch is not None):
+                return
+            if self.code:
+                raise Stopped
+            if batch is not None:
+                yield pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+
+    def _agree(self, trainer: Trainer, pl_module: Any, more: bool = False) -> bool:
+        """Share the signals that have come to any rank; whether any has `more`."""
+        flags = torch.tensor([self._received, more])
+        if trainer.world_size > 1:
+            flags = trainer.strategy.reduce(flags.to(pl_module.device), reduce_op="max")
+        self.code, more_anywhere = map(int, flags)  # type: ignore[union-attr]
+        if self.code:
+            trainer.should_stop = True
+        return more_anywhere > 0

@@ -18,7 +18,21 @@ import torch
 from gates import Measured
 from photos import write_shard
 from processes import Ended, Programs
-from runs import SLOW, Words, audited, close, curve, free_port, group, lines, resume_until_done, same, steps
+from runs import (
+    SLOW,
+    SLOW_SCORES,
+    Words,
+    audited,
+    close,
+    curve,
+    free_port,
+    group,
+    lines,
+    resume_until_done,
+    same,
+    scored,
+    steps,
+)
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -181,6 +195,28 @@ def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     assert 3 <= steps(run)[-1] < 18
     assert programs.run("pretrain", "--resume", run).code == 0
     close(run, trained)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.gate("R8")
+def test_a_signal_ends_a_score_and_the_resumed_run_begins_with_it(
+    programs: Programs, words: Words, photos: Path, tmp_path: Path, world: int
+):
+    """To the last rank, which has nothing to score: only the first one has."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    words = [*words, "--every.picture", "6", "--data.knn_shards", photos / "val-*.tar"]
+    assert [rank.wait().code for rank in group(programs, world, *words, "--run", whole)] == [0] * world
+    ranks = group(programs, world, *words, "--run", run, patch=SLOW_SCORES)
+    ranks[0].wait_until((run / "reconstructions/step-00000006.png").exists)
+    time.sleep(1)
+    ranks[-1].send(signal.SIGTERM)
+    ended = [rank.wait() for rank in ranks]
+    assert [end.code for end in ended] == [143] * world, ended
+    assert steps(run)[-1] == 6 and scored(run, "knn_top1") == []
+    ended = [rank.wait() for rank in group(programs, world, "pretrain", "--resume", run)]
+    assert [end.code for end in ended] == [0] * world, ended
+    assert same(run, whole) and scored(run, "knn_top1") == scored(whole, "knn_top1")
+    assert [step for step, _ in scored(run, "knn_top1")] == [6, 12, 18]
 
 
 @pytest.mark.gate("R14")

@@ -15,8 +15,10 @@ from pytorch_lightning.callbacks import Callback
 
 from mae_kit.data.index import open_index
 from mae_kit.data.loader import EvaluationBatches
+from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
-from mae_kit.views.callbacks import KnnScore, Periodic
+from mae_kit.training.signals import Signals
+from mae_kit.views.callbacks import KnnScore
 
 
 class Counting(Periodic):
@@ -33,6 +35,8 @@ class Watched(Trainer):
     """What callbacks see of a trainer."""
 
     precision_plugin: Any = SimpleNamespace(forward_context=torch.no_grad)
+    is_global_zero: Any = True
+    world_size: Any = 1
 
     def __init__(self, *callbacks: Callback):
         self.callbacks = list(callbacks)
@@ -104,7 +108,9 @@ def test_the_knn_score_is_the_accuracy_on_every_other_sample(photos: Path, perfe
         device="cpu",
     )
     told = Told()
-    KnnScore(batches, 4, 10).act(Watched(told), module)
+    signals = Signals()
+    KnnScore(batches, 4, 10).act(Watched(told, signals), module)
+    signals.restore()
     assert told.told == [{"knn_top1": pytest.approx(score, abs=0.01)}]
 
 

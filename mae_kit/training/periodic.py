@@ -1,0 +1,53 @@
+"""What a training does beside its steps every so often: scores and pictures, on all ranks, until a signal comes."""
+
+import contextlib
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from mae_kit.training.signals import Stopped
+
+
+class Periodic(Callback):
+    """Calls `act` on all ranks every so many steps and at the end, with the module in eval mode, without gradients.
+
+    What a signal or a kill broke off is done first thing when the run goes on, so that its record has no gap.
+
+    Args:
+        every: Steps between two calls.
+    """
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        """What is done; batches go through `until_signal`, which may break it off."""
+        raise NotImplementedError
+
+    def is_done(self, pl_module: Any) -> bool:
+        """Whether its trace at the module's step is there already; asked on rank 0 when a run goes on."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.start and pl_module.step % self.every == 0:  # type: ignore[operator]
+            done = trainer.is_global_zero and self.is_done(pl_module)
+            if not trainer.strategy.broadcast(done):
+                self._act(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        due = pl_module.step % self.every == 0 and pl_module.step < pl_module.plan.steps  # type: ignore[attr-defined, operator]
+        if pl_module.step_is_done() and due:  # type: ignore[operator]
+            self._act(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At the end, not where a signal stopped the run: whoever sent it will not wait."""
+        if pl_module.step >= pl_module.plan.steps:  # type: ignore[attr-defined, operator]
+            self._act(trainer, pl_module)
+
+    def _act(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.eval()
+        with torch.no_grad(), trainer.precision_plugin.forward_context(), contextlib.suppress(Stopped):
+            self.act(trainer, pl_module)
+        pl_module.train()
