@@ -58,6 +58,22 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
     return hidden.expand(len(keys), -1)
 
 
+def unit_mask(
+    keys: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], mask_ratio: float
+) -> Bool[Tensor, "b n"]:
+    """Hide a random share of units of several patches, the same count in every row (SimMIM, FCMAE).
+
+    Args:
+        keys: Of the samples.
+        grid: Rows and columns of patches.
+        unit: Rows and columns of patches in a unit; they divide the grid.
+        mask_ratio: Share of the units.
+    """
+    units = grid[0] // unit[0], grid[1] // unit[1]
+    hidden = random_mask(keys, units, mask_ratio).unflatten(1, units)
+    return hidden.repeat_interleave(unit[0], 1).repeat_interleave(unit[1], 2).flatten(1)
+
+
 MASKS = {"random": random_mask, "block": block_mask, "grid": grid_mask}
 
 

@@ -50,7 +50,13 @@ def load_model(path: Path, **changed: Any) -> Model:
     if FORMAT not in metadata:
         raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
     config = json.loads(metadata[FORMAT])
-    config["objective"]["init_args"] |= {k: v for k, v in changed.items() if v is not None}
+    given = {name: value for name, value in changed.items() if value is not None}
+    unknown = given.keys() - config["objective"]["init_args"].keys()
+    if unknown:
+        kind = config["objective"]["class_path"].rpartition(".")[2]
+        raise UserError(f"{kind}, which {file} holds, has no {', '.join(sorted(unknown))}", "leave it out")
+    config["objective"]["init_args"] |= given
     objective = build(config["objective"])
     objective.load_state_dict(load_file(file), strict=True)
+    objective.set_statistics(config["mean"], config["std"])
     return Model(objective.eval(), config["mean"], config["std"])

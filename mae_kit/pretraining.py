@@ -123,6 +123,7 @@ def pretrain(
             f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {encoder.channels}",
             "give one value a channel, as `mae-kit shard` prints them",
         )
+    objective.set_statistics(data.mean, data.std)
     index = open_index(Path(data.shards))
     share = process_share(machine, data.batch_size)
     plan = _plan(index, data, optimization, seed)

@@ -1,7 +1,7 @@
 """What a masked patch is compared with."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 EPSILON = 1e-6  # inside the square root, as in models_mae.py
@@ -31,3 +31,27 @@ def hidden_mean_squared_error(
     """Mean over pixels, then over the hidden patches of the whole batch; visible patches contribute nothing. fp32."""
     error = (prediction.float() - target.float()).square().mean(dim=-1)
     return (error * hidden).sum() / hidden.sum()
+
+
+def hidden_mean_absolute_error(
+    prediction: Float[Tensor, "b n q"], target: Float[Tensor, "b n q"], hidden: torch.Tensor
+) -> Float[Tensor, ""]:
+    """As `hidden_mean_squared_error`, but l1 (simmim.py: over hidden pixels and channels). fp32."""
+    error = (prediction.float() - target.float()).abs().mean(dim=-1)
+    return (error * hidden).sum() / hidden.sum()
+
+
+def colour_classes(colours: Float[Tensor, "b n m c"]) -> Int64[Tensor, "b n m"]:
+    """Colours in 0..1 as classes, 3 bits a channel, the first channel the highest (ViT paper, B.1.2)."""
+    levels = (colours * 8).floor().clamp(0, 7).long()
+    return (levels * _places(colours.shape[-1], levels)).sum(dim=-1)
+
+
+def colours_of(classes: Int64[Tensor, "b n m"], channels: int) -> Float[Tensor, "b n m c"]:
+    """The colour in the middle of each class, 0..1."""
+    levels = classes[..., None] // _places(channels, classes) % 8
+    return (levels + 0.5) / 8
+
+
+def _places(channels: int, like: Tensor) -> Int64[Tensor, " c"]:
+    return 8 ** torch.arange(channels - 1, -1, -1, device=like.device)

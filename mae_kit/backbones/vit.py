@@ -1,13 +1,13 @@
-"""timm's vision transformers, any name, size, patch, rectangle or channel count, with MAE's way of hiding patches."""
+"""timm's vision transformers, any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
 
-import timm
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mae_kit.backbones.timm_models import create, pair
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of, patchify
@@ -51,15 +51,16 @@ class ViT(Configured):
         }
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans}
         if img_size is not None and patch_size is not None:
-            grid_of(_pair(img_size), _pair(patch_size))
+            grid_of(pair(img_size), pair(patch_size))
         self.model = _create(name, self.model_args)
         embed = self.model.patch_embed
-        self.image_size: tuple[int, int] = _pair(embed.img_size)
-        self.patch_size: tuple[int, int] = _pair(embed.patch_size)
+        self.image_size: tuple[int, int] = pair(embed.img_size)
+        self.patch_size: tuple[int, int] = pair(embed.patch_size)
         self.grid = grid_of(self.image_size, self.patch_size)
-        self.dim: int = self.model.embed_dim
+        self.dim = self.embed_dim = int(self.model.embed_dim)
         self.channels = in_chans
         self.prefix: int = self.model.num_prefix_tokens
+        self.stride, self.cells = self.patch_size, self.grid
 
     def fix_positions(self) -> None:
         """Replace the position table by the fixed sin-cos one: pretraining does not train it (models_mae.py)."""
@@ -74,7 +75,25 @@ class ViT(Configured):
         """Tokens of the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
         patches = patchify(images, self.patch_size)
         patches = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[-1]))
-        x = self.model.norm_pre(self._with_prefix(self._embed(patches), visible))
+        return self._encode(self._embed(patches), visible)
+
+    def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Patch embeddings, without positions."""
+        return self._embed(patchify(images, self.patch_size))
+
+    def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
+        """All tokens after the final norm, from patch embeddings of the whole image."""
+        return self._encode(embedded, torch.arange(embedded.shape[1], device=embedded.device).expand(len(embedded), -1))
+
+    def fill(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
+    ) -> Float[Tensor, "b t d"]:
+        """All tokens, `token` in place of the embedding of each hidden patch, before positions (SimMIM, BEiT)."""
+        embedded = self.embed(images)
+        return self.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
+
+    def _encode(self, embedded: Float[Tensor, "b v d"], where: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
+        x = self.model.norm_pre(self._with_prefix(embedded, where))
         return self.model.norm(self.model.blocks(x))
 
     def _embed(self, patches: Float[Tensor, "b v q"]) -> Float[Tensor, "b v d"]:
@@ -97,17 +116,7 @@ class ViT(Configured):
 
 
 def _create(name: str, model_args: dict) -> VisionTransformer:
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or ["vit_base_patch16_224"]
-        raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
-    try:
-        model = timm.create_model(name, num_classes=0, **model_args)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in model_args.items())
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(
-            f"timm does not build {name} with {given} ({reason})", "change the encoder's arguments"
-        ) from error
+    model = create(name, model_args, "vit_base_patch16_224")
     # A subclass may have tokens that we do not know of, as the distilled DeiT has.
     if type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
         raise UserError(f"encoder name {name!r} is not a plain vision transformer", "choose one of timm's vit_* models")
@@ -115,7 +124,3 @@ def _create(name: str, model_args: dict) -> VisionTransformer:
         if pooling is not None:
             pooling.requires_grad_(False)
     return model
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -1,6 +1,8 @@
 """One file, one paper."""
 
 from mae_kit.objectives.mae import MAE
+from mae_kit.objectives.masked_patch import MaskedPatch
 from mae_kit.objectives.objective import Objective
+from mae_kit.objectives.simmim import SimMIM
 
-__all__ = ["MAE", "Objective"]
+__all__ = ["MAE", "MaskedPatch", "Objective", "SimMIM"]

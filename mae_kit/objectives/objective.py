@@ -1,11 +1,13 @@
 """The contract of a pretraining objective."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone
 from mae_kit.configured import Configured
 from mae_kit.tensors import Outcome
 
@@ -17,7 +19,24 @@ class Objective(Configured):
         encoder: The part that is kept after pretraining.
     """
 
-    encoder: ViT
+    encoder: Backbone
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_statistics([0.0], [1.0])
+
+    def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """What images are normalised with, one value a channel: targets that are colours need to know."""
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(list(values))[:, None, None], persistent=False)
+
+    def colours(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalised images as they were before, 0..1."""
+        return images.float() * self.std + self.mean  # type: ignore[operator]
+
+    def normalise(self, colours: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The inverse of `colours`."""
+        return (colours - self.mean) / self.std  # type: ignore[operator]
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:

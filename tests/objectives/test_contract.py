@@ -1,7 +1,8 @@
 """The laws of every masked objective, over all that `mae_kit.objectives` lists: a new one is held to them unasked."""
 
 import inspect
-from typing import Any
+import math
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import timm
@@ -9,38 +10,47 @@ import torch
 from safetensors.torch import load_file
 
 from mae_kit import objectives
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone, Swin, ViT
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
-from mae_kit.objectives import Objective
+from mae_kit.objectives import Objective, masked_patch
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.pretraining import PretrainData, save_results
 from mae_kit.tensors import Outcome
 from mae_kit.training.run import Run
 
 NAMES = [name for name in objectives.__all__ if name != "Objective"]
-SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
+SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2, "unit": 16}
 TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
-ENCODERS = {
-    "square": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
-    "rectangle": ("vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
-    "one channel": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 1, **TINY}),
-    "four channels": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 4, **TINY}),
-    "registers": ("vit_small_patch14_reg4_dinov2", {"img_size": 32, "patch_size": 8, **TINY}),
-    "registers, no class token": ("vit_medium_patch16_reg4_gap_256", {"img_size": 32, "patch_size": 8, **TINY}),
-    "no class token": ("vit_base_patch16_siglip_gap_224", {"img_size": 32, "patch_size": 8, **TINY}),
-    "attention pooling": ("vit_base_patch16_siglip_224", {"img_size": 32, "patch_size": 8, **TINY}),
-    "norm before": ("vit_base_patch16_clip_224", {"img_size": 32, "patch_size": 8, **TINY}),
-    "mean pooling": ("test_vit2", {"img_size": 32, "patch_size": 8}),
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
+    "square": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "rectangle": (ViT, "vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
+    "one channel": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 1, **TINY}),
+    "four channels": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 4, **TINY}),
+    "registers": (ViT, "vit_small_patch14_reg4_dinov2", {"img_size": 32, "patch_size": 8, **TINY}),
+    "registers, no class token": (ViT, "vit_medium_patch16_reg4_gap_256", {"img_size": 32, "patch_size": 8, **TINY}),
+    "no class token": (ViT, "vit_base_patch16_siglip_gap_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "attention pooling": (ViT, "vit_base_patch16_siglip_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "norm before": (ViT, "vit_base_patch16_clip_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "mean pooling": (ViT, "test_vit2", {"img_size": 32, "patch_size": 8}),
+    "windows": (Swin, "swin_tiny_patch4_window7_224", {"img_size": 32, **SWIN}),
+    "windows, rectangle": (Swin, "swin_tiny_patch4_window7_224", {"img_size": [32, 48], "in_chans": 1, **SWIN}),
 }
+
+
+def encoders_of(name: str) -> list[str]:
+    """Those that its signature takes."""
+    kinds = get_type_hints(getattr(objectives, name).__init__)["encoder"]
+    return [encoder for encoder, (kind, *_) in ENCODERS.items() if kind in (get_args(kinds) or (kinds,))]
 
 
 def make(name: str, encoder: str = "square") -> Objective:
     kind = getattr(objectives, name)
     known = inspect.signature(kind.__init__).parameters
     torch.manual_seed(0)
-    model, arguments = ENCODERS[encoder]
-    objective = kind(ViT(model, **arguments), **{key: value for key, value in SMALL.items() if key in known})
+    backbone, model, arguments = ENCODERS[encoder]
+    objective = kind(backbone(model, **arguments), **{key: value for key, value in SMALL.items() if key in known})
     return objective.eval()
 
 
@@ -52,7 +62,9 @@ def images_for(objective: Objective, count: int = 3) -> torch.Tensor:
 KEYS = torch.tensor([3, -1, 2**40])
 
 
-@pytest.fixture(params=[(name, encoder) for name in NAMES for encoder in ENCODERS], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(
+    params=[(name, encoder) for name in NAMES for encoder in encoders_of(name)], ids=lambda p: f"{p[0]}-{p[1]}"
+)
 def objective(request: pytest.FixtureRequest) -> Objective:
     return make(*request.param)
 
@@ -66,7 +78,8 @@ def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, O
     return seen[-1], outcome
 
 
-def test_hidden_pixels_do_not_reach_the_encoder(objective: Objective):
+def test_hidden_pixels_do_not_reach_the_encoder(objective: Objective, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(masked_patch, "TO_TOKEN", 1.0)  # what it leaves as it is, it leaves on purpose
     images = images_for(objective)
     with torch.no_grad():
         tokens, outcome = encoded(objective, images)
@@ -83,8 +96,9 @@ def test_the_hidden_count_is_exact_and_shapes_are_as_told(objective: Objective):
     encoder, outcome = objective.encoder, objective(images_for(objective), KEYS)
     patches = encoder.grid[0] * encoder.grid[1]
     assert outcome.hidden.shape == (3, patches) and outcome.hidden.dtype == torch.bool
-    ratio = objective.config()["init_args"]["mask_ratio"]
-    assert outcome.hidden.sum(dim=1).tolist() == [patches - int(patches * (1 - ratio))] * 3
+    ratio, unit = objective.config()["init_args"]["mask_ratio"], math.prod(getattr(objective, "unit", (1, 1)))
+    units = patches // unit
+    assert outcome.hidden.sum(dim=1).tolist() == [(units - int(units * (1 - ratio))) * unit] * 3
     assert outcome.loss.shape == () and outcome.loss.dtype == torch.float32
     assert all(value.shape == () for value in outcome.logs.values())
     pixels = objective.pixels(outcome.prediction, images_for(objective))
@@ -126,10 +140,14 @@ def test_a_sample_does_not_see_its_neighbours_in_the_batch(objective: Objective)
 def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
     encoder, images = objective.encoder, images_for(objective)
     with torch.no_grad():
-        plain = encoder.model.forward_features(images)
+        plain = encoder.model.forward_features(images).reshape(3, -1, encoder.dim)
         assert torch.equal(encoder(images), plain)
-        every = torch.arange(encoder.grid[0] * encoder.grid[1]).expand(3, -1)
-        torch.testing.assert_close(encoder.drop(images, every), plain, rtol=1e-4, atol=1e-5)
+        nothing = torch.zeros(3, encoder.grid[0] * encoder.grid[1], dtype=torch.bool)
+        filled = encoder.fill(images, nothing, torch.full((encoder.embed_dim,), 9.0))
+        torch.testing.assert_close(filled, plain, rtol=1e-4, atol=1e-5)
+        if isinstance(encoder, ViT):
+            every = torch.arange(nothing.shape[1]).expand(3, -1)
+            torch.testing.assert_close(encoder.drop(images, every), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any):
@@ -161,6 +179,20 @@ def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any
 def test_an_encoder_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
     with pytest.raises(UserError, match=complaint):
         ViT(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("vit_tiny_patch16_224", {}, "is not a Swin transformer"),
+        ("swinn_tiny", {}, "is not in timm: choose for example swin"),
+        ("swin_tiny_patch4_window7_224", {"img_size": 40}, "patch_size 32x32 does not divide img_size 40x40"),
+        ("swin_tiny_patch4_window7_224", {"num_heads": [5, 5]}, "timm does not build .* with num_heads"),
+    ],
+)
+def test_a_swin_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        Swin(name, **arguments)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,36 @@
+"""timm's models by name; what timm does not build is the user's mistake."""
+
+from typing import Any
+
+import timm
+
+from mae_kit.errors import UserError
+
+
+def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
+    """A timm model without its head.
+
+    Args:
+        name: timm's.
+        model_args: timm's arguments that differ from the name's own.
+        examples: Pattern of names to propose.
+
+    Raises:
+        UserError: No such name, or arguments that do not fit.
+    """
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
+        raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+    try:
+        return timm.create_model(name, num_classes=0, **model_args)
+    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in model_args.items())
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"timm does not build {name} with {given} ({reason})", "change the encoder's arguments"
+        ) from error
+
+
+def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """Height and width; one number is a square."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

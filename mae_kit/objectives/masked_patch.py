@@ -1,0 +1,109 @@
+"""Masked patch prediction (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, appendix B.1.2)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from mae_kit.backbones import ViT
+from mae_kit.errors import UserError
+from mae_kit.masks import random_mask, visible_count
+from mae_kit.objectives.objective import Objective
+from mae_kit.patches import patchify, unpatchify
+from mae_kit.randomness import FATE, uniform
+from mae_kit.targets import colour_classes, colours_of, hidden_mean_squared_error
+from mae_kit.tensors import Outcome
+
+Target = Literal["colour", "mosaic", "pixels"]
+TO_TOKEN, TO_OTHER = 0.8, 0.1  # of the corrupted patches; the rest stays as it is
+CELLS = {"colour": 1, "mosaic": 4}  # a side of a patch
+MOST_CHANNELS = 4  # 8 levels each: 4096 classes
+
+
+class MaskedPatch(Objective):
+    """Corrupt half of the patch embeddings, encode everything, predict what was there.
+
+    Of the corrupted patches 80% become a token, 10% the embedding of another patch of the image, and 10% stay: as in
+    BERT, the encoder must not rely on what it sees. All of them count as hidden and are predicted.
+
+    Args:
+        encoder: Sees the corrupted embeddings.
+        mask_ratio: Share of the patches that is corrupted (paper: .5).
+        target: colour = the mean colour of the patch in 3 bits a channel, one of 512 (the paper's best); mosaic = the
+            same for each of 4 x 4 cells; pixels = all of them, by squared error.
+
+    Raises:
+        UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels.
+    """
+
+    def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "colour"):
+        super().__init__()
+        patches = encoder.grid[0] * encoder.grid[1]
+        if not 0 < visible_count(patches, mask_ratio) < patches:
+            raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .5")
+        self.encoder, self.mask_ratio, self.target = encoder, mask_ratio, target
+        self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
+        self.head = nn.Linear(encoder.dim, _outputs(encoder, target))
+        for tensor in (self.mask_token, self.head.weight):
+            nn.init.trunc_normal_(tensor, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
+        hidden = random_mask(keys, self.encoder.grid, self.mask_ratio)
+        corrupted = self.corrupt(self.encoder.embed(images), hidden, keys)
+        prediction = self.head(self.encoder.encode(corrupted)[:, self.encoder.prefix :])
+        if self.target == "pixels":
+            target = patchify(images, self.encoder.patch_size)
+            return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
+        return self._classify(prediction, self.classes(images), hidden)
+
+    def corrupt(
+        self, embedded: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"], keys: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b n d"]:
+        """The embeddings with the hidden ones replaced, or left, by chance."""
+        n = embedded.shape[1]
+        fate, which = uniform(keys, FATE, 2 * n).chunk(2, dim=1)
+        other = (torch.arange(n, device=keys.device) + 1 + (which * (n - 1)).long()) % n  # never the patch itself
+        others = embedded.gather(1, other[:, :, None].expand_as(embedded))
+        to_token, to_other = hidden & (fate < TO_TOKEN), hidden & (fate >= TO_TOKEN) & (fate < TO_TOKEN + TO_OTHER)
+        x = torch.where(to_other[:, :, None], others, embedded)
+        return torch.where(to_token[:, :, None], self.mask_token.to(x.dtype), x)
+
+    def classes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n m"]:
+        """What is to be predicted: the colour of each cell of each patch, one of 8 ** c."""
+        cells = CELLS[self.target]
+        size = self.encoder.patch_size[0] // cells, self.encoder.patch_size[1] // cells
+        means = F.avg_pool2d(self.colours(images), size)  # b c rows*cells columns*cells
+        return colour_classes(patchify(means, (cells, cells)).unflatten(2, (cells * cells, -1)))
+
+    def _classify(
+        self, prediction: Float[Tensor, "b n q"], target: Int64[Tensor, "b n m"], hidden: Bool[Tensor, "b n"]
+    ) -> Outcome:
+        logits = prediction.float().unflatten(2, (target.shape[2], -1))  # b n m k
+        error = F.cross_entropy(logits.permute(0, 3, 1, 2), target, reduction="none").mean(dim=2)
+        right = (logits.argmax(dim=3) == target).float().mean(dim=2)
+        loss, accuracy = ((value * hidden).sum() / hidden.sum() for value in (error, right))
+        return Outcome(loss, {"accuracy": accuracy.detach()}, hidden, prediction)
+
+    def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        size, grid = self.encoder.patch_size, self.encoder.grid
+        if self.target == "pixels":
+            return unpatchify(prediction.float(), size, grid)
+        cells = CELLS[self.target]
+        classes = prediction.unflatten(2, (cells * cells, -1)).argmax(dim=3)
+        small = unpatchify(colours_of(classes, self.encoder.channels).flatten(2), (cells, cells), grid)
+        return self.normalise(F.interpolate(small, images.shape[2:], mode="nearest"))
+
+
+def _outputs(encoder: ViT, target: Target) -> int:
+    (height, width), channels = encoder.patch_size, encoder.channels
+    if target == "pixels":
+        return height * width * channels
+    cells = CELLS[target]
+    if height % cells or width % cells:
+        raise UserError(f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}", "choose colour")
+    if channels > MOST_CHANNELS:
+        raise UserError(f"target {target} has 8 levels a channel, too many classes for {channels}", "choose pixels")
+    return cells * cells * 8**channels

@@ -1,0 +1,62 @@
+"""SimMIM (Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022)."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from mae_kit.backbones import Swin, ViT
+from mae_kit.errors import UserError
+from mae_kit.masks import unit_mask, visible_count
+from mae_kit.objectives.objective import Objective
+from mae_kit.patches import grid_of, patchify, unpatchify
+from mae_kit.targets import hidden_mean_absolute_error
+from mae_kit.tensors import Outcome
+
+
+class SimMIM(Objective):
+    """Replace large units by a token, encode everything, predict the pixels by one linear layer.
+
+    Args:
+        encoder: Sees the token in place of hidden patches.
+        mask_ratio: Share of the units that is hidden (paper: .6), rounded up.
+        unit: Pixels a side of what is hidden at once (paper: 32); a multiple of the encoder's patch.
+
+    Raises:
+        UserError: The unit does not fit patch and image, or the ratio leaves no unit visible or none hidden.
+    """
+
+    def __init__(self, encoder: ViT | Swin, mask_ratio: float = 0.6, unit: int = 32):
+        super().__init__()
+        self.encoder, self.mask_ratio = encoder, mask_ratio
+        self.unit = _patches_of(unit, encoder.patch_size)
+        rows, columns = grid_of(encoder.image_size, (unit, unit))
+        if not 0 < visible_count(rows * columns, mask_ratio) < rows * columns:
+            what = f"mask_ratio {mask_ratio} of {rows * columns} units leaves none on one side"
+            raise UserError(what, "choose about .6, or a smaller unit")
+        self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim))
+        self.head = nn.Linear(encoder.dim, encoder.stride[0] * encoder.stride[1] * encoder.channels)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
+        return self.compare(images, unit_mask(keys, self.encoder.grid, self.unit, self.mask_ratio))
+
+    def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
+        """The loss under a given mask."""
+        encoder = self.encoder
+        cells = encoder.fill(images, hidden, self.mask_token)[:, encoder.prefix :]
+        prediction = patchify(unpatchify(self.head(cells), encoder.stride, encoder.cells), encoder.patch_size)
+        target = patchify(images, encoder.patch_size)
+        return Outcome(hidden_mean_absolute_error(prediction, target, hidden), {}, hidden, prediction)
+
+    def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+
+
+def _patches_of(unit: int, patch_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches in a unit."""
+    if unit % patch_size[0] or unit % patch_size[1]:
+        what = f"unit {unit} is no multiple of the encoder's patch, {patch_size[0]}x{patch_size[1]}"
+        raise UserError(what, f"choose for example {max(patch_size)}")
+    return unit // patch_size[0], unit // patch_size[1]

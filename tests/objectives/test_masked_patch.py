@@ -1,0 +1,112 @@
+"""Masked patch prediction: what becomes of corrupted patches, and what has to be predicted."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mae_kit.backbones import ViT
+from mae_kit.errors import UserError
+from mae_kit.masks import random_mask
+from mae_kit.objectives import MaskedPatch
+from mae_kit.patches import patchify
+from mae_kit.targets import colour_classes, colours_of
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def make(target: Any = "colour", **changed: Any) -> MaskedPatch:
+    torch.manual_seed(0)
+    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3} | changed
+    objective = MaskedPatch(ViT("vit_tiny_patch16_224", **arguments), target=target)
+    channels = objective.encoder.channels
+    objective.set_statistics(MEAN[:channels] if channels <= 3 else [0.5] * channels, [0.25] * channels)
+    return objective
+
+
+def test_of_the_corrupted_patches_most_become_the_token_some_another_patch_and_some_stay():
+    objective, keys = make(), torch.arange(2000)
+    hidden = random_mask(keys, (4, 4), 0.5)
+    embedded = torch.arange(16.0)[None, :, None].expand(2000, -1, 48)  # each says where it was
+    with torch.no_grad():
+        objective.mask_token.fill_(-1)
+        after = objective.corrupt(embedded, hidden, keys)[:, :, 0]
+    assert torch.equal(after[~hidden], embedded[:, :, 0][~hidden])
+    token, same = (after == -1)[hidden], (after == embedded[:, :, 0])[hidden]
+    shares = [float(part.float().mean()) for part in (token, same, ~token & ~same)]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    strangers = after[hidden][~token & ~same]
+    assert torch.bincount(strangers.long(), minlength=16).min() > 0, "any patch may stand in"
+
+
+def test_classes_and_colours_go_there_and_back():
+    classes = torch.arange(512)[None, :, None]
+    assert torch.equal(colour_classes(colours_of(classes, 3)), classes)
+    corners = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))[None, :, None]
+    assert colour_classes(corners).flatten().tolist() == [0, 7, 56, 63, 448, 455, 504, 511]
+
+
+def brute_force(colours: Float[Tensor, "c h w"], row: int, column: int, side: int) -> int:
+    """The class of one cell, from its pixels."""
+    levels = [min(int(8 * float(part[row : row + side, column : column + side].mean())), 7) for part in colours]
+    return levels[0] * 64 + levels[1] * 8 + levels[2]
+
+
+@pytest.mark.parametrize(("target", "side"), [("colour", 8), ("mosaic", 2)])
+def test_classes_are_mean_colours_of_the_image_before_it_was_normalised(target: str, side: int):
+    objective = make(target)
+    colours = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    found = objective.classes(objective.normalise(colours))[0]
+    places = itertools.product(range(0, 32, 8), range(0, 32, 8))
+    for patch, (row, column) in zip(found, places, strict=True):
+        cells = itertools.product(range(row, row + 8, side), range(column, column + 8, side))
+        assert patch.tolist() == [brute_force(colours[0], *cell, side) for cell in cells]
+
+
+def test_a_sure_and_right_prediction_costs_nothing_and_looks_like_the_image():
+    objective = make("mosaic")
+    cells = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)).mul(8).floor().add(0.5).div(8)
+    images = objective.normalise(cells.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    sure = 50 * torch.nn.functional.one_hot(objective.classes(images), 512).float().flatten(2)
+    outcome = objective._classify(sure, objective.classes(images), torch.ones(2, 16, dtype=torch.bool))
+    assert outcome.loss < 1e-6 and outcome.logs["accuracy"] == 1
+    torch.testing.assert_close(objective.pixels(sure, images), images)
+
+
+def test_pixels_are_the_whole_patch():
+    objective = make("pixels")
+    images = torch.randn(2, 3, 32, 32)
+    outcome = objective(images, torch.tensor([1, 2]))
+    error = (outcome.prediction - patchify(images, (8, 8)))[outcome.hidden].square().mean()
+    torch.testing.assert_close(outcome.loss, error)
+
+
+@pytest.mark.parametrize(("target", "share"), [("colour", 0.6), ("mosaic", 0.7), ("pixels", 0.3)])
+def test_it_learns_an_image_by_heart(target: str, share: float):
+    objective, keys = make(target), torch.arange(8)
+    image = torch.rand(1, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images = objective.normalise(image.expand(8, -1, -1, -1))
+    optimizer = torch.optim.Adam(objective.parameters(), 2e-3)
+    losses = []
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = objective(images, keys + 8 * step).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < share * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "changed", "complaint"),
+    [
+        ("mosaic", {"patch_size": 2}, "target mosaic cuts a patch into 4x4 cells"),
+        ("colour", {"in_chans": 5}, "target colour has 8 levels a channel, too many classes for 5: choose pixels"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(target: str, changed: dict[str, int], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        make(target, **changed)

@@ -1,0 +1,105 @@
+"""SimMIM against transformers' models with the same weights and masks."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mae_kit.backbones import Backbone, Swin, ViT
+from mae_kit.errors import UserError
+from mae_kit.masks import unit_mask
+from mae_kit.objectives import SimMIM
+
+COMMON = [
+    ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+    ("attn.proj", "attention.o_proj"),
+    ("attn.qkv", "attention.qkv"),
+    ("norm1", "layernorm_before"),
+    ("norm2", "layernorm_after"),
+]
+VIT = [
+    ("encoder.model.", "vit."),
+    ("vit.norm.", "vit.layernorm."),
+    ("blocks.", "layers."),
+    ("cls_token", "embeddings.cls_token"),
+    ("pos_embed", "embeddings.position_embeddings"),
+]
+SWIN = [
+    ("encoder.model.", "swin."),
+    ("swin.norm.", "swin.layernorm."),
+    ("patch_embed.norm", "embeddings.norm"),
+    ("layers.1.downsample", "layers.0.downsample"),  # timm has it before a stage, transformers behind one
+    ("swin.layers.", "swin.encoder.layers."),
+    ("attn.relative", "attention.relative_position_bias.relative"),
+]
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def as_theirs(head: Tensor, stride: int) -> Tensor:
+    """Rows of the linear layer in the order of nn.PixelShuffle: (channel, row, column), ours (row, column, channel)."""
+    return head.unflatten(0, (stride, stride, 3)).movedim(2, 0).flatten(0, 2)
+
+
+def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and pixels of a transformers model that is given our weights."""
+    ours, stride = objective.state_dict(), objective.encoder.stride[0]
+    tensors = {"decoder.0.weight": as_theirs(ours.pop("head.weight"), stride)[:, :, None, None]}
+    tensors["decoder.0.bias"] = as_theirs(ours.pop("head.bias"), stride)
+    tensors[f"{model.base_model_prefix}.embeddings.mask_token"] = ours.pop("mask_token")[None, None]
+    for name, tensor in ours.items():
+        for mine, other in names:
+            name = name.replace(mine, other)
+        split = "qkv" in name
+        parts = zip("qkv", tensor.chunk(3), strict=True) if split else [("", tensor)]
+        tensors |= {name.replace("qkv", f"{part}_proj") if split else name: piece for part, piece in parts}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    assert not unexpected and not missing
+    out = model.eval()(pixel_values=IMAGES, bool_masked_pos=hidden)
+    return out.loss, out.reconstruction
+
+
+def compare(model: Any, encoder: Backbone, names: list[tuple[str, str]]) -> None:
+    torch.manual_seed(1)
+    objective = SimMIM(encoder, unit=16).eval()
+    hidden = unit_mask(torch.tensor([3, 5]), encoder.grid, objective.unit, 0.6)
+    outcome = objective.compare(IMAGES, hidden)
+    loss, pixels = theirs(model, objective, names, hidden)
+    torch.testing.assert_close(objective.pixels(outcome.prediction, IMAGES), pixels, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outcome.loss, loss, rtol=1e-5, atol=0)
+
+
+@pytest.mark.slow
+def test_a_vit_is_that_of_transformers():
+    from transformers import ViTConfig, ViTForMaskedImageModeling
+
+    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    size = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
+    config = ViTConfig(image_size=32, patch_size=8, encoder_stride=8, layer_norm_eps=1e-6, **size)
+    compare(ViTForMaskedImageModeling(config), encoder, COMMON + VIT)
+
+
+@pytest.mark.slow
+def test_a_swin_is_that_of_transformers():
+    from transformers import SwinConfig, SwinForMaskedImageModeling
+
+    sizes = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    encoder = Swin("swin_tiny_patch4_window7_224", img_size=32, **sizes)
+    config = SwinConfig(image_size=32, encoder_stride=8, drop_path_rate=0.0, **sizes)
+    compare(SwinForMaskedImageModeling(config), encoder, COMMON + SWIN)
+
+
+def test_whole_units_are_hidden():
+    hidden = unit_mask(torch.arange(50), (8, 12), (2, 3), 0.6).reshape(50, 4, 2, 4, 3)
+    units = hidden.any(dim=4).any(dim=2)
+    assert torch.equal(units, hidden.all(dim=4).all(dim=2)) and units.flatten(1).sum(dim=1).tolist() == [10] * 50
+    assert (units.float().mean(dim=0) - 10 / 16).abs().max() < 0.25 and len(units.unique(dim=0)) > 40
+
+
+@pytest.mark.parametrize(
+    ("unit", "complaint"), [(12, "no multiple of the encoder's patch, 8x8"), (24, "does not divide")]
+)
+def test_a_unit_that_does_not_fit_is_refused(unit: int, complaint: str):
+    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)
+    with pytest.raises(UserError, match=complaint):
+        SimMIM(encoder, unit=unit)
