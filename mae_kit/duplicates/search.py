@@ -1,0 +1,47 @@
+"""Fingerprints, pairs and groups of a folder of shards, and of those it is held against."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.data.index import Index
+from mae_kit.duplicates.findings import Findings
+from mae_kit.duplicates.fingerprints import Fingerprints, fingerprint
+from mae_kit.duplicates.groups import grouped
+from mae_kit.duplicates.pairs import Pairs, joined, looking_alike
+
+
+class Found(NamedTuple):
+    """What was found, and how much of it."""
+
+    findings: Findings
+    counts: dict[str, int]
+
+
+def find(
+    index: Index,
+    evaluation: Index | None,
+    distance: int,
+    workers: int,
+    by_features: Callable[[list[Index]], Pairs] | None = None,
+) -> Found:
+    """All of it.
+
+    Args:
+        index: The samples.
+        evaluation: What they are held against; None for nothing.
+        distance: Bits of 64 in which the hashes of copies may differ.
+        workers: Processes.
+        by_features: Finds more pairs, in the indices one behind the other; None for none.
+    """
+    sides = [index] if evaluation is None else [index, evaluation]
+    prints = [fingerprint(side, workers) for side in sides]
+    together = Fingerprints(*(np.concatenate(columns) for columns in zip(*prints, strict=True)))
+    pairs = looking_alike(together, len(index), distance)
+    if by_features:
+        pairs = joined([pairs, by_features(sides)])
+    findings = Findings(index, evaluation, pairs, grouped(pairs, index, sum(map(len, sides[1:]))))
+    decoded = prints[0].decoded
+    plain = int((prints[0].plain() & decoded).sum())
+    return Found(findings, findings.counts() | {"not_compared": int((~decoded).sum()), "plain": plain})
