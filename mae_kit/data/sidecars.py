@@ -12,7 +12,7 @@ from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import progress
 from mae_kit.data.index import Index
-from mae_kit.data.table import cached, takes_files
+from mae_kit.data.table import cache_path, takes_files
 from mae_kit.durable import MAKING, replacing
 from mae_kit.engines import run_tasks
 
@@ -70,14 +70,14 @@ class Sidecars(NamedTuple):
 
     def _paths(self, part: Index) -> tuple[Path, Path]:
         file = f"{part.shards[0]}.safetensors"
-        return part.folder / f".{self.name}" / file, cached(self.name, part.folder) / file
+        return part.folder / f".{self.name}" / file, cache_path(self.name, part.folder) / file
 
     def _stamp(self, part: Index) -> str:
         return json.dumps([self.recipe, part.contents[part.shards[0]]])
 
     def _sweep(self, index: Index) -> None:
         """Clear away what a killed process left half-written."""
-        for folder in (index.folder / f".{self.name}", cached(self.name, index.folder)):
+        for folder in (index.folder / f".{self.name}", cache_path(self.name, index.folder)):
             for stray in folder.glob(MAKING):
                 stray.unlink(missing_ok=True)
 

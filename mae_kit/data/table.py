@@ -275,10 +275,10 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def cache_file(base: Path) -> Path:
-    return cached("index", base).with_suffix(".safetensors")
+    return cache_path("index", base).with_suffix(".safetensors")
 
 
-def cached(what: str, base: Path) -> Path:
+def cache_path(what: str, base: Path) -> Path:
     """Where the user's cache keeps something that belongs beside the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
     return user_cache_path("mae_kit") / f"{what}-{name}"

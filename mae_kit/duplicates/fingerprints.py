@@ -1,7 +1,8 @@
 """What is known of each image to find its copies: a task a shard, its result kept beside the shard."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -26,36 +27,33 @@ class Fingerprints(NamedTuple):
         thumbnails: Grey, squeezed to a square.
         content: Hash of the file's bytes.
         decoded: False where an image does not decode; nothing else is known of it then.
+        plain: True where it is of one colour, or nearly: the standard deviation of the thumbnail is under two of 255
+            levels. The signs of its frequencies are noise then, and its copies beyond telling.
     """
 
     hashes: UInt64[np.ndarray, "n 4"]
     thumbnails: UInt8[np.ndarray, "n 16 16"]
     content: UInt64[np.ndarray, " n"]
     decoded: Bool[np.ndarray, " n"]
-
-    def plain(self) -> Bool[np.ndarray, " n"]:
-        """Images of one colour, or nearly: the signs of their frequencies are noise, and their copies beyond telling.
-
-        The standard deviation of the thumbnail is then under two of 255 levels.
-        """
-        return self.thumbnails.reshape(len(self.thumbnails), -1).std(axis=1, dtype=np.float32) < PLAIN
+    plain: Bool[np.ndarray, " n"]
 
 
-def fingerprint(index: Index, workers: int = 0) -> Fingerprints:
-    """Of all samples of an index, in its order; what earlier calls have done is read.
+def fingerprint(indices: Sequence[Index], workers: int = 0) -> Fingerprints:
+    """Of all samples of some indices, one behind the other; what earlier calls have done is read.
 
     Args:
-        index: The shards.
+        indices: Of shards.
         workers: Processes; 0 = one a core.
     """
-    parts = SIDECARS.compute(index, fingerprint_shard, workers, preload=(__name__,))
+    made = (SIDECARS.compute(index, fingerprint_shard, workers, preload=(__name__,)) for index in indices)
+    parts = list(chain.from_iterable(made))
     return Fingerprints(**{name: np.concatenate([part[name] for part in parts]) for name in Fingerprints._fields})
 
 
 def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
     """The task: fields of `Fingerprints` for one shard."""
     hashes, thumbnails = np.zeros((len(part), 4), np.uint64), np.zeros((len(part), THUMBNAIL, THUMBNAIL), np.uint8)
-    content, decoded = np.zeros(len(part), np.uint64), np.zeros(len(part), bool)
+    content, (decoded, plain) = np.zeros(len(part), np.uint64), np.zeros((2, len(part)), bool)
     for row in range(len(part)):
         tick()
         try:
@@ -66,8 +64,8 @@ def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
         hashes[row], small = flipped_hashes(grey)
         thumbnails[row] = _halved(small)
         content[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-        decoded[row] = True
-    return {"hashes": hashes, "thumbnails": thumbnails, "content": content, "decoded": decoded}
+        decoded[row], plain[row] = True, thumbnails[row].std() < PLAIN
+    return Fingerprints(hashes, thumbnails, content, decoded, plain)._asdict()
 
 
 def _halved(small: UInt8[np.ndarray, "32 32"]) -> UInt8[np.ndarray, "16 16"]:

@@ -14,7 +14,7 @@ from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
 from mae_kit.engines.processes import cores
 
 BYTES, LOOKS, FEATURES = range(3)
-OUTLINES = 0.8
+OUTLINES = 0.85
 _QUERIES = 1 << 15
 
 
@@ -83,7 +83,7 @@ def looking_alike(prints: Fingerprints, own: int, distance: int) -> Pairs:
     rows = np.flatnonzero(prints.decoded)
     copies = _to_the_first(rows, prints.content[rows], own, BYTES)
     rows = rows[~np.isin(rows, copies.second)]
-    rows = rows[~prints.plain()[rows]]
+    rows = rows[~prints.plain[rows]]
     hashed = _with_outlines(prints, _to_the_first(rows, prints.hashes[rows, 0], own, LOOKS), 0)
     rows = rows[~np.isin(rows, hashed.second)]
     return joined([copies, hashed, *_search(prints, rows, own, distance)])
@@ -140,8 +140,8 @@ def outline_likeness(
 ) -> Float32[np.ndarray, " k"]:
     """Cosine of the differences between neighbouring pixels, -1 to 1.
 
-    Light and dark areas, which the hashes have compared already, count for little in it: in the benchmark strangers
-    with hashes alike reach .69 and copies stay above .8, where the correlation of the pixels mixes the two up.
+    Light and dark areas, which the hashes have compared already, count for little in it: of 78 pairs of strangers among
+    9,469 photos whose hashes differ in up to 10 bits none reaches .7, where correlations of pixels reach .89.
     """
     one, two = _outlines(pictures), _outlines(others)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)

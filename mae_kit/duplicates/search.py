@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from mae_kit.data.index import Index
 from mae_kit.duplicates.findings import Findings
-from mae_kit.duplicates.fingerprints import Fingerprints, fingerprint
+from mae_kit.duplicates.fingerprints import fingerprint
 from mae_kit.duplicates.groups import grouped
 from mae_kit.duplicates.pairs import Pairs, joined, looking_alike
 
@@ -36,12 +34,11 @@ def find(
         by_features: Finds more pairs, in the indices one behind the other; None for none.
     """
     sides = [index] if evaluation is None else [index, evaluation]
-    prints = [fingerprint(side, workers) for side in sides]
-    together = Fingerprints(*(np.concatenate(columns) for columns in zip(*prints, strict=True)))
-    pairs = looking_alike(together, len(index), distance)
+    prints = fingerprint(sides, workers)
+    pairs = looking_alike(prints, len(index), distance)
     if by_features:
         pairs = joined([pairs, by_features(sides)])
     findings = Findings(index, evaluation, pairs, grouped(pairs, index, sum(map(len, sides[1:]))))
-    decoded = prints[0].decoded
-    plain = int((prints[0].plain() & decoded).sum())
-    return Found(findings, findings.counts() | {"not_compared": int((~decoded).sum()), "plain": plain})
+    decoded, plain = prints.decoded[: len(index)], prints.plain[: len(index)]
+    counts = {"not_compared": int((~decoded).sum()), "plain": int(plain.sum())}
+    return Found(findings, findings.counts() | counts)

@@ -1,18 +1,47 @@
 """Which images an encoder takes for the same: nearest neighbours of its features. The only doorway to faiss."""
 
 import math
+from pathlib import Path
 
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from mae_kit.console import progress
+from mae_kit.data.index import Index
 from mae_kit.duplicates.pairs import FEATURES, Pairs, joined
+from mae_kit.encoder_file import load_encoder
+from mae_kit.evaluation.features import extract_features
 
 NEIGHBOURS = 16  # of each image; what is alike beyond that hangs together through them
 EXACT = 50_000
 _PROBES = 16
 _QUERIES = 4096
+
+
+class FeatureSearch:
+    """Finds pairs by what an encoder sees.
+
+    Args:
+        encoder: A run folder, or its encoder.safetensors.
+        similarity: Smallest cosine.
+        workers: Processes that extract features.
+
+    Raises:
+        UserError: There is no such encoder.
+    """
+
+    def __init__(self, encoder: Path, similarity: float, workers: int):
+        load_encoder(encoder)  # before the hours that fingerprints may take
+        self.encoder, self.similarity, self.workers = encoder, similarity, workers
+
+    def __call__(self, sides: list[Index]) -> Pairs:
+        """Of the samples, and behind them those of the evaluation set."""
+        features = [extract_features(self.encoder, side, self.workers) for side in sides]
+        starts = np.cumsum([0, *map(len, sides[:-1])])
+        rows = np.concatenate([part.rows + start for part, start in zip(features, starts, strict=True)])
+        values = np.concatenate([part.values for part in features])
+        return similar(values, rows, len(sides[0]), self.similarity)
 
 
 def similar(features: Float32[np.ndarray, "m d"], rows: Int64[np.ndarray, " m"], own: int, similarity: float) -> Pairs:
