@@ -34,6 +34,7 @@ class Verb(NamedTuple):
 VERBS = {
     "shard": Verb("mae_kit.data.shards:shard", "pack a folder of images into shards", "Data"),
     "index": Verb("mae_kit.data.index:index", "index shards and name every damaged one", "Data"),
+    "dedup": Verb("mae_kit.duplicates:dedup", "find near-duplicates, and what a test set has as well", "Data"),
     "pretrain": Verb("mae_kit.pretraining:pretrain", "train an encoder without labels", "Train", "pretrain"),
     "finetune": Verb("mae_kit.finetuning:finetune", "train a classifier with labels", "Train", "downstream"),
     "reconstruct": Verb(

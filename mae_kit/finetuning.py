@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
+from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
@@ -44,6 +45,7 @@ class FinetuneData:
         val: Labelled shards to score on.
         batch_size: Images a step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
+        without: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
         crop_scale: Smallest and largest share of an image's area that a training crop shows.
         crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
@@ -55,6 +57,7 @@ class FinetuneData:
     val: str
     batch_size: int
     image_size: int | list[int]
+    without: str | None = None
     labels_per_class: int | None = None
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_share: float = 0.875
@@ -175,8 +178,9 @@ def finetune(
     train, val = open_index(Path(data.train)), open_index(Path(data.val))
     classes = _classes(train, val, data)
     share = process_share(machine, data.batch_size)
-    rows = _training_rows(train, data, seed)
-    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, train.fingerprint, train.contents)
+    samples = kept(train, data.without)
+    rows = _training_rows(train, samples, data, seed)
+    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, samples.fingerprint, train.contents)
     folder = Run(run, resume, share.rank)
     state = load_latest(folder.checkpoints) if resume else None
     if state and state["step"] >= plan.steps:
@@ -247,13 +251,13 @@ def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:
     return train.classes or val.classes or [str(label) for label in range(count)]
 
 
-def _training_rows(index: Index, data: FinetuneData, seed: int) -> np.ndarray:
-    """Rows to train on: all labelled ones, or the first `labels_per_class` of each class in a keyed order.
+def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
+    """Rows to train on: all labelled ones that are kept, or the first `labels_per_class` a class in a keyed order.
 
     Raises:
         UserError: A class has fewer, or there are fewer rows than a batch.
     """
-    rows = index.labelled()
+    rows = np.intersect1d(index.labelled(), samples.rows)
     if data.labels_per_class:
         shuffled = rows[permute(np.arange(len(rows)), len(rows), seed)]
         by_class = [shuffled[index.label[shuffled] == label] for label in np.unique(index.label[rows])]

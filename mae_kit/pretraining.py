@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.data.order import permute
@@ -39,6 +40,7 @@ class PretrainData:
     Attributes:
         shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
         batch_size: Images a step, over all devices and micro-batches.
+        without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
         flip: Mirror half of the images; false where left and right matter, as in text.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
@@ -48,6 +50,7 @@ class PretrainData:
 
     shards: str
     batch_size: int
+    without: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
@@ -125,20 +128,22 @@ def pretrain(
         )
     objective.set_statistics(data.mean, data.std)
     index = open_index(Path(data.shards))
+    samples = kept(index, data.without)
     share = process_share(machine, data.batch_size)
-    plan = _plan(index, data, optimization, seed)
+    plan = _plan(index, samples, data, optimization, seed)
     folder = Run(run, resume, share.rank)
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
-    callbacks = _callbacks(index, objective, data, every, share)
+    callbacks = _callbacks(index, samples, objective, data, every, share)
     folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
         say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
     else:
         if machine.compile:
             objective.compile()
-        fit(module, _train_batches(index, objective, data, seed, share), share, machine, every, callbacks)
+        batches = _train_batches(index, samples, objective, data, seed, share)
+        fit(module, batches, share, machine, every, callbacks)
     if share.rank == 0:
         save_results(folder, objective, data, plan.steps)
         say(f"encoder: {folder.path / 'encoder.safetensors'}")
@@ -146,26 +151,30 @@ def pretrain(
     return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}
 
 
-def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: int) -> Plan:
-    if len(index) < data.batch_size:
+def _plan(index: Index, samples: Kept, data: PretrainData, optimization: Optimization, seed: int) -> Plan:
+    count = len(samples.rows)
+    if count < data.batch_size:
         raise UserError(
-            f"{data.shards} holds {len(index)} images, fewer than data.batch_size {data.batch_size}",
-            f"give --data.batch_size {2 ** (len(index).bit_length() - 1)} or less",
+            f"{data.shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
+            f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
         )
-    return Plan(len(index), data.batch_size, optimization.epochs, seed, index.fingerprint, index.contents)
+    return Plan(count, data.batch_size, optimization.epochs, seed, samples.fingerprint, index.contents)
 
 
-def _train_batches(index: Index, objective: Objective, data: PretrainData, seed: int, share: Share) -> TrainBatches:
+def _train_batches(
+    index: Index, samples: Kept, objective: Objective, data: PretrainData, seed: int, share: Share
+) -> TrainBatches:
     encoder = objective.encoder
-    rows = np.arange(len(index))
     return TrainBatches(
-        index, rows, data.batch_size, encoder.image_size, encoder.channels, data.crop_scale, seed, share
+        index, samples.rows, data.batch_size, encoder.image_size, encoder.channels, data.crop_scale, seed, share
     )
 
 
-def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Every, share: Share) -> list[Callback]:
+def _callbacks(
+    index: Index, samples: Kept, objective: Objective, data: PretrainData, every: Every, share: Share
+) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    probe = np.linspace(0, len(index) - 1, PROBE_IMAGES).astype(int)
+    probe = samples.rows[np.linspace(0, len(samples.rows) - 1, PROBE_IMAGES).astype(int)]
     callbacks: list[Callback] = [
         Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
     ]

@@ -41,6 +41,7 @@ def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
         ("--optimization.epochs 0", "optimization.epochs is 0"),
         ("--optimization.base_learning_rate 1", "needs one of base_learning_rate and learning_rate"),
         ("--optimization.lr 1", "unknown option --optimization.lr"),
+        ("--data.without nowhere.jsonl", "no list of samples to leave out at nowhere.jsonl: give the duplicates.jsonl"),
         ("--data.mean [0.5]", "data.mean and data.std have 1 and 3 values, the encoder 3"),
         ("--data.knn_shards {unlabelled}", "has no labels"),
         ("--objective.init_args.mask_ratio 1", "mask_ratio 1.* leaves none on one side"),
@@ -196,3 +197,27 @@ def test_shards_with_damage_beside_good_ones(programs: Programs, photos: Path, r
     ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
     assert ended.code == 0, ended.err
     assert "96 images" not in ended.out
+
+
+@pytest.mark.slow
+def test_samples_on_a_list_are_not_trained_on_and_another_list_is_another_run(
+    programs: Programs, photos: Path, recipes: Path, tmp_path: Path
+):
+    shards = shutil.copytree(photos, tmp_path / "shards")
+    (shards / "train-3.tar").write_bytes((shards / "train-2.tar").read_bytes())  # 32 samples twice
+    deduped = programs.run("dedup", shards / "train-*.tar", "--workers", "1", "--json")
+    assert json.loads(deduped.out)["duplicates"] == 32, deduped.err
+    words = ["--data.shards", shards / "train-*.tar", "--data.without", shards / "duplicates.jsonl"]
+    words += ["--run", tmp_path / "run", "--optimization.epochs", "1"]
+    ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
+    assert ended.code == 0, ended.err
+    every = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    audits = [row for row in every if "audit_epoch" in row]
+    assert [row["audit_samples"] for row in audits] == [96] and audits[0]["audit_keys"] == audits[0]["audit_expected"]
+    lines = (shards / "duplicates.jsonl").read_text().splitlines(keepends=True)
+    (shards / "duplicates.jsonl").write_text("".join(lines[:-1]))
+    again = programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2")
+    assert again.code == 2
+    assert "cannot be resumed: 96 samples are now 97; other samples of the same shards" in again.err
+    (shards / "duplicates.jsonl").write_text("".join(lines))
+    assert programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2").code == 0

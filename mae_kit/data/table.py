@@ -56,6 +56,10 @@ class Keys(Sequence[str]):
     def take(self, rows: np.ndarray) -> "Keys":
         return Keys(self.letters, self.start[rows], self.stop[rows])
 
+    def alone(self) -> "Keys":
+        """The same, without the letters of others: a slice travels as light as it looks."""
+        return Keys.pack(self)
+
     def __len__(self) -> int:
         return len(self.start)
 
@@ -177,6 +181,22 @@ class Index:
             found = self._open[shard] = _Descriptor(self.folder / self.shards[shard])
         return found
 
+    def apart(self) -> list["Index"]:
+        """Of each shard an index of its own, light enough to travel to another process."""
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)))
+        return [self._only(name, slice(*border)) for name, border in zip(self.shards, borders, strict=True)]
+
+    def _only(self, name: str, rows: slice) -> "Index":
+        return Index(
+            folder=self.folder,
+            shards=[name],
+            shard=np.zeros_like(self.shard[rows]),
+            keys=self.keys[rows].alone(),
+            classes=self.classes,
+            problems=[],
+            **{column: getattr(self, column)[rows] for column in COLUMNS},
+        )
+
     def within(self, pattern: str) -> "Index":
         """The part in shards whose name matches a shell pattern."""
         kept = [number for number, name in enumerate(self.shards) if fnmatchcase(name, pattern)]
@@ -238,7 +258,7 @@ def save(whole: Index, stamps: Stamps) -> Path:
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
     data = to_safetensors(arrays, {"mae_kit_index": json.dumps(head)})
-    if _takes_files(whole.folder):
+    if takes_files(whole.folder):
         try:
             return _write(whole.folder / FILE, data)
         except OSError:
@@ -255,10 +275,15 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def cache_file(base: Path) -> Path:
+    return cache_path("index", base).with_suffix(".safetensors")
+
+
+def cache_path(what: str, base: Path) -> Path:
+    """Where the user's cache keeps something that belongs beside the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
-    return user_cache_path("mae_kit") / f"index-{name}.safetensors"
+    return user_cache_path("mae_kit") / f"{what}-{name}"
 
 
-def _takes_files(folder: Path) -> bool:
+def takes_files(folder: Path) -> bool:
     """Whether its permissions let files in; a folder without any write bit is left alone even by the superuser."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)

@@ -23,8 +23,8 @@ def _score_cards(folder: Folder) -> list[str]:
         return [_score_card(rows, "val_top1", "Validation top-1"), _score_card(rows, "knn_top1", "kNN top-1")]
     n = result.get("samples")
     about = f"95% interval {_interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
-    top5 = _card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
-    return [_card("Top-1", percent(result["top1"]), about), top5]
+    top5 = card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
+    return [card("Top-1", percent(result["top1"]), about), top5]
 
 
 def _start(folder: Folder) -> str:
@@ -39,7 +39,7 @@ def _score_card(rows: list[Row], name: str, label: str) -> str:
     steps, values = series(rows, name)
     if not values.size:
         return ""
-    return _card(label, percent(values[-1]), f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}")
+    return card(label, percent(values[-1]), f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}")
 
 
 def _progress_cards(rows: list[Row], config: Row) -> list[str]:
@@ -53,9 +53,9 @@ def _progress_cards(rows: list[Row], config: Row) -> list[str]:
     cores = total(rows, "core_seconds")
     worked = f"{_duration(cores)} of processor time" if cores else ""
     return [
-        _card("Loss", f"{last.mean():.4f}", averaged) if loss.size else "",
-        _card("Step", f"{rows[-1]['step']:,}", where),
-        _card("Time", _duration(total(rows, "seconds")), worked) if seconds.size else "",
+        card("Loss", f"{last.mean():.4f}", averaged) if loss.size else "",
+        card("Step", f"{rows[-1]['step']:,}", where),
+        card("Time", _duration(total(rows, "seconds")), worked) if seconds.size else "",
     ]
 
 
@@ -63,14 +63,14 @@ def _health_cards(rows: list[Row]) -> list[str]:
     rate, wait = series(rows, "images_per_second")[1], series(rows, "data_wait")[1]
     skipped, bad = series(rows, "skipped_steps")[1], series(rows, "bad_samples")[1]
     return [
-        _card("Throughput", f"{np.median(rate):,.0f}/s", "images per second, median") if rate.size else "",
-        _card("Waiting for data", percent(float(np.median(wait))), "of the time, median") if wait.size else "",
-        _card("Skipped steps", f"{skipped[-1]:,.0f}", "loss or gradient not finite") if skipped.any() else "",
-        _card("Bad samples", f"{bad[-1]:,.0f}", "replaced and listed below") if bad.any() else "",
+        card("Throughput", f"{np.median(rate):,.0f}/s", "images per second, median") if rate.size else "",
+        card("Waiting for data", percent(float(np.median(wait))), "of the time, median") if wait.size else "",
+        card("Skipped steps", f"{skipped[-1]:,.0f}", "loss or gradient not finite") if skipped.any() else "",
+        card("Bad samples", f"{bad[-1]:,.0f}", "replaced and listed below") if bad.any() else "",
     ]
 
 
-def _card(name: str, value: str, about: str = "") -> str:
+def card(name: str, value: str, about: str = "") -> str:
     return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class=note>{escape(about)}</dd></div>"
 
 

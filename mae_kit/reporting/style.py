@@ -38,6 +38,12 @@ img { max-width: 100%; height: auto; display: block }
 .strip { display: flex; gap: .7rem; overflow-x: auto; margin-top: .9rem; padding-bottom: .4rem }
 .strip figure { flex: 0 0 14rem }
 .strip figcaption { font-weight: 400; color: var(--faint) }
+.couples { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .8rem }
+.couples.wide { grid-template-columns: 1fr }
+.couples figure { background: var(--card); border-radius: .6rem; padding: .6rem .8rem }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .6rem }
+.sides img { height: 8rem; width: 100%; object-fit: contain }
+.sides small { display: block; overflow-wrap: anywhere; line-height: 1.3; font-size: .78rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }

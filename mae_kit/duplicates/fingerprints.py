@@ -1,0 +1,73 @@
+"""What is known of each image to find its copies: a task a shard, its result kept beside the shard."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8, UInt64
+
+from mae_kit.data.decode import decode_scaled
+from mae_kit.data.index import Index
+from mae_kit.data.sidecars import Arrays, Sidecars
+from mae_kit.duplicates.hashes import SIDE, flipped_hashes
+from mae_kit.errors import BadImage
+
+SIDECARS = Sidecars("fingerprints", "phash of 4 flips, thumbnail 16, blake2b-64; 1")
+THUMBNAIL = 16
+PLAIN = 2.0
+
+
+class Fingerprints(NamedTuple):
+    """Of n images, 360 bytes each.
+
+    Attributes:
+        hashes: Of the four flips.
+        thumbnails: Grey, squeezed to a square.
+        content: Hash of the file's bytes.
+        decoded: False where an image does not decode; nothing else is known of it then.
+        plain: True where it is of one colour, or nearly: the standard deviation of the thumbnail is under two of 255
+            levels. The signs of its frequencies are noise then, and its copies beyond telling.
+    """
+
+    hashes: UInt64[np.ndarray, "n 4"]
+    thumbnails: UInt8[np.ndarray, "n 16 16"]
+    content: UInt64[np.ndarray, " n"]
+    decoded: Bool[np.ndarray, " n"]
+    plain: Bool[np.ndarray, " n"]
+
+
+def fingerprint(indices: Sequence[Index], workers: int = 0) -> Fingerprints:
+    """Of all samples of some indices, one behind the other; what earlier calls have done is read.
+
+    Args:
+        indices: Of shards.
+        workers: Processes; 0 = one a core.
+    """
+    made = (SIDECARS.compute(index, fingerprint_shard, workers, preload=(__name__,)) for index in indices)
+    parts = list(chain.from_iterable(made))
+    return Fingerprints(**{name: np.concatenate([part[name] for part in parts]) for name in Fingerprints._fields})
+
+
+def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
+    """The task: fields of `Fingerprints` for one shard."""
+    hashes, thumbnails = np.zeros((len(part), 4), np.uint64), np.zeros((len(part), THUMBNAIL, THUMBNAIL), np.uint8)
+    content, (decoded, plain) = np.zeros(len(part), np.uint64), np.zeros((2, len(part)), bool)
+    for row in range(len(part)):
+        tick()
+        try:
+            data = part.read(row)
+            grey = decode_scaled(data, 2 * SIDE, 2 * SIDE, channels=1)[..., 0]
+        except BadImage:
+            continue
+        hashes[row], small = flipped_hashes(grey)
+        thumbnails[row] = _halved(small)
+        content[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+        decoded[row], plain[row] = True, thumbnails[row].std() < PLAIN
+    return Fingerprints(hashes, thumbnails, content, decoded, plain)._asdict()
+
+
+def _halved(small: UInt8[np.ndarray, "32 32"]) -> UInt8[np.ndarray, "16 16"]:
+    means = small.reshape(THUMBNAIL, 2, THUMBNAIL, 2).mean(axis=(1, 3))
+    return np.rint(means).astype(np.uint8)

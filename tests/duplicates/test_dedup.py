@@ -1,0 +1,236 @@
+"""The verb: copies are found and strangers are not; what stays, what goes, and what a person is shown."""
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from photos import write_shard
+from pictures import encoded, picture, write_pictures
+from PIL import Image, ImageEnhance
+from processes import Programs
+
+from mae_kit import cli
+from mae_kit.data import table
+from mae_kit.duplicates import dedup
+from mae_kit.duplicates.fingerprints import SIDECARS
+from mae_kit.errors import UserError
+
+TURNS = {way.name.lower(): way for way in Image.Transpose}
+STRANGERS = {f"stranger{n}": encoded(picture(1000 + n)) for n in range(20)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(table, "user_cache_path", lambda name: path / name)
+    return path
+
+
+def listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """The lines of the list by key, without its head."""
+    lines = (folder / "duplicates.jsonl").read_text().splitlines()[1:]
+    return {line["key"]: line for line in map(json.loads, lines)}
+
+
+def test_copies_in_every_orientation_are_found_and_strangers_are_not(tmp_path: Path):
+    images = dict(STRANGERS)
+    for number, (name, way) in enumerate(TURNS.items()):
+        images[f"original-{name}"] = encoded(picture(number, (120, 90)))
+        images[f"copy-{name}"] = encoded(picture(number, (100, 75)).transpose(way), 60)
+    write_pictures(tmp_path / "train-0.tar", images)
+    found = dedup(tmp_path, workers=1)
+    assert {key: line["of"]["key"] for key, line in listed(tmp_path).items()} == {
+        f"copy-{name}": f"original-{name}" for name in TURNS
+    }
+    assert found["samples"] == 34 and found["kept"] == 27 and found["duplicates"] == found["groups"] == 7
+    assert listed(tmp_path)["copy-rotate_90"]["orientation"] == "turned left"
+
+
+def test_resized_recompressed_and_recoloured_copies_are_found(tmp_path: Path):
+    photo = picture(0, (200, 160))
+    copies = {
+        "a-half": encoded(photo.resize((100, 80))),
+        "b-worse": encoded(photo, 20),
+        "c-grey": encoded(photo.convert("L")),
+        "d-dark": encoded(ImageEnhance.Brightness(photo).enhance(0.6)),
+        "e-flat": encoded(ImageEnhance.Contrast(photo).enhance(0.6)),
+        "f-crop": encoded(photo.crop((3, 3, 197, 157))),
+        "g-same": encoded(photo),
+    }
+    write_pictures(tmp_path / "a.tar", {"photo": encoded(photo)} | copies | STRANGERS)
+    dedup(tmp_path, workers=1)
+    lines = listed(tmp_path)
+    assert set(lines) == set(copies) and all(line["of"]["key"] == "photo" for line in lines.values())
+    assert lines["g-same"]["evidence"] == "same bytes" and lines["b-worse"]["evidence"] == "looks alike"
+
+
+def test_pictures_of_one_colour_are_compared_by_their_bytes_alone(tmp_path: Path):
+    colours = {f"colour{n}": encoded(Image.new("RGB", (64, 48), (n * 12, 200, 255 - n * 12))) for n in range(20)}
+    write_pictures(tmp_path / "a.tar", colours | {"again": colours["colour3"]})
+    found = dedup(tmp_path, workers=1)
+    assert list(listed(tmp_path)) == ["again"] and found["groups"] == 1 and found["plain"] == 21
+
+
+def test_the_largest_picture_stays_then_the_larger_file_then_the_first(tmp_path: Path):
+    write_pictures(tmp_path / "a.tar", {"small": encoded(picture(0, (80, 60))), "worse": encoded(picture(1), 50)})
+    write_pictures(tmp_path / "b.tar", {"large": encoded(picture(0, (160, 120))), "better": encoded(picture(1), 95)})
+    write_pictures(tmp_path / "c.tar", {"first": encoded(picture(2)), "second": encoded(picture(2))})
+    dedup(tmp_path, workers=1)
+    assert sorted(listed(tmp_path)) == ["second", "small", "worse"]
+    assert listed(tmp_path)["small"]["of"] == {"shard": "b.tar", "key": "large"}
+
+
+def test_copies_with_different_labels_are_reported(tmp_path: Path):
+    images = {
+        "a": encoded(picture(0)),
+        "b": encoded(picture(0), 70),
+        "c": encoded(picture(1)),
+        "d": encoded(picture(1), 70),
+    }
+    images |= {"e": encoded(picture(2)), "f": encoded(picture(2), 70)}
+    write_pictures(tmp_path / "a.tar", images, {"a": 0, "b": 1, "c": 1, "d": 1, "e": 1})
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert dedup(tmp_path, workers=1)["label_conflicts"] == 1
+    lines = listed(tmp_path)
+    assert lines["b"]["labels"] == ["cat", "dog"] and "labels" not in lines["d"] and "labels" not in lines["f"]
+    assert "Different labels" in (tmp_path / "duplicates.html").read_text()
+
+
+def test_what_an_evaluation_set_has_goes_with_all_its_copies(tmp_path: Path):
+    photo = picture(0, (200, 160))
+    train = {
+        "copy": encoded(photo.transpose(TURNS["rotate_270"]), 60),
+        "own": encoded(picture(1)),
+        "twin": encoded(picture(1), 60),
+    }
+    test = {"photo": encoded(photo), "photo2": encoded(photo, 50)} | STRANGERS
+    write_pictures(tmp_path / "train" / "a.tar", train)
+    write_pictures(tmp_path / "test" / "a.tar", test)
+    before = (tmp_path / "test" / "a.tar").read_bytes()
+    found = dedup(tmp_path / "train", against=tmp_path / "test", workers=1)
+    lines = listed(tmp_path / "train")
+    assert {key: line["reason"] for key, line in lines.items()} == {"copy": "evaluation", "twin": "duplicate"}
+    assert lines["copy"]["of"] == {"shard": "a.tar", "key": "photo"}
+    assert (found["in_evaluation"], found["duplicates"], found["kept"]) == (1, 1, 1)
+    assert (tmp_path / "test" / "a.tar").read_bytes() == before and not (
+        tmp_path / "test" / "duplicates.jsonl"
+    ).exists()
+
+
+def test_damaged_images_are_counted_and_stay(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(8), damaged=(2, 5))
+    found = dedup(tmp_path, workers=1)
+    assert (found["not_compared"], found["kept"]) == (2, 8)
+
+
+def test_a_picture_that_is_there_often_makes_no_pair_of_all_with_all(tmp_path: Path):
+    write_pictures(tmp_path / "a.tar", {f"{n}": encoded(picture(0)) for n in range(60)} | STRANGERS)
+    found = dedup(tmp_path, workers=1)
+    assert (found["groups"], found["duplicates"]) == (1, 59)
+    assert "35 more are not shown" in (tmp_path / "duplicates.html").read_text()
+
+
+@pytest.mark.slow
+def test_shards_are_done_side_by_side(tmp_path: Path):
+    for part in range(3):
+        write_pictures(tmp_path / f"{part}.tar", {f"{part}-{n}": encoded(picture(n), 60 + 10 * part) for n in range(5)})
+    assert dedup(tmp_path, workers=2)["duplicates"] == 10
+
+
+@pytest.mark.slow
+def test_a_killed_job_goes_on_with_the_shards_that_are_missing(programs: Programs, tmp_path: Path):
+    for part in range(4):
+        write_pictures(tmp_path / f"{part}.tar", {f"{part}-{n}": encoded(picture(n + part)) for n in range(8)})
+    slow = """
+import time
+from mae_kit.duplicates import fingerprints
+hashes = fingerprints.flipped_hashes
+fingerprints.flipped_hashes = lambda grey: (time.sleep(0.1), hashes(grey))[1]
+"""
+    running = programs.start("dedup", tmp_path, "--workers", "1", patch=slow)
+    running.wait_until(lambda: (tmp_path / ".fingerprints" / "1.tar.safetensors").exists())
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").glob("[0-9]*")}
+    assert 2 <= len(done) < 4 and not (tmp_path / "duplicates.jsonl").exists()
+    (tmp_path / ".fingerprints" / ".2.tar.safetensors.00.making").write_bytes(b"half")
+    ended = programs.run("dedup", tmp_path, "--workers", "1", "--json")
+    assert ended.code == 0, ended.err
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").iterdir()}
+    assert sorted(after) == [f"{part}.tar.safetensors" for part in range(4)]
+    assert done.items() <= after.items()
+    assert json.loads(ended.out)["duplicates"] == 21
+
+
+def test_fingerprints_are_made_again_of_shards_that_changed(tmp_path: Path):
+    write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0))})
+    write_pictures(tmp_path / "b.tar", {"b": encoded(picture(1))})
+    assert dedup(tmp_path, workers=1)["duplicates"] == 0
+    kept = (tmp_path / ".fingerprints" / "a.tar.safetensors").stat().st_mtime_ns
+    write_pictures(tmp_path / "b.tar", {"b": encoded(picture(0), 50)})
+    assert dedup(tmp_path, workers=1)["duplicates"] == 1
+    assert (tmp_path / ".fingerprints" / "a.tar.safetensors").stat().st_mtime_ns == kept
+    (tmp_path / ".fingerprints" / "a.tar.safetensors").write_bytes(b"damaged")
+    assert dedup(tmp_path, workers=1)["duplicates"] == 1
+
+
+def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_pictures(tmp_path / "shards" / "a.tar", STRANGERS)
+    (tmp_path / "shards").chmod(0o555)
+    assert dedup(tmp_path / "shards", out=tmp_path / "list.jsonl", workers=1)["duplicates"] == 0
+    assert len(list((cache / "mae_kit").glob(f"{SIDECARS.name}-*/a.tar.safetensors"))) == 1
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["a.tar"]
+    monkeypatch.setattr("mae_kit.duplicates.fingerprints.flipped_hashes", None)
+    assert dedup(tmp_path / "shards", out=tmp_path / "list.jsonl", workers=1)["duplicates"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("nowhere", "no folder nowhere"),
+        ("{empty}", "no .tar shard in"),
+        ("{shards} --against nowhere", "no folder nowhere"),
+        ("{shards} --against {shards}", "a.tar is on both sides: all of it would go: give patterns"),
+        ("{shards} --against {shards}/a.tar", "a.tar is on both sides"),
+        ("{shards} --distance 12", "distance is 12: give 0 to 11"),
+        ("{shards} --similarity 0", "similarity is 0.0: give a number above 0"),
+        ("{shards} --out list.txt", "list.txt is no .jsonl"),
+        ("{shards} --encoder nowhere", "no encoder at nowhere"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, complaint: str):
+    write_pictures(tmp_path / "shards" / "a.tar", {"a": encoded(picture(0))})
+    (tmp_path / "empty").mkdir()
+    code = cli.main(["dedup", *words.format(shards=tmp_path / "shards", empty=tmp_path / "empty").split()])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1 and complaint in lines[0], lines
+    assert not (tmp_path / "shards" / ".fingerprints").exists()
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0))})
+    for name in [name for name in sys.modules if name.startswith("mae_kit.duplicates.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(UserError, match=re.escape("dedup needs imagehash: pip install 'mae_kit[dedup]'")):
+        dedup(tmp_path, workers=1)
+
+
+@pytest.mark.slow
+def test_features_find_what_hashes_do_not(trained: Path, tmp_path: Path):
+    """A picture whose signs are all reversed but one: here an encoder with a few steps takes all for the same."""
+    write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0)), "b": encoded(picture(1))} | STRANGERS)
+    assert dedup(tmp_path, workers=1)["duplicates"] == 0
+    found = dedup(tmp_path, encoder=trained, similarity=0.01, workers=1)
+    assert found["duplicates"] > 0
+    assert {line["evidence"] for line in listed(tmp_path).values()} == {"features alike"}
+    folder = next(tmp_path.glob(".features-*"))
+    before = (folder / "a.tar.safetensors").stat().st_mtime_ns
+    assert dedup(tmp_path, encoder=trained, similarity=0.01, workers=1) == found
+    assert (folder / "a.tar.safetensors").stat().st_mtime_ns == before
