@@ -1,5 +1,7 @@
 """timm's Swin transformers, with SimMIM's way of hiding patches."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from timm.models.swin_transformer import SwinTransformer
@@ -50,7 +52,7 @@ class Swin(Configured):
         }
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans}
         self.model = _create(name, self.model_args)
-        embed = self.model.patch_embed
+        embed: Any = self.model.patch_embed
         self.image_size: tuple[int, int] = tuple(embed.img_size)
         self.patch_size: tuple[int, int] = tuple(embed.patch_size)
         self.grid = grid_of(self.image_size, self.patch_size)

@@ -30,6 +30,8 @@ class MAE(Objective):
         UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask.
     """
 
+    encoder: ViT
+
     def __init__(
         self,
         encoder: ViT,

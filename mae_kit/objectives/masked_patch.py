@@ -38,6 +38,8 @@ class MaskedPatch(Objective):
         UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels.
     """
 
+    encoder: ViT
+
     def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "colour"):
         super().__init__()
         patches = encoder.grid[0] * encoder.grid[1]

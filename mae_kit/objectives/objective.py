@@ -20,6 +20,8 @@ class Objective(Configured):
     """
 
     encoder: Backbone
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,11 +34,11 @@ class Objective(Configured):
 
     def colours(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalised images as they were before, 0..1."""
-        return images.float() * self.std + self.mean  # type: ignore[operator]
+        return images.float() * self.std + self.mean
 
     def normalise(self, colours: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of `colours`."""
-        return (colours - self.mean) / self.std  # type: ignore[operator]
+        return (colours - self.mean) / self.std
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:

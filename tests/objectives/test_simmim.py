@@ -74,7 +74,12 @@ def test_a_vit_is_that_of_transformers():
     from transformers import ViTConfig, ViTForMaskedImageModeling
 
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    size = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
+    size: dict[str, Any] = {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 192,
+    }
     config = ViTConfig(image_size=32, patch_size=8, encoder_stride=8, layer_norm_eps=1e-6, **size)
     compare(ViTForMaskedImageModeling(config), encoder, COMMON + VIT)
 
@@ -83,7 +88,7 @@ def test_a_vit_is_that_of_transformers():
 def test_a_swin_is_that_of_transformers():
     from transformers import SwinConfig, SwinForMaskedImageModeling
 
-    sizes = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    sizes: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
     encoder = Swin("swin_tiny_patch4_window7_224", img_size=32, **sizes)
     config = SwinConfig(image_size=32, encoder_stride=8, drop_path_rate=0.0, **sizes)
     compare(SwinForMaskedImageModeling(config), encoder, COMMON + SWIN)
