@@ -36,13 +36,16 @@ class PretrainData:
     """Which images, and what becomes of them before the objective sees them.
 
     Attributes:
-        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
+        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+            https://), with their index beside them.
         batch_size: Images a step, over all devices and micro-batches.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
         flip: Mirror half of the images; false where left and right matter, as in text.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
         std: Of each channel, in 0..1.
         knn_shards: Labelled shards for the online kNN score; none if not given.
+        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
+            For remote shards that do not fit into the cache, spinning disks and network file systems.
     """
 
     shards: str
@@ -52,6 +55,7 @@ class PretrainData:
     mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
     std: list[float] = field(default_factory=lambda: IMAGENET_STD)
     knn_shards: str | None = None
+    mix_shards: int = 0
 
 
 class Pretraining(Training):
@@ -122,14 +126,15 @@ def pretrain(
             f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {encoder.channels}",
             "give one value a channel, as `mae-kit shard` prints them",
         )
-    index = open_index(Path(data.shards))
+    index = open_index(data.shards, cache=machine.shard_cache())
+    index.must_fit(data.mix_shards)
     share = process_share(machine, data.batch_size)
     plan = _plan(index, data, optimization, seed)
     folder = Run(run, resume, share.rank)
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
-    callbacks = _callbacks(index, objective, data, every, share)
+    callbacks = _callbacks(index, objective, data, every, share, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
         say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
@@ -150,18 +155,29 @@ def _plan(index: Index, data: PretrainData, optimization: Optimization, seed: in
             f"{data.shards} holds {len(index)} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (len(index).bit_length() - 1)} or less",
         )
-    return Plan(len(index), data.batch_size, optimization.epochs, seed, index.fingerprint, index.contents)
+    samples = index.fingerprint, index.contents
+    return Plan(len(index), data.batch_size, optimization.epochs, seed, *samples, data.mix_shards)
 
 
 def _train_batches(index: Index, objective: Objective, data: PretrainData, seed: int, share: Share) -> TrainBatches:
     encoder = objective.encoder
     rows = np.arange(len(index))
     return TrainBatches(
-        index, rows, data.batch_size, encoder.image_size, encoder.channels, data.crop_scale, seed, share
+        index,
+        rows,
+        data.batch_size,
+        encoder.image_size,
+        encoder.channels,
+        data.crop_scale,
+        seed,
+        share,
+        data.mix_shards,
     )
 
 
-def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Every, share: Share) -> list[Callback]:
+def _callbacks(
+    index: Index, objective: Objective, data: PretrainData, every: Every, share: Share, machine: Machine
+) -> list[Callback]:
     if share.rank:
         return []
     size, channels = objective.encoder.image_size, objective.encoder.channels
@@ -170,7 +186,7 @@ def _callbacks(index: Index, objective: Objective, data: PretrainData, every: Ev
         Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
     ]
     if data.knn_shards:
-        labelled = open_index(Path(data.knn_shards))
+        labelled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labelled.labelled()
         if not len(rows):
             raise UserError(
