@@ -1,6 +1,7 @@
 """Shards behind a URL: the same samples as in a folder, from a cache, with read-ahead, in spite of faults."""
 
 import json
+import multiprocessing
 import pickle
 import shutil
 import time
@@ -226,3 +227,20 @@ def test_images_to_look_at(server: WebServer, monkeypatch: pytest.MonkeyPatch, t
     expected, _ = load_images(server.folder / "val-0.tar", (16, 16), 3, limit=3)
     assert torch.equal(pixels, expected) and names == ["1000", "1001", "1002"]
     assert (tmp_path / "cache" / "mae_kit" / "shards").is_dir()
+
+
+def read_all(url: str, cache: Cache) -> None:
+    there = open_index(url, cache=cache)
+    loader = batches(there, mix=1)
+    assert not any(loader[step].bad for step in range(6))
+
+
+def test_processes_share_the_downloads(server: WebServer, cache: Cache):
+    server.speed = 2e6  # slow enough to meet
+    processes = [multiprocessing.get_context("fork").Process(target=read_all, args=(server.url, cache)) for _ in "abc"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [server.asked[name] for name in (*TRAIN, "index.safetensors")] == [1, 1, 1, 1]
