@@ -134,14 +134,15 @@ def pretrain(
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
-    callbacks = _callbacks(index, objective, data, every, share, machine)
+    batches = _train_batches(index, objective, data, seed, share)
+    callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
         say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
     else:
         if machine.compile:
             objective.compile()
-        fit(module, _train_batches(index, objective, data, seed, share), share, machine, every, callbacks)
+        fit(module, batches, share, machine, every, callbacks)
     if share.rank == 0:
         save_results(folder, objective, data, plan.steps)
         say(f"encoder: {folder.path / 'encoder.safetensors'}")
@@ -176,12 +177,14 @@ def _train_batches(index: Index, objective: Objective, data: PretrainData, seed:
 
 
 def _callbacks(
-    index: Index, objective: Objective, data: PretrainData, every: Every, share: Share, machine: Machine
+    batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
 ) -> list[Callback]:
-    if share.rank:
+    if batches.share.rank:
         return []
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    probe = np.linspace(0, len(index) - 1, PROBE_IMAGES).astype(int)
+    index = batches.index
+    near = np.flatnonzero(np.isin(index.shard, batches.order.shards_from(0)))  # of shards that are needed at once
+    probe = near[np.linspace(0, len(near) - 1, PROBE_IMAGES).astype(int)]
     callbacks: list[Callback] = [
         Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
     ]
@@ -193,6 +196,7 @@ def _callbacks(
                 f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
             )
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
+        rows = np.sort(rows)  # shard by shard, as remote ones want to be read
         classes = int(labelled.label[rows].max()) + 1
         callbacks.append(KnnScore(EvaluationBatches(labelled, rows, 128, size, channels), classes, every.picture))
     return callbacks
