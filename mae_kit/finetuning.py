@@ -41,7 +41,8 @@ class FinetuneData:
     """Which labelled images.
 
     Attributes:
-        train: A folder of labelled shards, or a pattern such as "DIR/train-*.tar".
+        train: A folder of labelled shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+            https://), with their index beside them.
         val: Labelled shards to score on.
         batch_size: Images a step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
@@ -51,6 +52,8 @@ class FinetuneData:
         crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
         mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
         std: Of each channel, in 0..1.
+        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
+            For remote shards that do not fit into the cache, spinning disks and network file systems.
     """
 
     train: str
@@ -63,6 +66,7 @@ class FinetuneData:
     crop_share: float = 0.875
     mean: list[float] | None = None
     std: list[float] | None = None
+    mix_shards: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,14 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
-    train, val = open_index(Path(data.train)), open_index(Path(data.val))
+    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
+    train.must_fit(data.mix_shards)
     classes = _classes(train, val, data)
     share = process_share(machine, data.batch_size)
     samples = kept(train, data.without)
     rows = _training_rows(train, samples, data, seed)
-    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, samples.fingerprint, train.contents)
+    held = samples.fingerprint, train.contents
+    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
     folder = Run(run, resume, share.rank)
     state = load_latest(folder.checkpoints) if resume else None
     if state and state["step"] >= plan.steps:
@@ -197,7 +203,7 @@ def finetune(
     if machine.compile:
         classifier.compile()
     size, channels = config.image_size, len(config.mean)
-    batches = TrainBatches(train, rows, data.batch_size, size, channels, data.crop_scale, seed, share)
+    batches = TrainBatches(train, rows, data.batch_size, size, channels, data.crop_scale, seed, share, data.mix_shards)
     mine = val.labelled()[share.rank :: share.world]
     scores = ClassificationScores(
         EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share), len(classes), every.picture

@@ -38,7 +38,8 @@ class PretrainData:
     """Which images, and what becomes of them before the objective sees them.
 
     Attributes:
-        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
+        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+            https://), with their index beside them.
         batch_size: Images a step, over all devices and micro-batches.
         without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
@@ -46,6 +47,8 @@ class PretrainData:
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
         std: Of each channel, in 0..1.
         knn_shards: Labelled shards for the online kNN score; none if not given.
+        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
+            For remote shards that do not fit into the cache, spinning disks and network file systems.
     """
 
     shards: str
@@ -56,6 +59,7 @@ class PretrainData:
     mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
     std: list[float] = field(default_factory=lambda: IMAGENET_STD)
     knn_shards: str | None = None
+    mix_shards: int = 0
 
 
 class Pretraining(Training):
@@ -127,7 +131,8 @@ def pretrain(
             "give one value a channel, as `mae-kit shard` prints them",
         )
     objective.set_statistics(data.mean, data.std)
-    index = open_index(Path(data.shards))
+    index = open_index(data.shards, cache=machine.shard_cache())
+    index.must_fit(data.mix_shards)
     samples = kept(index, data.without)
     share = process_share(machine, data.batch_size)
     plan = _plan(index, samples, data, optimization, seed)
@@ -135,14 +140,14 @@ def pretrain(
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
-    callbacks = _callbacks(index, samples, objective, data, every, share)
+    batches = _train_batches(index, samples, objective, data, seed, share)
+    callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
         say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
     else:
         if machine.compile:
             objective.compile()
-        batches = _train_batches(index, samples, objective, data, seed, share)
         fit(module, batches, share, machine, every, callbacks)
     if share.rank == 0:
         save_results(folder, objective, data, plan.steps)
@@ -158,7 +163,8 @@ def _plan(index: Index, samples: Kept, data: PretrainData, optimization: Optimiz
             f"{data.shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
         )
-    return Plan(count, data.batch_size, optimization.epochs, seed, samples.fingerprint, index.contents)
+    held = samples.fingerprint, index.contents
+    return Plan(count, data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
 
 
 def _train_batches(
@@ -166,28 +172,39 @@ def _train_batches(
 ) -> TrainBatches:
     encoder = objective.encoder
     return TrainBatches(
-        index, samples.rows, data.batch_size, encoder.image_size, encoder.channels, data.crop_scale, seed, share
+        index,
+        samples.rows,
+        data.batch_size,
+        encoder.image_size,
+        encoder.channels,
+        data.crop_scale,
+        seed,
+        share,
+        data.mix_shards,
     )
 
 
 def _callbacks(
-    index: Index, samples: Kept, objective: Objective, data: PretrainData, every: Every, share: Share
+    batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    probe = samples.rows[np.linspace(0, len(samples.rows) - 1, PROBE_IMAGES).astype(int)]
+    index, rows = batches.index, batches.rows
+    near = rows[np.isin(index.shard[rows], batches.order.shards_from(0))]  # of shards that are needed at once
+    probe = near[np.linspace(0, len(near) - 1, PROBE_IMAGES).astype(int)]
     callbacks: list[Callback] = [
         Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
     ]
     if data.knn_shards:
-        labelled = open_index(Path(data.knn_shards))
+        labelled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labelled.labelled()
         if not len(rows):
             raise UserError(
                 f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
             )
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
+        rows = np.sort(rows)  # shard by shard, as remote ones want to be read
         classes = int(labelled.label[rows].max()) + 1
-        mine = rows if share.rank == 0 else rows[:0]
+        mine = rows if batches.share.rank == 0 else rows[:0]
         callbacks.append(KnnScore(EvaluationBatches(labelled, mine, KNN_BATCH, size, channels), classes, every.picture))
     return callbacks
 

@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mae_kit.console import progress, say
+from mae_kit.console import hush, progress, say
+from mae_kit.data.cache import Cache
+from mae_kit.data.remote import Place, is_url
 from mae_kit.data.samples import Problem, Sample, read_shard
-from mae_kit.data.table import COLUMNS, FILE, Index, Keys, Stamps, cache_file, load, save
+from mae_kit.data.store import Stamps, Store, fetch_index
+from mae_kit.data.table import COLUMNS, FILE, Index, Keys, cache_file, load, save
 from mae_kit.errors import UserError
 
 __all__ = ["Index", "index", "open_index"]
@@ -30,16 +33,21 @@ _EXAMPLES = 5
 _UNREADABLE = "unreadable shard"
 
 
-def open_index(folder: Path, workers: int = 0) -> Index:
+def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> Index:
     """Open the index of a folder of shards; make it on first use, and read again the shards that changed since.
 
     Args:
-        folder: A folder of webdataset tars, one tar, or a pattern in a folder such as `DIR/train-*.tar`.
+        shards: A folder of webdataset tars, one tar, or a pattern in a folder such as `DIR/train-*.tar`; or a URL of
+            these, where the index lies beside the shards.
         workers: Shards read at once; 0 = one per core.
+        cache: Where remote shards go; by default in the user's cache.
 
     Raises:
-        UserError: No such folder, no tar in it, or no usable image in them.
+        UserError: No such folder, no tar in it, no usable image in them, or a URL without an index.
     """
+    if is_url(shards):
+        return _open_remote(str(shards), cache or Cache())
+    folder = Path(shards)
     base, pattern = _split(folder)
     stamps, classes = _stamps(base, pattern), _read_classes(base)
     known, old = _stored(base, stamps, classes)
@@ -55,7 +63,7 @@ def open_index(folder: Path, workers: int = 0) -> Index:
     return _usable(old.within(pattern), folder)
 
 
-def index(folder: Path, workers: int = 0) -> dict[str, Any]:
+def index(folder: Place, workers: int = 0) -> dict[str, Any]:
     """Index webdataset tars: where each sample lies, its checksum, label and size; names all that is damaged or odd.
 
     Reads every shard anew, extracts nothing, and saves `index.safetensors` beside the shards (in the user's cache
@@ -65,7 +73,10 @@ def index(folder: Path, workers: int = 0) -> dict[str, Any]:
         folder: A folder of tars, or a pattern in a folder such as `DIR/train-*.tar`.
         workers: Shards read at once; 0 = one per core.
     """
-    base, pattern = _split(folder)
+    if is_url(folder):
+        fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
+        raise UserError(f"every byte of {folder} would have to be downloaded", fix)
+    base, pattern = _split(Path(folder))
     stamps, start = _stamps(base, pattern), time.perf_counter()
     whole = _build(base, stamps, _read_classes(base), workers, kept={})
     seconds = time.perf_counter() - start
@@ -118,12 +129,32 @@ def _read_classes(base: Path) -> list[str] | None:
     return [line.strip() for line in lines] or None
 
 
-def _usable(part: Index, folder: Path) -> Index:
+def _usable(part: Index, folder: Place) -> Index:
     if len(part):
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"
     raise UserError(f"no usable image in {folder} ({first})", fix)
+
+
+# A URL
+
+
+def _open_remote(url: str, cache: Cache) -> Index:
+    base, name = url.rstrip("/"), "*"
+    if glob.has_magic(base.rpartition("/")[2]) or _TAR.search(base):
+        base, _, name = base.rpartition("/")
+    file = fetch_index(base, FILE, cache)
+    with hush():
+        stamps, whole = load(file, cache.folder)
+    if whole is None:
+        file.unlink(missing_ok=True)
+        raise UserError(f"{base}/{FILE} is damaged or of another version", "run `mae-kit index` again and upload it")
+    whole.store = Store(base, stamps, cache)
+    part = whole.within(name)
+    if not part.shards:
+        raise UserError(f"no shard in {base} is called {name}", f"it holds {', '.join(whole.shards[:5])}")
+    return _usable(part, url)
 
 
 # Reading shards

@@ -18,7 +18,7 @@ from mae_kit.console import say
 from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized_box
 from mae_kit.data.decode import decode
 from mae_kit.data.index import Index
-from mae_kit.data.order import sample_keys, samples_at, share
+from mae_kit.data.order import Order, sample_keys, share
 from mae_kit.errors import BadImage, UserError
 from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
 from mae_kit.tensors import Batch
@@ -41,13 +41,14 @@ class TrainBatches(Dataset[Batch]):
 
     Args:
         index: The shards.
-        rows: Rows of the index to train on, int64; the permutation runs over them.
+        rows: Rows of the index to train on, int64, ascending; the permutation runs over them.
         batch_size: Images a step over all ranks and parts; a multiple of both.
         image_size: Height and width in pixels.
         channels: Channels to decode to.
         crop_scale: Smallest and largest share of the image's area; (1, 1) with a square image is the whole image.
         seed: Of the run.
         share: Of this process.
+        mix_shards: Shards whose samples are mixed, one such group after another; 0 mixes all samples.
     """
 
     def __init__(
@@ -60,15 +61,18 @@ class TrainBatches(Dataset[Batch]):
         crop_scale: tuple[float, float] = (0.2, 1.0),
         seed: int = 0,
         share: Share | None = None,
+        mix_shards: int = 0,
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
         self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
         self.seed, self.share = seed, share or Share()
+        self.order = Order(np.bincount(index.shard[rows], minlength=len(index.shards)), mix_shards, seed)
 
     def __getitem__(self, item: int) -> Batch:
         step, part = divmod(item, self.share.parts)
         positions = share(step, self.batch_size, self.share.rank, self.share.world, part, self.share.parts)
-        epochs, samples = samples_at(positions, len(self.rows), self.seed)
+        epochs, samples = self.order.samples_at(positions)
+        self.index.ahead(self.order.shards_from(int(positions[0])))
         keys = sample_keys(epochs, samples, self.seed)
         draws = uniform_numpy(keys, CROP, DRAWS)
         bad: list[str] = []
@@ -124,9 +128,10 @@ class EvaluationBatches(Dataset[Batch]):
         return (self[item] for item in range(len(self)))
 
     def __getitem__(self, item: int) -> Batch:
+        self.index.ahead(list(dict.fromkeys(self.index.shard[self._rows_of(item, 2)].tolist())))
         bad: list[str] = []
         shown: list[tuple[int, torch.Tensor]] = []
-        for row in self.rows[item * self.batch_size : (item + 1) * self.batch_size]:
+        for row in self._rows_of(item):
             try:
                 image = decode(self.index.read(int(row)), self.channels)
             except BadImage as error:
@@ -139,6 +144,9 @@ class EvaluationBatches(Dataset[Batch]):
         pixels = torch.stack([image for _, image in shown]) if shown else nothing
         labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
         return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
+
+    def _rows_of(self, item: int, items: int = 1) -> np.ndarray:
+        return self.rows[item * self.batch_size : (item + items) * self.batch_size]
 
 
 def quarantine_line(index: Index, row: int, error: BadImage) -> str:
@@ -224,6 +232,9 @@ class Loader:
         except RuntimeError as error:
             if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
                 raise _WorkerDied(str(error)) from None
+            before, _, told = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
+            if before:  # torch makes this of errors with two arguments
+                raise UserError(*told.rsplit(": ", 1)) from None
             raise
         finally:
             self.waited += time.perf_counter() - started

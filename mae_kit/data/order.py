@@ -3,7 +3,13 @@
 A run is one stream of positions. Position p belongs to epoch p // n and shows sample permutation_epoch(p % n), so that
 every epoch shows every sample exactly once, batches run on across the border of two epochs, and the number of steps is
 known. Step s of global batch B covers positions s*B .. s*B + B - 1; ranks and micro-batches share them out.
+
+Where shards are far away, or seeking is slow, an epoch may mix a few shards at a time instead of all samples: `Order`.
 """
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +56,94 @@ def samples_at(positions: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np
         rows = epochs == epoch
         samples[rows] = permute(within[rows], n, int(combine(seed, ORDER, int(epoch))))
     return epochs, samples
+
+
+class _Windows(NamedTuple):
+    """The windows of one epoch.
+
+    Attributes:
+        shards: int64 [s], in their order of this epoch.
+        start: int64 [s + 1]: position in the epoch that the first sample of a shard would have unmixed.
+        border: int64 [w + 1]: position in the epoch that a window begins at.
+        key: Of the epoch.
+    """
+
+    shards: np.ndarray
+    start: np.ndarray
+    border: np.ndarray
+    key: int
+
+
+@dataclass(eq=False)
+class Order:
+    """Which sample stands at which position of the stream, all samples mixed or a few shards at a time.
+
+    A few at a time, the shards of an epoch are permuted and cut into windows of `mix`; the samples of a window are
+    permuted, and one window follows another. A reader then needs the files of one window at a time, for any number of
+    epochs: what a bounded cache of remote shards, a spinning disk and a network file system want.
+
+    Args:
+        counts: Samples of each shard, int64; samples are numbered from shard to shard.
+        mix: Shards mixed at a time; 0 mixes all samples.
+        seed: Of the run.
+    """
+
+    counts: np.ndarray
+    mix: int
+    seed: int
+    _known: dict[int, _Windows] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def _total(self) -> int:
+        return int(self.counts.sum())
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """The number of each shard's first sample."""
+        return np.cumsum(self.counts) - self.counts
+
+    def samples_at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Epoch and sample number at each position, int64 both."""
+        if not self.mix:
+            return samples_at(positions, self._total, self.seed)
+        epochs, within = np.divmod(positions, self._total)
+        samples = np.empty(len(positions), dtype=np.int64)
+        for epoch in np.unique(epochs):
+            rows = epochs == epoch
+            samples[rows] = self._samples_of(self._windows(int(epoch)), within[rows])
+        return epochs, samples
+
+    def _windows(self, epoch: int) -> _Windows:
+        if epoch not in self._known:
+            key, filled = int(combine(self.seed, ORDER, epoch)), np.flatnonzero(self.counts)
+            shards = filled[permute(np.arange(len(filled)), len(filled), key)]
+            start = np.concatenate([[0], np.cumsum(self.counts[shards])])
+            recent = {number: self._known[number] for number in list(self._known)[-1:]}
+            self._known = recent | {epoch: _Windows(shards, start, np.append(start[: -1 : self.mix], start[-1]), key)}
+        return self._known[epoch]
+
+    def _samples_of(self, windows: _Windows, within: np.ndarray) -> np.ndarray:
+        """Sample numbers at positions within an epoch."""
+        unmixed = np.empty(len(within), dtype=np.int64)
+        window_of = np.searchsorted(windows.border, within, side="right") - 1
+        for window in np.unique(window_of):
+            rows, (begin, end) = window_of == window, windows.border[window : window + 2]
+            mixed = permute(within[rows] - begin, int(end - begin), int(combine(windows.key, window)))
+            unmixed[rows] = begin + mixed
+        place = np.searchsorted(windows.start, unmixed, side="right") - 1
+        return self._first[windows.shards[place]] + unmixed - windows.start[place]
+
+    def shards_from(self, position: int) -> list[int]:
+        """The shards of the window that holds this position, then those of the next window, in their order."""
+        if not self.mix:
+            return np.flatnonzero(self.counts).tolist()
+        epoch, within = divmod(position, self._total)
+        windows = self._windows(epoch)
+        window = int(np.searchsorted(windows.border, within, side="right")) - 1
+        shards = windows.shards[window * self.mix : (window + 2) * self.mix].tolist()
+        if window == len(windows.border) - 2:
+            shards += self._windows(epoch + 1).shards[: self.mix].tolist()
+        return list(dict.fromkeys(shards))
 
 
 def sample_keys(epochs: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import say
+from mae_kit.data.cache import READ_ONLY
 from mae_kit.data.samples import Problem
+from mae_kit.data.store import Stamps, Store
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage
 
@@ -36,7 +38,6 @@ COLUMNS = {
     "height": np.int32,
 }
 _OPEN_SHARDS = 256
-Stamps = dict[str, tuple[int, int]]  # shard -> bytes, time of change in ns
 
 
 class Keys(Sequence[str]):
@@ -76,12 +77,11 @@ class Keys(Sequence[str]):
 class _Descriptor:
     """An open shard; closed when the last reader lets go of it."""
 
-    def __init__(self, path: Path):
-        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    def __init__(self, number: int):
+        self.number = number
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        os.close(self.number)
 
 
 if sys.platform == "win32":
@@ -102,7 +102,7 @@ class Index:
     """Samples of a folder of shards, one row each, in the order of shards and of bytes.
 
     Attributes:
-        folder: Where the shards lie.
+        folder: Where the shards lie; the cache of remote ones.
         shards: Names of the shards, relative to `folder`, sorted.
         shard: Row of `shards` that holds the sample.
         offset: First byte of the image in its shard.
@@ -114,6 +114,7 @@ class Index:
         keys: webdataset's keys.
         classes: Lines of `classes.txt`, line k names label k; None without that file.
         problems: All that was odd, by shard and offset.
+        store: Brings remote shards into the folder; None where they lie in it.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class Index:
     keys: Keys
     classes: list[str] | None
     problems: list[Problem]
+    store: Store | None = field(default=None, init=False)
     _open: dict[int, _Descriptor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -161,6 +163,7 @@ class Index:
 
         Raises:
             BadImage: They are not the bytes that were indexed, or cannot be read.
+            UserError: The server of a remote shard cannot be reached.
         """
         shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
         try:
@@ -173,12 +176,41 @@ class Index:
             raise BadImage(f"checksum differs from the index: {self.shards[shard]} changed, or the disk fails")
         return data
 
+    def ahead(self, shards: Sequence[int]) -> None:
+        """Begin to fetch remote shards that will soon be read, in this order, instead of those asked for before."""
+        if self.store is not None:
+            self.store.ahead([(self.shards[shard], partial(self._damaged, shard)) for shard in shards])
+
+    def must_fit(self, mix_shards: int) -> None:
+        """Refuse an order of the samples in which remote shards would be fetched again and again.
+
+        Args:
+            mix_shards: How many are mixed at a time; 0 = all.
+
+        Raises:
+            UserError: Names a number that fits.
+        """
+        if self.store is not None:
+            self.store.must_hold(self.shards, mix_shards)
+
+    def _damaged(self, shard: int, file: Path) -> int:
+        """How many samples of a shard are not the bytes that were indexed."""
+        first, last = np.searchsorted(self.shard, [shard, shard + 1])
+        found = 0
+        with open(file, "rb") as opened:
+            for row in range(first, last):
+                opened.seek(self.offset[row])
+                found += zlib.crc32(opened.read(self.size[row])) != self.crc32[row]
+        return int(found)
+
     def _descriptor(self, shard: int) -> _Descriptor:
+        if self.store is not None:  # for one read: an open file would keep the room that another shard was given
+            return _Descriptor(self.store.open(self.shards[shard], partial(self._damaged, shard)))
         found = self._open.get(shard)
         if found is None:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open = {}
-            found = self._open[shard] = _Descriptor(self.folder / self.shards[shard])
+            found = self._open[shard] = _Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
         return found
 
     def apart(self) -> list["Index"]:
@@ -204,7 +236,7 @@ class Index:
             return self
         rows = np.flatnonzero(np.isin(self.shard, kept))
         names = [self.shards[number] for number in kept]
-        return Index(
+        part = Index(
             folder=self.folder,
             shards=names,
             shard=np.searchsorted(kept, self.shard[rows]).astype(np.int32),
@@ -213,6 +245,8 @@ class Index:
             problems=[problem for problem in self.problems if problem.shard in set(names)],
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
+        part.store = self.store
+        return part
 
 
 # The file

@@ -8,17 +8,18 @@ import torch
 from mae_kit.console import say
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
+from mae_kit.data.remote import Place
 from mae_kit.downstream.classifier_file import load_classifier
 
 BATCH = 128
 
 
-def predict(run: Path, images: list[Path], top: int = 3, limit: int = 10_000) -> dict[str, Any]:
+def predict(run: Path, images: list[Place], top: int = 3, limit: int = 10_000) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
-        images: Images, folders of images or of shards, or tars; any size.
+        images: Images, folders of images or of shards, tars, or URLs of shards; any size.
         top: How many classes to print for each image.
         limit: How many images at most from each source.
 

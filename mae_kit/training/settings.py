@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from mae_kit.console import say
+from mae_kit.data.cache import GIGABYTE, Cache
 from mae_kit.errors import UserError
 from mae_kit.training.precision import Precision
 from mae_kit.training.schedule import absolute_learning_rate
@@ -67,6 +68,9 @@ class Machine:
         workers: Loader processes a device; -1 chooses by the number of cores.
         threads: Of torch on the processor; 0 leaves its choice, all cores. A small model is faster with one.
         compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
+        cache: Folder for shards that come from a URL, shared by the processes and runs of this machine; by default in
+            the user's cache.
+        cache_size: GB of shards it may hold.
     """
 
     precision: Precision = "auto"
@@ -74,9 +78,16 @@ class Machine:
     workers: int = -1
     threads: int = 0
     compile: bool = False
+    cache: Path | None = None
+    cache_size: float = 20.0
 
     def __post_init__(self) -> None:
-        must_be_positive({"machine.accumulate": self.accumulate})
+        must_be_positive({"machine.accumulate": self.accumulate, "machine.cache_size": self.cache_size})
+
+    def shard_cache(self) -> Cache:
+        """Where shards from a URL go."""
+        size = round(self.cache_size * GIGABYTE)
+        return Cache(size=size) if self.cache is None else Cache(self.cache, size)
 
     def loader_workers(self) -> int:
         """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
@@ -117,6 +128,7 @@ class Plan:
         seed: Of the run: data order, crops, masks and drop path are functions of it.
         data: Fingerprint of the samples.
         shards: Of each shard a short hash of what is in it.
+        mix_shards: Shards that are mixed at a time; 0 = all samples.
     """
 
     samples: int
@@ -125,9 +137,12 @@ class Plan:
     seed: int
     data: str = ""
     shards: dict[str, str] = field(default_factory=dict)
+    mix_shards: int = 0
 
     def __post_init__(self) -> None:
         must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
+        if self.mix_shards < 0:
+            raise UserError(f"data.mix_shards is {self.mix_shards}", "give 0 to mix all samples, or so many shards")
 
     @property
     def steps(self) -> int:
@@ -149,7 +164,8 @@ class Plan:
         Raises:
             UserError: Names what differs.
         """
-        if changed := [name for name in ("batch_size", "seed") if getattr(self, name) != before[name]]:
+        before = {"mix_shards": 0} | before  # a checkpoint from before there was a choice
+        if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
             said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
             raise UserError(f"{run} cannot be resumed: {', '.join(said)}", "resume with what it was started with")
         if self.has_data_of(before):

@@ -11,6 +11,7 @@ from torch import Tensor
 from mae_kit.console import say
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
+from mae_kit.data.remote import Place
 from mae_kit.errors import UserError
 from mae_kit.masks import MaskKind
 from mae_kit.model_file import load_model
@@ -34,7 +35,7 @@ def picture(
 
 def reconstruct(
     run: Path,
-    images: Path,
+    images: Place,
     out: Path = Path("grid.png"),
     mask_ratio: float | None = None,
     mask: MaskKind | None = None,
@@ -45,7 +46,7 @@ def reconstruct(
 
     Args:
         run: A pretraining run, or its model.safetensors.
-        images: An image, a folder of images or of shards, or a tar; any size.
+        images: An image, a folder of images or of shards, a tar, or a URL of shards; any size.
         out: The picture to write, PNG.
         mask_ratio: Share of the patches to hide; by default as in training.
         mask: random, block or grid; by default as in training.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mae_kit.data.order import permute, sample_keys, samples_at, share
+from mae_kit.data.order import Order, permute, sample_keys, samples_at, share
 
 
 @given(n=st.integers(1, 5000), key=st.integers(0, 2**64 - 1))
@@ -84,3 +84,67 @@ def test_resuming_anywhere_goes_on_in_the_same_order():
     for stop in (1, 4, 5, 13):
         parts = [sample for _, sample in shown(37, 8, range(stop), 3) + shown(37, 8, range(stop, 20), 3)]
         assert np.array_equal(np.concatenate(whole), np.concatenate(parts))
+
+
+# A few shards at a time
+
+COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
+
+
+@settings(max_examples=30)
+@given(counts=COUNTS, mix=st.integers(0, 14), batch=st.integers(1, 50), seed=st.integers(0, 2**31))
+def test_every_epoch_shows_each_sample_once_whatever_is_mixed(counts: list[int], mix: int, batch: int, seed: int):
+    order, n = Order(np.array(counts), mix, seed), sum(counts)
+    steps = [order.samples_at(share(step, batch, 0, 1)) for step in range(-(-3 * n // batch))]
+    epoch, sample = (np.concatenate(part) for part in zip(*steps, strict=True))
+    for number in range(3):
+        assert np.array_equal(np.sort(sample[epoch == number]), np.arange(n))
+    assert np.array_equal(epoch, np.sort(epoch))
+
+
+@settings(max_examples=60)
+@given(counts=COUNTS, mix=st.integers(1, 14), seed=st.integers(0, 2**31))
+def test_a_window_needs_its_shards_alone(counts: list[int], mix: int, seed: int):
+    """And they are known beforehand: nothing is read that was not announced, at most two windows ahead."""
+    order, n = Order(np.array(counts), mix, seed), sum(counts)
+    shard = np.repeat(np.arange(len(counts)), counts)[order.samples_at(np.arange(2 * n))[1]]
+    filled, at = np.count_nonzero(counts), 0
+    windows = -(-filled // mix)
+    for window in range(2 * windows):
+        announced = order.shards_from(at)
+        here = announced[:mix] if (window + 1) % windows else announced[: filled - (windows - 1) * mix]
+        length = sum(counts[number] for number in here)
+        assert set(shard[at : at + length]) == set(here) and len(announced) <= 2 * mix
+        assert set(shard[at + length : at + length + 1]) <= set(announced)
+        at += length
+    assert at == 2 * n
+
+
+def test_all_samples_mixed_is_the_order_without_windows():
+    counts, positions = np.array([3, 0, 9]), np.arange(40)
+    for got, expected in zip(Order(counts, 0, 7).samples_at(positions), samples_at(positions, 12, 7), strict=True):
+        assert np.array_equal(got, expected)
+    assert Order(counts, 0, 7).shards_from(5) == [0, 2]
+
+
+def test_windows_look_shuffled():
+    order = Order(np.full(40, 50), 4, 1)
+    first, second = (order.samples_at(np.arange(start, start + 2000))[1] for start in (0, 2000))
+    groups = [{frozenset(part.tolist()) for part in (epoch // 50).reshape(10, 200)} for epoch in (first, second)]
+    assert groups[0].isdisjoint(groups[1]), "each epoch groups other shards"
+    window = first[:200]
+    assert abs(np.corrcoef(np.arange(200), window % 50)[0, 1]) < 0.2
+    assert abs(np.corrcoef(window[1:] % 50, window[:-1] % 50)[0, 1]) < 0.2, "neighbours part"
+    assert not np.array_equal(first % 50, second % 50)
+    assert not np.array_equal(first, Order(np.full(40, 50), 4, 2).samples_at(np.arange(2000))[1])
+
+
+@settings(max_examples=30)
+@given(counts=COUNTS, mix=st.integers(0, 14), starts=st.lists(st.integers(0, 10**6), min_size=1, max_size=5))
+def test_a_position_has_its_sample_wherever_it_is_asked_from(counts: list[int], mix: int, starts: list[int]):
+    """As a resumed run asks, or another rank."""
+    asked = Order(np.array(counts), mix, 3)
+    for start in starts:
+        positions = np.arange(start, start + 20)
+        alone = [int(Order(np.array(counts), mix, 3).samples_at(positions[i : i + 1])[1][0]) for i in (0, 7, 19)]
+        assert asked.samples_at(positions)[1][[0, 7, 19]].tolist() == alone

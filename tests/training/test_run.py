@@ -94,6 +94,7 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
         (lambda: Machine(accumulate=0), "machine.accumulate"),
         (lambda: Plan(10, 0, 1.0, 0), "data.batch_size"),
         (lambda: Plan(10, 2, 0.0, 0), "optimization.epochs"),
+        (lambda: Machine(cache_size=0), "machine.cache_size"),
     ],
 )
 def test_what_counts_must_be_positive(make, key: str):
@@ -137,6 +138,12 @@ def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[s
     replace(PLAN, epochs=3.0).must_continue(before, tmp_path)
     with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
         replace(PLAN, batch_size=8, seed=1).must_continue(before, tmp_path)
+    with pytest.raises(UserError, match="mix_shards is -1: give 0 to mix all samples"):
+        replace(PLAN, mix_shards=-1)
+    with pytest.raises(UserError, match="cannot be resumed: mix_shards 0 is now 2: resume with what"):
+        replace(PLAN, mix_shards=2).must_continue(before, tmp_path)
+    del before["mix_shards"]  # a checkpoint from before there was a choice
+    PLAN.must_continue(before, tmp_path)
     other = replace(PLAN, samples=18, data="bbbb", shards={"a.tar": "1", "c.tar": "9", "d.tar": "4"})
     said = r"20 samples are now 18; 1 shards gone \(b.tar\), 1 shards new \(d.tar\), 1 shards changed \(c.tar\)"
     with pytest.raises(UserError, match=f"cannot be resumed: {said}: .* give --allow-data-change"):

@@ -1,0 +1,139 @@
+"""The doorway to object stores and web servers: whole files, through fsspec, that arrive in spite of a bad network.
+
+A download that breaks off goes on where it was, or begins again where the server does not serve parts. What keeps
+failing is the user's to mend: one line that names the URL and the reason.
+"""
+
+import errno
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mae_kit.errors import UserError
+
+Place = str | Path
+"""Where data lie: a path, or a URL such as s3://bucket/shards; a URL made a Path would lose a slash."""
+
+PAUSES = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]  # seconds between two attempts: half a minute in all
+PART = 2**24  # bytes asked for at once where a download goes on
+CONNECT, SILENCE = 30.0, 60.0  # seconds until a server counts as gone
+_URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_VERSION = ("size", "ETag", "etag", "Last-Modified", "LastModified", "mtime", "updated", "created")
+_Result = TypeVar("_Result")
+
+
+class NotThere(Exception):
+    """The server answers that there is no such file."""
+
+
+def is_url(place: Place) -> bool:
+    """Whether it is not a path of this machine."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def version(url: str) -> str:
+    """What changes when the file does: size, and the server's tag or time; empty where it gives neither.
+
+    Raises:
+        NotThere: The server has no such file.
+        UserError: It cannot be asked; names the reason.
+    """
+    system, path = _open(url)
+    known = _persist(url, lambda: system.info(path))
+    marks = {name: str(known[name]) for name in _VERSION if known.get(name) is not None}
+    return str(marks) if len(marks) > 1 else ""
+
+
+def download(url: str, target: Path) -> None:
+    """Fetch a file; what is at `target` is overwritten. The bytes are not checked.
+
+    Raises:
+        NotThere: The server has no such file.
+        OSError: The local disk is full or read-only.
+        UserError: It cannot be fetched; names the reason.
+    """
+    system, path = _open(url)
+    target.write_bytes(b"")
+
+    def attempt() -> None:
+        if target.exists() and target.stat().st_size:
+            _go_on(system, path, target)
+        else:
+            system.get_file(path, str(target))
+
+    _persist(url, attempt)
+
+
+def _go_on(system: Any, path: str, target: Path) -> None:
+    """Append what is missing of a download that broke off."""
+    size = system.info(path)["size"]
+    with open(target, "ab") as file:
+        while size is not None and (have := file.tell()) < size:
+            end = min(have + PART, size)
+            part = system.cat_file(path, start=have, end=end)
+            if len(part) != end - have:
+                break
+            file.write(part)
+        whole = file.tell() == size
+    if not whole:  # the server does not serve parts
+        target.write_bytes(b"")
+        system.get_file(path, str(target))
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system for a URL, and the path in it.
+
+    Raises:
+        UserError: A library is missing, or nobody knows the scheme.
+    """
+    scheme = url.partition("://")[0].lower()
+    try:
+        from fsspec.core import url_to_fs
+
+        return url_to_fs(url, **_web_options() if scheme in ("http", "https") else {})
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme, "remote")
+        raise UserError(f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'") from None
+    except ValueError as error:
+        raise UserError(f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path") from None
+
+
+def _web_options() -> dict[str, Any]:
+    from aiohttp import ClientTimeout
+
+    limits = ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
+    plain = {"Accept-Encoding": "identity"}  # parts of a compressed answer would be parts of another file
+    return {"client_kwargs": {"timeout": limits, "trust_env": True, "headers": plain}}
+
+
+def _persist(url: str, action: Callable[[], _Result]) -> _Result:
+    """Try until it works, with growing pauses; an answer that will stay the same ends it at once."""
+    for pause in (*PAUSES, None):
+        try:
+            return action()
+        except Exception as raised:  # every store raises its own kinds
+            error = _plain(raised)
+            status = getattr(error, "status", 0)
+            reason = " ".join(str(error).split()).replace(": ", " ") or type(error).__name__
+            if status == 404 or isinstance(error, FileNotFoundError):
+                raise NotThere(f"{url} is not there") from None
+            if isinstance(error, OSError) and error.errno in _DISK:
+                raise
+            if status in (401, 403) or isinstance(error, PermissionError):
+                raise UserError(f"{url} may not be read ({reason})", "check the credentials") from None
+            if pause is None:
+                fix = "see that the server can be reached, and start again; a run goes on with --resume"
+                raise UserError(f"{url} cannot be read ({reason})", fix) from None
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _plain(error: BaseException) -> BaseException:
+    """What went wrong: fsspec's `info` calls whatever fails over HTTP a missing file."""
+    cause = error.__cause__
+    hidden = isinstance(error, FileNotFoundError) and type(cause).__module__.startswith("aiohttp")
+    return cause if hidden and cause else error

@@ -1,0 +1,111 @@
+"""Training from a web server as real processes: the run must not be able to tell it from a folder."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from photos import write_shard
+from processes import Programs
+from runs import SLOW, Words, audited, same, steps
+from webserver import WebServer
+
+from mae_kit.data.index import open_index
+
+pytestmark = pytest.mark.slow
+
+SHORT_PAUSES = "from mae_kit.data import remote\nremote.PAUSES = [0.01, 0.01, 0.01]\n"
+ONE_AT_A_TIME = ["--data.mix_shards", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 images in six shards of different sizes, indexed; to be left as it is."""
+    folder = tmp_path_factory.mktemp("shards")
+    borders = [0, 10, 26, 42, 60, 75, 96]
+    for number in range(6):
+        write_shard(folder / f"{number}.tar", range(borders[number], borders[number + 1]))
+    open_index(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(programs: Programs, recipes: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run on the folder itself, a shard at a time."""
+    run = tmp_path_factory.mktemp("local") / "run"
+    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", folder, *ONE_AT_A_TIME]
+    ended = programs.run(*words, "--run", run)
+    assert ended.code == 0, ended.err
+    return run
+
+
+@pytest.fixture
+def server(folder: Path, tmp_path: Path) -> Iterator[WebServer]:
+    shutil.copytree(folder, tmp_path / "web")
+    server = WebServer(tmp_path / "web")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def room(folder: Path) -> int:
+    """Bytes of a cache that holds three of the six shards."""
+    sizes = [path.stat().st_size for path in folder.glob("*.tar")]
+    assert 3 * max(sizes) < 0.7 * sum(sizes)
+    return 3 * max(sizes)
+
+
+@pytest.fixture
+def words(recipes: Path, server: WebServer, tmp_path: Path, room: int) -> Words:
+    cache: Words = ["--machine.cache", tmp_path / "cache", "--machine.cache_size", str(room / 1e9)]
+    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", server.url, *cache]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_from_a_bad_web_server_through_a_small_cache(
+    programs: Programs, words: Words, server: WebServer, local: Path, tmp_path: Path, room: int, workers: str
+):
+    for number, faults in enumerate((["drop"], ["wrong"], ["short", "busy"], ["busy", "drop"], [], ["wrong", "drop"])):
+        server.fail(f"{number}.tar", faults)
+    more = [*ONE_AT_A_TIME, "--machine.workers", workers, "--run", tmp_path / "run"]
+    running, most = programs.start(*words, *more, patch=SHORT_PAUSES), 0
+    while running.alive():
+        files = [path for path in (tmp_path / "cache").glob("*") if not path.name.startswith(".")]
+        most = max(most, sum(int(path.name.rpartition("-")[2]) for path in files))
+    ended = running.wait()
+    assert ended.code == 0, ended.err
+    assert same(tmp_path / "run", local) and audited(local) == [0, 1, 2]
+    assert 0 < most <= room
+    assert min(server.asked[f"{number}.tar"] for number in range(6)) >= 2, "it did not all fit"
+
+
+def test_a_server_that_goes_ends_the_run_until_it_is_back(
+    programs: Programs, words: Words, server: WebServer, local: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    more = [*ONE_AT_A_TIME, "--machine.workers", "1", "--run", run]
+    running = programs.start(*words, *more, patch=SHORT_PAUSES + SLOW)
+    running.wait_until(lambda: bool(steps(run)))
+    server.stop()
+    ended = running.wait()
+    assert ended.code == 2, ended.err
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"mae-kit: error: {server.url}/") and "cannot be read (" in line
+    assert line.endswith("see that the server can be reached, and start again; a run goes on with --resume")
+    again = programs.run("pretrain", "--resume", run, patch=SHORT_PAUSES)
+    assert again.code == 2 and "index.safetensors cannot be read (" in again.err
+    server.start()
+    again = programs.run("pretrain", "--resume", run, patch=SHORT_PAUSES)
+    assert again.code == 0, again.err
+    assert "resuming after step" in again.out and same(run, local)
+
+
+def test_what_does_not_fit_is_refused_and_another_order_is_another_run(
+    programs: Programs, words: Words, local: Path, tmp_path: Path
+):
+    refused = programs.run(*words, "--run", tmp_path / "run")
+    assert refused.code == 2 and "GB: give --data.mix_shards 1 or less, or a larger --machine.cache_size" in refused.err
+    assert not (tmp_path / "run").exists()
+    copy = shutil.copytree(local, tmp_path / "copy")
+    other = programs.run("pretrain", "--resume", copy, "--data.mix_shards", "2", "--optimization.epochs", "4")
+    assert other.code == 2 and "cannot be resumed: mix_shards 1 is now 2: resume with what" in other.err
