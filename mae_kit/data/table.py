@@ -25,7 +25,7 @@ from mae_kit.data.samples import Problem
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage
 
-FILE = "index.safetensors"
+FILE, PARTS = "index.safetensors", ".index"
 VERSION = 1
 COLUMNS = {
     "offset": np.int64,
@@ -36,7 +36,8 @@ COLUMNS = {
     "height": np.int32,
 }
 _OPEN_SHARDS = 256
-Stamps = dict[str, tuple[int, int]]  # shard -> bytes, time of change in ns
+Stamp = tuple[int, int]  # bytes, time of change in ns
+Stamps = dict[str, Stamp]  # of each shard
 
 
 class Keys(Sequence[str]):
@@ -228,6 +229,15 @@ def save(whole: Index, stamps: Stamps) -> Path:
     Raises:
         OSError: Neither takes it; nothing is left behind.
     """
+    if _takes_files(whole.folder):
+        try:
+            return write(whole.folder / FILE, whole, stamps)
+        except OSError:
+            pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
+    return write(cache_file(whole.folder), whole, stamps)
+
+
+def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     head = {
         "version": VERSION,
         "stamps": stamps,
@@ -237,21 +247,15 @@ def save(whole: Index, stamps: Stamps) -> Path:
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
-    data = to_safetensors(arrays, {"mae_kit_index": json.dumps(head)})
-    if _takes_files(whole.folder):
-        try:
-            return _write(whole.folder / FILE, data)
-        except OSError:
-            pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
-    cached = cache_file(whole.folder)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    return _write(cached, data)
-
-
-def _write(path: Path, data: bytes) -> Path:
-    with replacing(path) as making:
-        making.write_bytes(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, flush) as making:
+        making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))
     return path
+
+
+def parts_folder(base: Path) -> Path:
+    """Where the indices of single shards lie until that of the folder is made."""
+    return base / PARTS if _takes_files(base) else cache_file(base).with_suffix(".parts")
 
 
 def cache_file(base: Path) -> Path:

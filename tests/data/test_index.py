@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mae_kit.data import index as index_module
-from mae_kit.data import table
+from mae_kit.data import parts, table
 from mae_kit.data.decode import decode
 from mae_kit.data.index import Index, index, open_index
 from mae_kit.data.table import FILE
@@ -68,10 +67,10 @@ def read_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def read(path, name, *rest):
         names.append(name)
-        return index_module_read(path, name, *rest)
+        return read_shard(path, name, *rest)
 
-    index_module_read = index_module.read_shard
-    monkeypatch.setattr(index_module, "read_shard", read)
+    read_shard = parts.read_shard
+    monkeypatch.setattr(parts, "read_shard", read)
     return names
 
 
@@ -337,18 +336,18 @@ def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[st
 def test_a_shard_that_cannot_be_read_is_named_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shard(tmp_path / "a.tar", range(2))
     shard(tmp_path / "b.tar", range(2, 4))
-    read = index_module.read_shard
+    read = parts.read_shard
 
     def failing(path, name, *rest):
         if name == "a.tar":
             raise PermissionError(13, "Permission denied")
         return read(path, name, *rest)
 
-    monkeypatch.setattr(index_module, "read_shard", failing)
+    monkeypatch.setattr(parts, "read_shard", failing)
     found = open_index(tmp_path)
     assert list(found.keys) == ["0002", "0003"]
     assert [problem[:] for problem in found.problems] == [("a.tar", "", 0, "unreadable shard: Permission denied")]
-    monkeypatch.setattr(index_module, "read_shard", read)
+    monkeypatch.setattr(parts, "read_shard", read)
     assert list(open_index(tmp_path).keys) == ["0000", "0001", "0002", "0003"]
     assert open_index(tmp_path).problems == []
 
@@ -396,12 +395,16 @@ def test_a_full_disk_costs_the_index_not_the_training(
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    assert len(open_index(tmp_path)) == 3
-    assert "No space left on device" in capsys.readouterr().out
-    with pytest.raises(UserError, match="cannot be saved: No space left"):
-        index(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert len(open_index(tmp_path)) == 3
+        assert "No space left on device" in capsys.readouterr().out
+        assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+        with pytest.raises(UserError, match="cannot be saved: No space left"):
+            index(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".index", "a.tar"], "what was read is not lost"
+    assert index(tmp_path)["samples"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", FILE]
 
 
 # The user's mistakes
