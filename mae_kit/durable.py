@@ -10,11 +10,15 @@ MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the fo
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """A name beside `path` to write to; when the block ends well the file is flushed to the disk and renamed.
 
     Beside it, since a rename works within one file system only; a name that two machines do not choose alike; and not
     by `tempfile`, whose files only their owner may read.
+
+    Args:
+        path: The file to write or replace.
+        flush: Off for what is checked when read and soon made again: whole after a kill, maybe not after a power cut.
 
     Raises:
         OSError: The disk is full and the like; nothing is left behind.
@@ -22,9 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
     making = path.with_name(f".{path.name}.{secrets.token_hex(4)}.making")
     try:
         yield making
-        sync(making)
+        if flush:
+            sync(making)
         os.replace(making, path)
-        sync_folder(path.parent)
+        if flush:
+            sync_folder(path.parent)
     finally:
         making.unlink(missing_ok=True)
 

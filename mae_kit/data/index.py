@@ -9,28 +9,28 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from mae_kit.console import hush, progress, say
 from mae_kit.data.cache import Cache
+from mae_kit.data.parts import Parts, steps, unreadable, write_part
 from mae_kit.data.remote import Place, is_url
-from mae_kit.data.samples import Problem, Sample, read_shard
+from mae_kit.data.samples import Problem
 from mae_kit.data.store import Stamps, Store, fetch_index
-from mae_kit.data.table import COLUMNS, FILE, Index, Keys, cache_file, load, save
+from mae_kit.data.table import FILE, Index, cache_file, load, save
+from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import UserError
 
 __all__ = ["Index", "index", "open_index"]
 
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|lz4))?|tgz)$", re.IGNORECASE)
 _EXAMPLES = 5
-_UNREADABLE = "unreadable shard"
+_SMALL = 50  # megabytes that are read before other processes have started
 
 
 def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> Index:
@@ -52,39 +52,47 @@ def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> I
     stamps, classes = _stamps(base, pattern), _read_classes(base)
     known, old = _stored(base, stamps, classes)
     if old is None or known != stamps:
-        rows = _parts(old) if old is not None else {}
-        kept = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
-        say(f"Indexing {len(stamps) - len(kept)} of {len(stamps)} shards in {base}; only what changes is read again.")
-        old = _build(base, stamps, classes, workers, kept)
+        parts = Parts.of(base, classes)
+        rows = dict(zip(old.shards, old.apart(), strict=True)) if old is not None else {}
+        there = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
+        there |= parts.kept(_missing(stamps, there))
+        say(f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only what changes is read again.")
+        old = _whole(parts, stamps, there, workers)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
             say(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
+        parts.remove()
     return _usable(old.within(pattern), folder)
 
 
-def index(folder: Place, workers: int = 0) -> dict[str, Any]:
+def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict[str, Any]:
     """Index webdataset tars: where each sample lies, its checksum, label and size; names all that is damaged or odd.
 
     Reads every shard anew, extracts nothing, and saves `index.safetensors` beside the shards (in the user's cache
-    where that folder is read-only). Training does this by itself on first use.
+    where that folder is read-only). The same command again finishes a job that was stopped: it reads what that one had
+    not read, or what changed since. Training does all this by itself on first use.
 
     Args:
         folder: A folder of tars, or a pattern in a folder such as `DIR/train-*.tar`.
         workers: Shards read at once; 0 = one per core.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path;
+            the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
     """
     if is_url(folder):
         fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
         raise UserError(f"every byte of {folder} would have to be downloaded", fix)
     base, pattern = _split(Path(folder))
     stamps, start = _stamps(base, pattern), time.perf_counter()
-    whole = _build(base, stamps, _read_classes(base), workers, kept={})
-    seconds = time.perf_counter() - start
-    part = _usable(whole.within(pattern), folder)
+    parts = Parts.of(base, _read_classes(base))
     try:
+        whole = _index_all(parts, stamps, workers, engine)
+        seconds = time.perf_counter() - start
         saved = save(whole, _believed(whole, stamps))
     except OSError as error:
         raise UserError(f"the index of {base} cannot be saved", f"{error.strerror}; make room there") from None
+    parts.remove()
+    part = _usable(whole.within(pattern), folder)
     megabytes = sum(size for size, _ in stamps.values()) / 1e6
     counts = _counts(part) | {"index": str(saved), "seconds": seconds, "megabytes_per_second": megabytes / seconds}
     _tell(counts)
@@ -160,59 +168,50 @@ def _open_remote(url: str, cache: Cache) -> Index:
 # Reading shards
 
 
-class _Part(NamedTuple):
-    """The rows of one shard."""
-
-    columns: dict[str, np.ndarray]
-    keys: Iterable[str]
-    problems: list[Problem]
+def _missing(stamps: Stamps, there: dict[str, Index]) -> Stamps:
+    return {name: stamp for name, stamp in stamps.items() if name not in there}
 
 
-def _build(base: Path, stamps: Stamps, classes: list[str] | None, workers: int, kept: dict[str, _Part]) -> Index:
-    """Index all shards of the folder; rows of the `kept` ones are taken over unread."""
-    parts = kept | _read_all(base, {name: stamps[name] for name in stamps if name not in kept}, classes, workers)
-    ordered = [parts[name] for name in stamps]
-    lengths = [len(part.columns["offset"]) for part in ordered]
-    return Index(
-        folder=base,
-        shards=list(stamps),
-        shard=np.repeat(np.arange(len(ordered), dtype=np.int32), lengths),
-        keys=Keys.pack(chain.from_iterable(part.keys for part in ordered)),
-        classes=classes,
-        problems=[problem for part in ordered for problem in part.problems],
-        **{name: np.concatenate([part.columns[name] for part in ordered]) for name in COLUMNS},
-    )
+def _index_all(parts: Parts, stamps: Stamps, workers: int, engine: Engine) -> Index:
+    """Let an engine read all shards but those that a stopped job has read."""
+    there = parts.kept(stamps)
+    if there:
+        say(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
+    todo = _missing(stamps, there)
+    megabytes = sum(steps(size) for size, _ in todo.values())
+    if engine == "processes" and megabytes < _SMALL:
+        workers = workers or 1
+    with progress("Indexing", float(megabytes), "MB") as advance:
+        run_tasks(partial(write_part, parts), list(todo.items()), advance, workers, engine, (write_part.__module__,))
+    return _whole(parts, stamps, there | parts.kept(todo), workers)
 
 
-def _parts(whole: Index) -> dict[str, _Part]:
-    """Take an index apart again; rows lie in the order of shards."""
-    problems: dict[str, list[Problem]] = defaultdict(list)
-    for problem in whole.problems:
-        problems[problem.shard].append(problem)
-    ends = np.searchsorted(whole.shard, np.arange(len(whole.shards) + 1))
-    return {
-        name: _Part({column: getattr(whole, column)[a:b] for column in COLUMNS}, whole.keys[a:b], problems[name])
-        for name, a, b in zip(whole.shards, ends[:-1], ends[1:], strict=True)
-    }
+def _whole(parts: Parts, stamps: Stamps, there: dict[str, Index], workers: int) -> Index:
+    """Put together what is there; the other shards are read here."""
+    missing = _missing(stamps, there)
+    if missing:
+        there = there | _read_here(parts, missing, workers)
+    return parts.join(there[name] for name in stamps)
 
 
-def _read_all(base: Path, stamps: Stamps, classes: list[str] | None, workers: int) -> dict[str, _Part]:
-    """Read shards side by side.
+def _read_here(parts: Parts, stamps: Stamps, workers: int) -> dict[str, Index]:
+    """Read shards in threads, keeping their parts where there is room for them.
 
-    In threads: reading and checksums release the interpreter's lock and the rest takes microseconds a sample, while
-    processes would need a guarded `__main__` in every script that trains.
+    Processes are faster, but would need a guarded `__main__` in every script that trains.
     """
     stop = threading.Event()
-    limit = len(classes) if classes else None
     with progress("Indexing", sum(size for size, _ in stamps.values()) / 1e6, "MB") as advance:
 
-        def read(name: str) -> _Part:
+        def read(name: str) -> Index:
             def tick(count: int) -> None:
                 if stop.is_set():
                     raise InterruptedError
                 advance(count / 1e6)
 
-            return _read_part(base / name, name, limit, tick)
+            part = parts.read(name, tick)
+            with suppress(OSError):
+                parts.keep(part, stamps[name])
+            return part
 
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             try:
@@ -221,18 +220,6 @@ def _read_all(base: Path, stamps: Stamps, classes: list[str] | None, workers: in
                 stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def _read_part(path: Path, name: str, classes: int | None, advance: Callable[[int], None]) -> _Part:
-    try:
-        samples, problems = read_shard(path, name, classes, advance)
-    except InterruptedError:
-        raise
-    except OSError as error:
-        samples, problems = [], [Problem(name, "", 0, f"{_UNREADABLE}: {error.strerror}")]
-    by_field = dict(zip(Sample._fields, zip(*samples, strict=True), strict=True)) if samples else {}
-    columns = {column: np.array(by_field.get(column, ()), kind) for column, kind in COLUMNS.items()}
-    return _Part(columns, by_field.get("key", ()), problems)
 
 
 # The file
@@ -253,7 +240,7 @@ def _stored(base: Path, stamps: Stamps, classes: list[str] | None) -> tuple[Stam
 
 def _believed(whole: Index, stamps: Stamps) -> Stamps:
     """The stamps to save: none of a shard that could not be read at all, so that it is tried again next time."""
-    lost = {problem.shard for problem in whole.problems if problem.kind == _UNREADABLE}
+    lost = unreadable(whole)
     return {name: (-1, -1) if name in lost else stamp for name, stamp in stamps.items()}
 
 

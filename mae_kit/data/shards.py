@@ -7,9 +7,10 @@ same bytes for any number of workers and any number of interruptions, and a shar
 import hashlib
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
 from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
 from mae_kit.durable import MAKING, replace_text, replacing
-from mae_kit.engines import run_tasks
+from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import BadImage, UserError
 
 PLAN, RECORDS, STATS, CLASSES = "shards.json", ".shards", "stats.json", "classes.txt"
@@ -32,6 +33,7 @@ _FULL = (ENOSPC, EDQUOT, EFBIG)
 _NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
 _SMALLEST_SHARD = 65_536
 _PROBES = 64
+_STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 
 
 class Job(NamedTuple):
@@ -53,6 +55,7 @@ def shard(
     seed: int = 0,
     labels: Labels = "auto",
     channels: int = 3,
+    engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Pack images into shards; the same command again finishes a job that was stopped.
 
@@ -69,11 +72,13 @@ def shard(
         quality: JPEG quality, 1 to 100, where --resize encodes.
         val_fraction: Share of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
         max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
-        workers: Processes; 0 = one a core. The shards do not depend on it.
+        workers: Shards written at once; 0 = one a core. The shards do not depend on it.
         seed: Of the order and of the drawing for val.
         labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
             first-level folders, whatever they are; none = no labels.
         channels: Channels of the statistics: 3 = RGB, 1 = grey, any other number for .npy images.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
+            paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
 
     Returns:
         What stats.json holds, and `out`.
@@ -97,7 +102,8 @@ def shard(
         say(f"{len(tasks) - len(todo)} of {len(tasks)} shards are there already")
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
-        _write_all(Job(out, settings, source.read), todo, workers)
+        _write_all(Job(out, settings, source.read), todo, workers, engine)
+        _check_done(out, tasks)
         return _finish(out, source, tasks)
 
 
@@ -180,12 +186,19 @@ def _check_same(out: Path, job: dict[str, Any]) -> int | None:
 
 def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
-    for folder in (out, out / RECORDS):
-        for stray in folder.glob(MAKING):
-            stray.unlink()
+    _clear(out, _STALE)
     if not (out / PLAN).exists():
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
         replace_text(out / PLAN, _to_json(job | {"mean_bytes": mean}))
+
+
+def _clear(out: Path, seconds: float) -> None:
+    """Remove what killed processes have left; what was written to lately may be another machine's at work."""
+    for folder in (out, out / RECORDS):
+        for stray in folder.glob(MAKING):
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if time.time() - stray.stat().st_mtime >= seconds:
+                    stray.unlink()
 
 
 def _digest(source: Source) -> str:
@@ -213,15 +226,22 @@ def _mean_bytes(source: Source, settings: Settings) -> int | None:
 # One shard
 
 
+class _NoImage(Exception):
+    """Gives up a shard in which no image decodes."""
+
+
 def write_shard(job: Job, task: Task, tick: Callable[[], None]) -> None:
-    """Write one shard, durably, then its record; one in which no image decodes is not there, and has a record."""
-    path = job.out / task.shard
-    with replacing(path) as making:
+    """Write one shard, durably, then its record; one in which no image decodes is never there, and has a record.
+
+    Several attempts at once are as good as one: what each renames into its place is the same.
+    """
+    record: dict[str, Any] = {}
+    with suppress(_NoImage), replacing(job.out / task.shard) as making:
         with open(making, "wb") as stream:
-            record = _fill(stream, job, task, tick)
-        record["bytes"] = making.stat().st_size if record["images"] else 0
-    if not record["images"]:
-        path.unlink()
+            record |= _fill(stream, job, task, tick) | {"bytes": 0}
+        if not record["images"]:
+            raise _NoImage
+        record["bytes"] = making.stat().st_size
     replace_text(job.out / RECORDS / f"{task.shard}.json", _to_json(record))
 
 
@@ -263,9 +283,17 @@ def _encode(read: Reader, row: int, name: str, settings: Settings) -> Stored:
 # All shards
 
 
-def _write_all(job: Job, tasks: list[Task], workers: int) -> None:
+def _write_all(job: Job, tasks: list[Task], workers: int, engine: Engine) -> None:
     with progress("sharding", float(sum(len(task.rows) for task in tasks))) as advance:
-        run_tasks(partial(write_shard, job), tasks, advance, workers, preload=(__name__, "webdataset"))
+        run_tasks(partial(write_shard, job), tasks, advance, workers, engine, preload=(__name__, "webdataset"))
+
+
+def _check_done(out: Path, tasks: list[Task]) -> None:
+    """Refuse to report what this machine does not see: a node may have written to a disk of its own."""
+    lost = [task.shard for task in tasks if not _is_done(out, task.shard)]
+    if lost:
+        fix = "repeat the command; with --engine ray give a folder that all nodes share"
+        raise UserError(f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}", fix)
 
 
 def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
@@ -285,6 +313,7 @@ def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
     stats = {"source": source.kind, "splits": splits, **channel_stats(records)}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, _to_json(stats))
+    _clear(out, 0)
     report(out, stats)
     return {"out": str(out), **stats}
 

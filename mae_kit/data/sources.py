@@ -2,6 +2,7 @@
 
 import glob
 import os
+import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,12 @@ def choose_splits(names: Sequence[str]) -> dict[str, bool] | None:
     return {"train": False, **{name: True for name in known[:1]}}
 
 
+def _check_there(folder: Path) -> None:
+    """A disk that is gone, or a node that never had it, is no reason to leave out image after image."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not there on {platform.node()}", "mount it and repeat the command")
+
+
 # A folder of images
 
 
@@ -103,6 +110,7 @@ class FolderReader(NamedTuple):
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
+            _check_there(self.root)
             raise BadImage(f"cannot be read: {error.strerror}") from None
 
 
@@ -218,8 +226,9 @@ class TarReader(NamedTuple):
     def __call__(self, row: int, name: str) -> bytes:
         try:
             return self.index.read(int(self.taken[row]))
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror}") from None
+        except BadImage:
+            _check_there(self.index.folder)
+            raise
 
 
 def tar_source(path: Path, labels: Labels) -> Source:

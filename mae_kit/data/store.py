@@ -16,7 +16,8 @@ from mae_kit.data.remote import NotThere, download, version
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage, UserError
 
-Stamps = dict[str, tuple[int, int]]  # shard -> bytes, time of change in ns
+Stamp = tuple[int, int]  # bytes, time of change in ns
+Stamps = dict[str, Stamp]  # of each shard
 Damage = Callable[[Path], int]  # a shard's file -> samples in it that are not what was indexed
 
 CONNECTIONS = 2  # of each process, beside the one that its reader may be waiting for

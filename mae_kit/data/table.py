@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -27,7 +28,7 @@ from mae_kit.data.store import Stamps, Store
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage
 
-FILE = "index.safetensors"
+FILE, PARTS = "index.safetensors", ".index"
 VERSION = 1
 COLUMNS = {
     "offset": np.int64,
@@ -58,8 +59,11 @@ class Keys(Sequence[str]):
         return Keys(self.letters, self.start[rows], self.stop[rows])
 
     def alone(self) -> "Keys":
-        """The same, without the letters of others: a slice travels as light as it looks."""
-        return Keys.pack(self)
+        """The same, without the letters before and behind: a slice travels as light as it looks."""
+        if not len(self):
+            return Keys.pack([])
+        first, last = int(self.start.min()), int(self.stop.max())
+        return Keys(self.letters[first:last], self.start - first, self.stop - first)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -215,19 +219,26 @@ class Index:
 
     def apart(self) -> list["Index"]:
         """Of each shard an index of its own, light enough to travel to another process."""
-        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)))
-        return [self._only(name, slice(*border)) for name, border in zip(self.shards, borders, strict=True)]
+        problems: dict[str, list[Problem]] = defaultdict(list)
+        for problem in self.problems:
+            problems[problem.shard].append(problem)
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        return [
+            self._only(name, slice(*border), problems[name]) for name, border in zip(self.shards, borders, strict=True)
+        ]
 
-    def _only(self, name: str, rows: slice) -> "Index":
-        return Index(
+    def _only(self, name: str, rows: slice, problems: list[Problem]) -> "Index":
+        part = Index(
             folder=self.folder,
             shards=[name],
             shard=np.zeros_like(self.shard[rows]),
             keys=self.keys[rows].alone(),
             classes=self.classes,
-            problems=[],
+            problems=problems,
             **{column: getattr(self, column)[rows] for column in COLUMNS},
         )
+        part.store = self.store
+        return part
 
     def within(self, pattern: str) -> "Index":
         """The part in shards whose name matches a shell pattern."""
@@ -282,6 +293,15 @@ def save(whole: Index, stamps: Stamps) -> Path:
     Raises:
         OSError: Neither takes it; nothing is left behind.
     """
+    if takes_files(whole.folder):
+        try:
+            return write(whole.folder / FILE, whole, stamps)
+        except OSError:
+            pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
+    return write(cache_file(whole.folder), whole, stamps)
+
+
+def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     head = {
         "version": VERSION,
         "stamps": stamps,
@@ -291,21 +311,15 @@ def save(whole: Index, stamps: Stamps) -> Path:
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
-    data = to_safetensors(arrays, {"mae_kit_index": json.dumps(head)})
-    if takes_files(whole.folder):
-        try:
-            return _write(whole.folder / FILE, data)
-        except OSError:
-            pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
-    cached = cache_file(whole.folder)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    return _write(cached, data)
-
-
-def _write(path: Path, data: bytes) -> Path:
-    with replacing(path) as making:
-        making.write_bytes(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, flush) as making:
+        making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))
     return path
+
+
+def parts_folder(base: Path) -> Path:
+    """Where the indices of single shards lie until that of the folder is made."""
+    return base / PARTS if takes_files(base) else cache_file(base).with_suffix(".parts")
 
 
 def cache_file(base: Path) -> Path:

@@ -11,7 +11,7 @@ from mae_kit.engines.processes import Advance, T, Work, run_in_processes
 
 __all__ = ["Advance", "Engine", "Work", "run_tasks"]
 
-Engine = Literal["processes"]
+Engine = Literal["processes", "ray"]
 
 
 def run_tasks(
@@ -29,12 +29,17 @@ def run_tasks(
             with an exception.
         tasks: Each is picklable and done on its own.
         advance: Told the number of steps as they are done.
-        workers: Tasks at once; 0 = one a core. A single one works in this process.
-        engine: processes = of this machine.
-        preload: Modules that a worker process will import, worth doing once.
+        workers: Tasks at once; 0 = one a core, of all nodes with Ray. A single process is this one.
+        engine: processes = of this machine; ray = of the nodes of a Ray cluster, see `on_ray`.
+        preload: Modules that a worker process will import, worth doing once; Ray keeps its workers.
 
     Raises:
-        UserError: A worker process was killed.
+        UserError: A worker process was killed; with Ray: no Ray, no answer, a task lost with its node too often.
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
-    run_in_processes(work, tasks, advance, workers, preload)
+    if engine == "ray":
+        from mae_kit.engines.on_ray import run_on_ray
+
+        run_on_ray(work, tasks, advance, workers)
+    else:
+        run_in_processes(work, tasks, advance, workers, preload)

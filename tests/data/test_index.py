@@ -8,14 +8,15 @@ import shutil
 import tarfile
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mae_kit.data import index as index_module
-from mae_kit.data import table
+from mae_kit.data import parts, table
 from mae_kit.data.decode import decode
 from mae_kit.data.index import Index, index, open_index
 from mae_kit.data.table import FILE
@@ -68,10 +69,10 @@ def read_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def read(path, name, *rest):
         names.append(name)
-        return index_module_read(path, name, *rest)
+        return read_shard(path, name, *rest)
 
-    index_module_read = index_module.read_shard
-    monkeypatch.setattr(index_module, "read_shard", read)
+    read_shard = parts.read_shard
+    monkeypatch.setattr(parts, "read_shard", read)
     return names
 
 
@@ -334,21 +335,88 @@ def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[st
     assert second.fingerprint != first.fingerprint
 
 
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of which one of three shards was indexed when Ctrl-C came."""
+    read_shard = parts.read_shard
+    for name in "abc":
+        shard(tmp_path / f"{name}.tar", range(ord(name), ord(name) + 3))
+
+    def interrupted(path, name, *rest):
+        if name == "b.tar":
+            raise KeyboardInterrupt
+        return read_shard(path, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "read_shard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index(tmp_path, workers=1)
+    assert not (tmp_path / FILE).exists()
+    return tmp_path
+
+
+@pytest.mark.parametrize("again", [open_index, index])
+def test_a_stopped_job_goes_on(stopped: Path, read_shards: list[str], again: Callable[..., Any]):
+    again(stopped, workers=1)
+    assert read_shards == ["b.tar", "c.tar"]
+    assert sorted(path.name for path in stopped.iterdir()) == ["a.tar", "b.tar", "c.tar", FILE]
+    assert list(open_index(stopped).keys) == [f"{n:04}" for n in (97, 98, 99, 98, 99, 100, 99, 100, 101)]
+    index(stopped, workers=1)
+    assert sorted(read_shards[2:]) == ["a.tar", "b.tar", "c.tar"], "a job that begins anew reads all"
+
+
+@pytest.mark.parametrize("change", ["shard", "classes", "damage", "none"])
+def test_what_no_longer_fits_is_read_again(stopped: Path, read_shards: list[str], change: str):
+    part = stopped / ".index" / "a.tar.safetensors"
+    if change == "shard":
+        os.utime(stopped / "a.tar")
+    elif change == "classes":
+        (stopped / "classes.txt").write_text("one\ntwo\n")
+    elif change == "damage":
+        part.write_bytes(part.read_bytes()[:-9])
+    index(stopped, workers=1)
+    assert ("a.tar" in read_shards) == (change != "none")
+
+
+def test_a_stopped_job_on_a_read_only_folder_goes_on(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in "ab":
+        shard(tmp_path / f"shards/{name}.tar", range(3))
+    read_shard, read = parts.read_shard, []
+
+    def interrupted(path, name, *rest):
+        read.append(name)
+        if read == ["a.tar", "b.tar"]:
+            raise KeyboardInterrupt
+        return read_shard(path, name, *rest)
+
+    monkeypatch.setattr(parts, "read_shard", interrupted)
+    (tmp_path / "shards").chmod(0o555)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            index(tmp_path / "shards", workers=1)
+        index(tmp_path / "shards", workers=1)
+    finally:
+        (tmp_path / "shards").chmod(0o755)
+    assert read == ["a.tar", "b.tar", "b.tar"]
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["a.tar", "b.tar"]
+    assert [path.suffix for path in (cache / "mae_kit").iterdir()] == [".safetensors"]
+
+
 def test_a_shard_that_cannot_be_read_is_named_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shard(tmp_path / "a.tar", range(2))
     shard(tmp_path / "b.tar", range(2, 4))
-    read = index_module.read_shard
+    read = parts.read_shard
 
     def failing(path, name, *rest):
         if name == "a.tar":
             raise PermissionError(13, "Permission denied")
         return read(path, name, *rest)
 
-    monkeypatch.setattr(index_module, "read_shard", failing)
+    monkeypatch.setattr(parts, "read_shard", failing)
     found = open_index(tmp_path)
     assert list(found.keys) == ["0002", "0003"]
     assert [problem[:] for problem in found.problems] == [("a.tar", "", 0, "unreadable shard: Permission denied")]
-    monkeypatch.setattr(index_module, "read_shard", read)
+    monkeypatch.setattr(parts, "read_shard", read)
     assert list(open_index(tmp_path).keys) == ["0000", "0001", "0002", "0003"]
     assert open_index(tmp_path).problems == []
 
@@ -396,12 +464,16 @@ def test_a_full_disk_costs_the_index_not_the_training(
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    assert len(open_index(tmp_path)) == 3
-    assert "No space left on device" in capsys.readouterr().out
-    with pytest.raises(UserError, match="cannot be saved: No space left"):
-        index(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert len(open_index(tmp_path)) == 3
+        assert "No space left on device" in capsys.readouterr().out
+        assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+        with pytest.raises(UserError, match="cannot be saved: No space left"):
+            index(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".index", "a.tar"], "what was read is not lost"
+    assert index(tmp_path)["samples"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", FILE]
 
 
 # The user's mistakes

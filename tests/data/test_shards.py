@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
+from mae_kit.data import shards
 from mae_kit.data.index import open_index
-from mae_kit.data.shards import shard
+from mae_kit.data.plan import Settings, Task, plan
+from mae_kit.data.shards import Job, shard, write_shard
+from mae_kit.data.sources import open_source
 from mae_kit.errors import UserError
 
 COMMAND = (
@@ -398,6 +403,76 @@ def test_ctrl_c_leaves_whole_shards_only(many: Path, tmp_path: Path, workers: in
     assert not leftovers(tmp_path / "out")
     records = {path.name.removesuffix(".json") for path in (tmp_path / "out/.shards").iterdir()}
     assert {path.name for path in (tmp_path / "out").glob("*.tar")} - records == set()
+
+
+def attempt(job: Job, task: Task, together: threading.Barrier) -> None:
+    write_shard(job, task, lambda: together.wait(60) and None)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_two_attempts_at_once_are_as_good_as_one(photos: Path, tmp_path: Path, decode: bool):
+    """As where a node is cut off: its task is begun again elsewhere and ends twice."""
+    if not decode:
+        for path in photos.iterdir():
+            path.write_text("<html>")
+    source, settings = open_source(str(photos), "auto"), Settings(None, 90, 0.0, 1 << 20, 0, "auto", 3)
+    (task,) = plan(source, settings, np.full(12, 1000))
+    for name, attempts in {"one": 1, "two": 2}.items():
+        job = Job(tmp_path / name, settings, source.read)
+        (tmp_path / name / ".shards").mkdir(parents=True)
+        for _ in range(10):
+            together = threading.Barrier(attempts)
+            with ThreadPoolExecutor(attempts) as pool:
+                for done in [pool.submit(attempt, job, task, together) for _ in range(attempts)]:
+                    done.result()
+            assert (tmp_path / name / task.shard).exists() == decode
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_what_another_machine_may_be_writing_is_left_alone_until_all_is_there(photos: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    fresh, stale = (tmp_path / f"out/.train-000000.tar.{name}.making" for name in ("fresh", "stale"))
+    for path in (fresh, stale):
+        path.write_bytes(b"half")
+    os.utime(stale, (0, 0))
+    source = photos.rename(tmp_path / "elsewhere")
+    photos.mkdir()
+    (photos / "page.jpg").write_text("<html>")
+    with pytest.raises(UserError, match="none of 1 images decodes"):
+        shard(str(photos), tmp_path / "out", workers=1)
+    assert leftovers(tmp_path / "out") == [fresh]
+    (tmp_path / "out/shards.json").unlink()
+    (tmp_path / "out/skipped.jsonl").unlink()
+    (tmp_path / "out/.shards/train-000000.tar.json").unlink()
+    shard(str(source), tmp_path / "out", workers=1)
+    assert not leftovers(tmp_path / "out")
+
+
+def test_shards_that_went_to_a_disk_of_another_machine_are_missed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def elsewhere(job: Job, task: Task, tick) -> None:
+        (tmp_path / "node/.shards").mkdir(parents=True)
+        write_shard(job._replace(out=tmp_path / "node"), task, tick)
+
+    monkeypatch.setattr(shards, "write_shard", elsewhere)
+    with pytest.raises(UserError, match="lacks 1 of 1 shards that were written, such as train-000000"):
+        shard(str(photos), tmp_path / "out", workers=1)
+
+
+def test_a_source_that_goes_away_is_no_reason_to_leave_images_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def unmounted(job: Job, task: Task, tick) -> None:
+        photos.rename(tmp_path / "unmounted")
+        write_shard(job, task, tick)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_shard", unmounted)
+        with pytest.raises(UserError, match=r"photos is not there on .*: mount it and repeat"):
+            shard(str(photos), tmp_path / "out", workers=1)
+    (tmp_path / "unmounted").rename(photos)
+    assert shard(str(photos), tmp_path / "out", workers=1)["skipped"] == 0
 
 
 @pytest.mark.slow

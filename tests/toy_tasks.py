@@ -1,0 +1,50 @@
+"""Tasks that write down what became of them, a file each, for the tests of the engines."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mae_kit.errors import UserError
+
+STEPS = 3
+
+
+def note(folder: Path, task: str, tick: Callable[[], None]) -> None:
+    """Adds a line to its file, so that a task which is done twice shows."""
+    for _ in range(STEPS):
+        tick()
+    with (folder / task).open("a") as file:
+        file.write(f"{task}\n")
+
+
+def alone(folder: Path, task: str, tick: Callable[[], None]) -> None:
+    """Fails beside another one."""
+    (folder / "busy").mkdir()
+    time.sleep(0.1)
+    (folder / "busy").rmdir()
+
+
+def fail(folder: Path, task: str, tick: Callable[[], None]) -> None:
+    """`bad` fails when another one has begun; the others go on for minutes, and need a moment to end."""
+    if task == "bad":
+        while not list(folder.glob("*.begun")):
+            time.sleep(0.01)
+        raise UserError("this is bad", "give a good one")
+    (folder / f"{task}.begun").touch()
+    try:
+        for _ in range(6000):
+            time.sleep(0.02)
+            tick()
+    finally:
+        time.sleep(0.3)
+        (folder / f"{task}.ended").touch()
+
+
+def die(folder: Path, task: str, tick: Callable[[], None]) -> None:
+    """The first attempt of `bad` is killed, as for want of memory."""
+    if task == "bad" and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(folder, task, tick)
