@@ -40,7 +40,12 @@ VERBS = {
     "reconstruct": Verb(
         "mae_kit.views.reconstruct:reconstruct", "show what the model predicts for your images", "Look"
     ),
+    "inspect": Verb("mae_kit.inspection:inspect", "look inside a run: the pictures below, into its report", "Look"),
+    "attention": Verb("mae_kit.views.attend:attention", "show where an encoder looks, and how far", "Look"),
+    "features": Verb("mae_kit.views.describe:features", "show features as colours, and nearest images", "Look"),
+    "positions": Verb("mae_kit.views.locate:positions", "show how alike the position embeddings are", "Look"),
     "predict": Verb("mae_kit.downstream.predict:predict", "print classes and probabilities of your images", "Look"),
+    "bench": Verb("mae_kit.views.costs:bench", "measure an encoder's speed and memory over image sizes", "Look"),
     "report": Verb("mae_kit.reporting:report", "turn a run folder into one HTML page", "Look"),
     "doctor": Verb("mae_kit.diagnosis:doctor", "say what this machine has; kill a run on it and see it go on", "All"),
     "demo": Verb("mae_kit.demonstration:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),

@@ -6,7 +6,7 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from mae_kit.positions import sincos_positions
+from mae_kit.position_tables import sincos_positions
 
 
 class TransformerDecoder(nn.Module):

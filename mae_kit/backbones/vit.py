@@ -11,7 +11,7 @@ from mae_kit.backbones.timm_models import create, pair
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of, patchify
-from mae_kit.positions import sincos_positions
+from mae_kit.position_tables import sincos_positions
 
 
 class ViT(Configured):

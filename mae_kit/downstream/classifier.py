@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
-from mae_kit.positions import resample_positions
+from mae_kit.position_tables import resample_positions
 
 Tensors = Mapping[str, Tensor]
 

@@ -67,11 +67,13 @@ class MAE(Objective):
         """The loss under a given mask, which hides the same count in every row."""
         visible = visible_indices(hidden)
         prediction = self.decoder(self.encoder.drop(images, visible), visible)
-        target = patchify(images, self.encoder.patch_size)
-        if self.normalise_target:
-            target = normalise_patches(target.float())
-        loss = hidden_mean_squared_error(prediction, target, hidden)
+        loss = hidden_mean_squared_error(prediction, self.target(images), hidden)
         return Outcome(loss, {}, hidden, prediction)
+
+    def target(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n q"]:
+        """What the prediction of every patch is compared with."""
+        patches = patchify(images, self.encoder.patch_size)
+        return normalise_patches(patches.float()) if self.normalise_target else patches
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if self.normalise_target:

@@ -11,6 +11,7 @@ from mae_kit.reporting.commands import next_steps, recipe
 from mae_kit.reporting.comparison import comparison
 from mae_kit.reporting.curves import curves
 from mae_kit.reporting.folder import Folder, read_folder
+from mae_kit.reporting.inside import inside
 from mae_kit.reporting.page import page
 from mae_kit.reporting.reconstructions import reconstructions
 from mae_kit.reporting.samples import bad_samples
@@ -47,6 +48,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
         headline(folder),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),
+        inside(folder.training / "inside"),
         class_bars(folder.result),
         confusion(folder.result),
         bad_samples(folder.quarantine),

@@ -48,6 +48,7 @@ def _after_pretraining(folder: Folder) -> list[Command]:
     return [
         ("Train a classifier on it", _finetune(folder)),
         ("See it fill in your own images", ["mae-kit", "reconstruct", run, "IMAGES", "--out", "grid.png"]),
+        ("See inside it, on this page", ["mae-kit", "inspect", run]),
     ]
 
 

@@ -1,7 +1,8 @@
 """What a pretrained model makes of your images."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,13 +14,19 @@ from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
 from mae_kit.data.remote import Place
 from mae_kit.errors import UserError
-from mae_kit.masks import MaskKind
-from mae_kit.model_file import load_model
-from mae_kit.objectives import Objective
+from mae_kit.masks import MASKS, MaskKind
+from mae_kit.model_file import Model, load_model
+from mae_kit.objectives import MAE, Objective
 from mae_kit.patches import patchify
 from mae_kit.randomness import combine
 from mae_kit.training.settings import must_be_positive
+from mae_kit.views.figures import must_be_png, save_figure
+from mae_kit.views.losses import loss_map, losses_figure
+from mae_kit.views.ratios import over_ratios, ratios_figure
 from mae_kit.views.reconstructions import reconstruction_grid, save_png
+
+Show = Literal["prediction", "ratios", "losses"]
+DRAWS = 32
 
 
 def picture(
@@ -37,6 +44,7 @@ def reconstruct(
     run: Path,
     images: Place,
     out: Path = Path("grid.png"),
+    show: Show = "prediction",
     mask_ratio: float | None = None,
     mask: MaskKind | None = None,
     seed: int = 0,
@@ -48,27 +56,77 @@ def reconstruct(
         run: A pretraining run, or its model.safetensors.
         images: An image, a folder of images or of shards, a tar, or a URL of shards; any size.
         out: The picture to write, PNG.
+        show: The prediction; or the predictions with 10 to 95% hidden, side by side (ratios); or the loss of each
+            patch, averaged over 32 draws of what is hidden (losses).
         mask_ratio: Share of the patches to hide; by default as in training.
         mask: random, block or grid; by default as in training.
         seed: Chooses what is hidden.
         count: How many images at most.
 
     Returns:
-        The picture's path, and the mean loss on the hidden patches.
+        The picture's path, and the mean loss on the hidden patches; of ratios, at each of them.
 
     Raises:
-        UserError: A file without a decoder, or no images.
+        UserError: A file without a decoder, no images, or a picture that is not made of such a model.
     """
     must_be_positive({"count": count})
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     encoder = model.objective.encoder
     pixels, _ = load_images(images, encoder.image_size, encoder.channels, limit=count)
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out} is not a PNG", f"give --out {out.with_suffix('.png')}")
-    keys = torch.from_numpy(combine(seed, np.arange(len(pixels))).view(np.int64))
-    normalise = Normalise(model.mean, model.std)
+    must_be_png(out)
     with torch.no_grad():
-        loss = float(model.objective(normalise(pixels), keys).loss)
-        save_png(out, picture(model.objective, normalise, pixels, keys))
-    say(f"{out}: {len(pixels)} images, loss {loss:.4f} on the hidden patches")
+        loss = _DRAW[show](model, pixels, seed, out)
+    say(f"{out}: {len(pixels)} images, loss {_told(loss)} on the hidden patches")
     return {"picture": str(out), "images": len(pixels), "loss": loss}
+
+
+def draw_prediction(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
+    """Write input | hidden | prediction | pasted; return the loss."""
+    normalise, keys = Normalise(model.mean, model.std), _keys(seed, len(pixels))
+    loss = float(model.objective(normalise(pixels), keys).loss)
+    save_png(out, picture(model.objective, normalise, pixels, keys))
+    return loss
+
+
+def draw_ratios(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> dict[str, float]:
+    """Write the predictions over the ratios; return the loss at each, by its name."""
+    found = over_ratios(_mae(model), Normalise(model.mean, model.std), pixels, _keys(seed, len(pixels)))
+    save_figure(out, ratios_figure(pixels, found))
+    return {f"{at.ratio:.0%}": at.loss for at in found}
+
+
+def draw_losses(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
+    """Write the loss of each patch; return their mean."""
+    mae, normalised = _mae(model), Normalise(model.mean, model.std)(pixels)
+    draws = (_keys(seed, len(pixels), draw) for draw in range(DRAWS))
+    grid = mae.encoder.grid
+    losses = loss_map(mae, normalised, (MASKS[mae.mask](keys, grid, mae.mask_ratio) for keys in draws))
+    save_figure(out, losses_figure(pixels, losses.unflatten(1, grid)))
+    return float(losses.nanmean())
+
+
+_DRAW: dict[Show, Callable[[Model, Tensor, int, Path], Any]] = {
+    "prediction": draw_prediction,
+    "ratios": draw_ratios,
+    "losses": draw_losses,
+}
+
+
+def _keys(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
+    """What is hidden in each image, at each draw."""
+    parts = (seed, np.arange(count), draw) if draw else (seed, np.arange(count))
+    return torch.from_numpy(combine(*parts).view(np.int64))
+
+
+def _mae(model: Model) -> MAE:
+    if not isinstance(model.objective, MAE):
+        kind = type(model.objective).__name__
+        raise UserError(f"the model was trained with {kind}, which has no ratios or losses to show", "leave --show out")
+    return model.objective
+
+
+def _told(loss: float | dict[str, float]) -> str:
+    if isinstance(loss, float):
+        return f"{loss:.4f}"
+    (low, least), (high, most) = next(iter(loss.items())), list(loss.items())[-1]
+    return f"{least:.4f} with {low} hidden to {most:.4f} with {high}"

@@ -11,7 +11,7 @@ from mae_kit.backbones.vit import ViT
 from mae_kit.masks import hide_smallest_last
 from mae_kit.objectives import MAE
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.positions import resample_positions, sincos_positions
+from mae_kit.position_tables import resample_positions, sincos_positions
 from mae_kit.training.optimizer import parameter_groups
 
 

@@ -46,7 +46,7 @@ def test_an_encoder_of_any_kind_is_trained_on_at_its_size(
     run: Path, model: str, arguments: dict, size: int | list[int], named: str | None
 ) -> None:
     (run / "encoder.json").write_text(json.dumps({"model": model, "model_args": arguments}))
-    finetune, reconstruct = commands(run)
+    finetune, reconstruct, inspect = commands(run)
     meant = understood(finetune)
     assert meant["encoder"] == str(run)
     assert meant["run"] == run.with_name("a run-classifier")
@@ -54,7 +54,7 @@ def test_an_encoder_of_any_kind_is_trained_on_at_its_size(
     assert meant["data"].image_size == size
     assert not meant["augmentation"].flip
     assert (meant["model"] and meant["model"].name) == named
-    assert understood(reconstruct)["run"] == run
+    assert understood(reconstruct)["run"] == understood(inspect)["run"] == run
 
 
 def test_a_run_under_way_is_resumed(run: Path) -> None:

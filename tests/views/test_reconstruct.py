@@ -7,44 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from photos import photo
 from PIL import Image
+from untrained import MEAN, STD, make_mae
 
 from mae_kit import cli
-from mae_kit.backbones.vit import ViT
 from mae_kit.data.augment import Normalise
-from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
-from mae_kit.model_file import FILE, model_metadata
-from mae_kit.objectives import MAE
 from mae_kit.views.reconstruct import picture, reconstruct
-
-MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model and an encoder, untrained."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    mae = make_mae()
-    save_tensors(folder / FILE, mae.state_dict(), model_metadata(mae, MEAN, STD))
-    config = EncoderConfig(mae.encoder.name, mae.encoder.model_args, MEAN, STD, "mae", 1)
-    save_encoder(folder, mae.encoder.model.state_dict(), config)
-    return folder
-
-
-def make_mae(**arguments: Any) -> MAE:
-    encoder = ViT("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=24, depth=1, num_heads=2)
-    return MAE(encoder, decoder_dim=16, decoder_depth=1, decoder_heads=2, **arguments).eval()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number, size in enumerate([(32, 32), (500, 40), (1, 1), (33, 90)]):
-        photo(number).resize(size).save(folder / f"{number}.png")
-    return folder
 
 
 def test_a_picture_of_images_of_any_size(run: Path, images: Path, tmp_path: Path):
@@ -73,6 +41,18 @@ def test_seed_share_and_kind_choose_what_is_hidden(run: Path, images: Path, tmp_
     assert len({usual, *(drawn(run, images, out, **choice) for choice in others)}) == 5
 
 
+def test_the_loss_at_each_ratio_and_of_each_patch(run: Path, images: Path, tmp_path: Path):
+    usual = reconstruct(run, images, tmp_path / "grid.png")["loss"]
+    ratios = reconstruct(run, images, tmp_path / "ratios.png", "ratios")["loss"]
+    assert list(ratios) == ["10%", "25%", "50%", "75%", "85%", "90%"], "of 16 patches 95% would be all"
+    assert ratios["75%"] == pytest.approx(usual)
+    losses = reconstruct(run, images, tmp_path / "losses.png", "losses")["loss"]
+    assert losses == pytest.approx(usual, rel=0.1) and losses != usual
+    for name in ("ratios.png", "losses.png"):
+        with Image.open(tmp_path / name) as opened:
+            assert opened.width > 200 and opened.height > 400
+
+
 def test_the_picture_shows_the_prediction_in_true_pixels():
     """With plain pixels as the target, a decoder that always says 0 predicts the mean that was normalised with."""
     mae = make_mae(normalise_target=False)
@@ -94,6 +74,8 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
         ("{run} {images} --mask grid --mask_ratio 0.5", "a grid mask hides 75%"),
         ("{run} {images} --mask stripes", "mask does not take 'stripes': give "),
         ("{run} {images} --mask_ratio 1", "mask_ratio 1.* leaves none on one side"),
+        ("{run} {images} --mask grid --show ratios", "a grid mask hides 75%"),
+        ("{run} {images} --show all", "show does not take 'all': give "),
         ("{run} {images} --count 0", "count is 0"),
     ],
 )

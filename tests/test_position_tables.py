@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mae_kit.positions import resample_positions, sincos_positions
+from mae_kit.position_tables import resample_positions, sincos_positions
 
 
 def test_a_row_of_the_table_by_hand():

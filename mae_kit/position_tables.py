@@ -1,4 +1,4 @@
-"""Position embeddings: fixed sin-cos tables and resampling to another grid. Pure functions."""
+"""Tables of position embeddings: fixed sin-cos ones, and resampling to another grid. Pure functions."""
 
 import torch
 import torch.nn.functional as F

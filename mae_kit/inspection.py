@@ -1,0 +1,51 @@
+"""All pictures of the inside of a pretrained model, beside it and in its report."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mae_kit.console import hush, say
+from mae_kit.errors import UserError
+from mae_kit.reporting import report
+from mae_kit.views.attend import attention
+from mae_kit.views.describe import features
+from mae_kit.views.locate import positions
+from mae_kit.views.reconstruct import reconstruct
+
+FOLDER = "inside"  # of a run; the report shows what is there
+
+
+def inspect(run: Path, images: Path | None = None, count: int = 4) -> dict[str, Any]:
+    """Look inside a pretrained model: attention, features, positions, losses and mask ratios, drawn into its report.
+
+    Args:
+        run: A pretraining run that has ended.
+        images: An image, a folder of images or of shards, or a tar; by default the shards it was trained on.
+        count: How many images are drawn at most.
+
+    Returns:
+        The report's path, and for each picture what the verb that draws it returns.
+
+    Raises:
+        UserError: The run has not ended, or there are no images.
+    """
+    images = images or _trained_on(run)
+    folder = run / FOLDER
+    with hush():
+        found = {
+            "attention": attention(run, images, folder / "attention.png", count=count),
+            "features": features(run, images, folder / "features.png", count=count),
+            "losses": reconstruct(run, images, folder / "losses.png", "losses", count=count),
+            "ratios": reconstruct(run, images, folder / "ratios.png", "ratios", count=count),
+            "positions": positions(run, folder / "positions.png"),
+        }
+    say(f"{folder}: {', '.join(found)}")
+    return found | report(run)
+
+
+def _trained_on(run: Path) -> Path:
+    config = run / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"{run} has no config.yaml, which names its images", "give images, or the folder of a run")
+    return Path(yaml.safe_load(config.read_text())["data"]["shards"])

@@ -1,0 +1,111 @@
+"""What an encoder says of your images: features as colours, and the images that it finds most alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mae_kit.console import progress, say
+from mae_kit.data.index import Index, open_index
+from mae_kit.data.loader import EvaluationBatches
+from mae_kit.training.settings import must_be_positive
+from mae_kit.views.encoder import BATCH, Eye
+from mae_kit.views.features import nearest, principal_colours, without_places
+from mae_kit.views.figures import must_be_png, save_figure, show_photo, tile_size, tiles
+
+NEIGHBOURS = 6
+COMPARED = 256  # images whose patches the components are of
+
+
+class Neighbours(NamedTuple):
+    """For each image the most alike of a shard set, best first.
+
+    Attributes:
+        images: uint8.
+        cosines: Of the mean patch features.
+        names: Keys in the shards.
+    """
+
+    images: UInt8[Tensor, "b k c h w"]
+    cosines: list[list[float]]
+    names: list[list[str]]
+
+
+def features(
+    encoder: Path, images: Path, out: Path = Path("features.png"), neighbours: Path | None = None, count: int = 8
+) -> dict[str, Any]:
+    """Draw the patch features of an encoder as colours: patches of like colour, in any image, have like features.
+
+    Args:
+        encoder: A pretraining run, or its encoder.safetensors.
+        images: An image, a folder of images or of shards, or a tar; any size. Up to 256 of them are compared; of at
+            least 16 what all features at a place have in common is taken off, which is the place and not the image.
+        out: The picture to write, PNG.
+        neighbours: Shards to search for the images that are most alike each image, which are then drawn beside it.
+        count: How many images are drawn at most.
+
+    Returns:
+        The picture's path, the share of the variance that red, green and blue explain, and the neighbours' names and
+        cosines.
+
+    Raises:
+        UserError: No encoder, no images or no shards.
+    """
+    must_be_positive({"count": count})
+    must_be_png(out)
+    eye = Eye(encoder)
+    pixels, names = eye.load(images, max(count, COMPARED))
+    tokens = eye.patch_tokens(pixels)
+    colours, shares = principal_colours(without_places(tokens))
+    found = find_neighbours(eye, tokens[:count].mean(dim=1), open_index(neighbours)) if neighbours else None
+    save_figure(out, features_figure(eye, pixels[:count], colours, found))
+    say(f"{out}: of {len(pixels)} images; the colours show {sum(shares):.0%} of the variance")
+    result = {"picture": str(out), "images": names[:count], "explained": shares}
+    if found is None:
+        return result
+    pairs = (zip(*pair, strict=True) for pair in zip(found.names, found.cosines, strict=True))
+    return result | {"neighbours": [[{"image": name, "cosine": value} for name, value in pair] for pair in pairs]}
+
+
+def find_neighbours(eye: Eye, queries: Float[Tensor, "b d"], index: Index) -> Neighbours:
+    """Search a whole shard set, a batch in memory at a time; images that do not decode are left out."""
+    encoder, shown = eye.encoder, []
+    batches = EvaluationBatches(index, np.arange(len(index)), BATCH, encoder.image_size, encoder.channels)
+    with progress("Searching", total=len(index)) as advance:
+
+        def bank() -> Iterator[Tensor]:
+            for batch in batches:
+                shown.append(batch.ids)
+                advance(len(batch.ids) + len(batch.bad))
+                if len(batch.ids):
+                    yield eye.patch_tokens(batch.images).mean(dim=1)
+
+        cosines, places = nearest(queries, bank(), NEIGHBOURS)
+    rows = torch.cat(shown).numpy()[places.cpu().numpy()]
+    one = EvaluationBatches(index, rows.flatten(), rows.size, encoder.image_size, encoder.channels)[0]
+    names = [[index.keys[int(place)] for place in row] for row in rows]
+    return Neighbours(one.images.unflatten(0, rows.shape), cosines.tolist(), names)
+
+
+def features_figure(
+    eye: Eye, images: UInt8[Tensor, "b c h w"], colours: Float[Tensor, "b n 3"], found: Neighbours | None
+) -> Figure:
+    """Input | colours | neighbours with their cosines, a row an image."""
+    height, width = tile_size(eye.encoder.image_size)
+    titles = ["input", "features", *([""] * found.images.shape[1] if found else [])]
+    figure = Figure(figsize=(len(titles) * width, len(images) * height + 0.3), layout="constrained")
+    axes = tiles(figure, len(images), titles)
+    for i, (row, image) in enumerate(zip(axes, images, strict=True)):
+        show_photo(row[0], image)
+        row[1].imshow(colours[i].unflatten(0, eye.encoder.grid).cpu().numpy(), interpolation="nearest")
+        row[1].set_aspect(eye.encoder.patch_size[0] / eye.encoder.patch_size[1])
+        if found:
+            for axis, neighbour, cosine in zip(row[2:], found.images[i], found.cosines[i], strict=True):
+                show_photo(axis, neighbour)
+                axis.set_title(f"{cosine:.3f}", fontsize=8)
+    return figure

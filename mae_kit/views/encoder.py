@@ -1,0 +1,48 @@
+"""An encoder to look into, and images as it takes them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mae_kit.backbones.vit import ViT
+from mae_kit.data.augment import Normalise
+from mae_kit.data.images import load_images
+from mae_kit.encoder_file import load_encoder
+
+BATCH = 64
+
+
+class Eye:
+    """An encoder as it was saved, on the machine's accelerator if it has one.
+
+    Args:
+        path: A run folder, or its encoder.safetensors with encoder.json beside it.
+
+    Raises:
+        UserError: There is none, or it is no plain vision transformer.
+    """
+
+    def __init__(self, path: Path):
+        config, tensors = load_encoder(path)
+        encoder = ViT(config.model, **config.model_args).eval()
+        encoder.model.load_state_dict(tensors, strict=True)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.encoder = encoder.to(self.device)
+        self.normalise = Normalise(config.mean, config.std).to(self.device)
+
+    def load(self, images: Path, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
+        """Central crops of images at the encoder's size, and their names."""
+        return load_images(images, self.encoder.image_size, self.encoder.channels, limit=count)
+
+    def parts(self, images: UInt8[Tensor, "b c h w"], size: int = BATCH) -> Iterator[Float[Tensor, "p c h w"]]:
+        """Normalised images on the encoder's device, so many at a time."""
+        return (self.normalise(part.to(self.device)) for part in images.split(size))
+
+    def patch_tokens(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Tokens of the patches after the final norm, nothing hidden."""
+        with torch.no_grad():
+            tokens = [self.encoder(part)[:, self.encoder.prefix :] for part in self.parts(images)]
+        return torch.cat(tokens).float()

@@ -1,0 +1,35 @@
+"""Attention maps against those computed by hand."""
+
+import pytest
+import torch
+
+from mae_kit.backbones.attention import attention_maps
+from mae_kit.backbones.vit import ViT
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_medium_patch16_reg4_gap_256"])
+def test_the_maps_are_those_of_queries_and_keys(name: str):
+    torch.manual_seed(0)
+    encoder = ViT(name, [16, 24], patch_size=8, embed_dim=24, depth=2, num_heads=3).eval()
+    images = torch.randn(2, 3, 16, 24)
+    with torch.no_grad():
+        before = encoder(images)
+        maps = attention_maps(encoder, images)
+        torch.testing.assert_close(encoder(images), before)
+        t = encoder.prefix + 6
+        assert maps.shape == (2, 2, 3, t, t)
+        x = encoder.model.norm_pre(encoder.model._pos_embed(encoder.model.patch_embed(images)))
+        for layer, block in enumerate(encoder.model.blocks):
+            queries, keys, _ = block.attn.qkv(block.norm1(x)).reshape(2, t, 3, 3, 8).permute(2, 0, 3, 1, 4)
+            wanted = (queries @ keys.transpose(-2, -1) / 8**0.5).softmax(dim=-1)
+            torch.testing.assert_close(maps[:, layer], wanted)
+            x = block(x)
+
+
+def test_the_encoder_is_left_as_it_was():
+    encoder = ViT("vit_tiny_patch16_224", 16, patch_size=8, embed_dim=24, depth=2, num_heads=3).eval()
+    encoder.model.blocks[1].attn.fused_attn = False
+    hooks = [len(module._forward_hooks) for module in encoder.modules()]
+    attention_maps(encoder, torch.randn(1, 3, 16, 16))
+    assert [block.attn.fused_attn for block in encoder.model.blocks] == [True, False]
+    assert [len(module._forward_hooks) for module in encoder.modules()] == hooks

@@ -1,0 +1,32 @@
+"""What an encoder costs: memory that is known, and sizes that need more than others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mae_kit.errors import UserError
+from mae_kit.evaluation.speed import encoder_cost, memory_growth
+
+TINY = ("vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2})
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell the peak")
+def test_memory_that_was_taken_and_given_back_is_counted():
+    earlier = torch.ones(75_000_000)  # 300 MB, gone before
+    del earlier
+    growth = memory_growth("cpu")
+    assert growth() == pytest.approx(0, abs=5)
+    taken = torch.ones(25_000_000)
+    del taken
+    assert growth() == pytest.approx(100, abs=10)
+
+
+@pytest.mark.slow
+def test_larger_images_cost_more_and_a_size_that_does_not_fit_is_named():
+    small, large = (encoder_cost(*TINY, (size, size), 32, "fp32") for size in (32, 256))
+    assert small and large and small.images_per_second > large.images_per_second > 0
+    if small.batch_mb is not None and large.batch_mb is not None:
+        assert large.batch_mb > 32 * 3 * 256**2 * 4 / 1e6 and large.batch_mb > 2 * small.batch_mb
+    with pytest.raises(UserError, match="patch_size 8x8 does not divide img_size 36x36"):
+        encoder_cost(*TINY, (36, 36), 1, "fp32")

@@ -1,0 +1,64 @@
+"""Colours of features with planted directions, and neighbours that are known."""
+
+import pytest
+import torch
+
+from mae_kit.views.features import nearest, principal_colours, without_places
+
+
+def planted(dim: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [8 50 dim] that vary along three directions, most along the first; and how far along."""
+    torch.manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(dim, 3) + 5 * torch.eye(dim, 3)).Q
+    directions *= directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()
+    along = torch.randn(8, 50, 3) * torch.tensor([9.0, 5.0, 3.0])
+    return along @ directions.T + 0.1 * torch.randn(8, 50, dim) + torch.randn(dim), along
+
+
+def test_red_green_and_blue_are_the_planted_directions():
+    tokens, along = planted()
+    colours, shares = principal_colours(tokens)
+    assert colours.min() == 0 and colours.max() == 1
+    for colour, true in zip(colours.flatten(0, 1).T, along.flatten(0, 1).T, strict=True):
+        assert torch.corrcoef(torch.stack([colour, true]))[0, 1] > 0.97
+    assert shares == pytest.approx([81 / 115, 25 / 115, 9 / 115], abs=0.05)
+
+
+def test_the_same_feature_has_the_same_colour_in_any_order_of_the_images():
+    tokens, _ = planted()
+    order = torch.randperm(8)
+    torch.testing.assert_close(principal_colours(tokens[order])[0], principal_colours(tokens)[0][order])
+
+
+def test_the_contrast_does_not_go_to_a_few_patches():
+    tokens, _ = planted()
+    stretched = principal_colours(tokens)[0][..., 0]
+    assert 0.01 < (stretched == 0).float().mean() < 0.03 and 0.01 < (stretched == 1).float().mean() < 0.03
+
+
+def test_what_is_common_to_a_place_is_taken_off():
+    images, places = torch.randn(16, 1, 4), torch.randn(1, 9, 4) * 100
+    left = without_places(images + places)
+    torch.testing.assert_close(left, (images - images.mean(dim=0)).expand(-1, 9, -1), rtol=0, atol=1e-4)
+    assert torch.equal(without_places((images + places)[:15]), (images + places)[:15]), "too few to tell them apart"
+
+
+def test_an_image_is_nearest_to_itself_and_then_to_its_near_copy():
+    bank = torch.randn(40, 16)
+    bank[33] = 3 * bank[7] + 0.01 * torch.randn(16)
+    cosines, places = nearest(bank[[7, 20]], bank.split(9), k=2)
+    assert places[0].tolist() == [7, 33] and places[1, 0] == 20
+    assert cosines[0].tolist() == pytest.approx([1, 1], abs=1e-3) and cosines[0, 0] > cosines[0, 1]
+
+
+@pytest.mark.parametrize("part", [1, 3, 7, 100])
+def test_parts_of_a_bank_are_as_good_as_the_whole(part: int):
+    bank, queries = torch.randn(50, 8), torch.randn(6, 8)
+    wanted = torch.nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2).topk(5)
+    cosines, places = nearest(queries, bank.split(part), k=5)
+    torch.testing.assert_close(cosines, wanted.values)
+    assert torch.equal(places, wanted.indices)
+
+
+def test_a_bank_smaller_than_k_gives_all_it_has():
+    assert nearest(torch.randn(2, 8), [torch.randn(3, 8)], k=5)[1].sort().values.tolist() == [[0, 1, 2]] * 2

@@ -1,0 +1,106 @@
+"""The verbs that look inside an encoder: what they tell and draw, and their users' mistakes."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from photos import photo
+from PIL import Image
+
+from mae_kit import cli
+from mae_kit.backbones.vit import ViT
+from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.views.attend import attention
+from mae_kit.views.describe import features
+from mae_kit.views.locate import positions
+
+
+def drawn(path: str | Path) -> tuple[int, int]:
+    with Image.open(path) as opened:
+        assert len(opened.convert("L").getcolors()) > 20
+        return opened.size
+
+
+def test_attention_of_every_layer_is_told_and_of_one_is_drawn(run: Path, images: Path, tmp_path: Path):
+    out = tmp_path / "deep" / "attention.png"
+    found = attention(run, images, out)
+    assert (found["images"], found["layer"]) == (4, 2) and found["picture"] == str(out)
+    distance = torch.tensor(found["distance"])
+    assert distance.shape == (2, 2) and (distance > 0).all() and (distance < 31 * 2**0.5).all()
+    last = out.read_bytes()
+    assert drawn(out)[1] > 4 * 96
+    assert attention(run, images, out)["distance"] == found["distance"] and out.read_bytes() == last
+    attention(run, images, out, layer=1)
+    first = out.read_bytes()
+    assert attention(run, images, out, layer=1, query="class")["distance"] == found["distance"]
+    assert len({first, last, out.read_bytes()}) == 3
+
+
+def test_positions_of_a_fixed_table_are_alike_by_offset(run: Path, tmp_path: Path):
+    found = positions(run, tmp_path / "positions.png")
+    assert found["grid"] == [4, 4] and drawn(found["picture"])
+    assert found["columns_apart"] == pytest.approx(found["rows_apart"]) and len(found["rows_apart"]) == 4
+    assert found["rows_apart"][0] == pytest.approx(1) and found["rows_apart"] == sorted(found["rows_apart"])[::-1]
+
+
+def test_an_image_is_its_own_neighbour_and_its_brighter_copy_the_next(run: Path, images: Path, tmp_path: Path):
+    shards = tmp_path / "shards"
+    for number in range(12):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        photo(number).resize((32, 32)).save(tmp_path / "photos" / f"{number:02d}.png")
+    copy = photo(3).resize((32, 32)).point(lambda level: level + 2)
+    copy.save(tmp_path / "photos" / "12.png")
+    assert cli.main(["shard", str(tmp_path / "photos"), str(shards), "--workers", "1"]) == 0
+    found = features(run, tmp_path / "photos" / "03.png", tmp_path / "features.png", neighbours=shards)
+    (nearest,) = found["neighbours"]
+    assert len(nearest) == 6 and [Path(each["image"]).stem for each in nearest[:2]] == ["03", "12"]
+    cosines = [each["cosine"] for each in nearest]
+    assert cosines[0] == pytest.approx(1) and cosines == sorted(cosines, reverse=True)
+    wide, high = drawn(found["picture"])
+    assert wide > 7 * high / 2
+    assert sum(found["explained"]) <= 1.001 and len(found["explained"]) == 3
+
+
+def test_rectangles_of_one_channel_without_class_token(tmp_path: Path, images: Path):
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    encoder = ViT("vit_tiny_patch16_224", [16, 48], [8, 16], in_chans=1, embed_dim=24, depth=1, num_heads=2)
+    tensors = encoder.model.state_dict()
+    save_encoder(folder, tensors, EncoderConfig(encoder.name, encoder.model_args, [0.5], [0.2], "mae", 1))
+    assert positions(folder, tmp_path / "positions.png")["grid"] == [2, 3]
+    assert len(attention(folder, images, tmp_path / "attention.png")["distance"]) == 1
+    wide, high = drawn(features(folder, images, tmp_path / "features.png", count=2)["picture"])
+    assert wide > 2 * high, "two tiles of 16 x 48 side by side, twice"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("attention {images} {images}", "no encoder at .*images"),
+        ("attention {run} {run}/nowhere.jpg", "no image in .*nowhere.jpg"),
+        ("attention {run} {images} --layer 3", "the encoder has no layer 3: give --layer 1 to 2"),
+        ("attention {run} {images} --layer 0", "the encoder has no layer 0"),
+        ("attention {run} {images} --query head", "query does not take 'head': give "),
+        ("attention {run} {images} --count 0", "count is 0"),
+        ("attention {run} {images} --out a.jpg", "--out a.jpg is not a PNG: give --out a.png"),
+        ("positions {run} --out a.jpg", "--out a.jpg is not a PNG"),
+        ("features {run} {images} --out a.jpg", "--out a.jpg is not a PNG"),
+        ("features {run} {images} --neighbours {run}", "no shards|holds no|\\.tar"),
+        ("bench {run} --batch-size 0", "batch_size is 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    run: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    complaint: str,
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.format(run=run, images=images).split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(complaint, line), line
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
