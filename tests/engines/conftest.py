@@ -22,7 +22,7 @@ class Nodes:
 
         self.folder = folder
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, **NODE})
-        self.address: str = self.cluster.address
+        self.address = str(self.cluster.address)
         self.other()
 
     def other(self) -> Any:

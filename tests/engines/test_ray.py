@@ -108,7 +108,7 @@ def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
-        run_tasks(toy_tasks.note, [""], lambda steps: None, engine="ray")
+        run_tasks(partial(toy_tasks.note, Path()), [""], lambda steps: None, engine="ray")
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch):
@@ -116,4 +116,4 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"needs the library `ray`: pip install 'mae_kit\[ray\]'"):
-        run_tasks(toy_tasks.note, [""], lambda steps: None, engine="ray")
+        run_tasks(partial(toy_tasks.note, Path()), [""], lambda steps: None, engine="ray")
