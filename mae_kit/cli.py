@@ -47,6 +47,8 @@ VERBS = {
     "predict": Verb("mae_kit.downstream.predict:predict", "print classes and probabilities of your images", "Look"),
     "bench": Verb("mae_kit.views.costs:bench", "measure an encoder's speed and memory over image sizes", "Look"),
     "report": Verb("mae_kit.reporting:report", "turn a run folder into one HTML page", "Look"),
+    "import": Verb("mae_kit.importing:import_", "read weights of another program", "Exchange"),
+    "export": Verb("mae_kit.exporting:export", "write weights as other programs read them", "Exchange"),
     "doctor": Verb("mae_kit.diagnosis:doctor", "say what this machine has; kill a run on it and see it go on", "All"),
     "demo": Verb("mae_kit.demonstration:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
 }

@@ -16,6 +16,7 @@ from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.data.order import permute
 from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
 from mae_kit.errors import UserError
+from mae_kit.formats.starting import start_from
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
 from mae_kit.reporting import report
@@ -101,6 +102,7 @@ def pretrain(
     every: Every = Every(),
     machine: Machine = Machine(),
     seed: int = 0,
+    init: Path | None = None,
     resume: bool = False,
     allow_data_change: bool = False,
 ) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def pretrain(
         every: How often to log, save and draw.
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and masks.
+        init: Weights to start from: a run, or any file or folder that `mae-kit import` reads; by default none.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
@@ -140,6 +143,8 @@ def pretrain(
     module = Pretraining(objective, data, optimization, plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
+    elif init:
+        start_from(init, objective, data.mean, data.std)
     batches = _train_batches(index, samples, objective, data, seed, share)
     callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())

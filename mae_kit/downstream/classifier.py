@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
+from mae_kit.formats.keys import differences, refuse
 from mae_kit.patches import grid_of
 from mae_kit.position_tables import resample_positions
 
@@ -188,7 +189,7 @@ def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:
     """The encoder that the config describes, without memory: the file must hold its tensors, no more and no fewer."""
     with torch.device("meta"):
         source = _create(config.model, num_classes=0, **config.model_args)
-    _refuse(str(path), _differences(tensors, source.state_dict()))
+    refuse(str(path), differences(tensors, source.state_dict()))
     return source
 
 
@@ -208,27 +209,11 @@ def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]
         UserError: A tensor outside the head is missing, unknown or of another shape; names it.
     """
     own = model.state_dict()
-    differences = _differences(tensors, own)
-    _refuse(file, {name: what for name, what in differences.items() if not _may_start_anew(model, name)})
-    used = {name: tensor for name, tensor in tensors.items() if name not in differences}
+    found = differences(tensors, own)
+    refuse(file, {name: what for name, what in found.items() if not _may_start_anew(model, name)})
+    used = {name: tensor for name, tensor in tensors.items() if name not in found}
     model.load_state_dict(own | used, strict=True)
     return sorted(tensors.keys() - used.keys()), sorted(own.keys() - used.keys())
-
-
-def _differences(tensors: Tensors, own: Tensors) -> dict[str, str]:
-    """What does not fit, by name."""
-    shapes, wanted = ({k: list(v.shape) for k, v in side.items()} for side in (tensors, own))
-    found = {name: f"{name} is unknown to the model" for name in shapes if name not in wanted}
-    found |= {name: f"{name} is not in the file" for name in wanted if name not in shapes}
-    both = [name for name in shapes if name in wanted and shapes[name] != wanted[name]]
-    return found | {name: f"{name} is {shapes[name]} in the file, {wanted[name]} in the model" for name in both}
-
-
-def _refuse(file: str, differences: dict[str, str]) -> None:
-    if differences:
-        shown = "; ".join(list(differences.values())[:3])
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise UserError(f"{file} does not fit the model: {shown}{more}", "give the model that it was trained as")
 
 
 def _is_head(model: Any, name: str) -> bool:

@@ -67,9 +67,10 @@ def load_classifier(path: Path) -> tuple[nn.Module, ClassifierConfig]:
         raise UserError(f"{file} is not a safetensors file ({error})", f"give a run folder or its {FILE}") from error
     if FORMAT not in metadata:
         raise UserError(f"{file} is no classifier of mae_kit", "give the folder of a fine-tuning run")
-    config = ClassifierConfig(**json.loads(metadata[FORMAT]))
+    content = json.loads(metadata[FORMAT])
+    size = (content["image_size"][0], content["image_size"][1])
+    config = ClassifierConfig(**content | {"image_size": size})
     spec = ModelSpec(config.name, config.args)
-    size = (config.image_size[0], config.image_size[1])
     model = build_classifier(spec, len(config.classes), None, 0.0, size, len(config.mean)).model
     model.load_state_dict(load_file(file), strict=True)
     return model.eval(), config

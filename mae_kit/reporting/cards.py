@@ -22,7 +22,7 @@ def _score_cards(folder: Folder) -> list[str]:
     if not is_finite(result.get("top1")):
         return [_score_card(rows, "val_top1", "Validation top-1"), _score_card(rows, "knn_top1", "kNN top-1")]
     n = result.get("samples")
-    about = f"95% interval {_interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
+    about = f"95% interval {interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
     top5 = card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
     return [card("Top-1", percent(result["top1"]), about), top5]
 
@@ -74,7 +74,7 @@ def card(name: str, value: str, about: str = "") -> str:
     return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class=note>{escape(about)}</dd></div>"
 
 
-def _interval(share: float, samples: int) -> str:
+def interval(share: float, samples: int) -> str:
     """Wilson's 95% interval of a share of `samples` draws."""
     z2 = 1.96**2
     middle = (share + z2 / (2 * samples)) / (1 + z2 / samples)

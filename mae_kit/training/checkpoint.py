@@ -8,8 +8,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from mae_kit.console import say
 from mae_kit.durable import replace_text, sync, sync_folder
 from mae_kit.errors import UserError
+from mae_kit.pickles import load_tensors
 
 State = dict[str, Any]
 KEPT = 2
@@ -61,13 +60,9 @@ class DurableCheckpointIO(CheckpointIO):
         if digest != written:
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
         try:
-            return torch.load(folder / "state.pt", map_location=map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
-            wanted = re.search(r"GLOBAL (\S+)", str(error))
-            what = f"beside tensors it wants {wanted[1]}" if wanted else "it holds more than tensors and plain values"
-            raise ValueError(f"{folder.name}/state.pt is refused: {what}") from None
-        except Exception as error:  # whatever torch trips over in a file whose hash somebody has made fit
-            raise ValueError(f"{folder.name}/state.pt is no checkpoint ({type(error).__name__})") from error
+            return load_tensors(folder / "state.pt", map_location)
+        except ValueError as error:
+            raise ValueError(f"{folder.name}/{error}") from error
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
         shutil.rmtree(path)

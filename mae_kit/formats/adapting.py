@@ -1,0 +1,90 @@
+"""Weights for images of another size, or of other channels, than they were trained on."""
+
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from mae_kit.errors import UserError
+from mae_kit.formats.pretrained import Pretrained
+from mae_kit.patches import grid_of
+from mae_kit.position_tables import resample_positions, sincos_positions
+
+ChannelMode = Literal["mean", "repeat"]
+
+
+def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
+    """For images of another size: the encoder's positions resampled, bicubic; the decoder's the sin-cos of its grid.
+
+    Args:
+        weights: Of a plain vision transformer.
+        size: Height and width in pixels.
+
+    Raises:
+        UserError: It has no position table, or the patch does not divide the size.
+    """
+    model = _probe(weights)
+    if not isinstance(model, VisionTransformer) or not isinstance(model.pos_embed, Tensor):
+        raise UserError(f"{weights.encoder.model} has no position table to resample", "leave out --img-size")
+    embed = model.patch_embed
+    old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    tensors = {**weights.tensors, "pos_embed": resample_positions(weights.tensors["pos_embed"], old, new, prefix)}
+    decoder = weights.decoder
+    if decoder and old != new:
+        table = sincos_positions(decoder.dim, new, model.num_prefix_tokens)
+        decoder = decoder._replace(tensors={**decoder.tensors, "pos_embed": table})
+    return _with(weights, {"img_size": size[0] if size[0] == size[1] else list(size)}, tensors=tensors, decoder=decoder)
+
+
+def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:
+    """For images of other channels; a grey image gives what it gave before where the new channels are alike.
+
+    Args:
+        weights: Of any model whose first layer is a convolution.
+        channels: Of the new images.
+        mode: "mean" gives every channel the mean of the old kernels; "repeat" gives the old ones in turn, as timm does.
+    """
+    first = f"{_probe(weights).pretrained_cfg['first_conv']}.weight"
+    kernel = weights.tensors[first]
+    old = kernel.shape[1]
+    tensors = {**weights.tensors, first: _spread(kernel, 1, channels, mode) * (old / channels)}
+    decoder = weights.decoder
+    if decoder:
+        predictions = {
+            f"pred.{part}": _channels_last(decoder.tensors[f"pred.{part}"], old, channels, mode)
+            for part in ("weight", "bias")
+        }
+        decoder = decoder._replace(tensors={**decoder.tensors, **predictions})
+    config = weights.encoder
+    mean, std = (_spread(torch.tensor(values), 0, channels, mode).tolist() for values in (config.mean, config.std))
+    changed = _with(weights, {"in_chans": channels}, tensors=tensors, decoder=decoder)
+    rounded = {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
+    return changed._replace(encoder=config.__class__(**{**vars(changed.encoder), **rounded}))
+
+
+def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tensor:
+    if mode == "mean":
+        shape = [-1] * tensor.ndim
+        shape[axis] = channels
+        return tensor.mean(dim=axis, keepdim=True).expand(shape).contiguous()
+    return tensor.index_select(axis, torch.arange(channels) % tensor.shape[axis])
+
+
+def _channels_last(tensor: Tensor, old: int, channels: int, mode: ChannelMode) -> Tensor:
+    """What predicts a pixel: rows in the order (p, p, channel)."""
+    pixels = tensor.reshape(-1, old, *tensor.shape[1:])
+    return _spread(pixels, 1, channels, mode).flatten(0, 1)
+
+
+def _with(weights: Pretrained, args: dict[str, Any], **changed: Any) -> Pretrained:
+    config = weights.encoder
+    encoder = config.__class__(**{**vars(config), "model_args": config.model_args | args})
+    return weights._replace(encoder=encoder, **changed)
+
+
+def _probe(weights: Pretrained) -> Any:
+    with torch.device("meta"):
+        return timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)

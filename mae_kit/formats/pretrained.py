@@ -1,0 +1,98 @@
+"""Weights from any file, in our words."""
+
+from typing import Any, NamedTuple
+
+import timm
+import torch
+
+from mae_kit.decoders import TransformerDecoder
+from mae_kit.encoder_file import EncoderConfig
+from mae_kit.formats.keys import differences, refuse
+from mae_kit.formats.names import Tensors
+
+
+class Decoder(NamedTuple):
+    """MAE's decoder.
+
+    Attributes:
+        tensors: Under the names of `TransformerDecoder`.
+        dim: Width.
+        depth: Blocks.
+        heads: Attention heads.
+        mask_ratio: Share of the patches that was hidden in training.
+        normalised: Whether it predicts each patch normalised by its own mean and deviation.
+    """
+
+    tensors: Tensors
+    dim: int
+    depth: int
+    heads: int
+    mask_ratio: float = 0.75
+    normalised: bool = True
+
+
+class Pretrained(NamedTuple):
+    """An encoder, and what came with it.
+
+    Attributes:
+        kind: What the file is, in words.
+        encoder: timm's name and arguments, and how images are normalised.
+        tensors: Under timm's names; those of the head too where there are classes.
+        decoder: Where the file has one.
+        classes: Names of a classifier's, in the order of the logits.
+        left_out: Names in the file that have no place here.
+        notes: What the file does not say and was assumed, a sentence each.
+    """
+
+    kind: str
+    encoder: EncoderConfig
+    tensors: Tensors
+    decoder: Decoder | None = None
+    classes: list[str] = []  # noqa: RUF012  # a tuple's default is never changed
+    left_out: list[str] = []  # noqa: RUF012
+    notes: list[str] = []  # noqa: RUF012
+
+
+def build_timm(weights: Pretrained) -> Any:
+    """The timm model with its weights, ready to use."""
+    config = weights.encoder
+    model = timm.create_model(config.model, num_classes=len(weights.classes), **config.model_args)
+    model.load_state_dict(weights.tensors, strict=True)
+    return model.eval()
+
+
+def without_head(weights: Pretrained) -> Pretrained:
+    """The encoder of a classifier."""
+    with torch.device("meta"):
+        model = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
+    names = model.state_dict().keys()
+    return weights._replace(tensors={name: weights.tensors[name] for name in names}, classes=[])
+
+
+def must_be_whole(file: str, weights: Pretrained) -> None:
+    """Every tensor has its place and shape, and no place is empty.
+
+    Raises:
+        UserError: Names those that differ.
+    """
+    config, fix = weights.encoder, "give a whole file of one of the published layouts"
+    with torch.device("meta"):
+        model = timm.create_model(config.model, num_classes=len(weights.classes), **config.model_args)
+    refuse(file, differences(weights.tensors, model.state_dict()), fix)
+    if weights.decoder:
+        refuse(file, differences(weights.decoder.tensors, _empty_decoder(model, weights.decoder).state_dict()), fix)
+
+
+def _empty_decoder(encoder: Any, decoder: Decoder) -> TransformerDecoder:
+    embed = encoder.patch_embed
+    outputs = embed.patch_size[0] * embed.patch_size[1] * embed.proj.in_channels
+    with torch.device("meta"):
+        return TransformerDecoder(
+            encoder.embed_dim,
+            embed.grid_size,
+            outputs,
+            encoder.num_prefix_tokens,
+            decoder.dim,
+            decoder.depth,
+            decoder.heads,
+        )

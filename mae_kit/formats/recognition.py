@@ -1,0 +1,51 @@
+"""Which of the published layouts a file is of."""
+
+from pathlib import Path
+from types import ModuleType
+
+from mae_kit.errors import UserError
+from mae_kit.formats import beit, convnextv2, huggingface, original, ours, swin, timm_folder
+from mae_kit.formats.files import Raw, read_raw
+from mae_kit.formats.plain_vit import Words
+from mae_kit.formats.pretrained import Pretrained, must_be_whole
+
+LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, original)
+_IMAGE_GPT = "h.0.attn.c_attn.weight"
+_FIX = "give an original MAE file, a folder of transformers or timm, or a run"
+
+
+def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
+    """Weights from any file that we know, each of its tensors used once or named.
+
+    Args:
+        path: A run, one of our files, a published checkpoint, or a folder as on the Hub.
+        words: What the file does not say itself.
+
+    Raises:
+        UserError: There is none, it is of no layout that we know, or tensors are missing or unknown.
+    """
+    if file := ours.file_of(path):
+        return ours.read(file)
+    raw = read_raw(path)
+    layout = _layout(raw)
+    try:
+        weights, unknown = layout.read(raw, words)
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error}", _FIX) from error
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise UserError(f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
+    must_be_whole(str(path), weights)
+    return weights
+
+
+def _layout(raw: Raw) -> ModuleType:
+    for layout in LAYOUTS:
+        if layout.recognises(raw):
+            return layout
+    if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
+        raise UserError(f"{raw.path} is an ImageGPT checkpoint", "its objective is not there yet: choose another file")
+    if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
+        raise UserError(f"{raw.path} is of transformers, without its config.json", "give the folder that holds both")
+    first = ", ".join(list(raw.tensors)[:3])
+    raise UserError(f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)

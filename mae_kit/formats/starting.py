@@ -1,0 +1,66 @@
+"""Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
+
+from pathlib import Path
+
+from mae_kit.console import say
+from mae_kit.errors import UserError
+from mae_kit.formats.adapting import resized
+from mae_kit.formats.keys import differences, refuse
+from mae_kit.formats.pretrained import Pretrained, without_head
+from mae_kit.formats.recognition import read_pretrained
+from mae_kit.objectives import MAE, Objective
+
+_FRESH = ("norm.", "fc_norm.")  # the last norm of a mean-pooled classifier is behind the pooling
+
+
+def start_from(path: Path, objective: Objective, mean: list[float], std: list[float]) -> None:
+    """Give an objective the weights of a file, positions resampled to its image size; says what started anew.
+
+    Args:
+        path: A run, one of our files, or any published checkpoint that `mae-kit import` reads.
+        objective: As the recipe makes it; its weights are replaced.
+        mean: Of each channel, that images will be normalised with; says so if the weights have seen others.
+        std: Of each channel.
+
+    Raises:
+        UserError: The file's encoder or decoder is not the recipe's.
+    """
+    weights = read_pretrained(path)
+    encoder = objective.encoder
+    _must_take_the_same_images(path, weights, encoder.channels)
+    weights = resized(without_head(weights), encoder.image_size)
+    own = encoder.model.state_dict()
+    found = differences(weights.tensors, own)
+    moved = [name for name in found if name.startswith(_FRESH)]
+    refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
+    encoder.model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
+    fresh = [name for name in moved if name in own]
+    decoder = "decoder too" if _start_decoder(path, weights, objective) else "the decoder starts anew"
+    anew = f", {', '.join(fresh)} too" if fresh else ""
+    if (weights.encoder.mean, weights.encoder.std) != (mean, std):
+        say(f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's")
+    say(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
+
+
+_FIX = "give the recipe the {} that the file has"
+
+
+def _start_decoder(path: Path, weights: Pretrained, objective: Objective) -> bool:
+    if weights.decoder is None or not isinstance(objective, MAE):
+        return False
+    own = objective.decoder.state_dict()
+    fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
+    refuse(f"the decoder of {path}", differences(weights.decoder.tensors, own), fix)
+    objective.decoder.load_state_dict(weights.decoder.tensors, strict=True)
+    if weights.decoder.normalised != objective.normalise_target:
+        say(f"its decoder was trained for {'normalised' if weights.decoder.normalised else 'plain'} pixels, not these")
+    return True
+
+
+def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:
+    trained = weights.encoder.model_args.get("in_chans", 3)
+    if trained != channels:
+        raise UserError(
+            f"{path} takes images of {trained} channels, the recipe's encoder {channels}",
+            f"convert it with `mae-kit import {path} FOLDER --channels {channels}`, and start from that",
+        )

@@ -1,0 +1,89 @@
+"""Weights of other programs become a folder that every verb here takes."""
+
+from pathlib import Path
+from typing import Any
+
+from mae_kit.console import say
+from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.encoder_file import save_encoder, save_tensors
+from mae_kit.errors import UserError
+from mae_kit.formats.adapting import ChannelMode, rechannelled, resized
+from mae_kit.formats.ours import to_objective
+from mae_kit.formats.plain_vit import Words
+from mae_kit.formats.pretrained import Pretrained, build_timm, without_head
+from mae_kit.formats.recognition import read_pretrained
+from mae_kit.formats.timm_folder import image_size
+from mae_kit.model_file import FILE, model_metadata
+
+CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
+
+
+def import_(
+    weights: Path,
+    out: Path,
+    img_size: int | list[int] | None = None,
+    channels: int | None = None,
+    channel_mode: ChannelMode = "mean",
+    normalised: bool | None = None,
+    encoder_heads: int | None = None,
+    decoder_heads: int | None = None,
+) -> dict[str, Any]:
+    """Read weights of another program into a folder that finetune, reconstruct and pretrain take.
+
+    The kinds are told by themselves: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
+    folders, timm's folders, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and transformers
+    write them. Nothing in a file is run.
+
+    Args:
+        weights: A file, or a folder with config.json and model.safetensors.
+        out: The folder to make.
+        img_size: Pixels a side, or height and width: positions are interpolated; by default as trained.
+        channels: Of your images; by default as trained.
+        channel_mode: What a new channel starts as: the mean of the old ones, or each of them in turn (repeat).
+        normalised: Whether the decoder predicts normalised patches, which no file shows.
+        encoder_heads: Attention heads of the encoder, where neither file nor width say.
+        decoder_heads: Attention heads of the decoder, where neither file nor width say.
+
+    Returns:
+        Folder, kind, counts of tensors read, names left out, what was assumed.
+
+    Raises:
+        UserError: The file is of no known kind, wants to run code, or has tensors missing or unknown.
+    """
+    read = read_pretrained(weights, Words(encoder_heads, decoder_heads, normalised))
+    if img_size is not None:
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        read = resized(read, (height, width))
+    if channels is not None:
+        read = rechannelled(read, channels, channel_mode)
+    _write(out, read)
+    report = _report(read)
+    say(
+        f"{weights}: {read.kind}; {report['encoder']} tensors of the encoder, {report['decoder']} of the decoder, "
+        f"left out: {', '.join(read.left_out) or 'none'}"
+    )
+    for note in read.notes:
+        say(f"assumed: {note}")
+    say(f"written: {out}")
+    return {"folder": str(out), **report}
+
+
+def _write(out: Path, weights: Pretrained) -> None:
+    if any(out.glob("*.safetensors")):
+        raise UserError(f"{out} holds weights already", "choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    save_encoder(out, dict(without_head(weights).tensors), weights.encoder)
+    if weights.decoder:
+        whole = to_objective(weights)
+        metadata = model_metadata(whole, weights.encoder.mean, weights.encoder.std)
+        save_tensors(out / FILE, whole.state_dict(), metadata)
+    if weights.classes:
+        model, c = build_timm(weights), weights.encoder
+        config = ClassifierConfig(c.model, c.model_args, weights.classes, c.mean, c.std, image_size(model), CROP_SHARE)
+        save_classifier(out, model, config)
+
+
+def _report(weights: Pretrained) -> dict[str, Any]:
+    decoder = len(weights.decoder.tensors) if weights.decoder else 0
+    counts = {"encoder": len(weights.tensors), "decoder": decoder}
+    return {"kind": weights.kind, **counts, "left_out": weights.left_out, "assumed": weights.notes}

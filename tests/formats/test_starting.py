@@ -1,0 +1,99 @@
+"""Pretraining that goes on from a file: what starts with its weights, what starts anew, and what does not fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from processes import Programs
+from safetensors.torch import load_file
+from tiny_models import MEAN, STD, save_run, tiny_classifier, tiny_mae, tiny_weights
+
+from mae_kit import console
+from mae_kit.backbones.vit import ViT
+from mae_kit.encoder_file import save_encoder
+from mae_kit.errors import UserError
+from mae_kit.formats.starting import start_from
+from mae_kit.importing import import_
+from mae_kit.objectives import MAE
+from mae_kit.position_tables import resample_positions
+
+
+@pytest.fixture(autouse=True)
+def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Human lines on stdout, whatever a test before has asked for."""
+    monkeypatch.setattr(console.console, "stderr", False)
+
+
+def fresh(size: int = 32, decoder_depth: int = 2) -> MAE:
+    encoder = ViT("vit_base_patch16_224", size, 8, embed_dim=48, depth=2, num_heads=3)
+    return MAE(encoder, 0.75, decoder_dim=32, decoder_depth=decoder_depth, decoder_heads=4)
+
+
+def test_the_whole_model_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old, new = tiny_mae(), fresh()
+    start_from(save_run(tmp_path, old), new, MEAN, STD)
+    assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
+    assert "30 tensors of the encoder; decoder too" in capsys.readouterr().out
+
+
+def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old, new = tiny_mae(), fresh()
+    weights = tiny_weights(old)
+    save_encoder(tmp_path, dict(weights.tensors), weights.encoder)
+    before = {name: tensor.clone() for name, tensor in new.decoder.state_dict().items()}
+    start_from(tmp_path, new, MEAN, STD)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in new.decoder.state_dict().items())
+    own = new.encoder.model.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in weights.tensors.items())
+    assert "the decoder starts anew" in capsys.readouterr().out
+
+
+def test_another_size_and_other_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old, new = tiny_mae(), fresh(48)
+    start_from(save_run(tmp_path, old), new, [0.5] * 3, [0.5] * 3)
+    table = old.encoder.model.state_dict()["pos_embed"]
+    assert torch.equal(new.encoder.model.state_dict()["pos_embed"], resample_positions(table, (4, 4), (6, 6)))
+    assert "images of mean [0.4, 0.5, 0.6]" in capsys.readouterr().out
+
+
+def test_a_classifier_goes_on_without_its_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model, new = tiny_classifier(), fresh()
+    torch.save({"model": model.state_dict()}, tmp_path / "a.pth")
+    import_(tmp_path / "a.pth", tmp_path / "run", encoder_heads=3)
+    start_from(tmp_path / "run", new, MEAN, STD)
+    assert torch.equal(new.encoder.model.state_dict()["cls_token"], model.cls_token)
+    assert "28 tensors of the encoder; the decoder starts anew, norm.weight, norm.bias too" in capsys.readouterr().out
+
+
+def test_what_does_not_fit(tmp_path: Path):
+    run = save_run(tmp_path / "run", tiny_mae())
+    with pytest.raises(
+        UserError, match=r"the decoder of .*blocks.1.* is unknown to the model.*: give the recipe the dec"
+    ):
+        start_from(run, fresh(decoder_depth=1), MEAN, STD)
+    deeper = MAE(ViT("vit_base_patch16_224", 32, 8, embed_dim=48, depth=3, num_heads=3), decoder_dim=32)
+    with pytest.raises(UserError, match=r"blocks.2.norm1.weight is not in the file.*: give the recipe the encoder"):
+        start_from(run, deeper, MEAN, STD)
+    grey = save_run(tmp_path / "grey", tiny_mae(in_chans=1))
+    with pytest.raises(UserError, match="takes images of 1 channels, the recipe's encoder 3: convert it with"):
+        start_from(grey, fresh(), MEAN, STD)
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_from_another(programs: Programs, trained: Path, tmp_path: Path):
+    """Its loss goes on where the other ended; and when it is resumed, it is not started over."""
+    words = ["--config", trained / "config.yaml", "--run", tmp_path / "run", "--init", trained]
+    ended = programs.run("pretrain", *words, "--optimization.epochs", "1", "--every.log", "1")
+    assert ended.code == 0 and "decoder too" in ended.out, ended.err
+    first, last = (
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+        for run in (tmp_path / "run", trained)
+    )
+    assert abs(first[0]["loss"] - last[-1]["loss"]) < abs(first[0]["loss"] - last[0]["loss"])
+    done = load_file(tmp_path / "run" / "model.safetensors")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    again = programs.run("pretrain", "--resume", tmp_path / "run")
+    assert again.code == 0 and "starts from" not in again.out, again.err
+    resumed = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in done.items())

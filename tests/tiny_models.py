@@ -1,0 +1,54 @@
+"""Tiny random models to put into files, with every tensor away from its initial value."""
+
+from typing import Any
+
+import timm
+import torch
+
+from mae_kit.backbones.vit import ViT
+from mae_kit.decoders import TransformerDecoder
+from mae_kit.encoder_file import EncoderConfig, save_tensors
+from mae_kit.formats.pretrained import Decoder, Pretrained
+from mae_kit.model_file import FILE, model_metadata
+from mae_kit.objectives import MAE
+
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
+ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 3, "embed_dim": 48, "depth": 2, "num_heads": 3}
+
+
+def shaken(module: Any) -> Any:
+    """Its norms and biases no longer ones and zeros: what lands in the wrong place is seen."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if not name.endswith("pos_embed"):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return module.eval()
+
+
+def tiny_mae(**changed: Any) -> MAE:
+    encoder = ViT("vit_base_patch16_224", **(ARGS | changed))
+    return shaken(MAE(encoder, 0.75, decoder_dim=32, decoder_depth=2, decoder_heads=4))
+
+
+def tiny_weights(mae: MAE) -> Pretrained:
+    encoder = mae.encoder
+    config = EncoderConfig(
+        encoder.name, encoder.model_args, MEAN[: encoder.channels], STD[: encoder.channels], "mae", 7
+    )
+    assert isinstance(mae.decoder, TransformerDecoder)
+    decoder = Decoder(mae.decoder.state_dict(), 32, 2, 4, 0.75, mae.normalise_target)
+    return Pretrained("our model, encoder and decoder", config, encoder.model.state_dict(), decoder)
+
+
+def save_run(folder: Any, mae: MAE) -> Any:
+    """The model of a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean, std = MEAN[: mae.encoder.channels], STD[: mae.encoder.channels]
+    save_tensors(folder / FILE, mae.state_dict(), model_metadata(mae, mean, std))
+    return folder
+
+
+def tiny_classifier(**changed: Any) -> Any:
+    args: dict[str, Any] = ARGS | {"global_pool": "avg"} | changed
+    return shaken(timm.create_model("vit_base_patch16_224", num_classes=5, **args))
