@@ -21,7 +21,7 @@ def dedup(
     against: Path | None = None,
     encoder: Path | None = None,
     distance: int = 8,
-    similarity: float = 0.95,
+    similarity: float = 0.98,
     out: Path | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def dedup(
     Writes duplicates.jsonl beside the shards, a line for each sample that goes with what stays for it and why, and
     duplicates.html, the pairs side by side, the most doubtful first. The shards stay as they are: train without what
     is on the list with `--data.without DIR/duplicates.jsonl`. What stays is the largest picture of each group.
+    Pictures that differ in detail alone, such as pages of text or scans of one organ, may be taken for copies: look.
     Fingerprints and features are kept beside the shards, so that a job that was stopped goes on.
 
     Args:

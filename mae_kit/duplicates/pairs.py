@@ -14,7 +14,7 @@ from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
 from mae_kit.engines.processes import cores
 
 BYTES, LOOKS, FEATURES = range(3)
-OUTLINES = 0.85
+OUTLINES = 0.8
 _QUERIES = 1 << 15
 
 

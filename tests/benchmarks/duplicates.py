@@ -20,12 +20,13 @@ from mae_kit.data.decode import decode
 from mae_kit.data.index import Index, open_index
 from mae_kit.duplicates.fingerprints import fingerprint_shard
 from mae_kit.duplicates.hamming import HammingTables
-from mae_kit.duplicates.pairs import FEATURES, Pairs
+from mae_kit.duplicates.pairs import Pairs
 from mae_kit.duplicates.search import find
 from mae_kit.duplicates.similarity import FeatureSearch
 
 Copy = Callable[[Image.Image], Image.Image]
 _MILLION = 1_000_000
+COSINES = (0.99, 0.98, 0.97, 0.95)
 
 
 def scaled(factor: float) -> Copy:
@@ -100,7 +101,6 @@ def duplicates(
     photos: int = 400,
     hashes: int = _MILLION,
     queries: int = _MILLION,
-    similarity: float = 0.8,
 ) -> dict[str, Any]:
     """Make copies of photos, look for them among all photos, and time fingerprints and the comparing of hashes.
 
@@ -110,7 +110,6 @@ def duplicates(
         photos: How many are copied; all others are strangers to the copies.
         hashes: Of the timed search; a tenth of `queries` is also held against ten times as many.
         queries: Of the timed search.
-        similarity: Smallest cosine of features that is looked at.
     """
     index = open_index(Path(shards))
     with tempfile.TemporaryDirectory() as folder:
@@ -118,9 +117,12 @@ def duplicates(
         for number, (copy, quality) in enumerate(COPIES.values()):
             _write(Path(folder) / f"copies-{number:02d}.tar", index, copied, copy, quality)
         copies = open_index(Path(folder))
-        by_features = FeatureSearch(encoder, similarity, 1) if encoder else None
-        pairs = find(index, copies, 10, 1, by_features).findings.pairs
-    rows = _rows(index, copies, pairs)
+        pairs = find(index, copies, 10, 1).findings.pairs
+        thresholds = {f"{bits} bits": pairs.take(pairs.distance <= bits) for bits in (4, 6, 8, 10)}
+        if encoder:
+            pairs = FeatureSearch(encoder, min(COSINES), 1)([index, copies])
+            thresholds |= {f"cosine {cosine}": pairs.take(pairs.likeness >= cosine) for cosine in COSINES}
+    rows = _rows(index, copies, thresholds)
     return {"rows": rows, "speed": _speed(index), "search": _search(hashes, queries)}
 
 
@@ -136,31 +138,25 @@ def _write(path: Path, index: Index, rows: np.ndarray, copy: Copy, quality: int)
             tar.addfile(info, file)
 
 
-def _rows(index: Index, copies: Index, pairs: Pairs) -> list[dict[str, Any]]:
-    """Of each kind of copy: at each threshold the share that was found, and strangers that were."""
-    pairs = pairs.take(pairs.second >= len(index))
-    copy = pairs.second - len(index)
-    originals = np.array([int(key) for key in copies.keys])
-    right, kind = originals[copy] == pairs.first, copies.shard[copy]
-    features = pairs.evidence == FEATURES
-    thresholds = {f"{bits} bits": ~features & (pairs.distance <= bits) for bits in (4, 6, 8, 10)}
-    thresholds |= {f"cosine {c}": features & (pairs.likeness >= c) for c in (0.95, 0.9, 0.85, 0.8) if features.any()}
-    table = []
-    for number, name in enumerate(COPIES):
-        total = int((copies.shard == number).sum())
-        cells = {
-            at: (
-                len(np.unique(copy[chosen & right & (kind == number)])) / total,
-                int((chosen & ~right & (kind == number)).sum()),
-            )
-            for at, chosen in thresholds.items()
-        }
-        table.append({"copy": name, "copies": total, **cells})
-    say(f"{len(index):,} photos, {table[0]['copies']} of them copied; recall in % / pairs of strangers")
+def _rows(index: Index, copies: Index, thresholds: dict[str, Pairs]) -> list[dict[str, Any]]:
+    """Of each kind of copy, at each threshold: the share that was found, and how many strangers were."""
+    cells = {at: _cells(index, copies, pairs.take(pairs.second >= len(index))) for at, pairs in thresholds.items()}
+    rows = [{"copy": name, **{at: cells[at][number] for at in cells}} for number, name in enumerate(COPIES)]
+    copied = len(copies) // len(COPIES)
+    say(f"{len(index):,} photos, {copied} of them copied; recall in % / pairs with a photo that is not the original")
     say(f"{'':44}" + "".join(f"{at:>14}" for at in thresholds))
-    for row in table:
+    for row in rows:
         say(f"{row['copy']:44}" + "".join(f"{100 * row[at][0]:8.1f} /{row[at][1]:4}" for at in thresholds))
-    return table
+    return rows
+
+
+def _cells(index: Index, copies: Index, pairs: Pairs) -> list[tuple[float, int]]:
+    copy = pairs.second - len(index)
+    right = np.array([int(key) for key in copies.keys])[copy] == pairs.first
+    kind, totals = copies.shard[copy], np.bincount(copies.shard)
+    found = [len(np.unique(copy[right & (kind == number)])) for number in range(len(totals))]
+    strangers = np.bincount(kind[~right], minlength=len(totals))
+    return [(hits / total, int(wrong)) for hits, total, wrong in zip(found, totals, strangers, strict=True)]
 
 
 def _speed(index: Index) -> dict[str, float]:
