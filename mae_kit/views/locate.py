@@ -45,8 +45,10 @@ def positions_figure(similarity: Float[Tensor, "y x y x"]) -> Figure:
     figure = Figure(figsize=(INCHES + 1, INCHES * rows / columns + 0.6), layout="constrained")
     axis = figure.subplots()
     drawn = axis.imshow(_mosaic(similarity), cmap="viridis", vmax=1, interpolation="nearest")
-    axis.set_xticks([(columns + 1) * (i + 0.5) - 1 for i in range(columns)], range(1, columns + 1), fontsize=8)
-    axis.set_yticks([(rows + 1) * (i + 0.5) - 1 for i in range(rows)], range(1, rows + 1), fontsize=8)
+    axis.set_xticks(
+        [(columns + 1) * (i + 0.5) - 1 for i in range(columns)], [str(i + 1) for i in range(columns)], fontsize=8
+    )
+    axis.set_yticks([(rows + 1) * (i + 0.5) - 1 for i in range(rows)], [str(i + 1) for i in range(rows)], fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set(xlabel="column of the patch", ylabel="row of the patch", title="Similarity of position embeddings")

@@ -125,7 +125,7 @@ def _mae(model: Model) -> MAE:
 
 
 def _told(loss: float | dict[str, float]) -> str:
-    if isinstance(loss, float):
+    if not isinstance(loss, dict):
         return f"{loss:.4f}"
     (low, least), (high, most) = next(iter(loss.items())), list(loss.items())[-1]
     return f"{least:.4f} with {low} hidden to {most:.4f} with {high}"

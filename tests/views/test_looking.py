@@ -18,7 +18,7 @@ from mae_kit.views.locate import positions
 
 def drawn(path: str | Path) -> tuple[int, int]:
     with Image.open(path) as opened:
-        assert len(opened.convert("L").getcolors()) > 20
+        assert len(opened.convert("L").getcolors() or []) > 20
         return opened.size
 
 
@@ -54,7 +54,7 @@ def test_an_image_is_its_own_neighbour_and_its_brighter_copy_the_next(run: Path,
     assert cli.main(["shard", str(tmp_path / "photos"), str(shards), "--workers", "1"]) == 0
     found = features(run, tmp_path / "photos" / "03.png", tmp_path / "features.png", neighbours=shards)
     (nearest,) = found["neighbours"]
-    assert len(nearest) == 6 and [Path(each["image"]).stem for each in nearest[:2]] == ["03", "12"]
+    assert len(nearest) == 6 and [each["image"] for each in nearest[:2]] == ["000003", "000012"]
     cosines = [each["cosine"] for each in nearest]
     assert cosines[0] == pytest.approx(1) and cosines == sorted(cosines, reverse=True)
     wide, high = drawn(found["picture"])
