@@ -22,18 +22,19 @@ def drawn(path: str | Path) -> tuple[int, int]:
         return opened.size
 
 
+@pytest.mark.slow
 def test_attention_of_every_layer_is_told_and_of_one_is_drawn(run: Path, images: Path, tmp_path: Path):
     out = tmp_path / "deep" / "attention.png"
-    found = attention(run, images, out)
-    assert (found["images"], found["layer"]) == (4, 2) and found["picture"] == str(out)
+    found = attention(run, images, out, count=2)
+    assert (found["images"], found["layer"]) == (2, 2) and found["picture"] == str(out)
     distance = torch.tensor(found["distance"])
     assert distance.shape == (2, 2) and (distance > 0).all() and (distance < 31 * 2**0.5).all()
     last = out.read_bytes()
-    assert drawn(out)[1] > 4 * 96
-    assert attention(run, images, out)["distance"] == found["distance"] and out.read_bytes() == last
-    attention(run, images, out, layer=1)
+    assert drawn(out)[1] > 2 * 96
+    assert attention(run, images, out, count=2)["distance"] == found["distance"] and out.read_bytes() == last
+    attention(run, images, out, layer=1, count=2)
     first = out.read_bytes()
-    assert attention(run, images, out, layer=1, query="class")["distance"] == found["distance"]
+    assert attention(run, images, out, layer=1, query="class", count=2)["distance"] == found["distance"]
     assert len({first, last, out.read_bytes()}) == 3
 
 
