@@ -59,8 +59,8 @@ def measure(
 ) -> Cost:
     """The same in this process. What the weights are is no matter."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sized: dict[str, Any] = model_args | {"img_size": list(image_size)}
-    encoder = ViT(name, **sized).eval().to(device)
+    resized: dict[str, Any] = model_args | {"img_size": list(image_size)}
+    encoder = ViT(name, **resized).eval().to(device)
     bf16 = resolve(precision, device) == "bf16-mixed"
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
         encoder(torch.randn(1, encoder.channels, *image_size, device=device))  # libraries make themselves at home

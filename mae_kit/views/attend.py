@@ -93,7 +93,8 @@ def attention_figure(eye: Eye, images: UInt8[Tensor, "b c h w"], looks: Looks, l
     b, a = looks.heads.shape[:2]
     above = b * height + 0.6
     figure = Figure(figsize=(max(5.0, (a + 2) * width), above + CHART_INCHES), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[above, CHART_INCHES]).tolist()  # type: ignore[union-attr]
+    parts: Any = figure.subfigures(2, 1, height_ratios=[above, CHART_INCHES])
+    top, bottom = parts
     who = "the framed patch" if query == "centre" else "the class token"
     top.suptitle(f"Where {who} looks: heads of layer {layer}, and all layers", fontsize=10)
     axes = tiles(top, b, ["input", *(f"head {head + 1}" for head in range(a)), "rollout"])

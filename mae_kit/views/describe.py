@@ -63,7 +63,7 @@ def features(
     tokens = eye.patch_tokens(pixels)
     colours, shares = principal_colours(without_places(tokens))
     found = find_neighbours(eye, tokens[:count].mean(dim=1), open_index(neighbours)) if neighbours else None
-    save_figure(out, features_figure(eye, pixels[:count], colours, found))
+    save_figure(out, features_figure(eye, pixels[:count], colours[:count], found))
     say(f"{out}: of {len(pixels)} images; the colours show {sum(shares):.0%} of the variance")
     result = {"picture": str(out), "images": names[:count], "explained": shares}
     if found is None:

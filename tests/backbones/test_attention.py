@@ -21,7 +21,7 @@ def test_the_maps_are_those_of_queries_and_keys(name: str):
         t = encoder.prefix + 6
         assert maps.shape == (2, 2, 3, t, t)
         x = encoder.model.norm_pre(encoder.model._pos_embed(encoder.model.patch_embed(images)))
-        blocks: Any = encoder.model.blocks
+        blocks: list[Any] = list(encoder.model.blocks)
         for layer, block in enumerate(blocks):
             queries, keys, _ = block.attn.qkv(block.norm1(x)).reshape(2, t, 3, 3, 8).permute(2, 0, 3, 1, 4)
             wanted = (queries @ keys.transpose(-2, -1) / 8**0.5).softmax(dim=-1)
@@ -31,7 +31,7 @@ def test_the_maps_are_those_of_queries_and_keys(name: str):
 
 def test_the_encoder_is_left_as_it_was():
     encoder = ViT("vit_tiny_patch16_224", 16, patch_size=8, embed_dim=24, depth=2, num_heads=3).eval()
-    blocks: Any = encoder.model.blocks
+    blocks: list[Any] = list(encoder.model.blocks)
     blocks[1].attn.fused_attn = False
     hooks = [len(module._forward_hooks) for module in encoder.modules()]
     attention_maps(encoder, torch.randn(1, 3, 16, 16))

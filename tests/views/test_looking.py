@@ -18,22 +18,23 @@ from mae_kit.views.locate import positions
 
 def drawn(path: str | Path) -> tuple[int, int]:
     with Image.open(path) as opened:
-        assert len(opened.convert("L").getcolors()) > 20
+        assert len(opened.convert("L").getcolors() or []) > 20
         return opened.size
 
 
+@pytest.mark.slow
 def test_attention_of_every_layer_is_told_and_of_one_is_drawn(run: Path, images: Path, tmp_path: Path):
     out = tmp_path / "deep" / "attention.png"
-    found = attention(run, images, out)
-    assert (found["images"], found["layer"]) == (4, 2) and found["picture"] == str(out)
+    found = attention(run, images, out, count=2)
+    assert (found["images"], found["layer"]) == (2, 2) and found["picture"] == str(out)
     distance = torch.tensor(found["distance"])
     assert distance.shape == (2, 2) and (distance > 0).all() and (distance < 31 * 2**0.5).all()
     last = out.read_bytes()
-    assert drawn(out)[1] > 4 * 96
-    assert attention(run, images, out)["distance"] == found["distance"] and out.read_bytes() == last
-    attention(run, images, out, layer=1)
+    assert drawn(out)[1] > 2 * 96
+    assert attention(run, images, out, count=2)["distance"] == found["distance"] and out.read_bytes() == last
+    attention(run, images, out, layer=1, count=2)
     first = out.read_bytes()
-    assert attention(run, images, out, layer=1, query="class")["distance"] == found["distance"]
+    assert attention(run, images, out, layer=1, query="class", count=2)["distance"] == found["distance"]
     assert len({first, last, out.read_bytes()}) == 3
 
 
@@ -54,7 +55,7 @@ def test_an_image_is_its_own_neighbour_and_its_brighter_copy_the_next(run: Path,
     assert cli.main(["shard", str(tmp_path / "photos"), str(shards), "--workers", "1"]) == 0
     found = features(run, tmp_path / "photos" / "03.png", tmp_path / "features.png", neighbours=shards)
     (nearest,) = found["neighbours"]
-    assert len(nearest) == 6 and [Path(each["image"]).stem for each in nearest[:2]] == ["03", "12"]
+    assert len(nearest) == 6 and [each["image"] for each in nearest[:2]] == ["000003", "000012"]
     cosines = [each["cosine"] for each in nearest]
     assert cosines[0] == pytest.approx(1) and cosines == sorted(cosines, reverse=True)
     wide, high = drawn(found["picture"])

@@ -41,16 +41,17 @@ def test_seed_share_and_kind_choose_what_is_hidden(run: Path, images: Path, tmp_
     assert len({usual, *(drawn(run, images, out, **choice) for choice in others)}) == 5
 
 
+@pytest.mark.slow
 def test_the_loss_at_each_ratio_and_of_each_patch(run: Path, images: Path, tmp_path: Path):
-    usual = reconstruct(run, images, tmp_path / "grid.png")["loss"]
-    ratios = reconstruct(run, images, tmp_path / "ratios.png", "ratios")["loss"]
+    usual = reconstruct(run, images, tmp_path / "grid.png", count=2)["loss"]
+    ratios = reconstruct(run, images, tmp_path / "ratios.png", "ratios", count=2)["loss"]
     assert list(ratios) == ["10%", "25%", "50%", "75%", "85%", "90%"], "of 16 patches 95% would be all"
     assert ratios["75%"] == pytest.approx(usual)
-    losses = reconstruct(run, images, tmp_path / "losses.png", "losses")["loss"]
+    losses = reconstruct(run, images, tmp_path / "losses.png", "losses", count=2)["loss"]
     assert losses == pytest.approx(usual, rel=0.1) and losses != usual
     for name in ("ratios.png", "losses.png"):
         with Image.open(tmp_path / name) as opened:
-            assert opened.width > 200 and opened.height > 400
+            assert opened.width > 200 and opened.height > 200
 
 
 def test_the_picture_shows_the_prediction_in_true_pixels():
