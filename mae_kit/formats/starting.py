@@ -1,11 +1,16 @@
 """Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
 
 from pathlib import Path
+from typing import Any
+
+import timm
+import torch
 
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import resized
 from mae_kit.formats.keys import differences, refuse
+from mae_kit.formats.plain_vit import Words
 from mae_kit.formats.pretrained import Pretrained, without_head
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.objectives import MAE, Objective
@@ -25,7 +30,8 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     Raises:
         UserError: The file's encoder or decoder is not the recipe's.
     """
-    weights = read_pretrained(path)
+    heads = _heads(objective)
+    weights = read_pretrained(path, Words(*heads))
     encoder = objective.encoder
     _must_take_the_same_images(path, weights, encoder.channels)
     weights = resized(without_head(weights), encoder.image_size)
@@ -33,6 +39,7 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     found = differences(weights.tensors, own)
     moved = [name for name in found if name.startswith(_FRESH)]
     refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
+    _must_have_the_same_heads(path, weights, heads)
     encoder.model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
     fresh = [name for name in moved if name in own]
     decoder = "decoder too" if _start_decoder(path, weights, objective) else "the decoder starts anew"
@@ -55,6 +62,21 @@ def _start_decoder(path: Path, weights: Pretrained, objective: Objective) -> boo
     if weights.decoder.normalised != objective.normalise_target:
         say(f"its decoder was trained for {'normalised' if weights.decoder.normalised else 'plain'} pixels, not these")
     return True
+
+
+def _heads(objective: Objective) -> tuple[int, int | None]:
+    """Of the encoder and the decoder, as the recipe has them: what a file does not say."""
+    attention: Any = objective.encoder.model.blocks[0]
+    return attention.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
+
+
+def _must_have_the_same_heads(path: Path, weights: Pretrained, heads: tuple[int, int | None]) -> None:
+    """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
+    with torch.device("meta"):
+        model: Any = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
+    found = (model.blocks[0].attn.num_heads, weights.decoder.heads if weights.decoder else heads[1])
+    if found != heads:
+        raise UserError(f"{path} has {found} heads in encoder and decoder, the recipe {heads}", "give the recipe those")
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:

@@ -13,6 +13,7 @@ from mae_kit import console
 from mae_kit.backbones.vit import ViT
 from mae_kit.encoder_file import save_encoder
 from mae_kit.errors import UserError
+from mae_kit.formats import original
 from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
 from mae_kit.objectives import MAE
@@ -25,9 +26,9 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.console, "stderr", False)
 
 
-def fresh(size: int = 32, decoder_depth: int = 2) -> MAE:
-    encoder = ViT("vit_base_patch16_224", size, 8, embed_dim=48, depth=2, num_heads=3)
-    return MAE(encoder, 0.75, decoder_dim=32, decoder_depth=decoder_depth, decoder_heads=4)
+def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4)) -> MAE:
+    encoder = ViT("vit_base_patch16_224", size, 8, embed_dim=48, depth=2, num_heads=heads[0])
+    return MAE(encoder, 0.75, decoder_dim=32, decoder_depth=decoder_depth, decoder_heads=heads[1])
 
 
 def test_the_whole_model_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -47,6 +48,13 @@ def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, capsys: pytest
     own = new.encoder.model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in weights.tensors.items())
     assert "the decoder starts anew" in capsys.readouterr().out
+
+
+def test_a_published_file_takes_what_it_does_not_say_from_the_recipe(tmp_path: Path):
+    old, new = tiny_mae(), fresh()
+    torch.save({"model": original.write(tiny_weights(old))}, tmp_path / "full.pth")
+    start_from(tmp_path / "full.pth", new, MEAN, STD)
+    assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
 
 
 def test_another_size_and_other_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -75,6 +83,9 @@ def test_what_does_not_fit(tmp_path: Path):
     deeper = MAE(ViT("vit_base_patch16_224", 32, 8, embed_dim=48, depth=3, num_heads=3), decoder_dim=32)
     with pytest.raises(UserError, match=r"blocks.2.norm1.weight is not in the file.*: give the recipe the encoder"):
         start_from(run, deeper, MEAN, STD)
+    for heads in ((4, 4), (3, 2)):  # no shape shows them
+        with pytest.raises(UserError, match=r"has \(3, 4\) heads in encoder and decoder, the recipe"):
+            start_from(run, fresh(heads=heads), MEAN, STD)
     grey = save_run(tmp_path / "grey", tiny_mae(in_chans=1))
     with pytest.raises(UserError, match="takes images of 1 channels, the recipe's encoder 3: convert it with"):
         start_from(grey, fresh(), MEAN, STD)
