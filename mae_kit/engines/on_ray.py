@@ -43,7 +43,9 @@ def run_on_ray(work: Work[T], tasks: Sequence[T], advance: Advance, workers: int
         waiting, running = iter(tasks), []
         try:
             while True:
-                running += [_do.remote(shared, task, folder) for task in islice(waiting, _room(workers, len(running)))]
+                running += [
+                    _remotely.remote(shared, task, folder) for task in islice(waiting, _room(workers, len(running)))
+                ]
                 if not running:
                     return
                 finished, running = ray.wait(running)
@@ -108,7 +110,6 @@ def _cancel(running: list[Any]) -> None:
 # On a node
 
 
-@ray.remote(max_retries=_RETRIES)
 def _do(work: Any, task: Any, folder: str) -> int:
     """Returns the number of steps."""
     with suppress(OSError):  # not there: paths that are not relative do without
@@ -121,3 +122,6 @@ def _do(work: Any, task: Any, folder: str) -> int:
 
     work(task, tick)
     return steps
+
+
+_remotely = ray.remote(max_retries=_RETRIES)(_do)  # no decorator: `_do` goes to the nodes by name, as all tasks do
