@@ -6,6 +6,7 @@ from typing import Any
 import timm
 import torch
 
+from mae_kit.backbones import ViT
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import resized
@@ -30,16 +31,17 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     Raises:
         UserError: The file's encoder or decoder is not the recipe's.
     """
-    heads = _heads(objective)
-    weights = read_pretrained(path, Words(*heads))
-    encoder = objective.encoder
+    encoder, heads = objective.encoder, _heads(objective)
+    weights = without_head(read_pretrained(path, Words(*heads)))
     _must_take_the_same_images(path, weights, encoder.channels)
-    weights = resized(without_head(weights), encoder.image_size)
+    if isinstance(encoder, ViT):
+        weights = resized(weights, encoder.image_size)
     own = encoder.model.state_dict()
     found = differences(weights.tensors, own)
     moved = [name for name in found if name.startswith(_FRESH)]
     refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
-    _must_have_the_same_heads(path, weights, heads)
+    if isinstance(encoder, ViT):
+        _must_have_the_same_heads(path, weights, heads)
     encoder.model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
     fresh = [name for name in moved if name in own]
     decoder = "decoder too" if _start_decoder(path, weights, objective) else "the decoder starts anew"
@@ -64,13 +66,15 @@ def _start_decoder(path: Path, weights: Pretrained, objective: Objective) -> boo
     return True
 
 
-def _heads(objective: Objective) -> tuple[int, int | None]:
-    """Of the encoder and the decoder, as the recipe has them: what a file does not say."""
-    attention: Any = objective.encoder.model.blocks[0]
-    return attention.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
+def _heads(objective: Objective) -> tuple[int | None, int | None]:
+    """Of the encoder and the decoder, as the recipe has them: what a file does not say; a Swin's does."""
+    if not isinstance(objective.encoder, ViT):
+        return None, None
+    block: Any = objective.encoder.model.blocks[0]
+    return block.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
 
 
-def _must_have_the_same_heads(path: Path, weights: Pretrained, heads: tuple[int, int | None]) -> None:
+def _must_have_the_same_heads(path: Path, weights: Pretrained, heads: tuple[int | None, int | None]) -> None:
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     with torch.device("meta"):
         model: Any = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,13 @@ from safetensors.torch import load_file
 from tiny_models import MEAN, STD, save_run, tiny_classifier, tiny_mae, tiny_weights
 
 from mae_kit import console
-from mae_kit.backbones.vit import ViT
-from mae_kit.encoder_file import save_encoder
+from mae_kit.backbones import Swin, ViT
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats import original
 from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
-from mae_kit.objectives import MAE
+from mae_kit.objectives import MAE, SimMIM
 from mae_kit.position_tables import resample_positions
 
 
@@ -55,6 +56,25 @@ def test_a_published_file_takes_what_it_does_not_say_from_the_recipe(tmp_path: P
     torch.save({"model": original.write(tiny_weights(old))}, tmp_path / "full.pth")
     start_from(tmp_path / "full.pth", new, MEAN, STD)
     assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
+
+
+def simmim(heads: int = 1) -> SimMIM:
+    sizes: dict[str, Any] = {"embed_dim": 16, "depths": [1, 1], "num_heads": [heads, 2], "window_size": 4}
+    return SimMIM(Swin("swin_tiny_patch4_window7_224", 32, **sizes), unit=16)
+
+
+def test_a_swin_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old, new = simmim(), simmim()
+    encoder = old.encoder
+    save_encoder(
+        tmp_path, encoder.model.state_dict(), EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "simmim", 1)
+    )
+    start_from(tmp_path, new, MEAN, STD)
+    own = new.encoder.model.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in encoder.model.state_dict().items())
+    assert "the decoder starts anew" in capsys.readouterr().out
+    with pytest.raises(UserError, match="relative_position_bias_table is"):
+        start_from(tmp_path, simmim(heads=2), MEAN, STD)
 
 
 def test_another_size_and_other_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
