@@ -5,6 +5,7 @@ by rename, so both attempts leave the same file.
 """
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -61,12 +62,14 @@ def _cluster(workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _knock(address)
         _connect("auto")
         nodes = sum(node["Alive"] for node in ray.nodes())
         say(f"Ray cluster {ray.get_runtime_context().gcs_address}: {nodes} nodes, {_processors():g} processors")
-    except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
+    except OSError as error:
+        if address:
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this") from error
         say("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())
@@ -74,6 +77,13 @@ def _cluster(workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for ten minutes. Where no host and port are named, it knows best."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _connect(address: str, processors: int | None = None) -> None:

@@ -406,7 +406,10 @@ def test_ctrl_c_leaves_whole_shards_only(many: Path, tmp_path: Path, workers: in
 
 
 def attempt(job: Job, task: Task, together: threading.Barrier) -> None:
-    write_shard(job, task, lambda: together.wait(60) and None)
+    def tick() -> None:
+        together.wait(60)
+
+    write_shard(job, task, tick)
 
 
 @pytest.mark.parametrize("decode", [True, False])
