@@ -114,10 +114,7 @@ def _run(name: str, words: list[str]) -> None:
     if "--json" not in words:
         _call(name, words)
         return
-    from mae_kit.console import to_stderr
-
-    to_stderr()
-    with contextlib.redirect_stdout(sys.stderr):  # what other libraries print
+    with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries
         result = _call(name, [word for word in words if word != "--json"])
     if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
         print(json.dumps(result))

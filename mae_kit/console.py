@@ -1,4 +1,4 @@
-"""The terminal: one human line, or one progress bar; `--json` moves both to stderr."""
+"""The terminal: one human line, or one progress bar, on whatever is stdout as they are printed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,11 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 console = Console(highlight=False, soft_wrap=True)
-
-
-def to_stderr() -> None:
-    """Keep stdout free for one JSON object."""
-    console.stderr = True
 
 
 def say(text: str) -> None:

@@ -6,9 +6,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
 from mae_kit.errors import UserError
 
@@ -50,6 +50,34 @@ def explain(message: str, parser: ArgumentParser) -> UserError:
     return UserError(f"{key}: {reason}" if key else reason, _near_class(message) or _see(parser))
 
 
+def refuse_nulls(parser: ArgumentParser, values: Namespace) -> None:
+    """What the parser lets pass: an empty key whose type takes no null, and a group of keys that is none.
+
+    Raises:
+        UserError: There is one; it names the key.
+    """
+    for action in parser._actions:
+        key, kind = action.dest, getattr(action, "_typehint", None)
+        value = values.get(key, SUPPRESS)
+        if kind is not None:
+            _refuse_null(key, kind, value)
+        elif _is_group(key, parser) and not isinstance(value, Namespace):
+            raise UserError(f"{key} holds no keys", "give some, or leave it out")
+
+
+def _refuse_null(key: str, kind: Any, value: Any) -> None:
+    if value is None and type(None) not in get_args(kind):
+        raise UserError(f"{key} is empty", "give a value, or leave the key out")
+    if isinstance(value, Namespace) and "class_path" in value:
+        kinds = get_type_hints(_class(value.class_path).__init__)
+        for name, argument in vars(value.get("init_args", Namespace())).items():
+            _refuse_null(f"{key}.{name}", kinds[name], argument)
+
+
+def _is_group(key: str, parser: ArgumentParser) -> bool:
+    return any(action.dest.startswith(f"{key}.") for action in parser._actions)
+
+
 def _kinds(types: str) -> str:
     """`int or null` for `<class 'NoneType'>, <class 'int'>`; `'a' or 'b'` for a Literal."""
     names = re.sub(r"Literal\[(.+?)\]", r"\1", plain_types(types)).split(", ")
@@ -84,9 +112,12 @@ def _unknown_key(key: str, group: str | None, name: str, classes: list[str], par
 
 
 def _parameters(class_path: str) -> list[str]:
-    module, _, name = class_path.rpartition(".")
-    kind: Any = getattr(importlib.import_module(module), name)
-    return list(inspect.signature(kind.__init__).parameters)[1:]
+    return list(inspect.signature(_class(class_path).__init__).parameters)[1:]
+
+
+def _class(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _options(parser: ArgumentParser) -> list[str]:

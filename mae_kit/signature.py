@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import SUPPRESS, ArgumentParser
 
 from mae_kit.errors import UserError
-from mae_kit.mistakes import explain, plain_types
+from mae_kit.mistakes import explain, plain_types, refuse_nulls
 from mae_kit.recipes import find_recipe
 
 
@@ -41,6 +41,7 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
         values = parser.parse_args(words)
     except argparse.ArgumentError as error:
         raise explain(str(error), parser) from None
+    refuse_nulls(parser, values)
     if "seed" in values:  # the weights are drawn as the classes are built
         import torch
 

@@ -9,7 +9,7 @@ import pytest
 import toy_verbs
 
 import mae_kit
-from mae_kit import cli, console, recipes
+from mae_kit import cli, recipes
 
 Door = Callable[..., tuple[int, str, str]]
 TOYS = Path(toy_verbs.__file__)
@@ -20,7 +20,6 @@ HEAVY = {"torch", "numpy", "jsonargparse", "rich", "yaml", "pytorch_lightning", 
 def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Door:
     """Run a command line in this process: exit code, stdout, stderr."""
     monkeypatch.setattr(cli, "VERBS", {**cli.VERBS, **toy_verbs.VERBS})
-    monkeypatch.setattr(console.console, "stderr", False)
 
     def run(*words: str | Path) -> tuple[int, str, str]:
         code = cli.main([str(word) for word in words])

@@ -9,15 +9,9 @@ from photos import jpeg
 from tiny_models import tiny_classifier, tiny_mae, tiny_weights
 
 import mae_kit
-from mae_kit import cli, console
+from mae_kit import cli
 from mae_kit.downstream.classifier import build_classifier
 from mae_kit.formats import original
-
-
-@pytest.fixture(autouse=True)
-def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Human lines on stdout, whatever a test before has asked for."""
-    monkeypatch.setattr(console.console, "stderr", False)
 
 
 @pytest.fixture

@@ -28,6 +28,26 @@ def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
 
 
 @pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("every: null", "every holds no keys: give some, or leave it out"),
+        ("machine: 3", "machine holds no keys"),
+        ("seed: null", "seed is empty: give a value, or leave the key out"),
+        ("machine: {workers: }", "machine.workers is empty"),
+        ("objective: {init_args: {mask_ratio: }}", "objective.mask_ratio is empty"),
+        ("objective: {init_args: {encoder: {init_args: {name: }}}}", "objective.encoder.name is empty"),
+    ],
+)
+def test_empty_keys_of_a_recipe(
+    recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, complaint: str
+):
+    (tmp_path / "more.yaml").write_text(line)
+    words = ["--config", recipes / "pretrain.yaml", "--config", tmp_path / "more.yaml"]
+    said = mistake(capsys, ["pretrain", *words, "--data.shards", "photos", "--run", tmp_path / "run"])
+    assert complaint in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("changed", "complaint"),
     [
         ("--data.shards nowhere", "no folder nowhere"),

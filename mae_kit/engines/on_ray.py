@@ -5,9 +5,12 @@ by rename, so both attempts leave the same file.
 """
 
 import os
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from math import inf
 from typing import Any
 
 from mae_kit.console import say
@@ -22,7 +25,8 @@ except ImportError:
     raise UserError("--engine ray needs the library `ray`", "pip install 'mae_kit[ray]'") from None
 
 _RETRIES = 3
-_PATIENCE = 60  # seconds for cancelled tasks to clean up; a node that is cut off never answers
+_PATIENCE = 60  # seconds for stopped tasks to clean up; a node that is cut off never answers
+_EVERY = 0.5  # seconds between two questions of a task whether to stop
 
 
 def run_on_ray(work: Work[T], tasks: Sequence[T], advance: Advance, workers: int = 0) -> None:
@@ -40,18 +44,17 @@ def run_on_ray(work: Work[T], tasks: Sequence[T], advance: Advance, workers: int
         return
     with _cluster(workers):
         shared, folder = ray.put(work), os.getcwd()
-        waiting, running = iter(tasks), []
+        halt, waiting, running = _Halt.remote(), iter(tasks), []
         try:
             while True:
-                running += [
-                    _remotely.remote(shared, task, folder) for task in islice(waiting, _room(workers, len(running)))
-                ]
+                more = islice(waiting, _room(workers, len(running)))
+                running += [_remotely.remote(shared, task, folder, halt) for task in more]
                 if not running:
                     return
                 finished, running = ray.wait(running)
                 advance(float(sum(map(_steps, finished))))
         except BaseException:  # Ctrl-C most of all
-            _cancel(running)
+            _stop(running, halt)
             raise
 
 
@@ -61,12 +64,14 @@ def _cluster(workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _knock(address)
         _connect("auto")
         nodes = sum(node["Alive"] for node in ray.nodes())
         say(f"Ray cluster {ray.get_runtime_context().gcs_address}: {nodes} nodes, {_processors():g} processors")
-    except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
+    except OSError as error:
+        if address:
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this") from error
         say("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())
@@ -74,6 +79,13 @@ def _cluster(workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for ten minutes. Where no host and port are named, it knows best."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _connect(address: str, processors: int | None = None) -> None:
@@ -100,9 +112,9 @@ def _steps(finished: Any) -> int:
         raise UserError(f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix) from error
 
 
-def _cancel(running: list[Any]) -> None:
-    for task in running:
-        ray.cancel(task)
+def _stop(running: list[Any], halt: Any) -> None:
+    """Not by `ray.cancel`, which brings this process down where a task ends at that moment (Ray 2.60)."""
+    halt.call.remote()
     if running:
         ray.wait(running, num_returns=len(running), timeout=_PATIENCE)
 
@@ -110,18 +122,40 @@ def _cancel(running: list[Any]) -> None:
 # On a node
 
 
-def _do(work: Any, task: Any, folder: str) -> int:
+class _Halted(Exception):
+    """A task ends, since another one has failed or somebody has pressed Ctrl-C."""
+
+
+class _Flag:
+    def __init__(self) -> None:
+        self.called = False
+
+    def call(self) -> None:
+        self.called = True
+
+    def is_called(self) -> bool:
+        return self.called
+
+
+def _do(work: Any, task: Any, folder: str, halt: Any) -> int:
     """Returns the number of steps."""
     with suppress(OSError):  # not there: paths that are not relative do without
         os.chdir(folder)
-    steps = 0
+    steps, asked = 0, -inf
 
     def tick() -> None:
-        nonlocal steps
+        nonlocal steps, asked
         steps += 1
+        if time.monotonic() > asked + _EVERY:
+            with suppress(RayError):  # it was lost with its node: no reason to stop
+                if ray.get(halt.is_called.remote()):
+                    raise _Halted
+            asked = time.monotonic()
 
     work(task, tick)
     return steps
 
 
-_remotely = ray.remote(max_retries=_RETRIES)(_do)  # no decorator: `_do` goes to the nodes by name, as all tasks do
+# No decorators: `_do` and `_Flag` go to the nodes by name, as all tasks do.
+_remotely = ray.remote(max_retries=_RETRIES)(_do)
+_Halt: Any = ray.remote(num_cpus=0)(_Flag)

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from mae_kit.data.order import permute
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
@@ -44,7 +46,7 @@ def _picture_file(pl_module: Any) -> Path:
 
 
 class KnnScore(Periodic):
-    """Is my run healthy? kNN accuracy of mean patch features; every other labelled sample is the bank.
+    """Is my run healthy? kNN accuracy of mean patch features; half of the labelled samples, by chance, is the bank.
 
     Args:
         batches: Labelled samples on rank 0, none on the others.
@@ -64,8 +66,10 @@ class KnnScore(Periodic):
         seen = [self._features(pl_module, batch) for batch in batches]
         if trainer.is_global_zero:
             x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
-            predicted = knn_predict(x[::2], y[::2], x[1::2], self.classes)
-            score = float((predicted == y[1::2]).float().mean())
+            shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
+            bank, queries = shuffled[::2], shuffled[1::2]
+            predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
+            score = float((predicted == y[queries]).float().mean())
             Record.of(trainer).write(pl_module, {"knn_top1": score})
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -42,11 +42,19 @@ class Nodes:
 
 def _end(folder: str) -> None:
     """Kill whatever names the folder of the cluster, as all its processes do but idle workers, which follow them."""
-    for process in psutil.process_iter(["cmdline"]):
-        if process.pid != os.getpid() and any(folder in word for word in process.info["cmdline"] or ()):
-            with suppress(psutil.Error):  # it has ended by itself
-                process.kill()
+    theirs = [process for process in psutil.process_iter() if process.pid != os.getpid() and _names(process, folder)]
+    for process in theirs:
+        with suppress(psutil.Error):  # it has ended by itself
+            process.kill()
+    psutil.wait_procs(theirs, timeout=10)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _names(process: psutil.Process, folder: str) -> bool:
+    try:
+        return any(folder in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _start() -> Nodes:

@@ -60,7 +60,7 @@ def test_a_killed_worker(tmp_path: Path, engine: Engine):
 
 
 @pytest.mark.parametrize("engine", ["processes", "ray"])
-def test_no_tasks_need_no_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+def test_no_tasks_need_no_engine(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    run_tasks(partial(toy_tasks.note, Path()), [], lambda steps: None, engine=engine)
+    run_tasks(partial(toy_tasks.note, tmp_path), [], lambda steps: None, engine=engine)

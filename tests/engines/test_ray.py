@@ -104,17 +104,16 @@ def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: An
     assert all(path.stat().st_ino == number for path, number in done.items())
 
 
-@pytest.mark.slow
-def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch):
+def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
-        run_tasks(partial(toy_tasks.note, Path()), [""], lambda steps: None, engine="ray")
+        run_tasks(partial(toy_tasks.note, tmp_path), [""], lambda steps: None, engine="ray")
 
 
-def test_without_ray(monkeypatch: pytest.MonkeyPatch):
+def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "ray" or name.endswith("on_ray")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"needs the library `ray`: pip install 'mae_kit\[ray\]'"):
-        run_tasks(partial(toy_tasks.note, Path()), [""], lambda steps: None, engine="ray")
+        run_tasks(partial(toy_tasks.note, tmp_path), [""], lambda steps: None, engine="ray")

@@ -64,4 +64,4 @@ def test_a_run_under_way_is_resumed(run: Path) -> None:
 def test_a_classifier_predicts(run: Path) -> None:
     (run / "result.json").write_text('{"top1": 0.5}')
     (predict,) = commands(run)
-    assert understood(predict)["images"] == [Path("IMAGES")]
+    assert understood(predict)["images"] == ["IMAGES"]
