@@ -51,7 +51,7 @@ def _stretched(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
 
 
 def nearest(
-    queries: Float[Tensor, "q d"], bank: Iterable[Float[Tensor, "m d"]], k: int
+    queries: Float[Tensor, "q d"], bank: Iterable[Float[Tensor, "_ d"]], k: int
 ) -> tuple[Float[Tensor, "q k"], Int64[Tensor, "q k"]]:
     """The k features of a bank that are most alike each query, best first; of equal ones the earlier.
 
