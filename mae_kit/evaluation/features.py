@@ -22,15 +22,17 @@ _BATCH = 64
 
 
 class Features(NamedTuple):
-    """Mean of the patch tokens of the whole image, nothing hidden, for every image that decodes.
+    """Of the whole image, nothing hidden, for every image that decodes.
 
     Attributes:
         rows: Of the index, ascending.
-        values: fp32.
+        values: Mean of the patch tokens.
+        class_tokens: No columns where the encoder has no class token.
     """
 
     rows: Int64[np.ndarray, " m"]
     values: Float32[np.ndarray, "m d"]
+    class_tokens: Float32[np.ndarray, "m e"]
 
 
 def extract_features(encoder: Path, index: Index, workers: int = 0) -> Features:
@@ -47,12 +49,13 @@ def extract_features(encoder: Path, index: Index, workers: int = 0) -> Features:
     load_encoder(encoder)
     file = encoder / FILE if encoder.is_dir() else encoder
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    kept = Sidecars(f"features-{content}", "mean of patch tokens, central crop; 1")
+    kept = Sidecars(f"features-{content}", "mean of patch tokens and class token, central crop; 2")
     workers = 1 if torch.cuda.is_available() else workers
     parts = kept.compute(index, partial(extract_shard, encoder, content), workers, preload=(__name__,))
     starts = np.searchsorted(index.shard, np.arange(len(parts)))
     rows = [part["rows"] + start for part, start in zip(parts, starts, strict=True)]
-    return Features(np.concatenate(rows), np.concatenate([part["values"] for part in parts]))
+    values = (np.concatenate([part[name] for part in parts]) for name in ("values", "class_tokens"))
+    return Features(np.concatenate(rows), *values)
 
 
 def extract_shard(encoder: Path, content: str, part: Index, tick: Callable[[], None]) -> Arrays:
@@ -60,15 +63,19 @@ def extract_shard(encoder: Path, content: str, part: Index, tick: Callable[[], N
     model, normalise = _load(encoder, content)
     device = next(model.parameters()).device
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
+    first = 0 if model.model.cls_token is None else 1
     rows, values = [np.empty(0, np.int64)], [np.empty((0, model.dim), np.float32)]
+    class_tokens = [np.empty((0, first * model.dim), np.float32)]
     for batch in batches:
         with torch.no_grad():
-            tokens = model(normalise(batch.images.to(device)))
-        values.append(tokens[:, model.prefix :].mean(dim=1).float().cpu().numpy())
+            tokens = model(normalise(batch.images.to(device))).float()
+        values.append(tokens[:, model.prefix :].mean(dim=1).cpu().numpy())
+        class_tokens.append(tokens[:, :first].flatten(1).cpu().numpy())
         rows.append(batch.ids.numpy())
         for _ in range(len(batch.ids) + len(batch.bad)):
             tick()
-    return {"rows": np.concatenate(rows), "values": np.concatenate(values)}
+    joined = {"rows": rows, "values": values, "class_tokens": class_tokens}
+    return {name: np.concatenate(parts) for name, parts in joined.items()}
 
 
 @cache

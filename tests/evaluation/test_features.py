@@ -37,6 +37,7 @@ def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, w
     with torch.no_grad():
         tokens = model(Normalise([0.5] * 3, [0.25] * 3)(images))
     np.testing.assert_allclose(features.values, tokens[:, 1:].mean(dim=1), atol=1e-5)
+    np.testing.assert_allclose(features.class_tokens, tokens[:, 0], atol=1e-5)
 
 
 def test_they_are_kept_for_each_encoder(tmp_path: Path):
