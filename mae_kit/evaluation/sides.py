@@ -1,6 +1,6 @@
 """Frozen features with labels: those to learn from, and those to score on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +14,10 @@ from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import common_classes
 from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, FORMAT, save_encoder
-from mae_kit.evaluation.features import Features, extract_features
+from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
 from mae_kit.formats.ours import kind_of
 from mae_kit.formats.pretrained import without_head
 from mae_kit.formats.recognition import read_pretrained
-
-MEAN, CLASS = "mean", "class"
 
 
 class Side(NamedTuple):
@@ -48,25 +46,28 @@ class Sides(NamedTuple):
     classes: int
 
 
-def frozen_sides(encoder: Path, train: Place, val: Place, workers: int) -> dict[str, Sides]:
-    """By the tokens that features are made of: `mean` of the patch tokens, and `class` where there is such a token.
+def frozen_sides(
+    encoder: Path, train: Place, val: Place, layers: Iterable[int] = (), workers: int = 0
+) -> dict[Source, Sides]:
+    """By what features are made of: layer after layer, `mean` of the patch tokens before `class` token.
 
     Args:
         encoder: A run, or any file or folder that `mae-kit import` reads.
         train: Labelled shards.
         val: Labelled shards.
+        layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
 
     Raises:
-        UserError: No plain vision transformer, no shards, no labels, or other classes.
+        UserError: No plain vision transformer and no Swin, no such layer, no shards, no labels, or other classes.
     """
     indexes = [open_index(shards) for shards in (train, val)]
     classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))
     with encoder_folder(encoder) as folder:
-        features = [extract_features(folder, index, workers) for index in indexes]
-    tokens = (MEAN, CLASS) if features[0].class_tokens.size else (MEAN,)
-    pairs = {token: [_side(*each, token) for each in zip(indexes, features, strict=True)] for token in tokens}
-    return {token: Sides(known, unseen, classes) for token, (known, unseen) in pairs.items()}
+        features = [extract_features(folder, index, workers, layers) for index in indexes]
+    sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))
+    pairs = {source: [_side(*each, source) for each in zip(indexes, features, strict=True)] for source in sources}
+    return {source: Sides(known, unseen, classes) for source, (known, unseen) in pairs.items()}
 
 
 @contextmanager
@@ -81,8 +82,8 @@ def encoder_folder(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _side(index: Index, features: Features, token: str) -> Side:
+def _side(index: Index, features: Features, source: Source) -> Side:
     labels = index.label[features.rows]
-    values = (features.values if token == MEAN else features.class_tokens)[labels >= 0]
+    values = features.values[source][labels >= 0]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Side(torch.from_numpy(values).to(device), torch.from_numpy(labels[labels >= 0]).to(device))

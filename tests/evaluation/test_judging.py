@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +12,22 @@ from processes import Programs
 import mae_kit
 from mae_kit import cli, console
 from mae_kit.evaluation import judging, probe
+from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.sides import Side, Sides
 
 
-def made_up(noise: float) -> dict[str, Sides]:
+def made_up(noise: float) -> dict[Source, Sides]:
     """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
     labels = torch.arange(5).repeat(9)
     (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
     clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
     sides = Sides(Side(clear[0], labels), Side(clear[1], truth), 5)
     blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), 5)
-    return {"mean": sides, "class": blind}
+    return {Source(12, "mean"): sides, Source(12, "class"): blind}
+
+
+def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(one["method"], one["token"]): one for one in result["scores"]}
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +49,19 @@ WORDS = ["run", "--train", "t", "--val", "v"]
 def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
     assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
-    assert list(result["scores"]) == ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
+    scores = by_name(result)
+    methods = ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
+    assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
     for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
-        assert result["scores"][method]["mean"] == {"top1": 1, "low": 1, "high": 1}
-        found = result["scores"][method]["class"]
+        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": 1, "high": 1}
+        assert scores[method, "mean"] == known
+        found = scores[method, "class"]
         assert found["low"] < found["top1"] < found["high"] and 0.05 < found["top1"] < 0.4
-    assert result["scores"]["fewshot 10"] == {"mean": None, "class": None}
-    assert result["extent"]["class"]["dim"] == 16 and not result["extent"]["class"]["collapsed"]
+    assert scores["fewshot 10", "mean"]["top1"] is None
+    assert [(one["token"], one["dim"], one["collapsed"]) for one in result["extents"]] == [
+        ("mean", 5, False),
+        ("class", 16, False),
+    ]
     out = capsys.readouterr().out
     assert "100.0 [100.0, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
     assert "45 images known, 200 scored, 5 classes" in out
@@ -57,10 +69,20 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
 
 def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
-    monkeypatch.setattr(judging, "frozen_sides", lambda *_: {"mean": Sides(flat, flat, 5)})
+    monkeypatch.setattr(judging, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, 5)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
-    assert result["extent"]["mean"]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
-    assert all(row["mean"] is None or row["mean"]["top1"] == pytest.approx(0.2) for row in result["scores"].values())
+    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
+    assert all(one["top1"] in (None, pytest.approx(0.2)) for one in result["scores"])
+
+
+def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    asked: list[Any] = []
+    two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
+    monkeypatch.setattr(judging, "frozen_sides", lambda *words: asked.append(words) or two)
+    assert cli.main(["knn", *WORDS, "--layers", "[6,12]"]) == 0
+    assert asked == [(Path("run"), "t", "v", [6, 12], 0)]
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "knn" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["knn", "6"], ["knn", "12"]]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +97,8 @@ def test_each_method_alone(
     verb: str, words: list[str], methods: list[str], judged: None, capsys: pytest.CaptureFixture[str]
 ):
     assert cli.main([verb, *WORDS, *words, "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["scores"]) == methods
+    result = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in result["scores"]] == [method for method in methods for _ in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +129,8 @@ def test_a_trained_encoder_on_its_shards(trained: Path, photos: Path, programs: 
     assert ended.code == 0, ended.err
     result = json.loads(ended.out)
     assert (result["train"], result["val"], result["classes"]) == (96, 32, 4)
-    for row in (result["scores"][method] for method in ("knn", "fewshot 10", "probe")):
-        assert all(0 <= row[token]["low"] <= row[token]["top1"] <= row[token]["high"] <= 1 for token in row)
-    assert result["scores"]["probe"]["mean"]["low"] > 0.25  # the light's direction can be read from any patch features
+    scores = by_name(result)
+    for method in ("knn", "fewshot 10", "probe"):
+        for one in (scores[method, token] for token in ("mean", "class")):
+            assert one["layer"] == 2 and 0 <= one["low"] <= one["top1"] <= one["high"] <= 1
+    assert scores["probe", "mean"]["low"] > 0.25  # the light's direction can be read from any patch features
