@@ -51,6 +51,7 @@ VERBS = {
     "knn": Verb("mae_kit.evaluation.judging:knn", "score an encoder by nearest neighbours", "Judge"),
     "fewshot": Verb("mae_kit.evaluation.judging:fewshot", "score an encoder by a few labels a class", "Judge"),
     "probe": Verb("mae_kit.evaluation.judging:probe", "score an encoder by a linear layer", "Judge"),
+    "compare": Verb("mae_kit.comparison:compare", "train several objectives alike, judge them alike", "Judge"),
     "import": Verb("mae_kit.importing:import_", "read weights of another program", "Exchange"),
     "export": Verb("mae_kit.exporting:export", "write weights as other programs read them", "Exchange"),
     "doctor": Verb("mae_kit.diagnosis:doctor", "say what this machine has; kill a run on it and see it go on", "All"),
