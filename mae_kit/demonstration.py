@@ -26,6 +26,7 @@ from mae_kit.data.shards import shard
 from mae_kit.data.sources import open_source
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.evaluation.seeds import over_seeds
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
 from mae_kit.reporting import report
@@ -35,7 +36,6 @@ FEW = 10  # labels a class
 VAL_FRACTION = 0.2
 LARGEST_SEEDS = 100
 LARGEST_POOL = 8  # fine-tunings at once
-COVERAGE = 0.95  # of the intervals
 RECIPES = {"pretrain": "pretrain", "finetune": "downstream"}  # the folder that each verb finds its recipes in
 
 
@@ -71,15 +71,6 @@ class Shards(NamedTuple):
     images: int
     smallest: int
     classes: int
-
-
-class Score(NamedTuple):
-    """Mean over the seeds, its 95% interval by Student's t (None for one seed), and the value of each seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: list[float]
 
 
 def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -> dict[str, Any]:
@@ -224,7 +215,7 @@ def _compare(
     top1 = {start: [_told(run, result.result()) for run, result in runs[start]] for start in starts}
     gains = [pretrained - scratch for scratch, pretrained in zip(*top1.values(), strict=True)]
     scores = {**top1, "gain": gains}
-    return {"labels": labels or "all", **{name: _score(values)._asdict() for name, values in scores.items()}}
+    return {"labels": labels or "all", **{name: over_seeds(values)._asdict() for name, values in scores.items()}}
 
 
 def _finetune(words: list[str], run: Path) -> float:
@@ -269,17 +260,6 @@ def _show(verb: str, words: list[str]) -> None:
 
 
 # The table -----------------------------------------------------------------------------------------------------------
-
-
-def _score(values: list[float]) -> Score:
-    """Student's t, since the spread is estimated from the same few seeds."""
-    from scipy import stats
-
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Score(mean, None, None, values)
-    half = float(stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1) * stats.sem(values))
-    return Score(mean, mean - half, mean + half, values)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

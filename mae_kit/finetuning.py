@@ -15,8 +15,8 @@ from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
+from mae_kit.data.labels import common_classes, draw_per_class, smallest_class
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
-from mae_kit.data.order import permute
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import ClassificationScores
@@ -181,7 +181,7 @@ def finetune(
     arguments = dict(locals())
     train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
     train.must_fit(data.mix_shards)
-    classes = _classes(train, val, data)
+    classes = common_classes(train, val, (data.train, data.val))
     share = process_share(machine, data.batch_size)
     samples = kept(train, data.without)
     rows = _training_rows(train, samples, data, seed)
@@ -244,19 +244,6 @@ def _classifier(
     return built.model, ClassifierConfig(name, args, classes, mean, std, (height, width), data.crop_share)
 
 
-def _classes(train: Index, val: Index, data: FinetuneData) -> list[str]:
-    """Names of the classes, which both sides must agree on."""
-    for index, where in ((train, data.train), (val, data.val)):
-        if not len(index.labelled()):
-            raise UserError(
-                f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards"
-            )
-    if train.classes and val.classes and train.classes != val.classes:
-        raise UserError(f"{data.train} and {data.val} have different classes.txt", "pack both with the same classes")
-    count = 1 + max(int(index.label.max()) for index in (train, val))
-    return train.classes or val.classes or [str(label) for label in range(count)]
-
-
 def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
     """Rows to train on: all labelled ones that are kept, or the first `labels_per_class` a class in a keyed order.
 
@@ -265,15 +252,14 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
     """
     rows = np.intersect1d(index.labelled(), samples.rows)
     if data.labels_per_class:
-        shuffled = rows[permute(np.arange(len(rows)), len(rows), seed)]
-        by_class = [shuffled[index.label[shuffled] == label] for label in np.unique(index.label[rows])]
-        short = min(len(members) for members in by_class)
+        labels = index.label[rows]
+        short = smallest_class(labels)
         if short < data.labels_per_class:
             raise UserError(
                 f"data.labels_per_class {data.labels_per_class}, but a class of {data.train} has {short} images",
                 f"give --data.labels_per_class {short} or less",
             )
-        rows = np.sort(np.concatenate([members[: data.labels_per_class] for members in by_class]))
+        rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
     if len(rows) < data.batch_size:
         raise UserError(
             f"{len(rows)} labelled images of {data.train} are fewer than data.batch_size {data.batch_size}",

@@ -27,8 +27,8 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
         function: Its typed signature is the schema, its Google docstring the help.
         prog: The words before, for the help.
         words: The command line.
-        recipes: The folder of the recipes that --config finds by name; empty for a tool, whose parameters without
-            default are positional and which takes no --config.
+        recipes: The folder of the recipes that --config finds by name; empty for a tool, which takes no --config and
+            whose parameters without default are positional, but for those that Python takes by name alone.
 
     Raises:
         UserError: One line that names the key and the nearest valid one.
@@ -68,9 +68,12 @@ def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> 
         parser.add_argument(
             "--resume", metavar="RUN", default=SUPPRESS, help="Go on with a stopped run, with the recipe it has saved."
         )
-    parser.add_function_arguments(
-        function, as_group=False, as_positional=not recipes, fail_untyped=True, skip={"resume"}
-    )
+    named = {name for name, one in inspect.signature(function).parameters.items() if one.kind is one.KEYWORD_ONLY}
+    placed = inspect.signature(function).parameters.keys() - named
+    for skipped, positional in ((named, not recipes), (placed, False)):
+        parser.add_function_arguments(
+            function, as_group=False, as_positional=positional, fail_untyped=True, skip={"resume", *skipped}
+        )
     for action in parser._actions:
         _loosen(action)
     required = [action.dest for action in parser._actions if action.dest in parser.required_args]

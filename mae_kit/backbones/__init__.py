@@ -2,12 +2,28 @@
 
 Attributes of each: `name` and `model_args` (what rebuilds the timm `model`), `image_size`, `patch_size` and `grid` (of
 the patches that are embedded), `embed_dim` (their width), `stride`, `cells` and `dim` (pixels, grid and width
-of what comes out, the same in a ViT), `channels`, `prefix` (tokens in front of the cells).
+of what comes out, the same in a ViT), `channels`, `prefix` (tokens in front of the cells), `has_class_token` (the first
+of these), `depth` (layers to ask: blocks of a ViT, stages of a Swin).
 """
+
+from typing import Any
 
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
 
 Backbone = ViT | Swin
 
-__all__ = ["Backbone", "Swin", "ViT"]
+__all__ = ["Backbone", "Swin", "ViT", "backbone"]
+
+
+def backbone(name: str, model_args: dict[str, Any]) -> Backbone:
+    """The encoder that a file names.
+
+    Args:
+        name: timm's.
+        model_args: timm's arguments that differ from the name's own.
+
+    Raises:
+        UserError: It is neither a plain vision transformer nor a Swin.
+    """
+    return (Swin if name.startswith("swin_") else ViT)(name, **model_args)

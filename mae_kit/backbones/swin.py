@@ -1,5 +1,6 @@
 """timm's Swin transformers, with SimMIM's way of hiding patches."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Swin(Configured):
         UserError: timm knows no such Swin, or its stride does not divide the image.
     """
 
-    prefix = 0
+    prefix, has_class_token = 0, False
 
     def __init__(
         self,
@@ -61,11 +62,20 @@ class Swin(Configured):
         self.cells = grid_of(self.image_size, self.stride)
         self.dim = int(self.model.num_features)
         self.embed_dim = int(embed.proj.out_channels)
-        self.channels = in_chans
+        self.channels, self.depth = in_chans, int(self.model.num_layers)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m d"]:
         """The cells of the last stage, after the final norm: nothing hidden."""
         return self.model.forward_features(images).flatten(1, 2)
+
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b _ _"]]:
+        """The cells of some of the stages, counted from 1 and ascending, each narrower than the next; the final norm
+        has the width of the last stage and is for that one alone.
+        """
+        found: Any = self.model.forward_intermediates(
+            images, [number - 1 for number in numbers], norm=True, stop_early=True, intermediates_only=True
+        )
+        return [stage.flatten(2).mT for stage in found]
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " e"]

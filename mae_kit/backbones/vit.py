@@ -1,5 +1,8 @@
 """timm's vision transformers, any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -60,6 +63,7 @@ class ViT(Configured):
         self.dim = self.embed_dim = int(self.model.embed_dim)
         self.channels = in_chans
         self.prefix: int = self.model.num_prefix_tokens
+        self.has_class_token, self.depth = self.model.cls_token is not None, len(self.model.blocks)
         self.stride, self.cells = self.patch_size, self.grid
 
     def fix_positions(self) -> None:
@@ -70,6 +74,21 @@ class ViT(Configured):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
         """All tokens of the whole image, after the final norm: nothing hidden."""
         return self.model.forward_features(images)
+
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
+        """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm (DINOv2,
+        `get_intermediate_layers`): those of the last block are the encoder's output.
+        """
+        found: Any = self.model.forward_intermediates(
+            images,
+            [number - 1 for number in numbers],
+            return_prefix_tokens=True,
+            norm=True,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return [torch.cat([each[1], each[0]], dim=1) if self.prefix else each for each in found]
 
     def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Tokens of the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""

@@ -40,7 +40,7 @@ class FeatureSearch:
         features = [extract_features(self.encoder, side, self.workers) for side in sides]
         starts = np.cumsum([0, *map(len, sides[:-1])])
         rows = np.concatenate([part.rows + start for part, start in zip(features, starts, strict=True)])
-        values = np.concatenate([part.values for part in features])
+        values = np.concatenate([part.last for part in features])
         return similar(values, rows, len(sides[0]), self.similarity)
 
 

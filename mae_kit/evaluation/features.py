@@ -1,7 +1,7 @@
 """Features of a frozen encoder, computed once: a task a shard, its result kept beside the shard."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from multiprocessing import parent_process
 from pathlib import Path
@@ -9,75 +9,122 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone, backbone
 from mae_kit.data.augment import Normalise
 from mae_kit.data.index import Index
 from mae_kit.data.loader import EvaluationBatches
 from mae_kit.data.sidecars import Arrays, Sidecars
 from mae_kit.encoder_file import FILE, load_encoder
+from mae_kit.errors import UserError
 
+MEAN, CLASS = "mean", "class"
 _BATCH = 64
 
 
+class Source(NamedTuple):
+    """What features are made of.
+
+    Attributes:
+        layer: Block of a ViT or stage of a Swin whose output is taken, from 1.
+        token: `mean` of the patch tokens, or `class` token.
+    """
+
+    layer: int
+    token: str
+
+
 class Features(NamedTuple):
-    """Mean of the patch tokens of the whole image, nothing hidden, for every image that decodes.
+    """Of the whole image, nothing hidden, for every image that decodes.
 
     Attributes:
         rows: Of the index, ascending.
-        values: fp32.
+        values: By what they are made of; no class token where the encoder has none.
     """
 
     rows: Int64[np.ndarray, " m"]
-    values: Float32[np.ndarray, "m d"]
+    values: dict[Source, Float32[np.ndarray, "m _"]]
+
+    @property
+    def last(self) -> Float32[np.ndarray, "m d"]:
+        """Mean of the patch tokens of the last layer."""
+        return self.values[Source(max(self.values).layer, MEAN)]
 
 
-def extract_features(encoder: Path, index: Index, workers: int = 0) -> Features:
-    """Of all images of an index, centrally cropped; what earlier calls have done is read.
+def extract_features(encoder: Path, index: Index, workers: int = 0, layers: Iterable[int] = ()) -> Features:
+    """Of all images of an index, centrally cropped, in one pass; what earlier calls have done is read.
 
     Args:
         encoder: A run folder, or its encoder.safetensors.
         index: The shards.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
 
     Raises:
-        UserError: There is no such encoder.
+        UserError: There is no such encoder, or it has no such layer.
     """
-    load_encoder(encoder)
+    depth = _depth(encoder)
+    chosen = sorted(set(layers)) or [depth]
+    if not 1 <= chosen[0] <= chosen[-1] <= depth:
+        raise UserError(f"layers are {chosen}, the encoder has {depth}", f"give numbers from 1 to {depth}")
     file = encoder / FILE if encoder.is_dir() else encoder
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    kept = Sidecars(f"features-{content}", "mean of patch tokens, central crop; 1")
+    asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
+    kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")
     workers = 1 if torch.cuda.is_available() else workers
-    parts = kept.compute(index, partial(extract_shard, encoder, content), workers, preload=(__name__,))
+    parts = kept.compute(index, partial(extract_shard, encoder, content, chosen), workers, preload=(__name__,))
     starts = np.searchsorted(index.shard, np.arange(len(parts)))
-    rows = [part["rows"] + start for part, start in zip(parts, starts, strict=True)]
-    return Features(np.concatenate(rows), np.concatenate([part["values"] for part in parts]))
+    rows = [part.pop("rows") + start for part, start in zip(parts, starts, strict=True)]
+    values = {_source(name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Features(np.concatenate(rows), values)
 
 
-def extract_shard(encoder: Path, content: str, part: Index, tick: Callable[[], None]) -> Arrays:
-    """The task: fields of `Features` for one shard, rows counted from its first."""
+def extract_shard(encoder: Path, content: str, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
+    """The task: `rows`, counted from the shard's first, and features under the names of their sources."""
     model, normalise = _load(encoder, content)
-    device = next(model.parameters()).device
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
-    rows, values = [np.empty(0, np.int64)], [np.empty((0, model.dim), np.float32)]
+    blank = torch.zeros(1, model.channels, *model.image_size, dtype=torch.uint8)
+    widths = {name: values[:0] for name, values in _encode(model, normalise, layers, blank).items()}
+    rows, parts = [np.empty(0, np.int64)], [widths]  # should no image of the shard decode
     for batch in batches:
-        with torch.no_grad():
-            tokens = model(normalise(batch.images.to(device)))
-        values.append(tokens[:, model.prefix :].mean(dim=1).float().cpu().numpy())
-        rows.append(batch.ids.numpy())
+        if len(batch.ids):
+            parts.append(_encode(model, normalise, layers, batch.images))
+            rows.append(batch.ids.numpy())
         for _ in range(len(batch.ids) + len(batch.bad)):
             tick()
-    return {"rows": np.concatenate(rows), "values": np.concatenate(values)}
+    return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
+
+
+def _encode(model: Backbone, normalise: Normalise, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        found = dict(zip(layers, model.layers(normalise(images.to(device)), layers), strict=True))
+    pooled = {Source(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
+    if model.has_class_token:
+        pooled |= {Source(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
+    return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in pooled.items()}
+
+
+def _source(name: str) -> Source:
+    layer, token = name.split()
+    return Source(int(layer), token)
+
+
+def _depth(encoder: Path) -> int:
+    config, _ = load_encoder(encoder)
+    with torch.device("meta"):
+        return backbone(config.model, config.model_args).depth
 
 
 @cache
-def _load(encoder: Path, content: str) -> tuple[ViT, Normalise]:
+def _load(encoder: Path, content: str) -> tuple[Backbone, Normalise]:
     """Once a process and content of the file; one process of many works with one thread."""
     if parent_process() is not None:
         torch.set_num_threads(1)
     config, tensors = load_encoder(encoder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = ViT(config.model, **config.model_args).eval()
+    model = backbone(config.model, config.model_args).eval()
     model.model.load_state_dict(tensors, strict=True)
     return model.to(device), Normalise(config.mean, config.std).to(device)

@@ -10,6 +10,7 @@ from mae_kit.reporting.classes import class_bars, confusion
 from mae_kit.reporting.commands import next_steps, recipe
 from mae_kit.reporting.comparison import comparison
 from mae_kit.reporting.curves import curves
+from mae_kit.reporting.entries import entries
 from mae_kit.reporting.folder import Folder, read_folder
 from mae_kit.reporting.inside import inside
 from mae_kit.reporting.page import page
@@ -21,7 +22,7 @@ def report(run: Path) -> dict[str, str]:
     """Write RUN/report.html: numbers, curves, reconstructions, confusions and recipe of a run on one page.
 
     Args:
-        run: The run folder that pretrain, finetune or demo wrote; the run may still be going.
+        run: The folder that pretrain, finetune, demo or compare wrote; the run may still be going.
 
     Returns:
         {"report": path of the page}.
@@ -45,6 +46,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
     """What the folder has something to say about, from top to bottom; the empty ones vanish."""
     return (
         comparison(folder.demo),
+        entries(folder.path, folder.compared),
         headline(folder),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),

@@ -29,6 +29,8 @@ def recipe(folder: Folder) -> str:
 
 
 def next_steps(folder: Folder) -> str:
+    if folder.kind == "Comparison":
+        return ""
     after = {"Pretraining": _after_pretraining, "Fine-tuning": _after_finetuning, "Demo": _after_demo}
     lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
     about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""

@@ -17,11 +17,13 @@ def comparison(demo: Row) -> str:
 
 
 def _row(row: Row) -> str:
-    scores = f"{_score(row['scratch'], '.1f', '%')}{_score(row['pretrained'], '.1f', '%')}{_score(row['gain'], '+.1f')}"
-    return f"<tr><td><b>{escape(str(row['labels']))}</b></td>{scores}</tr>"
+    scores = (score_cell(row["scratch"], ".1f", "%"), score_cell(row["pretrained"], ".1f", "%"))
+    gain = score_cell(row["gain"], "+.1f")
+    return f"<tr><td><b>{escape(str(row['labels']))}</b></td>{''.join(scores)}{gain}</tr>"
 
 
-def _score(score: Row, style: str, unit: str = "") -> str:
+def score_cell(score: Row, style: str, unit: str = "") -> str:
+    """Mean, interval and the value of each seed."""
     mean, *values = (f"{100 * value:{style}}{unit}" for value in (score["mean"], *score["seeds"]))
     known = score["low"] is not None
     interval = f" ({100 * score['low']:{style}} to {100 * score['high']:{style}}{unit})" if known else ""

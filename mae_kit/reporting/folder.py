@@ -16,7 +16,7 @@ class Folder(NamedTuple):
 
     Attributes:
         path: The folder.
-        kind: Demo, Fine-tuning or Pretraining.
+        kind: Demo, Comparison, Fine-tuning or Pretraining.
         training: The folder of the training shown: `path`, but of a demo its pretraining.
         metrics: Of that training, by step.
         config: Its recipe.
@@ -24,6 +24,7 @@ class Folder(NamedTuple):
         quarantine: The bad samples it met.
         result: result.json, once a fine-tuning has ended.
         demo: demo.json.
+        compared: compare.json.
     """
 
     path: Path
@@ -35,16 +36,17 @@ class Folder(NamedTuple):
     quarantine: list[Row]
     result: Row
     demo: Row
+    compared: Row
 
 
 def read_folder(path: Path) -> Folder:
     """All that is there; what is missing is empty."""
-    result, demo = _json(path / "result.json"), _json(path / "demo.json")
+    result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
     training = path / demo.get("pretraining", "")
     config = _yaml(training / "config.yaml")
     return Folder(
         path,
-        "Demo" if demo else "Fine-tuning" if result or "encoder" in config else "Pretraining",
+        _kind(demo, compared, result, config),
         training,
         read_metrics(training / "metrics.jsonl"),
         config,
@@ -52,7 +54,14 @@ def read_folder(path: Path) -> Folder:
         _json_lines(training / "quarantine.jsonl"),
         result,
         demo,
+        compared,
     )
+
+
+def _kind(demo: Row, compared: Row, result: Row, config: Row) -> str:
+    if demo or compared:
+        return "Demo" if demo else "Comparison"
+    return "Fine-tuning" if result or "encoder" in config else "Pretraining"
 
 
 def read_metrics(path: Path) -> list[Row]:

@@ -13,15 +13,20 @@ EARLIER = 6
 SMALL = 560  # px, twice the width it is shown at
 
 
+def latest(folder: Path) -> Path | None:
+    """The last picture that was drawn there."""
+    return max(folder.glob("step-*.png"), key=_step, default=None)
+
+
 def reconstructions(folder: Path) -> str:
     paths = sorted(folder.glob("step-*.png"), key=_step)
     if not paths:
         return ""
     *earlier, last = paths
     chosen = np.linspace(0, len(earlier) - 1, min(EARLIER, len(earlier))).round().astype(int)
-    latest = f"<figure class=paper>{image(last.read_bytes(), 'png', _alt(last))}</figure>"
+    large = f"<figure class=paper>{image(last.read_bytes(), 'png', _alt(last))}</figure>"
     strip = "".join(_small(earlier[i]) for i in chosen)
-    return section(f"Reconstructions at step {_step(last):,}", latest, f"<div class=strip>{strip}</div>")
+    return section(f"Reconstructions at step {_step(last):,}", large, f"<div class=strip>{strip}</div>")
 
 
 def _small(path: Path) -> str:

@@ -1,29 +1,34 @@
 """Features of a frozen encoder: what a forward pass gives, kept a file a shard, per encoder."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from photos import write_shard
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Swin, ViT
 from mae_kit.data.augment import Normalise
 from mae_kit.data.index import open_index
 from mae_kit.data.loader import EvaluationBatches
 from mae_kit.encoder_file import EncoderConfig, save_encoder
-from mae_kit.evaluation.features import extract_features
+from mae_kit.errors import UserError
+from mae_kit.evaluation.features import Source, extract_features
 
-ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3, "in_chans": 3}
+ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
 
 
 def encoder(folder: Path, seed: int) -> ViT:
     torch.manual_seed(seed)
-    model = ViT("vit_tiny_patch16_224", **ARGS).eval()
+    return save(folder, ViT("vit_tiny_patch16_224", **ARGS))
+
+
+def save(folder: Path, model: Any) -> Any:
     folder.mkdir(exist_ok=True)
     config = EncoderConfig(model.name, model.model_args, [0.5] * 3, [0.25] * 3, "mae", 1)
     save_encoder(folder, model.model.state_dict(), config)
-    return model
+    return model.eval()
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -36,7 +41,9 @@ def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, w
     images = EvaluationBatches(index, features.rows, 14, (32, 32))[0].images
     with torch.no_grad():
         tokens = model(Normalise([0.5] * 3, [0.25] * 3)(images))
-    np.testing.assert_allclose(features.values, tokens[:, 1:].mean(dim=1), atol=1e-5)
+    np.testing.assert_allclose(features.values[Source(2, "mean")], tokens[:, 1:].mean(dim=1), atol=1e-5)
+    np.testing.assert_allclose(features.values[Source(2, "class")], tokens[:, 0], atol=1e-5)
+    assert features.last is features.values[Source(2, "mean")]
 
 
 def test_they_are_kept_for_each_encoder(tmp_path: Path):
@@ -46,8 +53,42 @@ def test_they_are_kept_for_each_encoder(tmp_path: Path):
     first = extract_features(tmp_path / "run", index, 1)
     (file,) = tmp_path.glob(".features-*/a.tar.safetensors")
     made = file.stat().st_mtime_ns
-    assert (extract_features(tmp_path / "run" / "encoder.safetensors", index, 1).values == first.values).all()
+    assert (extract_features(tmp_path / "run" / "encoder.safetensors", index, 1).last == first.last).all()
     assert file.stat().st_mtime_ns == made
     encoder(tmp_path / "run", 1)
-    assert not np.allclose(extract_features(tmp_path / "run", index, 1).values, first.values)
+    assert not np.allclose(extract_features(tmp_path / "run", index, 1).last, first.last)
     assert len(list(tmp_path.glob(".features-*"))) == 2
+
+
+def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(5))
+    model, index = encoder(tmp_path / "run", 0), open_index(tmp_path)
+    last = extract_features(tmp_path / "run", index, 1)
+    both = extract_features(tmp_path / "run", index, 1, layers=[2, 1, 2])
+    assert set(both.values) == {Source(layer, token) for layer in (1, 2) for token in ("mean", "class")}
+    np.testing.assert_allclose(both.last, last.last, atol=1e-6)
+    model.model.blocks = model.model.blocks[:1]
+    images = Normalise([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, both.rows, 5, (32, 32))[0].images)
+    with torch.no_grad():
+        np.testing.assert_allclose(both.values[Source(1, "class")], model(images)[:, 0], atol=1e-5)
+    assert len(list(tmp_path.glob(".features-*"))) == 2
+    for wrong in ([0], [3]):
+        with pytest.raises(UserError, match=r"layers are .*, the encoder has 2: give numbers from 1 to 2"):
+            extract_features(tmp_path / "run", index, 1, layers=wrong)
+
+
+def test_stages_of_a_swin_have_their_own_widths(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(3), damaged=(0, 1, 2))
+    write_shard(tmp_path / "b.tar", range(3))
+    args = {"img_size": 32, "window_size": 2, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2]}
+    torch.manual_seed(0)
+    model = save(tmp_path / "run", Swin("swin_tiny_patch4_window7_224", **args))
+    index = open_index(tmp_path)
+    features = extract_features(tmp_path / "run", index, 1, layers=[1, 2])
+    assert {source: values.shape for source, values in features.values.items()} == {
+        Source(1, "mean"): (3, 12),
+        Source(2, "mean"): (3, 24),
+    }
+    images = Normalise([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, features.rows, 3, (32, 32))[0].images)
+    with torch.no_grad():
+        np.testing.assert_allclose(features.last, model(images).mean(dim=1), atol=1e-5)

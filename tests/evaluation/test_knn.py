@@ -5,17 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import clusters
 from safetensors import safe_open
 
 from mae_kit.evaluation.knn import knn_predict
-
-
-def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
-    """Overlapping classes, so that votes are close."""
-    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.randint(classes, (count,), generator=random)
-    return centres[labels] + 1.5 * torch.randn(count, width, generator=random), labels
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (7, 1.0), (200, 0.2)])

@@ -1,0 +1,45 @@
+"""What has been done of a comparison, a file a stage: a comparison that was interrupted repeats nothing."""
+
+import json
+import shlex
+from typing import Any
+
+from mae_kit.comparison.command import Failed, run_command
+from mae_kit.comparison.plan import Stage
+from mae_kit.console import say
+from mae_kit.durable import replace_text
+from mae_kit.errors import UserError
+
+Record = dict[str, Any]
+"""`words` and `recipe` of the stage, and its `result` or its `error`."""
+
+
+def complete(stage: Stage) -> Record:
+    """Do what is left of a stage: what is done is read, what has begun goes on, what has failed is tried again.
+
+    Raises:
+        UserError: It was begun with other settings.
+        SystemExit: A signal stopped it.
+    """
+    path, settings = stage.folder / f"{stage.verb}.json", {"words": stage.words, "recipe": stage.recipe}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    begun = (stage.run / "config.yaml").is_file()
+    if (begun or "result" in before) and {name: before[name] for name in settings} != settings:
+        raise UserError(f"{stage.run} was begun with other settings", f"choose another --out, or remove {stage.folder}")
+    if "result" in before:
+        return before
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(settings))
+    record = settings | _run(stage, begun)
+    replace_text(path, json.dumps(record, indent=2))
+    return record
+
+
+def _run(stage: Stage, begun: bool) -> Record:
+    say(f"\n$ mae-kit {shlex.join(stage.words)}")
+    words = [stage.verb, "--resume", str(stage.run)] if begun else stage.words
+    try:
+        return {"result": run_command(words, stage.folder / f"{stage.verb}.log")}
+    except Failed as failure:
+        say(f"{stage.run} FAILED: {failure}")
+        return {"error": str(failure)}

@@ -1,0 +1,161 @@
+"""What is compared: the entries, and what they all have in common."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from mae_kit.data.exclusions import kept
+from mae_kit.data.index import open_index
+from mae_kit.errors import UserError
+from mae_kit.recipes import find_recipe
+from mae_kit.signature import parse
+from mae_kit.training.settings import must_be_positive
+
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe and what differs from it.
+
+    Attributes:
+        config: The recipe, by path or name; null trains from scratch, without pretraining.
+        overrides: Dotted keys and their values, as on the command line; of an entry from scratch, for its fine-tuning.
+    """
+
+    config: str | None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        """As the command line has them."""
+        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.overrides.items()}
+        return [word for key, value in values.items() for word in (f"--{key}", value)]
+
+
+class Plan(NamedTuple):
+    """A comparison that can work.
+
+    Attributes:
+        shards: To pretrain on.
+        train: Labelled shards to learn classes from.
+        val: Labelled shards to score on.
+        epochs: Of every pretraining.
+        entries: By name, the first being what the others are compared with.
+        finetune: How every encoder becomes a classifier.
+        seeds: Trainings of each entry.
+        without: Samples that no pretraining sees.
+    """
+
+    shards: str
+    train: str
+    val: str
+    epochs: float
+    entries: dict[str, Entry]
+    finetune: Entry
+    seeds: int
+    without: str | None
+
+
+class Stage(NamedTuple):
+    """One verb of one entry and seed.
+
+    Attributes:
+        words: The command line.
+        recipe: Digest of its recipe's text.
+        folder: Of the entry and seed.
+    """
+
+    words: list[str]
+    recipe: str
+    folder: Path
+
+    @property
+    def verb(self) -> str:
+        return self.words[0]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / self.verb
+
+
+def read_plan(config: Path) -> Plan:
+    """Read a comparison.
+
+    Raises:
+        UserError: A key that is wrong or missing, a recipe that is not there, or shards without images.
+    """
+    return _plan(**parse(_plan, "mae-kit compare", ["--config", str(config)], "compare"))
+
+
+def _plan(
+    shards: str,
+    val: str,
+    entries: dict[str, Entry],
+    finetune: Entry,
+    images_seen: int,
+    train: str | None = None,
+    seeds: int = 1,
+    without: str | None = None,
+) -> Plan:
+    """A comparison, from the keys of its file.
+
+    Args:
+        shards: To pretrain on.
+        val: Labelled shards to score on.
+        entries: What is compared, by name; the first is what the others are compared with.
+        finetune: How every encoder becomes a classifier.
+        images_seen: Length of every pretraining.
+        train: Labelled shards to learn classes from; by default those to pretrain on.
+        seeds: Trainings of each entry.
+        without: A list of samples that no pretraining sees, as `mae-kit dedup` writes it.
+    """
+    must_be_positive({"images_seen": images_seen, "seeds": seeds, "the number of entries": len(entries)})
+    for name, entry in entries.items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
+        if entry.config is not None:
+            find_recipe(entry.config, "pretrain")
+    if finetune.config is None:
+        raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
+    find_recipe(finetune.config, "downstream")
+    epochs = images_seen / len(kept(open_index(shards), without).rows)
+    return Plan(shards, train or shards, val, epochs, entries, finetune, seeds, without)
+
+
+def stages(plan: Plan, name: str, seed: int, out: Path) -> list[Stage]:
+    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone."""
+    entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
+    if entry.config is None:
+        return [_finetune(plan, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
+    encoder = str(folder / "pretrain")
+    words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
+    return [_pretrain(plan, entry, seed, folder), _finetune(plan, encoder, seed, folder), Stage(words, "", folder)]
+
+
+def _pretrain(plan: Plan, entry: Entry, seed: int, folder: Path) -> Stage:
+    assert entry.config is not None
+    text = find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
+    own = yaml.safe_load(text)["optimization"]
+    warmup = plan.epochs * own.get("warmup_epochs", 0) / own["epochs"]
+    words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
+    words += ["--data.without", plan.without] if plan.without else []
+    words += ["--optimization.epochs", f"{plan.epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
+    words += [*entry.words(), "--seed", str(seed), "--run", str(folder / "pretrain")]
+    return Stage(words, _digest(text), folder)
+
+
+def _finetune(plan: Plan, encoder: str, seed: int, folder: Path, more: list[str] | None = None) -> Stage:
+    assert plan.finetune.config is not None
+    text = find_recipe(plan.finetune.config, "downstream").read_text(encoding="utf-8")
+    words = ["finetune", "--config", plan.finetune.config, "--data.train", plan.train, "--data.val", plan.val]
+    words += ["--encoder", encoder, *plan.finetune.words(), *(more or [])]
+    return Stage([*words, "--seed", str(seed), "--run", str(folder / "finetune")], _digest(text), folder)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

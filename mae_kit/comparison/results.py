@@ -1,0 +1,71 @@
+"""What the stages of all entries and seeds add up to."""
+
+from pathlib import Path
+from typing import Any
+
+from mae_kit.comparison.ledger import Record
+from mae_kit.evaluation.features import MEAN
+from mae_kit.evaluation.seeds import over_seeds
+from mae_kit.reporting.folder import read_metrics, total
+
+FINETUNED = "fine-tuned"
+Records = dict[str, Record]
+"""Of one entry and seed, by verb."""
+
+
+def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, Any]]:
+    """A row for each entry: scores over the seeds, differences to the first entry seed by seed, time, failures.
+
+    Args:
+        found: Records by entry and seed.
+        out: Folder of the comparison.
+    """
+    scores = {name: {seed: measures(records) for seed, records in seeds.items()} for name, seeds in found.items()}
+    first = next(iter(scores.values()))
+    return [
+        {
+            "name": name,
+            "scores": _over_seeds(scores[name]),
+            "differences": _differences(scores[name], first),
+            "pretraining": _clocks([out / f"{name}-seed{seed}" / "pretrain" for seed in seeds]),
+            "failures": _failures(seeds),
+        }
+        for name, seeds in found.items()
+    ]
+
+
+def measures(records: Records) -> dict[str, float]:
+    """Top-1 by what was asked: fine-tuned, and of frozen features the mean of the patch tokens of the last layer."""
+    values = {}
+    if finetuned := records.get("finetune", {}).get("result"):
+        values[FINETUNED] = finetuned["top1"]
+    frozen = records.get("evaluate", {}).get("result", {}).get("scores", [])
+    return values | {one["method"]: one["top1"] for one in frozen if one["token"] == MEAN and one["top1"] is not None}
+
+
+def _over_seeds(scores: dict[int, dict[str, float]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for values in scores.values() for name in values)
+    return {name: over_seeds([one[name] for one in scores.values() if name in one])._asdict() for name in names}
+
+
+def _differences(scores: dict[int, dict[str, float]], first: dict[int, dict[str, float]]) -> dict[str, Any]:
+    """Taken seed by seed, where both have the measure."""
+    both = {seed: (values, first.get(seed, {})) for seed, values in scores.items()}
+    pairs = {seed: {n: ours[n] - theirs[n] for n in ours if n in theirs} for seed, (ours, theirs) in both.items()}
+    return _over_seeds(pairs)
+
+
+def _clocks(runs: list[Path]) -> dict[str, float]:
+    """Means over the seeds: seconds, and those of all processor cores together."""
+    rows = [read_metrics(run / "metrics.jsonl") for run in runs]
+    clocks = {name: [total(each, name) for each in rows if each] for name in ("seconds", "core_seconds")}
+    return {name: sum(values) / len(values) for name, values in clocks.items() if values}
+
+
+def _failures(seeds: dict[int, Records]) -> list[dict[str, Any]]:
+    return [
+        {"seed": seed, "verb": verb, "error": record["error"]}
+        for seed, records in seeds.items()
+        for verb, record in records.items()
+        if "error" in record
+    ]

@@ -1,0 +1,42 @@
+"""Labels of shards: the classes that two sides share, and a few samples of each class."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from mae_kit.data.index import Index
+from mae_kit.data.order import permute
+from mae_kit.errors import UserError
+
+
+def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
+    """Names of the classes, which both sides must agree on.
+
+    Args:
+        train: Shards to learn from.
+        val: Shards to score on.
+        names: What the user called the two.
+
+    Raises:
+        UserError: A side has no labels, or the two have different lists of classes.
+    """
+    for index, where in zip((train, val), names, strict=True):
+        if not len(index.labelled()):
+            raise UserError(
+                f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards"
+            )
+    if train.classes and val.classes and train.classes != val.classes:
+        raise UserError(f"{names[0]} and {names[1]} have different classes.txt", "pack both with the same classes")
+    count = 1 + max(int(index.label.max()) for index in (train, val))
+    return train.classes or val.classes or [str(label) for label in range(count)]
+
+
+def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer."""
+    shuffled = permute(np.arange(len(labels)), len(labels), seed)
+    chosen = [shuffled[labels[shuffled] == label][:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))
+
+
+def smallest_class(labels: Int64[np.ndarray, " n"]) -> int:
+    """Samples of the class that has the fewest, of those that have any."""
+    return int(np.unique_counts(labels).counts.min())

@@ -1,0 +1,222 @@
+"""What a frozen encoder is worth, by three methods of the literature, together or singly: four verbs."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mae_kit.console import console, is_hushed, say
+from mae_kit.data.remote import Place
+from mae_kit.evaluation.features import CLASS, MEAN, Source
+from mae_kit.evaluation.intervals import Score
+from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
+from mae_kit.evaluation.rank import Extent, extent
+from mae_kit.evaluation.sides import Sides, frozen_sides
+from mae_kit.training.settings import must_be_positive
+
+SHOTS, SEEDS = (1, 5, 10, 25), 5
+K, TEMPERATURE = 20, 0.07
+EPOCHS, BATCH = 90, 1024
+
+Method = Callable[[Sides], Score | None]
+Scores = dict[tuple[str, Source], Score | None]
+
+_HEADINGS = {MEAN: "mean of patches", CLASS: "class token"}
+
+
+def evaluate(
+    encoder: Path,
+    *,
+    train: Place,
+    val: Place,
+    layers: list[int] | None = None,
+    seed: int = 0,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Say what a frozen encoder is worth, by neighbours, few labels and a linear probe; and whether it collapsed.
+
+    The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, so that
+    a job that was stopped goes on and another question costs seconds. `knn`, `fewshot` and `probe` ask one method
+    alone, with its settings.
+
+    Args:
+        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        train: Labelled shards to learn from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
+        val: Labelled shards to score on.
+        layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        seed: Of the linear probe.
+        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+
+    Returns:
+        `scores`: top-1 with its 95% interval, 0..1, of each method, layer and token (mean of the patch tokens, class
+        token); null where a class has too few labels. `extents`: rank and spread of the features.
+
+    Raises:
+        UserError: No encoder, no such layer, no shards, no labels, or other classes on the two sides.
+    """
+    methods: dict[str, Method] = {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)}
+    methods |= _fewshot_methods(SHOTS, SEEDS)
+    methods |= {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)}
+    sides = frozen_sides(encoder, train, val, layers or (), workers)
+    extents = {source: extent(side.train.features) for source, side in sides.items()}
+    result = _judge(sides, methods)
+    for source, found in extents.items():
+        _tell_extent(f"layer {source.layer}, {_HEADINGS[source.token]}", found)
+    return result | {"extents": [source._asdict() | found._asdict() for source, found in extents.items()]}
+
+
+def knn(
+    encoder: Path,
+    *,
+    train: Place,
+    val: Place,
+    layers: list[int] | None = None,
+    k: int = K,
+    temperature: float = TEMPERATURE,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Score a frozen encoder by the weighted vote of each image's nearest neighbours, in cosine.
+
+    Args:
+        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        train: Labelled shards with the neighbours: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
+        val: Labelled shards to score on.
+        layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        k: Neighbours that vote.
+        temperature: A neighbour's vote weighs exp(cosine / temperature).
+        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+
+    Returns:
+        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token.
+
+    Raises:
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
+            not positive.
+    """
+    must_be_positive({"k": k, "temperature": temperature})
+    methods: dict[str, Method] = {"knn": partial(score_knn, k=k, temperature=temperature)}
+    return _judge(frozen_sides(encoder, train, val, layers or (), workers), methods)
+
+
+def fewshot(
+    encoder: Path,
+    *,
+    train: Place,
+    val: Place,
+    layers: list[int] | None = None,
+    shots: list[int] | None = None,
+    seeds: int = SEEDS,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Score a frozen encoder by ridge regression on a few labelled images of each class (as big_vision does).
+
+    Args:
+        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        train: Labelled shards to draw from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
+        val: Labelled shards to score on.
+        layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        shots: Images of each class, as "[1,5]"; by default 1, 5, 10 and 25. Those that a class does not have are left
+            out.
+        seeds: Draws to take the mean of.
+        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+
+    Returns:
+        Top-1 with its 95% interval over images and draws, 0..1, for each layer, the mean of the patch tokens and the
+        class token.
+
+    Raises:
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
+            not positive.
+    """
+    chosen = tuple(shots or SHOTS)
+    must_be_positive({"shots": min(chosen), "seeds": seeds})
+    return _judge(frozen_sides(encoder, train, val, layers or (), workers), _fewshot_methods(chosen, seeds))
+
+
+def probe(
+    encoder: Path,
+    *,
+    train: Place,
+    val: Place,
+    layers: list[int] | None = None,
+    epochs: int = EPOCHS,
+    batch_size: int = BATCH,
+    seed: int = 0,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Score a frozen encoder by a linear layer trained on its features: LARS behind batch normalisation, as in MAE.
+
+    There is no augmentation, since each image is seen once; the learning rate is chosen on a tenth of the training
+    images.
+
+    Args:
+        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        train: Labelled shards to train on: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
+        val: Labelled shards to score on.
+        layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        epochs: Rounds through the features; more where that is less than 500 steps.
+        batch_size: Images a step; 16,384 in MAE, for a million images.
+        seed: Of weights and order.
+        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+
+    Returns:
+        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token.
+
+    Raises:
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
+            not positive.
+    """
+    must_be_positive({"epochs": epochs, "batch_size": batch_size})
+    methods: dict[str, Method] = {"probe": partial(score_probe, epochs=epochs, batch_size=batch_size, seed=seed)}
+    return _judge(frozen_sides(encoder, train, val, layers or (), workers), methods)
+
+
+def _fewshot_methods(shots: tuple[int, ...], seeds: int) -> dict[str, Method]:
+    return {f"fewshot {count}": partial(score_fewshot, shots=count, seeds=seeds) for count in shots}
+
+
+def _judge(sides: dict[Source, Sides], methods: dict[str, Method]) -> dict[str, Any]:
+    """Ask every method about every kind of features."""
+    scores = {(name, source): method(side) for name, method in methods.items() for source, side in sides.items()}
+    one = next(iter(sides.values()))
+    counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": one.classes}
+    if not is_hushed():
+        console.print(_table(scores))
+    say(f"{counts['train']:,} images known, {counts['val']:,} scored, {counts['classes']} classes")
+    return counts | {"scores": [_record(*which, found) for which, found in scores.items()]}
+
+
+def _record(method: str, source: Source, found: Score | None) -> dict[str, Any]:
+    numbers = found._asdict() if found else dict.fromkeys(Score._fields)
+    return {"method": method, **source._asdict(), **numbers}
+
+
+def _table(scores: Scores) -> Table:
+    """A row for each method and layer, a column for each token; the layer is not said where there is one alone."""
+    tokens = dict.fromkeys(source.token for _, source in scores)
+    layers = dict.fromkeys(source.layer for _, source in scores)
+    table = Table(title=escape("Top-1 in % [its 95% interval]"), title_justify="left")
+    for heading in ("method", "layer") if len(layers) > 1 else ("method",):
+        table.add_column(heading)
+    for token in tokens:
+        table.add_column(_HEADINGS[token], justify="right", no_wrap=True)
+    for method, layer in dict.fromkeys((method, source.layer) for method, source in scores):
+        cells = (escape(_percent(scores[method, Source(layer, token)])) for token in tokens)
+        table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)
+    return table
+
+
+def _percent(found: Score | None) -> str:
+    if found is None:
+        return "too few labels"
+    top1, low, high = (100 * value for value in found)
+    return f"{top1:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _tell_extent(features: str, found: Extent) -> None:
+    say(f"{features}: rank {found.rank:.1f} of {found.dim}, spread {found.spread:.2g}")
+    if found.collapsed:
+        say(f"{features}: they have COLLAPSED: images can hardly be told apart, and no score above means much")

@@ -1,0 +1,41 @@
+"""One measure over several seeds: its mean, and how far that may be off."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.errors import UserError
+
+COVERAGE = 0.95
+
+
+class SeedScore(NamedTuple):
+    """Mean over the seeds, its 95% interval by Student's t (None for one seed), and the value of each seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: list[float]
+
+
+def over_seeds(values: list[float]) -> SeedScore:
+    """Student's t, since the spread is estimated from the same few seeds."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return SeedScore(mean, None, None, values)
+    from scipy import stats
+
+    half = float(stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1) * stats.sem(values))
+    return SeedScore(mean, mean - half, mean + half, values)
+
+
+def need_scipy() -> None:
+    """For intervals.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError:
+        raise UserError("intervals over seeds need scipy", 'install it with pip install "mae_kit[demo]"') from None

@@ -1,0 +1,154 @@
+"""Comparisons with trainings that are made up, but for one."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import FINETUNE, PRETRAIN
+from photos import write_shard
+from processes import Programs
+
+from mae_kit import comparison
+from mae_kit.comparison import compare, ledger
+from mae_kit.comparison.command import Failed
+from mae_kit.errors import UserError
+
+TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4}
+
+
+class Trainings:
+    """Stand for the processes: made-up results, a broken entry, and a signal after so many."""
+
+    def __init__(self) -> None:
+        self.words: list[list[str]] = []
+        self.broken: tuple[str, ...] = ()
+        self.stop_at = 1000
+
+    def __call__(self, words: list[str], log: Path) -> dict[str, Any]:
+        self.words.append(words)
+        if len(self.words) == self.stop_at:
+            raise SystemExit(143)
+        name, _, seed = log.parent.name.partition("-seed")
+        if f"{words[0]} {name}" in self.broken:
+            raise Failed("the loss is nan")
+        top1 = TOP1[name] + 0.01 * int(seed)
+        shots = {"method": "fewshot 1", "token": "mean", "top1": None}
+        scores = [{"method": "knn", "token": token, "top1": top1 / 2} for token in ("class", "mean")]
+        return {"top1": top1, "scores": [*scores, shots]}
+
+    def said(self) -> list[str]:
+        """Verb and entry of each, in the order of their coming."""
+        trained = [words for words in self.words if "--run" in words]
+        return [f"{words[0]} {Path(words[-1]).parent.name}" for words in trained]
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    trainings = Trainings()
+    monkeypatch.setattr(ledger, "run_command", trainings)
+    return trainings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Of two objectives and none, two seeds."""
+    write_shard(tmp_path / "train.tar", range(40))
+    write_shard(tmp_path / "val.tar", range(100, 116))
+    (tmp_path / "pre.yaml").write_text(PRETRAIN)
+    (tmp_path / "fine.yaml").write_text(FINETUNE)
+    recipe = {"config": str(tmp_path / "pre.yaml")}
+    content = {
+        "shards": str(tmp_path / "train.tar"),
+        "val": str(tmp_path / "val.tar"),
+        "images_seen": 64,
+        "seeds": 2,
+        "entries": {"mae": recipe, "simmim": recipe, "scratch": {"config": None}},
+        "finetune": {"config": str(tmp_path / "fine.yaml")},
+    }
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return tmp_path / "compare.yaml"
+
+
+def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    result = compare(config, tmp_path / "out")
+    mae, simmim, scratch = result["entries"]
+    assert mae["scores"]["fine-tuned"]["seeds"] == [0.6, 0.61] and list(mae["scores"]) == ["fine-tuned", "knn"]
+    assert mae["scores"]["knn"]["mean"] == pytest.approx(0.3025)
+    gain = simmim["differences"]["fine-tuned"]
+    assert (gain["mean"], gain["low"], gain["high"]) == pytest.approx((-0.1, -0.1, -0.1))  # seed by seed
+    assert list(scratch["scores"]) == ["fine-tuned"] and not scratch["failures"]
+    assert json.loads((tmp_path / "out/compare.json").read_text())["entries"] == result["entries"]
+    printed = capsys.readouterr().out
+    assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Comparison: out" in page and "Against mae" in page and "-20.0" in page and "Failed" not in page
+    assert compare(config, tmp_path / "out")["entries"] == result["entries"] and len(trainings.words) == 14
+
+
+def test_a_failure_does_not_stop_the_others_and_is_tried_again(
+    config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    trainings.broken = ("pretrain mae", "finetune simmim")
+    mae, simmim, scratch = compare(config, tmp_path / "out")["entries"]
+    broken = {"seed": 1, "verb": "pretrain", "error": "the loss is nan"}
+    assert mae["scores"] == {} and mae["failures"][1] == broken
+    assert list(simmim["scores"]) == ["knn"] and simmim["differences"] == {}
+    assert len(scratch["scores"]["fine-tuned"]["seeds"]) == 2
+    assert "mae, seed 1: pretrain FAILED: the loss is nan" in capsys.readouterr().out
+    assert "the loss is nan" in (tmp_path / "out/report.html").read_text()
+    trainings.broken, trainings.words = (), []
+    mended = compare(config, tmp_path / "out")["entries"]
+    assert not any(row["failures"] for row in mended) and mended[1]["differences"]["knn"]
+    tried = ["pretrain mae", "finetune mae", "finetune simmim"]
+    assert trainings.said() == [f"{stage}-seed{seed}" for seed in range(2) for stage in tried]
+
+
+def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings, tmp_path: Path):
+    trainings.stop_at = 4
+    with pytest.raises(SystemExit):
+        compare(config, tmp_path / "out")
+    assert trainings.said()[-1] == "pretrain simmim-seed0"
+    run = tmp_path / "out/simmim-seed0/pretrain"
+    run.mkdir()
+    (run / "config.yaml").touch()  # as a training leaves it that was stopped
+    trainings.words, trainings.stop_at = [], 1000
+    assert len(compare(config, tmp_path / "out")["entries"][1]["scores"]["knn"]["seeds"]) == 2
+    assert trainings.words[0] == ["pretrain", "--resume", str(run)] and len(trainings.words) == 14 - 3
+
+
+def test_what_has_begun_keeps_its_settings(config: Path, trainings: Trainings, tmp_path: Path):
+    compare(config, tmp_path / "out")
+    config.write_text(config.read_text().replace("images_seen: 64", "images_seen: 80"))
+    with pytest.raises(UserError, match=r"out/mae-seed0/pretrain was begun with other settings"):
+        compare(config, tmp_path / "out")
+
+
+def test_sigterm_ends_it_as_an_interrupt_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop, comparison._stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_trainings_that_are_real(config: Path, tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch):
+    def run(words: list[str], log: Path) -> dict[str, Any]:
+        ended = programs.run(*words, "--json")
+        if ended.code:
+            raise Failed(ended.err.splitlines()[-1])
+        return json.loads(ended.out)
+
+    monkeypatch.setattr(ledger, "run_command", run)
+    content = yaml.safe_load(config.read_text()) | {"seeds": 1}
+    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.init_args.mask_ratio": 3}}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    mae, broken, scratch = compare(config, tmp_path / "out")["entries"]
+    assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["seconds"] > 0
+    assert "mask_ratio" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Reconstructions side by side" in page and "Time of a pretraining" in page

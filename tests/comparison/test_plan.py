@@ -1,0 +1,98 @@
+"""What is compared: command lines that parse, and files that make no sense."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import FINETUNE, PRETRAIN
+from photos import write_shard
+
+from mae_kit.cli import VERBS, load
+from mae_kit.comparison.plan import read_plan, stages
+from mae_kit.errors import UserError
+from mae_kit.recipes import FOLDER
+from mae_kit.signature import parse
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict[str, Any]:
+    """Of a comparison's file: 40 images, 100 seen."""
+    write_shard(tmp_path / "train.tar", range(40))
+    (tmp_path / "pre.yaml").write_text(PRETRAIN)
+    (tmp_path / "fine.yaml").write_text(FINETUNE)
+    mae = {"config": str(tmp_path / "pre.yaml"), "overrides": {"data.crop_scale": [0.5, 1.0], "data.flip": False}}
+    return {
+        "shards": str(tmp_path / "train.tar"),
+        "val": "val.tar",
+        "images_seen": 100,
+        "entries": {"mae": mae, "scratch": {"config": None}},
+        "finetune": {"config": str(tmp_path / "fine.yaml")},
+    }
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "compare.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def arguments(words: list[str]) -> dict[str, Any]:
+    verb = VERBS[words[0]]
+    return parse(load(verb), words[0], words[1:], verb.recipes)
+
+
+def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, content: dict[str, Any]):
+    plan = read_plan(write(tmp_path, content))
+    pretrain, finetune, evaluate = (stage.words for stage in stages(plan, "mae", 3, tmp_path / "out"))
+    made = arguments(pretrain)
+    assert (made["optimization"].epochs, made["optimization"].warmup_epochs) == (2.5, pytest.approx(2.5 / 6, rel=1e-5))
+    assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == "val.tar"
+    run = tmp_path / "out/mae-seed3/pretrain"
+    assert (made["seed"], made["run"]) == (3, run)
+    tuned = arguments(finetune)
+    assert (tuned["encoder"], tuned["seed"], tuned["optimization"].layer_decay) == (str(run), 3, 0.75)
+    asked = arguments(evaluate)
+    assert (asked["encoder"], asked["train"], asked["val"]) == (run, content["shards"], "val.tar")
+
+
+def test_scratch_is_fine_tuned_alone_and_without_layer_decay(tmp_path: Path, content: dict[str, Any]):
+    content["entries"]["scratch"]["overrides"] = {"ema": 0.5}
+    (stage,) = stages(read_plan(write(tmp_path, content)), "scratch", 0, tmp_path)
+    made = arguments(stage.words)
+    assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", 1, 0.5)
+
+
+def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any]):
+    plan = read_plan(write(tmp_path, content))
+    before = stages(plan, "mae", 0, tmp_path)[0]
+    (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
+    after = stages(plan, "mae", 0, tmp_path)[0]
+    assert before.words == after.words and before.recipe != after.recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sheds": 1}, "unknown key sheds: did you mean seeds"),
+        ({"images_seen": 0}, "images_seen is 0"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"entries": {}}, "the number of entries is 0"),
+        ({"entries": {"../mae": {"config": None}}}, "'../mae' cannot name an entry"),
+        ({"entries": {"mae": {"config": "mae_vit_b61"}}}, "no recipe mae_vit_b61: did you mean pretrain/mae_vit_b16"),
+        ({"finetune": {"config": None}}, "finetune.config is null"),
+        ({"finetune": {"config": "nothing"}}, "no recipe nothing"),
+        ({"shards": "nowhere-*.tar"}, "no .tar shard"),
+    ],
+)
+def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], change: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        read_plan(write(tmp_path, content | change))
+
+
+def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
+    for path in (FOLDER / "compare").glob("*.yaml"):
+        given = yaml.safe_load(path.read_text())
+        plan = read_plan(write(tmp_path, given | {"shards": content["shards"]}))
+        assert next(iter(plan.entries)) == "scratch" and plan.seeds == 3
+        assert f"compare recipes/compare/{path.name}" in path.read_text()

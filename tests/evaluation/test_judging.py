@@ -1,0 +1,136 @@
+"""The verbs: features that tell everything or nothing, and one real command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_up import clusters
+from processes import Programs
+
+import mae_kit
+from mae_kit import cli, console
+from mae_kit.evaluation import judging, probe
+from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.sides import Side, Sides
+
+
+def made_up(noise: float) -> dict[Source, Sides]:
+    """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
+    labels = torch.arange(5).repeat(9)
+    (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
+    clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
+    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), 5)
+    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), 5)
+    return {Source(12, "mean"): sides, Source(12, "class"): blind}
+
+
+def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(one["method"], one["token"]): one for one in result["scores"]}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short probes; human lines on stdout."""
+    monkeypatch.setattr(probe, "STEPS", 1)
+    monkeypatch.setattr(console.console, "stderr", False)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up features stand for those of any encoder."""
+    monkeypatch.setattr(judging, "frozen_sides", lambda *_: made_up(0.1))
+
+
+WORDS = ["run", "--train", "t", "--val", "v"]
+
+
+def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
+    scores = by_name(result)
+    methods = ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
+    assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
+    for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
+        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": 1, "high": 1}
+        assert scores[method, "mean"] == known
+        found = scores[method, "class"]
+        assert found["low"] < found["top1"] < found["high"] and 0.05 < found["top1"] < 0.4
+    assert scores["fewshot 10", "mean"]["top1"] is None
+    assert [(one["token"], one["dim"], one["collapsed"]) for one in result["extents"]] == [
+        ("mean", 5, False),
+        ("class", 16, False),
+    ]
+    out = capsys.readouterr().out
+    assert "100.0 [100.0, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
+    assert "45 images known, 200 scored, 5 classes" in out
+
+
+def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
+    monkeypatch.setattr(judging, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, 5)})
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
+    assert all(one["top1"] in (None, pytest.approx(0.2)) for one in result["scores"])
+
+
+def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    asked: list[Any] = []
+    two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
+    monkeypatch.setattr(judging, "frozen_sides", lambda *words: asked.append(words) or two)
+    assert cli.main(["knn", *WORDS, "--layers", "[6,12]"]) == 0
+    assert asked == [(Path("run"), "t", "v", [6, 12], 0)]
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "knn" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["knn", "6"], ["knn", "12"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "methods"),
+    [
+        ("knn", ["--k", "1", "--temperature", "1"], ["knn"]),
+        ("fewshot", ["--shots", "[2,3]", "--seeds", "2"], ["fewshot 2", "fewshot 3"]),
+        ("probe", ["--epochs", "2", "--batch-size", "16"], ["probe"]),
+    ],
+)
+def test_each_method_alone(
+    verb: str, words: list[str], methods: list[str], judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in result["scores"]] == [method for method in methods for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "error"),
+    [
+        ("knn", ["--k", "0"], "k is 0: give a number above 0"),
+        ("fewshot", ["--shots", "[5,0]"], "shots is 0: give a number above 0"),
+        ("probe", ["--epochs", "0"], "epochs is 0: give a number above 0"),
+        ("knn", ["5"], "too many arguments, 5: see `mae-kit knn --help`"),
+    ],
+)
+def test_numbers_that_make_no_sense(
+    verb: str, words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_the_sides_are_named(judged: None, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["knn", "run", "--train", "t"]) == 2
+    assert capsys.readouterr().err == "mae-kit: error: val is missing: add --val\n"
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_on_its_shards(trained: Path, photos: Path, programs: Programs):
+    words = [trained, "--train", photos / "train-*.tar", "--val", photos / "val-0.tar", "--workers", "1", "--json"]
+    ended = programs.run("evaluate", *words)
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
+    assert (result["train"], result["val"], result["classes"]) == (96, 32, 4)
+    scores = by_name(result)
+    for method in ("knn", "fewshot 10", "probe"):
+        for one in (scores[method, token] for token in ("mean", "class")):
+            assert one["layer"] == 2 and 0 <= one["low"] <= one["top1"] <= one["high"] <= 1
+    assert scores["probe", "mean"]["low"] > 0.25  # the light's direction can be read from any patch features

@@ -1,0 +1,59 @@
+"""Frozen features with labels: from shards and from encoders, ours and others'."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from photos import write_shard
+from tiny_models import tiny_mae, tiny_weights
+
+from mae_kit.data.index import open_index
+from mae_kit.encoder_file import save_encoder
+from mae_kit.errors import UserError
+from mae_kit.evaluation.features import Source, extract_features
+from mae_kit.evaluation.sides import frozen_sides
+from mae_kit.formats import original
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A folder with the encoder of a tiny MAE."""
+    weights, folder = tiny_weights(tiny_mae()), tmp_path / "run"
+    folder.mkdir()
+    save_encoder(folder, dict(weights.tensors), weights.encoder)
+    return folder
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """9 images to learn from, one of them damaged; 5 to score on."""
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards/train.tar", range(9), damaged=(2,))
+    write_shard(tmp_path / "shards/val.tar", range(20, 25))
+    return tmp_path / "shards"
+
+
+def test_labels_stay_with_their_images(run: Path, shards: Path):
+    sides = frozen_sides(run, shards / "train.tar", shards / "val.tar", workers=1)
+    assert list(sides) == [Source(2, "mean"), Source(2, "class")]
+    features = extract_features(run, open_index(shards / "train.tar"), 1)
+    for source, (train, val, classes) in sides.items():
+        assert torch.equal(train.features.cpu(), torch.from_numpy(features.values[source]))
+        assert train.labels.tolist() == [0, 1, 3, 0, 1, 2, 3, 0]
+        assert val.labels.tolist() == [0, 1, 2, 3, 0] and classes == 4
+
+
+def test_a_published_file_is_read_as_it_is_and_its_features_are_kept(run: Path, shards: Path, tmp_path: Path):
+    torch.save({"model": original.write(tiny_weights(tiny_mae(num_heads=1, embed_dim=64)))}, tmp_path / "mae.pth")
+    words = tmp_path / "mae.pth", shards / "train.tar", shards / "val.tar"
+    first, again = (frozen_sides(*words, workers=1)[Source(2, "mean")].train.features for _ in range(2))
+    assert first.shape == (8, 64) and torch.equal(first, again)
+    assert len(list(shards.glob(".features-*"))) == 1
+
+
+def test_sides_that_do_not_fit_are_refused(run: Path, shards: Path, tmp_path: Path):
+    write_shard(tmp_path / "bare.tar", range(3), labels=False)
+    with pytest.raises(UserError, match=r"bare\.tar has no labels"):
+        frozen_sides(run, shards / "train.tar", tmp_path / "bare.tar", workers=1)
+    with pytest.raises(UserError, match="nowhere"):
+        frozen_sides(tmp_path / "nowhere", shards / "train.tar", shards / "val.tar", workers=1)

@@ -1,0 +1,11 @@
+"""Made-up features in classes that overlap."""
+
+import torch
+
+
+def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Overlapping classes, so that votes are close; the seed changes the samples and not the classes."""
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=random)
+    return centres[labels] + 1.5 * torch.randn(count, width, generator=random), labels
