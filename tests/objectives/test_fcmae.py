@@ -82,6 +82,17 @@ def test_ten_training_steps():
 
 
 @pytest.mark.parametrize("name", ["convnextv2_atto", "convnextv2_tiny"])
+def test_in_bf16_it_is_the_same_but_for_rounding(name: str):
+    fcmae = tiny(name)
+    plain = fcmae(images(), KEYS)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = fcmae(images(), KEYS)
+    rounded.loss.backward()
+    assert rounded.loss.item() == pytest.approx(plain.loss.item(), rel=1e-2)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in fcmae.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["convnextv2_atto", "convnextv2_tiny"])
 def test_its_encoder_becomes_a_classifier_and_goes_on(tmp_path: Path, name: str):
     old, new = shaken(tiny(name)), tiny(name)
     encoder = old.encoder
