@@ -1,8 +1,9 @@
 """Light heads that turn encoded tokens into predictions for every patch."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from timm.layers import LayerNorm
+from timm.models.convnext import ConvNeXtBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -43,3 +44,30 @@ class TransformerDecoder(nn.Module):
         placed = everywhere.scatter(1, visible[:, :, None].expand(-1, -1, d), x)
         x = torch.cat([prefix, placed], dim=1) + self.pos_embed
         return self.pred(self.norm(self.blocks(x)))[:, self.prefix :]
+
+
+class ConvNeXtDecoder(nn.Module):
+    """FCMAE's decoder: the cells in their places, a mask token in the others, one dense ConvNeXt V2 block.
+
+    Args:
+        encoder_dim: Width of the encoder's cells.
+        grid: Rows and columns of cells.
+        outputs: Values predicted for a cell, p * p * c.
+        dim: Width of the decoder.
+        depth: Blocks.
+    """
+
+    def __init__(self, encoder_dim: int, grid: tuple[int, int], outputs: int, dim: int, depth: int):
+        super().__init__()
+        self.grid = grid
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.blocks = nn.Sequential(*[ConvNeXtBlock(dim, use_grn=True, ls_init_value=None) for _ in range(depth)])
+        self.pred = nn.Linear(dim, outputs)
+
+    def forward(self, cells: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n q"]:
+        """Predict every cell; what the encoder has at hidden ones is not used."""
+        x = self.embed(cells)
+        x = torch.where(hidden[:, :, None], self.mask_token.to(x.dtype), x)
+        x = self.blocks(x.transpose(1, 2).unflatten(2, self.grid))
+        return self.pred(x.flatten(2).transpose(1, 2))

@@ -124,7 +124,7 @@ class Finetuning(Training):
 
     def groups(self) -> list[Group]:
         o = self.optimization
-        return layer_decay_groups(self.model, o.weight_decay, o.layer_decay)
+        return layer_decay_groups(self.model, o.weight_decay, o.layer_decay, o.layer_blocks)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)

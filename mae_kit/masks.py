@@ -61,7 +61,7 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
 def unit_mask(
     keys: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], mask_ratio: float
 ) -> Bool[Tensor, "b n"]:
-    """Hide a random share of units of several patches, the same count in every row (SimMIM, FCMAE).
+    """Hide a random share of units of several patches, the same count in every row (SimMIM).
 
     Args:
         keys: Of the samples.

@@ -1,10 +1,14 @@
 """What a masked patch is compared with."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 EPSILON = 1e-6  # inside the square root, as in models_mae.py
+ORIENTATIONS = 9  # of a histogram of oriented gradients, over half a turn
 
 
 def patch_statistics(patches: Float[Tensor, "b n q"]) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
@@ -55,3 +59,30 @@ def colours_of(classes: Int64[Tensor, "b n m"], channels: int) -> Float[Tensor, 
 
 def _places(channels: int, like: Tensor) -> Int64[Tensor, " c"]:
     return 8 ** torch.arange(channels - 1, -1, -1, device=like.device)
+
+
+def gradients(images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+    """Sobel's, down and to the right; the border is reflected (MaskFeat, SlowFast's operators.py)."""
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    along = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
+    return across[:, :, 2:] - across[:, :, :-2], along[..., 2:] - along[..., :-2]
+
+
+def orientation_histograms(
+    down: Float[Tensor, "b c h w"], right: Float[Tensor, "b c h w"], cell: int
+) -> Float[Tensor, "b c y x k"]:
+    """How much of the gradient of each cell has each of 9 orientations: histograms of unit length (Dalal & Triggs).
+
+    Orientations are unsigned and counted from that of a gradient to the right; a pixel's magnitude goes whole to one of
+    them. A cell without any gradient is zero.
+
+    Args:
+        down: Gradient along the rows.
+        right: Gradient along the columns.
+        cell: Pixels a side of a cell; divides the image.
+    """
+    which = (torch.atan2(down, right) / math.pi * ORIENTATIONS).floor().long() % ORIENTATIONS
+    size = torch.hypot(down, right)
+    counts = [F.avg_pool2d(size * (which == k), cell) for k in range(ORIENTATIONS)]
+    return F.normalize(torch.stack(counts, dim=-1), dim=-1)

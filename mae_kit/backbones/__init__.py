@@ -1,19 +1,21 @@
 """timm models behind one contract: an encoder knows its image size, grid and width, and its ways to hide patches.
 
 Attributes of each: `name` and `model_args` (what rebuilds the timm `model`), `image_size`, `patch_size` and `grid` (of
-the patches that are embedded), `embed_dim` (their width), `stride`, `cells` and `dim` (pixels, grid and width
-of what comes out, the same in a ViT), `channels`, `prefix` (tokens in front of the cells), `has_class_token` (the first
-of these), `depth` (layers to ask: blocks of a ViT, stages of a Swin).
+the patches that can be hidden: those that are embedded, but in a ConvNeXt, whose convolutions mix these, the cells),
+`embed_dim` (their width), `stride`, `cells` and `dim` (pixels, grid and width of what comes out, the same in a ViT),
+`channels`, `prefix` (tokens in front of the cells), `has_class_token` (the first of these), `depth` (layers to ask:
+blocks of a ViT, stages of a Swin or ConvNeXt).
 """
 
 from typing import Any
 
+from mae_kit.backbones.convnextv2 import ConvNeXtV2
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
 
-Backbone = ViT | Swin
+Backbone = ViT | Swin | ConvNeXtV2
 
-__all__ = ["Backbone", "Swin", "ViT", "backbone"]
+__all__ = ["Backbone", "ConvNeXtV2", "Swin", "ViT", "backbone"]
 
 
 def backbone(name: str, model_args: dict[str, Any]) -> Backbone:
@@ -24,6 +26,6 @@ def backbone(name: str, model_args: dict[str, Any]) -> Backbone:
         model_args: timm's arguments that differ from the name's own.
 
     Raises:
-        UserError: It is neither a plain vision transformer nor a Swin.
+        UserError: It is none of these.
     """
     return (Swin if name.startswith("swin_") else ViT)(name, **model_args)

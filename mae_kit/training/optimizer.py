@@ -4,9 +4,11 @@ Every group carries `lr_scale`: the training module sets `lr = learning_rate(...
 """
 
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
+from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
@@ -27,7 +29,9 @@ def parameter_groups(module: nn.Module, weight_decay: float, no_decay: Collectio
     return [{**group, "lr_scale": 1.0} for group in groups]
 
 
-def layer_decay_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[Group]:
+def layer_decay_groups(
+    classifier: nn.Module, weight_decay: float, layer_decay: float, layer_blocks: int = 1
+) -> list[Group]:
     """Groups whose rate falls by `layer_decay` a layer from the head down to the embedding (BEiT, MAE fine-tuning).
 
     Layers are what timm's `group_matcher` of the model says: depth + 2 of them in a ViT, so that block i of `depth`
@@ -37,11 +41,27 @@ def layer_decay_groups(classifier: nn.Module, weight_decay: float, layer_decay: 
         classifier: A timm model; parameters it names in `no_weight_decay()` do not decay.
         weight_decay: Decay of all but 1-D parameters and those.
         layer_decay: In (0, 1]; 1 gives plain groups.
+        layer_blocks: Consecutive blocks of a stage that are one layer; in models of one stage a block always is.
     """
     names = classifier.no_weight_decay() if hasattr(classifier, "no_weight_decay") else set()  # type: ignore[operator]
     if layer_decay == 1.0:
         return parameter_groups(classifier, weight_decay, names)
-    return param_groups_layer_decay(classifier, weight_decay, no_weight_decay_list=names, layer_decay=layer_decay)
+    module: Any = classifier if layer_blocks == 1 else _joined(classifier, layer_blocks)
+    return param_groups_layer_decay(module, weight_decay, no_weight_decay_list=names, layer_decay=layer_decay)
+
+
+def _joined(classifier: Any, blocks: int) -> SimpleNamespace:
+    """What timm asks of a model to group its parameters, with several blocks of a stage in one layer."""
+    stages, layers = (_layers(classifier, coarse) for coarse in (True, False))
+    first = {stage: min(layers[name] for name in layers if stages[name] == stage) for stage in set(stages.values())}
+    layer = {name: (stage, (layers[name] - first[stage]) // blocks) for name, stage in stages.items()}
+    return SimpleNamespace(named_parameters=classifier.named_parameters, group_matcher=lambda coarse: layer.__getitem__)
+
+
+def _layers(classifier: Any, coarse: bool) -> dict[str, int]:
+    """The stage or the layer of each parameter, by its name."""
+    found: Any = group_parameters(classifier, classifier.group_matcher(coarse=coarse), reverse=True)
+    return found
 
 
 def build_optimizer(

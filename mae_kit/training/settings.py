@@ -29,6 +29,7 @@ class Optimization:
         clip: Largest norm of the gradient; none if not given.
         optimizer: adamw, or sgd with momentum .9 for residual networks.
         layer_decay: Factor between the learning rates of neighbouring layers (fine-tuning); 1 for none.
+        layer_blocks: Consecutive blocks of a stage that count as one layer there (ConvNeXt V2-B: 3).
     """
 
     epochs: float
@@ -41,6 +42,10 @@ class Optimization:
     clip: float | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     layer_decay: float = 1.0
+    layer_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        must_be_positive({"optimization.layer_blocks": self.layer_blocks})
 
     def peak(self, batch_size: int) -> float:
         """The absolute learning rate after the warm-up.

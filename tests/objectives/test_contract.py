@@ -8,9 +8,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from tiny_models import shaken
 
 from mae_kit import objectives
-from mae_kit.backbones import Backbone, Swin, ViT
+from mae_kit.backbones import Backbone, ConvNeXtV2, Swin, ViT
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective, masked_patch
@@ -23,6 +24,7 @@ NAMES = [name for name in objectives.__all__ if name != "Objective"]
 SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2, "unit": 16}
 TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+CONVOLUTIONS: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "square": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "rectangle": (ViT, "vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
@@ -36,6 +38,17 @@ ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "mean pooling": (ViT, "test_vit2", {"img_size": 32, "patch_size": 8}),
     "windows": (Swin, "swin_tiny_patch4_window7_224", {"img_size": 32, **SWIN}),
     "windows, rectangle": (Swin, "swin_tiny_patch4_window7_224", {"img_size": [32, 48], "in_chans": 1, **SWIN}),
+    "convolutions": (ConvNeXtV2, "convnextv2_tiny", {"img_size": 96, **CONVOLUTIONS}),
+    "convolutions, dilated": (
+        ConvNeXtV2,
+        "convnextv2_atto",
+        {"img_size": 48, "output_stride": 16, **CONVOLUTIONS},
+    ),
+    "convolutions, rectangle": (
+        ConvNeXtV2,
+        "convnextv2_atto",
+        {"img_size": [32, 48], "patch_size": 1, "in_chans": 1, **CONVOLUTIONS},
+    ),
 }
 
 
@@ -51,7 +64,7 @@ def make(name: str, encoder: str = "square") -> Objective:
     torch.manual_seed(0)
     backbone, model, arguments = ENCODERS[encoder]
     objective = kind(backbone(model, **arguments), **{key: value for key, value in SMALL.items() if key in known})
-    return objective.eval()
+    return shaken(objective)  # layers that start as the identity, or at zero, would hide what they do
 
 
 def images_for(objective: Objective, count: int = 3) -> torch.Tensor:
@@ -72,7 +85,9 @@ def objective(request: pytest.FixtureRequest) -> Objective:
 def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, Outcome]:
     """What the last layer of the encoder put out, and the outcome."""
     seen: list[torch.Tensor] = []
-    hook = objective.encoder.model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model: Any = objective.encoder.model
+    last = model.norm_pre if isinstance(objective.encoder, ConvNeXtV2) else model.norm
+    hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
     outcome = objective(images, KEYS)
     hook.remove()
     return seen[-1], outcome
@@ -140,9 +155,13 @@ def test_a_sample_does_not_see_its_neighbours_in_the_batch(objective: Objective)
 def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
     encoder, images = objective.encoder, images_for(objective)
     with torch.no_grad():
-        plain = encoder.model.forward_features(images).reshape(3, -1, encoder.dim)
+        plain = encoder.model.forward_features(images)
+        plain = plain.flatten(2).mT if isinstance(encoder, ConvNeXtV2) else plain.reshape(3, -1, encoder.dim)
         assert torch.equal(encoder(images), plain)
         nothing = torch.zeros(3, encoder.grid[0] * encoder.grid[1], dtype=torch.bool)
+        if isinstance(encoder, ConvNeXtV2):
+            torch.testing.assert_close(encoder.zero(images, nothing), plain, rtol=1e-4, atol=1e-5)
+            return
         filled = encoder.fill(images, nothing, torch.full((encoder.embed_dim,), 9.0))
         torch.testing.assert_close(filled, plain, rtol=1e-4, atol=1e-5)
         if isinstance(encoder, ViT):
@@ -195,8 +214,24 @@ def test_a_swin_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], 
         Swin(name, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("convnext_tiny", {}, "is not a ConvNeXt V2"),
+        ("vit_tiny_patch16_224", {}, "is not a ConvNeXt V2"),
+        ("convnextv2_tinny", {}, "is not in timm: choose for example convnextv2"),
+        ("convnextv2_atto", {"img_size": 48}, "patch_size 32x32 does not divide img_size 48x48"),
+        ("convnextv2_atto", {"output_stride": 4}, "timm does not build convnextv2_atto with output_stride=4"),
+    ],
+)
+def test_a_convnext_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        ConvNeXtV2(name, **arguments)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 0.99, -0.5])
 def test_a_ratio_that_leaves_nothing_is_refused(name: str, ratio: float):
+    kind, model, arguments = ENCODERS[encoders_of(name)[0]]
     with pytest.raises(UserError, match="mask_ratio"):
-        getattr(objectives, name)(ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, **TINY), ratio)
+        getattr(objectives, name)(kind(model, **arguments), ratio)

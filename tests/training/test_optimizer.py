@@ -36,6 +36,27 @@ def test_layer_decay_holds_every_parameter_of_any_timm_model_once(name: str):
     assert scales[f"{head}.weight"] == 1.0 and min(scales.values()) < 0.8
 
 
+def test_blocks_in_groups_of_three_are_those_of_convnext_v2():
+    """Its optim_factory.py: stem 0, the first two stages a layer each, the third nine, the last one, then the head."""
+    with torch.device("meta"):
+        model = timm.create_model("convnextv2_base", num_classes=3)
+    settings = settings_by_name(model, layer_decay_groups(model, 0.05, 0.6, 3))
+    expected = {"stem.0.weight": 0, "stages.0.blocks.2.mlp.fc1.weight": 1, "stages.1.downsample.1.weight": 2}
+    expected |= {"stages.1.blocks.0.conv_dw.weight": 2, "stages.2.downsample.0.weight": 3, "head.norm.weight": 13}
+    expected |= {f"stages.2.blocks.{block}.mlp.fc2.weight": 3 + block // 3 for block in range(27)}
+    expected |= {"stages.3.downsample.1.weight": 12, "stages.3.blocks.2.norm.bias": 12, "head.fc.weight": 13}
+    for name, layer in expected.items():
+        assert settings[name]["lr_scale"] == pytest.approx(0.6 ** (13 - layer)), name
+    assert len({s["lr_scale"] for s in settings.values()}) == 14 and len(settings) == len(list(model.parameters()))
+    assert {s["weight_decay"] for name, s in settings.items() if "grn" in name} == {0.0}
+
+
+def test_a_block_of_a_vit_is_a_layer_whatever_is_joined():
+    model = timm.create_model("test_vit", num_classes=3)
+    one, three = (settings_by_name(model, layer_decay_groups(model, 0.05, 0.6, blocks)) for blocks in (1, 3))
+    assert one == three
+
+
 def test_layer_decay_of_one_is_plain():
     model = timm.create_model("test_vit", num_classes=3)
     settings = settings_by_name(model, layer_decay_groups(model, 0.05, 1.0))

@@ -1,0 +1,90 @@
+"""MaskFeat: its target is that of scikit-image, ten steps, and the picture."""
+
+import pytest
+import torch
+from skimage.feature import hog
+
+from mae_kit.backbones import ViT
+from mae_kit.errors import UserError
+from mae_kit.masks import block_mask
+from mae_kit.objectives import MaskFeat, maskfeat
+from mae_kit.training.optimizer import parameter_groups
+
+
+def tiny(cell: int = 4) -> MaskFeat:
+    torch.manual_seed(0)
+    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    return MaskFeat(encoder, cell=cell)
+
+
+def images(count: int = 2) -> torch.Tensor:
+    """Waves, of which there is something to learn."""
+    random = torch.Generator().manual_seed(1)
+    phase, slope = torch.rand(2, count, 3, 1, 1, generator=random) * 6
+    y, x = torch.meshgrid(torch.linspace(0, 3, 32), torch.linspace(0, 3, 32), indexing="ij")
+    return torch.sin(slope * x + phase) + torch.cos(y + phase)
+
+
+def test_the_target_of_a_patch_is_what_scikit_image_finds_there(monkeypatch: pytest.MonkeyPatch):
+    """Its cells in rows, then channels, then orientations; with the gradients that scikit-image takes."""
+
+    def differences(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        down, right = torch.zeros_like(x), torch.zeros_like(x)
+        down[:, :, 1:-1], right[..., 1:-1] = x[:, :, 2:] - x[:, :, :-2], x[..., 2:] - x[..., :-2]
+        return down, right
+
+    monkeypatch.setattr(maskfeat, "gradients", differences)
+    seen = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    target = tiny().target(seen).reshape(2, 4, 4, 2, 2, 3, 9)  # image, patch, cell, channel, orientation
+    for channel in range(3):
+        found = hog(seen[1, channel].double().numpy(), 9, (4, 4), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
+        cells = torch.from_numpy(found).float().unflatten(1, (4, 2)).unflatten(0, (4, 2)).transpose(1, 2)
+        torch.testing.assert_close(target[1, ..., channel, :], cells, rtol=1e-3, atol=1e-3)
+
+
+def test_the_papers_sizes():
+    """108 values a patch, 79 of 196 hidden; BEiT's blocks hide at most 78."""
+    with torch.device("meta"):
+        encoder = ViT("vit_base_patch16_224")
+    objective = MaskFeat(encoder)
+    assert objective.head.out_features == 108 == 2 * 2 * 3 * 9
+    assert block_mask(torch.arange(4), encoder.grid, objective.mask_ratio).sum(dim=1).tolist() == [79] * 4
+
+
+def test_contrast_and_brightness_do_not_matter():
+    objective, seen = tiny(), torch.rand(2, 3, 32, 32)
+    scale = torch.tensor([0.3, 2.0, 5.0])[:, None, None]
+    torch.testing.assert_close(objective.target(seen), objective.target(seen * scale - 1), rtol=1e-2, atol=1e-3)
+
+
+def test_ten_training_steps():
+    """The losses of the commit that brought it: a change of arithmetic is seen here."""
+    objective = tiny().train()
+    optimizer = torch.optim.AdamW(parameter_groups(objective, 0.05), lr=3e-3, betas=(0.9, 0.999))
+    losses = []
+    for step in range(10):
+        outcome = objective(images(8), torch.arange(8) + 8 * step)
+        optimizer.zero_grad()
+        outcome.loss.backward()
+        optimizer.step()
+        losses.append(outcome.loss.item())
+    golden = [0.129069, 0.111114, 0.086364, 0.078118, 0.076625, 0.076354, 0.07446, 0.076303, 0.075195, 0.072467]
+    assert losses == pytest.approx(golden, rel=1e-3)
+
+
+def test_the_picture_shows_edges_where_they_are():
+    """Stripes down: in every cell a line from top to bottom, half an orientation off; across: from side to side."""
+    objective = tiny(cell=8)
+    x = torch.arange(32.0)
+    stripes = torch.sin(x).expand(1, 3, 32, 32)
+    drawn = objective.pixels(objective.target(stripes), stripes)
+    cell = drawn[0, 0, :8, :8]
+    assert cell[:, 3:5].amax(dim=1).min() > 0.5 and cell[:, [0, 1, 6, 7]].max() < 0.2
+    turned = objective.pixels(objective.target(stripes.mT), stripes)
+    assert turned[0, 0, 3:5, :8].min() > 0.4 and turned[0, 0, [0, 1, 6, 7], :8].max() < 0.2
+
+
+@pytest.mark.parametrize("cell", [3, 16, 0])
+def test_a_cell_that_does_not_fit_is_refused(cell: int):
+    with pytest.raises(UserError, match="does not divide the encoder's patch, 8x8: choose for example 8"):
+        tiny(cell)

@@ -1,0 +1,48 @@
+"""Histograms of oriented gradients, against scikit-image and scipy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage.feature import hog
+
+from mae_kit.targets import gradients, orientation_histograms
+
+IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def differences(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the two neighbours, zero at the border: the gradients that scikit-image takes."""
+    down, right = torch.zeros_like(images), torch.zeros_like(images)
+    down[:, :, 1:-1] = images[:, :, 2:] - images[:, :, :-2]
+    right[..., 1:-1] = images[..., 2:] - images[..., :-2]
+    return down, right
+
+
+@pytest.mark.parametrize("cell", [4, 8])
+def test_the_histograms_are_those_of_scikit_image(cell: int):
+    ours = orientation_histograms(*differences(IMAGES), cell)
+    assert ours.shape == (2, 3, 32 // cell, 48 // cell, 9)
+    for image, found in zip(IMAGES.flatten(0, 1), ours.flatten(0, 1), strict=True):
+        expected = hog(image.numpy(), 9, (cell, cell), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
+        torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradients_are_those_of_scipy():
+    down, right = gradients(IMAGES)
+    for found, axis in ((down, 0), (right, 1)):
+        expected = np.stack([ndimage.sobel(image.numpy(), axis, mode="mirror") for image in IMAGES.flatten(0, 1)])
+        torch.testing.assert_close(found.flatten(0, 1), torch.from_numpy(expected))
+
+
+def test_an_edge_has_one_orientation_whatever_its_sign_and_contrast():
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    for (down, right), expected in (((0, 1), 0), ((1, 0), 4), ((1, 1), 2), ((-1, 1), 6)):
+        ramp = down * y + right * x
+        inner = orientation_histograms(*gradients(torch.stack([ramp, 5 - 3 * ramp])[None]), 8)[0, :, 1, 1]
+        assert inner.tolist() == [[float(k == expected) for k in range(9)]] * 2
+
+
+def test_where_nothing_changes_there_is_nothing():
+    flat = orientation_histograms(*gradients(torch.full((1, 1, 16, 16), 3.0)), 8)
+    assert not flat.any()
