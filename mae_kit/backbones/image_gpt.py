@@ -85,7 +85,7 @@ class ImageGPT(nn.Module):
     def colours_before(self, codes: Int64[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         """What a causal model is given: at each place the embedding of the colour before it, at the first the start."""
         assert self.start is not None
-        first = self.start.to(self.embed.weight.dtype).expand(len(codes), 1, -1)
+        first = self.start.expand(codes.shape[0], 1, -1)  # len(codes) would fix the batch of an exported graph
         return torch.cat([first, self.embed(codes[:, :-1])], dim=1)
 
     def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -152,7 +152,9 @@ default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in ("igpt_s", "i
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> ImageGPT:
-    return build_model_with_cfg(ImageGPT, variant, pretrained, **kwargs)
+    model: Any = build_model_with_cfg(ImageGPT, variant, pretrained, **kwargs)
+    model.pretrained_cfg["input_size"] = (model.palette.shape[1], *model.img_size)  # there is no patch_embed to ask
+    return model
 
 
 @register_model

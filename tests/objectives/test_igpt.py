@@ -1,21 +1,31 @@
 """iGPT against transformers' model with the same weights, and its own laws: raster order, the palette, completion."""
 
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from processes import Programs
+from safetensors.torch import load_file
 from torch import Tensor
 
+from mae_kit import cli
 from mae_kit.backbones import GPT
 from mae_kit.backbones.completion import complete, draw
 from mae_kit.downstream.classifier import build_classifier, go_on_predicting
-from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.downstream.predict import predict
+from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
 from mae_kit.errors import UserError
+from mae_kit.formats.starting import start_from
+from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import IGPT
 from mae_kit.training.optimizer import parameter_groups
+from mae_kit.views.reconstruct import reconstruct
 
 SIZES: dict[str, Any] = {"img_size": 8, "colours": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
 KEYS = torch.tensor([3, 5])
@@ -193,14 +203,15 @@ def test_layers_are_asked_for_by_number():
     assert encoder.depth == 3 and first.shape == last.shape == (2, 64, 48) and not torch.equal(first, last)
 
 
-def save(folder: Any, objective: IGPT) -> Any:
+def save(folder: Path, objective: IGPT) -> Path:
+    folder.mkdir(exist_ok=True)
     encoder = objective.encoder
     config = EncoderConfig(encoder.name, encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
     save_encoder(folder, encoder.model.state_dict(), config)
     return folder
 
 
-def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_path: Any):
+def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_path: Path):
     objective = make()
     objective.prepare(IMAGES)
     built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
@@ -231,3 +242,70 @@ def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_pa
 def test_what_cannot_be_is_refused(wrong: Callable[[], Any], complaint: str):
     with pytest.raises(UserError, match=complaint):
         wrong()
+
+
+PRETRAIN = """
+objective:
+  class_path: mae_kit.objectives.IGPT
+  init_args:
+    encoder:
+      class_path: mae_kit.backbones.gpt.GPT
+      init_args: {name: igpt_s, img_size: 8, colours: 32, embed_dim: 48, depth: 2, num_heads: 3}
+data: {batch_size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], knn_shards: KNN}
+optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 3.0e-3, weight_decay: 0.0}
+every: {log: 3, checkpoint: 5, picture: 1000}
+machine: {workers: 0, precision: fp32}
+"""
+FINETUNE = """
+model: {name: igpt_s}
+data: {batch_size: 16, image_size: 8}
+generative: 1.0
+optimization: {epochs: 1, learning_rate: 1.0e-3, layer_decay: 0.75}
+every: {log: 3}
+machine: {workers: 0, precision: fp32}
+"""
+
+
+@pytest.mark.slow
+def test_the_whole_road(programs: Programs, photos: Path, tmp_path: Path):
+    """Pretrain, be stopped and go on, fine-tune, look at both."""
+    (tmp_path / "pretrain.yaml").write_text(PRETRAIN.replace("KNN", str(photos / "val-0.tar")))
+    (tmp_path / "finetune.yaml").write_text(FINETUNE)
+    run, fine, train, val = tmp_path / "run", tmp_path / "fine", photos / "train-*.tar", photos / "val-0.tar"
+
+    def do(*words: Any) -> None:
+        ended = programs.run(*words)
+        assert ended.code == 0, ended.err
+
+    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.shards", train, "--run", run)
+    trained = load_file(run / "encoder.safetensors")
+    assert len(trained["palette"].unique(dim=0)) == 32 and list((run / "reconstructions").glob("*.png"))
+    shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
+    do("pretrain", "--resume", run)
+    again = load_file(run / "encoder.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in trained.items())
+    assert reconstruct(run, val, tmp_path / "grid.png")["images"] == 8
+    data = ["--data.train", train, "--data.val", val]
+    do("finetune", "--config", tmp_path / "finetune.yaml", "--encoder", run, *data, "--run", fine)
+    logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
+    assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
+    assert len(predict(fine, [val], limit=3)["predictions"]) == 3
+
+
+def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Path):
+    old = make()
+    old.prepare(IMAGES)
+    torch.nn.init.normal_(old.encoder.model.pos_embed)
+    save_tensors(save(tmp_path / "run", old) / FILE, old.state_dict(), model_metadata(old, [0.5] * 3, [0.5] * 3))
+    for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
+        new = make()
+        start_from(path, new, [0.5] * 3, [0.5] * 3)
+        assert all(torch.equal(new.state_dict()[name], tensor) for name, tensor in old.state_dict().items())
+
+
+def test_what_others_have_no_place_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = str(save(tmp_path / "run", make()))
+    told = {"export": "vit_mae has no place for igpt_s: give --format timm", "positions": "is not a plain vision"}
+    for verb, more in {"export": ["--format", "vit_mae"], "positions": []}.items():
+        assert cli.main([verb, run, "--out", str(tmp_path / "out.png"), *more]) == 2
+        assert told[verb] in capsys.readouterr().err
