@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mae_kit import backbones  # noqa: F401  # timm then knows the models that are ours
 from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import UserError
 

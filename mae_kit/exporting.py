@@ -14,11 +14,12 @@ from mae_kit.durable import replace_text, replacing
 from mae_kit.encoder_file import save_tensors
 from mae_kit.errors import UserError
 from mae_kit.formats import graphs, huggingface, original, timm_folder
-from mae_kit.formats.pretrained import Pretrained
+from mae_kit.formats.pretrained import Pretrained, is_plain_vit
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.model_card import write_card
 
 Format = Literal["timm", "vit_mae", "vit", "original", "onnx", "pt2"]
+_OF_VITS = ("vit_mae", "vit", "original")
 
 
 def export(
@@ -48,6 +49,8 @@ def export(
     weights = read_pretrained(run)
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty", "choose another folder")
+    if format in _OF_VITS and not is_plain_vit(weights):
+        raise UserError(f"{format} has no place for {weights.encoder.model}", "give --format timm, onnx or pt2")
     WRITERS[format](folder, weights)
     if hub_dir:
         write_card(folder, run, weights, format, license)

@@ -17,7 +17,7 @@ from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import common_classes, draw_per_class, smallest_class
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
-from mae_kit.downstream.classifier import ModelSpec, build_classifier
+from mae_kit.downstream.classifier import ModelSpec, build_classifier, go_on_predicting
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import ClassificationScores
 from mae_kit.durable import replace_text
@@ -100,6 +100,7 @@ class Finetuning(Training):
         config: How images are normalised, and the classes.
         augmentation: The recipe's part.
         ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
+        generative: Weight of iGPT's own loss beside that of the classes; 0 for the classes alone.
         optimization: The recipe's part.
         plan: The length of the run.
         run: Its folder.
@@ -111,12 +112,13 @@ class Finetuning(Training):
         config: ClassifierConfig,
         augmentation: Augmentation,
         ema: float | None,
+        generative: float,
         optimization: Optimization,
         plan: Plan,
         run: Run,
     ):
         super().__init__(optimization, plan, run)
-        self.model = model
+        self.model, self.generative = model, generative
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
         if self.average is not None:
@@ -128,7 +130,11 @@ class Finetuning(Training):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
-        return {"loss": F.cross_entropy(self.model(images).float(), targets)}
+        if not self.generative:
+            return {"loss": F.cross_entropy(self.model(images).float(), targets)}
+        logits, generative = self.model.classify_and_predict(images)  # type: ignore[operator]  # a causal ImageGPT
+        classes = F.cross_entropy(logits.float(), targets)
+        return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -149,6 +155,7 @@ def finetune(
     augmentation: Augmentation = Augmentation(),
     drop_path: float = 0.0,
     ema: float | None = None,
+    generative: float = 0.0,
     every: Every = Every(),
     machine: Machine = Machine(),
     seed: int = 0,
@@ -166,6 +173,8 @@ def finetune(
         augmentation: What happens to a batch on the device.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         ema: Decay of the moving average of the weights; none if not given.
+        generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); 0 for the classes
+            alone.
         every: How often to log, save and score.
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and augmentation.
@@ -196,7 +205,9 @@ def finetune(
         state = load_latest(folder.checkpoints, before=plan.steps)  # killed while it was scored: the last steps again
     torch.manual_seed(seed)
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
-    module = Finetuning(classifier, config, augmentation, ema, optimization, plan, folder)
+    if generative:
+        go_on_predicting(classifier)
+    module = Finetuning(classifier, config, augmentation, ema, generative, optimization, plan, folder)
     if state:
         module.resume(state, allow_data_change)
     folder.start(arguments, module.start, module.bytes_to_write())

@@ -141,11 +141,13 @@ def pretrain(
     plan = _plan(index, samples, data, optimization, seed)
     folder = Run(run, resume, share.rank)
     module = Pretraining(objective, data, optimization, plan, folder)
+    batches = _train_batches(index, samples, objective, data, seed, share)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
     elif init:
         start_from(init, objective, data.mean, data.std)
-    batches = _train_batches(index, samples, objective, data, seed, share)
+    elif objective.preview:
+        objective.prepare(module.augment.normalise(_samples(batches, objective.preview).images))
     callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
     if module.start >= plan.steps:
@@ -193,12 +195,7 @@ def _callbacks(
     batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    index, rows = batches.index, batches.rows
-    near = rows[np.isin(index.shard[rows], batches.order.shards_from(0))]  # of shards that are needed at once
-    probe = near[np.linspace(0, len(near) - 1, PROBE_IMAGES).astype(int)]
-    callbacks: list[Callback] = [
-        Reconstructions(EvaluationBatches(index, probe, PROBE_IMAGES, size, channels)[0], every.picture)
-    ]
+    callbacks: list[Callback] = [Reconstructions(_samples(batches, PROBE_IMAGES), every.picture)]
     if data.knn_shards:
         labelled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labelled.labelled()
@@ -212,6 +209,14 @@ def _callbacks(
         mine = rows if batches.share.rank == 0 else rows[:0]
         callbacks.append(KnnScore(EvaluationBatches(labelled, mine, KNN_BATCH, size, channels), classes, every.picture))
     return callbacks
+
+
+def _samples(batches: TrainBatches, count: int) -> Batch:
+    """At most so many of the training images, from the shards that are needed at once, centrally cropped."""
+    rows = batches.rows
+    near = rows[np.isin(batches.index.shard[rows], batches.order.shards_from(0))]
+    some = near[np.linspace(0, len(near) - 1, min(count, len(near))).astype(int)]
+    return EvaluationBatches(batches.index, some, count, batches.image_size, batches.channels)[0]
 
 
 def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:

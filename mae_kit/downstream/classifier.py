@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mae_kit.backbones.image_gpt import ImageGPT
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.keys import differences, refuse
@@ -90,6 +91,17 @@ def build_classifier(
     if model is None:
         raise UserError("model.name is missing", "name one of timm's models, or give an encoder")
     return _from_name(model, classes, drop_path, image_size, channels)
+
+
+def go_on_predicting(model: nn.Module) -> None:
+    """Let the colours' head of an iGPT learn beside the classes.
+
+    Raises:
+        UserError: The model has no loss of its own without hidden pixels.
+    """
+    if not (isinstance(model, ImageGPT) and model.causal):
+        raise UserError("the model is not a causal iGPT, it predicts nothing but classes", "give --generative 0")
+    model.colour_head.requires_grad_(True)
 
 
 def _from_name(

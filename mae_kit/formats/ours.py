@@ -62,10 +62,11 @@ def _classifier(file: Path) -> Pretrained:
 
 def _whole(file: Path) -> Pretrained:
     objective, mean, std = load_model(file)
-    assert isinstance(objective, MAE)
-    encoder = objective.encoder
+    encoder, kind = objective.encoder, type(objective).__name__
     step = load_encoder(file.parent)[0].step if (file.parent / encoder_file.FILE).is_file() else 0
-    config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective="mae", step=step)
+    config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective=kind.lower(), step=step)
+    if not isinstance(objective, MAE):
+        return Pretrained(f"our {kind} model, its encoder", config, encoder.model.state_dict())
     arguments = objective.config()["init_args"]
     decoder = Decoder(
         objective.decoder.state_dict(),

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from mae_kit.decoders import TransformerDecoder
 from mae_kit.encoder_file import EncoderConfig
@@ -59,6 +60,13 @@ def build_timm(weights: Pretrained) -> Any:
     model = timm.create_model(config.model, num_classes=len(weights.classes), **config.model_args)
     model.load_state_dict(weights.tensors, strict=True)
     return model.eval()
+
+
+def is_plain_vit(weights: Pretrained) -> bool:
+    """Whether the encoder is timm's vision transformer, no relative of it."""
+    with torch.device("meta"):
+        model = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
+    return type(model) is VisionTransformer
 
 
 def without_head(weights: Pretrained) -> Pretrained:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.backbones import Backbone
@@ -17,9 +17,11 @@ class Objective(Configured):
 
     Attributes:
         encoder: The part that is kept after pretraining.
+        preview: How many images it is shown before training, to `prepare` for them.
     """
 
     encoder: Backbone
+    preview: int = 0
     mean: Tensor
     std: Tensor
 
@@ -40,6 +42,9 @@ class Objective(Configured):
         """The inverse of `colours`."""
         return (colours - self.mean) / self.std
 
+    def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
+        """Compute from some images, normalised, what is not learned."""
+
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
         """Loss and prediction of a batch.
@@ -53,3 +58,10 @@ class Objective(Configured):
     @abstractmethod
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """A prediction as images in the space of `images`, to be looked at."""
+
+    def reconstruct(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+    ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:
+        """What a picture shows: the patches that are hidden, and images with the prediction in their places."""
+        outcome = self(images, keys)
+        return outcome.hidden, self.pixels(outcome.prediction, images)

@@ -1,6 +1,7 @@
 """An encoder to look into, and images as it takes them."""
 
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from mae_kit.backbones.vit import ViT
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
-from mae_kit.encoder_file import load_encoder
+from mae_kit.encoder_file import EncoderConfig, load_encoder
+from mae_kit.errors import UserError
 
 BATCH = 64
 
@@ -27,7 +29,7 @@ class Eye:
 
     def __init__(self, path: Path):
         config, tensors = load_encoder(path)
-        encoder = ViT(config.model, **config.model_args).eval()
+        encoder = _vit(config).eval()
         encoder.model.load_state_dict(tensors, strict=True)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.encoder = encoder.to(self.device)
@@ -46,3 +48,9 @@ class Eye:
         with torch.no_grad():
             tokens = [self.encoder(part)[:, self.encoder.prefix :] for part in self.parts(images)]
         return torch.cat(tokens).float()
+
+
+def _vit(config: EncoderConfig) -> ViT:
+    if not config.model_args.keys() <= signature(ViT.__init__).parameters.keys():
+        raise UserError(f"the encoder {config.model} is not a plain vision transformer", "give the run of one")
+    return ViT(config.model, **config.model_args)

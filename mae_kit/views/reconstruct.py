@@ -34,10 +34,9 @@ def picture(
 ) -> np.ndarray:
     """Input, hidden, prediction and pasted, a row an image: uint8 [H W 3]."""
     seen = normalise(images)
-    outcome = objective(seen, keys)
-    predicted = normalise.inverse(objective.pixels(outcome.prediction, seen)).clamp(0, 1)
-    size = objective.encoder.patch_size
-    return reconstruction_grid(images.float() / 255, outcome.hidden, patchify(predicted, size), size)
+    hidden, pixels = objective.reconstruct(seen, keys)
+    predicted, size = normalise.inverse(pixels).clamp(0, 1), objective.encoder.patch_size
+    return reconstruction_grid(images.float() / 255, hidden, patchify(predicted, size), size)
 
 
 def reconstruct(

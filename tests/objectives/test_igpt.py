@@ -1,0 +1,311 @@
+"""iGPT against transformers' model with the same weights, and its own laws: raster order, the palette, completion."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from processes import Programs
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mae_kit import cli
+from mae_kit.backbones import GPT
+from mae_kit.backbones.completion import complete, draw
+from mae_kit.downstream.classifier import build_classifier, go_on_predicting
+from mae_kit.downstream.predict import predict
+from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
+from mae_kit.errors import UserError
+from mae_kit.formats.starting import start_from
+from mae_kit.model_file import FILE, model_metadata
+from mae_kit.objectives import IGPT
+from mae_kit.training.optimizer import parameter_groups
+from mae_kit.views.reconstruct import reconstruct
+
+SIZES: dict[str, Any] = {"img_size": 8, "colours": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
+KEYS = torch.tensor([3, 5])
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def make(**changed: Any) -> IGPT:
+    """Its output does not start at zero, so that all that is before it shows."""
+    torch.manual_seed(1)
+    objective = IGPT(GPT("igpt_s", **(SIZES | changed)))
+    torch.nn.init.normal_(objective.encoder.model.colour_head.weight, std=0.2)
+    return objective.eval()
+
+
+def their_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as transformers has them: the start is one more colour, matrices lie on their side."""
+    t, ours = "transformer.", dict(tensors)
+    theirs = {"lm_head.weight": ours.pop("colour_head.weight"), f"{t}wpe.weight": ours.pop("pos_embed")}
+    theirs[f"{t}wte.weight"] = torch.cat([ours.pop("embed.weight"), ours.pop("start")[None]])
+    theirs[f"{t}ln_f.weight"] = ours.pop("norm.weight")
+    del ours["palette"]
+    parts = {"qkv": "c_attn", "attn.proj": "attn.c_proj", "fc1": "c_fc", "fc2": "c_proj"}
+    for name, tensor in ours.items():
+        name = t + name.replace("blocks.", "h.").replace("norm", "ln_")
+        for mine, other in parts.items():
+            name = name.replace(mine, other)
+        theirs[name] = tensor.T if tensor.ndim == 2 else tensor
+        if tensor.ndim == 2:
+            theirs[name.replace("weight", "bias")] = torch.zeros(len(tensor))
+    return theirs
+
+
+def theirs(objective: IGPT) -> Any:
+    """Transformers' model with our weights; its biases stay zero, and without order all sees all."""
+    from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
+
+    sizes: dict[str, Any] = {"vocab_size": 17, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 3}
+    config = ImageGPTConfig(**sizes, tie_word_embeddings=False)
+    model: Any = ImageGPTForCausalImageModeling(config).eval()
+    tensors = dict(objective.encoder.model.state_dict())
+    tensors.setdefault("start", torch.zeros(48))
+    model.load_state_dict(their_names(tensors), strict=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.endswith("bias"))
+    if not objective.encoder.causal:
+        for block in model.transformer.h:
+            block.attn.bias.fill_(True)
+    return model
+
+
+def their_step(model: Any, objective: IGPT, hidden: Tensor) -> tuple[Any, Tensor]:
+    """What it puts out, and the loss."""
+    codes = objective.encoder.model.codes(IMAGES)
+    if objective.encoder.causal:
+        out = model(input_ids=torch.cat([torch.full((2, 1), 16), codes[:, :-1]], dim=1), output_hidden_states=True)
+    else:
+        out = model(inputs_embeds=model.transformer.wte(codes) * ~hidden[:, :, None], output_hidden_states=True)
+    return out, F.cross_entropy(out.logits[hidden], codes[hidden])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("causal", [True, False])
+def test_it_is_the_model_of_transformers(causal: bool):
+    objective = make(causal=causal)
+    outcome = objective(IMAGES, KEYS)
+    expected, loss = their_step(model := theirs(objective), objective, outcome.hidden)
+    torch.testing.assert_close(outcome.prediction, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outcome.loss, loss, rtol=1e-5, atol=0)
+    if causal:
+        norms = [block.ln_1 for block in model.transformer.h[1:]]
+        layers = [norm(x) for norm, x in zip(norms, expected.hidden_states[1:], strict=False)]
+        found = objective.encoder.layers(IMAGES, [1, 2, 3])
+        torch.testing.assert_close(found, [*layers, expected.hidden_states[-1]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("causal", [True, False])
+def test_ten_training_steps_are_those_of_transformers(causal: bool):
+    objective = make(causal=causal)
+    model, losses = theirs(objective), []
+    groups = [parameter_groups(objective, 0.0), [{"params": [p for p in model.parameters() if p.requires_grad]}]]
+    optimizers = [torch.optim.AdamW(group, 3e-3, betas=(0.9, 0.95), weight_decay=0.0) for group in groups]
+    for step in range(10):
+        outcome = objective(IMAGES, KEYS + step)
+        both = outcome.loss, their_step(model, objective, outcome.hidden)[1]
+        for loss, optimizer in zip(both, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses.append([loss.item() for loss in both])
+    ours, expected = zip(*losses, strict=True)
+    assert ours == pytest.approx(expected, rel=1e-4) and ours[-1] < 0.9 * ours[0]
+
+
+def test_later_pixels_do_not_reach_earlier_predictions():
+    objective = make()
+    before = objective(IMAGES, KEYS).prediction
+    for place in (0, 17, 62):
+        changed = IMAGES.flatten(2).clone()
+        changed[:, :, place] = -changed[:, :, place].sign()
+        after = objective(changed.unflatten(2, (8, 8)), KEYS).prediction
+        assert torch.equal(after[:, : place + 1], before[:, : place + 1])
+        assert not torch.equal(after[:, place + 1], before[:, place + 1])
+
+
+def test_it_starts_as_the_original_does():
+    torch.manual_seed(0)
+    model: Any = GPT("igpt_s", 16, embed_dim=256, depth=4, num_heads=4).model
+    assert not model.colour_head.weight.any() and (model.norm.weight == 1).all()
+    found = [model.embed.weight, model.pos_embed, model.start, model.blocks[0].attn.qkv.weight]
+    found += [model.blocks[3].attn.proj.weight, model.blocks[1].mlp.fc1.weight, model.blocks[2].mlp.fc2.weight]
+    stds = [float(tensor.detach().std()) for tensor in found if tensor is not None]
+    assert stds == pytest.approx([0.02, 0.01, 0.02, 1 / 16, 1 / 32, 0.02, 0.02], rel=0.1)
+    assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
+
+
+def test_the_paper_s_sizes():
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in GPT(name).parameters()) for name in ("igpt_s", "igpt_m", "igpt_l")]
+    assert [round(size / 1e6) for size in sizes] == [77, 455, 1362]  # the paper counts 76, 455 and 1.4 thousand
+
+
+def test_hidden_embeddings_are_zero_and_the_others_are_seen_from_both_sides():
+    objective = make(causal=False)
+    model = objective.encoder.model
+    outcome = objective(IMAGES, KEYS)
+    assert outcome.hidden.sum(dim=1).tolist() == [10, 10]
+    embedded = model.embed(model.codes(IMAGES)) * ~outcome.hidden[:, :, None]
+    torch.testing.assert_close(outcome.prediction, model.colour_head(model.encode(embedded)))
+    last = embedded.clone()
+    last[:, -1] += 1
+    assert not torch.equal(model.encode(last)[:, 0], model.encode(embedded)[:, 0])
+
+
+def test_a_completion_keeps_the_upper_half_and_draws_from_what_the_model_says():
+    objective = make()
+    model, codes = objective.encoder.model, objective.encoder.model.codes(IMAGES)
+    chances = torch.rand(2, 64, generator=torch.Generator().manual_seed(2))
+    drawn = complete(model, codes, 30, chances)
+    assert torch.equal(drawn[:, :30], codes[:, :30]) and not torch.equal(drawn, codes)
+    logits = model.colour_head(model.encode(model.colours_before(drawn)))  # of all places at once, without a past
+    again = torch.stack([draw(logits[:, place], chances[:, place]) for place in range(30, 64)], dim=1)
+    assert torch.equal(drawn[:, 30:], again)
+    hidden, pixels = objective.reconstruct(IMAGES, KEYS)
+    assert hidden.unflatten(1, (8, 8)).all(dim=2).tolist() == [[False] * 4 + [True] * 4] * 2
+    seen = model.palette[codes].transpose(1, 2).unflatten(2, (8, 8))
+    assert torch.equal(pixels[:, :, :4], seen[:, :, :4])
+    assert torch.equal(objective.reconstruct(IMAGES, KEYS)[1], pixels)
+    assert not torch.equal(objective.reconstruct(IMAGES, KEYS + 1)[1], pixels)
+
+
+def test_colours_are_drawn_by_their_probabilities():
+    logits = torch.tensor([0.5, 1e-9, 0.2, 0.3]).log().expand(4000, -1)
+    shares = torch.bincount(draw(logits, torch.arange(4000) / 4000), minlength=4) / 4000
+    assert shares.tolist() == pytest.approx([0.5, 0, 0.2, 0.3], abs=1e-3)
+
+
+def test_the_palette_is_found_in_images_and_kept_with_the_weights():
+    objective = make()
+    assert objective.preview > 0
+    colours = torch.rand(16, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    codes = torch.arange(16).repeat(5, 4)
+    images = colours[codes].transpose(1, 2).unflatten(2, (8, 8))
+    objective.prepare(images)
+    palette = objective.state_dict()["encoder.model.palette"]
+    assert torch.cdist(palette, colours).amin(dim=0).max() < 1e-5
+    sure = 50 * F.one_hot(objective.encoder.model.codes(images), 16).float()
+    torch.testing.assert_close(objective.pixels(sure, images), images)
+
+
+def test_layers_are_asked_for_by_number():
+    encoder = make().encoder
+    first, last = encoder.layers(IMAGES, [1, 3])
+    assert torch.equal(last, encoder(IMAGES)) and torch.equal(first, encoder.layers(IMAGES, [1])[0])
+    assert encoder.depth == 3 and first.shape == last.shape == (2, 64, 48) and not torch.equal(first, last)
+
+
+def save(folder: Path, objective: IGPT) -> Path:
+    folder.mkdir(exist_ok=True)
+    encoder = objective.encoder
+    config = EncoderConfig(encoder.name, encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
+    save_encoder(folder, encoder.model.state_dict(), config)
+    return folder
+
+
+def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_path: Path):
+    objective = make()
+    objective.prepare(IMAGES)
+    built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
+    model: Any = built.model
+    assert built.fresh == ["head.bias", "head.weight"] and not built.dropped
+    assert torch.equal(model.palette, objective.encoder.model.palette)
+    torch.testing.assert_close(model(IMAGES), model.head(objective.encoder(IMAGES).mean(dim=1)))
+    F.cross_entropy(model(IMAGES), torch.tensor([0, 1])).backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None], "else DDP waits"
+    go_on_predicting(model)
+    logits, loss = model.classify_and_predict(IMAGES)
+    torch.testing.assert_close(logits, model(IMAGES))
+    torch.testing.assert_close(loss, objective(IMAGES, KEYS).loss)
+    loss.backward()
+    assert model.colour_head.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (lambda: GPT("igpt_x"), "'igpt_x' is not in timm: choose for example igpt_"),
+        (lambda: GPT("resnet18"), "does not build resnet18"),
+        (lambda: GPT("igpt_s", embed_dim=50, num_heads=3), "should be divisible"),
+        (lambda: go_on_predicting(timm.create_model("test_vit")), "not a causal iGPT.*give --generative 0"),
+        (lambda: go_on_predicting(make(causal=False).encoder.model), "not a causal iGPT"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: Callable[[], Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        wrong()
+
+
+PRETRAIN = """
+objective:
+  class_path: mae_kit.objectives.IGPT
+  init_args:
+    encoder:
+      class_path: mae_kit.backbones.gpt.GPT
+      init_args: {name: igpt_s, img_size: 8, colours: 32, embed_dim: 48, depth: 2, num_heads: 3}
+data: {batch_size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], knn_shards: KNN}
+optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 3.0e-3, weight_decay: 0.0}
+every: {log: 3, checkpoint: 5, picture: 1000}
+machine: {workers: 0, precision: fp32}
+"""
+FINETUNE = """
+model: {name: igpt_s}
+data: {batch_size: 16, image_size: 8}
+generative: 1.0
+optimization: {epochs: 1, learning_rate: 1.0e-3, layer_decay: 0.75}
+every: {log: 3}
+machine: {workers: 0, precision: fp32}
+"""
+
+
+@pytest.mark.slow
+def test_the_whole_road(programs: Programs, photos: Path, tmp_path: Path):
+    """Pretrain, be stopped and go on, fine-tune, look at both."""
+    (tmp_path / "pretrain.yaml").write_text(PRETRAIN.replace("KNN", str(photos / "val-0.tar")))
+    (tmp_path / "finetune.yaml").write_text(FINETUNE)
+    run, fine, train, val = tmp_path / "run", tmp_path / "fine", photos / "train-*.tar", photos / "val-0.tar"
+
+    def do(*words: Any) -> None:
+        ended = programs.run(*words)
+        assert ended.code == 0, ended.err
+
+    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.shards", train, "--run", run)
+    trained = load_file(run / "encoder.safetensors")
+    assert len(trained["palette"].unique(dim=0)) == 32 and list((run / "reconstructions").glob("*.png"))
+    shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
+    do("pretrain", "--resume", run)
+    again = load_file(run / "encoder.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in trained.items())
+    assert reconstruct(run, val, tmp_path / "grid.png")["images"] == 8
+    data = ["--data.train", train, "--data.val", val]
+    do("finetune", "--config", tmp_path / "finetune.yaml", "--encoder", run, *data, "--run", fine)
+    logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
+    assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
+    assert len(predict(fine, [val], limit=3)["predictions"]) == 3
+
+
+def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Path):
+    old = make()
+    old.prepare(IMAGES)
+    torch.nn.init.normal_(old.encoder.model.pos_embed)
+    save_tensors(save(tmp_path / "run", old) / FILE, old.state_dict(), model_metadata(old, [0.5] * 3, [0.5] * 3))
+    for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
+        new = make()
+        start_from(path, new, [0.5] * 3, [0.5] * 3)
+        assert all(torch.equal(new.state_dict()[name], tensor) for name, tensor in old.state_dict().items())
+
+
+def test_what_others_have_no_place_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = str(save(tmp_path / "run", make()))
+    told = {"export": "vit_mae has no place for igpt_s: give --format timm", "positions": "is not a plain vision"}
+    for verb, more in {"export": ["--format", "vit_mae"], "positions": []}.items():
+        assert cli.main([verb, run, "--out", str(tmp_path / "out.png"), *more]) == 2
+        assert told[verb] in capsys.readouterr().err
