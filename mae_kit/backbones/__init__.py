@@ -5,9 +5,10 @@ the patches that are embedded), `embed_dim` (their width), `stride`, `cells` and
 of what comes out, the same in a ViT), `channels`, `prefix` (tokens in front of the cells).
 """
 
+from mae_kit.backbones.beit import Beit
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
 
-Backbone = ViT | Swin
+Backbone = ViT | Swin | Beit
 
-__all__ = ["Backbone", "Swin", "ViT"]
+__all__ = ["Backbone", "Beit", "Swin", "ViT"]

@@ -12,6 +12,7 @@ RECIPES = {
     "vit_base_patch16_224": "vit_b16",
     "vit_large_patch16_224": "vit_l16",
     "vit_huge_patch14_224": "vit_h14",
+    "beit_base_patch16_224": "beit_b16",
 }
 """The downstream recipe made for an encoder, by timm's name."""
 ANY_VIT = ("vit_tiny_64px", "--model", "null")  # null: the model is the encoder's own
@@ -29,7 +30,12 @@ def recipe(folder: Folder) -> str:
 
 
 def next_steps(folder: Folder) -> str:
-    after = {"Pretraining": _after_pretraining, "Fine-tuning": _after_finetuning, "Demo": _after_demo}
+    after = {
+        "Pretraining": _after_pretraining,
+        "Tokenizer": _after_tokenizer,
+        "Fine-tuning": _after_finetuning,
+        "Demo": _after_demo,
+    }
     lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
     about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
     return section("How to continue", lines, about)
@@ -50,6 +56,15 @@ def _after_pretraining(folder: Folder) -> list[Command]:
         ("See it fill in your own images", ["mae-kit", "reconstruct", run, "IMAGES", "--out", "grid.png"]),
         ("See inside it, on this page", ["mae-kit", "inspect", run]),
     ]
+
+
+def _after_tokenizer(folder: Folder) -> list[Command]:
+    run = str(folder.path)
+    if not (folder.path / "tokenizer.safetensors").is_file():
+        return [("Go on, also after a crash", ["mae-kit", "tokenizer", "--resume", run])]
+    words = ["mae-kit", "pretrain", "--config", "beit_tiny_64px", "--objective.tokenizer", run]
+    words += ["--data.shards", folder.config["data"]["shards"], "--run", f"{run}-beit"]
+    return [("Pretrain a BEiT that predicts its codes", words)]
 
 
 def _after_finetuning(folder: Folder) -> list[Command]:

@@ -16,7 +16,7 @@ class Folder(NamedTuple):
 
     Attributes:
         path: The folder.
-        kind: Demo, Fine-tuning or Pretraining.
+        kind: Demo, Fine-tuning, Tokenizer or Pretraining.
         training: The folder of the training shown: `path`, but of a demo its pretraining.
         metrics: Of that training, by step.
         config: Its recipe.
@@ -44,7 +44,7 @@ def read_folder(path: Path) -> Folder:
     config = _yaml(training / "config.yaml")
     return Folder(
         path,
-        "Demo" if demo else "Fine-tuning" if result or "encoder" in config else "Pretraining",
+        _kind(result, demo, config),
         training,
         read_metrics(training / "metrics.jsonl"),
         config,
@@ -53,6 +53,12 @@ def read_folder(path: Path) -> Folder:
         result,
         demo,
     )
+
+
+def _kind(result: Row, demo: Row, config: Row) -> str:
+    if demo or result or "encoder" in config:
+        return "Demo" if demo else "Fine-tuning"
+    return "Tokenizer" if "relaxation" in config else "Pretraining"
 
 
 def read_metrics(path: Path) -> list[Row]:

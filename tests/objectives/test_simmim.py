@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mae_kit.backbones import Backbone, Swin, ViT
+from mae_kit.backbones import Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.masks import unit_mask
 from mae_kit.objectives import SimMIM
@@ -59,7 +59,7 @@ def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: 
     return out.loss, out.reconstruction
 
 
-def compare(model: Any, encoder: Backbone, names: list[tuple[str, str]]) -> None:
+def compare(model: Any, encoder: ViT | Swin, names: list[tuple[str, str]]) -> None:
     torch.manual_seed(1)
     objective = SimMIM(encoder, unit=16).eval()
     hidden = unit_mask(torch.tensor([3, 5]), encoder.grid, objective.unit, 0.6)
