@@ -1,5 +1,6 @@
 """timm's BEiT transformers, with one table of relative positions for all blocks while they are pretrained."""
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 
 STD = 0.02  # of all weights, which are cut off at one deviation (modeling_pretrain.py)
+WITHIN = math.erf(0.5**0.5)  # the share that a normal distribution has within one deviation
 
 
 class Beit(Configured):
@@ -111,8 +113,9 @@ def _initialise(model: Any) -> None:
 
 
 def truncated_normal(tensor: Tensor) -> None:
-    """What BEiT starts from, in place."""
-    nn.init.trunc_normal_(tensor, std=STD, a=-STD, b=STD)
+    """What BEiT starts from, in place; torch's own draws anew what falls outside, which takes 16 s for a base model."""
+    with torch.no_grad():
+        tensor.uniform_(-WITHIN, WITHIN).erfinv_().mul_(STD * 2**0.5)
 
 
 def _share_positions(model: Any) -> None:

@@ -82,7 +82,8 @@ def _finetune(folder: Folder) -> list[str]:
     """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
     run, data = str(folder.path), folder.config.get("data", {})
     name, arguments = folder.encoder["model"], folder.encoder["model_args"]
-    recipe = [RECIPES[name]] if name in RECIPES else list(ANY_VIT)
+    published = name in RECIPES and "embed_dim" not in arguments
+    recipe = [RECIPES[name]] if published else list(ANY_VIT)
     size = json.dumps(arguments.get("img_size", SIZE))
     train = data.get("shards", "DIR/train-*.tar")
     words = ["mae-kit", "finetune", "--config", *recipe, "--data.image_size", size, "--encoder", run]

@@ -10,10 +10,13 @@ from tiny_models import save_tokenizer, shaken
 from torch import Tensor
 
 from mae_kit.backbones import Beit, ViT
+from mae_kit.downstream.classifier import build_classifier
 from mae_kit.errors import UserError
 from mae_kit.masks import blockwise_mask
 from mae_kit.objectives import BEiT
+from mae_kit.pretraining import PretrainData, save_results
 from mae_kit.tokenizers import load_tokenizer
+from mae_kit.training.run import Run
 
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -75,10 +78,24 @@ def test_it_is_that_of_transformers(tmp_path: Path):
     missing, unexpected = theirs.load_state_dict(their_names(objective.state_dict()), strict=False)
     assert not unexpected and missing == ["beit.layernorm.weight", "beit.layernorm.bias"], missing
     theirs.beit.layernorm = torch.nn.Identity()  # one norm too many: the original has the last one alone
-    expected = theirs(IMAGES, bool_masked_pos=hidden, labels=codes[hidden])
-    outcome = objective.compare(IMAGES, hidden, codes)
-    torch.testing.assert_close(outcome.prediction, expected.logits, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(outcome.loss, expected.loss, rtol=1e-5, atol=0)
+    expected = theirs(IMAGES, bool_masked_pos=hidden)
+    torch.testing.assert_close(
+        objective.compare(IMAGES, hidden, codes).prediction, expected.logits, rtol=1e-4, atol=1e-5
+    )
+    optimizers = [torch.optim.SGD(model.parameters(), 0.05) for model in (objective, theirs)]
+    for step in range(10):  # so that gradients are compared, that of the shared table too
+        hidden = blockwise_mask(KEYS + 2 * step, (4, 4), 6, 2)
+        ours = objective.compare(IMAGES, hidden, codes).loss
+        expected = theirs(IMAGES, bool_masked_pos=hidden, labels=codes[hidden]).loss
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=0)
+        for optimizer, loss in zip(optimizers, (ours, expected), strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    table = theirs.beit.shared_position_bias.relative_position_bias_table
+    torch.testing.assert_close(
+        objective.encoder.model.blocks[1].attn.relative_position_bias_table, table, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_codes_are_the_tokenizers_of_the_same_crop_at_its_own_size(tmp_path: Path):
@@ -124,6 +141,22 @@ def test_all_blocks_share_their_relative_positions(tmp_path: Path):
     copies[1].add_(1)
     with pytest.raises(UserError, match="relative positions of their own, as after fine-tuning"):
         encoder.load_state_dict(tensors)
+
+
+def test_fine_tuning_pools_the_patches_and_moves_the_positions_of_the_blocks_apart(tmp_path: Path):
+    objective: Any = shaken(make(tmp_path))
+    save_results(Run(tmp_path), objective, PretrainData("shards", 2), step=7)
+    classifier = build_classifier(None, 4, tmp_path, 0.1, (32, 32))
+    model: Any = classifier.model.eval()
+    tables = [block.attn.relative_position_bias_table for block in model.blocks]
+    assert tables[0] is not tables[1] and torch.equal(*tables) and tables[0].any()
+    assert classifier.fresh == ["fc_norm.bias", "fc_norm.weight", "head.bias", "head.weight"]
+    assert classifier.dropped == ["norm.bias", "norm.weight"]
+    with torch.no_grad():
+        objective.encoder.model.norm = torch.nn.Identity()
+        torch.testing.assert_close(model.forward_features(IMAGES), objective.encoder(IMAGES))
+        pooled = model.fc_norm(objective.encoder(IMAGES)[:, 1:].mean(dim=1))
+        torch.testing.assert_close(model.forward_head(model.forward_features(IMAGES), pre_logits=True), pooled)
 
 
 def test_it_starts_as_the_original_does(tmp_path: Path):
