@@ -23,7 +23,8 @@ class BEiT(Objective):
 
     Args:
         encoder: Sees the token in place of hidden patches.
-        tokenizer: The run of `mae-kit tokenizer`, or its tokenizer.safetensors; it is read wherever the model is.
+        tokenizer: The run of `mae-kit tokenizer`, its tokenizer.safetensors, or a folder with DALL-E's encoder.pkl and
+            decoder.pkl; it is read wherever the model is.
         mask_ratio: Share of the patches that is hidden at most (paper: .4; released: 75 of 196).
         smallest_block: Patches that are hidden at once at least (paper: 16).
 

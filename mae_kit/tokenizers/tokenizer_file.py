@@ -1,4 +1,4 @@
-"""A tokenizer as a file: safetensors, with what rebuilds it in the header."""
+"""A tokenizer as a file: safetensors, with what rebuilds it in the header; or DALL-E's two files."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch import nn
 
 from mae_kit.configured import build
 from mae_kit.errors import UserError
+from mae_kit.tokenizers import dalle
 from mae_kit.tokenizers.dvae import DVAE
 
 FILE = "tokenizer.safetensors"
@@ -26,7 +27,8 @@ def load_tokenizer(path: Path) -> DVAE:
     """Read a tokenizer, to be used and not to be trained.
 
     Args:
-        path: The run folder of `mae-kit tokenizer`, or its tokenizer.safetensors.
+        path: The run folder of `mae-kit tokenizer`, or its tokenizer.safetensors; or a folder with DALL-E's encoder.pkl
+            and decoder.pkl.
 
     Returns:
         One whose weights are buffers that no state dict holds: they belong to its own file.
@@ -34,9 +36,15 @@ def load_tokenizer(path: Path) -> DVAE:
     Raises:
         UserError: There is none, or it is a file of another kind.
     """
+    if (path / dalle.ENCODER).is_file():
+        return frozen(dalle.read(path))
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no tokenizer at {file}", _FIX)
+    return frozen(_read(file))
+
+
+def _read(file: Path) -> DVAE:
     try:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
@@ -47,7 +55,7 @@ def load_tokenizer(path: Path) -> DVAE:
     with torch.device("meta"):
         tokenizer = build(json.loads(metadata[FORMAT]))
     tokenizer.load_state_dict(load_file(file), strict=True, assign=True)
-    return frozen(tokenizer)
+    return tokenizer
 
 
 def frozen(tokenizer: DVAE) -> DVAE:
