@@ -36,6 +36,7 @@ VERBS = {
     "index": Verb("mae_kit.data.index:index", "index shards and name every damaged one", "Data"),
     "dedup": Verb("mae_kit.duplicates:dedup", "find near-duplicates, and what a test set has as well", "Data"),
     "pretrain": Verb("mae_kit.pretraining:pretrain", "train an encoder without labels", "Train", "pretrain"),
+    "tokenizer": Verb("mae_kit.tokenizing:tokenizer", "train the codes that BEiT predicts", "Train", "tokenizer"),
     "finetune": Verb("mae_kit.finetuning:finetune", "train a classifier with labels", "Train", "downstream"),
     "reconstruct": Verb(
         "mae_kit.views.reconstruct:reconstruct", "show what the model predicts for your images", "Look"

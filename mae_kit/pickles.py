@@ -2,10 +2,12 @@
 
 import pickle
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class Settings(dict):
@@ -13,6 +15,19 @@ class Settings(dict):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.update(state)
+
+
+class Part:
+    """What stands in a file for a module: its parameters and parts, without its class."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.parameters, self.parts = state["_parameters"], state["_modules"]
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """All parameters under the names that a state dict would give them."""
+        yield from ((prefix + name, tensor.detach()) for name, tensor in self.parameters.items() if tensor is not None)
+        for name, part in self.parts.items():
+            yield from part.tensors(f"{prefix}{name}.")
 
 
 # Nearly every published checkpoint carries the arguments it was made with, as one of these.
@@ -30,8 +45,28 @@ def load_tensors(file: Path, map_location: Any = "cpu", settings: bool = False) 
     Raises:
         ValueError: It holds code or is damaged; the message says what it asked for.
     """
+    return _load(file, map_location, SETTINGS if settings else [])
+
+
+def load_module(file: Path, classes: Sequence[str]) -> dict[str, Tensor]:
+    """Read the parameters of a module that was saved whole, not as a state dict.
+
+    Args:
+        file: The file.
+        classes: Full names of the classes of its parts, none of which is imported.
+
+    Raises:
+        ValueError: It holds other code, is no module or is damaged.
+    """
+    module = _load(file, "cpu", [(Part, name) for name in classes])
+    if not isinstance(module, Part):
+        raise ValueError(f"{file.name} holds no module")
+    return dict(module.tensors())
+
+
+def _load(file: Path, map_location: Any, stand_ins: list[Any]) -> Any:
     try:
-        with torch.serialization.safe_globals(SETTINGS if settings else []):
+        with torch.serialization.safe_globals(stand_ins):
             return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))

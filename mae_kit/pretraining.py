@@ -45,6 +45,7 @@ class PretrainData:
         without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
         flip: Mirror half of the images; false where left and right matter, as in text.
+        color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
         std: Of each channel, in 0..1.
         knn_shards: Labelled shards for the online kNN score; none if not given.
@@ -57,6 +58,7 @@ class PretrainData:
     without: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
+    color_jitter: float = 0.0
     mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
     std: list[float] = field(default_factory=lambda: IMAGENET_STD)
     knn_shards: str | None = None
@@ -84,7 +86,7 @@ class Pretraining(Training):
     ):
         super().__init__(optimization, plan, run)
         self.objective = objective
-        self.augment = PretrainAugment(data.mean, data.std, data.flip)
+        self.augment = PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
 
     def groups(self) -> list[Group]:
         return parameter_groups(self.objective, self.optimization.weight_decay)

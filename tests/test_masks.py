@@ -1,5 +1,8 @@
 """Masks are functions of a sample's key: exact in number, the same in any batch, and of the kind that was asked for."""
 
+import math
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mae_kit.errors import UserError
-from mae_kit.masks import MASKS, block_mask, grid_mask, hide_smallest_last, random_mask, visible_count, visible_indices
+from mae_kit.masks import (
+    LONGEST,
+    MASKS,
+    block_mask,
+    blockwise_mask,
+    grid_mask,
+    hide_smallest_last,
+    random_mask,
+    visible_count,
+    visible_indices,
+)
 from mae_kit.randomness import combine
 
 
@@ -92,3 +105,56 @@ def test_visible_indices_are_the_visible_patches():
     assert places.shape == (20, visible_count(30, 0.7))
     for row, visible in zip(hidden, places, strict=True):
         assert visible.tolist() == (~row).nonzero().flatten().tolist()
+
+
+def drawn_one_by_one(dice: random.Random, rows: int, columns: int, most: int, smallest: int) -> np.ndarray:
+    """Bool [rows, columns]: BEiT's blocks as its paper tells them (algorithm 1, with the released bounds)."""
+    hidden, misses = np.zeros((rows, columns), bool), 0
+    while hidden.sum() < most and misses < 10:
+        left = most - hidden.sum()
+        area, aspect = dice.uniform(smallest, left), math.exp(dice.uniform(-math.log(LONGEST), math.log(LONGEST)))
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        misses += 1
+        if height < rows and width < columns:
+            top, start = dice.randint(0, rows - height), dice.randint(0, columns - width)
+            block = hidden[top : top + height, start : start + width]
+            if 0 < block.size - block.sum() <= left:
+                block[:], misses = True, 0
+    return hidden
+
+
+@pytest.mark.parametrize(("grid", "most", "smallest"), [((14, 14), 75, 16), ((6, 10), 24, 5)])
+def test_blockwise_masks_are_distributed_as_if_drawn_one_by_one(grid: tuple[int, int], most: int, smallest: int):
+    dice = random.Random(1)
+    theirs = torch.from_numpy(np.stack([drawn_one_by_one(dice, *grid, most, smallest) for _ in range(2000)])).flatten(1)
+    ours = blockwise_mask(keys(2000), grid, most, smallest)
+    counts = ours.sum(dim=1)
+    assert counts.min() > 0 and counts.max() == most, "a bound, which is met"
+    for level in range(most - 3, most + 1):
+        shares = [float((part.sum(dim=1) >= level).float().mean()) for part in (ours, theirs)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.05)
+    assert (ours.float().mean(dim=0) - theirs.float().mean(dim=0)).abs().max() < 0.06, "each patch as often"
+
+
+def boxes(hidden: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Height and width of what is hidden in each row: float [b 2]."""
+    shaped = hidden.unflatten(1, grid)
+    return torch.stack([shaped.any(dim=2).sum(dim=1), shaped.any(dim=1).sum(dim=1)], dim=1).float()
+
+
+def test_a_first_block_has_the_area_and_the_aspect_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mae_kit.masks.BLOCKS", 1)
+    hidden = blockwise_mask(keys(4000), (40, 40), 300, 100)
+    found = boxes(hidden[hidden.any(dim=1)], (40, 40))
+    area, aspect = found.prod(dim=1), (found[:, 0] / found[:, 1]).log()
+    assert len(found) > 3600 and torch.equal(area, hidden[hidden.any(dim=1)].sum(dim=1).float()), "whole rectangles"
+    assert area.min() > 85 and area.max() <= 300 and float(area.mean()) == pytest.approx(198, abs=5), "uniform"
+    assert float(aspect.mean()) == pytest.approx(0, abs=0.05) and aspect.abs().max() < math.log(LONGEST) + 0.15
+    assert float(aspect.std()) == pytest.approx(2 * math.log(LONGEST) / 12**0.5, abs=0.05), "log-uniform"
+
+
+def test_blockwise_masks_depend_on_their_keys_alone():
+    some = keys(40)
+    whole = blockwise_mask(some, (8, 8), 25, 4)
+    assert torch.equal(torch.cat([blockwise_mask(part, (8, 8), 25, 4) for part in some.split(7)]), whole)
+    assert len(whole.unique(dim=0)) == 40

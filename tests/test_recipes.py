@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_models import save_tokenizer
 
 from mae_kit.cli import VERBS, load
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
 
-NEEDED = {"pretrain": ["--data.shards", "x"], "finetune": ["--data.train", "x", "--data.val", "y"]}
+NEEDED = {
+    "pretrain": ["--data.shards", "x"],
+    "tokenizer": ["--data.shards", "x"],
+    "finetune": ["--data.train", "x", "--data.val", "y"],
+}
 RECIPES = [(verb, path) for verb in NEEDED for path in sorted((FOLDER / VERBS[verb].recipes).glob("*.yaml"))]
 
 
@@ -21,9 +26,11 @@ def recipe(request: pytest.FixtureRequest) -> tuple[str, Path]:
     return request.param
 
 
-def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path]):
+def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path], tmp_path: Path):
     verb, path = recipe
     words = ["--config", str(path), *NEEDED[verb], "--run", "run"]
+    if "BEiT" in path.read_text() and verb == "pretrain":
+        words += ["--objective.tokenizer", str(save_tokenizer(tmp_path))]
     with torch.device("meta"):
         arguments: dict[str, Any] = parse(load(VERBS[verb]), verb, words, VERBS[verb].recipes)
     optimization, batch_size = arguments["optimization"], arguments["data"].batch_size
@@ -45,4 +52,5 @@ def test_it_is_complete_but_for_what_the_user_brings(recipe: tuple[str, Path]):
     known = set(inspect.signature(load(VERBS[verb])).parameters)
     given = yaml.safe_load(path.read_text())
     assert set(given) <= known
-    assert {"pretrain": {"objective", "data", "optimization"}, "finetune": {"data", "optimization"}}[verb] <= set(given)
+    own = {"pretrain": {"objective"}, "tokenizer": {"model", "relaxation"}, "finetune": set()}[verb]
+    assert own | {"data", "optimization"} <= set(given)

@@ -1,5 +1,6 @@
 """Tiny random models to put into files, with every tensor away from its initial value."""
 
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,6 +12,9 @@ from mae_kit.encoder_file import EncoderConfig, save_tensors
 from mae_kit.formats.pretrained import Decoder, Pretrained
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import MAE
+from mae_kit.tokenizers import DVAE
+from mae_kit.tokenizers.tokenizer_file import FILE as TOKENIZER
+from mae_kit.tokenizers.tokenizer_file import tokenizer_metadata
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 3, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -52,3 +56,20 @@ def save_run(folder: Any, mae: MAE) -> Any:
 def tiny_classifier(**changed: Any) -> Any:
     args: dict[str, Any] = ARGS | {"global_pool": "avg"} | changed
     return shaken(timm.create_model("vit_base_patch16_224", num_classes=5, **args))
+
+
+def tiny_tokenizer(**changed: Any) -> Any:
+    """One that gives out many of its codes, as a random one does not."""
+    torch.manual_seed(0)
+    tokenizer = shaken(DVAE(**({"codes": 20, "stride": 4, "width": 8, "blocks": 1, "code_dim": 8} | changed)))
+    with torch.no_grad():
+        logits = tokenizer.logits(torch.rand(8, tokenizer.channels, 32, 32))
+        tokenizer.encoder[-1].bias.sub_(logits.mean(dim=(0, 2, 3)))
+    return tokenizer
+
+
+def save_tokenizer(folder: Path, **changed: Any) -> Path:
+    """The result of a tokenizer's run."""
+    tokenizer = tiny_tokenizer(**changed)
+    save_tensors(folder / TOKENIZER, tokenizer.state_dict(), tokenizer_metadata(tokenizer))
+    return folder

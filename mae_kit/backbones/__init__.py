@@ -9,14 +9,15 @@ blocks of a ViT, stages of a Swin or ConvNeXt).
 
 from typing import Any
 
+from mae_kit.backbones.beit import Beit
 from mae_kit.backbones.convnextv2 import ConvNeXtV2
 from mae_kit.backbones.gpt import GPT
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
 
-Backbone = ViT | Swin | ConvNeXtV2 | GPT
+Backbone = ViT | Swin | Beit | ConvNeXtV2 | GPT
 
-__all__ = ["GPT", "Backbone", "ConvNeXtV2", "Swin", "ViT", "backbone"]
+__all__ = ["GPT", "Backbone", "Beit", "ConvNeXtV2", "Swin", "ViT", "backbone"]
 
 
 def backbone(name: str, model_args: dict[str, Any]) -> Backbone:

@@ -49,21 +49,31 @@ class Normalise(nn.Module):
 class PretrainAugment(nn.Module):
     """Flip half of the images, which ones being a function of their keys, then normalise (MAE: crop and flip only).
 
+    Colours are drawn from torch's global generators, so whoever seeds them owns the result.
+
     Args:
         mean: Mean of each channel, of values in [0, 1].
         std: Standard deviation of each channel.
         flip: Mirror half of the images.
+        color_jitter: Strength of brightness, contrast and saturation jitter; 0 turns it off. RGB only.
+
+    Raises:
+        UserError: Jitter for images that are not RGB.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], flip: bool = True):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], flip: bool = True, color_jitter: float = 0.0):
         super().__init__()
+        _need_rgb(len(mean), color_jitter=bool(color_jitter))
         self.flip = flip
+        self.jitter = ColorJitter(color_jitter, color_jitter, color_jitter, 0.0, p=1.0) if color_jitter else None
         self.normalise = Normalise(mean, std)
 
     def forward(self, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """The same key flips alike on every device, in every process, after every resume."""
         if self.flip:
             images = _flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5)
+        if self.jitter is not None:
+            return self.normalise(self.jitter(images.float().div_(255)).mul_(255))
         return self.normalise(images)
 
 

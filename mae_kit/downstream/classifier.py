@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ def build_classifier(
     image_size: tuple[int, int],
     channels: int = 3,
 ) -> Classifier:
-    """Build a classifier; a plain ViT pools the mean of its patch tokens, without the class token.
+    """Build a classifier; a plain ViT or BEiT pools the mean of its patch tokens, without the class token.
 
     The exceptions are a recipe that says otherwise, {global_pool: token}, and weights that come with a head: these keep
     the pooling they were trained with.
@@ -170,7 +171,7 @@ def _arguments(
         args["drop_path_rate"] = drop_path
     if probe.pretrained_cfg["fixed_input_size"]:
         args["img_size"] = image_size
-    if type(probe) is VisionTransformer and probe.global_pool == "token":
+    if type(probe) in (VisionTransformer, Beit) and args.get("global_pool", probe.global_pool) == "token":
         args["global_pool"] = "avg"
     args |= changed
     patch = getattr(getattr(probe, "patch_embed", None), "patch_size", None)
@@ -234,8 +235,9 @@ def _is_head(model: Any, name: str) -> bool:
 
 
 def _may_start_anew(model: Any, name: str) -> bool:
-    """The head, and in a ViT the norm, which moves behind the pooling."""
-    return _is_head(model, name) or (isinstance(model, VisionTransformer) and name.startswith(("norm.", "fc_norm.")))
+    """The head, and in a ViT or BEiT the norm, which moves behind the pooling."""
+    norms = ("norm.", "fc_norm.") if isinstance(model, VisionTransformer | Beit) else ()
+    return _is_head(model, name) or name.startswith(norms)
 
 
 def _start_head(model: Any) -> None:

@@ -1,5 +1,6 @@
 """One file, one paper."""
 
+from mae_kit.objectives.beit import BEiT
 from mae_kit.objectives.fcmae import FCMAE
 from mae_kit.objectives.igpt import IGPT
 from mae_kit.objectives.mae import MAE
@@ -8,4 +9,4 @@ from mae_kit.objectives.maskfeat import MaskFeat
 from mae_kit.objectives.objective import Objective
 from mae_kit.objectives.simmim import SimMIM
 
-__all__ = ["FCMAE", "IGPT", "MAE", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]
+__all__ = ["FCMAE", "IGPT", "MAE", "BEiT", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]

@@ -12,6 +12,7 @@ RECIPES = {
     "vit_base_patch16_224": "vit_b16",
     "vit_large_patch16_224": "vit_l16",
     "vit_huge_patch14_224": "vit_h14",
+    "beit_base_patch16_224": "beit_b16",
 }
 """The downstream recipe made for an encoder, by timm's name."""
 ANY_VIT = ("vit_tiny_64px", "--model", "null")  # null: the model is the encoder's own
@@ -31,7 +32,12 @@ def recipe(folder: Folder) -> str:
 def next_steps(folder: Folder) -> str:
     if folder.kind == "Comparison":
         return ""
-    after = {"Pretraining": _after_pretraining, "Fine-tuning": _after_finetuning, "Demo": _after_demo}
+    after = {
+        "Pretraining": _after_pretraining,
+        "Tokenizer": _after_tokenizer,
+        "Fine-tuning": _after_finetuning,
+        "Demo": _after_demo,
+    }
     lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
     about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
     return section("How to continue", lines, about)
@@ -54,6 +60,15 @@ def _after_pretraining(folder: Folder) -> list[Command]:
     ]
 
 
+def _after_tokenizer(folder: Folder) -> list[Command]:
+    run = str(folder.path)
+    if not (folder.path / "tokenizer.safetensors").is_file():
+        return [("Go on, also after a crash", ["mae-kit", "tokenizer", "--resume", run])]
+    words = ["mae-kit", "pretrain", "--config", "beit_tiny_64px", "--objective.tokenizer", run]
+    words += ["--data.shards", folder.config["data"]["shards"], "--run", f"{run}-beit"]
+    return [("Pretrain a BEiT that predicts its codes", words)]
+
+
 def _after_finetuning(folder: Folder) -> list[Command]:
     run = str(folder.path)
     if not folder.result:
@@ -69,7 +84,8 @@ def _finetune(folder: Folder) -> list[str]:
     """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
     run, data = str(folder.path), folder.config.get("data", {})
     name, arguments = folder.encoder["model"], folder.encoder["model_args"]
-    recipe = [RECIPES[name]] if name in RECIPES else list(ANY_VIT)
+    published = name in RECIPES and "embed_dim" not in arguments
+    recipe = [RECIPES[name]] if published else list(ANY_VIT)
     size = json.dumps(arguments.get("img_size", SIZE))
     train = data.get("shards", "DIR/train-*.tar")
     words = ["mae-kit", "finetune", "--config", *recipe, "--data.image_size", size, "--encoder", run]

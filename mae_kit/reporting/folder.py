@@ -16,7 +16,7 @@ class Folder(NamedTuple):
 
     Attributes:
         path: The folder.
-        kind: Demo, Comparison, Fine-tuning or Pretraining.
+        kind: Demo, Comparison, Fine-tuning, Tokenizer or Pretraining.
         training: The folder of the training shown: `path`, but of a demo its pretraining.
         metrics: Of that training, by step.
         config: Its recipe.
@@ -61,7 +61,9 @@ def read_folder(path: Path) -> Folder:
 def _kind(demo: Row, compared: Row, result: Row, config: Row) -> str:
     if demo or compared:
         return "Demo" if demo else "Comparison"
-    return "Fine-tuning" if result or "encoder" in config else "Pretraining"
+    if result or "encoder" in config:
+        return "Fine-tuning"
+    return "Tokenizer" if "relaxation" in config else "Pretraining"
 
 
 def read_metrics(path: Path) -> list[Row]:

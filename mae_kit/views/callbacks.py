@@ -1,4 +1,4 @@
-"""What a pretraining shows of itself every so often: a grid of reconstructions, and a kNN score."""
+"""What a training without labels shows of itself every so often: a grid of reconstructions, and a score."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,14 +9,19 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from mae_kit.console import say
 from mae_kit.data.order import permute
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
+from mae_kit.tokenizers.dvae import perplexity
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals
 from mae_kit.views.reconstruct import picture
-from mae_kit.views.reconstructions import save_png
+from mae_kit.views.reconstructions import save_png, tile_grid
+
+SHOWN = 8
+COLLAPSED = 0.02  # perplexity as a share of the codebook below which a tokenizer says little
 
 
 class Reconstructions(Periodic):
@@ -76,3 +81,42 @@ class KnnScore(Periodic):
         encoder = pl_module.objective.encoder
         tokens = encoder(pl_module.augment.normalise(batch.images))
         return tokens[:, encoder.prefix :].mean(dim=1).float(), batch.labels
+
+
+class Codebook(Periodic):
+    """Is my tokenizer healthy? Images beside what their codes stand for, and how many codes are in use.
+
+    Args:
+        batches: The same images each time on rank 0, none on the others.
+        every: Steps between two looks.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int):
+        super().__init__(every)
+        self.batches = batches
+
+    def is_done(self, pl_module: Any) -> bool:
+        return pl_module.run.has_metric(pl_module.step, "perplexity")
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        batches = Signals.of(trainer).until_signal(trainer, pl_module, self.batches)
+        seen = [(batch.images, self._codes(pl_module, batch)) for batch in batches]
+        if trainer.is_global_zero:
+            codes, tokenizer = torch.cat([codes for _, codes in seen]), pl_module.tokenizer
+            images = seen[0][0][:SHOWN].float() / 255
+            decoded = tokenizer.decode(codes[: len(images)], tokenizer.grid_of(images)).cpu()
+            save_png(_picture_file(pl_module), tile_grid({"input": images, "decoded": decoded}))
+            in_use = float(perplexity(codes, tokenizer.codebook))
+            Record.of(trainer).write(pl_module, {"perplexity": in_use, "codes_used": len(codes.unique())})
+            if in_use < COLLAPSED * tokenizer.codebook:
+                say(f"step {pl_module.step}: {_collapse(in_use, tokenizer.codebook)}")
+
+    def _codes(self, pl_module: Any, batch: Batch) -> Tensor:
+        return pl_module.tokenizer.encode(batch.images.to(pl_module.device).float() / 255)
+
+
+def _collapse(in_use: float, codebook: int) -> str:
+    return (
+        f"the codebook has collapsed, {in_use:.1f} of {codebook} codes are in use by perplexity; "
+        "train on, lower the learning rate, or take fewer codes"
+    )

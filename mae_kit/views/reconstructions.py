@@ -1,4 +1,4 @@
-"""What a masked model sees and what it makes of it: one picture, a row an image."""
+"""What a model sees and what it makes of it: one picture, a row an image."""
 
 from pathlib import Path
 
@@ -39,11 +39,16 @@ def reconstruction_grid(
     Returns:
         RGB picture; images smaller than 96 pixels are enlarged by a whole factor, without smoothing.
     """
-    tiles = np.stack([_rgb(column) for column in _columns(images, hidden, prediction, patch_size)], axis=1)
+    return tile_grid(dict(zip(COLUMNS, _columns(images, hidden, prediction, patch_size), strict=True)))
+
+
+def tile_grid(columns: dict[str, Float[Tensor, "b c h w"]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Columns of images in 0..1, each under its name; see `reconstruction_grid`."""
+    names, tiles = list(columns), np.stack([_rgb(column) for column in columns.values()], axis=1)
     factor = -(-TILE // min(tiles.shape[2:4]))
     tiles = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
     half = len(tiles) if len(tiles) <= ROWS_IN_ONE_PANEL else -(-len(tiles) // 2)
-    panels = [_panel(tiles[start : start + half], half) for start in range(0, len(tiles), half)]
+    panels = [_panel(tiles[start : start + half], half, names) for start in range(0, len(tiles), half)]
     between = np.full((len(panels[0]), 3 * GAP, 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (between, panel)][1:], axis=1)
 
@@ -74,19 +79,19 @@ def _rgb(images: Tensor) -> UInt8[np.ndarray, "b h w 3"]:
     return levels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _panel(tiles: UInt8[np.ndarray, "b k h w 3"], rows: int) -> UInt8[np.ndarray, "H W 3"]:
+def _panel(tiles: UInt8[np.ndarray, "b k h w 3"], rows: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
     """Header and rows of tiles, with room for `rows` of them."""
     b, k, h, w, _ = tiles.shape
     framed = np.pad(tiles, ((0, rows - b), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=PAPER)
     body = framed.transpose(0, 2, 1, 3, 4).reshape(rows * (h + GAP), k * (w + GAP), 3)
-    return np.pad(np.concatenate([_header(w + GAP), body]), ((0, 0), (GAP, 0), (0, 0)), constant_values=PAPER)
+    return np.pad(np.concatenate([_header(w + GAP, names), body]), ((0, 0), (GAP, 0), (0, 0)), constant_values=PAPER)
 
 
-def _header(width: int) -> UInt8[np.ndarray, "H W 3"]:
+def _header(width: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
     """The columns' names, each in the middle of a column of `width` pixels."""
     size = min(max(12, width // 8), 28)
-    picture = Image.new("RGB", (width * len(COLUMNS), size * 2), (PAPER,) * 3)
+    picture = Image.new("RGB", (width * len(names), size * 2), (PAPER,) * 3)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
-    for i, name in enumerate(COLUMNS):
+    for i, name in enumerate(names):
         draw.text(((i + 0.5) * width, size), name, fill=(INK,) * 3, font=font, anchor="mm")
     return np.asarray(picture)

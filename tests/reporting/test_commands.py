@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from tiny_models import save_tokenizer
 
 from mae_kit.cli import VERBS, load
 from mae_kit.reporting.commands import next_steps
@@ -40,6 +41,8 @@ def run(tmp_path: Path) -> Path:
         ("vit_tiny_patch16_224", {"img_size": 64, "patch_size": 8}, 64, None),
         ("vit_small_patch16_224", {"img_size": [64, 48]}, [64, 48], None),
         ("vit_base_patch16_224", {}, 224, "vit_base_patch16_224"),
+        ("beit_base_patch16_224", {"global_pool": "token"}, 224, "beit_base_patch16_224"),
+        ("beit_base_patch16_224", {"img_size": 64, "embed_dim": 192}, 64, None),
     ],
 )
 def test_an_encoder_of_any_kind_is_trained_on_at_its_size(
@@ -59,6 +62,17 @@ def test_an_encoder_of_any_kind_is_trained_on_at_its_size(
 
 def test_a_run_under_way_is_resumed(run: Path) -> None:
     assert commands(run) == [["mae-kit", "pretrain", "--resume", str(run)]]
+
+
+def test_a_tokenizer_is_predicted_by_a_beit(run: Path) -> None:
+    (run / "config.yaml").write_text("relaxation: {}\ndata: {shards: my photos/train-*.tar}\n")
+    assert commands(run) == [["mae-kit", "tokenizer", "--resume", str(run)]]
+    (run / "tokenizer.safetensors").touch()
+    ((_, verb, *words),) = commands(run)
+    at = words.index("--objective.tokenizer")
+    assert verb == "pretrain" and words[at + 1] == str(run)
+    words[at + 1] = str(save_tokenizer(run))
+    assert understood(["mae-kit", verb, *words])["data"].shards == "my photos/train-*.tar"
 
 
 def test_a_classifier_predicts(run: Path) -> None:

@@ -1,0 +1,88 @@
+"""BEiT (Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022)."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from mae_kit.backbones import Beit, ViT
+from mae_kit.backbones.beit import truncated_normal
+from mae_kit.errors import UserError
+from mae_kit.masks import blockwise_mask, visible_count
+from mae_kit.objectives.objective import Objective
+from mae_kit.tensors import Outcome
+from mae_kit.tokenizers import load_tokenizer
+
+
+class BEiT(Objective):
+    """Replace blocks of patches by a token, encode everything, predict the hidden patches' codes of a tokenizer.
+
+    The tokenizer sees the same crop at the size where it has one code a patch.
+
+    Args:
+        encoder: Sees the token in place of hidden patches.
+        tokenizer: The run of `mae-kit tokenizer`, its tokenizer.safetensors, or a folder with DALL-E's encoder.pkl and
+            decoder.pkl; it is read wherever the model is.
+        mask_ratio: Share of the patches that is hidden at most (paper: .4; released: 75 of 196).
+        smallest_block: Patches that are hidden at once at least (paper: 16).
+
+    Raises:
+        UserError: No tokenizer is there or it takes other images, the ratio leaves no patch on one side, or no block
+            fits.
+    """
+
+    def __init__(self, encoder: Beit | ViT, tokenizer: str, mask_ratio: float = 0.4, smallest_block: int = 16):
+        super().__init__()
+        rows, columns = encoder.grid
+        if not 0 < visible_count(rows * columns, mask_ratio) < rows * columns:
+            what = f"mask_ratio {mask_ratio} of {rows * columns} patches leaves none on one side"
+            raise UserError(what, "choose about .4")
+        self.encoder, self.smallest = encoder, smallest_block
+        self.most = int(rows * columns * mask_ratio)
+        largest = min(self.most, (rows - 1) * (columns - 1))
+        if not 0 < smallest_block <= largest:
+            what = f"smallest_block {smallest_block} of {rows}x{columns} patches"
+            raise UserError(what, f"choose 1 to {largest}" if largest > 0 else "choose a larger image")
+        self.tokenizer = load_tokenizer(Path(tokenizer))
+        if self.tokenizer.channels != encoder.channels:
+            what = f"{tokenizer} takes images of {self.tokenizer.channels} channels, the encoder {encoder.channels}"
+            raise UserError(what, "train a tokenizer on such images")
+        self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
+        self.head = nn.Linear(encoder.dim, self.tokenizer.codebook)
+        truncated_normal(self.mask_token)
+        truncated_normal(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
+        hidden = blockwise_mask(keys, self.encoder.grid, self.most, self.smallest)
+        return self.compare(images, hidden, self.codes(images))
+
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], codes: Int64[Tensor, "b n"]
+    ) -> Outcome:
+        """The loss under a given mask: cross-entropy, a mean over the hidden patches of the whole batch."""
+        tokens = self.encoder.fill(images, hidden, self.mask_token)
+        prediction = self.head(tokens[:, self.encoder.prefix :])
+        asked, target = prediction[hidden].float(), codes[hidden]
+        accuracy = (asked.argmax(dim=1) == target).float().mean()
+        return Outcome(F.cross_entropy(asked, target), {"accuracy": accuracy}, hidden, prediction)
+
+    def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
+        """What is to be predicted, in fp32: rounding would change which code is the best."""
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self.tokenizer.encode(self._view(self.colours(images)))
+
+    def _view(self, colours: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
+        (rows, columns), (height, width) = self.encoder.grid, self.tokenizer.stride
+        size = rows * height, columns * width
+        if colours.shape[2:] == size:
+            return colours
+        return F.interpolate(colours, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+    def pixels(self, prediction: Float[Tensor, "b n k"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        decoded = self.tokenizer.decode(prediction.argmax(dim=2), self.encoder.grid)
+        if decoded.shape != images.shape:
+            decoded = F.interpolate(decoded, images.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
+        return self.normalise(decoded)

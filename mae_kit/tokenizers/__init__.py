@@ -1,0 +1,6 @@
+"""Images as codes of a learned codebook, one a patch: what BEiT predicts."""
+
+from mae_kit.tokenizers.dvae import DVAE
+from mae_kit.tokenizers.tokenizer_file import load_tokenizer
+
+__all__ = ["DVAE", "load_tokenizer"]

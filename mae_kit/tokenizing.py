@@ -1,0 +1,196 @@
+"""Training a tokenizer: shards, and a run folder with the codebook."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.augment import PretrainAugment
+from mae_kit.data.exclusions import kept
+from mae_kit.data.index import open_index
+from mae_kit.data.loader import EvaluationBatches, TrainBatches
+from mae_kit.encoder_file import save_tensors
+from mae_kit.errors import UserError
+from mae_kit.patches import grid_of
+from mae_kit.reporting import report
+from mae_kit.tensors import Batch
+from mae_kit.tokenizers import DVAE
+from mae_kit.tokenizers.tokenizer_file import FILE, tokenizer_metadata
+from mae_kit.training.checkpoint import load_latest
+from mae_kit.training.fit import fit, process_share
+from mae_kit.training.module import Training
+from mae_kit.training.optimizer import Group, parameter_groups
+from mae_kit.training.run import Run
+from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.views.callbacks import Codebook
+
+PROBE_IMAGES, PROBE_BATCH = 256, 32
+
+
+@dataclass(frozen=True)
+class TokenizerData:
+    """Which images, and what becomes of them.
+
+    Attributes:
+        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these.
+        batch_size: Images a step, over all devices and micro-batches.
+        image_size: Pixels a side, or height and width; the tokenizer takes any size afterwards.
+        without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
+        crop_scale: Smallest and largest share of an image's area that a crop shows.
+        flip: Mirror half of the images.
+        mix_shards: Mix the samples of so many shards at a time; 0 mixes all samples.
+    """
+
+    shards: str
+    batch_size: int
+    image_size: int | list[int] = 64
+    without: str | None = None
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+    mix_shards: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
+        return height, width
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How soft codes become hard ones, and how much their distribution is held to the uniform one; half cosines.
+
+    Attributes:
+        temperature: Of the Gumbel-softmax at the end, from 1 at the start (paper: 1/16).
+        temperature_epochs: After so many epochs (paper: 150,000 of 3,000,000 steps).
+        divergence_weight: Of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
+        divergence_epochs: After so many epochs (paper: 5,000 steps).
+    """
+
+    temperature: float = 0.0625
+    temperature_epochs: float = 1.0
+    divergence_weight: float = 6.6
+    divergence_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature <= 1:
+            raise UserError(f"relaxation.temperature is {self.temperature}", "give a number above 0, 1 at most")
+
+    def at(self, epoch: float) -> tuple[float, float]:
+        """Temperature and weight of the divergence."""
+        temperature = 1 + (self.temperature - 1) * _half_cosine(epoch, self.temperature_epochs)
+        return temperature, self.divergence_weight * _half_cosine(epoch, self.divergence_epochs)
+
+
+def _half_cosine(epoch: float, epochs: float) -> float:
+    """From 0 to 1 within so many epochs."""
+    done = min(1.0, epoch / epochs) if epochs > 0 else 1.0
+    return (1 - math.cos(math.pi * done)) / 2
+
+
+class Tokenizing(Training):
+    """A tokenizer in training.
+
+    Args:
+        tokenizer: What is trained.
+        data: Says whether images are flipped.
+        relaxation: The recipe's part.
+        optimization: The recipe's part.
+        plan: The length of the run.
+        run: Its folder.
+    """
+
+    def __init__(
+        self,
+        tokenizer: DVAE,
+        data: TokenizerData,
+        relaxation: Relaxation,
+        optimization: Optimization,
+        plan: Plan,
+        run: Run,
+    ):
+        super().__init__(optimization, plan, run)
+        self.tokenizer, self.relaxation = tokenizer, relaxation
+        self.augment = PretrainAugment([0.0] * tokenizer.channels, [1.0] * tokenizer.channels, data.flip)
+
+    def groups(self) -> list[Group]:
+        return parameter_groups(self.tokenizer, self.optimization.weight_decay)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        temperature, weight = self.relaxation.at(self.plan.epoch(self.step))
+        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature)
+        values = math.prod(self.tokenizer.stride) * self.tokenizer.channels  # that a code stands for
+        loss = evidence.error + weight / values * evidence.divergence
+        return {"loss": loss, "error": evidence.error, "divergence": evidence.divergence}
+
+
+def tokenizer(
+    model: DVAE,
+    data: TokenizerData,
+    optimization: Optimization,
+    run: Path,
+    relaxation: Relaxation = Relaxation(),
+    every: Every = Every(),
+    machine: Machine = Machine(),
+    seed: int = 0,
+    resume: bool = False,
+    allow_data_change: bool = False,
+) -> dict[str, Any]:
+    """Train a tokenizer on shards without labels: `mae-kit pretrain` of a BEiT predicts its codes.
+
+    Args:
+        model: The tokenizer.
+        data: The images.
+        optimization: How the weights move.
+        run: Folder of the run; everything it makes goes there.
+        relaxation: How codes become hard.
+        every: How often to log, save and draw.
+        machine: What does not change results: precision, micro-batches, workers.
+        seed: Of weights, order, crops and noise.
+        resume: Continue the run in that folder.
+        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+
+    Returns:
+        Folder, steps, last loss, perplexity of the codes on images of the shards.
+
+    Raises:
+        UserError: A setting that cannot work, named with what to do.
+    """
+    arguments = dict(locals())
+    grid_of(data.size, model.stride)
+    index = open_index(data.shards, cache=machine.shard_cache())
+    index.must_fit(data.mix_shards)
+    samples = kept(index, data.without)
+    share = process_share(machine, data.batch_size)
+    count = len(samples.rows)
+    if count < data.batch_size:
+        what = f"{data.shards} holds {count} images, fewer than data.batch_size {data.batch_size}"
+        raise UserError(what, f"give --data.batch_size {count} or less")
+    held = samples.fingerprint, index.contents
+    plan = Plan(count, data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
+    folder = Run(run, resume, share.rank)
+    module = Tokenizing(model, data, relaxation, optimization, plan, folder)
+    if resume and (state := load_latest(folder.checkpoints)):
+        module.resume(state, allow_data_change)
+    form = data.size, model.channels
+    batches = TrainBatches(index, samples.rows, data.batch_size, *form, data.crop_scale, seed, share, data.mix_shards)
+    near = samples.rows[np.isin(index.shard[samples.rows], batches.order.shards_from(0))]
+    probe = near[np.linspace(0, len(near) - 1, min(PROBE_IMAGES, len(near))).astype(int)]
+    mine = probe if share.rank == 0 else probe[:0]
+    codebook = Codebook(EvaluationBatches(index, mine, PROBE_BATCH, *form), every.picture)
+    folder.start(arguments, module.start, module.bytes_to_write())
+    if module.start >= plan.steps:
+        say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
+    else:
+        if machine.compile:
+            model.compile()
+        fit(module, batches, share, machine, every, [codebook])
+    if share.rank == 0:
+        save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
+        say(f"tokenizer: {folder.path / FILE}")
+        report(folder.path)
+    return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}

@@ -1,0 +1,125 @@
+"""The discrete VAE: codes for images and back, the bound it is trained on, and the file it is kept in."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import save_tokenizer, tiny_tokenizer
+
+from mae_kit.errors import UserError
+from mae_kit.tokenizers import DVAE, load_tokenizer
+from mae_kit.tokenizers.dvae import FINEST, MARGIN, _negative_log_likelihood, perplexity
+
+COLOURS = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(4, 3), (8, 1), (1, 3)])
+def test_a_code_a_patch_and_an_image_of_the_same_size(stride: int, channels: int):
+    tokenizer = tiny_tokenizer(stride=stride, in_chans=channels)
+    colours = COLOURS[:, :channels]
+    codes = tokenizer.encode(colours)
+    grid = 16 // stride, 24 // stride
+    assert tokenizer.grid_of(colours) == grid and codes.shape == (2, math.prod(grid))
+    assert codes.min() >= 0 and codes.max() < 20 and len(codes.unique()) > 1
+    decoded = tokenizer.decode(codes, grid)
+    assert decoded.shape == colours.shape and decoded.min() >= 0 and decoded.max() <= 1
+
+
+def test_codes_are_looked_up_as_the_decoder_would_multiply_them():
+    tokenizer = tiny_tokenizer()
+    codes = tokenizer.encode(COLOURS)
+    one_hot = torch.nn.functional.one_hot(codes.unflatten(1, (4, 6)), 20).movedim(3, 1).float()
+    mean = tokenizer.decoder(one_hot)[:, :3]
+    expected = ((mean.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
+    torch.testing.assert_close(tokenizer.decode(codes, (4, 6)), expected)
+
+
+def test_published_sizes():
+    with torch.device("meta"):
+        published = DVAE()
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (published.encoder, published.decoder)]
+    assert sizes == [53_786_240, 43_829_766], "as DALL-E's encoder.pkl and decoder.pkl, by their layout"
+
+
+def test_the_likelihood_is_a_density():
+    values = torch.linspace(0.0005, 0.9995, 1000)[None, None, None]
+    for mean, log_scale in ((0.0, 0.0), (1.0, -1.0), (-0.5, 0.5)):
+        error = _negative_log_likelihood(values, torch.full_like(values, mean), torch.full_like(values, log_scale))
+        assert float((-error).exp().mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_divergence_is_from_the_uniform_distribution():
+    tokenizer = tiny_tokenizer()
+    with torch.no_grad():
+        last = tokenizer.encoder[-1]
+        last.weight.zero_()
+        last.bias.zero_()
+        assert float(tokenizer(COLOURS, 1.0).divergence) == pytest.approx(0, abs=1e-5)
+        last.bias[3] = 100
+        evidence = tokenizer(COLOURS, 1.0)
+    assert float(evidence.divergence) == pytest.approx(math.log(20), abs=1e-4)
+    assert evidence.codes.unique().tolist() == [3]
+
+
+def test_perplexity_counts_codes_in_use():
+    assert float(perplexity(torch.tensor([[1, 1, 1, 1]]), 8)) == pytest.approx(1)
+    assert float(perplexity(torch.tensor([[0, 1, 2, 3]]), 8)) == pytest.approx(4)
+    assert float(perplexity(torch.tensor([[0, 0, 0, 5]]), 8)) == pytest.approx(4 / 3**0.75)
+
+
+def test_it_learns_two_colours_by_heart():
+    torch.manual_seed(0)
+    tokenizer = DVAE(codes=4, stride=2, width=8, blocks=1, code_dim=8)
+    colours = torch.tensor([0.1, 0.9]).repeat(8)[torch.randperm(16)].reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
+    images = colours.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    optimizer = torch.optim.Adam(tokenizer.parameters(), 1e-2)
+    for step in range(150):
+        optimizer.zero_grad()
+        evidence = tokenizer(images, max(0.1, 1 - step / 100))
+        evidence.error.backward()
+        optimizer.step()
+    codes = tokenizer.encode(images)
+    assert len(codes.unique()) >= 2 and evidence.error < FINEST / 4
+    with torch.no_grad():
+        assert (tokenizer.decode(codes, (4, 4)) - images).abs().mean() < 0.1
+
+
+def test_a_file_is_read_frozen(tmp_path: Path):
+    tokenizer, frozen = tiny_tokenizer(), load_tokenizer(save_tokenizer(tmp_path))
+    assert torch.equal(frozen.encode(COLOURS), tokenizer.encode(COLOURS))
+    assert not list(frozen.parameters()) and not frozen.state_dict()
+    torch.rand(1)
+    state = torch.get_rng_state()
+    load_tokenizer(tmp_path / "tokenizer.safetensors")
+    assert torch.equal(torch.get_rng_state(), state), "reading draws nothing: the encoder's weights do not depend on it"
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda file: None, "no tokenizer at"),
+        (lambda file: file.write_text("no"), "is not a safetensors file"),
+        (lambda file: save_file({"a": torch.zeros(1)}, file), "is no tokenizer: give the folder of a finished"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, write: Any, complaint: str):
+    write(tmp_path / "tokenizer.safetensors")
+    with pytest.raises(UserError, match=complaint):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [({"stride": 6}, "stride 6 is no power of two"), ({"codes": 1}, "codes 1"), ({"width": 2}, "width 2")],
+)
+def test_a_tokenizer_that_cannot_be_is_refused(changed: dict[str, int], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        DVAE(**changed)  # type: ignore[arg-type]
+
+
+def test_an_image_that_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="does not divide"):
+        tiny_tokenizer().grid_of(torch.zeros(1, 3, 18, 16))
