@@ -29,6 +29,8 @@ class EncoderConfig:
         std: Of each channel.
         objective: What it was pretrained with.
         step: Optimiser steps of pretraining.
+        image_size: Height and width in pixels of the images of pretraining; None in files of others, whose arguments
+            say it.
     """
 
     model: str
@@ -37,6 +39,7 @@ class EncoderConfig:
     std: list[float]
     objective: str
     step: int
+    image_size: list[int] | None = None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -231,6 +231,7 @@ def save_results(run: Run, objective: Objective, data: PretrainData, step: int) 
         std=data.std,
         objective=type(objective).__name__.lower(),
         step=step,
+        image_size=list(encoder.image_size),
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
     save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))

@@ -7,6 +7,7 @@ the patches that can be hidden: those that are embedded, but in a ConvNeXt, whos
 blocks of a ViT, stages of a Swin or ConvNeXt).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from mae_kit.backbones.beit import Beit
@@ -20,14 +21,20 @@ Backbone = ViT | Swin | Beit | ConvNeXtV2 | GPT
 __all__ = ["GPT", "Backbone", "Beit", "ConvNeXtV2", "Swin", "ViT", "backbone"]
 
 
-def backbone(name: str, model_args: dict[str, Any]) -> Backbone:
+_FAMILIES: dict[str, type[Backbone]] = {"swin_": Swin, "beit_": Beit, "convnextv2_": ConvNeXtV2, "igpt_": GPT}
+
+
+def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None = None) -> Backbone:
     """The encoder that a file names.
 
     Args:
         name: timm's.
         model_args: timm's arguments that differ from the name's own.
+        image_size: Height and width in pixels, for models that do not have it among their arguments.
 
     Raises:
         UserError: It is none of these.
     """
-    return (Swin if name.startswith("swin_") else ViT)(name, **model_args)
+    kind = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
+    sized = {"img_size": list(image_size)} if image_size else {}
+    return kind(name, **sized | {key: value for key, value in model_args.items() if key != "global_pool"})

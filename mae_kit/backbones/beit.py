@@ -1,6 +1,7 @@
 """timm's BEiT transformers, with one table of relative positions for all blocks while they are pretrained."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Beit(Configured):
         UserError: timm knows no such BEiT, or the patch does not divide the image.
     """
 
-    prefix = 1
+    prefix, has_class_token = 1, True
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Beit(Configured):
         self.patch_size: tuple[int, int] = pair(embed.patch_size)
         self.grid = grid_of(self.image_size, self.patch_size)
         self.dim = self.embed_dim = int(self.model.embed_dim)
-        self.channels = in_chans
+        self.channels, self.depth = in_chans, len(self.model.blocks)
         self.stride, self.cells = self.patch_size, self.grid
         _initialise(self.model)
         _share_positions(self.model)
@@ -80,6 +81,19 @@ class Beit(Configured):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
         """All tokens of the whole image, after the final norm: nothing hidden."""
         return self.model.forward_features(images)
+
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
+        """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm."""
+        found: Any = self.model.forward_intermediates(
+            images,
+            [number - 1 for number in numbers],
+            return_prefix_tokens=True,
+            norm=True,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return [torch.cat([each[1], each[0]], dim=1) for each in found]
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]

@@ -1,5 +1,6 @@
 """timm's ConvNeXt V2, with FCMAE's way of hiding patches: a sparse network made of dense convolutions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class ConvNeXtV2(Configured):
         UserError: timm knows no such ConvNeXt V2, or its stride does not divide the image.
     """
 
-    prefix = 0
+    prefix, has_class_token = 0, False
 
     def __init__(
         self,
@@ -65,11 +66,18 @@ class ConvNeXtV2(Configured):
         self.patch_size = self.stride = side, side
         self.grid = self.cells = grid_of(self.image_size, self.stride)
         self.dim = self.embed_dim = int(self.model.num_features)
-        self.channels = in_chans
+        self.channels, self.depth = in_chans, len(self.model.stages)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """The cells of the last stage: nothing hidden."""
         return _rows(self.model.forward_features(images))
+
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b _ _"]]:
+        """The cells of some of the stages, counted from 1 and ascending, each coarser and wider than the one before."""
+        found: Any = self.model.forward_intermediates(
+            images, [number - 1 for number in numbers], norm=True, stop_early=True, intermediates_only=True
+        )
+        return [_rows(stage) for stage in found]
 
     def zero(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         """The cells of the last stage, zero where hidden: what a sparse convolution computes (FCMAE, section 3).

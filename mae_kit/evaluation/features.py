@@ -115,7 +115,7 @@ def _source(name: str) -> Source:
 def _depth(encoder: Path) -> int:
     config, _ = load_encoder(encoder)
     with torch.device("meta"):
-        return backbone(config.model, config.model_args).depth
+        return backbone(config.model, config.model_args, config.image_size).depth
 
 
 @cache
@@ -125,6 +125,6 @@ def _load(encoder: Path, content: str) -> tuple[Backbone, Normalise]:
         torch.set_num_threads(1)
     config, tensors = load_encoder(encoder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = backbone(config.model, config.model_args).eval()
+    model = backbone(config.model, config.model_args, config.image_size).eval()
     model.model.load_state_dict(tensors, strict=True)
     return model.to(device), Normalise(config.mean, config.std).to(device)

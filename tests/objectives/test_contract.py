@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
-from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Swin, ViT
+from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Swin, ViT, backbone
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import BEiT, Objective, masked_patch
@@ -73,12 +73,12 @@ def make(name: str, folder: Path, encoder: str = "square", **changed: Any) -> Ob
     """An objective, and in the folder what it needs."""
     kind = getattr(objectives, name)
     known = inspect.signature(kind.__init__).parameters
-    backbone, model, arguments = ENCODERS[encoder]
+    make_encoder, model, arguments = ENCODERS[encoder]
     given = {key: value for key, value in SMALL.items() if key in known} | changed
     if "tokenizer" in known:
         given["tokenizer"] = str(save_tokenizer(folder, in_chans=arguments.get("in_chans", 3)))
     torch.manual_seed(0)
-    objective = kind(backbone(model, **arguments), **given)
+    objective = kind(make_encoder(model, **arguments), **given)
     return shaken(objective)  # layers that start as the identity, or at zero, would hide what they do
 
 
@@ -211,6 +211,18 @@ def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any
     images = images_for(objective)
     with torch.no_grad():
         assert torch.equal(model.eval().forward_features(images), objective.encoder.model.forward_features(images))
+    again: Any = backbone(config.model, config.model_args, config.image_size)
+    again.model.load_state_dict(tensors, strict=True)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(images), objective.encoder(images))
+
+
+def test_the_last_layer_is_what_comes_out(objective: Objective):
+    encoder, images = objective.encoder, images_for(objective)
+    with torch.no_grad():
+        layers = encoder.layers(images, range(1, encoder.depth + 1))
+        assert len(layers) == encoder.depth and torch.equal(layers[-1], encoder(images))
+        assert torch.equal(encoder.layers(images, [1])[0], layers[0])
 
 
 @pytest.mark.parametrize(
@@ -276,4 +288,4 @@ def test_a_beit_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 0.99, -0.5])
 def test_a_ratio_that_leaves_nothing_is_refused(name: str, ratio: float, tmp_path: Path):
     with pytest.raises(UserError, match="mask_ratio"):
-        make(name, tmp_path, mask_ratio=ratio)
+        make(name, tmp_path, encoders_of(name)[0], mask_ratio=ratio)
