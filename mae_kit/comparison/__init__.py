@@ -18,6 +18,7 @@ from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy
 from mae_kit.reporting import report
+from mae_kit.reporting.entries import UNLIKE, alike
 
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
 
@@ -36,7 +37,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
 
     Returns:
         For each entry its scores with mean, 95% interval and the value of each seed, the same of the differences to
-        the first entry, its time and its failures; the folder and the page.
+        the first entry, what its pretraining cost and its failures; the folder and the page.
 
     Raises:
         UserError: The file does not make sense, or the folder holds a comparison with other settings.
@@ -52,6 +53,8 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
                 replace_text(out / "compare.json", json.dumps({"entries": rows}, indent=2))
     if not is_hushed():
         console.print(_table(rows))
+    if not alike(rows):
+        say(UNLIKE)
     for row in rows:
         for failure in row["failures"]:
             say(f"{row['name']}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
@@ -79,22 +82,25 @@ def _stoppable() -> Iterator[None]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
+    """A line for each measure and entry."""
     table = Table(title=escape("Top-1 in %: mean over the seeds [its 95% interval]"), title_justify="left")
-    table.add_column("entry")
-    known = [name for name in SHOWN if any(name in row["scores"] for row in rows)]
-    for heading in (*known, f"{FINETUNED}, against {rows[0]['name']}"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [_percent(row["scores"].get(name)) for name in known]
-        gain = _percent(row["differences"].get(FINETUNED), "+") if row is not rows[0] else ""
-        failed = " (failed)" if row["failures"] else ""
-        table.add_row(escape(row["name"] + failed), *map(escape, [*cells, gain]))
+    for heading in ("", "entry"):
+        table.add_column(heading)
+    for heading in ("top-1", f"against {rows[0]['name']}"):
+        table.add_column(escape(heading), justify="right")
+    for measure in (name for name in SHOWN if any(name in row["scores"] for row in rows)):
+        known = [row for row in rows if measure in row["scores"]]
+        for row in known:
+            cells = (_percent(row["scores"][measure]), _percent(row["differences"].get(measure), "+"))
+            beside = cells if row is not rows[0] else (cells[0], "")
+            name = measure if row is known[0] else ""
+            table.add_row(name, *map(escape, (row["name"], *beside)), end_section=row is known[-1])
     return table
 
 
 def _percent(score: dict[str, Any] | None, sign: str = "") -> str:
     if score is None:
-        return "-"
+        return ""
     mean = f"{100 * score['mean']:{sign}.1f}"
     if score["low"] is None:
         return mean

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from mae_kit.comparison.cost import encoder_of, pretraining_cost
 from mae_kit.comparison.ledger import Record
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.seeds import over_seeds
-from mae_kit.reporting.folder import read_metrics, total
 
 FINETUNED = "fine-tuned"
 Records = dict[str, Record]
@@ -14,7 +14,7 @@ Records = dict[str, Record]
 
 
 def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, Any]]:
-    """A row for each entry: scores over the seeds, differences to the first entry seed by seed, time, failures.
+    """A row for each entry: scores over the seeds, differences to the first entry seed by seed, cost, failures.
 
     Args:
         found: Records by entry and seed.
@@ -25,9 +25,10 @@ def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, A
     return [
         {
             "name": name,
+            "encoder": encoder_of(out / f"{name}-seed0" / "pretrain"),
             "scores": _over_seeds(scores[name]),
             "differences": _differences(scores[name], first),
-            "pretraining": _clocks([out / f"{name}-seed{seed}" / "pretrain" for seed in seeds]),
+            "pretraining": _mean_cost([out / f"{name}-seed{seed}" / "pretrain" for seed in seeds]),
             "failures": _failures(seeds),
         }
         for name, seeds in found.items()
@@ -55,11 +56,10 @@ def _differences(scores: dict[int, dict[str, float]], first: dict[int, dict[str,
     return _over_seeds(pairs)
 
 
-def _clocks(runs: list[Path]) -> dict[str, float]:
-    """Means over the seeds: seconds, and those of all processor cores together."""
-    rows = [read_metrics(run / "metrics.jsonl") for run in runs]
-    clocks = {name: [total(each, name) for each in rows if each] for name in ("seconds", "core_seconds")}
-    return {name: sum(values) / len(values) for name, values in clocks.items() if values}
+def _mean_cost(runs: list[Path]) -> dict[str, float]:
+    """Over the seeds that have begun."""
+    costs = [cost for run in runs if (cost := pretraining_cost(run))]
+    return {name: sum(cost[name] for cost in costs) / len(costs) for name in costs[0]} if costs else {}
 
 
 def _failures(seeds: dict[int, Records]) -> list[dict[str, Any]]:

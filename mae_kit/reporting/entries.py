@@ -1,4 +1,4 @@
-"""What a comparison of objectives found: scores, differences, time, failures, and everyone's pictures."""
+"""What a comparison of objectives found: scores, differences, failures, everyone's pictures, curves and cost."""
 
 from html import escape
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 from mae_kit.reporting.comparison import score_cell
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.folder import Row
-from mae_kit.reporting.page import image, note, section, table
+from mae_kit.reporting.page import image, note, section, table, text_row
+from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest
 
+UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 NAMES = {"fine-tuned": "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
@@ -17,13 +19,20 @@ def entries(folder: Path, compared: Row) -> str:
     rows = compared.get("entries", [])
     if not rows:
         return ""
-    return "".join((_scores(rows), _differences(rows), _times(rows), _failures(rows), _pictures(folder, rows)))
+    ran = race(folder, [row["name"] for row in rows])
+    return "".join((_scores(rows), _differences(rows), _failures(rows), _pictures(folder, rows), ran, _costs(rows)))
 
 
 def _scores(rows: list[Row]) -> str:
     about = note("Top-1: mean over the seeds, 95% interval, and the value of each seed.")
     knn = note(ABOUT_KNN) if any("knn" in row["scores"] for row in rows) else ""
-    return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn)
+    return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn, "" if alike(rows) else note(UNLIKE))
+
+
+def alike(rows: list[Row]) -> bool:
+    """Whether all entries that are pretrained have the same encoder."""
+    encoders = [row["encoder"] for row in rows if row["encoder"]]
+    return all(encoder == encoders[0] for encoder in encoders)
 
 
 def _differences(rows: list[Row]) -> str:
@@ -42,34 +51,32 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
     return table(("Entry", *headings), "".join(lines))
 
 
-def _times(rows: list[Row]) -> str:
-    timed = [row for row in rows if row["pretraining"]]
-    lines = (
-        f"<tr><td><b>{escape(row['name'])}</b></td>"
-        + "".join(f"<td>{row['pretraining'].get(name, 0) / 60:.1f}</td>" for name in ("seconds", "core_seconds"))
-        + "</tr>"
-        for row in timed
-    )
-    names = ("Entry", "Minutes", "Core-minutes")
-    return section("Time of a pretraining", table(names, "".join(lines))) if timed else ""
+def _costs(rows: list[Row]) -> str:
+    trained = [row for row in rows if row["pretraining"]]
+    lines = "".join(text_row((row["name"], *_cost(row["pretraining"]))) for row in trained)
+    names = ("Entry", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
+    about = note("Of one pretraining. TFLOPs: 10^12 operations of the matrix products, forwards and backwards.")
+    return section("Cost", table(names, lines), about) if trained else ""
+
+
+def _cost(cost: Row) -> tuple[str, ...]:
+    clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
+    return f"{cost['images']:,.0f}", *clocks, f"{cost['flops'] / 1e12:,.4g}"
 
 
 def _failures(rows: list[Row]) -> str:
-    lines = "".join(
-        f"<tr><td><b>{escape(row['name'])}</b></td><td>{one['seed']}</td><td>{escape(one['verb'])}</td>"
-        f"<td>{escape(one['error'])}</td></tr>"
-        for row in rows
-        for one in row["failures"]
-    )
-    return section("Failed", table(("Entry", "Seed", "Step", "Why"), lines)) if lines else ""
+    failed = [(row["name"], failure) for row in rows for failure in row["failures"]]
+    lines = "".join(text_row((name, str(one["seed"]), one["verb"], one["error"])) for name, one in failed)
+    return section("Failed", table(("Entry", "Seed", "Step", "Why"), lines)) if failed else ""
 
 
 def _pictures(folder: Path, rows: list[Row]) -> str:
     """Of the first seed: the same images, as every objective hides and predicts them."""
     found = {row["name"]: latest(folder / f"{row['name']}-seed0" / "pretrain/reconstructions") for row in rows}
-    shown = "".join(
-        f"<figure class=paper><figcaption>{escape(name)}</figcaption>{image(path.read_bytes(), 'png', name)}</figure>"
-        for name, path in found.items()
-        if path
-    )
-    return section("Reconstructions side by side", f"<div class=pair>{shown}</div>") if shown else ""
+    shown = "".join(_picture(name, path) for name, path in found.items() if path)
+    return section("Reconstructions side by side", f"<div class=beside>{shown}</div>") if shown else ""
+
+
+def _picture(name: str, path: Path) -> str:
+    drawn = image(path.read_bytes(), "png", f"Reconstructions of {name}")
+    return f"<figure><figcaption>{escape(name)}</figcaption><div class=paper>{drawn}</div></figure>"

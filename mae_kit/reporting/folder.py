@@ -75,6 +75,11 @@ def read_metrics(path: Path) -> list[Row]:
     return [steps[step] for step in sorted(steps)]
 
 
+def read_batch_size(run: Path) -> int:
+    """Images a step, as the recipe of a run says."""
+    return int(_yaml(run / "config.yaml")["data"]["batch_size"])
+
+
 def series(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric, without the steps where it is missing or not finite."""
     pairs = [(row["step"], row[name]) for row in rows if is_finite(row.get(name))]

@@ -35,6 +35,7 @@ img { max-width: 100%; height: auto; display: block }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .4rem }
 .paper { width: fit-content; max-width: 100%; overflow-x: auto }
 .paper img { min-width: 26rem }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(27rem, 1fr)); gap: 1rem }
 .strip { display: flex; gap: .7rem; overflow-x: auto; margin-top: .9rem; padding-bottom: .4rem }
 .strip figure { flex: 0 0 14rem }
 .strip figcaption { font-weight: 400; color: var(--faint) }

@@ -73,6 +73,13 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "compare.yaml"
 
 
+def begin(run: Path, depth: int = 2) -> Path:
+    """As a training leaves its folder that was stopped before its first line."""
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({"objective": {"init_args": {"encoder": {"depth": depth}}}}))
+    return run
+
+
 def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     result = compare(config, tmp_path / "out")
     mae, simmim, scratch = result["entries"]
@@ -81,6 +88,7 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
     gain = simmim["differences"]["fine-tuned"]
     assert (gain["mean"], gain["low"], gain["high"]) == pytest.approx((-0.1, -0.1, -0.1))  # seed by seed
     assert list(scratch["scores"]) == ["fine-tuned"] and not scratch["failures"]
+    assert mae["encoder"] is None  # nothing was trained
     assert json.loads((tmp_path / "out/compare.json").read_text())["entries"] == result["entries"]
     printed = capsys.readouterr().out
     assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
@@ -112,9 +120,7 @@ def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings
     with pytest.raises(SystemExit):
         compare(config, tmp_path / "out")
     assert trainings.said()[-1] == "pretrain simmim-seed0"
-    run = tmp_path / "out/simmim-seed0/pretrain"
-    run.mkdir()
-    (run / "config.yaml").touch()  # as a training leaves it that was stopped
+    run = begin(tmp_path / "out/simmim-seed0/pretrain")
     trainings.words, trainings.stop_at = [], 1000
     assert len(compare(config, tmp_path / "out")["entries"][1]["scores"]["knn"]["seeds"]) == 2
     assert trainings.words[0] == ["pretrain", "--resume", str(run)] and len(trainings.words) == 14 - 3
@@ -125,6 +131,13 @@ def test_what_has_begun_keeps_its_settings(config: Path, trainings: Trainings, t
     config.write_text(config.read_text().replace("images_seen: 64", "images_seen: 80"))
     with pytest.raises(UserError, match=r"out/mae-seed0/pretrain was begun with other settings"):
         compare(config, tmp_path / "out")
+
+
+def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_path: Path):
+    for name, depth in (("mae", 2), ("simmim", 3)):
+        begin(tmp_path / f"out/{name}-seed0/pretrain", depth)
+    compare(config, tmp_path / "out")
+    assert "The encoders differ" in (tmp_path / "out/report.html").read_text()
 
 
 def test_sigterm_ends_it_as_an_interrupt_does():
@@ -148,7 +161,7 @@ def test_trainings_that_are_real(config: Path, tmp_path: Path, programs: Program
     content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.init_args.mask_ratio": 3}}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     mae, broken, scratch = compare(config, tmp_path / "out")["entries"]
-    assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["seconds"] > 0
+    assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["images"] == 64
     assert "mask_ratio" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
     page = (tmp_path / "out/report.html").read_text()
-    assert "Reconstructions side by side" in page and "Time of a pretraining" in page
+    assert "Reconstructions side by side" in page and "Loss of mae" in page and "TFLOPs" in page

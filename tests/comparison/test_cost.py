@@ -1,0 +1,50 @@
+"""What a pretraining costs, counted by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mae_kit.backbones import ViT
+from mae_kit.comparison.cost import encoder_of, pretraining_cost
+from mae_kit.objectives import MAE, SimMIM
+
+ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+
+
+def write_run(run: Path, objective: Any) -> Path:
+    """Of 5 steps of 16 images in two sittings."""
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump({"objective": objective.config(), "data": {"batch_size": 16}}))
+    clocks = [(3, 30.0, 50.0), (5, 10.0, 20.0)]
+    rows = [{"step": step, "seconds": seconds, "core_seconds": cores} for step, seconds, cores in clocks]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def blocks(tokens: int, width: int, depth: int) -> int:
+    """Operations of transformer blocks: four matrices of width^2 in the attention, eight in the MLP, and two maps."""
+    return depth * (2 * 12 * width**2 * tokens + 4 * tokens**2 * width)
+
+
+def test_every_token_counts_where_hidden_patches_are_filled(tmp_path: Path):
+    cost = pretraining_cost(write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8)))
+    ends = 2 * (2 * 16 * 192 * 48)  # embedding and head: 16 patches of 8 x 8 x 3
+    assert cost["flops"] == pytest.approx(5 * 16 * 3 * (ends + blocks(17, 48, 2)))
+    assert (cost["images"], cost["seconds"], cost["core_seconds"]) == (80, 40, 70)
+
+
+def test_visible_patches_alone_cost_where_the_others_are_dropped(tmp_path: Path):
+    encoder = ViT("vit_tiny_patch16_224", **ARGS)
+    mae = MAE(encoder, 0.75, decoder_dim=32, decoder_depth=1, decoder_heads=2)
+    cost = pretraining_cost(write_run(tmp_path / "run", mae))
+    ends = 2 * 4 * 192 * 48 + 2 * 5 * 48 * 32 + 2 * 17 * 32 * 192  # embedding, into the decoder, out of it
+    expected = 5 * 16 * 3 * (ends + blocks(5, 48, 2) + blocks(17, 32, 1))
+    assert cost["flops"] == pytest.approx(expected, rel=0.02)  # the last layer may leave the class token out
+    assert encoder_of(tmp_path / "run") == encoder.config()
+
+
+def test_what_has_not_begun_costs_nothing(tmp_path: Path):
+    assert pretraining_cost(tmp_path) == {} and encoder_of(tmp_path) is None
