@@ -1,10 +1,11 @@
 """One file, one paper."""
 
 from mae_kit.objectives.fcmae import FCMAE
+from mae_kit.objectives.hiera_mae import HieraMAE
 from mae_kit.objectives.mae import MAE
 from mae_kit.objectives.masked_patch import MaskedPatch
 from mae_kit.objectives.maskfeat import MaskFeat
 from mae_kit.objectives.objective import Objective
 from mae_kit.objectives.simmim import SimMIM
 
-__all__ = ["FCMAE", "MAE", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]
+__all__ = ["FCMAE", "MAE", "HieraMAE", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]
