@@ -71,3 +71,28 @@ class ConvNeXtDecoder(nn.Module):
         x = torch.where(hidden[:, :, None], self.mask_token.to(x.dtype), x)
         x = self.blocks(x.transpose(1, 2).unflatten(2, self.grid))
         return self.pred(x.flatten(2).transpose(1, 2))
+
+
+class StageFusion(nn.Module):
+    """Hiera's: what each stage made of the mask units, brought to the size of the last by a convolution, added up.
+
+    Args:
+        widths: Of the maps before the last, the finest first; each has twice the side of the next.
+        dim: Width of the last.
+    """
+
+    def __init__(self, widths: list[int], dim: int):
+        super().__init__()
+        sides = [2 ** (len(widths) - i) for i in range(len(widths))]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, dim, side, side) for width, side in zip(widths, sides, strict=True)
+        )
+        self.norm = LayerNorm(dim, eps=1e-6)
+
+    def forward(self, maps: list[Float[Tensor, "b u _ _ _"]]) -> Float[Tensor, "b v d"]:
+        """Tokens of all mask units, one unit after the other."""
+        total = maps[-1]
+        for layer, x in zip(self.layers, maps[:-1], strict=True):
+            small = layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            total = total + small.unflatten(0, total.shape[:2])
+        return self.norm(total).flatten(1, 3)

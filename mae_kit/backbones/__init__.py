@@ -1,10 +1,10 @@
 """timm models behind one contract: an encoder knows its image size, grid and width, and its ways to hide patches.
 
 Attributes of each: `name` and `model_args` (what rebuilds the timm `model`), `image_size`, `patch_size` and `grid` (of
-the patches that can be hidden: those that are embedded, but in a ConvNeXt, whose convolutions mix these, the cells),
+the patches that can be hidden: those that are embedded, but the cells in a ConvNeXt and a Hiera, which mix the former),
 `embed_dim` (their width), `stride`, `cells` and `dim` (pixels, grid and width of what comes out, the same in a ViT),
 `channels`, `prefix` (tokens in front of the cells), `has_class_token` (the first of these), `depth` (layers to ask:
-blocks of a ViT, stages of a Swin or ConvNeXt).
+blocks of a ViT, stages of the others).
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,23 @@ from typing import Any
 from mae_kit.backbones.beit import Beit
 from mae_kit.backbones.convnextv2 import ConvNeXtV2
 from mae_kit.backbones.gpt import GPT
+from mae_kit.backbones.hiera import Hiera
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
 
-Backbone = ViT | Swin | Beit | ConvNeXtV2 | GPT
+Backbone = ViT | Swin | Beit | ConvNeXtV2 | Hiera | GPT
 
-__all__ = ["GPT", "Backbone", "Beit", "ConvNeXtV2", "Swin", "ViT", "backbone"]
+__all__ = ["GPT", "Backbone", "Beit", "ConvNeXtV2", "Hiera", "Swin", "ViT", "backbone"]
 
 
-_FAMILIES: dict[str, type[Backbone]] = {"swin_": Swin, "beit_": Beit, "convnextv2_": ConvNeXtV2, "igpt_": GPT}
+_FAMILIES: dict[str, type[Backbone]] = {
+    "swin_": Swin,
+    "beit_": Beit,
+    "convnextv2_": ConvNeXtV2,
+    "hiera_": Hiera,
+    "igpt_": GPT,
+}
+_DERIVED = ("global_pool", "mask_unit_size")  # arguments of timm's that our encoders set by themselves
 
 
 def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None = None) -> Backbone:
@@ -37,4 +45,4 @@ def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | 
     """
     kind = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
     sized = {"img_size": list(image_size)} if image_size else {}
-    return kind(name, **sized | {key: value for key, value in model_args.items() if key != "global_pool"})
+    return kind(name, **sized | {key: value for key, value in model_args.items() if key not in _DERIVED})

@@ -2,6 +2,7 @@
 
 from mae_kit.objectives.beit import BEiT
 from mae_kit.objectives.fcmae import FCMAE
+from mae_kit.objectives.hiera_mae import HieraMAE
 from mae_kit.objectives.igpt import IGPT
 from mae_kit.objectives.mae import MAE
 from mae_kit.objectives.masked_patch import MaskedPatch
@@ -9,4 +10,4 @@ from mae_kit.objectives.maskfeat import MaskFeat
 from mae_kit.objectives.objective import Objective
 from mae_kit.objectives.simmim import SimMIM
 
-__all__ = ["FCMAE", "IGPT", "MAE", "BEiT", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]
+__all__ = ["FCMAE", "IGPT", "MAE", "BEiT", "HieraMAE", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]

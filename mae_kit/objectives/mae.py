@@ -54,7 +54,7 @@ class MAE(Objective):
             encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads
         )
         self.encoder.fix_positions()
-        self.apply(_initialise)
+        self.apply(as_in_mae)
         nn.init.xavier_uniform_(encoder.model.patch_embed.proj.weight.data.flatten(1))
         for token in (encoder.model.cls_token, encoder.model.reg_token, self.decoder.mask_token):
             if token is not None:
@@ -81,7 +81,7 @@ class MAE(Objective):
         return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
 
 
-def _initialise(module: nn.Module) -> None:
+def as_in_mae(module: nn.Module) -> None:
     """The original's initialisation (models_mae.py): Xavier for every linear layer, LayerNorm the identity."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

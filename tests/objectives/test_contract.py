@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
-from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Swin, ViT, backbone
+from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Hiera, Swin, ViT, backbone
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import BEiT, Objective, masked_patch
@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
 CONVOLUTIONS: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 PIXELS: dict[str, Any] = {"img_size": 8, "colours": 16, **TINY}
+STAGES: dict[str, Any] = {"embed_dim": 16, "num_heads": 1}
 ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "square": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "rectangle": (ViT, "vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
@@ -60,6 +61,8 @@ ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "colours": (GPT, "igpt_s", {"causal": False, **PIXELS}),
     "colours, rectangle": (GPT, "igpt_s", {"causal": False, **PIXELS, "img_size": [6, 8], "in_chans": 1}),
     "colours, causal": (GPT, "igpt_s", PIXELS),
+    "mask units": (Hiera, "hiera_tiny_224", {"img_size": [64, 96], "stages": [1, 1, 2, 1], **STAGES}),
+    "small mask units": (Hiera, "hiera_tiny_224", {"img_size": 32, "stages": [1, 2, 1], "q_pool": 1, **STAGES}),
 }
 
 
@@ -107,8 +110,9 @@ def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, O
     """What the last layer of the encoder put out, and the outcome."""
     seen: list[torch.Tensor] = []
     model: Any = objective.encoder.model
-    last = model.norm_pre if isinstance(objective.encoder, ConvNeXtV2) else model.norm
-    hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    last = {ConvNeXtV2: "norm_pre", Hiera: "blocks"}.get(type(objective.encoder), "norm")
+    module = model.blocks[-1] if last == "blocks" else getattr(model, last)
+    hook = module.register_forward_hook(lambda module, inputs, output: seen.append(output))
     outcome = objective(images, KEYS)
     hook.remove()
     return seen[-1], outcome
@@ -180,17 +184,30 @@ def test_a_sample_does_not_see_its_neighbours_in_the_batch(objective: Objective)
     torch.testing.assert_close(alone.prediction, whole.prediction[1:2], rtol=1e-4, atol=1e-5)
 
 
+def rows(encoder: Backbone, features: torch.Tensor) -> torch.Tensor:
+    """What timm puts out, row by row of the image."""
+    if isinstance(encoder, ConvNeXtV2):
+        return features.flatten(2).mT
+    if isinstance(encoder, Hiera):
+        return encoder.model.reroll(features, len(encoder.model.blocks) - 1).flatten(1, 2)
+    return features.reshape(len(features), -1, encoder.dim)
+
+
 def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
     encoder, images = objective.encoder, images_for(objective)
     with torch.no_grad():
-        plain = encoder.model.forward_features(images)
-        plain = plain.flatten(2).mT if isinstance(encoder, ConvNeXtV2) else plain.reshape(3, -1, encoder.dim)
+        plain = rows(encoder, encoder.model.forward_features(images))
         assert torch.equal(encoder(images), plain)
         if is_causal(objective):
             return
         nothing = torch.zeros(3, encoder.grid[0] * encoder.grid[1], dtype=torch.bool)
         if isinstance(encoder, ConvNeXtV2):
             torch.testing.assert_close(encoder.zero(images, nothing), plain, rtol=1e-4, atol=1e-5)
+            return
+        if isinstance(encoder, Hiera):
+            places = encoder.places(nothing)[:, :, None].expand_as(plain)
+            dropped = encoder.drop(images, nothing)[-1].flatten(1, 3)
+            torch.testing.assert_close(dropped, plain.gather(1, places), rtol=1e-4, atol=1e-5)
             return
         filled = encoder.fill(images, nothing, torch.full((encoder.embed_dim,), 9.0))
         torch.testing.assert_close(filled, plain, rtol=1e-4, atol=1e-5)
@@ -282,6 +299,20 @@ def test_a_convnext_that_cannot_be_is_refused(name: str, arguments: dict[str, An
 def test_a_beit_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
     with pytest.raises(UserError, match=complaint):
         Beit(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("vit_tiny_patch16_224", {"stages": [1, 1]}, "timm does not build|is not a Hiera"),
+        ("hiera_tinny", {}, "is not in timm: choose for example hiera"),
+        ("hiera_tiny_224", {"img_size": 80}, "patch_size 32x32 does not divide img_size 80x80"),
+        ("hiera_tiny_224", {"q_pool": 4}, "timm does not build hiera_tiny_224 with .*q_pool=4"),
+    ],
+)
+def test_a_hiera_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        Hiera(name, **arguments)
 
 
 @pytest.mark.parametrize("name", NAMES)
