@@ -8,7 +8,7 @@ from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.encoder_file import save_encoder, save_tensors
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import ChannelMode, rechannelled, resized
-from mae_kit.formats.ours import to_objective
+from mae_kit.formats.ours import to_igpt, to_objective
 from mae_kit.formats.plain_vit import Words
 from mae_kit.formats.pretrained import Pretrained, build_timm, without_head
 from mae_kit.formats.recognition import read_pretrained
@@ -31,8 +31,8 @@ def import_(
     """Read weights of another program into a folder that finetune, reconstruct and pretrain take.
 
     The kinds are told by themselves: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
-    folders, timm's folders, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and transformers
-    write them. Nothing in a file is run.
+    folders, ImageGPT's folders, timm's, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
+    transformers write them. Nothing in a file is run.
 
     Args:
         weights: A file, or a folder with config.json and model.safetensors.
@@ -73,8 +73,8 @@ def _write(out: Path, weights: Pretrained) -> None:
         raise UserError(f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     save_encoder(out, dict(without_head(weights).tensors), weights.encoder)
-    if weights.decoder:
-        whole = to_objective(weights)
+    if weights.decoder or weights.encoder.objective == "igpt":
+        whole = to_objective(weights) if weights.decoder else to_igpt(weights)
         metadata = model_metadata(whole, weights.encoder.mean, weights.encoder.std)
         save_tensors(out / FILE, whole.state_dict(), metadata)
     if weights.classes:

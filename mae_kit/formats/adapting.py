@@ -46,8 +46,13 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
         weights: Of any model whose first layer is a convolution.
         channels: Of the new images.
         mode: "mean" gives every channel the mean of the old kernels; "repeat" gives the old ones in turn, as timm does.
+
+    Raises:
+        UserError: It has no such layer.
     """
-    first = f"{_probe(weights).pretrained_cfg['first_conv']}.weight"
+    if (first := _probe(weights).pretrained_cfg["first_conv"]) is None:
+        raise UserError(f"{weights.encoder.model} has no first convolution to change", "leave out --channels")
+    first = f"{first}.weight"
     kernel = weights.tensors[first]
     old = kernel.shape[1]
     tensors = {**weights.tensors, first: _spread(kernel, 1, channels, mode) * (old / channels)}

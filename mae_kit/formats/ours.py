@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from mae_kit import encoder_file, model_file
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import GPT, ViT
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.formats.pretrained import Decoder, Pretrained
 from mae_kit.model_file import load_model
-from mae_kit.objectives import MAE
+from mae_kit.objectives import IGPT, MAE
 
 CLASSIFIER, CLASSIFIER_FILE = "mae_kit_classifier", "classifier.safetensors"
 
@@ -94,3 +94,10 @@ def to_objective(weights: Pretrained) -> MAE:
     mae.encoder.model.load_state_dict(weights.tensors, strict=True)
     mae.decoder.load_state_dict(d.tensors, strict=True)
     return mae.eval()
+
+
+def to_igpt(weights: Pretrained) -> IGPT:
+    """The whole model of an iGPT, which is all in its encoder."""
+    igpt = IGPT(GPT(weights.encoder.model, **weights.encoder.model_args))
+    igpt.encoder.model.load_state_dict(weights.tensors, strict=True)
+    return igpt.eval()

@@ -4,12 +4,12 @@ from pathlib import Path
 from types import ModuleType
 
 from mae_kit.errors import UserError
-from mae_kit.formats import beit, convnextv2, huggingface, original, ours, swin, timm_folder
+from mae_kit.formats import beit, convnextv2, huggingface, imagegpt, original, ours, swin, timm_folder
 from mae_kit.formats.files import Raw, read_raw
 from mae_kit.formats.plain_vit import Words
 from mae_kit.formats.pretrained import Pretrained, must_be_whole
 
-LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, original)
+LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, original)
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, or a run"
 
@@ -44,7 +44,8 @@ def _layout(raw: Raw) -> ModuleType:
         if layout.recognises(raw):
             return layout
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
-        raise UserError(f"{raw.path} is an ImageGPT checkpoint", "its objective is not there yet: choose another file")
+        fix = "give the folder that holds both, and preprocessor_config.json"
+        raise UserError(f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
         raise UserError(f"{raw.path} is of transformers, without its config.json", "give the folder that holds both")
     first = ", ".join(list(raw.tensors)[:3])

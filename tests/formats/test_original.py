@@ -125,7 +125,7 @@ def test_heads_that_nobody_says(tmp_path: Path):
         read_pretrained(path)
 
 
-def test_an_image_gpt_waits_for_its_objective(tmp_path: Path):
+def test_an_image_gpt_needs_its_config(tmp_path: Path):
     tensors = {"transformer.h.0.attn.c_attn.weight": torch.ones(2, 6)}
-    with pytest.raises(UserError, match="is an ImageGPT checkpoint: its objective is not there yet"):
+    with pytest.raises(UserError, match="is an ImageGPT checkpoint without its config"):
         read_pretrained(save(tmp_path / "a.pth", tensors))
