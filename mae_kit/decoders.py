@@ -7,6 +7,7 @@ from timm.models.convnext import ConvNeXtBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from mae_kit.errors import UserError
 from mae_kit.position_tables import sincos_positions
 
 
@@ -21,12 +22,17 @@ class TransformerDecoder(nn.Module):
         dim: Width of the decoder.
         depth: Blocks.
         heads: Attention heads.
+
+    Raises:
+        UserError: The heads do not divide the width.
     """
 
     def __init__(
         self, encoder_dim: int, grid: tuple[int, int], outputs: int, prefix: int, dim: int, depth: int, heads: int
     ):
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise UserError(f"decoder_heads {heads} does not divide decoder_dim {dim}", "choose for example 8 of 512")
         self.grid, self.prefix = grid, prefix
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))

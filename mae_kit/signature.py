@@ -46,7 +46,10 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
         import torch
 
         torch.manual_seed(values.seed)
-    arguments = parser.instantiate_classes(values).as_dict() | fixed
+    try:
+        arguments = parser.instantiate_classes(values).as_dict() | fixed
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:  # what torch and timm say to odd numbers
+        raise UserError(f"no model can be built: {' '.join(str(error).split())}", "look at its numbers") from error
     return {name: arguments[name] for name in inspect.signature(function).parameters}
 
 

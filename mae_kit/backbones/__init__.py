@@ -43,6 +43,6 @@ def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | 
     Raises:
         UserError: It is none of these.
     """
-    kind = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
+    kind: Any = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
     sized = {"img_size": list(image_size)} if image_size else {}
     return kind(name, **sized | {key: value for key, value in model_args.items() if key not in _DERIVED})

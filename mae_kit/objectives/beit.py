@@ -33,6 +33,8 @@ class BEiT(Objective):
             fits.
     """
 
+    encoder: Beit | ViT
+
     def __init__(self, encoder: Beit | ViT, tokenizer: str, mask_ratio: float = 0.4, smallest_block: int = 16):
         super().__init__()
         rows, columns = encoder.grid

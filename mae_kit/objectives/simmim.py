@@ -25,6 +25,8 @@ class SimMIM(Objective):
         UserError: The unit does not fit patch and image, or the ratio leaves no unit visible or none hidden.
     """
 
+    encoder: ViT | Swin
+
     def __init__(self, encoder: ViT | Swin, mask_ratio: float = 0.6, unit: int = 32):
         super().__init__()
         self.encoder, self.mask_ratio = encoder, mask_ratio

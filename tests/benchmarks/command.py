@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import to_stderr
 from mae_kit.errors import UserError
 from mae_kit.signature import parse
 
@@ -19,7 +18,6 @@ def run(function: Callable[..., dict[str, Any]]) -> None:
     if len(words) == len(sys.argv) - 1:
         function(**arguments)
         return
-    to_stderr()
     with contextlib.redirect_stdout(sys.stderr):
         result = function(**arguments)
     print(json.dumps(result))
