@@ -66,10 +66,10 @@ def test_the_divergence_is_from_the_uniform_distribution():
 
 def test_sure_but_different_codes_are_in_balance():
     tokenizer = tiny_tokenizer(codes=2, stride=1)
-    tokenizer.encoder = torch.nn.Conv2d(3, 2, 1)
+    tokenizer.encoder = last = torch.nn.Conv2d(3, 2, 1)
     with torch.no_grad():
-        tokenizer.encoder.weight[:] = torch.tensor([500.0, -500.0])[:, None, None, None]
-        tokenizer.encoder.bias[:] = torch.tensor([-750.0, 750.0])  # above or below the middle grey, .5
+        last.weight.copy_(torch.tensor([500.0, -500.0])[:, None, None, None].expand(2, 3, 1, 1))
+        last.get_parameter("bias").copy_(torch.tensor([-750.0, 750.0]))  # above or below the middle grey, .5
         evidence = tokenizer(COLOURS, 1.0)
     assert evidence.divergence > 0.6 and evidence.imbalance < 0.05
 
