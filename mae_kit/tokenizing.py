@@ -69,12 +69,18 @@ class Relaxation:
         temperature_epochs: After so many epochs (paper: 150,000 of 3,000,000 steps).
         divergence_weight: Of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
         divergence_epochs: After so many epochs (paper: 5,000 steps).
+        imbalance_weight: In the loss, of the use of some codes more than of others, from the start; it keeps a short
+            training from collapsing (paper: none).
+        hard: Codes are hard from the start, and only their gradient is soft; then leave the temperature at 1
+            (paper: false).
     """
 
     temperature: float = 0.0625
     temperature_epochs: float = 1.0
     divergence_weight: float = 6.6
     divergence_epochs: float = 1.0
+    imbalance_weight: float = 0.0
+    hard: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature <= 1:
@@ -122,10 +128,11 @@ class Tokenizing(Training):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         temperature, weight = self.relaxation.at(self.plan.epoch(self.step))
-        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature)
+        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature, self.relaxation.hard)
         values = math.prod(self.tokenizer.stride) * self.tokenizer.channels  # that a code stands for
         loss = evidence.error + weight / values * evidence.divergence
-        return {"loss": loss, "error": evidence.error, "divergence": evidence.divergence}
+        loss = loss + self.relaxation.imbalance_weight * evidence.imbalance
+        return {"loss": loss, **evidence._asdict()}
 
 
 def tokenizer(

@@ -19,17 +19,18 @@ ENCODER_KERNELS, DECODER_KERNELS = (3, 3, 3, 1), (1, 3, 3, 3)
 
 
 class Evidence(NamedTuple):
-    """The two parts of the bound on the likelihood of some images, and the codes that the encoder thinks best.
+    """What a tokenizer is trained on: the bound on the likelihood of some images, and how evenly it uses its codes.
 
     Attributes:
         error: Negative log-likelihood of a value, a mean over all channels of all pixels.
         divergence: Kullback-Leibler divergence of a code's distribution from the uniform one, a mean over all codes.
-        codes: int64 [b n].
+        imbalance: The same divergence, of the mean of all these distributions: 0 where all codes are used alike
+            (the diversity loss of wav2vec 2.0, Baevski et al., NeurIPS 2020, equation 4).
     """
 
     error: Float[Tensor, ""]
     divergence: Float[Tensor, ""]
-    codes: Int64[Tensor, "b n"]
+    imbalance: Float[Tensor, ""]
 
 
 class DVAE(Configured):
@@ -96,20 +97,32 @@ class DVAE(Configured):
         mean, _ = self.decoder[1:](embedded).float().chunk(2, dim=1)
         return ((mean.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
 
-    def forward(self, colours: Float[Tensor, "b c h w"], temperature: float) -> Evidence:
-        """Both parts of the loss, with codes drawn softly (Gumbel-softmax) at a temperature above 0."""
+    def forward(self, colours: Float[Tensor, "b c h w"], temperature: float, hard: bool = False) -> Evidence:
+        """The parts of the loss, with codes drawn by Gumbel-softmax.
+
+        Args:
+            colours: Images in 0..1.
+            temperature: Above 0; the lower, the less the drawn codes are mixtures.
+            hard: They are none, but for their gradient (straight-through; Jang et al., ICLR 2017).
+        """
         logits = self.logits(colours).float()
-        mean, log_scale = self.decoder(F.gumbel_softmax(logits, temperature, dim=1)).float().chunk(2, dim=1)
+        drawn = F.gumbel_softmax(logits, temperature, hard=hard, dim=1)
+        mean, log_scale = self.decoder(drawn).float().chunk(2, dim=1)
         error = _negative_log_likelihood(_squeeze(colours.float()), mean, log_scale.clamp_min(FINEST))
-        log_share = logits.log_softmax(dim=1)
-        divergence = math.log(self.codebook) + (log_share.exp() * log_share).sum(dim=1)
-        return Evidence(error.mean(), divergence.mean(), logits.argmax(dim=1).flatten(1))
+        shares = logits.softmax(dim=1)
+        parts = (error, _from_uniform(shares), _from_uniform(shares.mean(dim=(0, 2, 3), keepdim=True)))
+        return Evidence(*(part.mean() for part in parts))
 
 
 def perplexity(codes: Int64[Tensor, "b n"], codebook: int) -> Float[Tensor, ""]:
     """How many codes are in use: as many as a uniform draw of the same entropy would have, 1 to `codebook`."""
     shares = torch.bincount(codes.flatten(), minlength=codebook) / codes.numel()
     return torch.special.entr(shares).sum().exp()
+
+
+def _from_uniform(shares: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:
+    """Kullback-Leibler divergence of distributions over k codes from the uniform one."""
+    return math.log(shares.shape[1]) - torch.special.entr(shares).sum(dim=1)
 
 
 class Block(nn.Module):

@@ -60,9 +60,12 @@ class DurableCheckpointIO(CheckpointIO):
         if digest != written:
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
         try:
-            return load_tensors(folder / "state.pt", map_location)
+            state = load_tensors(folder / "state.pt", map_location)
         except ValueError as error:
             raise ValueError(f"{folder.name}/{error}") from error
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise ValueError(f"{folder.name}/state.pt holds no state")
+        return state
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
         shutil.rmtree(path)

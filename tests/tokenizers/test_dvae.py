@@ -57,11 +57,31 @@ def test_the_divergence_is_from_the_uniform_distribution():
         last = tokenizer.encoder[-1]
         last.weight.zero_()
         last.bias.zero_()
-        assert float(tokenizer(COLOURS, 1.0).divergence) == pytest.approx(0, abs=1e-5)
+        even = tokenizer(COLOURS, 1.0)
+        assert [float(even.divergence), float(even.imbalance)] == pytest.approx([0, 0], abs=1e-5)
         last.bias[3] = 100
+        one = tokenizer(COLOURS, 1.0)
+    assert [float(one.divergence), float(one.imbalance)] == pytest.approx([math.log(20)] * 2, abs=1e-4)
+
+
+def test_sure_but_different_codes_are_in_balance():
+    tokenizer = tiny_tokenizer(codes=2, stride=1)
+    tokenizer.encoder = last = torch.nn.Conv2d(3, 2, 1)
+    with torch.no_grad():
+        last.weight.copy_(torch.tensor([500.0, -500.0])[:, None, None, None].expand(2, 3, 1, 1))
+        last.get_parameter("bias").copy_(torch.tensor([-750.0, 750.0]))  # above or below the middle grey, .5
         evidence = tokenizer(COLOURS, 1.0)
-    assert float(evidence.divergence) == pytest.approx(math.log(20), abs=1e-4)
-    assert evidence.codes.unique().tolist() == [3]
+    assert evidence.divergence > 0.6 and evidence.imbalance < 0.05
+
+
+def test_hard_codes_are_what_the_decoder_sees():
+    tokenizer, seen = tiny_tokenizer(), []
+    tokenizer.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for hard in (False, True):
+        tokenizer(COLOURS, 1.0, hard).error.backward()
+        assert tokenizer.encoder[0].weight.grad.any()
+    soft, sharp = (drawn.amax(dim=1) for drawn in seen)
+    assert soft.min() < 0.9 and torch.allclose(sharp, torch.ones_like(sharp))
 
 
 def test_perplexity_counts_codes_in_use():
