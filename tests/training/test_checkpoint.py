@@ -82,7 +82,13 @@ def no_state(folder: Path) -> None:
     (folder / "state.pt").unlink()
 
 
-DAMAGES = [flip, truncate, empty_manifest, other_manifest, no_manifest, no_state]
+def other_state(folder: Path) -> None:
+    torch.save([1], folder / "state.pt")
+    manifest = {"sha256": hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest(), "step": 10}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGES = [flip, truncate, empty_manifest, other_manifest, no_manifest, no_state, other_state]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
