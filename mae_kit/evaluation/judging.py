@@ -1,6 +1,7 @@
 """What a frozen encoder is worth, by three methods of the literature, together or singly: four verbs."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import Extent, extent
 from mae_kit.evaluation.sides import Sides, frozen_sides
+from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.training.settings import must_be_positive
 
 SHOTS, SEEDS = (1, 5, 10, 25), 5
@@ -33,6 +35,7 @@ def evaluate(
     train: Place,
     val: Place,
     layers: list[int] | None = None,
+    untrained: bool = False,
     seed: int = 0,
     workers: int = 0,
 ) -> dict[str, Any]:
@@ -47,7 +50,9 @@ def evaluate(
         train: Labelled shards to learn from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
-        seed: Of the linear probe.
+        untrained: Judge the encoder of a pretraining run with fresh weights in place of the trained ones: what its
+            architecture alone is worth.
+        seed: Of the linear probe, and of fresh weights.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
 
     Returns:
@@ -60,7 +65,8 @@ def evaluate(
     methods: dict[str, Method] = {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)}
     methods |= _fewshot_methods(SHOTS, SEEDS)
     methods |= {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)}
-    sides = frozen_sides(encoder, train, val, layers or (), workers)
+    with untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged:
+        sides = frozen_sides(judged, train, val, layers or (), workers)
     extents = {source: extent(side.train.features) for source, side in sides.items()}
     result = _judge(sides, methods)
     for source, found in extents.items():

@@ -10,7 +10,7 @@ from made_up import clusters
 from processes import Programs
 
 import mae_kit
-from mae_kit import cli, console
+from mae_kit import cli
 from mae_kit.evaluation import judging, probe
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.sides import Side, Sides
@@ -32,9 +32,8 @@ def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short probes; human lines on stdout."""
+    """Short probes."""
     monkeypatch.setattr(probe, "STEPS", 1)
-    monkeypatch.setattr(console.console, "stderr", False)
 
 
 @pytest.fixture
