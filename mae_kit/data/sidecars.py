@@ -14,7 +14,7 @@ from mae_kit.console import progress
 from mae_kit.data.index import Index
 from mae_kit.data.table import cache_path, takes_files
 from mae_kit.durable import MAKING, replacing
-from mae_kit.engines import run_tasks
+from mae_kit.engines import Engine, run_tasks
 
 Arrays = dict[str, np.ndarray]
 Make = Callable[[Index, Callable[[], None]], Arrays]
@@ -31,13 +31,21 @@ class Sidecars(NamedTuple):
     name: str
     recipe: str
 
-    def compute(self, index: Index, make: Make, workers: int = 0, preload: tuple[str, ...] = ()) -> list[Arrays]:
+    def compute(
+        self,
+        index: Index,
+        make: Make,
+        workers: int = 0,
+        engine: Engine = "processes",
+        preload: tuple[str, ...] = (),
+    ) -> list[Arrays]:
         """The arrays of each shard, in their order; only those that are not there are made.
 
         Args:
             index: The shards.
             make: Arrays of one shard, from its index; calls its second argument once a sample. Picklable.
-            workers: Processes; 0 = one a core.
+            workers: Tasks at once; 0 = one a core.
+            engine: Where they run.
             preload: Modules that `make` needs.
 
         Raises:
@@ -47,7 +55,7 @@ class Sidecars(NamedTuple):
         todo = [part for part in parts if self.find(part) is None]
         self._sweep(index)
         with progress(self.name, float(sum(map(len, todo)))) as advance:
-            run_tasks(partial(_make, self, make), todo, advance, workers, preload=preload)
+            run_tasks(partial(_make, self, make), todo, advance, workers, engine, preload)
         return [self.read(part) for part in parts]
 
     def find(self, part: Index) -> Path | None:

@@ -7,6 +7,7 @@ from mae_kit.console import say
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import Index, open_index
 from mae_kit.durable import replace_text
+from mae_kit.engines import Engine
 from mae_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def dedup(
     similarity: float = 0.98,
     out: Path | None = None,
     workers: int = 0,
+    engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Find near-duplicates, also flipped, turned, resized, recompressed and recoloured ones; list all but one of each.
 
@@ -41,7 +43,9 @@ def dedup(
             times as long.
         similarity: Cosine of the features from which on two images are copies, 0 to 1; counts with --encoder only.
         out: The list; the page goes beside it. By default beside the shards.
-        workers: Processes; 0 = one a core.
+        workers: Shards at once that are read; 0 = one a core, of all nodes with Ray.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
+            the same path; pairs are searched here.
 
     Returns:
         Counts, and the paths of the list and of the page.
@@ -54,7 +58,7 @@ def dedup(
     evaluation = open_index(against) if against else None
     if evaluation is not None:
         _must_differ(index, evaluation)
-    found = _find(index, evaluation, distance, workers, encoder, similarity)
+    found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     path = out or index.folder / LIST
     settings = {"shards": str(shards), "against": str(against) if against else None}
     settings |= {"encoder": str(encoder) if encoder else None, "distance": distance, "similarity": similarity}
@@ -84,7 +88,13 @@ def _must_differ(index: Index, evaluation: Index) -> None:
 
 
 def _find(
-    index: Index, evaluation: Index | None, distance: int, workers: int, encoder: Path | None, similarity: float
+    index: Index,
+    evaluation: Index | None,
+    distance: int,
+    workers: int,
+    engine: Engine,
+    encoder: Path | None,
+    similarity: float,
 ) -> "Found":
     """Libraries are imported here: the help does without them, and without an encoder nobody waits for torch."""
     by_features = None
@@ -94,10 +104,10 @@ def _find(
         if encoder:
             from mae_kit.duplicates.similarity import FeatureSearch
 
-            by_features = FeatureSearch(encoder, similarity, workers)
+            by_features = FeatureSearch(encoder, similarity, workers, engine)
     except ModuleNotFoundError as error:
         raise UserError(f"dedup needs {error.name}", "pip install 'mae_kit[dedup]'") from None
-    return find(index, evaluation, distance, workers, by_features)
+    return find(index, evaluation, distance, workers, engine, by_features)
 
 
 def _show(path: Path, found: "Found") -> Path:

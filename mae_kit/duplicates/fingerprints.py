@@ -12,6 +12,7 @@ from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index import Index
 from mae_kit.data.sidecars import Arrays, Sidecars
 from mae_kit.duplicates.hashes import SIDE, flipped_hashes
+from mae_kit.engines import Engine
 from mae_kit.errors import BadImage
 
 SIDECARS = Sidecars("fingerprints", "phash of 4 flips, thumbnail 16, blake2b-64; 1")
@@ -38,14 +39,15 @@ class Fingerprints(NamedTuple):
     plain: Bool[np.ndarray, " n"]
 
 
-def fingerprint(indices: Sequence[Index], workers: int = 0) -> Fingerprints:
+def fingerprint(indices: Sequence[Index], workers: int = 0, engine: Engine = "processes") -> Fingerprints:
     """Of all samples of some indices, one behind the other; what earlier calls have done is read.
 
     Args:
         indices: Of shards.
-        workers: Processes; 0 = one a core.
+        workers: Shards at once; 0 = one a core.
+        engine: Where.
     """
-    made = (SIDECARS.compute(index, fingerprint_shard, workers, preload=(__name__,)) for index in indices)
+    made = (SIDECARS.compute(index, fingerprint_shard, workers, engine, preload=(__name__,)) for index in indices)
     parts = list(chain.from_iterable(made))
     return Fingerprints(**{name: np.concatenate([part[name] for part in parts]) for name in Fingerprints._fields})
 

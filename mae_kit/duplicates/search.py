@@ -8,6 +8,7 @@ from mae_kit.duplicates.findings import Findings
 from mae_kit.duplicates.fingerprints import fingerprint
 from mae_kit.duplicates.groups import grouped
 from mae_kit.duplicates.pairs import Pairs, joined, looking_alike
+from mae_kit.engines import Engine
 
 
 class Found(NamedTuple):
@@ -22,6 +23,7 @@ def find(
     evaluation: Index | None,
     distance: int,
     workers: int,
+    engine: Engine,
     by_features: Callable[[list[Index]], Pairs] | None = None,
 ) -> Found:
     """All of it.
@@ -30,11 +32,12 @@ def find(
         index: The samples.
         evaluation: What they are held against; None for nothing.
         distance: Bits of 64 in which the hashes of copies may differ.
-        workers: Processes.
+        workers: Shards at once that are fingerprinted.
+        engine: Where.
         by_features: Finds more pairs, in the indices one behind the other; None for none.
     """
     sides = [index] if evaluation is None else [index, evaluation]
-    prints = fingerprint(sides, workers)
+    prints = fingerprint(sides, workers, engine)
     pairs = looking_alike(prints, len(index), distance)
     if by_features:
         pairs = joined([pairs, by_features(sides)])

@@ -11,6 +11,7 @@ from mae_kit.console import progress
 from mae_kit.data.index import Index
 from mae_kit.duplicates.pairs import FEATURES, Pairs, joined
 from mae_kit.encoder_file import load_encoder
+from mae_kit.engines import Engine
 from mae_kit.evaluation.features import extract_features
 
 NEIGHBOURS = 16  # of each image; what is alike beyond that hangs together through them
@@ -25,19 +26,21 @@ class FeatureSearch:
     Args:
         encoder: A run folder, or its encoder.safetensors.
         similarity: Smallest cosine.
-        workers: Processes that extract features.
+        workers: Shards at once whose features are extracted.
+        engine: Where.
 
     Raises:
         UserError: There is no such encoder.
     """
 
-    def __init__(self, encoder: Path, similarity: float, workers: int):
+    def __init__(self, encoder: Path, similarity: float, workers: int, engine: Engine = "processes"):
         load_encoder(encoder)  # before the hours that fingerprints may take
-        self.encoder, self.similarity, self.workers = encoder, similarity, workers
+        self.encoder, self.similarity = encoder, similarity
+        self.workers, self.engine = workers, engine
 
     def __call__(self, sides: list[Index]) -> Pairs:
         """Of the samples, and behind them those of the evaluation set."""
-        features = [extract_features(self.encoder, side, self.workers) for side in sides]
+        features = [extract_features(self.encoder, side, self.workers, engine=self.engine) for side in sides]
         starts = np.cumsum([0, *map(len, sides[:-1])])
         rows = np.concatenate([part.rows + start for part, start in zip(features, starts, strict=True)])
         values = np.concatenate([part.last for part in features])

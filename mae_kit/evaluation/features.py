@@ -18,6 +18,7 @@ from mae_kit.data.index import Index
 from mae_kit.data.loader import EvaluationBatches
 from mae_kit.data.sidecars import Arrays, Sidecars
 from mae_kit.encoder_file import FILE, load_encoder
+from mae_kit.engines import Engine
 from mae_kit.errors import UserError
 
 MEAN, CLASS = "mean", "class"
@@ -53,7 +54,9 @@ class Features(NamedTuple):
         return self.values[Source(max(self.values).layer, MEAN)]
 
 
-def extract_features(encoder: Path, index: Index, workers: int = 0, layers: Iterable[int] = ()) -> Features:
+def extract_features(
+    encoder: Path, index: Index, workers: int = 0, layers: Iterable[int] = (), engine: Engine = "processes"
+) -> Features:
     """Of all images of an index, centrally cropped, in one pass; what earlier calls have done is read.
 
     Args:
@@ -61,6 +64,7 @@ def extract_features(encoder: Path, index: Index, workers: int = 0, layers: Iter
         index: The shards.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
+        engine: Where shards are worked on; all see the file of the encoder.
 
     Raises:
         UserError: There is no such encoder, or it has no such layer.
@@ -73,8 +77,8 @@ def extract_features(encoder: Path, index: Index, workers: int = 0, layers: Iter
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
     kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")
-    workers = 1 if torch.cuda.is_available() else workers
-    parts = kept.compute(index, partial(extract_shard, encoder, content, chosen), workers, preload=(__name__,))
+    workers = 1 if engine == "processes" and torch.cuda.is_available() else workers
+    parts = kept.compute(index, partial(extract_shard, encoder, content, chosen), workers, engine, (__name__,))
     starts = np.searchsorted(index.shard, np.arange(len(parts)))
     rows = [part.pop("rows") + start for part, start in zip(parts, starts, strict=True)]
     values = {_source(name): np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.remote import Place
+from mae_kit.engines import Engine
 from mae_kit.evaluation.features import CLASS, MEAN, Source
 from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
@@ -38,6 +39,7 @@ def evaluate(
     untrained: bool = False,
     seed: int = 0,
     workers: int = 0,
+    engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Say what a frozen encoder is worth, by neighbours, few labels and a linear probe; and whether it collapsed.
 
@@ -54,6 +56,8 @@ def evaluate(
             architecture alone is worth.
         seed: Of the linear probe, and of fresh weights.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see ENCODER, a run, and the
+            shards under the same path.
 
     Returns:
         `scores`: top-1 with its 95% interval, 0..1, of each method, layer and token (mean of the patch tokens, class
@@ -66,7 +70,7 @@ def evaluate(
     methods |= _fewshot_methods(SHOTS, SEEDS)
     methods |= {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)}
     with untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged:
-        sides = frozen_sides(judged, train, val, layers or (), workers)
+        sides = frozen_sides(judged, train, val, layers or (), workers, engine)
     extents = {source: extent(side.train.features) for source, side in sides.items()}
     result = _judge(sides, methods)
     for source, found in extents.items():

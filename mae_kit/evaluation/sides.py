@@ -14,6 +14,7 @@ from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import common_classes
 from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, FORMAT, save_encoder
+from mae_kit.engines import Engine
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
 from mae_kit.formats.ours import kind_of
 from mae_kit.formats.pretrained import without_head
@@ -47,7 +48,12 @@ class Sides(NamedTuple):
 
 
 def frozen_sides(
-    encoder: Path, train: Place, val: Place, layers: Iterable[int] = (), workers: int = 0
+    encoder: Path,
+    train: Place,
+    val: Place,
+    layers: Iterable[int] = (),
+    workers: int = 0,
+    engine: Engine = "processes",
 ) -> dict[Source, Sides]:
     """By what features are made of: layer after layer, `mean` of the patch tokens before `class` token.
 
@@ -57,6 +63,7 @@ def frozen_sides(
         val: Labelled shards.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        engine: Where shards are worked on.
 
     Raises:
         UserError: No plain vision transformer and no Swin, no such layer, no shards, no labels, or other classes.
@@ -64,7 +71,7 @@ def frozen_sides(
     indexes = [open_index(shards) for shards in (train, val)]
     classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))
     with encoder_folder(encoder) as folder:
-        features = [extract_features(folder, index, workers, layers) for index in indexes]
+        features = [extract_features(folder, index, workers, layers, engine) for index in indexes]
     sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))
     pairs = {source: [_side(*each, source) for each in zip(indexes, features, strict=True)] for source in sources}
     return {source: Sides(known, unseen, classes) for source, (known, unseen) in pairs.items()}

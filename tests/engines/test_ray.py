@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_tasks
+from photos import write_shards
 from PIL import Image
 
 from mae_kit.data.index import open_index
 from mae_kit.data.shards import shard
-from mae_kit.engines import run_tasks
+from mae_kit.duplicates import dedup
+from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import UserError
 
 IMAGES, SECONDS = 600, 240
@@ -102,6 +104,19 @@ def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: An
     shard(str(many), out, resize=64, max_shard_size=65_536, engine="ray")
     assert files(out) == files(tmp_path / "whole")
     assert all(path.stat().st_ino == number for path, number in done.items())
+
+
+@pytest.mark.slow
+def test_fingerprints_and_features_are_the_same(cluster: Any, trained: Path, tmp_path: Path):
+    kept = {}
+    engines: tuple[Engine, Engine] = ("processes", "ray")
+    for engine in engines:
+        shards = write_shards(tmp_path / engine)
+        found = dedup(shards / "val-*.tar", encoder=trained, similarity=0.01, engine=engine)
+        lines = (shards / "duplicates.jsonl").read_text().splitlines()[1:]
+        kept[engine] = [{n: found[n] for n in found.keys() - {"list", "page"}}, lines, files(shards).keys()]
+    assert kept["ray"] == kept["processes"] and len(kept["ray"][1]) > 0
+    assert sum(".features-" in name for name in kept["ray"][2]) == 1  # shard
 
 
 def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
