@@ -1,7 +1,7 @@
 """Gates: what has to hold when a fault is injected. A test says with `@pytest.mark.gate("R1")` which one it stands for.
 
-`make faults` runs them alone and as often as they ask for (`--campaign`), and writes faults/RESULTS.md; without it the
-same tests inject the same faults fewer times.
+`make faults` runs them alone and as often as they ask for (`--campaign`), and writes faults/RESULTS.md, in which the
+rows of gates that were not run stay as they are; without it the same tests inject the same faults fewer times.
 """
 
 import os
@@ -123,7 +123,6 @@ class Campaign:
     def __init__(self) -> None:
         self.outcomes: dict[str, list[str]] = defaultdict(list)
         self.figures: dict[str, list[str]] = defaultdict(list)
-        self.started = time.monotonic()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
@@ -138,24 +137,30 @@ class Campaign:
 
     def pytest_sessionfinish(self) -> None:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join(self._table()) + "\n", encoding="utf-8")
+        table = "\n".join(self._table())  # before the file is opened, which it reads
+        RESULTS.write_text(table + "\n", encoding="utf-8")
 
     def _table(self) -> Iterable[str]:
-        asked = ["git", "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-        minutes, memory = (time.monotonic() - self.started) / 60, psutil.virtual_memory().total / 2**30
+        before = _rows(RESULTS)
         yield "# What faults cost"
         yield ""
-        machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
-        yield f"`make faults` on {time.strftime('%Y-%m-%d')} at commit {commit}: {minutes:.0f} minutes on {machine},"
+        memory = psutil.virtual_memory().total / 2**30
+        yield f"`make faults` on {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()},"
         yield f"Python {platform.python_version()}, torch {torch.__version__}."
         yield "What the best other tool does is quoted, not measured by this command."
         yield ""
-        yield "| gate | fault | has to hold | result | measured | best other tool |"
-        yield "|---|---|---|---|---|---|"
+        yield "| gate | fault | has to hold | result | measured | best other tool | run |"
+        yield "|---|---|---|---|---|---|---|"
         for name, gate in GATES.items():
-            figures = "; ".join(dict.fromkeys(self.figures[name])) or "-"
-            yield f"| {name} | {gate.fault} | {gate.asked} | {self._result(name)} | {figures} | {gate.others} |"
+            yield self._row(name, gate) if self.outcomes[name] or name not in before else before[name]
+
+    def _row(self, name: str, gate: Gate) -> str:
+        asked = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        figures = "; ".join(dict.fromkeys(self.figures[name])) or "-"
+        cells = [name, gate.fault, gate.asked, self._result(name), figures, gate.others]
+        run = f"{time.strftime('%Y-%m-%d')}, {commit}" if self.outcomes[name] else "-"
+        return f"| {' | '.join([*cells, run])} |"
 
     def _result(self, name: str) -> str:
         outcomes = self.outcomes[name]
@@ -164,3 +169,9 @@ class Campaign:
         passed = outcomes.count("passed")
         missing = [f"{outcomes.count(kind)} {kind}" for kind in ("failed", "skipped") if kind in outcomes]
         return ", ".join([f"{passed} of {len(outcomes)} tests pass", *missing])
+
+
+def _rows(table: Path) -> dict[str, str]:
+    """The rows of an earlier table by their gate."""
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    return {line.split("|")[1].strip(): line for line in lines if line.startswith("| R")}
