@@ -1,0 +1,27 @@
+"""A reader under mutations that atheris guides by the code they reach: `guided.py READER FOLDER TIMES`.
+
+A program of its own, since atheris ends its process.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["mae_kit"]):
+    from readers import READERS
+
+
+def main() -> None:
+    name, folder, times = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    seeds, read = READERS[name](folder)
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(seeds):
+        (corpus / str(number)).write_bytes(seed)
+    atheris.Setup([sys.argv[0], f"-runs={times}", "-seed=1", f"-artifact_prefix={folder}/", str(corpus)], read)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
