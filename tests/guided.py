@@ -3,10 +3,12 @@
 A program of its own, since atheris ends its process.
 """
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
-import atheris
+atheris: Any = importlib.import_module("atheris")  # untyped, and not there on all systems
 
 with atheris.instrument_imports(include=["mae_kit"]):
     from readers import READERS
