@@ -20,12 +20,12 @@ _NAME = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Recipe:
     """A recipe and what differs from it.
 
     Attributes:
-        config: The recipe, by path or name; null trains from scratch, without pretraining.
-        overrides: Dotted keys and their values, as on the command line; of an entry from scratch, for its fine-tuning.
+        config: The recipe, by path or name.
+        overrides: Dotted keys and their values, as on the command line.
     """
 
     config: str | None
@@ -35,6 +35,17 @@ class Entry:
         """As the command line has them."""
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.overrides.items()}
         return [word for key, value in values.items() for word in (f"--{key}", value)]
+
+
+@dataclass(frozen=True)
+class Entry(Recipe):
+    """A pretraining; null as its recipe trains from scratch, and overrides are then for the fine-tuning.
+
+    Attributes:
+        finetune: Where this encoder becomes a classifier by another recipe than the others, or by further overrides.
+    """
+
+    finetune: Recipe | None = None
 
 
 class Plan(NamedTuple):
@@ -56,7 +67,7 @@ class Plan(NamedTuple):
     val: str
     epochs: float
     entries: dict[str, Entry]
-    finetune: Entry
+    finetune: Recipe
     seeds: int
     without: str | None
 
@@ -96,7 +107,7 @@ def _plan(
     shards: str,
     val: str,
     entries: dict[str, Entry],
-    finetune: Entry,
+    finetune: Recipe,
     images_seen: int,
     train: str | None = None,
     seeds: int = 1,
@@ -120,6 +131,8 @@ def _plan(
             raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
         if entry.config is not None:
             find_recipe(entry.config, "pretrain")
+        if entry.finetune and entry.finetune.config:
+            find_recipe(entry.finetune.config, "downstream")
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     find_recipe(finetune.config, "downstream")
@@ -131,10 +144,14 @@ def stages(plan: Plan, name: str, seed: int, out: Path) -> list[Stage]:
     """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone."""
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:
-        return [_finetune(plan, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
+        return [_finetune(plan, entry, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
     encoder = str(folder / "pretrain")
     words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
-    return [_pretrain(plan, entry, seed, folder), _finetune(plan, encoder, seed, folder), Stage(words, "", folder)]
+    return [
+        _pretrain(plan, entry, seed, folder),
+        _finetune(plan, entry, encoder, seed, folder, []),
+        Stage(words, "", folder),
+    ]
 
 
 def _pretrain(plan: Plan, entry: Entry, seed: int, folder: Path) -> Stage:
@@ -149,12 +166,14 @@ def _pretrain(plan: Plan, entry: Entry, seed: int, folder: Path) -> Stage:
     return Stage(words, _digest(text), folder)
 
 
-def _finetune(plan: Plan, encoder: str, seed: int, folder: Path, more: list[str] | None = None) -> Stage:
-    assert plan.finetune.config is not None
-    text = find_recipe(plan.finetune.config, "downstream").read_text(encoding="utf-8")
-    words = ["finetune", "--config", plan.finetune.config, "--data.train", plan.train, "--data.val", plan.val]
-    words += ["--encoder", encoder, *plan.finetune.words(), *(more or [])]
-    return Stage([*words, "--seed", str(seed), "--run", str(folder / "finetune")], _digest(text), folder)
+def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:
+    own = entry.finetune or Recipe(None)
+    config = own.config or plan.finetune.config
+    assert config is not None
+    text = find_recipe(config, "downstream").read_text(encoding="utf-8")
+    words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
+    words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
+    return Stage(words, _digest(text), folder)
 
 
 def _digest(text: str) -> str:

@@ -63,6 +63,16 @@ def test_scratch_is_fine_tuned_alone_and_without_layer_decay(tmp_path: Path, con
     assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", 1, 0.5)
 
 
+def test_an_encoder_of_another_kind_is_fine_tuned_by_its_own_recipe(tmp_path: Path, content: dict[str, Any]):
+    (tmp_path / "other.yaml").write_text(FINETUNE.replace("drop_path: 0.2", "drop_path: 0.4"))
+    content["finetune"]["overrides"] = {"optimization.epochs": 7}
+    content["entries"]["mae"]["finetune"] = {"config": str(tmp_path / "other.yaml"), "overrides": {"model": None}}
+    plan = read_plan(write(tmp_path, content))
+    tuned = arguments(stages(plan, "mae", 0, tmp_path)[1].words)
+    assert (tuned["drop_path"], tuned["optimization"].epochs, tuned["model"]) == (0.4, 7, None)
+    assert arguments(stages(plan, "scratch", 0, tmp_path)[0].words)["drop_path"] == 0.2
+
+
 def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any]):
     plan = read_plan(write(tmp_path, content))
     before = stages(plan, "mae", 0, tmp_path)[0]
@@ -96,3 +106,6 @@ def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
         plan = read_plan(write(tmp_path, given | {"shards": content["shards"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds == 3
         assert f"compare recipes/compare/{path.name}" in path.read_text()
+        for name in plan.entries:
+            tuned = arguments(next(s.words for s in stages(plan, name, 0, tmp_path) if s.verb == "finetune"))
+            assert tuned["model"] is not None or name == "beit"
