@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from jsonargparse import SUPPRESS, ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
 from mae_kit.errors import UserError
 from mae_kit.mistakes import explain, plain_types, refuse_nulls
@@ -42,15 +42,22 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
     except argparse.ArgumentError as error:
         raise explain(str(error), parser) from None
     refuse_nulls(parser, values)
-    if "seed" in values:  # the weights are drawn as the classes are built
-        import torch
-
-        torch.manual_seed(values.seed)
-    try:
-        arguments = parser.instantiate_classes(values).as_dict() | fixed
-    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:  # what torch and timm say to odd numbers
-        raise UserError(f"no model can be built: {' '.join(str(error).split())}", "look at its numbers") from error
+    arguments = _instantiate(parser, values) | fixed
     return {name: arguments[name] for name in inspect.signature(function).parameters}
+
+
+def _instantiate(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:
+    try:
+        if "seed" in values:  # the weights are drawn as the classes are built
+            import torch
+
+            torch.manual_seed(values.seed)
+        return parser.instantiate_classes(values).as_dict()
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # whatever torch and timm trip over in odd numbers
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"no model can be built ({reason})", "look at the recipe's numbers") from error
 
 
 def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> ArgumentParser:
