@@ -36,7 +36,8 @@ class FeatureSearch:
     def __init__(self, encoder: Path, similarity: float, workers: int, engine: Engine = "processes"):
         load_encoder(encoder)  # before the hours that fingerprints may take
         self.encoder, self.similarity = encoder, similarity
-        self.workers, self.engine = workers, engine
+        self.workers = workers
+        self.engine: Engine = engine
 
     def __call__(self, sides: list[Index]) -> Pairs:
         """Of the samples, and behind them those of the evaluation set."""
