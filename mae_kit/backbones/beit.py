@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from timm.models.beit import Beit as TimmBeit
 from torch import Tensor, nn
 
-from mae_kit.backbones.timm_models import create, pair
+from mae_kit.backbones.timm_models import block_tokens, create, pair
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
@@ -84,16 +84,7 @@ class Beit(Configured):
 
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
         """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm."""
-        found: Any = self.model.forward_intermediates(
-            images,
-            [number - 1 for number in numbers],
-            return_prefix_tokens=True,
-            norm=True,
-            stop_early=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
-        return [torch.cat([each[1], each[0]], dim=1) for each in found]
+        return block_tokens(self.model, images, numbers)
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]

@@ -1,8 +1,12 @@
 """timm's models by name; what timm does not build is the user's mistake."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mae_kit.errors import UserError
 
@@ -34,3 +38,17 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """Height and width; one number is a square."""
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def block_tokens(model: Any, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
+    """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm."""
+    found = model.forward_intermediates(
+        images,
+        [number - 1 for number in numbers],
+        return_prefix_tokens=True,
+        norm=True,
+        stop_early=True,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )
+    return [torch.cat([each[1], each[0]], dim=1) if model.num_prefix_tokens else each for each in found]

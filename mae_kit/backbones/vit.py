@@ -1,7 +1,6 @@
 """timm's vision transformers, any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +9,7 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.backbones.timm_models import create, pair
+from mae_kit.backbones.timm_models import block_tokens, create, pair
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of, patchify
@@ -79,16 +78,7 @@ class ViT(Configured):
         """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm (DINOv2,
         `get_intermediate_layers`): those of the last block are the encoder's output.
         """
-        found: Any = self.model.forward_intermediates(
-            images,
-            [number - 1 for number in numbers],
-            return_prefix_tokens=True,
-            norm=True,
-            stop_early=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
-        return [torch.cat([each[1], each[0]], dim=1) if self.prefix else each for each in found]
+        return block_tokens(self.model, images, numbers)
 
     def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Tokens of the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
