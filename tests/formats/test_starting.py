@@ -10,7 +10,6 @@ from processes import Programs
 from safetensors.torch import load_file
 from tiny_models import MEAN, STD, save_run, tiny_classifier, tiny_mae, tiny_weights
 
-from mae_kit import console
 from mae_kit.backbones import Swin, ViT
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
@@ -19,12 +18,6 @@ from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
 from mae_kit.objectives import MAE, SimMIM
 from mae_kit.position_tables import resample_positions
-
-
-@pytest.fixture(autouse=True)
-def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Human lines on stdout, whatever a test before has asked for."""
-    monkeypatch.setattr(console.console, "stderr", False)
 
 
 def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4)) -> MAE:
