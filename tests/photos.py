@@ -21,17 +21,19 @@ def photo(number: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def jpeg(number: int) -> bytes:
-    file = io.BytesIO()
-    photo(number).save(file, "JPEG", quality=90)
+def jpeg(number: int, larger: int = 1) -> bytes:
+    file, image = io.BytesIO(), photo(number)
+    image.resize((larger * image.width, larger * image.height)).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
-def write_shard(path: Path, numbers: range, labels: bool = True, damaged: tuple[int, ...] = ()) -> None:
+def write_shard(
+    path: Path, numbers: range, labels: bool = True, damaged: tuple[int, ...] = (), larger: int = 1
+) -> None:
     """A webdataset shard; the images named as damaged have garbage in the middle that their header does not show."""
     with tarfile.open(path, "w") as tar:
         for number in numbers:
-            data = jpeg(number)
+            data = jpeg(number, larger)
             if number in damaged:
                 middle = len(data) // 2
                 data = data[:middle] + b"\xff\xd8garbage\xff\xc4" * 8 + data[middle + 96 :]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from mae_kit.data.index import Index
-from mae_kit.durable import replace_text
+from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import UserError
 
 FORMAT = "mae_kit-exclusions"
@@ -39,6 +39,14 @@ def write_exclusions(path: Path, index: Index, lines: Iterable[dict[str, Any]], 
     """
     head = {"format": FORMAT, "version": 1, **settings, "contents": index.contents}
     replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *lines)))
+
+
+def write_keep_list(path: Path, index: Index, rows: Int64[np.ndarray, " m"]) -> None:
+    """Write what stays, for other programs: a line for each sample, its `shard` and `key`."""
+    with replacing(path) as making, making.open("w", encoding="utf-8") as file:
+        for row in rows.tolist():
+            line = {"shard": index.shards[int(index.shard[row])], "key": index.keys[row]}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def kept(index: Index, without: str | None) -> Kept:

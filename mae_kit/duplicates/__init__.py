@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mae_kit.console import say
-from mae_kit.data.exclusions import write_exclusions
+from mae_kit.data.exclusions import kept, write_exclusions, write_keep_list
 from mae_kit.data.index import Index, open_index
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
@@ -29,9 +29,10 @@ def dedup(
 ) -> dict[str, Any]:
     """Find near-duplicates, also flipped, turned, resized, recompressed and recoloured ones; list all but one of each.
 
-    Writes duplicates.jsonl beside the shards, a line for each sample that goes with what stays for it and why, and
-    duplicates.html, the pairs side by side, the most doubtful first. The shards stay as they are: train without what
-    is on the list with `--data.without DIR/duplicates.jsonl`. What stays is the largest picture of each group.
+    Writes duplicates.jsonl beside the shards, a line for each sample that goes with what stays for it and why,
+    duplicates.keep.jsonl, the samples that stay, and duplicates.html, the pairs side by side, the most doubtful first.
+    The shards stay as they are: train without what goes with `--data.without DIR/duplicates.jsonl`; what stays is
+    listed for other programs. It is the largest picture of each group.
     Pictures that differ in detail alone, such as pages of text or scans of one organ, may be taken for copies: look.
     Fingerprints and features are kept beside the shards, so that a job that was stopped goes on.
 
@@ -42,13 +43,13 @@ def dedup(
         distance: Bits of 64 in which the perceptual hashes of two copies may differ, 0 to 11; from 9 on it takes five
             times as long.
         similarity: Cosine of the features from which on two images are copies, 0 to 1; counts with --encoder only.
-        out: The list; the page goes beside it. By default beside the shards.
+        out: The list; keep-list and page go beside it. By default beside the shards.
         workers: Shards at once that are read; 0 = one a core, of all nodes with Ray.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same path; pairs are searched here.
 
     Returns:
-        Counts, and the paths of the list and of the page.
+        Counts, and the paths of the list, the keep-list and the page.
 
     Raises:
         UserError: No such shards, shards held against themselves, an argument out of range, or a library is missing.
@@ -63,10 +64,12 @@ def dedup(
     settings = {"shards": str(shards), "against": str(against) if against else None}
     settings |= {"encoder": str(encoder) if encoder else None, "distance": distance, "similarity": similarity}
     write_exclusions(path, index, found.findings.lines(), settings | found.counts)
+    keep = path.with_suffix(".keep.jsonl")
+    write_keep_list(keep, index, kept(index, str(path)).rows)  # as training will read it
     shown = _show(path, found)
     _tell(found.counts)
     say(f"list: {path}, for --data.without; look at the pairs: {shown}")
-    return found.counts | {"list": str(path), "page": str(shown)}
+    return found.counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 
 def _check(distance: int, similarity: float, out: Path | None) -> None:

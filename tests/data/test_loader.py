@@ -1,11 +1,14 @@
 """Batches are functions of their number: the same in any worker, with any split, after any damage."""
 
 import json
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gates import Measured
 from photos import photo, write_shard
 
 from mae_kit.data.index import Index, open_index
@@ -103,6 +106,26 @@ def test_only_the_damaged_images_are_replaced_and_labels_follow(damaged: Index):
         replaced = batch.ids.numpy() != wanted
         assert set(wanted[replaced]) <= {3, 20, 21, 63} and set(batch.ids.tolist()).isdisjoint({3, 20, 21, 63})
         assert batch.labels.tolist() == [row % 4 for row in batch.ids.tolist()]
+
+
+@pytest.mark.slow
+@pytest.mark.gate("R11")
+def test_damaged_images_cost_little_time(tmp_path: Path, campaign: bool, measured: Measured):
+    """Processor time of an epoch with 5% damage over that of one without, in turn."""
+    ways = {"sound": (), "damaged": tuple(range(0, 200, 20))}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for way, damaged in ways.items():
+        write_shard(tmp_path / f"{way}.tar", range(200), damaged=damaged, larger=6)
+    epochs = {way: TrainBatches(open_index(tmp_path / f"{way}.tar"), np.arange(200), 50, (224, 224)) for way in ways}
+    for _ in range(11 if campaign else 1):
+        for way, epoch in epochs.items():
+            start = time.process_time()
+            bad = sum(len(epoch[step].bad) for step in range(4))
+            seconds[way].append(time.process_time() - start)
+            assert bool(bad) == (way == "damaged")
+    slower = 100 * (statistics.median(seconds["damaged"]) / statistics.median(seconds["sound"]) - 1)
+    measured(f"{slower:+.1f}% processor time of the loader at 5% damage")
+    assert slower < 10 or not campaign
 
 
 def test_bytes_that_changed_since_the_index_are_found(tmp_path: Path):

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from gates import Measured
 
 from mae_kit.data.tar import BLOCK, Damage, Member, walk
 
@@ -166,7 +167,7 @@ def test_other_files(start: bytes, reason: str):
 
 @pytest.mark.slow
 @pytest.mark.gate("R12")
-def test_a_million_members_in_little_memory(tmp_path: Path):
+def test_a_million_members_in_little_memory(tmp_path: Path, measured: Measured):
     block = tarfile.TarInfo("x.cls").tobuf()
     path = tmp_path / "many.tar"
     with path.open("wb") as file:
@@ -184,5 +185,6 @@ with open({str(path)!r}, "rb") as stream:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     path.unlink()
     count, kilobytes = map(int, done.stdout.split())
+    measured(f"a million members: {kilobytes / 1000:.1f} MB")
     assert count == 1_000_000
     assert kilobytes < 20_000

@@ -116,6 +116,8 @@ def test_what_an_evaluation_set_has_goes_with_all_its_copies(tmp_path: Path):
     assert {key: line["reason"] for key, line in lines.items()} == {"copy": "evaluation", "twin": "duplicate"}
     assert lines["copy"]["of"] == {"shard": "a.tar", "key": "photo"}
     assert (found["in_evaluation"], found["duplicates"], found["kept"]) == (1, 1, 1)
+    keep_list = tmp_path / "train" / "duplicates.keep.jsonl"
+    assert [json.loads(line) for line in keep_list.read_text().splitlines()] == [{"shard": "a.tar", "key": "own"}]
     assert (tmp_path / "test" / "a.tar").read_bytes() == before and not (
         tmp_path / "test" / "duplicates.jsonl"
     ).exists()

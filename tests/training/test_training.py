@@ -91,7 +91,7 @@ def test_killed_at_random_moments_it_cannot_be_told(
 
 @pytest.mark.gate("R2")
 def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
-    programs: Programs, words: Words, trained: Path, tmp_path: Path
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, measured: Measured
 ):
     """Gate R2: killed four times within the first two epochs, resumed with 0, 1, 2 and 4 workers."""
     run = tmp_path / "run"
@@ -105,11 +105,12 @@ def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
         first = ["pretrain", "--resume", run, *every_step]
     assert programs.run(*first).code == 0
     assert same(run, trained) and audited(run) == [0, 1, 2]
+    measured(f"{stop} kills: each sample once in {len(audited(run))} of 3 epochs, bit-identical")
 
 
 @pytest.mark.gate("R3")
 def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
-    programs: Programs, words: Words, trained: Path, tmp_path: Path
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, measured: Measured
 ):
     """Gate R3: one process, two, four, and one again, the batch fixed."""
     run = tmp_path / "run"
@@ -122,28 +123,40 @@ def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
         assert [end.code for end in ended] == [143] * world, ended
         first = ["pretrain", "--resume", run]
     assert programs.run(*first).code == 0
-    close(run, trained, 1e-6)
+    measured(f"losses at most {close(run, trained, 1e-6):.1g} apart")
     assert audited(run) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143)])
 @pytest.mark.gate("R8")
 def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
-    programs: Programs, words: Words, trained: Path, tmp_path: Path, number: str, code: int
+    programs: Programs,
+    words: Words,
+    trained: Path,
+    tmp_path: Path,
+    campaign: bool,
+    measured: Measured,
+    number: str,
+    code: int,
 ):
-    run = tmp_path / "run"
-    running = programs.start(*words, "--run", run, "--machine.workers", "1", patch=SLOW)
-    running.wait_until((run / "metrics.jsonl").exists)
-    time.sleep(0.2)
-    running.send(signal.Signals[number])
-    ended = running.wait()
-    assert ended.code == code, ended.err
-    stopped = steps(run)[-1]
-    assert 3 <= stopped < 18
-    assert f"stopped by a signal after step {stopped}; continue with --resume {run}" in ended.out
-    assert not (run / "model.safetensors").exists()
-    assert programs.run("pretrain", "--resume", run).code == 0
-    assert same(run, trained)
+    dice, trials, longest = random.Random(number), 5 if campaign else 1, 0.0
+    for trial in range(trials):
+        run = tmp_path / str(trial)
+        running = programs.start(*words, "--run", run, "--machine.workers", "1", patch=SLOW)
+        running.wait_until((run / "metrics.jsonl").exists)
+        time.sleep(dice.uniform(0, 0.4))
+        running.send(signal.Signals[number])
+        sent = time.monotonic()
+        ended = running.wait()
+        longest = max(longest, time.monotonic() - sent)
+        assert ended.code == code, ended.err
+        stopped = steps(run)[-1]
+        assert 3 <= stopped < 18
+        assert f"stopped by a signal after step {stopped}; continue with --resume {run}" in ended.out
+        assert not (run / "model.safetensors").exists()
+        assert programs.run("pretrain", "--resume", run).code == 0
+        assert same(run, trained)
+    measured(f"{number}: {trials} of {trials} saved and out within {longest:.1f} s")
 
 
 @pytest.mark.gate("R8")
@@ -220,7 +233,7 @@ def test_a_signal_ends_a_score_and_the_resumed_run_begins_with_it(
 
 
 @pytest.mark.gate("R14")
-def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, tmp_path: Path):
+def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, tmp_path: Path, measured: Measured):
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={7}))
     assert ended.code == 0, ended.err
@@ -229,16 +242,20 @@ def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, 
     assert all(torch.isfinite(tensor).all() for tensor in load_file(run / "model.safetensors").values())
     (hit,) = (line for line in lines(run) if line.get("loss", 0) is None)
     assert hit["step"] == 9
+    measured(f"one: {lines(run)[-1]['skipped_steps']} of 18 steps skipped")
 
 
 @pytest.mark.gate("R14")
-def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(programs: Programs, words: Words, tmp_path: Path):
+def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(
+    programs: Programs, words: Words, tmp_path: Path, measured: Measured
+):
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={6, 7, 8}))
     assert ended.code == 0, ended.err
     assert "step 8: back to the weights of step 5" in ended.out
     assert lines(run)[-1]["skipped_steps"] == 3 and lines(run)[-1]["step"] == 18
     assert lines(run)[-1]["loss"] < lines(run)[0]["loss"]
+    measured(f"three: back to step 5 of 8, loss {lines(run)[0]['loss']:.2f} to {lines(run)[-1]['loss']:.2f}")
 
 
 @pytest.mark.gate("R14")
@@ -250,7 +267,9 @@ def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Progra
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
 @pytest.mark.gate("R5")
-def test_a_damaged_checkpoint_is_passed_over(programs: Programs, trained: Path, tmp_path: Path, damage: str):
+def test_a_damaged_checkpoint_is_passed_over(
+    programs: Programs, trained: Path, tmp_path: Path, measured: Measured, damage: str
+):
     run = shutil.copytree(trained, tmp_path / "run")
     newest = run / "checkpoints" / "step-00000018"
     if damage == "flip":
@@ -265,6 +284,7 @@ def test_a_damaged_checkpoint_is_passed_over(programs: Programs, trained: Path, 
     assert ended.code == 0, ended.err
     assert ended.out.count("checkpoint step-00000018") == 1 and "resuming after step 15" in ended.out
     assert same(run, trained) and steps(run) == [15, 18]
+    measured(f"{steps(run)[-1] - steps(run)[0]} steps done again, bit-identical")
     assert "is complete" in programs.run("pretrain", "--resume", run).out, "the new step-18 is whole"
 
 
@@ -316,22 +336,26 @@ def refused(ended: Ended, complaint: str) -> None:
 
 
 @pytest.mark.gate("R16")
-def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, tmp_path: Path):
+def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, tmp_path: Path, measured: Measured):
     for part in range(2):
         write_shard(tmp_path / f"train-{part}.tar", range(part * 24, part * 24 + 24))
     words = [*words[:-1], tmp_path / "train-*.tar", "--run", tmp_path / "run"]
     assert programs.run(*words, "--optimization.epochs", "1", "--optimization.warmup_epochs", "0").code == 0
     write_shard(tmp_path / "train-1.tar", range(25, 49))
     longer = ["pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2"]
-    refused(programs.run(*longer), "48 samples are now 48; 1 shards changed (train-1.tar)")
+    seen = [programs.run(*longer)]
+    refused(seen[-1], "48 samples are now 48; 1 shards changed (train-1.tar)")
     write_shard(tmp_path / "train-2.tar", range(49, 60))
-    refused(programs.run(*longer), "48 samples are now 59; 1 shards new (train-2.tar), 1 shards changed (train-1.tar)")
+    seen.append(programs.run(*longer))
+    refused(seen[-1], "48 samples are now 59; 1 shards new (train-2.tar), 1 shards changed (train-1.tar)")
     ended = programs.run(*longer, "--allow-data-change")
     assert ended.code == 0 and "the data has changed: 48 samples are now 59" in ended.out
     assert lines(tmp_path / "run")[-1]["step"] == 7
     refused(programs.run(*longer[:-1], "4", "--seed", "1"), "seed 0 is now 1")
     (tmp_path / "train-2.tar").unlink()
-    refused(programs.run(*longer[:-1], "4"), "59 samples are now 48; 1 shards gone (train-2.tar)")
+    seen.append(programs.run(*longer[:-1], "4"))
+    refused(seen[-1], "59 samples are now 48; 1 shards gone (train-2.tar)")
+    measured(f"{sum(ended.code == 2 for ended in seen)} of {len(seen)} changes refused with their difference")
 
 
 @pytest.mark.gate("R16")
@@ -350,7 +374,9 @@ def test_the_same_shards_in_another_folder_are_the_same_data(programs: Programs,
 
 
 @pytest.mark.gate("R15")
-def test_a_killed_worker_is_replaced(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+def test_a_killed_worker_is_replaced(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, measured: Measured
+):
     """Gate R15."""
     run = tmp_path / "run"
     running = programs.start(*words, "--run", run, "--machine.workers", "2", patch=SLOW)
@@ -360,18 +386,23 @@ def test_a_killed_worker_is_replaced(programs: Programs, words: Words, trained: 
     ended = running.wait()
     assert ended.code == 0 and "exited unexpectedly; others take over" in ended.out, ended
     assert same(run, trained)
+    measured(f"one: {curve(run)[-1][0]} of 18 steps, bit-identical")
 
 
 @pytest.mark.gate("R15")
-def test_workers_that_never_live_end_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
+def test_workers_that_never_live_end_the_run_with_one_line(
+    programs: Programs, words: Words, tmp_path: Path, measured: Measured
+):
     deadly = "import os, signal, mae_kit.data.loader as l\n"
     deadly += "l._ignore_signals = lambda worker: os.kill(os.getpid(), signal.SIGKILL)"
+    started = time.monotonic()
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=deadly)
+    measured(f"all: ended after {time.monotonic() - started:.1f} s")
     refused(ended, "loader workers die again and again")
 
 
 @pytest.mark.gate("R11")
-def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path):
+def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path, measured: Measured):
     write_shard(tmp_path / "a.tar", range(48), damaged=(4, 40))
     words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar", "--run"]
     assert programs.run(*words, tmp_path / "one").code == 0
@@ -379,8 +410,10 @@ def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Pat
     assert [line["key"] for line in found].count("0004") >= 3 and {line["key"] for line in found} == {"0004", "0040"}
     assert lines(tmp_path / "one")[-1]["bad_samples"] == len(found)
     dice = random.Random(1)
-    resume_until_done(programs, tmp_path / "two", "pretrain", [*words[:-1], "--machine.workers", "2"], dice)
+    two = [*words[:-1], "--machine.workers", "2"]
+    kills = resume_until_done(programs, tmp_path / "two", "pretrain", two, dice)
     assert same(tmp_path / "one", tmp_path / "two")
+    measured(f"{len(found)} replaced, {kills} kills, bit-identical")
 
 
 def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tmp_path: Path):
@@ -409,35 +442,45 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
 
 
 @pytest.mark.gate("R6")
-def test_a_full_disk_costs_checkpoints_not_the_run(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+def test_a_full_disk_costs_checkpoints_not_the_run(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, measured: Measured
+):
     """No file may grow beyond half a checkpoint: the run goes on, says so each time, and fails at its end alone."""
     size = (trained / "checkpoints" / "step-00000018" / "state.pt").stat().st_size
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=size // 2))
     assert ended.code == 2 and "Traceback" not in ended.err, ended
-    assert ended.out.count(" was not written (File too large): make room; the one before is kept") == 4
+    missing = ended.out.count(" was not written (File too large): make room; the one before is kept")
+    assert missing == 4
     assert f"make room, then --resume {run}" in ended.err.splitlines()[-1]
     assert curve(run) == curve(trained) and list((run / "checkpoints").iterdir()) == []
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
+    measured(f"{missing} saves failed, {curve(run)[-1][0]} of 18 steps done, bit-identical")
 
 
 @pytest.mark.gate("R7")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that nobody can write to")
-def test_a_folder_that_cannot_be_written_is_refused_before_training(programs: Programs, words: Words):
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    programs: Programs, words: Words, measured: Measured
+):
+    started = time.monotonic()
     ended = programs.run(*words, "--run", "/proc/run")
+    measured(f"refused after {time.monotonic() - started:.1f} s")
     refused(ended, "cannot write to /proc/run (No such file or directory): choose another --run folder")
     assert "effective batch" not in ended.out
 
 
 @pytest.mark.gate("R13")
-def test_one_shard_feeds_two_processes_with_three_workers_each(programs: Programs, recipes: Path, tmp_path: Path):
+def test_one_shard_feeds_two_processes_with_three_workers_each(
+    programs: Programs, recipes: Path, tmp_path: Path, measured: Measured
+):
     write_shard(tmp_path / "a.tar", range(43))
     words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
     assert programs.run(*words, "--run", tmp_path / "one").code == 0
     ended = [rank.wait() for rank in group(programs, 2, *words, "--run", tmp_path / "two", "--machine.workers", "3")]
     assert [end.code for end in ended] == [0, 0], ended
-    close(tmp_path / "two", tmp_path / "one")
+    measured(f"losses at most {close(tmp_path / 'two', tmp_path / 'one'):.1g} apart")
 
 
 @pytest.mark.gate("R17")
