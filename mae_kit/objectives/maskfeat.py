@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from mae_kit.backbones import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import MASKS, MaskKind, visible_count
+from mae_kit.masks import blockwise_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
 from mae_kit.tensors import Outcome
+
+SHARE_OF_BLOCK = 5  # a block hides at least one of so many of the patches that are hidden (SlowFast, imagenet.py)
 
 
 class MaskFeat(Objective):
@@ -20,23 +22,21 @@ class MaskFeat(Objective):
 
     Args:
         encoder: Sees the token in place of hidden patches.
-        mask_ratio: Share of the patches that is hidden (paper: .4).
-        mask: Which patches: block, random or grid. The paper's are several blocks, BEiT's.
+        mask_ratio: Share of the patches that is hidden at most, in BEiT's blocks, each of a fifth of them or more
+            (paper: .4; SlowFast's imagenet.py: 78 of 196, blocks of 15 or more).
         cell: Pixels a side of what has one histogram a channel (paper: 8, four in a patch).
 
     Raises:
-        UserError: The ratio leaves no patch visible or none hidden, or the cell does not divide the patch.
+        UserError: The ratio leaves no patch visible or none hidden, the image is one row or column of patches, or the
+            cell does not divide the patch.
     """
 
     encoder: ViT
 
-    def __init__(self, encoder: ViT, mask_ratio: float = 0.4, mask: MaskKind = "block", cell: int = 8):
+    def __init__(self, encoder: ViT, mask_ratio: float = 0.4, cell: int = 8):
         super().__init__()
-        patches = encoder.grid[0] * encoder.grid[1]
-        if not 0 < visible_count(patches, mask_ratio) < patches:
-            raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .4")
-        MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
-        self.encoder, self.mask_ratio, self.mask, self.cell = encoder, mask_ratio, mask, cell
+        self.encoder, self.cell = encoder, cell
+        self.most = _most_hidden(encoder.grid, mask_ratio)
         self.cells = _cells_of(encoder.patch_size, cell)
         self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
         self.head = nn.Linear(encoder.dim, self.cells[0] * self.cells[1] * encoder.channels * ORIENTATIONS)
@@ -45,7 +45,8 @@ class MaskFeat(Objective):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        return self.compare(images, MASKS[self.mask](keys, self.encoder.grid, self.mask_ratio))
+        smallest = max(1, self.most // SHARE_OF_BLOCK)
+        return self.compare(images, blockwise_mask(keys, self.encoder.grid, self.most, smallest))
 
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask."""
@@ -62,6 +63,17 @@ class MaskFeat(Objective):
         histograms = unpatchify(prediction.float(), self.cells, self.encoder.grid).unflatten(1, (-1, ORIENTATIONS))
         drawn = torch.einsum("bckyx,kpq->bcypxq", histograms, _lines(self.cell, prediction.device))
         return self.normalise(drawn.flatten(4, 5).flatten(2, 3).clamp(0, 1))
+
+
+def _most_hidden(grid: tuple[int, int], mask_ratio: float) -> int:
+    """How many patches are hidden at most, the blocks being shorter than the grid both ways."""
+    patches = grid[0] * grid[1]
+    most = int(patches * mask_ratio)
+    if most < 1 or visible_count(patches, mask_ratio) < 1:
+        raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .4")
+    if min(grid) == 1:
+        raise UserError(f"no block fits into {grid[0]}x{grid[1]} patches", "choose a larger image or a smaller patch")
+    return most
 
 
 def _cells_of(patch_size: tuple[int, int], cell: int) -> tuple[int, int]:
