@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float
+from ten_steps import ten_losses
 from torch import Tensor
 
 from mae_kit.backbones import ViT
@@ -40,6 +41,20 @@ def test_of_the_corrupted_patches_most_become_the_token_some_another_patch_and_s
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
     strangers = after[hidden][~token & ~same]
     assert torch.bincount(strangers.long(), minlength=16).min() > 0, "any patch may stand in"
+
+
+@pytest.mark.parametrize(
+    ("target", "golden"),
+    [
+        ("colour", [6.4426, 5.6472, 5.349, 5.1614, 4.8997, 4.6445, 4.3784, 4.1422, 3.8911, 3.6126]),
+        ("mosaic", [6.2473, 6.1124, 5.8373, 5.6088, 5.3826, 5.1362, 4.8977, 4.6416, 4.385, 4.1411]),
+        ("pixels", [0.36889, 0.29754, 0.20136, 0.14252, 0.10698, 0.0927, 0.091812, 0.098268, 0.10097, 0.099924]),
+    ],
+)
+def test_ten_training_steps(target: str, golden: list[float]):
+    """The losses of this implementation: a change of arithmetic is seen here."""
+    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert ten_losses(make(target), images, (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
 def test_classes_and_colours_go_there_and_back():

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from ten_steps import ten_losses
 from torch import Tensor
 
 from mae_kit.backbones import Swin, ViT
@@ -92,6 +93,15 @@ def test_a_swin_is_that_of_transformers():
     encoder = Swin("swin_tiny_patch4_window7_224", img_size=32, **sizes)
     config = SwinConfig(image_size=32, encoder_stride=8, drop_path_rate=0.0, **sizes)
     compare(SwinForMaskedImageModeling(config), encoder, COMMON + SWIN)
+
+
+def test_ten_training_steps():
+    """The losses of this implementation, whose arithmetic is transformers': a change is seen here."""
+    torch.manual_seed(0)
+    encoder = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    golden = [0.80554, 0.80443, 0.8008, 0.79855, 0.79343, 0.79187, 0.78696, 0.78865, 0.78368, 0.78562]
+    assert ten_losses(SimMIM(encoder, unit=16), images, (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
 def test_whole_units_are_hidden():
