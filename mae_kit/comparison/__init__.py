@@ -1,4 +1,4 @@
-"""Objectives side by side: the same shards, encoder and images seen, then all judged alike."""
+"""Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
 
 import json
 import signal
@@ -12,59 +12,66 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.comparison.ledger import complete
+from mae_kit.comparison.length import length
 from mae_kit.comparison.plan import Plan, read_plan, stages
 from mae_kit.comparison.results import FINETUNED, Records, summary
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import UNLIKE, alike
+from mae_kit.reporting.entries import COSTS, UNLIKE, alike, cost_cells, said_alike
 
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
-    """Train a list of objectives on the same images for the same time, and judge all alike, over several seeds.
+    """Train a list of objectives on the same images, equally long, and judge all alike, over several seeds.
 
     Every entry is pretrained, fine-tuned and evaluated frozen, each step in a process of its own, which is a verb as
     the command line would call it. An entry that fails is shown as failed and does not stop the others. The same
     command again goes on where an earlier one stopped, repeats nothing that is done, and tries again what has failed.
 
     Args:
-        config: A YAML file, see recipes/compare: the shards, the length in images_seen, the seeds, the entries with
-            their recipes, and the recipe that fine-tunes them all.
+        config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen, minutes or
+            flops, the seeds, the entries with their recipes, and the recipe that fine-tunes them all.
         out: Folder for all of it: runs, compare.json and report.html.
 
     Returns:
-        For each entry its scores with mean, 95% interval and the value of each seed, the same of the differences to
-        the first entry, what its pretraining cost and its failures; the folder and the page.
+        What all pretrainings had alike, and for each entry its scores with mean, 95% interval and the value of each
+        seed, the same of the differences to the first entry, what its pretraining cost (images, seconds, operations)
+        and its failures; the folder and the page.
 
     Raises:
         UserError: The file does not make sense, or the folder holds a comparison with other settings.
     """
     need_scipy()
     plan = read_plan(config)
+    budget = plan.budget._asdict()
     found: dict[str, dict[int, Records]] = {name: {} for name in plan.entries}
     with _stoppable():
         for seed in range(plan.seeds):
             for name in plan.entries:
                 found[name][seed] = _follow(plan, name, seed, out)
                 rows = summary(found, out)
-                replace_text(out / "compare.json", json.dumps({"entries": rows}, indent=2))
+                replace_text(out / "compare.json", json.dumps({"budget": budget, "entries": rows}, indent=2))
     if not is_hushed():
         console.print(_table(rows))
+        console.print(_costs(rows, said_alike(budget)))
     if not alike(rows):
         say(UNLIKE)
     for row in rows:
         for failure in row["failures"]:
             say(f"{row['name']}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
-    return {"out": str(out), "entries": rows, **report(out)}
+    return {"out": str(out), "budget": budget, "entries": rows, **report(out)}
 
 
 def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
     """All stages of one entry and seed; without an encoder there is nothing to go on with."""
     records: Records = {}
-    for stage in stages(plan, name, seed, out):
+    measured = length(plan, name, out)
+    if "error" in measured:
+        return {"length": measured}
+    for stage in stages(plan, name, measured["result"]["images"], seed, out):
         records[stage.verb] = complete(stage)
         if "error" in records.get("pretrain", {}):
             break
@@ -95,6 +102,18 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             beside = cells if row is not rows[0] else (cells[0], "")
             name = measure if row is known[0] else ""
             table.add_row(name, *map(escape, (row["name"], *beside)), end_section=row is known[-1])
+    return table
+
+
+def _costs(rows: list[dict[str, Any]], told: str) -> Table:
+    """A line for each entry that was pretrained."""
+    table = Table(title=escape(told), title_justify="left")
+    table.add_column("entry")
+    for heading in COSTS:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        if row["pretraining"]:
+            table.add_row(escape(row["name"]), *cost_cells(row["pretraining"]))
     return table
 
 

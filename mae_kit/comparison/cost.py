@@ -9,6 +9,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.configured import build
+from mae_kit.objectives import Objective
 from mae_kit.reporting.folder import read_batch_size, read_metrics, total
 
 BACKWARD = 2  # times the arithmetic of the forward pass: gradients of the inputs, and of the weights
@@ -25,7 +26,7 @@ def pretraining_cost(run: Path) -> dict[str, float]:
         return {}
     images = rows[-1]["step"] * read_batch_size(run)
     clocks = {name: total(rows, name) for name in ("seconds", "core_seconds")}
-    return clocks | {"images": images, "flops": images * flops_per_image(run)}
+    return clocks | {"images": images, "flops": images * _flops_per_image_of(run)}
 
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
@@ -38,9 +39,12 @@ def _objective(run: Path) -> dict[str, Any]:
 
 
 @cache
-def flops_per_image(run: Path) -> float:
+def _flops_per_image_of(run: Path) -> float:
+    return flops_per_image(build(_objective(run)))
+
+
+def flops_per_image(objective: Objective) -> float:
     """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
-    objective = build(_objective(run))
     images = torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         objective(images, torch.arange(2))

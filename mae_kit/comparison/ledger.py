@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from mae_kit.comparison.command import Failed, run_command
@@ -14,8 +15,28 @@ Record = dict[str, Any]
 """`words` and `recipe` of the stage, and its `result` or its `error`."""
 
 
-def complete(stage: Stage) -> Record:
+def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
+    """The result of its command line, in a process of its own.
+
+    Args:
+        stage: What is done.
+        begun: Go on with the run that is there.
+
+    Raises:
+        Failed: It ended with an error.
+        SystemExit: A signal stopped it.
+    """
+    say(f"\n$ mae-kit {shlex.join(stage.words)}")
+    words = [stage.verb, "--resume", str(stage.run)] if begun else stage.words
+    return run_command(words, stage.folder / f"{stage.verb}.log")
+
+
+def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_stage) -> Record:
     """Do what is left of a stage: what is done is read, what has begun goes on, what has failed is tried again.
+
+    Args:
+        stage: What is done.
+        work: How; told whether the stage has begun.
 
     Raises:
         UserError: It was begun with other settings.
@@ -30,16 +51,14 @@ def complete(stage: Stage) -> Record:
         return before
     stage.folder.mkdir(parents=True, exist_ok=True)
     replace_text(path, json.dumps(settings))
-    record = settings | _run(stage, begun)
+    record = settings | _outcome(stage, begun, work)
     replace_text(path, json.dumps(record, indent=2))
     return record
 
 
-def _run(stage: Stage, begun: bool) -> Record:
-    say(f"\n$ mae-kit {shlex.join(stage.words)}")
-    words = [stage.verb, "--resume", str(stage.run)] if begun else stage.words
+def _outcome(stage: Stage, begun: bool, work: Callable[[Stage, bool], dict[str, Any]]) -> Record:
     try:
-        return {"result": run_command(words, stage.folder / f"{stage.verb}.log")}
+        return {"result": work(stage, begun)}
     except Failed as failure:
         say(f"{stage.run} FAILED: {failure}")
         return {"error": str(failure)}

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -48,6 +48,18 @@ class Entry(Recipe):
     finetune: Recipe | None = None
 
 
+class Budget(NamedTuple):
+    """What all pretrainings have alike.
+
+    Attributes:
+        kind: Images seen, minutes of this machine, or operations.
+        amount: Of one pretraining.
+    """
+
+    kind: Literal["images_seen", "minutes", "flops"]
+    amount: float
+
+
 class Plan(NamedTuple):
     """A comparison that can work.
 
@@ -55,7 +67,8 @@ class Plan(NamedTuple):
         shards: To pretrain on.
         train: Labelled shards to learn classes from.
         val: Labelled shards to score on.
-        epochs: Of every pretraining.
+        samples: Images to pretrain on.
+        budget: Of every pretraining.
         entries: By name, the first being what the others are compared with.
         finetune: How every encoder becomes a classifier.
         seeds: Trainings of each entry.
@@ -65,7 +78,8 @@ class Plan(NamedTuple):
     shards: str
     train: str
     val: str
-    epochs: float
+    samples: int
+    budget: Budget
     entries: dict[str, Entry]
     finetune: Recipe
     seeds: int
@@ -108,7 +122,9 @@ def _plan(
     val: str,
     entries: dict[str, Entry],
     finetune: Recipe,
-    images_seen: int,
+    images_seen: int | None = None,
+    minutes: float | None = None,
+    flops: float | None = None,
     train: str | None = None,
     seeds: int = 1,
     without: str | None = None,
@@ -120,12 +136,15 @@ def _plan(
         val: Labelled shards to score on.
         entries: What is compared, by name; the first is what the others are compared with.
         finetune: How every encoder becomes a classifier.
-        images_seen: Length of every pretraining.
+        images_seen: Length of every pretraining; or one of the next two in its place.
+        minutes: Of training steps on this machine, in place of images_seen; a short trial says what they are worth.
+        flops: Multiplications and additions, each counted, in place of images_seen.
         train: Labelled shards to learn classes from; by default those to pretrain on.
         seeds: Trainings of each entry.
         without: A list of samples that no pretraining sees, as `mae-kit dedup` writes it.
     """
-    must_be_positive({"images_seen": images_seen, "seeds": seeds, "the number of entries": len(entries)})
+    budget = _budget({"images_seen": images_seen, "minutes": minutes, "flops": flops})
+    must_be_positive({budget.kind: budget.amount, "seeds": seeds, "the number of entries": len(entries)})
     for name, entry in entries.items():
         if not _NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
@@ -136,34 +155,69 @@ def _plan(
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     find_recipe(finetune.config, "downstream")
-    epochs = images_seen / len(kept(open_index(shards), without).rows)
-    return Plan(shards, train or shards, val, epochs, entries, finetune, seeds, without)
+    samples = len(kept(open_index(shards), without).rows)
+    return Plan(shards, train or shards, val, samples, budget, entries, finetune, seeds, without)
 
 
-def stages(plan: Plan, name: str, seed: int, out: Path) -> list[Stage]:
-    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone."""
+def _budget(amounts: dict[Any, float | None]) -> Budget:
+    given = {kind: amount for kind, amount in amounts.items() if amount is not None}
+    if len(given) != 1:
+        what = f"{' and '.join(given)} are all given" if given else "no length is given"
+        raise UserError(what, f"give one of {', '.join(amounts)}")
+    return Budget(*given.popitem())
+
+
+def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
+    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone.
+
+    Args:
+        plan: Of the comparison.
+        name: Of the entry.
+        images: That its pretraining sees.
+        seed: Of all of it.
+        out: Folder of the comparison.
+    """
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:
         return [_finetune(plan, entry, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
     encoder = str(folder / "pretrain")
     words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
     return [
-        _pretrain(plan, entry, seed, folder),
+        _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
         _finetune(plan, entry, encoder, seed, folder, []),
         Stage(words, "", folder),
     ]
 
 
-def _pretrain(plan: Plan, entry: Entry, seed: int, folder: Path) -> Stage:
-    assert entry.config is not None
-    text = find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
+def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Stage:
+    """A pretraining of so many steps, which says how long an entry's own will be.
+
+    Args:
+        plan: Of the comparison.
+        name: Of the entry.
+        steps: At the entry's batch size.
+        words: Further ones, on the command line.
+        out: Folder of the comparison.
+    """
+    entry = plan.entries[name]
+    batch_size = entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
+    return _pretrain(plan, entry, steps * batch_size, out / f"{name}-length", words)
+
+
+def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
+    text, epochs = _text(entry), images / plan.samples
     own = yaml.safe_load(text)["optimization"]
-    warmup = plan.epochs * own.get("warmup_epochs", 0) / own["epochs"]
-    words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
+    warmup = epochs * own.get("warmup_epochs", 0) / own["epochs"]
+    words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
-    words += ["--optimization.epochs", f"{plan.epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
-    words += [*entry.words(), "--seed", str(seed), "--run", str(folder / "pretrain")]
+    words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
+    words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
     return Stage(words, _digest(text), folder)
+
+
+def _text(entry: Entry) -> str:
+    assert entry.config is not None
+    return find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
 
 
 def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:

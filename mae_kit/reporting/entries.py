@@ -11,6 +11,7 @@ from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest
 
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
+COSTS = ("Images seen", "Minutes", "Core-minutes", "TFLOPs")
 NAMES = {"fine-tuned": "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
@@ -20,11 +21,28 @@ def entries(folder: Path, compared: Row) -> str:
     if not rows:
         return ""
     ran = race(folder, [row["name"] for row in rows])
-    return "".join((_scores(rows), _differences(rows), _failures(rows), _pictures(folder, rows), ran, _costs(rows)))
+    told = said_alike(compared["budget"])
+    parts = (_scores(rows, told), _differences(rows), _failures(rows), _pictures(folder, rows), ran, _costs(rows, told))
+    return "".join(parts)
 
 
-def _scores(rows: list[Row]) -> str:
-    about = note("Top-1: mean over the seeds, 95% interval, and the value of each seed.")
+def said_alike(budget: Row) -> str:
+    """What all pretrainings had alike, in one line.
+
+    Args:
+        budget: Its `kind` and `amount`, of compare.json.
+    """
+    amount = budget["amount"]
+    alike = {
+        "images_seen": f"sees {amount:,.0f} images",
+        "minutes": f"has {amount:g} minutes of this machine, at the speed of a short trial",
+        "flops": f"has {amount / 1e12:,.4g} TFLOPs",
+    }
+    return f"Every pretraining {alike[budget['kind']]}"
+
+
+def _scores(rows: list[Row], told: str) -> str:
+    about = note(f"{told}. Top-1: mean over the seeds, 95% interval, and the value of each seed.")
     knn = note(ABOUT_KNN) if any("knn" in row["scores"] for row in rows) else ""
     return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn, "" if alike(rows) else note(UNLIKE))
 
@@ -51,15 +69,18 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
     return table(("Entry", *headings), "".join(lines))
 
 
-def _costs(rows: list[Row]) -> str:
+def _costs(rows: list[Row], told: str) -> str:
     trained = [row for row in rows if row["pretraining"]]
-    lines = "".join(text_row((row["name"], *_cost(row["pretraining"]))) for row in trained)
-    names = ("Entry", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
-    about = note("Of one pretraining. TFLOPs: 10^12 operations of the matrix products, forwards and backwards.")
-    return section("Cost", table(names, lines), about) if trained else ""
+    lines = "".join(text_row((row["name"], *cost_cells(row["pretraining"]))) for row in trained)
+    about = note(
+        f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
+        "products, forwards and backwards."
+    )
+    return section("Cost", table(("Entry", *COSTS), lines), about) if trained else ""
 
 
-def _cost(cost: Row) -> tuple[str, ...]:
+def cost_cells(cost: Row) -> tuple[str, ...]:
+    """Of a row's `pretraining`, under the headings of `COSTS`."""
     clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
     return f"{cost['images']:,.0f}", *clocks, f"{cost['flops'] / 1e12:,.4g}"
 

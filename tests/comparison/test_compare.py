@@ -16,6 +16,7 @@ from mae_kit import comparison
 from mae_kit.comparison import compare, ledger
 from mae_kit.comparison.command import Failed
 from mae_kit.errors import UserError
+from mae_kit.reporting.entries import said_alike
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4}
 
@@ -89,10 +90,12 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
     assert (gain["mean"], gain["low"], gain["high"]) == pytest.approx((-0.1, -0.1, -0.1))  # seed by seed
     assert list(scratch["scores"]) == ["fine-tuned"] and not scratch["failures"]
     assert mae["encoder"] is None  # nothing was trained
-    assert json.loads((tmp_path / "out/compare.json").read_text())["entries"] == result["entries"]
+    written = json.loads((tmp_path / "out/compare.json").read_text())
+    assert written == {"budget": {"kind": "images_seen", "amount": 64}, "entries": result["entries"]}
     printed = capsys.readouterr().out
     assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
     page = (tmp_path / "out/report.html").read_text()
+    assert "Every pretraining sees 64 images." in page and "Every pretraining sees 64 images" in printed
     assert "Comparison: out" in page and "Against mae" in page and "-20.0" in page and "Failed" not in page
     assert compare(config, tmp_path / "out")["entries"] == result["entries"] and len(trainings.words) == 14
 
@@ -138,6 +141,24 @@ def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_
         begin(tmp_path / f"out/{name}-seed0/pretrain", depth)
     compare(config, tmp_path / "out")
     assert "The encoders differ" in (tmp_path / "out/report.html").read_text()
+
+
+def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: Trainings, tmp_path: Path):
+    content = yaml.safe_load(config.read_text().replace("images_seen: 64", "flops: 2.0e+9")) | {"seeds": 1}
+    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.encoder.depth": 8}}
+    content["entries"]["broken"] = content["entries"]["mae"] | {"overrides": {"objective.mask_ratio": 3}}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    *_, broken = compare(config, tmp_path / "out")["entries"]
+    asked = [words for words in trainings.words if words[0] == "pretrain"]
+    mae, simmim = (float(words[words.index("--optimization.epochs") + 1]) for words in asked)
+    assert mae > 1.5 * simmim > 0
+    assert broken["failures"][0]["verb"] == "length" and "mask_ratio" in broken["failures"][0]["error"]
+    assert "Every pretraining has 0.002 TFLOPs." in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_is_alike_is_said():
+    minutes = said_alike({"kind": "minutes", "amount": 90.0})
+    assert minutes == "Every pretraining has 90 minutes of this machine, at the speed of a short trial"
 
 
 def test_sigterm_ends_it_as_an_interrupt_does():

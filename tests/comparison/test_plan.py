@@ -9,7 +9,7 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 
 from mae_kit.cli import VERBS, load
-from mae_kit.comparison.plan import read_plan, stages
+from mae_kit.comparison.plan import read_plan, stages, trial
 from mae_kit.errors import UserError
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
@@ -44,7 +44,7 @@ def arguments(words: list[str]) -> dict[str, Any]:
 
 def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, content: dict[str, Any]):
     plan = read_plan(write(tmp_path, content))
-    pretrain, finetune, evaluate = (stage.words for stage in stages(plan, "mae", 3, tmp_path / "out"))
+    pretrain, finetune, evaluate = (stage.words for stage in stages(plan, "mae", 100, 3, tmp_path / "out"))
     made = arguments(pretrain)
     assert (made["optimization"].epochs, made["optimization"].warmup_epochs) == (2.5, pytest.approx(2.5 / 6, rel=1e-5))
     assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == "val.tar"
@@ -56,9 +56,17 @@ def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, 
     assert (asked["encoder"], asked["train"], asked["val"]) == (run, content["shards"], "val.tar")
 
 
+def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, Any]):
+    content["entries"]["mae"]["overrides"]["data.batch_size"] = 8
+    plan = read_plan(write(tmp_path, content))
+    made = arguments(trial(plan, "mae", 24, ["--every.log", "8", "--data.knn_shards", "null"], tmp_path).words)
+    assert (made["optimization"].epochs, made["every"].log, made["data"].knn_shards) == (24 * 8 / 40, 8, None)
+    assert made["run"] == tmp_path / "mae-length/pretrain" and not made["data"].flip
+
+
 def test_scratch_is_fine_tuned_alone_and_without_layer_decay(tmp_path: Path, content: dict[str, Any]):
     content["entries"]["scratch"]["overrides"] = {"ema": 0.5}
-    (stage,) = stages(read_plan(write(tmp_path, content)), "scratch", 0, tmp_path)
+    (stage,) = stages(read_plan(write(tmp_path, content)), "scratch", 100, 0, tmp_path)
     made = arguments(stage.words)
     assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", 1, 0.5)
 
@@ -68,16 +76,16 @@ def test_an_encoder_of_another_kind_is_fine_tuned_by_its_own_recipe(tmp_path: Pa
     content["finetune"]["overrides"] = {"optimization.epochs": 7}
     content["entries"]["mae"]["finetune"] = {"config": str(tmp_path / "other.yaml"), "overrides": {"model": None}}
     plan = read_plan(write(tmp_path, content))
-    tuned = arguments(stages(plan, "mae", 0, tmp_path)[1].words)
+    tuned = arguments(stages(plan, "mae", 100, 0, tmp_path)[1].words)
     assert (tuned["drop_path"], tuned["optimization"].epochs, tuned["model"]) == (0.4, 7, None)
-    assert arguments(stages(plan, "scratch", 0, tmp_path)[0].words)["drop_path"] == 0.2
+    assert arguments(stages(plan, "scratch", 100, 0, tmp_path)[0].words)["drop_path"] == 0.2
 
 
 def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any]):
     plan = read_plan(write(tmp_path, content))
-    before = stages(plan, "mae", 0, tmp_path)[0]
+    before = stages(plan, "mae", 100, 0, tmp_path)[0]
     (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
-    after = stages(plan, "mae", 0, tmp_path)[0]
+    after = stages(plan, "mae", 100, 0, tmp_path)[0]
     assert before.words == after.words and before.recipe != after.recipe
 
 
@@ -86,6 +94,9 @@ def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any
     [
         ({"sheds": 1}, "unknown key sheds: did you mean seeds"),
         ({"images_seen": 0}, "images_seen is 0"),
+        ({"images_seen": None, "minutes": 0.0}, "minutes is 0.0: give a number above 0"),
+        ({"images_seen": None}, "no length is given: give one of images_seen, minutes, flops"),
+        ({"flops": 1e15}, "images_seen and flops are all given: give one of images_seen, minutes, flops"),
         ({"seeds": 0}, "seeds is 0"),
         ({"entries": {}}, "the number of entries is 0"),
         ({"entries": {"../mae": {"config": None}}}, "'../mae' cannot name an entry"),
@@ -107,5 +118,5 @@ def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
         assert next(iter(plan.entries)) == "scratch" and plan.seeds == 3
         assert f"compare recipes/compare/{path.name}" in path.read_text()
         for name in plan.entries:
-            tuned = arguments(next(s.words for s in stages(plan, name, 0, tmp_path) if s.verb == "finetune"))
+            tuned = arguments(next(s.words for s in stages(plan, name, 100, 0, tmp_path) if s.verb == "finetune"))
             assert tuned["model"] is not None or name == "beit"

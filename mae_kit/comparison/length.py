@@ -1,0 +1,80 @@
+"""How long each pretraining is, where its length follows from time or arithmetic that all have alike."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mae_kit.comparison.command import Failed
+from mae_kit.comparison.cost import flops_per_image
+from mae_kit.comparison.ledger import Record, complete, run_stage
+from mae_kit.comparison.plan import Plan, Stage, trial
+from mae_kit.errors import UserError
+from mae_kit.pretraining import pretrain
+from mae_kit.reporting.folder import read_batch_size, read_metrics
+from mae_kit.signature import parse
+
+WARM_UP, STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
+
+
+def length(plan: Plan, name: str, out: Path) -> Record:
+    """The record of an entry's length, the same for all its seeds: `result` has its `images`.
+
+    What was measured is kept, so that a comparison that goes on keeps its lengths: the arithmetic of an image, or the
+    images a second of a short trial, a real pretraining whose run is thrown away. Pictures, scores and checkpoints
+    come on top of the time that is alike.
+
+    Args:
+        plan: Of the comparison.
+        name: Of the entry.
+        out: Folder of the comparison.
+
+    Raises:
+        UserError: It was measured with other settings.
+        SystemExit: A signal stopped the trial.
+    """
+    kind, amount = plan.budget
+    if plan.entries[name].config is None:
+        return {"result": {"images": 0}}
+    if kind == "images_seen":
+        return {"result": {"images": amount}}
+    record = complete(_trial(plan, name, out), _count if kind == "flops" else _time)
+    if "error" in record:
+        return record
+    found = record["result"]
+    images = 60 * amount * found["images_per_second"] if kind == "minutes" else amount / found["flops_per_image"]
+    return record | {"result": found | {"images": images}}
+
+
+def _trial(plan: Plan, name: str, out: Path) -> Stage:
+    """Nothing but steps."""
+    words = ["--every.log", str(WARM_UP), "--every.checkpoint", str(STEPS), "--every.picture", str(STEPS)]
+    return trial(plan, name, STEPS, [*words, "--data.knn_shards", "null"], out)
+
+
+def _count(stage: Stage, _: bool) -> dict[str, Any]:
+    return {"flops_per_image": flops_per_image(_recipe(stage)["objective"])}
+
+
+def _recipe(stage: Stage) -> dict[str, Any]:
+    """What the command line builds."""
+    try:
+        return parse(pretrain, "mae-kit pretrain", stage.words[1:], "pretrain")
+    except UserError as error:
+        raise Failed(str(error)) from error
+
+
+def _time(stage: Stage, _: bool) -> dict[str, Any]:
+    """In one sitting: what is left of a trial that was stopped says nothing."""
+    try:
+        shutil.rmtree(stage.run, ignore_errors=True)
+        run_stage(stage, False)
+        return {"images_per_second": images_per_second(stage.run)}
+    finally:
+        shutil.rmtree(stage.run, ignore_errors=True)
+
+
+def images_per_second(run: Path) -> float:
+    """Of all steps after the first line of metrics."""
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if "images_per_second" in row]
+    steps, seconds = (rows[-1][name] - rows[0][name] for name in ("step", "seconds"))
+    return steps * read_batch_size(run) / seconds
