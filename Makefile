@@ -1,8 +1,10 @@
 # One environment for everything: `make demo` on a fresh machine needs nothing but Python 3.10 or newer.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mae_kit-installed
+AT_ONCE := -n $(JOBS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fast faults lint
@@ -10,7 +12,7 @@ STAMP := $(VENV)/.mae_kit-installed
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
 	@echo "make demo      shard, pretrain, look and fine-tune on handwritten digits; writes demo/report.html"
-	@echo "make test      all tests"
+	@echo "make test      all tests, JOBS=$(JOBS) at once"
 	@echo "make fast      the tests that take no more than seconds"
 	@echo "make faults    every fault, as often as its gate asks; writes tests/faults/RESULTS.md"
 	@echo "make lint      style, types and the import contracts"
@@ -21,10 +23,10 @@ demo: install
 	$(BIN)/mae-kit demo --out demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 fast: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(AT_ONCE) -m "not slow"
 
 faults: install
 	$(BIN)/python -m pytest -m gate --campaign

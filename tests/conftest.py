@@ -42,6 +42,13 @@ machine: {workers: 0, precision: fp32}
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, the tests of a file stay with what they share; so do all that start clusters of Ray."""
+    for item in items:
+        together = item.path.parent if item.path.parent.name == "engines" else item.path
+        item.add_marker(pytest.mark.xdist_group(together.stem))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data that lies beside a developer's checkout; the project does not depend on it."""
