@@ -27,6 +27,7 @@ from mae_kit.reporting import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share
+from mae_kit.training.freezing import freeze_below, frozen_parts
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
@@ -96,7 +97,7 @@ class Finetuning(Training):
     """A classifier in training.
 
     Args:
-        model: The classifier.
+        model: The classifier; what needs no gradients stays in eval mode.
         config: How images are normalised, and the classes.
         augmentation: The recipe's part.
         ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
@@ -118,11 +119,17 @@ class Finetuning(Training):
         run: Run,
     ):
         super().__init__(optimization, plan, run)
-        self.model, self.generative = model, generative
+        self.model, self.generative, self.frozen = model, generative, frozen_parts(model)
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
         if self.average is not None:
             self.average.requires_grad_(False)  # else DDP waits for gradients that never come
+
+    def train(self, mode: bool = True) -> "Finetuning":
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def groups(self) -> list[Group]:
         o = self.optimization
@@ -154,6 +161,7 @@ def finetune(
     model: ModelSpec | None = None,
     augmentation: Augmentation = Augmentation(),
     drop_path: float = 0.0,
+    blocks: int | None = None,
     ema: float | None = None,
     generative: float = 0.0,
     every: Every = Every(),
@@ -172,6 +180,7 @@ def finetune(
         model: Which timm model, where the encoder does not say.
         augmentation: What happens to a batch on the device.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
+        blocks: Train so many last blocks, the norm behind them and the head; 0 the head alone. All if not given.
         ema: Decay of the moving average of the weights; none if not given.
         generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); 0 for the classes
             alone.
@@ -205,6 +214,8 @@ def finetune(
         state = load_latest(folder.checkpoints, before=plan.steps)  # killed while it was scored: the last steps again
     torch.manual_seed(seed)
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
+    if blocks is not None:
+        freeze_below(classifier, blocks)
     if generative:
         go_on_predicting(classifier)
     module = Finetuning(classifier, config, augmentation, ema, generative, optimization, plan, folder)

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 from photos import CLASSES, write_shard
 from processes import Programs
 from runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
+from safetensors.torch import load_file
 
 from mae_kit import cli
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,27 @@ def test_an_encoder_is_tuned_and_predicts(
     assert sum(right) / len(right) == pytest.approx(result(run)["top1"])
 
 
+@pytest.mark.slow
+def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
+    programs: Programs, words: Words, tmp_path: Path
+):
+    """The last block learns and attention pools; with drop path, mixing and a moving average."""
+    args: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    encoder = timm.create_model("vit_tiny_patch16_224", num_classes=0, **args).state_dict()
+    config = EncoderConfig("vit_tiny_patch16_224", args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], "mae", 7)
+    save_encoder(tmp_path, dict(encoder), config)
+    run, partial = tmp_path / "run", ["--model.args", "{global_pool: map}", "--blocks", "1"]
+    ended = programs.run(*words, "--encoder", tmp_path, *partial, "--run", run)
+    assert ended.code == 0 and "new: attn_pool.kv.bias" in ended.out, ended.err
+    trained = load_file(run / "classifier.safetensors")
+    kept = {name: torch.equal(trained[name], encoder[name]) for name in encoder}
+    assert kept == {name: not name.startswith(("blocks.1.", "norm.")) for name in encoder}
+    before = (run / "classifier.safetensors").read_bytes()
+    (run / "result.json").unlink()
+    assert "resuming after step 15" in programs.run("finetune", "--resume", run).out
+    assert (run / "classifier.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
@@ -139,6 +164,7 @@ def test_an_encoder_is_tuned_and_predicts(
         ("--encoder {empty}", "no encoder at "),
         ("--model null", "model.name is missing: name one of timm's models, or give an encoder"),
         ("--model.name vit_tinny", "is not in timm"),
+        ("--blocks 3", "blocks is 3, the model has 2: give 0 to 2, or null for the whole model"),
         ("--optimization.base_learning_rate 1", "needs one of base_learning_rate and learning_rate"),
         ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "randaugment needs images of 3 channels"),
         ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),

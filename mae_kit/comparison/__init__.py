@@ -1,16 +1,13 @@
 """Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
 
 import json
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from mae_kit.comparison.command import stoppable
 from mae_kit.comparison.ledger import complete
 from mae_kit.comparison.length import length
 from mae_kit.comparison.plan import Plan, read_plan, stages
@@ -48,7 +45,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     plan = read_plan(config)
     budget = plan.budget._asdict()
     found: dict[str, dict[int, Records]] = {name: {} for name in plan.entries}
-    with _stoppable():
+    with stoppable():
         for seed in range(plan.seeds):
             for name in plan.entries:
                 found[name][seed] = _follow(plan, name, seed, out)
@@ -76,16 +73,6 @@ def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
         if "error" in records.get("pretrain", {}):
             break
     return records
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: the training under way is told, and saves what it has."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

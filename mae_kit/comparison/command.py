@@ -1,9 +1,12 @@
 """One command line in a process of its own: what ends it does not end the others."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,16 @@ def run_command(words: list[str], log: Path) -> dict[str, Any]:
             raise Failed(_last_words(process.returncode, lines))
         out.seek(0)
         return json.load(out)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: the command under way is told, and saves what it has."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _pass_on(process: "subprocess.Popen[str]", log: Any) -> list[str]:

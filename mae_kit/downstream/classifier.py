@@ -30,7 +30,8 @@ class ModelSpec:
 
     Attributes:
         name: timm's name, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
-        args: timm's arguments that differ from the name's own, for example {patch_size: 8} or {global_pool: token}.
+        args: timm's arguments that differ from the name's own, for example {patch_size: 8}, {global_pool: token}, or
+            {global_pool: map} for attention that pools the patch tokens of a ViT.
         weights: Where it starts if no encoder is given: null for timm's initialisation, "timm" for the weights that
             timm publishes under the name, or a safetensors file with timm's parameter names.
     """
@@ -70,11 +71,12 @@ def build_classifier(
 ) -> Classifier:
     """Build a classifier; a plain ViT or BEiT pools the mean of its patch tokens, without the class token.
 
-    The exceptions are a recipe that says otherwise, {global_pool: token}, and weights that come with a head: these keep
-    the pooling they were trained with.
+    The exceptions are a recipe that says otherwise, {global_pool: token} or {global_pool: map}, and weights that come
+    with a head: these keep the pooling they were trained with.
 
-    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0 and the final norm is replaced by a
-    new one after the pooling (MAE, models_vit.py); without, all is as timm initialises it, as in the original.
+    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0, and the final norm is replaced by a
+    new one after a pooling by the mean (MAE, models_vit.py); without, all is as timm initialises it, as in the
+    original.
 
     Args:
         model: None for the encoder's own.
@@ -235,9 +237,9 @@ def _is_head(model: Any, name: str) -> bool:
 
 
 def _may_start_anew(model: Any, name: str) -> bool:
-    """The head, and in a ViT or BEiT the norm, which moves behind the pooling."""
-    norms = ("norm.", "fc_norm.") if isinstance(model, VisionTransformer | Beit) else ()
-    return _is_head(model, name) or name.startswith(norms)
+    """The head, and in a ViT or BEiT the norm, which moves behind the pooling, and attention that pools."""
+    pooling = ("norm.", "fc_norm.", "attn_pool.") if isinstance(model, VisionTransformer | Beit) else ()
+    return _is_head(model, name) or name.startswith(pooling)
 
 
 def _start_head(model: Any) -> None:

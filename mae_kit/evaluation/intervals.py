@@ -39,3 +39,8 @@ def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
     return Score(float(values.mean()), float(low), float(high))
+
+
+def score_share(share: float, images: int) -> Score:
+    """Of one trial of which only the share of right answers is known: which they are, the bootstrap does not ask."""
+    return score(np.arange(images)[None] < round(share * images))

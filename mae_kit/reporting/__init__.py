@@ -11,6 +11,7 @@ from mae_kit.reporting.commands import next_steps, recipe
 from mae_kit.reporting.comparison import comparison
 from mae_kit.reporting.curves import curves
 from mae_kit.reporting.entries import entries
+from mae_kit.reporting.evaluation import evaluation
 from mae_kit.reporting.folder import Folder, read_folder
 from mae_kit.reporting.inside import inside
 from mae_kit.reporting.page import page
@@ -19,10 +20,10 @@ from mae_kit.reporting.samples import bad_samples
 
 
 def report(run: Path) -> dict[str, str]:
-    """Write RUN/report.html: numbers, curves, reconstructions, confusions and recipe of a run on one page.
+    """Write RUN/report.html: numbers, curves, reconstructions, evaluation, confusions and recipe on one page.
 
     Args:
-        run: The folder that pretrain, finetune, demo or compare wrote; the run may still be going.
+        run: The folder that pretrain, finetune, evaluate, demo or compare wrote; the run may still be going.
 
     Returns:
         {"report": path of the page}.
@@ -48,6 +49,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
         comparison(folder.demo),
         entries(folder.path, folder.compared),
         headline(folder),
+        evaluation(folder.evaluation, folder.untrained),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),
         inside(folder.training / "inside"),

@@ -30,7 +30,7 @@ def recipe(folder: Folder) -> str:
 
 
 def next_steps(folder: Folder) -> str:
-    if folder.kind == "Comparison":
+    if folder.kind in ("Comparison", "Evaluation"):
         return ""
     after = {
         "Pretraining": _after_pretraining,

@@ -16,7 +16,7 @@ class Folder(NamedTuple):
 
     Attributes:
         path: The folder.
-        kind: Demo, Comparison, Fine-tuning, Tokenizer or Pretraining.
+        kind: Demo, Comparison, Fine-tuning, Evaluation, Tokenizer or Pretraining.
         training: The folder of the training shown: `path`, but of a demo its pretraining.
         metrics: Of that training, by step.
         config: Its recipe.
@@ -25,6 +25,8 @@ class Folder(NamedTuple):
         result: result.json, once a fine-tuning has ended.
         demo: demo.json.
         compared: compare.json.
+        evaluation: evaluation.json.
+        untrained: evaluation-untrained.json.
     """
 
     path: Path
@@ -37,16 +39,19 @@ class Folder(NamedTuple):
     result: Row
     demo: Row
     compared: Row
+    evaluation: Row
+    untrained: Row
 
 
 def read_folder(path: Path) -> Folder:
     """All that is there; what is missing is empty."""
     result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
+    evaluation, untrained = (_json(path / name) for name in ("evaluation.json", "evaluation-untrained.json"))
     training = path / demo.get("pretraining", "")
     config = _yaml(training / "config.yaml")
     return Folder(
         path,
-        _kind(demo, compared, result, config),
+        _kind(demo, compared, result, evaluation or untrained, config),
         training,
         read_metrics(training / "metrics.jsonl"),
         config,
@@ -55,14 +60,18 @@ def read_folder(path: Path) -> Folder:
         result,
         demo,
         compared,
+        evaluation,
+        untrained,
     )
 
 
-def _kind(demo: Row, compared: Row, result: Row, config: Row) -> str:
+def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -> str:
     if demo or compared:
         return "Demo" if demo else "Comparison"
     if result or "encoder" in config:
         return "Fine-tuning"
+    if evaluation and not config:
+        return "Evaluation"
     return "Tokenizer" if "relaxation" in config else "Pretraining"
 
 

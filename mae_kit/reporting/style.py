@@ -18,6 +18,7 @@ h1 { font-size: 1.6rem; margin: .5rem 0 1.2rem; overflow-wrap: anywhere }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .8rem; padding-top: .9rem; border-top: 1px solid var(--line) }
 h3 { font-size: .95rem; margin: .3rem 0 .6rem }
 .note, footer, small { color: var(--faint); font-size: .85rem; margin: .5rem 0 }
+.warning { border-left: .3rem solid #ef4444; padding: .3rem .8rem }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); gap: .7rem; margin: 0 }
 .cards div { background: var(--card); border-radius: .6rem; padding: .7rem .9rem }
 dt { color: var(--faint); font-size: .85rem }

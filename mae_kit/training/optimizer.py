@@ -52,14 +52,14 @@ def layer_decay_groups(
 
 def _joined(classifier: Any, blocks: int) -> SimpleNamespace:
     """What timm asks of a model to group its parameters, with several blocks of a stage in one layer."""
-    stages, layers = (_layers(classifier, coarse) for coarse in (True, False))
+    stages, layers = (parameter_layers(classifier, coarse) for coarse in (True, False))
     first = {stage: min(layers[name] for name in layers if stages[name] == stage) for stage in set(stages.values())}
     layer = {name: (stage, (layers[name] - first[stage]) // blocks) for name, stage in stages.items()}
     return SimpleNamespace(named_parameters=classifier.named_parameters, group_matcher=lambda coarse: layer.__getitem__)
 
 
-def _layers(classifier: Any, coarse: bool) -> dict[str, int]:
-    """The stage or the layer of each parameter, by its name."""
+def parameter_layers(classifier: Any, coarse: bool = False) -> dict[str, int]:
+    """The layer of each parameter of a timm model, by its name: 0 the embedding, the last the head; or its stage."""
     found: Any = group_parameters(classifier, classifier.group_matcher(coarse=coarse), reverse=True)
     return found
 

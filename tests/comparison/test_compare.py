@@ -12,8 +12,7 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 from processes import Programs
 
-from mae_kit import comparison
-from mae_kit.comparison import compare, ledger
+from mae_kit.comparison import command, compare, ledger
 from mae_kit.comparison.command import Failed
 from mae_kit.errors import UserError
 from mae_kit.reporting.entries import said_alike
@@ -163,7 +162,7 @@ def test_what_is_alike_is_said():
 
 def test_sigterm_ends_it_as_an_interrupt_does():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stop, comparison._stoppable():
+    with pytest.raises(SystemExit) as stop, command.stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
     assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) == before

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mae_kit.evaluation.intervals import score
+from mae_kit.evaluation.intervals import score, score_share
 
 
 @pytest.mark.parametrize(("images", "share"), [(100, 0.3), (2000, 0.9)])
@@ -14,6 +14,7 @@ def test_equal_to_scipy(images: int, share: float):
     found = score(right[None])
     assert found.top1 == pytest.approx(right.mean())
     error = 0.25 * (theirs.high - theirs.low)  # of two draws of a quantile
+    assert score_share(float(right.mean()), images) == pytest.approx(found, abs=error)
     assert found.low == pytest.approx(theirs.low, abs=error) and found.high == pytest.approx(theirs.high, abs=error)
 
 

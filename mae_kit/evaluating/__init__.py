@@ -1,23 +1,26 @@
-"""What a frozen encoder is worth, by three methods of the literature, together or singly: four verbs."""
+"""What an encoder is worth: frozen, by three methods of the literature, together or singly; or trained with labels."""
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.remote import Place
+from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
-from mae_kit.evaluation.features import CLASS, MEAN, Source
+from mae_kit.errors import UserError
+from mae_kit.evaluating.tables import HEADINGS, frozen_table, trained_table
+from mae_kit.evaluating.trained import Trainings, lasting_encoder, plan_trainings, train_all
+from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import Extent, extent
 from mae_kit.evaluation.sides import Sides, frozen_sides
 from mae_kit.evaluation.untrained import untrained_encoder
+from mae_kit.reporting import report
 from mae_kit.training.settings import must_be_positive
 
 SHOTS, SEEDS = (1, 5, 10, 25), 5
@@ -25,9 +28,6 @@ K, TEMPERATURE = 20, 0.07
 EPOCHS, BATCH = 90, 1024
 
 Method = Callable[[Sides], Score | None]
-Scores = dict[tuple[str, Source], Score | None]
-
-_HEADINGS = {MEAN: "mean of patches", CLASS: "class token"}
 
 
 def evaluate(
@@ -36,46 +36,64 @@ def evaluate(
     train: Place,
     val: Place,
     layers: list[int] | None = None,
+    attentive: str | None = None,
+    finetune: str | None = None,
+    blocks: list[int | None] | None = None,
     untrained: bool = False,
+    out: Path | None = None,
     seed: int = 0,
     workers: int = 0,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
-    """Say what a frozen encoder is worth, by neighbours, few labels and a linear probe; and whether it collapsed.
+    """Say what an encoder is worth: frozen, by neighbours, few labels and a linear probe; if asked, by fine-tuning.
 
     The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, so that
     a job that was stopped goes on and another question costs seconds. `knn`, `fewshot` and `probe` ask one method
-    alone, with its settings.
+    alone, with its settings. The attentive probe and fine-tunings are trainings by `mae-kit finetune`, a folder each
+    below OUT; the same command again goes on with them where they were stopped.
 
     Args:
         encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
         train: Labelled shards to learn from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        attentive: A recipe of `mae-kit finetune`, as attentive_tiny_64px: train attention that pools the patch tokens
+            of the frozen ViT, too.
+        finetune: A recipe of `mae-kit finetune`, as vit_tiny_64px: fine-tune the encoder, too.
+        blocks: Fine-tune so many last blocks, a training each, as "[1,4]"; null for the whole encoder, the default.
         untrained: Judge the encoder of a pretraining run with fresh weights in place of the trained ones: what its
             architecture alone is worth.
-        seed: Of the linear probe, and of fresh weights.
+        out: Folder for evaluation.json, report.html and trainings; by default the run. Nothing is written where
+            ENCODER is no run and no folder is given.
+        seed: Of the linear probe, of trainings, and of fresh weights.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see ENCODER, a run, and the
             shards under the same path.
 
     Returns:
         `scores`: top-1 with its 95% interval, 0..1, of each method, layer and token (mean of the patch tokens, class
-        token); null where a class has too few labels. `extents`: rank and spread of the features.
+        token); null where a class has too few labels. `extents`: rank and spread of the features. `trained`: top-1
+        with its interval of each training, or its error.
 
     Raises:
-        UserError: No encoder, no such layer, no shards, no labels, or other classes on the two sides.
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or
+            no folder for trainings.
     """
-    methods: dict[str, Method] = {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)}
-    methods |= _fewshot_methods(SHOTS, SEEDS)
-    methods |= {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)}
+    trainings = plan_trainings(attentive, finetune, blocks)
+    folder = _folder(encoder, out, trainings)
+    name = "evaluation-untrained" if untrained else "evaluation"
     with untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged:
         sides = frozen_sides(judged, train, val, layers or (), workers, engine)
-    extents = {source: extent(side.train.features) for source, side in sides.items()}
-    result = _judge(sides, methods)
-    for source, found in extents.items():
-        _tell_extent(f"layer {source.layer}, {_HEADINGS[source.token]}", found)
-    return result | {"extents": [source._asdict() | found._asdict() for source, found in extents.items()]}
+        kept = lasting_encoder(judged, encoder, folder / name / "encoder") if folder and trainings else encoder
+    result = {"encoder": str(encoder), **_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+    if folder and trainings:
+        result["trained"] = train_all(trainings, kept, train, val, seed, folder / name)
+        _tell_trained(result["trained"])
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(folder / f"{name}.json", json.dumps(result, indent=2))
+        result |= report(folder)
+    return result
 
 
 def knn(
@@ -184,6 +202,21 @@ def probe(
     return _judge(frozen_sides(encoder, train, val, layers or (), workers), methods)
 
 
+def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | None:
+    """Where results go; a run keeps its own."""
+    folder = out or (encoder if (encoder / "config.yaml").is_file() else None)
+    if trainings and not folder:
+        raise UserError(f"{encoder} is no run, and there is no folder for trainings", "add --out DIR")
+    return folder
+
+
+def _methods(seed: int) -> dict[str, Method]:
+    """All that ask frozen features, as the literature sets them."""
+    methods: dict[str, Method] = {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)}
+    methods |= _fewshot_methods(SHOTS, SEEDS)
+    return methods | {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)}
+
+
 def _fewshot_methods(shots: tuple[int, ...], seeds: int) -> dict[str, Method]:
     return {f"fewshot {count}": partial(score_fewshot, shots=count, seeds=seeds) for count in shots}
 
@@ -194,7 +227,7 @@ def _judge(sides: dict[Source, Sides], methods: dict[str, Method]) -> dict[str, 
     one = next(iter(sides.values()))
     counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": one.classes}
     if not is_hushed():
-        console.print(_table(scores))
+        console.print(frozen_table(scores))
     say(f"{counts['train']:,} images known, {counts['val']:,} scored, {counts['classes']} classes")
     return counts | {"scores": [_record(*which, found) for which, found in scores.items()]}
 
@@ -204,29 +237,23 @@ def _record(method: str, source: Source, found: Score | None) -> dict[str, Any]:
     return {"method": method, **source._asdict(), **numbers}
 
 
-def _table(scores: Scores) -> Table:
-    """A row for each method and layer, a column for each token; the layer is not said where there is one alone."""
-    tokens = dict.fromkeys(source.token for _, source in scores)
-    layers = dict.fromkeys(source.layer for _, source in scores)
-    table = Table(title=escape("Top-1 in % [its 95% interval]"), title_justify="left")
-    for heading in ("method", "layer") if len(layers) > 1 else ("method",):
-        table.add_column(heading)
-    for token in tokens:
-        table.add_column(_HEADINGS[token], justify="right", no_wrap=True)
-    for method, layer in dict.fromkeys((method, source.layer) for method, source in scores):
-        cells = (escape(_percent(scores[method, Source(layer, token)])) for token in tokens)
-        table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)
-    return table
-
-
-def _percent(found: Score | None) -> str:
-    if found is None:
-        return "too few labels"
-    top1, low, high = (100 * value for value in found)
-    return f"{top1:.1f} [{low:.1f}, {high:.1f}]"
+def _extents(sides: dict[Source, Sides]) -> list[dict[str, Any]]:
+    """How much room the features take, said aloud."""
+    extents = {source: extent(side.train.features) for source, side in sides.items()}
+    for source, found in extents.items():
+        _tell_extent(f"layer {source.layer}, {HEADINGS[source.token]}", found)
+    return [source._asdict() | found._asdict() for source, found in extents.items()]
 
 
 def _tell_extent(features: str, found: Extent) -> None:
     say(f"{features}: rank {found.rank:.1f} of {found.dim}, spread {found.spread:.2g}")
     if found.collapsed:
         say(f"{features}: they have COLLAPSED: images can hardly be told apart, and no score above means much")
+
+
+def _tell_trained(records: list[dict[str, Any]]) -> None:
+    if not is_hushed():
+        console.print(trained_table(records))
+    for record in records:
+        if "error" in record:
+            say(f"{record['method']} FAILED: {record['error']}")

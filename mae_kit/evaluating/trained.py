@@ -1,0 +1,104 @@
+"""What an encoder is worth to a training: of attention that pools, of some last blocks, or of the whole."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mae_kit.comparison.command import stoppable
+from mae_kit.comparison.ledger import Record, complete
+from mae_kit.comparison.plan import Stage
+from mae_kit.data.remote import Place
+from mae_kit.durable import replacing
+from mae_kit.encoder_file import CONFIG, FILE, load_encoder
+from mae_kit.errors import UserError
+from mae_kit.evaluation.intervals import score_share
+from mae_kit.evaluation.sides import encoder_folder
+from mae_kit.recipes import find_recipe
+
+ATTENTIVE, FINETUNED = "attentive", "finetune"
+_PROBE = ["--blocks", "0", "--model.args", "{global_pool: map}"]
+
+Trainings = dict[str, list[str]]
+"""The words that tell one `mae-kit finetune` from the others, by method: `attentive`, `blocks 4`, `finetune`."""
+
+
+def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int | None] | None) -> Trainings:
+    """Which trainings are asked for, the cheapest first as a rule.
+
+    Args:
+        attentive: Recipe of the attentive probe.
+        finetune: Recipe of the fine-tunings.
+        blocks: A fine-tuning of so many last blocks each; None for the whole encoder.
+
+    Raises:
+        UserError: There is no such recipe, or blocks are given without one.
+    """
+    if blocks and not finetune:
+        raise UserError("blocks are given, and no recipe to train them", "add --finetune RECIPE, as vit_tiny_64px")
+    for recipe in filter(None, (attentive, finetune)):
+        find_recipe(recipe, "downstream")
+    asked = {ATTENTIVE: ["--config", attentive, *_PROBE]} if attentive else {}
+    for count in (blocks or [None]) if finetune else []:
+        more = [] if count is None else ["--blocks", str(count)]
+        asked[FINETUNED if count is None else f"blocks {count}"] = ["--config", str(finetune), *more]
+    return asked
+
+
+def lasting_encoder(judged: Path, given: Path, folder: Path) -> Path:
+    """An encoder under a name that stays, since a training that goes on reads it again.
+
+    Args:
+        judged: What is judged: what was given, or an encoder made of it for a while.
+        given: What the user gave; an encoder of ours stays where it is.
+        folder: Where any other is put.
+    """
+    with encoder_folder(judged) as found:
+        if found == given:
+            return given
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (FILE, CONFIG):
+            with replacing(folder / name) as making:
+                shutil.copyfile(found / name, making)
+    return folder
+
+
+def train_all(trainings: Trainings, encoder: Path, train: Place, val: Place, seed: int, folder: Path) -> list[Record]:
+    """Do what is left of each in a process of its own; one that fails does not stop the others.
+
+    Args:
+        trainings: By method.
+        encoder: Of ours.
+        train: Labelled shards.
+        val: Labelled shards to score on.
+        seed: Of weights, order and augmentation.
+        folder: For a folder each.
+
+    Returns:
+        Of each its `method`, and its `top1` with `low` and `high` (0..1), or its `error`.
+
+    Raises:
+        UserError: A training was begun with other settings.
+        SystemExit: A signal stopped it.
+    """
+    config, _ = load_encoder(encoder)
+    words = ["--data.train", str(train), "--data.val", str(val), "--encoder", str(encoder)]
+    words += ["--model.name", config.model, "--seed", str(seed)]
+    with stoppable():
+        stages = {
+            method: _stage(own, words, encoder, folder / method.replace(" ", "-")) for method, own in trainings.items()
+        }
+        return [{"method": method, **_outcome(complete(stage))} for method, stage in stages.items()]
+
+
+def _stage(own: list[str], common: list[str], encoder: Path, folder: Path) -> Stage:
+    """Known by its words, its recipe's text and the encoder's weights."""
+    recipe, weights = find_recipe(own[1], "downstream"), encoder / FILE if encoder.is_dir() else encoder
+    digest = hashlib.sha256(recipe.read_bytes() + weights.read_bytes()).hexdigest()[:16]
+    return Stage(["finetune", *own, *common, "--run", str(folder / "finetune")], digest, folder)
+
+
+def _outcome(record: Record) -> dict[str, Any]:
+    if "error" in record:
+        return {"error": record["error"]}
+    return score_share(record["result"]["top1"], record["result"]["samples"])._asdict()

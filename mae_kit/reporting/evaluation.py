@@ -1,0 +1,144 @@
+"""What `evaluate` found an encoder to be worth: scores with intervals, over layers and labels; rank of the features."""
+
+from functools import partial
+from html import escape
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mae_kit.reporting.curves import ABOUT_KNN
+from mae_kit.reporting.drawing import COLOURS, chart, dress, line
+from mae_kit.reporting.folder import Row, is_finite
+from mae_kit.reporting.page import note, percent, section, table, text_row
+
+TOKENS = {"mean": "mean of patches", "class": "class token"}
+UNTRAINED = "untrained, "
+BY_LAYER = ("knn", "fewshot 10", "probe")
+COLLAPSED = (
+    "The features of {} have collapsed: images can hardly be told apart by them, and no score of theirs means much."
+)
+
+
+def evaluation(found: Row, untrained: Row) -> str:
+    """Of evaluation.json, and beside it evaluation-untrained.json, of the same architecture under fresh weights."""
+    if not (found or untrained):
+        return ""
+    scores = _columns(found) | {f"{UNTRAINED}{name}": column for name, column in _columns(untrained).items()}
+    parts = (_scores(scores), _trained(found, untrained), _charts(scores), _extents(found or untrained))
+    return section("What the encoder is worth", *parts)
+
+
+def _columns(found: Row) -> dict[str, dict[tuple[str, int], Row]]:
+    """By token, and there by method and layer."""
+    return {
+        name: {(one["method"], one["layer"]): one for one in found["scores"] if one["token"] == token}
+        for token, name in TOKENS.items()
+        if any(one["token"] == token for one in found.get("scores", []))
+    }
+
+
+def method_name(method: str) -> str:
+    """As people say it: `Ridge on 5 labels a class` for `fewshot 5`."""
+    name, _, count = method.partition(" ")
+    if name == "fewshot":
+        return f"Ridge on {count} label{'' if count == '1' else 's'} a class"
+    if name == "blocks":
+        return f"Last {count} blocks fine-tuned" if count != "1" else "Last block fine-tuned"
+    names = {"knn": "kNN", "probe": "Linear probe", "attentive": "Attentive probe", "finetune": "Fine-tuned"}
+    return names.get(method, method)
+
+
+def _scores(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
+    """A row a method and layer; the layer is not said where there is one alone."""
+    rows = dict.fromkeys(row for column in columns.values() for row in column)
+    several = len({layer for _, layer in rows}) > 1
+    lines, told = [], ""
+    for method, layer in rows:
+        cells = (_cell(column.get((method, layer), {})) for column in columns.values())
+        name, told = "" if method == told else method_name(method), method
+        lines.append(f"<tr><td>{escape(name)}</td>{f'<td>{layer}</td>' if several else ''}{''.join(cells)}</tr>")
+    headings = ("Frozen", *(["Layer"] if several else []), *(name.capitalize() for name in columns))
+    about = note(f"Top-1 on unseen images, with its 95% interval over images and draws of labels. {ABOUT_KNN}")
+    return table(headings, "".join(lines)) + about
+
+
+def _cell(score: Row) -> str:
+    if not is_finite(score.get("top1")):
+        return f"<td class=note>{escape('failed' if 'error' in score else 'too few labels' if score else '')}</td>"
+    low, high = (f"{100 * score[end]:.1f}" for end in ("low", "high"))
+    return f"<td><b>{percent(score['top1'])}</b> <small>({low} to {high})</small></td>"
+
+
+def _trained(found: Row, untrained: Row) -> str:
+    sides = [{one["method"]: one for one in side.get("trained", [])} for side in (found, untrained)]
+    known = [(name, side) for name, side in zip(("Top-1", "Untrained"), sides, strict=True) if side]
+    methods = dict.fromkeys(method for _, side in known for method in side)
+    lines = "".join(
+        f"<tr><td>{escape(method_name(method))}</td>{''.join(_cell(side.get(method, {})) for _, side in known)}</tr>"
+        for method in methods
+    )
+    failed = [
+        note(f"{method_name(one['method'])}: {one['error']}") for s in sides for one in s.values() if "error" in one
+    ]
+    return table(("Trained with labels", *(name for name, _ in known)), lines) + "".join(failed) if lines else ""
+
+
+def _charts(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
+    last = max((layer for column in columns.values() for _, layer in column), default=0)
+    panels = {
+        f"{method_name(method)} by layer, %": {name: _points(column, method) for name, column in columns.items()}
+        for method in BY_LAYER
+    }
+    few = {name: _shots(column, last) for name, column in columns.items()}
+    drawn = {title: lines for title, lines in (panels | {"Few labels, %": few}).items() if _says_something(lines)}
+    shown = [_chart(title, lines) for title, lines in drawn.items()]
+    return "".join(f"<div class=charts>{''.join(shown[at : at + 2])}</div>" for at in range(0, len(shown), 2))
+
+
+def _points(column: dict[tuple[str, int], Row], method: str) -> dict[int, Row]:
+    return {layer: one for (name, layer), one in column.items() if name == method and is_finite(one["top1"])}
+
+
+def _shots(column: dict[tuple[str, int], Row], layer: int) -> dict[int, Row]:
+    """By labels a class, of one layer."""
+    few = {name: one for (name, where), one in column.items() if name.startswith("fewshot ") and where == layer}
+    return {int(name.split()[1]): one for name, one in few.items() if is_finite(one["top1"])}
+
+
+def _says_something(lines: dict[str, dict[int, Row]]) -> bool:
+    return any(len(points) > 1 for points in lines.values())
+
+
+def _chart(title: str, lines: dict[str, dict[int, Row]]) -> str:
+    prefix = f"evaluation-{''.join(filter(str.isalnum, title))}"
+    return chart(title, 2, partial(_draw, lines=lines, few="by layer" not in title), prefix)
+
+
+def _draw(axes: Axes, lines: dict[str, dict[int, Row]], few: bool) -> None:
+    """Lines in the shade of their intervals, broken for untrained encoders; labels a class on a logarithmic axis."""
+    for name, points in lines.items():
+        colour = COLOURS[list(TOKENS.values()).index(name.removeprefix(UNTRAINED))]
+        places = np.array(sorted(points))
+        top1, low, high = (np.array([100 * points[x][end] for x in places]) for end in ("top1", "low", "high"))
+        axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+        line(axes, places, top1, colour, name)
+        axes.lines[-1].set_linestyle("--" if name.startswith(UNTRAINED) else "-")
+    known = sorted({x for points in lines.values() for x in points})
+    dress(axes, "labels a class" if few else "layer", known[-1], legend=False)
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    if few:
+        axes.set_xscale("log")
+        axes.set_xlim(known[0] / 1.1, known[-1] * 1.1)
+        axes.minorticks_off()
+    axes.set_xticks(known, [str(x) for x in known])
+
+
+def _extents(found: Row) -> str:
+    rows = found.get("extents", [])
+    named = [(f"layer {one['layer']}, {TOKENS[one['token']]}", one) for one in rows]
+    cells = ((name, f"{one['rank']:.1f} of {one['dim']}", f"{one['spread']:.2g}") for name, one in named)
+    warnings = [f"<p class=warning>{escape(COLLAPSED.format(name))}</p>" for name, one in named if one["collapsed"]]
+    about = note(
+        "Rank: how many directions the features use (RankMe). Spread: how much of them differs by image, 0 to 1."
+    )
+    return "".join((*warnings, table(("Features", "Rank", "Spread"), "".join(map(text_row, cells))), about))

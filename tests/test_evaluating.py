@@ -1,0 +1,256 @@
+"""The verbs: features that tell everything or nothing, and one real command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_up import clusters
+from processes import Programs
+from tiny_models import save_run, tiny_mae, tiny_weights
+
+import mae_kit
+from mae_kit import cli, evaluating
+from mae_kit.cli import VERBS, load
+from mae_kit.comparison import ledger
+from mae_kit.comparison.command import Failed
+from mae_kit.encoder_file import load_encoder, save_encoder
+from mae_kit.errors import UserError
+from mae_kit.evaluation import probe
+from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.sides import Side, Sides
+from mae_kit.signature import parse
+
+
+def made_up(noise: float) -> dict[Source, Sides]:
+    """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
+    labels = torch.arange(5).repeat(9)
+    (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
+    clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
+    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), 5)
+    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), 5)
+    return {Source(12, "mean"): sides, Source(12, "class"): blind}
+
+
+def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(one["method"], one["token"]): one for one in result["scores"]}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short probes."""
+    monkeypatch.setattr(probe, "STEPS", 1)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up features stand for those of any encoder."""
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: made_up(0.1))
+
+
+WORDS = ["run", "--train", "t", "--val", "v"]
+
+
+def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
+    scores = by_name(result)
+    methods = ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
+    assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
+    for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
+        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": 1, "high": 1}
+        assert scores[method, "mean"] == known
+        found = scores[method, "class"]
+        assert found["low"] < found["top1"] < found["high"] and 0.05 < found["top1"] < 0.4
+    assert scores["fewshot 10", "mean"]["top1"] is None
+    assert [(one["token"], one["dim"], one["collapsed"]) for one in result["extents"]] == [
+        ("mean", 5, False),
+        ("class", 16, False),
+    ]
+    out = capsys.readouterr().out
+    assert "100.0 [100.0, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
+    assert "45 images known, 200 scored, 5 classes" in out
+
+
+def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, 5)})
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
+    assert all(one["top1"] in (None, pytest.approx(0.2)) for one in result["scores"])
+
+
+def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    asked: list[Any] = []
+    two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *words: asked.append(words) or two)
+    assert cli.main(["knn", *WORDS, "--layers", "[6,12]"]) == 0
+    assert asked == [(Path("run"), "t", "v", [6, 12], 0)]
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "knn" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["knn", "6"], ["knn", "12"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--blocks", "[1]"], "blocks are given, and no recipe to train them: add --finetune RECIPE, as vit_tiny_64px"),
+        (["--attentive", "attentive_tiny_64px"], "run is no run, and there is no folder for trainings: add --out DIR"),
+        (["--finetune", "vit_tinny_64px"], "no recipe vit_tinny_64px: did you mean downstream/vit_tiny_64px"),
+        (["--finetune", "vit_tiny_64px", "--blocks", "[x]"], "blocks does not take"),
+    ],
+)
+def test_trainings_that_cannot_be(words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["evaluate", *WORDS, *words]) == 2
+    assert error in capsys.readouterr().err
+
+
+class Finetunings:
+    """Stand for the processes: so many of 200 images right, a broken one, and a signal after so many."""
+
+    def __init__(self) -> None:
+        self.words: list[list[str]] = []
+        self.stop_at = 1000
+
+    def __call__(self, words: list[str], log: Path) -> dict[str, Any]:
+        self.words.append(words)
+        if len(self.words) == self.stop_at:
+            raise SystemExit(143)
+        if log.parent.name == "blocks-9":
+            raise Failed("blocks is 9, the model has 2")
+        return {"top1": 0.5, "samples": 200}
+
+
+@pytest.fixture
+def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
+    finetunings = Finetunings()
+    monkeypatch.setattr(ledger, "run_command", finetunings)
+    monkeypatch.setattr(evaluating, "_methods", lambda _: {})
+    return finetunings
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A pretraining with an encoder."""
+    run, mae = tmp_path / "run", tiny_mae()
+    save_run(run, mae)
+    save_encoder(run, mae.encoder.model.state_dict(), tiny_weights(mae).encoder)
+    (run / "config.yaml").write_text("objective: {}\n")
+    return run
+
+
+ASKED: dict[str, Any] = {"attentive": "attentive_tiny_64px", "finetune": "vit_tiny_64px", "blocks": [9, 1, None]}
+
+
+def test_trainings_are_scored_beside_the_frozen_features(
+    finetunings: Finetunings, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    result = mae_kit.evaluate(run, train="t", val="v", seed=3, **ASKED)
+    names = [Path(words[-1]).relative_to(run).as_posix() for words in finetunings.words]
+    assert names == [f"evaluation/{name}/finetune" for name in ("attentive", "blocks-9", "blocks-1", "finetune")]
+    arguments = [parse(load(VERBS["finetune"]), "", words[1:], "downstream") for words in finetunings.words]
+    assert [each["blocks"] for each in arguments] == [0, 9, 1, None]
+    assert [each["model"].args.get("global_pool") for each in arguments] == ["map", None, None, None]
+    assert {(each["encoder"], each["model"].name, each["seed"]) for each in arguments} == {
+        (str(run), "vit_base_patch16_224", 3)
+    }
+    attentive, failed, *_ = result["trained"]
+    assert attentive["method"] == "attentive" and 0.42 < attentive["low"] < 0.5 == attentive["top1"] < 0.58
+    assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
+    assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
+    printed = capsys.readouterr().out
+    assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
+
+
+def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Path):
+    finetunings.stop_at = 3
+    with pytest.raises(SystemExit):
+        mae_kit.evaluate(run, train="t", val="v", **ASKED)
+    assert not (run / "evaluation.json").exists()
+    begun = run / "evaluation/blocks-1/finetune"
+    begun.mkdir()
+    (begun / "config.yaml").write_text("")
+    finetunings.words, finetunings.stop_at = [], 1000
+    mae_kit.evaluate(run, train="t", val="v", **ASKED)
+    failed_again, resumed, last = finetunings.words
+    assert resumed == ["finetune", "--resume", str(begun)]
+    assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
+
+
+def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
+    mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+    save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
+    with pytest.raises(UserError, match="evaluation/attentive/finetune was begun with other settings"):
+        mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+
+
+def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Finetunings, run: Path):
+    mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px", untrained=True)
+    kept = run / "evaluation-untrained/encoder"
+    (words,) = finetunings.words
+    assert words[words.index("--encoder") + 1] == str(kept)
+    fresh, trained = load_encoder(kept)[1], load_encoder(run)[1]
+    assert fresh.keys() == trained.keys() and not torch.equal(fresh["norm.bias"], trained["norm.bias"])
+    assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
+
+
+def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, tmp_path: Path):
+    result = mae_kit.evaluate(Path("file.pth"), train="t", val="v", out=tmp_path / "out")
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "methods"),
+    [
+        ("knn", ["--k", "1", "--temperature", "1"], ["knn"]),
+        ("fewshot", ["--shots", "[2,3]", "--seeds", "2"], ["fewshot 2", "fewshot 3"]),
+        ("probe", ["--epochs", "2", "--batch-size", "16"], ["probe"]),
+    ],
+)
+def test_each_method_alone(
+    verb: str, words: list[str], methods: list[str], judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in result["scores"]] == [method for method in methods for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "error"),
+    [
+        ("knn", ["--k", "0"], "k is 0: give a number above 0"),
+        ("fewshot", ["--shots", "[5,0]"], "shots is 0: give a number above 0"),
+        ("probe", ["--epochs", "0"], "epochs is 0: give a number above 0"),
+        ("knn", ["5"], "too many arguments, 5: see `mae-kit knn --help`"),
+    ],
+)
+def test_numbers_that_make_no_sense(
+    verb: str, words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_the_sides_are_named(judged: None, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["knn", "run", "--train", "t"]) == 2
+    assert capsys.readouterr().err == "mae-kit: error: val is missing: add --val\n"
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_on_its_shards(
+    trained: Path, photos: Path, recipes: Path, programs: Programs, tmp_path: Path
+):
+    words = [trained, "--train", photos / "train-*.tar", "--val", photos / "val-0.tar", "--workers", "1", "--json"]
+    ended = programs.run("evaluate", *words, "--attentive", recipes / "finetune.yaml", "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
+    assert (result["train"], result["val"], result["classes"]) == (96, 32, 4)
+    scores = by_name(result)
+    for method in ("knn", "fewshot 10", "probe"):
+        for one in (scores[method, token] for token in ("mean", "class")):
+            assert one["layer"] == 2 and 0 <= one["low"] <= one["top1"] <= one["high"] <= 1
+    assert scores["probe", "mean"]["low"] > 0.25  # the light's direction can be read from any patch features
+    (attentive,) = result["trained"]
+    tuned = json.loads((tmp_path / "evaluation/attentive/finetune/result.json").read_text())
+    assert attentive["method"] == "attentive" and attentive["top1"] == pytest.approx(tuned["top1"])
+    assert "Attentive probe" in (tmp_path / "report.html").read_text("utf-8")
