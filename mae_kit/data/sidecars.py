@@ -39,7 +39,18 @@ class Sidecars(NamedTuple):
         engine: Engine = "processes",
         preload: tuple[str, ...] = (),
     ) -> list[Arrays]:
-        """The arrays of each shard, in their order; only those that are not there are made.
+        """The arrays of each shard, in their order; only those that are not there are made: see `complete`."""
+        return [_read(path) for path in self.complete(index, make, workers, engine, preload)]
+
+    def complete(
+        self,
+        index: Index,
+        make: Make,
+        workers: int = 0,
+        engine: Engine = "processes",
+        preload: tuple[str, ...] = (),
+    ) -> list[Path]:
+        """The file of each shard, in their order, for arrays that need not fit into memory.
 
         Args:
             index: The shards.
@@ -56,17 +67,11 @@ class Sidecars(NamedTuple):
         self._sweep(index)
         with progress(self.name, float(sum(map(len, todo)))) as advance:
             run_tasks(partial(_make, self, make), todo, advance, workers, engine, preload)
-        return [self.read(part) for part in parts]
+        return [self._made(part) for part in parts]
 
     def find(self, part: Index) -> Path | None:
         """The file of one shard, if there is a sound one: made from these samples by this recipe."""
         return next((path for path in self._paths(part) if _stamp(path) == self._stamp(part)), None)
-
-    def read(self, part: Index) -> Arrays:
-        path = self.find(part)
-        assert path is not None
-        with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     def write(self, part: Index, arrays: Arrays) -> None:
         """Durably, beside the shard, or in the user's cache where that folder takes no files."""
@@ -75,6 +80,11 @@ class Sidecars(NamedTuple):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as making:
             making.write_bytes(to_safetensors(arrays, {"mae_kit_sidecar": self._stamp(part)}))
+
+    def _made(self, part: Index) -> Path:
+        path = self.find(part)
+        assert path is not None
+        return path
 
     def _paths(self, part: Index) -> tuple[Path, Path]:
         file = f"{part.shards[0]}.safetensors"
@@ -92,6 +102,11 @@ class Sidecars(NamedTuple):
 
 def _make(sidecars: Sidecars, make: Make, part: Index, tick: Callable[[], None]) -> None:
     sidecars.write(part, make(part, tick))
+
+
+def _read(path: Path) -> Arrays:
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _stamp(path: Path) -> str:

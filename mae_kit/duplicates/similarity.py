@@ -5,6 +5,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 
 from mae_kit.console import progress
@@ -13,10 +14,12 @@ from mae_kit.duplicates.pairs import FEATURES, Pairs, joined
 from mae_kit.encoder_file import load_encoder
 from mae_kit.engines import Engine
 from mae_kit.evaluation.features import extract_features
+from mae_kit.evaluation.rows import Matrix, Rows
 
 NEIGHBOURS = 16  # of each image; what is alike beyond that hangs together through them
 EXACT = 50_000
 _PROBES = 16
+_SEEN = 64  # images that a cell is placed by; faiss asks for 39
 _QUERIES = 4096
 
 
@@ -44,15 +47,16 @@ class FeatureSearch:
         features = [extract_features(self.encoder, side, self.workers, engine=self.engine) for side in sides]
         starts = np.cumsum([0, *map(len, sides[:-1])])
         rows = np.concatenate([part.rows + start for part, start in zip(features, starts, strict=True)])
-        values = np.concatenate([part.last for part in features])
+        values = Rows([piece for part in features for piece in part.last.pieces])
         return similar(values, rows, len(sides[0]), self.similarity)
 
 
-def similar(features: Float32[np.ndarray, "m d"], rows: Int64[np.ndarray, " m"], own: int, similarity: float) -> Pairs:
+def similar(features: Matrix, rows: Int64[np.ndarray, " m"], own: int, similarity: float) -> Pairs:
     """Pairs of features with a large cosine around their mean.
 
     The mean is taken off because features of one encoder share most of their direction: raw cosines are all near 1.
-    Up to 50,000 images the search is exact, beyond that the 16 nearest of about 4 sqrt(m) cells are looked into.
+    Up to 50,000 images the search is exact, beyond that the 16 nearest of about 4 sqrt(m) cells are looked into. Faiss
+    holds one copy of the features.
 
     Args:
         features: Of the images that decode.
@@ -60,14 +64,13 @@ def similar(features: Float32[np.ndarray, "m d"], rows: Int64[np.ndarray, " m"],
         own: Rows below this one are samples; pairs among the others are not looked for.
         similarity: Smallest cosine.
     """
-    x = features - features[rows < own].mean(axis=0)
-    faiss.normalize_L2(x)
-    index, k = _index(x), min(NEIGHBOURS, len(x))
     mine, parts = int(np.searchsorted(rows, own)), [Pairs.of(rows[:0], rows[:0], FEATURES)]
+    directions = _Directions(features, mine)
+    index, k = _index(directions), min(NEIGHBOURS, len(features))
     with progress("comparing", float(mine), "features") as advance:
         for start in range(0, mine, _QUERIES):
             asked = np.arange(start, min(start + _QUERIES, mine))
-            cosines, found = index.search(x[asked], k)
+            cosines, found = index.search(directions.take(asked), k)
             alike = (cosines >= similarity) & (found != asked[:, None])
             one, other = np.repeat(asked, k)[alike.ravel()], found[alike]
             first, second = rows[np.minimum(one, other)], rows[np.maximum(one, other)]
@@ -76,13 +79,36 @@ def similar(features: Float32[np.ndarray, "m d"], rows: Int64[np.ndarray, " m"],
     return joined(parts)
 
 
-def _index(x: Float32[np.ndarray, "m d"]) -> faiss.Index:
-    if len(x) <= EXACT:
-        index: faiss.Index = faiss.IndexFlatIP(x.shape[1])
+class _Directions:
+    """Features from the mean of the samples' on, of length 1.
+
+    Args:
+        features: Of the samples, and behind them those of the evaluation set.
+        mine: How many are of samples.
+    """
+
+    def __init__(self, features: Matrix, mine: int):
+        self._features, self.count, self.width = features, len(features), features.shape[1]
+        total = torch.zeros(self.width, dtype=torch.float64, device=features.device)
+        for part in torch.arange(mine).split(_QUERIES):
+            total += features[part].sum(dim=0)
+        self._mean = (total / max(mine, 1)).float()
+
+    def take(self, which: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
+        x = (self._features[torch.from_numpy(which)] - self._mean).cpu().numpy()
+        faiss.normalize_L2(x)
+        return x
+
+
+def _index(directions: _Directions) -> faiss.Index:
+    count, width = directions.count, directions.width
+    if count <= EXACT:
+        index: faiss.Index = faiss.IndexFlatIP(width)
     else:
-        cells = 4 * math.isqrt(len(x))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(x.shape[1]), x.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+        cells = 4 * math.isqrt(count)
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = _PROBES
-        index.train(x)
-    index.add(x)
+        index.train(directions.take(np.arange(0, count, -(-count // (_SEEN * cells)))))
+    for start in range(0, count, _QUERIES):
+        index.add(directions.take(np.arange(start, min(start + _QUERIES, count))))
     return index

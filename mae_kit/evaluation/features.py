@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once: a task a shard, its result kept beside the shard."""
+"""Features of a frozen encoder, computed once: a task a shard, its result kept beside the shard and read from there."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, UInt8
+from safetensors import safe_open
 from torch import Tensor
 
 from mae_kit.backbones import Backbone, backbone
@@ -20,6 +21,7 @@ from mae_kit.data.sidecars import Arrays, Sidecars
 from mae_kit.encoder_file import FILE, load_encoder
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
+from mae_kit.evaluation.rows import Rows, stored_matrices
 
 MEAN, CLASS = "mean", "class"
 _BATCH = 64
@@ -42,14 +44,14 @@ class Features(NamedTuple):
 
     Attributes:
         rows: Of the index, ascending.
-        values: By what they are made of; no class token where the encoder has none.
+        values: On disk, by what they are made of; no class token where the encoder has none.
     """
 
     rows: Int64[np.ndarray, " m"]
-    values: dict[Source, Float32[np.ndarray, "m _"]]
+    values: dict[Source, Rows]
 
     @property
-    def last(self) -> Float32[np.ndarray, "m d"]:
+    def last(self) -> Rows:
         """Mean of the patch tokens of the last layer."""
         return self.values[Source(max(self.values).layer, MEAN)]
 
@@ -78,10 +80,11 @@ def extract_features(
     asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
     kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")
     workers = 1 if engine == "processes" and torch.cuda.is_available() else workers
-    parts = kept.compute(index, partial(extract_shard, encoder, content, chosen), workers, engine, (__name__,))
-    starts = np.searchsorted(index.shard, np.arange(len(parts)))
-    rows = [part.pop("rows") + start for part, start in zip(parts, starts, strict=True)]
-    values = {_source(name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    files = kept.complete(index, partial(extract_shard, encoder, content, chosen), workers, engine, (__name__,))
+    starts = np.searchsorted(index.shard, np.arange(len(files)))
+    rows = [_rows(file) + start for file, start in zip(files, starts, strict=True)]
+    parts = [stored_matrices(file) for file in files]
+    values = {_source(name): Rows([part[name] for part in parts]) for name in parts[0]}
     return Features(np.concatenate(rows), values)
 
 
@@ -109,6 +112,11 @@ def _encode(model: Backbone, normalise: Normalise, layers: list[int], images: UI
     if model.has_class_token:
         pooled |= {Source(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
     return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in pooled.items()}
+
+
+def _rows(file: Path) -> Int64[np.ndarray, " m"]:
+    with safe_open(file, "numpy") as opened:
+        return opened.get_tensor("rows")
 
 
 def _source(name: str) -> Source:

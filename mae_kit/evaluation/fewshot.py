@@ -1,5 +1,7 @@
 """Few-shot ridge regression on frozen features, in closed form (big_vision, evaluators/fewshot_lsr.py)."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
@@ -9,26 +11,40 @@ BIAS = 100.0  # so large a feature that its weight is hardly shrunk
 L2 = 1024.0  # big_vision's, for features of any width
 
 
-def ridge_scores(
-    train: Float[Tensor, "m d"],
-    labels: Int64[Tensor, " m"],
-    queries: Float[Tensor, "q d"],
-    classes: int,
-    l2: float = L2,
-) -> Float64[Tensor, "q c"]:
-    """Linear regression onto +1 for the class and -1 for the others; the largest score is the prediction.
+class Ridge(NamedTuple):
+    """A fitted regression.
+
+    Attributes:
+        mean: Of the features it was fitted to.
+        deviation: Of these.
+        weights: For standardised features and the bias.
+    """
+
+    mean: Float64[Tensor, " d"]
+    deviation: Float64[Tensor, " d"]
+    weights: Float64[Tensor, "e c"]
+
+    def scores(self, queries: Float[Tensor, "q d"]) -> Float64[Tensor, "q c"]:
+        """Of each class; the largest is the prediction."""
+        return self._standardised(queries) @ self.weights
+
+    def _standardised(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m e"]:
+        return F.pad((features.double() - self.mean) / (self.deviation + 1e-5), (0, 1), value=BIAS)
+
+
+def fit_ridge(train: Float[Tensor, "m d"], labels: Int64[Tensor, " m"], classes: int, l2: float = L2) -> Ridge:
+    """Linear regression onto +1 for the class and -1 for the others.
 
     Args:
-        train: Features with known labels; their mean and deviation standardise both sides.
+        train: Features with known labels; their mean and deviation standardise the queries, too.
         labels: 0 .. classes - 1.
-        queries: Features to classify.
         classes: Number of classes.
         l2: Weight of the squared length of the weights.
     """
     deviation, mean = torch.std_mean(train.double(), dim=0, correction=0)
-    x, asked = (F.pad((part.double() - mean) / (deviation + 1e-5), (0, 1), value=BIAS) for part in (train, queries))
+    ridge = Ridge(mean, deviation, torch.empty(0, classes).to(mean))
     targets = 2 * F.one_hot(labels, classes).double() - 1
-    return asked @ _solve(x, targets, l2)
+    return ridge._replace(weights=_solve(ridge._standardised(train), targets, l2))
 
 
 def _solve(x: Float64[Tensor, "m e"], targets: Float64[Tensor, "m c"], l2: float) -> Float64[Tensor, "e c"]:

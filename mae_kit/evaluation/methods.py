@@ -2,23 +2,23 @@
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mae_kit.data.labels import draw_per_class, smallest_class
-from mae_kit.evaluation.fewshot import ridge_scores
+from mae_kit.evaluation.fewshot import fit_ridge
 from mae_kit.evaluation.intervals import Score, score
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.probe import probe_predict
 from mae_kit.evaluation.sides import Sides
 
-_QUERIES = 256  # at a time: each is compared with all that is known
+_QUERIES = 4096  # at a time
 
 
 def score_knn(sides: Sides, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
     (bank, labels), (queries, truth), classes = sides
-    parts = (knn_predict(bank, labels, part, classes, k, temperature) for part in queries.split(_QUERIES))
-    return score(_right(torch.cat(list(parts)), truth))
+    return score(_right(knn_predict(bank, labels, queries, classes, k, temperature)[None], truth))
 
 
 def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
@@ -27,17 +27,21 @@ def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
     names = labels.cpu().numpy()
     if smallest_class(names) < shots:
         return None
-    rows = (torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds))
-    scores = (ridge_scores(known[few], labels[few], queries, classes) for few in rows)
-    return score(np.concatenate([_right(each.argmax(dim=1), truth) for each in scores]))
+    drawn = [torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds)]
+    ridges = [fit_ridge(known[few], labels[few], classes) for few in drawn]
+    predicted = truth.new_empty(seeds, len(queries))
+    for part, asked in zip(predicted.split(_QUERIES, dim=1), queries.split(_QUERIES), strict=True):
+        for found, ridge in zip(part, ridges, strict=True):
+            found.copy_(ridge.scores(asked).argmax(dim=1))
+    return score(_right(predicted, truth))
 
 
 def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
     (known, labels), (queries, truth), classes = sides
     predicted, _ = probe_predict(known, labels, queries, classes, epochs, batch_size, seed)
-    return score(_right(predicted, truth))
+    return score(_right(predicted[None], truth))
 
 
-def _right(predicted: Tensor, truth: Tensor) -> np.ndarray:
-    return (predicted == truth)[None].cpu().numpy()
+def _right(predicted: Int64[Tensor, "s q"], truth: Int64[Tensor, " q"]) -> Bool[np.ndarray, "s q"]:
+    return (predicted == truth).cpu().numpy()

@@ -1,6 +1,6 @@
 """A linear layer on frozen features: MAE's linear probe (appendix A.1), on features that are computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from mae_kit.data.order import permute, samples_at
 from mae_kit.errors import UserError
 from mae_kit.evaluation.lars import Lars
+from mae_kit.evaluation.rows import Matrix
 from mae_kit.training.schedule import learning_rate
 
 RATES = (6.4, 20.0, 2.0, 64.0, 0.64)  # MAE's first: where several are equally good, it is taken
 WARMUP = 1 / 9  # of the run: 10 epochs of MAE's 90
 STEPS = 500  # at least: LARS moves a layer by a share of its length, and in 90 epochs of few images not far
 FEWEST = 20
+_TOGETHER = 8192  # images read at once, those of several small steps: files are opened less often
+_QUERIES = 4096  # at a time: each has five times as many logits as there are classes
 
 
 class Probe(nn.Module):
@@ -42,9 +45,9 @@ class Probe(nn.Module):
 
 
 def probe_predict(
-    train: Float[Tensor, "m d"],
+    train: Matrix,
     labels: Int64[Tensor, " m"],
-    queries: Float[Tensor, "q d"],
+    queries: Matrix,
     classes: int,
     epochs: int = 90,
     batch_size: int = 1024,
@@ -73,21 +76,25 @@ def probe_predict(
     held, rest = order[: len(train) // 10], order[len(train) // 10 :]
     batch = min(batch_size, len(rest))
     steps = max(epochs * len(train) // batch, STEPS)
-    trial = train_probe(train[rest], labels[rest], classes, RATES, steps, batch, seed)
-    right = (_predict(trial, train[held]) == labels[held]).sum(dim=1)
+    trial = train_probe(train, labels, rest, classes, RATES, steps, batch, seed)
+    right = (_predict(trial, train, held) == labels[held]).sum(dim=1)
     rate = RATES[int(right.argmax())]
-    probe = train_probe(train, labels, classes, (rate,), steps, batch, seed)
-    return _predict(probe, queries)[0], rate
+    probe = train_probe(train, labels, torch.arange(len(train)), classes, (rate,), steps, batch, seed)
+    return _predict(probe, queries, torch.arange(len(queries)))[0], rate
 
 
 @torch.no_grad()
-def _predict(probe: Probe, features: Float[Tensor, "b d"]) -> Int64[Tensor, "l b"]:
-    return probe(features).argmax(dim=2)
+def _predict(probe: Probe, features: Matrix, rows: Int64[Tensor, " b"]) -> Int64[Tensor, "l b"]:
+    predicted = torch.empty(len(probe.layers), len(rows), dtype=torch.int64, device=features.device)
+    for part, asked in zip(predicted.split(_QUERIES, dim=1), rows.split(_QUERIES), strict=True):
+        part.copy_(probe(features[asked]).argmax(dim=2))
+    return predicted
 
 
 def train_probe(
-    features: Float[Tensor, "m d"],
+    features: Matrix,
     labels: Int64[Tensor, " m"],
+    rows: Int64[Tensor, " n"],
     classes: int,
     rates: Sequence[float],
     steps: int,
@@ -97,8 +104,9 @@ def train_probe(
     """A layer for each rate, all on the same batches; in evaluation mode.
 
     Args:
-        features: Of the training images.
+        features: Of images.
         labels: 0 .. classes - 1.
+        rows: Of the training images among them.
         classes: Number of classes.
         rates: Learning rates at the end of the warm-up.
         steps: Length of the training.
@@ -109,14 +117,22 @@ def train_probe(
         torch.manual_seed(seed)
         probe = Probe(features.shape[1], classes, len(rates)).to(features.device)
     optimizer = Lars([{"params": list(layer.parameters())} for layer in probe.layers], lr=0.0)
-    for step in range(steps):
-        places = np.arange(step * batch, (step + 1) * batch)
-        rows = torch.from_numpy(samples_at(places, len(features), seed)[1]).to(features.device)
+    for step, (x, y) in enumerate(_batches(features, labels, rows, steps, batch, seed)):
         share = learning_rate(step, peak=1, floor=0, warmup_epochs=steps * WARMUP, epochs=steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = share * rate
-        losses = [F.cross_entropy(logits, labels[rows]) for logits in probe(features[rows])]
+        losses = [F.cross_entropy(logits, y) for logits in probe(x)]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         optimizer.step()
     return probe.eval()
+
+
+def _batches(
+    features: Matrix, labels: Int64[Tensor, " m"], rows: Int64[Tensor, " n"], steps: int, batch: int, seed: int
+) -> Iterator[tuple[Float[Tensor, "b d"], Int64[Tensor, " b"]]]:
+    together = max(1, _TOGETHER // batch)
+    for step in range(0, steps, together):
+        places = np.arange(step * batch, min(step + together, steps) * batch)
+        chosen = rows[torch.from_numpy(samples_at(places, len(rows), seed)[1])]
+        yield from zip(features[chosen].split(batch), labels[chosen].split(batch), strict=True)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mae_kit.evaluation.rows import Matrix
+
 IMAGES = 25_600  # that RankMe was measured on
 NARROW, ALIKE = 2.0, 1e-4
 
@@ -26,9 +28,9 @@ class Extent(NamedTuple):
     collapsed: bool
 
 
-def extent(features: Float[Tensor, "m d"]) -> Extent:
+def extent(features: Matrix) -> Extent:
     """Of at most 25,600 features, evenly chosen."""
-    x = features[:: -(-len(features) // IMAGES)].double()
+    x = features[torch.arange(0, len(features), -(-len(features) // IMAGES))].double()
     total = x.square().sum(dim=1).mean()
     spread = float((1 - x.mean(dim=0).square().sum() / total).nan_to_num().clamp(min=0))
     rank = rank_me(x)

@@ -6,8 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from mae_kit.data.index import Index, open_index
@@ -16,20 +17,23 @@ from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, FORMAT, save_encoder
 from mae_kit.engines import Engine
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
+from mae_kit.evaluation.rows import Matrix
 from mae_kit.formats.ours import kind_of
 from mae_kit.formats.pretrained import without_head
 from mae_kit.formats.recognition import read_pretrained
+
+HELD = 2**28  # bytes of features, of both sides and of whatever they are made, that are read at once
 
 
 class Side(NamedTuple):
     """Features of labelled images.
 
     Attributes:
-        features: On the GPU if there is one.
+        features: On the GPU if there is one; many stay on disk and come from there.
         labels: 0 .. classes - 1.
     """
 
-    features: Float32[Tensor, "m d"]
+    features: Matrix
     labels: Int64[Tensor, " m"]
 
 
@@ -73,7 +77,8 @@ def frozen_sides(
     with encoder_folder(encoder) as folder:
         features = [extract_features(folder, index, workers, layers, engine) for index in indexes]
     sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))
-    pairs = {source: [_side(*each, source) for each in zip(indexes, features, strict=True)] for source in sources}
+    few = sum(rows.nbytes for side in features for rows in side.values.values()) <= HELD
+    pairs = {source: [_side(*each, source, few) for each in zip(indexes, features, strict=True)] for source in sources}
     return {source: Sides(known, unseen, classes) for source, (known, unseen) in pairs.items()}
 
 
@@ -89,8 +94,7 @@ def encoder_folder(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _side(index: Index, features: Features, source: Source) -> Side:
+def _side(index: Index, features: Features, source: Source, few: bool) -> Side:
     labels = index.label[features.rows]
-    values = features.values[source][labels >= 0]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Side(torch.from_numpy(values).to(device), torch.from_numpy(labels[labels >= 0]).to(device))
+    rows = features.values[source].only(np.flatnonzero(labels >= 0))
+    return Side(rows.read() if few else rows, torch.from_numpy(labels[labels >= 0]).to(rows.device))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mae_kit.duplicates import similarity
 
@@ -14,7 +15,7 @@ def test_planted_pairs_are_found_behind_a_common_direction(exact: int, monkeypat
     near, own = np.arange(0, 5000, 50), 4000
     features[near + 7] = features[near] + 0.05 * dice.normal(size=(100, 24))
     rows = np.arange(5000) * 2  # every other image decodes
-    pairs = similarity.similar(features + 30, rows, own * 2, 0.98)
+    pairs = similarity.similar(torch.from_numpy(features + 30), rows, own * 2, 0.98)
     planted = [(2 * first, 2 * first + 14) for first in near.tolist() if first < own]
     assert list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == planted
     assert (pairs.likeness > 0.98).all() and (pairs.likeness < 1).all()

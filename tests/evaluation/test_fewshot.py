@@ -7,7 +7,7 @@ import torch
 from made_up import clusters
 from safetensors import safe_open
 
-from mae_kit.evaluation.fewshot import BIAS, ridge_scores
+from mae_kit.evaluation.fewshot import BIAS, fit_ridge
 
 
 @pytest.mark.parametrize("l2", [1024, 1])
@@ -15,7 +15,7 @@ def test_golden_scores(shared: Path, l2: int):
     with safe_open(shared / "golden/frozen_features.safetensors", "pt") as file:
         golden = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         accuracy = float(file.metadata()[f"ridge_accuracy_l2_{l2}"])
-    scores = ridge_scores(golden["train_features"], golden["train_labels"], golden["test_features"], 10, l2)
+    scores = fit_ridge(golden["train_features"], golden["train_labels"], 10, l2).scores(golden["test_features"])
     torch.testing.assert_close(scores, golden[f"ridge_scores_l2_{l2}"], rtol=1e-8, atol=1e-8)
     assert (scores.argmax(dim=1) == golden["test_labels"]).double().mean().item() == pytest.approx(accuracy)
 
@@ -30,11 +30,12 @@ def test_equal_to_scikit_learn_with_fewer_and_with_more_images_than_features(cou
     x, asked = (torch.cat([part, torch.full((len(part), 1), BIAS)], dim=1) for part in (x, asked))
     targets = torch.where(torch.arange(5) == labels[:, None], 1.0, -1.0)
     model = linear_model.Ridge(7.0, fit_intercept=False).fit(x.numpy(), targets.numpy())
-    scores = ridge_scores(known, labels, queries, 5, l2=7.0)
+    scores = fit_ridge(known, labels, 5, l2=7.0).scores(queries)
     torch.testing.assert_close(scores, torch.from_numpy(model.predict(asked.numpy())), rtol=1e-6, atol=1e-8)
 
 
 def test_a_feature_that_never_changes_says_nothing():
     (known, labels), (queries, _) = clusters(1, 50), clusters(2, 20)
     dull = [torch.cat([part, torch.full((len(part), 1), 3.0)], dim=1) for part in (known, queries)]
-    torch.testing.assert_close(ridge_scores(dull[0], labels, dull[1], 5), ridge_scores(known, labels, queries, 5))
+    scores = [fit_ridge(train, labels, 5).scores(asked) for train, asked in (dull, (known, queries))]
+    torch.testing.assert_close(*scores)

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from made_up import clusters
 from safetensors import safe_open
 
-from mae_kit.evaluation.knn import knn_predict
+from mae_kit.evaluation import knn
+from mae_kit.evaluation.knn import knn_predict, nearest
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (7, 1.0), (200, 0.2)])
@@ -18,6 +20,29 @@ def test_equal_to_scikit_learn(k: int, temperature: float):
     model = neighbors.KNeighborsClassifier(k, weights=lambda far: np.exp((1 - far) / temperature), metric="cosine")
     theirs = model.fit(bank.double().numpy(), labels.numpy()).predict(queries.double().numpy())
     assert knn_predict(bank, labels, queries, 5, k, temperature).tolist() == theirs.tolist()
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    """The last block of the bank is smaller than k, and neighbours come from all of them."""
+    (bank, labels), (queries, _) = clusters(1, 200), clusters(2, 90)
+    whole = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+    ordered = whole.sort(dim=1, descending=True)
+    predicted = knn_predict(bank, labels, queries, 5)
+    monkeypatch.setattr(knn, "BANK", 39)
+    monkeypatch.setattr(knn, "QUERIES", 17)
+    cosines, places = nearest(bank, queries, 20)
+    torch.testing.assert_close(cosines, ordered.values[:, :20])
+    assert torch.equal(places, ordered.indices[:, :20])
+    assert torch.equal(knn_predict(bank, labels, queries, 5), predicted)
+
+
+def test_copies_in_several_blocks_count_as_often_as_they_are_there(monkeypatch: pytest.MonkeyPatch):
+    """Which of more than k equal ones are taken is left open; that they are others each time is not."""
+    monkeypatch.setattr(knn, "BANK", 3)
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 1)
+    cosines, places = nearest(bank, torch.tensor([[2.0, 0.0], [0.0, 3.0]]), 4)
+    assert (cosines == 1).all() and (places % 2 == torch.tensor([[0], [1]])).all()
+    assert all(len(row.unique()) == 4 for row in places)
 
 
 def test_golden_predictions(shared: Path):

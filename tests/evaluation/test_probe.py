@@ -26,8 +26,8 @@ def test_as_good_as_logistic_regression(count: int):
 
 def test_layers_side_by_side_are_strangers():
     known, labels = clusters(1, 100)
-    both = train_probe(known, labels, 5, (2.0, 20.0), steps=12, batch=32, seed=0)
-    alone = train_probe(known, labels, 5, (2.0,), steps=12, batch=32, seed=0)
+    both = train_probe(known, labels, torch.arange(100), 5, (2.0, 20.0), steps=12, batch=32, seed=0)
+    alone = train_probe(known, labels, torch.arange(100), 5, (2.0,), steps=12, batch=32, seed=0)
     torch.testing.assert_close(both(known)[0], alone(known)[0])
     assert not torch.allclose(both(known)[1], both(known)[0], atol=0.1)
 
@@ -35,7 +35,7 @@ def test_layers_side_by_side_are_strangers():
 def test_shift_and_scale_of_features_are_no_matter():
     known, labels = clusters(1, 100)
     moved = 50 * known + torch.arange(16)
-    first, second = (train_probe(x, labels, 5, (6.4,), 12, 32, seed=0)(x)[0] for x in (known, moved))
+    first, second = (train_probe(x, labels, torch.arange(100), 5, (6.4,), 12, 32, seed=0)(x)[0] for x in (known, moved))
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-3)
 
 

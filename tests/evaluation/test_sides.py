@@ -10,7 +10,9 @@ from tiny_models import tiny_mae, tiny_weights
 from mae_kit.data.index import open_index
 from mae_kit.encoder_file import save_encoder
 from mae_kit.errors import UserError
+from mae_kit.evaluation import sides
 from mae_kit.evaluation.features import Source, extract_features
+from mae_kit.evaluation.rows import Rows
 from mae_kit.evaluation.sides import frozen_sides
 from mae_kit.formats import original
 
@@ -34,19 +36,32 @@ def shards(tmp_path: Path) -> Path:
 
 
 def test_labels_stay_with_their_images(run: Path, shards: Path):
-    sides = frozen_sides(run, shards / "train.tar", shards / "val.tar", workers=1)
-    assert list(sides) == [Source(2, "mean"), Source(2, "class")]
+    found = frozen_sides(run, shards / "train.tar", shards / "val.tar", workers=1)
+    assert list(found) == [Source(2, "mean"), Source(2, "class")]
     features = extract_features(run, open_index(shards / "train.tar"), 1)
-    for source, (train, val, classes) in sides.items():
-        assert torch.equal(train.features.cpu(), torch.from_numpy(features.values[source]))
+    for source, (train, val, classes) in found.items():
+        assert isinstance(train.features, torch.Tensor), "few are held"
+        assert torch.equal(train.features.cpu(), features.values[source].read().cpu())
         assert train.labels.tolist() == [0, 1, 3, 0, 1, 2, 3, 0]
         assert val.labels.tolist() == [0, 1, 2, 3, 0] and classes == 4
+
+
+def test_many_features_stay_on_disk(run: Path, shards: Path, monkeypatch: pytest.MonkeyPatch):
+    words = run, shards / "train.tar", shards / "val.tar"
+    held = frozen_sides(*words, workers=1)[Source(2, "mean")]
+    monkeypatch.setattr(sides, "HELD", held.train.features.nbytes)  # room for one of four
+    train, val, _ = frozen_sides(*words, workers=1)[Source(2, "mean")]
+    assert isinstance(held.train.features, torch.Tensor)
+    assert isinstance(train.features, Rows) and isinstance(val.features, Rows)
+    assert torch.equal(train.features.read(), held.train.features)
+    assert torch.equal(train.labels, held.train.labels)
 
 
 def test_a_published_file_is_read_as_it_is_and_its_features_are_kept(run: Path, shards: Path, tmp_path: Path):
     torch.save({"model": original.write(tiny_weights(tiny_mae(num_heads=1, embed_dim=64)))}, tmp_path / "mae.pth")
     words = tmp_path / "mae.pth", shards / "train.tar", shards / "val.tar"
     first, again = (frozen_sides(*words, workers=1)[Source(2, "mean")].train.features for _ in range(2))
+    assert isinstance(first, torch.Tensor) and isinstance(again, torch.Tensor)
     assert first.shape == (8, 64) and torch.equal(first, again)
     assert len(list(shards.glob(".features-*"))) == 1
 

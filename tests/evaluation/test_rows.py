@@ -1,0 +1,100 @@
+"""Features on disk: the same rows as in memory, the same answers from them, and never all of them at once."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up import clusters
+from safetensors.torch import save_file
+
+from mae_kit.evaluation import probe
+from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
+from mae_kit.evaluation.rank import extent
+from mae_kit.evaluation.rows import Rows, Stored, stored_matrices
+from mae_kit.evaluation.sides import Side, Sides
+from mae_kit.evaluation.speed import memory_growth
+
+
+def written(folder: Path, features: torch.Tensor, sizes: list[int]) -> Rows:
+    """In files of these sizes, each with something else before and behind."""
+    pieces = []
+    for number, part in enumerate(features.split(sizes)):
+        file = folder / f"{number}.safetensors"
+        tensors = {"12 class": torch.ones(3), "12 mean": part.contiguous(), "rows": torch.arange(len(part) + 1)}
+        save_file(tensors, file, {"mae_kit_sidecar": "made up"})
+        pieces.append(stored_matrices(file)["12 mean"])
+    return Rows(pieces)
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_they_answer_as_a_tensor_does(tmp_path: Path, features: torch.Tensor):
+    rows = written(tmp_path, features, [20, 0, 39, 1])
+    assert (len(rows), rows.shape, rows.nbytes) == (60, (60, 5), features.nbytes)
+    for numbers in ([3], [59, 0, 20, 19, 21, 20], [], list(range(60))):
+        wanted = torch.tensor(numbers, dtype=torch.int64)
+        assert torch.equal(rows[wanted].cpu(), features[wanted])
+    for mine, theirs in zip(rows.split(7), features.split(7), strict=True):
+        assert torch.equal(mine.cpu(), theirs)
+
+
+def test_some_of_them_have_numbers_of_their_own(tmp_path: Path, features: torch.Tensor):
+    some = written(tmp_path, features, [20, 40]).only(np.arange(1, 60, 2))
+    assert torch.equal(some.read().cpu(), features[1::2])
+    assert torch.equal(some.only(np.array([29, 4])).read().cpu(), features[[59, 9]])
+
+
+def test_what_is_of_another_type_is_left_out(tmp_path: Path):
+    save_file({"a": torch.ones(2, 3), "rows": torch.arange(2)}, tmp_path / "a.safetensors", {"dtype": "F32"})
+    (found,) = stored_matrices(tmp_path / "a.safetensors").values()
+    assert (found.rows, found.width) == (2, 3)
+
+
+def test_every_method_says_of_them_what_it_says_of_a_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probe, "STEPS", 12)
+    (known, labels), (queries, truth) = clusters(1, 90), clusters(2, 70)
+    held = Sides(Side(known, labels), Side(queries, truth), 5)
+    (tmp_path / "val").mkdir()
+    stored = written(tmp_path, known, [40, 50]), written(tmp_path / "val", queries, [70])
+    streamed = Sides(Side(stored[0], labels.to(stored[0].device)), Side(stored[1], truth.to(stored[1].device)), 5)
+    methods = [
+        partial(score_knn, k=20, temperature=0.07),
+        partial(score_fewshot, shots=5, seeds=3),
+        partial(score_probe, epochs=2, batch_size=32, seed=0),
+    ]
+    for method in methods:
+        assert method(streamed) == method(held)
+    assert extent(stored[0]) == extent(known)
+
+
+def hollow(file: Path, rows: int, width: int) -> Rows:
+    """A file whose numbers are zeros that no disk holds."""
+    about = {"1 mean": {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, 4 * rows * width]}}
+    header = json.dumps(about).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with file.open("r+b") as opened:
+        opened.truncate(8 + len(header) + 4 * rows * width)
+    (piece,) = stored_matrices(file).values()
+    assert isinstance(piece, Stored)
+    return Rows([piece])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(memory_growth("cpu")() is None, reason="this system does not tell a process's peak of memory")
+def test_they_are_never_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """461 MB of features, and a method that held them would hold more than one copy."""
+    monkeypatch.setattr(probe, "STEPS", 4)
+    rows, some = hollow(tmp_path / "a.safetensors", 150_000, 768), np.arange(50)
+    labels = torch.arange(5).repeat(30_000).to(rows.device)
+    few, many = Side(rows.only(some), labels[:50]), Side(rows, labels)
+    growth = memory_growth("cpu")
+    score_knn(Sides(many, few, 5), k=20, temperature=0.07)
+    score_probe(Sides(many, few, 5), epochs=0, batch_size=8192, seed=0)
+    score_fewshot(Sides(few, Side(rows.only(np.arange(40_000)), labels[:40_000]), 5), shots=2, seeds=1)
+    assert (growth() or 0) < rows.nbytes / 1e6 / 2
