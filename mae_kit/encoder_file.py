@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_kit import backbones  # noqa: F401  # timm then knows the models that are ours
-from mae_kit.durable import replace_text, replacing
+from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.tensor_file import read_header, save_tensors
 
 FORMAT = "mae_kit-encoder"
 FILE, CONFIG = "encoder.safetensors", "encoder.json"
@@ -42,13 +43,6 @@ class EncoderConfig:
     image_size: list[int] | None = None
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is either the old or the new one, whenever the power goes."""
-    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with replacing(path) as making:
-        save_file(contiguous, making, metadata)
-
-
 def save_encoder(folder: Path, tensors: dict[str, Tensor], config: EncoderConfig) -> None:
     """Write `encoder.safetensors` and `encoder.json`; the config is in the header too, so that the file is enough."""
     text = json.dumps({"format": FORMAT, "version": 1, **asdict(config)}, indent=2)
@@ -77,7 +71,7 @@ def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
 
 def _read_config(file: Path) -> EncoderConfig:
     """From the file beside it, after the header has said that the tensors are an encoder's."""
-    kinds = _kinds(file)
+    kinds = [key for key in read_header(file, _FIX) if key.startswith("mae_kit")]
     if FORMAT not in kinds:
         raise UserError(f"{file} is no encoder ({', '.join(kinds) or 'made by another program'})", _FIX)
     config = file.parent / CONFIG
@@ -91,12 +85,3 @@ def _read_config(file: Path) -> EncoderConfig:
         raise UserError(f"no {CONFIG} beside {file}", _FIX) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is not an encoder's config ({error})", _FIX) from error
-
-
-def _kinds(file: Path) -> list[str]:
-    """The formats that the header names: whatever this package writes has one key, its format."""
-    try:
-        with safe_open(file, "pt") as opened:
-            return [key for key in opened.metadata() or {} if key.startswith("mae_kit")]
-    except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", _FIX) from error

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.durable import replace_text, replacing
-from mae_kit.encoder_file import save_tensors
 from mae_kit.errors import UserError
 from mae_kit.formats import graphs, huggingface, original, timm_folder
 from mae_kit.formats.pretrained import Pretrained, is_plain_vit
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.model_card import write_card
+from mae_kit.tensor_file import save_tensors
 
 Format = Literal["timm", "vit_mae", "vit", "original", "onnx", "pt2"]
 _OF_VITS = ("vit_mae", "vit", "original")

@@ -5,7 +5,7 @@ from typing import Any
 
 from mae_kit.console import say
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.encoder_file import save_encoder, save_tensors
+from mae_kit.encoder_file import save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import ChannelMode, rechannelled, resized
 from mae_kit.formats.ours import to_igpt, to_objective
@@ -14,6 +14,7 @@ from mae_kit.formats.pretrained import Pretrained, build_timm, without_head
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.formats.timm_folder import image_size
 from mae_kit.model_file import FILE, model_metadata
+from mae_kit.tensor_file import save_tensors
 
 CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
 

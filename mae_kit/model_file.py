@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from mae_kit.configured import build
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
+from mae_kit.tensor_file import read_header
 
 FILE = "model.safetensors"
 FORMAT = "mae_kit_model"
@@ -42,11 +42,7 @@ def load_model(path: Path, **changed: Any) -> Model:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no {FILE} in {path}", "give the folder of a pretraining run that has saved its model")
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", f"give a run folder or its {FILE}") from error
+    metadata = read_header(file, f"give a run folder or its {FILE}")
     if FORMAT not in metadata:
         raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
     config = json.loads(metadata[FORMAT])

@@ -14,12 +14,13 @@ from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.data.order import permute
-from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.starting import start_from
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
 from mae_kit.reporting import report
+from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.fit import fit, process_share

@@ -13,10 +13,10 @@ from mae_kit.data.augment import PretrainAugment
 from mae_kit.data.exclusions import kept
 from mae_kit.data.index import open_index
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
-from mae_kit.encoder_file import save_tensors
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.reporting import report
+from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.tokenizers import DVAE
 from mae_kit.tokenizers.tokenizer_file import FILE, tokenizer_metadata

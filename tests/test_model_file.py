@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mae_kit.backbones.vit import ViT
-from mae_kit.encoder_file import save_tensors
 from mae_kit.errors import UserError
 from mae_kit.model_file import FILE, load_model, model_metadata
 from mae_kit.objectives import MAE
+from mae_kit.tensor_file import save_tensors
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 

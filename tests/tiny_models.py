@@ -8,10 +8,11 @@ import torch
 
 from mae_kit.backbones.vit import ViT
 from mae_kit.decoders import TransformerDecoder
-from mae_kit.encoder_file import EncoderConfig, save_tensors
+from mae_kit.encoder_file import EncoderConfig
 from mae_kit.formats.pretrained import Decoder, Pretrained
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import MAE
+from mae_kit.tensor_file import save_tensors
 from mae_kit.tokenizers import DVAE
 from mae_kit.tokenizers.tokenizer_file import FILE as TOKENIZER
 from mae_kit.tokenizers.tokenizer_file import tokenizer_metadata

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from mae_kit.backbones.vit import ViT
-from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import MAE
+from mae_kit.tensor_file import save_tensors
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 

@@ -4,14 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
-from mae_kit.encoder_file import save_tensors
 from mae_kit.errors import UserError
+from mae_kit.tensor_file import read_header, save_tensors
 
 FILE = "classifier.safetensors"
 FORMAT = "mae_kit_classifier"
@@ -60,11 +59,7 @@ def load_classifier(path: Path) -> tuple[nn.Module, ClassifierConfig]:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no {FILE} in {path}", "give the folder of a fine-tuning run that has ended")
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", f"give a run folder or its {FILE}") from error
+    metadata = read_header(file, f"give a run folder or its {FILE}")
     if FORMAT not in metadata:
         raise UserError(f"{file} is no classifier of mae_kit", "give the folder of a fine-tuning run")
     content = json.loads(metadata[FORMAT])

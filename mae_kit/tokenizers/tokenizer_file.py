@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from mae_kit.configured import build
 from mae_kit.errors import UserError
+from mae_kit.tensor_file import read_header
 from mae_kit.tokenizers import dalle
 from mae_kit.tokenizers.dvae import DVAE
 
@@ -45,11 +45,7 @@ def load_tokenizer(path: Path) -> DVAE:
 
 
 def _read(file: Path) -> DVAE:
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", _FIX) from error
+    metadata = read_header(file, _FIX)
     if FORMAT not in metadata:
         raise UserError(f"{file} is no tokenizer", _FIX)
     with torch.device("meta"):

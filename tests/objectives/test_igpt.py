@@ -19,11 +19,12 @@ from mae_kit.backbones import GPT
 from mae_kit.backbones.completion import complete, draw
 from mae_kit.downstream.classifier import build_classifier, go_on_predicting
 from mae_kit.downstream.predict import predict
-from mae_kit.encoder_file import EncoderConfig, save_encoder, save_tensors
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.starting import start_from
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import IGPT
+from mae_kit.tensor_file import save_tensors
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.views.reconstruct import reconstruct
 

@@ -1,0 +1,34 @@
+"""Safetensors files: written whole, and known by the header before any tensor is read."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mae_kit.durable import replacing
+from mae_kit.errors import UserError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that is either the old or the new one, whenever the power goes."""
+    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with replacing(path) as making:
+        save_file(contiguous, making, metadata)
+
+
+def read_header(file: Path, fix: str) -> dict[str, str]:
+    """What a safetensors file says of itself; whatever this package writes has one key, its format.
+
+    Args:
+        file: It is there.
+        fix: What to do about one of another kind.
+
+    Raises:
+        UserError: It is no safetensors file.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a safetensors file ({error})", fix) from error
