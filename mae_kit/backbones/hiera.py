@@ -32,7 +32,7 @@ class Hiera(Configured):
         stages: Blocks of each stage; by default the model's own.
         q_pool: Stages that pool, which needs no weights; in pretraining one less than in fine-tuning (hiera_mae.py: 2),
             so that a mask unit ends as four cells.
-        drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: 0 of tiny and small, .2 of base models); it is
+        drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: 0 if tiny or small, .2 of base models); it is
             not part of the encoder's file.
 
     Attributes:
