@@ -43,3 +43,54 @@ def resample_positions(
     image = patches.reshape(1, *old_grid, -1).permute(0, 3, 1, 2)
     image = F.interpolate(image.float(), size=new_grid, mode="bicubic", align_corners=False)
     return torch.cat([kept, image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
+
+
+def resample_offsets(
+    table: Float[Tensor, "r h"], old_grid: tuple[int, int], new_grid: tuple[int, int], prefix: int = 3
+) -> Float[Tensor, "q h"]:
+    """Resample a table of relative positions to another grid, as BEiT does for fine-tuning (run_class_finetuning.py).
+
+    The old offsets are spread over the new ones at distances that grow as a geometric progression, so that near patches
+    stay as near as they were, and a cubic spline goes through them. On a smaller grid the far offsets are left out.
+
+    Args:
+        table: A row for each offset of two patches, rows of the image first; then the class token's.
+        old_grid: Rows and columns of patches that it was trained with.
+        new_grid: Rows and columns of patches that it is needed for.
+        prefix: Rows at the end that are kept: to, from and between class tokens.
+    """
+    if old_grid == new_grid:
+        return table
+    offsets, kept = table[: len(table) - prefix], table[len(table) - prefix :]
+    down, across = (_spline(old, new) for old, new in zip(old_grid, new_grid, strict=True))
+    image = offsets.double().unflatten(0, (2 * old_grid[0] - 1, 2 * old_grid[1] - 1))
+    return torch.cat([torch.einsum("yu,xv,uvh->yxh", down, across, image).flatten(0, 1).to(table.dtype), kept])
+
+
+def _spline(old: int, new: int) -> Float[Tensor, "q r"]:
+    """What the old offsets of a side give to each of the new: a cubic spline without knots next to its ends."""
+    if old == new:
+        return torch.eye(2 * old - 1, dtype=torch.float64)
+    places = _spread(old - 1, new - 1)
+    wanted = torch.arange(1.0 - new, new, dtype=torch.float64).clamp(places[0], places[-1])
+    degree, reach = min(3, len(places) - 1), max(1.0, float(places[-1]))
+    knots = places[2:-2] / reach if degree == 3 else places[:0]
+    basis, asked = (_powers(x / reach, knots, degree) for x in (places, wanted))
+    return torch.linalg.solve(basis, asked, left=False)
+
+
+def _powers(x: Float[Tensor, " n"], knots: Float[Tensor, " k"], degree: int) -> Float[Tensor, "n b"]:
+    """Polynomials, and a cubic that begins at each knot."""
+    whole = x[:, None] ** torch.arange(degree + 1)
+    return torch.cat([whole, (x[:, None] - knots).clamp(min=0) ** 3], dim=1)
+
+
+def _spread(count: int, reach: int) -> Float[Tensor, " r"]:
+    """Where the offsets -count..count go, so that the last is at `reach`: each step longer than the one before."""
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        low, high = (low, ratio) if sum(ratio**i for i in range(count)) > reach else (ratio, high)
+    steps = torch.tensor(low, dtype=torch.float64) ** torch.arange(count)
+    side = steps.cumsum(0)
+    return torch.cat([-side.flip(0), torch.zeros(1, dtype=torch.float64), side])

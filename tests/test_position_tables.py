@@ -1,11 +1,14 @@
 """Position tables: what the sin-cos table says, and resampling that keeps what it must."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import interpolate, optimize
 
-from mae_kit.position_tables import resample_positions, sincos_positions
+from mae_kit.position_tables import resample_offsets, resample_positions, sincos_positions
 
 
 def test_a_row_of_the_table_by_hand():
@@ -50,3 +53,40 @@ def test_rows_and_columns_are_not_mixed_up():
 
 def test_half_precision_is_kept():
     assert resample_positions(torch.randn(1, 5, 4).bfloat16(), (2, 2), (3, 3)).dtype == torch.bfloat16
+
+
+def places(old: int, new: int) -> np.ndarray:
+    """Offsets 0, 1, 1 + q, 1 + q + q^2, ... and their opposites, the last being the new grid's last."""
+    ratio: Any = optimize.brentq(lambda q: sum(q**i for i in range(old - 1)) - (new - 1), 1.01, 1.5)
+    side = np.cumsum(ratio ** np.arange(old - 1))
+    return np.concatenate([-side[::-1], [0], side])
+
+
+@pytest.mark.parametrize(("old", "new"), [((5, 5), (6, 7)), ((14, 14), (24, 24)), ((3, 5), (3, 8))])
+def test_offsets_are_on_a_cubic_spline_over_a_geometric_progression(old: tuple[int, int], new: tuple[int, int]):
+    sides = [2 * count - 1 for count in old]
+    table = torch.randn(sides[0] * sides[1] + 3, 2, generator=torch.Generator().manual_seed(0))
+    found = resample_offsets(table, old, new)
+    expected = table[:-3].reshape(*sides, 2).double().numpy()
+    for axis, (before, after) in enumerate(zip(old, new, strict=True)):
+        if before != after:
+            at = places(before, after)
+            spline = interpolate.make_interp_spline(at, expected, 3, axis=axis)
+            expected = spline(np.clip(np.arange(1 - after, after), at[0], at[-1]))
+    torch.testing.assert_close(found[:-3].double(), torch.from_numpy(expected).flatten(0, 1), rtol=1e-3, atol=1e-3)
+    assert torch.equal(found[-3:], table[-3:]), "to, from and between class tokens"
+
+
+def test_near_offsets_stay_near():
+    """Where a table says how near two patches are, a larger grid says so too, and a smaller one has no farther ones."""
+    down, across = (torch.arange(-6.0, 7) ** 2 for _ in range(2))
+    table = torch.cat([(-(down[:, None] + across) / 20).exp().flatten(), torch.zeros(3)])[:, None]
+    larger, smaller = (
+        resample_offsets(table, (7, 7), (side, side))[:-3].unflatten(0, (2 * side - 1, -1)) for side in (10, 4)
+    )
+    assert larger[9, 9, 0] == pytest.approx(1, abs=1e-6) and larger[9, 10, 0] == pytest.approx(
+        math.exp(-1 / 20), abs=0.02
+    )
+    torch.testing.assert_close(smaller[..., 0], table[:-3, 0].unflatten(0, (13, 13))[3:10, 3:10], rtol=0, atol=0.02)
+    assert resample_offsets(table, (7, 7), (7, 7)) is table
+    assert resample_offsets(table[:12], (2, 2), (1, 3)).shape == (1 * 5 + 3, 1)

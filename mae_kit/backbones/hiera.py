@@ -32,6 +32,8 @@ class Hiera(Configured):
         stages: Blocks of each stage; by default the model's own.
         q_pool: Stages that pool, which needs no weights; in pretraining one less than in fine-tuning (hiera_mae.py: 2),
             so that a mask unit ends as four cells.
+        drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: 0 if tiny or small, .2 of base models); it is
+            not part of the encoder's file.
 
     Attributes:
         unit: Rows and columns of cells in a mask unit.
@@ -52,6 +54,7 @@ class Hiera(Configured):
         num_heads: int | None = None,
         stages: list[int] | None = None,
         q_pool: int = 2,
+        drop_path: float = 0.0,
     ):
         super().__init__()
         self.name = name
@@ -59,7 +62,7 @@ class Hiera(Configured):
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans, "q_pool": q_pool}
         if stages is not None:
             self.model_args["mask_unit_size"] = [POOLING ** (len(stages) - 1)] * 2
-        self.model = _create(name, self.model_args)
+        self.model = _create(name, self.model_args | {"drop_path_rate": drop_path})
         rows, columns = self.model.tokens_spatial_shape
         height, width = self.model.patch_stride
         self.image_size: tuple[int, int] = (rows * height, columns * width)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mae_kit.backbones.image_gpt import ImageGPT
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
+from mae_kit.formats.adapting import has_positions, on_grid
 from mae_kit.formats.keys import differences, refuse
 from mae_kit.patches import grid_of
-from mae_kit.position_tables import resample_positions
 
 Tensors = Mapping[str, Tensor]
 
@@ -209,12 +209,8 @@ def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
-    """The tensors, with the position table of a ViT resampled to the grid of the classifier."""
-    if not (isinstance(source, VisionTransformer) and isinstance(source.pos_embed, Tensor)):
-        return tensors
-    old, new = source.patch_embed.grid_size, model.patch_embed.grid_size
-    prefix = 0 if source.no_embed_class else source.num_prefix_tokens
-    return {**tensors, "pos_embed": resample_positions(tensors["pos_embed"], tuple(old), tuple(new), prefix)}
+    """The tensors, with the positions of a ViT or BEiT resampled to the grid of the classifier."""
+    return on_grid(source, tensors, tuple(model.patch_embed.grid_size)) if has_positions(source) else tensors
 
 
 def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]]:

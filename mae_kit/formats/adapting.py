@@ -4,39 +4,65 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from mae_kit.errors import UserError
+from mae_kit.formats.names import Tensors
 from mae_kit.formats.pretrained import Pretrained
 from mae_kit.patches import grid_of
-from mae_kit.position_tables import resample_positions, sincos_positions
+from mae_kit.position_tables import resample_offsets, resample_positions, sincos_positions
 
 ChannelMode = Literal["mean", "repeat"]
 
 
 def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
-    """For images of another size: the encoder's positions resampled, bicubic; the decoder's the sin-cos of its grid.
+    """For images of another size: the encoder's positions resampled, the decoder's the sin-cos of its grid.
 
     Args:
-        weights: Of a plain vision transformer.
+        weights: Of a plain vision transformer or a BEiT.
         size: Height and width in pixels.
 
     Raises:
         UserError: It has no position table, or the patch does not divide the size.
     """
     model = _probe(weights)
-    if not isinstance(model, VisionTransformer) or not isinstance(model.pos_embed, Tensor):
+    if not has_positions(model):
         raise UserError(f"{weights.encoder.model} has no position table to resample", "leave out --img-size")
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
-    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    tensors = {**weights.tensors, "pos_embed": resample_positions(weights.tensors["pos_embed"], old, new, prefix)}
+    tensors = on_grid(model, weights.tensors, new)
     decoder = weights.decoder
     if decoder and old != new:
         table = sincos_positions(decoder.dim, new, model.num_prefix_tokens)
         decoder = decoder._replace(tensors={**decoder.tensors, "pos_embed": table})
     return _with(weights, {"img_size": size[0] if size[0] == size[1] else list(size)}, tensors=tensors, decoder=decoder)
+
+
+def has_positions(model: Any) -> bool:
+    """Whether a timm model has tables that `on_grid` resamples."""
+    return isinstance(model, Beit) or (isinstance(model, VisionTransformer) and isinstance(model.pos_embed, Tensor))
+
+
+def on_grid(model: Any, tensors: Tensors, grid: tuple[int, int]) -> Tensors:
+    """Tensors for another grid of patches, as the papers fine-tune: a ViT's table bicubic, BEiT's offsets as splines.
+
+    Args:
+        model: What they were trained as, with its grid.
+        tensors: Under timm's names.
+        grid: Rows and columns of patches.
+    """
+    old = tuple(model.patch_embed.grid_size)
+    prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+    resampled = {
+        name: resample_positions(tensor, old, grid, prefix)
+        if name == "pos_embed"
+        else resample_offsets(tensor, old, grid)
+        for name, tensor in tensors.items()
+        if name == "pos_embed" or name.endswith("relative_position_bias_table")
+    }
+    return {**tensors, **resampled}
 
 
 def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:

@@ -3,20 +3,19 @@
 import re
 from typing import Any
 
-from torch import Tensor
-
 from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
 from mae_kit.formats.files import Raw
 from mae_kit.formats.huggingface import ENCODER as VIT
 from mae_kit.formats.huggingface import LAYER as VIT_LAYER
 from mae_kit.formats.huggingface import epsilon_note, normalisation
-from mae_kit.formats.names import Names, prefixed
+from mae_kit.formats.names import Names, Tensors, prefixed
 from mae_kit.formats.plain_vit import BLOCK, Words, depth_of
 from mae_kit.formats.pretrained import Pretrained
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
 TABLE = "relative_position_bias_table"
+SHARED = f"rel_pos_bias.{TABLE}"
 OWN = {
     "norm1.*": "norm1.*",
     "norm2.*": "norm2.*",
@@ -32,7 +31,7 @@ ORIGINAL = Names(
         "pos_embed": "pos_embed",
         "patch_embed.proj.*": "patch_embed.proj.*",
         **prefixed(OWN | BLOCK, "blocks.#.", "blocks.#."),
-        f"rel_pos_bias.{TABLE}": f"rel_pos_bias.{TABLE}",
+        SHARED: SHARED,
         "norm.*": "norm.*",
         "fc_norm.*": "fc_norm.*",
         "head.*": "head.*",
@@ -48,7 +47,7 @@ LAYER = {
 }
 ENCODER = {  # before the plain ViT's entries, which would take the biases for thirds
     **prefixed(LAYER, "encoder.layer.#.", "blocks.#."),
-    f"encoder.relative_position_bias.{TABLE}": f"rel_pos_bias.{TABLE}",
+    f"encoder.relative_position_bias.{TABLE}": SHARED,
     "pooler.layernorm.*": "fc_norm.*",
     **VIT,
 }
@@ -63,10 +62,13 @@ def recognises(raw: Raw) -> bool:
 def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     """In our words, and the names that are unknown to the layout."""
     theirs = bool(raw.config)
+    if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
+        raise UserError(f"{raw.path} has a norm before its last norm", "give one trained with use_mean_pooling: true")
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
         raise UserError(f"{raw.path} has two last norms and no head", "give a whole file")
+    tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     mean, std = normalisation(raw, args["in_chans"]) if theirs else ([0.5] * args["in_chans"],) * 2
     head = tensors.get("head.weight")
@@ -79,18 +81,24 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     return whole, [name for name in others if name not in left_out]
 
 
-def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+def _a_table_a_block(tensors: Tensors) -> Tensors:
+    """Pretraining's one table of relative positions, as the blocks have it: each its copy (modeling_finetune.py)."""
+    if SHARED not in tensors:
+        return tensors
+    copies = {f"blocks.{block}.attn.{TABLE}": tensors[SHARED].clone() for block in range(depth_of(tensors))}
+    return {name: tensor for name, tensor in tensors.items() if name != SHARED} | copies
+
+
+def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     """All that is no default of timm's, from the shapes: a row of the bias table for each offset, a column a head."""
     dim, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
-    shared = f"rel_pos_bias.{TABLE}" in tensors
-    table = tensors.get(f"rel_pos_bias.{TABLE}", tensors.get(f"blocks.0.attn.{TABLE}"))
+    table = tensors.get(f"blocks.0.attn.{TABLE}")
     if table is None:
         raise UserError(f"{raw.path} has no relative positions", "give a BEiT that has them, as the published ones do")
     offsets, heads = table.shape
     side = (round((offsets - 3) ** 0.5) + 1) // 2
     args: dict[str, Any] = {"img_size": side * patch, "patch_size": patch, "in_chans": channels}
     args |= {"global_pool": "avg" if "fc_norm.weight" in tensors else "token"}
-    args |= {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": False} if shared else {}
     args |= {"use_abs_pos_emb": True} if "pos_embed" in tensors else {}
     depth = depth_of(tensors)
     if name := SIZES.get((dim, depth, heads)):

@@ -6,7 +6,7 @@ from typing import Any
 import timm
 import torch
 
-from mae_kit.backbones import ViT
+from mae_kit.backbones import Beit, ViT
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import resized
@@ -34,7 +34,7 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     encoder, heads = objective.encoder, _heads(objective)
     weights = without_head(read_pretrained(path, Words(*heads)))
     _must_take_the_same_images(path, weights, encoder.channels)
-    if isinstance(encoder, ViT):
+    if isinstance(encoder, ViT | Beit):
         weights = resized(weights, encoder.image_size)
     own = encoder.model.state_dict()
     found = differences(weights.tensors, own)

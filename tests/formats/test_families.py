@@ -7,19 +7,23 @@ from typing import Any
 import pytest
 import timm
 import torch
-from tiny_models import shaken
+from tiny_models import save_tokenizer, shaken
 from torch import Tensor
 
+from mae_kit.backbones import Beit
 from mae_kit.downstream.classifier import build_classifier
 from mae_kit.errors import UserError
 from mae_kit.formats.pretrained import build_timm
 from mae_kit.formats.recognition import read_pretrained
+from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
+from mae_kit.objectives import BEiT
 
 VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
 BEIT = VIT | {"image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6}
 SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 12, "depths": [2, 1], "num_heads": [1, 2], "window_size": 4}
 CONVNEXT = {"hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 2, 1], "layer_norm_eps": 1e-6}
+SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 TIMM = {
     "beit": ("beit_base_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}),
     "swin": (
@@ -63,6 +67,25 @@ def test_the_features_are_those_of_transformers(tmp_path: Path, family: str, mor
     import_(tmp_path / "theirs", tmp_path / "run")
     classifier = build_classifier(None, 4, tmp_path / "run", 0.0, (32, 32))
     assert classifier.loaded and classifier.model(images).shape == (2, 4)
+
+
+@pytest.mark.slow
+def test_what_transformers_pretrained_as_beit_goes_on(tmp_path: Path):
+    """Its one table, its mask token and its head, as `BeitForMaskedImageModeling` writes them."""
+    import transformers
+
+    more: dict[str, Any] = {"use_shared_relative_position_bias": True, "use_mask_token": True, "vocab_size": 20}
+    model: Any = transformers.BeitForMaskedImageModeling(transformers.BeitConfig(**BEIT, **more))
+    shaken(model).save_pretrained(tmp_path / "theirs")
+    ours = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
+    start_from(tmp_path / "theirs", ours, [0.5] * 3, [0.5] * 3)
+    images = torch.randn(2, 3, 32, 32)
+    expected = model.layernorm(model.beit(images).last_hidden_state)
+    torch.testing.assert_close(ours.encoder(images), expected, rtol=1e-5, atol=1e-5)
+    config = transformers.BeitConfig(**BEIT, **more, use_mean_pooling=False)
+    transformers.BeitForMaskedImageModeling(config).save_pretrained(tmp_path / "two norms")
+    with pytest.raises(UserError, match="has a norm before its last norm: give one trained with use_mean_pooling"):
+        read_pretrained(tmp_path / "two norms")
 
 
 def original_names(family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

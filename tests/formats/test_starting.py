@@ -8,16 +8,17 @@ import pytest
 import torch
 from processes import Programs
 from safetensors.torch import load_file
-from tiny_models import MEAN, STD, save_run, tiny_classifier, tiny_mae, tiny_weights
+from tiny_models import MEAN, STD, save_run, save_tokenizer, shaken, tiny_classifier, tiny_mae, tiny_weights
 
-from mae_kit.backbones import Swin, ViT
+from mae_kit.backbones import Beit, Swin, ViT
+from mae_kit.downstream.classifier import build_classifier
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats import original
 from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
-from mae_kit.objectives import MAE, SimMIM
-from mae_kit.position_tables import resample_positions
+from mae_kit.objectives import MAE, BEiT, SimMIM
+from mae_kit.position_tables import resample_offsets, resample_positions
 
 
 def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4)) -> MAE:
@@ -68,6 +69,59 @@ def test_a_swin_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "the decoder starts anew" in capsys.readouterr().out
     with pytest.raises(UserError, match="relative_position_bias_table is"):
         start_from(tmp_path, simmim(heads=2), MEAN, STD)
+
+
+SIZES: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+TABLE = "relative_position_bias_table"
+
+
+def beit(folder: Path, size: int = 32) -> BEiT:
+    return BEiT(Beit(img_size=size, **SIZES), str(save_tokenizer(folder)), smallest_block=2)
+
+
+def unilm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A file of BEiT's pretraining: one table, its index, and what predicts the codes."""
+    shared = {f"rel_pos_bias.{TABLE}": tensors[f"blocks.0.attn.{TABLE}"]}
+    kept = {name: tensor for name, tensor in tensors.items() if TABLE not in name}
+    index = {"rel_pos_bias.relative_position_index": torch.zeros(17, 17, dtype=torch.int64)}
+    head = {"lm_head.weight": torch.zeros(20, 48), "lm_head.bias": torch.zeros(20), "mask_token": torch.zeros(1, 1, 48)}
+    return kept | shared | index | head
+
+
+def test_a_published_beit_with_one_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    own = shaken(Beit(img_size=32, **SIZES).model).state_dict()
+    torch.save({"model": unilm(own)}, tmp_path / "pretrained.pth")
+    new = beit(tmp_path)
+    start_from(tmp_path / "pretrained.pth", new, MEAN, STD)
+    assert all(torch.equal(tensor, own[name]) for name, tensor in new.encoder.model.state_dict().items())
+    assert "37 tensors of the encoder; the decoder starts anew" in capsys.readouterr().out
+    larger = beit(tmp_path, 48)
+    start_from(tmp_path / "pretrained.pth", larger, MEAN, STD)
+    table = resample_offsets(own[f"blocks.0.attn.{TABLE}"], (4, 4), (6, 6))
+    assert torch.equal(larger.encoder.model.state_dict()[f"blocks.1.attn.{TABLE}"], table)
+
+
+def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path):
+    own = shaken(Beit(img_size=32, **SIZES).model).state_dict()
+    torch.save({"model": unilm(own)}, tmp_path / "pretrained.pth")
+    table = resample_offsets(own[f"blocks.0.attn.{TABLE}"], (4, 4), (6, 5))
+    import_(tmp_path / "pretrained.pth", tmp_path / "as it is")
+    import_(tmp_path / "pretrained.pth", tmp_path / "resized", img_size=[48, 40])
+    for run in ("as it is", "resized"):
+        classifier = build_classifier(None, 4, tmp_path / run, 0.0, (48, 40))
+        tensors = classifier.model.state_dict()
+        assert torch.equal(tensors[f"blocks.0.attn.{TABLE}"], table) and torch.equal(
+            tensors[f"blocks.1.attn.{TABLE}"], table
+        )
+        assert classifier.model(torch.rand(1, 3, 48, 40)).shape == (1, 4)
+
+
+def test_a_fine_tuned_beit_has_no_one_table(tmp_path: Path):
+    own = dict(shaken(Beit(img_size=32, **SIZES).model).state_dict())
+    own[f"blocks.1.attn.{TABLE}"] = own[f"blocks.1.attn.{TABLE}"] + 1
+    torch.save({"model": own}, tmp_path / "tuned.pth")
+    with pytest.raises(UserError, match="positions of their own, as after fine-tuning: start from"):
+        start_from(tmp_path / "tuned.pth", beit(tmp_path), MEAN, STD)
 
 
 def test_another_size_and_other_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -107,3 +107,14 @@ def test_its_encoder_becomes_a_classifier_that_pools_once_more_and_goes_on(tmp_p
     start_from(tmp_path, new, MEAN, STD)
     started = new.encoder.model.state_dict()
     assert all(torch.equal(tensor, started[key]) for key, tensor in encoder.model.state_dict().items())
+
+
+def test_whole_blocks_are_dropped_in_training_alone():
+    objective, keys = tiny(drop_path=0.9), torch.arange(4)
+    images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    hidden = unit_mask(keys, objective.encoder.grid, objective.unit, 0.6)
+    trained, again = objective.train().compare(images, hidden), objective.compare(images, hidden)
+    assert not torch.equal(trained.prediction, again.prediction)
+    objective.eval()
+    assert torch.equal(objective.compare(images, hidden).prediction, objective.compare(images, hidden).prediction)
+    assert not any("drop" in name for name in [*objective.encoder.model_args, *objective.encoder.model.state_dict()])
