@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from mae_kit.data.index import Index
 from mae_kit.data.order import permute
@@ -54,6 +54,20 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
     (labels,) = index.labels(np.array([row]))
     found = np.flatnonzero(labels).tolist() if index.multi_label else [int(labels)] if labels >= 0 else []
     return [index.classes[label] for label in found] if index.classes else found
+
+
+def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
+    """The share of some labelled samples that has each class, strictly between 0 and 1: half a sample more than it has.
+
+    Args:
+        index: The shards.
+        rows: Of the index.
+        classes: Number of classes.
+    """
+    single = index.label[rows]
+    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
+    counts = np.bincount(np.concatenate(found), minlength=classes)
+    return (counts + 0.5) / (len(rows) + 1)
 
 
 def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:
