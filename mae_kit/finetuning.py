@@ -1,7 +1,7 @@
 """Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
-from mae_kit.data.labels import common_classes, draw_per_class, smallest_class
+from mae_kit.data.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.downstream.classifier import ModelSpec, build_classifier, go_on_predicting
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.downstream.scores import ClassificationScores
+from mae_kit.downstream.scores import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.durable import replace_text
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
@@ -102,6 +102,7 @@ class Finetuning(Training):
         augmentation: The recipe's part.
         ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
         generative: Weight of iGPT's own loss beside that of the classes; 0 for the classes alone.
+        shift: Float [k], added to the logits in the loss alone.
         optimization: The recipe's part.
         plan: The length of the run.
         run: Its folder.
@@ -114,12 +115,15 @@ class Finetuning(Training):
         augmentation: Augmentation,
         ema: float | None,
         generative: float,
+        shift: Tensor,
         optimization: Optimization,
         plan: Plan,
         run: Run,
     ):
         super().__init__(optimization, plan, run)
         self.model, self.generative, self.frozen = model, generative, frozen_parts(model)
+        self.register_buffer("shift", shift, persistent=False)
+        self.from_logits = F.binary_cross_entropy_with_logits if config.multi_label else F.cross_entropy
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
         if self.average is not None:
@@ -138,9 +142,9 @@ class Finetuning(Training):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
-            return {"loss": F.cross_entropy(self.model(images).float(), targets)}
+            return {"loss": self.from_logits(self.model(images).float() + self.shift, targets)}
         logits, generative = self.model.classify_and_predict(images)  # type: ignore[operator]  # a causal ImageGPT
-        classes = F.cross_entropy(logits.float(), targets)
+        classes = self.from_logits(logits.float() + self.shift, targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -164,6 +168,7 @@ def finetune(
     blocks: int | None = None,
     ema: float | None = None,
     generative: float = 0.0,
+    balance: float = 0.0,
     every: Every = Every(),
     machine: Machine = Machine(),
     seed: int = 0,
@@ -171,6 +176,9 @@ def finetune(
     allow_data_change: bool = False,
 ) -> dict[str, Any]:
     """Train a classifier on labelled shards, from a pretrained encoder or from scratch.
+
+    Images with one label each are learnt by cross entropy over the classes; those with any number of them, from a
+    table with the column labels (`mae-kit shard --labels`), by a yes or no for each class.
 
     Args:
         data: The images and labels.
@@ -184,6 +192,8 @@ def finetune(
         ema: Decay of the moving average of the weights; none if not given.
         generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); 0 for the classes
             alone.
+        balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
+            are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
         every: How often to log, save and score.
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and augmentation.
@@ -191,7 +201,8 @@ def finetune(
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
     Returns:
-        Folder, top-1 and top-5 on the validation shards (0..1), samples scored, classifier file.
+        Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
+        precision and macro-F1 where images have any number of classes; samples scored.
 
     Raises:
         UserError: A setting that cannot work, named with what to do.
@@ -214,11 +225,13 @@ def finetune(
         state = load_latest(folder.checkpoints, before=plan.steps)  # killed while it was scored: the last steps again
     torch.manual_seed(seed)
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
+    config = replace(config, multi_label=train.multi_label)
     if blocks is not None:
         freeze_below(classifier, blocks)
     if generative:
         go_on_predicting(classifier)
-    module = Finetuning(classifier, config, augmentation, ema, generative, optimization, plan, folder)
+    shift = _shift(train, rows, classes, balance)
+    module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
     if state:
         module.resume(state, allow_data_change)
     folder.start(arguments, module.start, module.bytes_to_write())
@@ -227,16 +240,18 @@ def finetune(
     size, channels = config.image_size, len(config.mean)
     batches = TrainBatches(train, rows, data.batch_size, size, channels, data.crop_scale, seed, share, data.mix_shards)
     mine = val.labelled()[share.rank :: share.world]
-    scores = ClassificationScores(
-        EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share), len(classes), every.picture
-    )
+    held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share)
+    scores: Scores = ClassificationScores(held_out, len(classes), every.picture)
+    if config.multi_label:
+        scores = MultiLabelScores(held_out, every.picture)
     fit(module, batches, share, machine, every, [scores])
     result = {"encoder": encoder, **folder.last_metrics(), **scores.result(classes)}
     if share.rank == 0:
         save_classifier(folder.path, module.scored(), config)
         replace_text(folder.path / RESULT, json.dumps(result, indent=2))
         report(folder.path)
-    say(f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} on {result['samples']} images of {data.val}")
+    told = ", ".join(f"{label} {result[name]:.1%}" for name, label in HEADLINES.items() if name in result)
+    say(f"{told} on {result['samples']} images of {data.val}")
     return _summary(run, result)
 
 
@@ -246,7 +261,14 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
-    return {"run": str(run), **{name: result[name] for name in ("top1", "top5", "samples")}}
+    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
+
+
+def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:
+    """Of each class `balance` times the logit of its share: a model that knew no more would have that logit."""
+    share = class_shares(index, rows, len(classes))
+    logit = np.log(share / (1 - share)) if index.multi_label else np.log(share)
+    return torch.from_numpy(balance * logit).float()
 
 
 def _classifier(
@@ -270,8 +292,11 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
     """Rows to train on: all labelled ones that are kept, or the first `labels_per_class` a class in a keyed order.
 
     Raises:
-        UserError: A class has fewer, or there are fewer rows than a batch.
+        UserError: A class has fewer, or images have several, or there are fewer rows than a batch.
     """
+    if data.labels_per_class and index.multi_label:
+        what = f"data.labels_per_class draws by the one label of an image, those of {data.train} have any number"
+        raise UserError(what, "leave it out, or pack fewer images")
     rows = np.intersect1d(index.labelled(), samples.rows)
     if data.labels_per_class:
         labels = index.label[rows]

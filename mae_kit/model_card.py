@@ -136,6 +136,8 @@ def _results(run: Folder) -> str:
     for name, label in (("top1", "top-1"), ("top5", "top-5")):
         if name in result:
             rows.append((label, percent(result[name]), interval(result[name], result["samples"])))
+    alike = {"map": "mean average precision", "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
+    rows += [(label, percent(result[name]), "") for name, label in alike.items() if name in result]
     losses = series(run.metrics, "loss")[1]
     if losses.size:
         rows.append(_loss(losses[-max(FEW, losses.size // LAST) :]))

@@ -206,6 +206,9 @@ def _callbacks(
             raise UserError(
                 f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
             )
+        if labelled.multi_label:
+            what = f"images of {data.knn_shards} have any number of classes, the kNN score is of one label each"
+            raise UserError(what, "leave knn_shards out; `mae-kit evaluate` scores such sets")
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         rows = np.sort(rows)  # shard by shard, as remote ones want to be read
         classes = int(labelled.label[rows].max()) + 1

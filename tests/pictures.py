@@ -21,14 +21,16 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
     return file.getvalue()
 
 
-def write_pictures(path: Path, images: Mapping[str, bytes], labels: Mapping[str, int] | None = None) -> None:
+def write_pictures(
+    path: Path, images: Mapping[str, bytes], labels: Mapping[str, object] | None = None, suffix: str = "cls"
+) -> None:
     """A shard of JPEGs by key, labelled where `labels` has the key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for key, data in images.items():
             members = {"jpg": data}
             if labels and key in labels:
-                members["cls"] = str(labels[key]).encode()
+                members[suffix] = str(labels[key]).encode()
             for suffix, content in members.items():
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size = len(content)

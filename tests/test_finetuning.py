@@ -9,16 +9,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
-from photos import CLASSES, write_shard
+from photos import CLASSES, classes_of, write_shard
 from processes import Programs
 from runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
 from safetensors.torch import load_file
+from torch import nn
 
-from mae_kit import cli
+from mae_kit import cli, finetuning
+from mae_kit.data.index import open_index
+from mae_kit.downstream.classifier_file import ClassifierConfig
 from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.finetuning import Augmentation, Finetuning
+from mae_kit.tensors import Batch
+from mae_kit.training.run import Run
+from mae_kit.training.settings import Optimization, Plan
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,11 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--data.batch_size 128", "96 labelled images of .* are fewer than data.batch_size 128"),
         ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
         ("--data.labels_per_class 2", "8 labelled images of .* are fewer than data.batch_size 16"),
+        (
+            "--data.train {sets} --data.val {sets} --data.labels_per_class 2",
+            "those of .*sets have any number: leave it",
+        ),
+        ("--data.train {sets}", "images of .*sets have any number of classes, those of .* a single label"),
         ("--data.image_size 30", "patch_size 8x8 does not divide img_size 30x30"),
         ("--encoder {file}", "is not a safetensors file"),
         ("--encoder {empty}", "no encoder at "),
@@ -175,13 +188,71 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, complaint: str
 ):
     (tmp_path / "file").write_text("")
-    for name in ("empty", "unlabelled"):
+    for name in ("empty", "unlabelled", "sets"):
         (tmp_path / name).mkdir()
+    write_shard(tmp_path / "sets" / "a.tar", range(8), sets=True)
+    (tmp_path / "sets" / "classes.txt").write_text("\n".join(CLASSES))
     write_shard(tmp_path / "unlabelled" / "a.tar", range(8), labels=False)
-    folders = {name: tmp_path / name for name in ("file", "empty", "unlabelled")}
+    folders = {name: tmp_path / name for name in ("file", "empty", "sets", "unlabelled")}
     line = mistake(capsys, [*words, "--run", tmp_path / "run", *changed.format(**folders).split()])
     assert re.search(complaint, line), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "unlabelled"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "sets", "unlabelled"]
+
+
+def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):
+    write_shard(tmp_path / "single.tar", range(40))
+    rows = np.array([row for row in range(40) if row % 4 == 0 or row < 4])
+    shift = finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=1.0)
+    torch.testing.assert_close(shift.softmax(dim=0), torch.tensor([10.5, 1.5, 1.5, 1.5]) / 15)
+    assert not finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=0.0).any()
+    (tmp_path / "single.tar").unlink()
+    write_shard(tmp_path / "sets.tar", range(40), sets=True)
+    shift = finetuning._shift(open_index(tmp_path), np.arange(40), list(CLASSES), balance=2.0)
+    torch.testing.assert_close((shift / 2).sigmoid(), torch.tensor([0.5, 20.5, 10.5, 10.5]) / 41)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bool):
+    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0, multi_label)
+    plain, shift = Augmentation(flip=False, smoothing=0.0), torch.tensor([0.0, 1.0, 2.0, 3.0])
+    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
+    module = Finetuning(nn.Flatten(), config, plain, None, 0.0, shift, *course)
+    single = torch.tensor([1, 3])
+    sets = torch.tensor([[False, True, False, True], [False] * 4])
+    labels = sets if multi_label else single
+    keys = torch.zeros(2, dtype=torch.int64)
+    images = torch.tensor([[0, 255, 0, 0], [255, 0, 0, 255]], dtype=torch.uint8).reshape(2, 1, 2, 2)
+    found = module.loss(Batch(images, labels, keys, keys, []))["loss"]
+    logits = images.flatten(1) / 127.5 - 1 + shift
+    if multi_label:
+        expected = -torch.where(sets, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
+    else:
+        expected = -logits.log_softmax(dim=1)[range(2), single].mean()
+    torch.testing.assert_close(found, expected)
+    assert "shift" not in module.state_dict(), "checkpoints of before resume"
+
+
+@pytest.mark.slow
+def test_several_classes_an_image_are_learnt_and_predicted(programs: Programs, recipes: Path, tmp_path: Path):
+    for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
+        write_shard(tmp_path / f"{name}.tar", numbers, sets=True)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    shards = ["--data.train", tmp_path / "train.tar", "--data.val", tmp_path / "val.tar"]
+    plain = ["--augmentation.mixup", "0", "--augmentation.cutmix", "0", "--augmentation.flip", "false"]
+    longer = ["--optimization.epochs", "10", "--drop_path", "0", "--optimization.layer_decay", "1", "--ema", "null"]
+    run = tmp_path / "run"
+    words = ["finetune", "--config", recipes / "finetune.yaml", *shards, *plain, *longer, "--balance", "1"]
+    ended = programs.run(*words, "--run", run, "--json")
+    assert ended.code == 0, ended.err
+    told, found = json.loads(ended.out), result(run)
+    assert set(told) == {"run", "map", "macro_f1", "samples"} and told["map"] == found["map"]
+    assert [row["images"] for row in found["of_classes"]] == [0, 16, 8, 8] and found["of_classes"][0]["recall"] is None
+    assert found["map"] > 0.6, "chance is a third"
+    assert scored(run, "val_map")[-1][1] == found["map"]
+    predicted = programs.run("predict", run, tmp_path / "val.tar", "--top", "4", "--json")
+    said = {int(one["image"]): one["classes"] for one in json.loads(predicted.out)["predictions"]}
+    dusk = [classes["dusk"] >= 0.5 for number, classes in said.items() if 1 in classes_of(number)]
+    assert np.mean(dusk) == pytest.approx(found["of_classes"][1]["recall"])
 
 
 def mistake(capsys: pytest.CaptureFixture[str], words: Words) -> str:

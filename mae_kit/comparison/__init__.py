@@ -16,7 +16,7 @@ from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import COSTS, UNLIKE, alike, cost_cells, said_alike
+from mae_kit.reporting.entries import COSTS, SCORE, UNLIKE, alike, cost_cells, said_alike
 
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
 
@@ -77,10 +77,10 @@ def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """A line for each measure and entry."""
-    table = Table(title=escape("Top-1 in %: mean over the seeds [its 95% interval]"), title_justify="left")
+    table = Table(title=escape(f"{SCORE}, in %: mean over the seeds [its 95% interval]"), title_justify="left")
     for heading in ("", "entry"):
         table.add_column(heading)
-    for heading in ("top-1", f"against {rows[0]['name']}"):
+    for heading in ("score", f"against {rows[0]['name']}"):
         table.add_column(escape(heading), justify="right")
     for measure in (name for name in SHOWN if any(name in row["scores"] for row in rows)):
         known = [row for row in rows if measure in row["scores"]]

@@ -36,12 +36,20 @@ def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, A
 
 
 def measures(records: Records) -> dict[str, float]:
-    """Top-1 by what was asked: fine-tuned, and of frozen features the mean of the patch tokens of the last layer."""
+    """Top-1 by what was asked: fine-tuned, and of frozen features the mean of the patch tokens of the last layer.
+
+    Mean average precision where images have any number of classes.
+    """
     values = {}
     if finetuned := records.get("finetune", {}).get("result"):
-        values[FINETUNED] = finetuned["top1"]
+        values[FINETUNED] = _score(finetuned)
     frozen = records.get("evaluate", {}).get("result", {}).get("scores", [])
-    return values | {one["method"]: one["top1"] for one in frozen if one["token"] == MEAN and one["top1"] is not None}
+    scores = {one["method"]: _score(one) for one in frozen if one["token"] == MEAN}
+    return values | {method: score for method, score in scores.items() if score is not None}
+
+
+def _score(found: dict[str, Any]) -> Any:
+    return found["map"] if "map" in found else found["top1"]
 
 
 def _over_seeds(scores: dict[int, dict[str, float]]) -> dict[str, Any]:

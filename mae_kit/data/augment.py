@@ -6,13 +6,13 @@ A stage that is switched off costs nothing. Figures are for 128 images of 3 x 64
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from kornia import enhance
 from kornia.augmentation import ColorJitter, RandomErasing
 from kornia.geometry.transform import hflip
 from torch import Tensor, nn
 
-from mae_kit.data.mixing import Mixing, soft_targets
+from mae_kit.data.mixing import Mixing, soft_sets, soft_targets
 from mae_kit.data.warp import GEOMETRY, geometry_maps, warp
 from mae_kit.errors import UserError
 from mae_kit.randomness import FLIP, uniform
@@ -127,13 +127,18 @@ class FinetuneAugment(nn.Module):
         self.mix = Mixing(mixup, cutmix, mixup_prob, switch)
 
     def forward(
-        self, images: UInt8[Tensor, "b c h w"], labels: Int64[Tensor, " b"]
+        self, images: UInt8[Tensor, "b c h w"], labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-        """Images and soft targets, both fp32; each row of the targets sums to 1."""
+        """Images and soft targets, both fp32; each row of the targets of single labels sums to 1."""
         if self.flip:
             images = _flip_rows(images, (torch.rand(len(images)) < 0.5).to(images.device))
         erased = self.erase(self.normalise(self._recolour(images)))
-        return self.mix(erased, soft_targets(labels, self.classes, self.smoothing))
+        return self.mix(erased, self._soften(labels))
+
+    def _soften(self, labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        if labels.dtype == torch.bool:
+            return soft_sets(labels, self.smoothing)
+        return soft_targets(labels, self.classes, self.smoothing)
 
     def _recolour(self, images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]:
         """Stages that know colours work on [0, 1]."""

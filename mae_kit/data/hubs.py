@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from mae_kit.data.sources import HELD_OUT, Labels, Source, choose_splits
+from mae_kit.data.sources import HELD_OUT, Source, choose_splits
 from mae_kit.errors import BadImage, UserError
 
 
@@ -29,7 +29,7 @@ class RowReader:
         return _as_bytes(self.parts[part][row - start])
 
 
-def open_hub(src: str, labels: Labels) -> Source:
+def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
     if labels == "folders":
         raise UserError("labels from folders need a folder of images", "leave out --labels")
@@ -40,7 +40,7 @@ def open_hub(src: str, labels: Labels) -> Source:
     return _torchvision(name, split or None, labels)
 
 
-def _source(kind: str, parts: dict[str, Any], values: list[Any], classes: list[str] | None, labels: Labels) -> Source:
+def _source(kind: str, parts: dict[str, Any], values: list[Any], classes: list[str] | None, labels: str) -> Source:
     splits = _take(list(parts))
     held_out = np.repeat(np.array([splits[split] for split in parts]), [len(part) for part in parts.values()])
     numbers = [
@@ -94,7 +94,7 @@ class _ImageColumn:
         return self.dataset[row][self.column]
 
 
-def _hugging_face(name: str, split: str | None, labels: Labels) -> Source:
+def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -127,7 +127,7 @@ def _first_line(error: Exception) -> str:
 # torchvision
 
 
-def _torchvision(name: str, split: str | None, labels: Labels) -> Source:
+def _torchvision(name: str, split: str | None, labels: str) -> Source:
     try:
         import torchvision.datasets as library
     except ImportError:

@@ -1,7 +1,9 @@
 """Labels of shards: the classes that two sides share, and a few samples of each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from mae_kit.data.index import Index
 from mae_kit.data.order import permute
@@ -17,17 +19,55 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
         names: What the user called the two.
 
     Raises:
-        UserError: A side has no labels, or the two have different lists of classes.
+        UserError: A side has no labels, or the two have different lists of classes, or one a label an image and the
+            other any number.
     """
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labelled()):
             raise UserError(
                 f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labelled shards"
             )
+    if train.multi_label != val.multi_label:
+        several, one = names if train.multi_label else names[::-1]
+        what = f"images of {several} have any number of classes, those of {one} a single label"
+        raise UserError(what, "pack both from tables with the same columns")
+    if train.multi_label and not (train.classes and val.classes):
+        raise UserError(f"no classes.txt beside {names[bool(train.classes)]}", "put one there, line k names class k")
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(f"{names[0]} and {names[1]} have different classes.txt", "pack both with the same classes")
     count = 1 + max(int(index.label.max()) for index in (train, val))
     return train.classes or val.classes or [str(label) for label in range(count)]
+
+
+def label_numbers(index: Index) -> Int64[np.ndarray, " n"]:
+    """The same number for the same label or set of classes; -1 = none."""
+    if index.sets is None:
+        return index.label
+    numbers = index.sets.numbers()
+    single = np.flatnonzero((index.label >= 0) & (numbers < 0))
+    numbers[single] = index.label[single] + len(index)
+    return numbers
+
+
+def label_names(index: Index, row: int) -> Sequence[str | int]:
+    """Of the classes of a sample; their numbers where they have no names."""
+    (labels,) = index.labels(np.array([row]))
+    found = np.flatnonzero(labels).tolist() if index.multi_label else [int(labels)] if labels >= 0 else []
+    return [index.classes[label] for label in found] if index.classes else found
+
+
+def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
+    """The share of some labelled samples that has each class, strictly between 0 and 1: half a sample more than it has.
+
+    Args:
+        index: The shards.
+        rows: Of the index.
+        classes: Number of classes.
+    """
+    single = index.label[rows]
+    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
+    counts = np.bincount(np.concatenate(found), minlength=classes)
+    return (counts + 0.5) / (len(rows) + 1)
 
 
 def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:

@@ -79,7 +79,7 @@ class TrainBatches(Dataset[Batch]):
         shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, keys, draws, strict=True)]
         ids = np.array([row for row, _ in shown])
         images = torch.stack([image for _, image in shown])
-        labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
+        labels = torch.from_numpy(self.index.labels(ids))
         return Batch(images, labels, torch.from_numpy(keys.view(np.int64).copy()), torch.from_numpy(ids), bad)
 
     def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
@@ -142,7 +142,7 @@ class EvaluationBatches(Dataset[Batch]):
         ids = np.array([row for row, _ in shown], dtype=np.int64)
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
         pixels = torch.stack([image for _, image in shown]) if shown else nothing
-        labels = torch.from_numpy(self.index.label[ids].astype(np.int64))
+        labels = torch.from_numpy(self.index.labels(ids))
         return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
 
     def _rows_of(self, item: int, items: int = 1) -> np.ndarray:

@@ -6,7 +6,7 @@ kornia's `RandomMixUpV2` and `RandomCutMixV2` return label pairs of two differen
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -14,6 +14,13 @@ from torch.nn.functional import one_hot
 def soft_targets(labels: Int64[Tensor, " b"], classes: int, smoothing: float) -> Float[Tensor, "b k"]:
     """One row a label, 1 - smoothing + smoothing / classes at the label and smoothing / classes elsewhere."""
     return one_hot(labels, classes).float().mul_(1 - smoothing).add_(smoothing / classes)
+
+
+def soft_sets(labels: Bool[Tensor, "b k"], smoothing: float) -> Float[Tensor, "b k"]:
+    """Each class a question of its own: 1 - smoothing / 2 where it is there and smoothing / 2 where not, so that a
+    probability of .5 stays what divides yes from no.
+    """
+    return labels.float().mul_(1 - smoothing).add_(smoothing / 2)
 
 
 class Mixing:

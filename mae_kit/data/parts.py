@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.class_sets import ClassSets
 from mae_kit.data.samples import Problem, Sample, read_shard
 from mae_kit.data.store import Stamp, Stamps
 from mae_kit.data.table import COLUMNS, Index, Keys, load, parts_folder, write
@@ -47,7 +48,10 @@ class Parts(NamedTuple):
         by_field = dict(zip(Sample._fields, zip(*samples, strict=True), strict=True)) if samples else {}
         columns = {column: np.array(by_field.get(column, ()), kind) for column, kind in COLUMNS.items()}
         shard, keys = np.zeros(len(samples), np.int32), Keys.pack(by_field.get("key", ()))
-        return Index(self.base, [name], shard, **columns, keys=keys, classes=self.classes, problems=problems)
+        sets = [sample.classes for sample in samples]
+        part = Index(self.base, [name], shard, **columns, keys=keys, classes=self.classes, problems=problems)
+        part.sets = ClassSets.pack(sets) if any(each is not None for each in sets) else None
+        return part
 
     def keep(self, part: Index, stamp: Stamp) -> None:
         """Write the index of a shard into a file of its own; none of one that was not read, so that it is tried again.
@@ -74,7 +78,7 @@ class Parts(NamedTuple):
     def join(self, parts: Iterable[Index]) -> Index:
         """One index of single shards', in this order."""
         parts = list(parts)
-        return Index(
+        whole = Index(
             folder=self.base,
             shards=[part.shards[0] for part in parts],
             shard=np.repeat(np.arange(len(parts), dtype=np.int32), list(map(len, parts))),
@@ -83,6 +87,9 @@ class Parts(NamedTuple):
             classes=self.classes,
             problems=list(chain.from_iterable(part.problems for part in parts)),
         )
+        if any(part.sets is not None for part in parts):
+            whole.sets = ClassSets.join([part.sets or ClassSets.unknown(len(part)) for part in parts])
+        return whole
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.samples import CLASSES_SUFFIX, LABEL_SUFFIX
 from mae_kit.data.sources import Source
 from mae_kit.errors import UserError
 
@@ -27,6 +29,22 @@ class Settings(NamedTuple):
     channels: int
 
 
+class Label(NamedTuple):
+    """The member that says what an image shows.
+
+    Attributes:
+        suffix: Of its name.
+        classes: One; or, of a multi-label set, any number.
+    """
+
+    suffix: str
+    classes: tuple[int, ...]
+
+    @property
+    def text(self) -> bytes:
+        return " ".join(map(str, self.classes)).encode()
+
+
 class Task(NamedTuple):
     """One shard to write: its file name and the samples in it, in order."""
 
@@ -34,7 +52,7 @@ class Task(NamedTuple):
     rows: list[int]
     names: list[str]
     keys: list[str]
-    labels: list[int]
+    labels: list[Label | None]
 
 
 def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
@@ -54,13 +72,16 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
         share = f"{held_out.sum()} of {len(held_out)} images fall to val"
         raise UserError(share, "change --val-fraction or --seed, or add images")
     order = np.argsort(draws[:, 1], kind="stable")
-    costs = BLOCK * (1 + -(-sizes // BLOCK) + 2 * (source.labels >= 0))
+    labels = _labels(source)
+    costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(label) for label in labels])
     keys = source.keys or _numbers(len(source.names))
     tasks = []
     for split, flag in (("train", False), ("val", True)):
         rows = order[held_out[order] == flag]
         parts = np.split(rows, _cuts(costs[rows], settings.max_shard_size))
-        tasks += [_task(f"{split}-{i:06d}.tar", part, source, keys) for i, part in enumerate(parts) if len(part)]
+        tasks += [
+            _task(f"{split}-{i:06d}.tar", part, source, keys, labels) for i, part in enumerate(parts) if len(part)
+        ]
     return tasks
 
 
@@ -95,7 +116,22 @@ def _cuts(costs: np.ndarray, max_size: int) -> list[int]:
     return cuts
 
 
-def _task(name: str, rows: np.ndarray, source: Source, keys: list[str]) -> Task:
+def _labels(source: Source) -> list[Label | None]:
+    """Of each sample; one with a single label has that also where others have sets."""
+    made = cache(Label)  # of a million images, most show what others show
+    single = [made(LABEL_SUFFIX, (label,)) if label >= 0 else None for label in source.labels.tolist()]
+    if source.sets is None:
+        return single
+    sets = source.sets.tolist()
+    return [own if each is None else made(CLASSES_SUFFIX, each) for own, each in zip(single, sets, strict=True)]
+
+
+def _cost(label: Label | None) -> int:
+    """Bytes in the shard."""
+    return 0 if label is None else BLOCK * (1 + -(-len(label.text) // BLOCK))
+
+
+def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> Task:
     places = rows.tolist()
     names, taken = [source.names[i] for i in places], [keys[i] for i in places]
-    return Task(name, places, names, taken, source.labels[rows].tolist())
+    return Task(name, places, names, taken, [labels[i] for i in places])

@@ -1,5 +1,6 @@
 """One shard to its samples: members paired by key over the whole tar, and everything odd written down.
 
+A `.cls` member holds the one label of an image, a `.classes` member any number of them.
 Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Where that
 leaves a suffix like `b.0.jpg` and no plain image has the key, the last dot counts instead, so that no sample is lost.
 """
@@ -16,8 +17,11 @@ from mae_kit.data.decode import IMAGE_SUFFIXES, cut_short, image_size
 from mae_kit.errors import BadImage
 
 LABEL_SUFFIX = "cls"
+CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one whole number
 LARGEST_IMAGE = 1 << 29
 _LARGEST_LABEL = 1 << 10
+_LARGEST_SET = 1 << 16
+_CLASSES = 1 << 16  # without classes.txt: a batch has a column for each
 _LABELS = 1 << 31
 
 
@@ -35,7 +39,7 @@ class Problem(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image of a shard; `label` is -1 where the sample has no valid one."""
+    """One image of a shard; `label` is -1 where the sample has no valid one, `classes` None where it has no set."""
 
     key: str
     offset: int
@@ -44,6 +48,7 @@ class Sample(NamedTuple):
     label: int
     width: int
     height: int
+    classes: tuple[int, ...] | None = None
 
 
 class _Found(NamedTuple):
@@ -56,6 +61,7 @@ class _Found(NamedTuple):
     width: int = 0
     height: int = 0
     label: int = -1
+    classes: tuple[int, ...] | None = None
     fault: str = ""
 
 
@@ -66,6 +72,7 @@ class _Shard:
         self.name = name
         self.images: dict[str, _Found] = {}
         self.labels: dict[str, _Found] = {}
+        self.sets: dict[str, _Found] = {}
         self.dotted: list[tuple[str, str, _Found]] = []  # plain key, suffix, the member under its own key
         self.problems: list[Problem] = []
 
@@ -74,7 +81,8 @@ class _Shard:
 
     def add(self, suffix: str, found: _Found) -> None:
         """Keep the first image and the first label of a key."""
-        kind, place = ("label", self.labels) if suffix == LABEL_SUFFIX else ("image", self.images)
+        places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
+        kind, place = places.get(suffix, ("image", self.images))
         if found.key in place:
             self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
         else:
@@ -120,16 +128,22 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
         return
     suffix = suffix.lower()
     last = suffix.rpartition(".")[2]
-    if last not in IMAGE_SUFFIXES and last != LABEL_SUFFIX:
+    if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
         return
     key = f"{folder}{slash}{stem}"
     own = f"{folder}{slash}{base[: -len(last) - 1]}"
-    found = _read_label(stream, member, own, classes) if last == LABEL_SUFFIX else _read_image(stream, member, own)
+    found = _read(stream, member, own, last, classes)
     # An array beside a plain image is an extra of it (an embedding, say), like `000.seg.png` beside `000.jpg`.
     if suffix == last and last != "npy":
         shard.add(suffix, found)
     else:
         shard.dotted.append((key, last, found))
+
+
+def _read(stream: BufferedIOBase, member: tar.Member, key: str, suffix: str, classes: int | None) -> _Found:
+    if suffix == LABEL_SUFFIX:
+        return _read_label(stream, member, key, classes)
+    return _read_classes(stream, member, key, classes) if suffix == CLASSES_SUFFIX else _read_image(stream, member, key)
 
 
 def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
@@ -147,16 +161,36 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
 
 
 def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
+    label, fault = _whole_number(_read_text(stream, member, _LARGEST_LABEL), classes)
+    return _Found(key, member.offset, label=label, fault=fault)
+
+
+def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
+    """Whole numbers between spaces or commas; an empty member is an image that shows none of the classes."""
+    if member.size > _LARGEST_SET:
+        return _Found(key, member.offset, fault=f"set of classes too large: {member.size:,} bytes")
+    words = _read_text(stream, member, _LARGEST_SET).replace(",", " ").split()
+    numbers = [_whole_number(word, classes or _CLASSES) for word in words]
+    if fault := next((fault for _, fault in numbers if fault), ""):
+        return _Found(key, member.offset, fault=fault)
+    return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
+
+
+def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
     stream.seek(member.offset)
-    text = stream.read(min(member.size, _LARGEST_LABEL)).decode("utf-8-sig", "backslashreplace").strip()
+    return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
+
+
+def _whole_number(text: str, classes: int | None) -> tuple[int, str]:
+    """A label, or -1 and what is wrong with it."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        return _Found(key, member.offset, fault=f"label is no whole number: {text[:40]!r}")
+        return -1, f"label is no whole number: {text[:40]!r}"
     label = int(text)
     if label < 0:
-        return _Found(key, member.offset, fault=f"label is negative: {label}")
+        return -1, f"label is negative: {label}"
     if label >= (classes or _LABELS):
-        return _Found(key, member.offset, fault=f"label is out of range: {label} of {classes or _LABELS} classes")
-    return _Found(key, member.offset, label=label)
+        return -1, f"label is out of range: {label} of {classes or _LABELS} classes"
+    return label, ""
 
 
 def _settle_dotted(shard: _Shard) -> None:
@@ -168,7 +202,8 @@ def _settle_dotted(shard: _Shard) -> None:
 
 
 def _pair(shard: _Shard) -> list[Sample]:
-    samples, labels, labelled = [], dict(shard.labels), bool(shard.labels)
+    labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
+    samples, labelled = [], bool(labels)
     for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
         label = labels.pop(key, None)
         if image.fault:
@@ -178,8 +213,8 @@ def _pair(shard: _Shard) -> list[Sample]:
             shard.report(key, image.offset, "image without label")
         elif label is not None and label.fault:
             shard.report(key, label.offset, label.fault)
-        value = -1 if label is None else label.label
-        samples.append(Sample(key, image.offset, image.size, image.crc32, value, image.width, image.height))
+        value, classes = (-1, None) if label is None else (label.label, label.classes)
+        samples.append(Sample(key, image.offset, image.size, image.crc32, value, image.width, image.height, classes))
     for key, label in labels.items():
         shard.report(key, label.offset, "label without image")
     return samples

@@ -21,8 +21,8 @@ import numpy as np
 from mae_kit.console import progress, say
 from mae_kit.data.encode import Stored, encode
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
-from mae_kit.data.sources import Labels, Reader, Skip, Source, open_source
-from mae_kit.data.stats import SKIPPED, channel_stats, megabytes, report, split_stats
+from mae_kit.data.sources import Reader, Skip, Source, open_source
+from mae_kit.data.stats import NONE, SKIPPED, channel_stats, megabytes, report, split_stats
 from mae_kit.durable import MAKING, replace_text, replacing
 from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import BadImage, UserError
@@ -53,7 +53,7 @@ def shard(
     max_shard_size: int = 256_000_000,
     workers: int = 0,
     seed: int = 0,
-    labels: Labels = "auto",
+    labels: str = "auto",
     channels: int = 3,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def shard(
         workers: Shards written at once; 0 = one a core. The shards do not depend on it.
         seed: Of the order and of the drawing for val.
         labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
-            first-level folders, whatever they are; none = no labels.
+            first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
+            SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
         channels: Channels of the statistics: 3 = RGB, 1 = grey, any other number for .npy images.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
@@ -86,10 +87,10 @@ def shard(
     Raises:
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
-    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, labels, channels)
+    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, str(labels), channels)
     _check_settings(settings, workers)
     _check_out(src, out)
-    source = open_source(src, labels)
+    source = open_source(src, settings.labels)
     say(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         raise UserError(f"{src} has its own val split", "leave out --val-fraction, or give its train part alone")
@@ -207,6 +208,8 @@ def _digest(source: Source) -> str:
     for values in (source.labels, source.sizes, source.held_out):
         digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
     digest.update("\n".join(source.classes or []).encode("utf-8", "surrogateescape"))
+    if source.sets is not None:
+        digest.update(source.sets.count.tobytes() + source.sets.values.tobytes())
     return digest.hexdigest()
 
 
@@ -250,6 +253,7 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
 
     skipped: list[Skip] = []
     labels: Counter[int] = Counter()
+    images = 0
     value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
         for row, name, key, label in zip(task.rows, task.names, task.keys, task.labels, strict=True):
@@ -259,13 +263,14 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
                 skipped.append(Skip(name, str(error)))
             else:
                 tar.write({"__key__": key, stored.suffix: stored.data})
-                if label >= 0:
-                    tar.write({"__key__": key, "cls": b"%d" % label})
-                labels[label] += 1
+                if label is not None:
+                    tar.write({"__key__": key, label.suffix: label.text})
+                labels.update((NONE,) if label is None else label.classes)
+                images += 1
                 value, square = value + stored.moments.value, square + stored.moments.square
             tick()
     moments = {"value": value.tolist(), "square": square.tolist()}
-    return {"images": labels.total(), "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
+    return {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
 
 
 def _is_done(out: Path, shard: str) -> bool:

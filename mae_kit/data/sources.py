@@ -6,17 +6,19 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.class_sets import ClassSets
 from mae_kit.data.decode import IMAGE_SUFFIXES
 from mae_kit.data.index import Index, open_index
+from mae_kit.data.label_file import LabelFile, read_label_file
 from mae_kit.errors import BadImage, UserError
 
-Labels = Literal["auto", "folders", "none"]
+FROM_SOURCE = ("auto", "folders", "none")  # the other ways to give labels are paths of a CSV
 
 # Gives the bytes of sample number so-and-so, called so-and-so; it is pickled to every worker, so it holds little.
 Reader = Callable[[int, str], bytes]
@@ -44,6 +46,7 @@ class Source:
         read: Gives the bytes of a sample.
         names: n unique names in sorted or given order; the source is the same while names, sizes and labels are.
         labels: int64 [n]; -1 = none.
+        sets: n sets of classes, where images may have any number of them; else None.
         sizes: int64 [n] bytes, or None where only reading would tell.
         held_out: bool [n]: True = val, where the source itself is split; else None.
         classes: Names of the labels, where the source has them.
@@ -60,14 +63,17 @@ class Source:
     classes: list[str] | None = None
     keys: list[str] | None = None
     skipped: list[Skip] = field(default_factory=list)
+    sets: ClassSets | None = None
 
 
-def open_source(src: str, labels: Labels) -> Source:
+def open_source(src: str, labels: str) -> Source:
     """Find out what SRC is and list it.
 
     Raises:
         UserError: SRC is missing, empty, holds no image, or needs a library that is absent.
     """
+    if labels not in FROM_SOURCE and not Path(src).is_dir():
+        raise UserError(f"{labels} names files, and {src} is no folder of images", "give the folder they lie in")
     if src.startswith(("hf:", "torchvision:")):
         from mae_kit.data.hubs import open_hub
 
@@ -114,11 +120,11 @@ class FolderReader(NamedTuple):
             raise BadImage(f"cannot be read: {error.strerror}") from None
 
 
-def _open_folder(root: Path, labels: Labels) -> Source:
+def _open_folder(root: Path, labels: str) -> Source:
     sizes, skipped = list_images(root)
     if sizes:
         return folder_source(root, labels, sizes, skipped)
-    if any(Path(skip.name).suffix == ".tar" for skip in skipped):
+    if any(Path(skip.name).suffix == ".tar" for skip in skipped) and labels in FROM_SOURCE:
         return tar_source(root, labels)
     found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in _suffixes(skipped).most_common(5))
     raise UserError(
@@ -169,10 +175,23 @@ def _walk(root: Path) -> Iterator[os.DirEntry]:
         yield from (entry for entry in entries if not entry.is_dir())
 
 
-def folder_source(root: Path, labels: Labels, sizes: dict[str, int], skipped: list[Skip]) -> Source:
+def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
     """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
     names, held_out, left_out = _split_folders(list(sizes))
-    folders = _class_folders(root, names, labels, held_out is not None)
+    if labels not in FROM_SOURCE:
+        source = _labelled(root, names, read_label_file(Path(labels), root, sizes))
+    else:
+        source = _by_folder(root, names, labels, held_out is not None)
+    return replace(
+        source,
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=held_out if held_out is not None and held_out.any() else None,
+        skipped=skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+    )
+
+
+def _by_folder(root: Path, names: list[str], labels: str, split: bool) -> Source:
+    folders = _class_folders(root, names, labels, split)
     classes = None if folders is None else sorted(set(folders))
     number = {name: label for label, name in enumerate(classes or [])}
     values = [number[folder] for folder in folders] if folders is not None else [-1] * len(names)
@@ -181,10 +200,23 @@ def folder_source(root: Path, labels: Labels, sizes: dict[str, int], skipped: li
         read=FolderReader(root),
         names=names,
         labels=np.array(values, np.int64),
-        sizes=np.array([sizes[name] for name in names], np.int64),
-        held_out=held_out if held_out is not None and held_out.any() else None,
         classes=classes,
-        skipped=skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+    )
+
+
+def _labelled(root: Path, names: list[str], file: LabelFile) -> Source:
+    number = {name: label for label, name in enumerate(file.classes)}
+    values = [file.rows.get(name) for name in names]
+    found = [None if value is None else sorted(number[label] for label in value) for value in values]
+    single = [value[0] if value else -1 for value in found]
+    kind = "any number of" if file.several else "one of"
+    return Source(
+        kind=f"folder of images, each with {kind} {len(number)} classes",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64) if file.several else np.array(single, np.int64),
+        sets=ClassSets.pack(found) if file.several else None,
+        classes=file.classes,
     )
 
 
@@ -199,7 +231,7 @@ def _split_folders(names: list[str]) -> tuple[list[str], np.ndarray | None, list
     return [name for name, _ in taken], np.array([held for _, held in taken]), left_out
 
 
-def _class_folders(root: Path, names: list[str], labels: Labels, split: bool) -> list[str] | None:
+def _class_folders(root: Path, names: list[str], labels: str, split: bool) -> list[str] | None:
     """The class folder of each image, below the folders of splits where there are such; None without classes.
 
     Split folders of which one holds class folders and the other none (ImageNet's val, as downloaded) are refused: the
@@ -231,7 +263,7 @@ class TarReader(NamedTuple):
             raise
 
 
-def tar_source(path: Path, labels: Labels) -> Source:
+def tar_source(path: Path, labels: str) -> Source:
     """Samples of existing shards; labels, classes, splits (by the shards' names) and, where possible, keys are kept."""
     if labels == "folders":
         raise UserError("labels from folders need a folder of images", "leave out --labels")
@@ -244,6 +276,7 @@ def tar_source(path: Path, labels: Labels) -> Source:
         read=TarReader(index, kept),
         names=names,
         labels=np.full(len(kept), -1) if labels == "none" else index.label[kept],
+        sets=None if labels == "none" or index.sets is None else index.sets.take(kept),
         sizes=index.size[kept],
         held_out=held_out,
         classes=None if labels == "none" else index.classes,

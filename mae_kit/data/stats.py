@@ -9,6 +9,7 @@ import numpy as np
 from mae_kit.console import say
 
 SKIPPED = "skipped.jsonl"
+NONE = -1  # stands for the class of images without label
 
 Record = dict[str, Any]
 
@@ -23,7 +24,7 @@ def split_stats(split: str, records: dict[str, Record], classes: list[str] | Non
         "shards": len(parts),
         "images": sum(record["images"] for record in parts),
         "bytes": sum(record["bytes"] for record in parts),
-        "without_label": labels[-1],
+        "without_label": labels[NONE],
         "classes": counts,
     }
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt8, UInt32
 from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import say
 from mae_kit.data.cache import READ_ONLY
+from mae_kit.data.class_sets import ClassSets
 from mae_kit.data.samples import Problem
 from mae_kit.data.store import Stamps, Store
 from mae_kit.durable import replacing
@@ -118,6 +119,8 @@ class Index:
         keys: webdataset's keys.
         classes: Lines of `classes.txt`, line k names label k; None without that file.
         problems: All that was odd, by shard and offset.
+        sets: From the `.classes` members, of images that may have any number of classes; None where no shard of the
+            folder has such, and each sample has one label at most.
         store: Brings remote shards into the folder; None where they lie in it.
     """
 
@@ -133,6 +136,7 @@ class Index:
     keys: Keys
     classes: list[str] | None
     problems: list[Problem]
+    sets: ClassSets | None = field(default=None, init=False)
     store: Store | None = field(default=None, init=False)
     _open: dict[int, _Descriptor] = field(default_factory=dict, init=False, repr=False)
 
@@ -148,19 +152,52 @@ class Index:
         digest = hashlib.sha256(json.dumps(self.shards).encode())
         for column in (self.shard, self.size, self.offset, self.crc32, self.label):
             digest.update(np.ascontiguousarray(column).data)
+        if self.sets is not None:  # else the same as before there were sets, lest older runs do not resume
+            digest.update(self.sets.count.data)
+            digest.update(self.sets.values.data)
         return digest.hexdigest()
 
     @cached_property
     def contents(self) -> dict[str, str]:
         """Of each shard a short hash of the sizes, checksums and labels of its samples: tells which one changed."""
         columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
-        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)))
-        parts = (b"".join(column[start:end].tobytes() for column in columns) for start, end in borders)
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        parts = (
+            b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_sets(start, end)])
+            for start, end in borders
+        )
         return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in zip(self.shards, parts, strict=True)}
 
+    def _bytes_of_sets(self, start: int, end: int) -> tuple[bytes, ...]:
+        if self.sets is None:
+            return ()
+        part = self.sets.take(np.arange(start, end))
+        return part.count.tobytes(), part.values.tobytes()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether images may have any number of classes."""
+        return self.sets is not None
+
+    @cached_property
+    def class_count(self) -> int:
+        """Lines of `classes.txt`; without it one more than the largest label."""
+        values = self.label if self.sets is None else np.append(self.label, self.sets.values)
+        return len(self.classes) if self.classes else 1 + int(values.max(initial=-1))
+
     def labelled(self) -> Int64[np.ndarray, " m"]:
-        """Rows with a valid label."""
-        return np.flatnonzero(self.label >= 0)
+        """Rows with a valid label, or with a set of classes, be it empty."""
+        return np.flatnonzero(self.label >= 0 if self.sets is None else (self.label >= 0) | self.sets.known)
+
+    def labels(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"] | Bool[np.ndarray, "b k"]:
+        """Of each row its label, -1 = none; in a multi-label set True for each class it has."""
+        label = self.label[rows].astype(np.int64)
+        if self.sets is None:
+            return label
+        hot = self.sets.take(rows).multi_hot(self.class_count)
+        single = np.flatnonzero(label >= 0)
+        hot[single, label[single]] = True
+        return hot
 
     def read(self, row: int) -> bytes:
         """Read the bytes of one image, from any thread or process.
@@ -237,8 +274,12 @@ class Index:
             problems=problems,
             **{column: getattr(self, column)[rows] for column in COLUMNS},
         )
-        part.store = self.store
+        part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
+        part.sets = sets if sets is not None and sets.known.any() else None
         return part
+
+    def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
+        return None if self.sets is None else self.sets.take(rows)
 
     def within(self, pattern: str) -> "Index":
         """The part in shards whose name matches a shell pattern."""
@@ -256,7 +297,7 @@ class Index:
             problems=[problem for problem in self.problems if problem.shard in set(names)],
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
-        part.store = self.store
+        part.store, part.sets = self.store, self._sets_of(rows)
         return part
 
 
@@ -278,6 +319,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             problems=[Problem(*problem) for problem in head["problems"]],
             **{name: arrays[name] for name in COLUMNS},
         )
+        found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         say(f"{path} is no index of this version; it will be made again.")
         return {}, None
@@ -311,6 +353,7 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
+    arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, flush) as making:
         making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))

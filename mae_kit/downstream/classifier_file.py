@@ -28,6 +28,7 @@ class ClassifierConfig:
         std: Of each channel.
         image_size: Height and width in pixels.
         crop_share: Share of the shorter side that the central crop keeps.
+        multi_label: Whether an image may have any number of the classes, each with a probability of its own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ClassifierConfig:
     std: list[float]
     image_size: tuple[int, int]
     crop_share: float
+    multi_label: bool = False
 
 
 def save_classifier(folder: Path, model: nn.Module, config: ClassifierConfig) -> None:

@@ -17,6 +17,8 @@ BATCH = 128
 def predict(run: Path, images: list[Place], top: int = 3, limit: int = 10_000) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
+    They add up to 1, but where images may have any number of classes each has one of its own: from .5 on it is there.
+
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
         images: Images, folders of images or of shards, tars, or URLs of shards; any size.
@@ -37,7 +39,8 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int = 10_000) -
         pixels, names = load_images(source, size, len(config.mean), limit, config.crop_share)
         with torch.no_grad():
             logits = torch.cat([model(normalise(part)) for part in pixels.split(BATCH)])
-        best = logits.softmax(dim=1).topk(min(top, len(config.classes)), dim=1)
+        likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
+        best = likely.topk(min(top, len(config.classes)), dim=1)
         for name, values, places in zip(names, best.values.tolist(), best.indices.tolist(), strict=True):
             classes = {config.classes[place]: value for place, value in zip(places, values, strict=True)}
             say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))

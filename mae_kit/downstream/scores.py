@@ -3,18 +3,76 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from pytorch_lightning import Trainer
-from torchmetrics import MetricCollection
+from torch import Tensor
+from torchmetrics import CatMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.functional.classification import binary_average_precision
 
+from mae_kit.evaluation.per_class import Counts, macro
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals
 
+HEADLINES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "map": "mean average precision",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+THRESHOLD = 0.5  # of the probability from which on a class counts as there
 
-class ClassificationScores(Periodic):
-    """Top-1, top-5 and confusion on held-out samples, shared out among the ranks.
+
+class Scores(Periodic):
+    """Scores of held-out samples, shared out among the ranks.
+
+    Args:
+        batches: This rank's share of the labelled samples.
+        every: Steps between two scores.
+        logged: Names of the scores to write on the way, the one that counts first.
+        metrics: Gather what the scores are made of.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int, logged: tuple[str, ...], metrics: MetricCollection):
+        super().__init__(every)
+        self.batches, self.logged, self.metrics = batches, logged, metrics
+
+    def is_done(self, pl_module: Any) -> bool:
+        return pl_module.run.has_metric(pl_module.step, f"val_{self.logged[0]}")
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        """Run over the held-out samples and write the scores."""
+        model = pl_module.scored()
+        self.metrics.to(pl_module.device).reset()
+        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
+            logits = model(pl_module.augment.normalise(batch.images))
+            self.update(logits.float(), batch.labels)
+        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+        if trainer.is_global_zero:
+            Record.of(trainer).write(pl_module, {f"val_{name}": self._found[name] for name in self.logged})
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch."""
+        raise NotImplementedError
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        """The scores, 0..1, of all batches."""
+        raise NotImplementedError
+
+    def result(self, classes: list[str]) -> dict[str, Any]:
+        """The last scores, 0..1, and under `of_classes` a row for each class; null where nothing can be said."""
+        columns = {name: values.tolist() for name, values in self._found["of_classes"].items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+        named = [{"name": name, **row} for name, row in zip(classes, rows, strict=True)]
+        return self._found | {"classes": classes, "of_classes": named}
+
+
+class ClassificationScores(Scores):
+    """Of one label an image: top-1, top-5, what counts every class alike, and the confusion [true][predicted].
 
     Args:
         batches: This rank's share of the labelled samples.
@@ -23,41 +81,81 @@ class ClassificationScores(Periodic):
     """
 
     def __init__(self, batches: Iterable[Batch], classes: int, every: int):
-        super().__init__(every)
-        self.batches = batches
-        self.metrics = MetricCollection(
-            {
-                "top1": MulticlassAccuracy(classes, average="micro"),
-                "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
-                "confusion": MulticlassConfusionMatrix(classes),
-            }
-        )
+        metrics = {
+            "top1": MulticlassAccuracy(classes, average="micro"),
+            "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
+            "confusion": MulticlassConfusionMatrix(classes),
+        }
+        super().__init__(batches, every, ("top1", "top5", "macro_f1"), MetricCollection(dict(metrics)))
 
-    def is_done(self, pl_module: Any) -> bool:
-        return pl_module.run.has_metric(pl_module.step, "val_top1")
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        self.metrics.update(logits, labels)
 
-    def act(self, trainer: Trainer, pl_module: Any) -> None:
-        """Run over the held-out samples and write top-1 and top-5."""
-        model = pl_module.scored()
-        self.metrics.to(pl_module.device).reset()
-        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
-            logits = model(pl_module.augment.normalise(batch.images))
-            self.metrics.update(logits.float(), batch.labels)
-        self._computed = self.metrics.compute()
-        if trainer.is_global_zero:
-            values = {f"val_{name}": float(self._computed[name]) for name in ("top1", "top5")}
-            Record.of(trainer).write(pl_module, values)
-
-    def result(self, classes: list[str]) -> dict[str, Any]:
-        """The last scores: top1, top5 (0..1), accuracy of each class, confusion matrix [true][predicted]."""
-        confusion = self._computed["confusion"].cpu()
-        totals = confusion.sum(dim=1)
-        per_class = {name: float(confusion[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]}
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        confusion = computed["confusion"].numpy()
+        counts = Counts.of_confusion(confusion)
         return {
-            "top1": float(self._computed["top1"]),
-            "top5": float(self._computed["top5"]),
-            "samples": int(totals.sum()),
-            "classes": classes,
-            "per_class": per_class,
+            "top1": float(computed["top1"]),
+            "top5": float(computed["top5"]),
+            "macro_f1": float(macro(counts.f1())),
+            "balanced_accuracy": float(macro(counts.recall())),
+            "samples": int(confusion.sum()),
+            "of_classes": _of_classes(counts),
             "confusion": confusion.tolist(),
         }
+
+    def result(self, classes: list[str]) -> dict[str, Any]:
+        """As of all scores, and `per_class`, the accuracy of each class that has samples."""
+        whole = super().result(classes)
+        per_class = {row["name"]: row["recall"] for row in whole["of_classes"] if row["recall"] is not None}
+        return whole | {"per_class": per_class}
+
+
+class MultiLabelScores(Scores):
+    """Of any number of classes an image: mean average precision, and F1 where a class is there from .5 on.
+
+    Means are over the classes, each counting alike, but for those that no sample has.
+
+    Args:
+        batches: This rank's share of the labelled samples.
+        every: Steps between two scores.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int):
+        metrics = {"probability": CatMetric(), "true": CatMetric()}
+        super().__init__(batches, every, ("map", "macro_f1"), MetricCollection(dict(metrics), compute_groups=False))
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        self.metrics["probability"].update(logits.sigmoid())
+        self.metrics["true"].update(labels.float())
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        probability, true = computed["probability"], computed["true"] > 0
+        counts = Counts.of_sets((probability >= THRESHOLD).numpy(), true.numpy())
+        precision = average_precision(probability, true)
+        return {
+            "map": float(macro(precision)),
+            "macro_f1": float(macro(counts.f1())),
+            "samples": len(true),
+            "of_classes": _of_classes(counts) | {"average_precision": precision},
+        }
+
+
+def average_precision(scores: Tensor, true: Tensor) -> np.ndarray:
+    """Of each class, float [k]; NaN where no sample has it.
+
+    Args:
+        scores: [n k], larger where a class is more likely.
+        true: bool [n k].
+    """
+    columns = zip(scores.T, true.T.long(), strict=True)
+    return np.array([float(binary_average_precision(one, has)) if has.any() else np.nan for one, has in columns])
+
+
+def _of_classes(counts: Counts) -> dict[str, np.ndarray]:
+    return {
+        "images": counts.true,
+        "precision": counts.precision(),
+        "recall": counts.recall(),
+        "f1": counts.f1(),
+    }

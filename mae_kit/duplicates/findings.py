@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from mae_kit.data.index import Index
+from mae_kit.data.labels import label_names, label_numbers
 from mae_kit.duplicates.groups import Groups
 from mae_kit.duplicates.orientations import ORIENTATIONS
 from mae_kit.duplicates.pairs import FEATURES, LOOKS, Pairs
@@ -35,7 +36,7 @@ class Findings:
     @cached_property
     def conflicts(self) -> Int64[np.ndarray, " c"]:
         """Groups whose samples have different labels."""
-        return self.groups.conflicting(self.index.label)
+        return self.groups.conflicting(label_numbers(self.index))
 
     def counts(self) -> dict[str, int]:
         """Samples, and what becomes of them."""
@@ -92,10 +93,13 @@ class Findings:
             np.minimum.at(best, rows, rank)
         return dropped.tolist(), order[best[dropped]].tolist()
 
-    def _labels_of_conflicts(self) -> dict[int, list[str | int]]:
+    def _labels_of_conflicts(self) -> dict[int, list[Any]]:
+        """The labels of each such group; of a multi-label set a list for each set of classes."""
         members = np.flatnonzero(np.isin(self.groups.group[: len(self.index)], self.conflicts))
-        labels: dict[int, set[int]] = {}
-        for row in members[self.index.label[members] >= 0].tolist():
-            labels.setdefault(int(self.groups.group[row]), set()).add(int(self.index.label[row]))
-        classes = self.index.classes
-        return {group: [classes[i] if classes else i for i in sorted(found)] for group, found in labels.items()}
+        numbers = label_numbers(self.index)
+        labels: dict[int, dict[int, Any]] = {}
+        for row in members[numbers[members] >= 0].tolist():
+            named = label_names(self.index, row)
+            label = named if self.index.multi_label else named[0]
+            labels.setdefault(int(self.groups.group[row]), {})[int(numbers[row])] = label
+        return {group: [found[number] for number in sorted(found)] for group, found in labels.items()}

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mae_kit.data.decode import decode_scaled
+from mae_kit.data.labels import label_names, label_numbers
 from mae_kit.duplicates.findings import Findings
 from mae_kit.duplicates.pairs import FEATURES, LOOKS
 from mae_kit.reporting.cards import card
@@ -52,7 +53,7 @@ def _numbers(counts: dict[str, int]) -> str:
 def _disagree(findings: Findings, which: np.ndarray) -> np.ndarray:
     """Pairs of two samples with different labels."""
     first, second, own = findings.pairs.first[which], findings.pairs.second[which], len(findings.index)
-    labels = np.append(findings.index.label, -1)
+    labels = np.append(label_numbers(findings.index), -1)
     one, other = labels[first], labels[np.minimum(second, own)]
     return (one >= 0) & (other >= 0) & (one != other)
 
@@ -103,8 +104,8 @@ def _picture(findings: Findings, row: int) -> str:
 
 def _caption(findings: Findings, row: int) -> str:
     index, place = findings.source(row)
-    label = int(index.label[place])
-    named = "" if label < 0 else f", {index.classes[label]}" if index.classes else f", label {label}"
+    labels = label_names(index, place)
+    named = "".join(f", {label}" if index.classes else f", label {label}" for label in labels)
     where = f"{index.shards[int(index.shard[place])]} {index.keys[place]}"
     side = ", evaluation" if row >= len(findings.index) else ""
     return escape(f"{where}: {index.width[place]} × {index.height[place]}{named}{side}")

@@ -6,7 +6,7 @@ from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.reporting.cards import headline
-from mae_kit.reporting.classes import class_bars, confusion
+from mae_kit.reporting.classes import class_bars, class_table, confusion
 from mae_kit.reporting.commands import next_steps, recipe
 from mae_kit.reporting.comparison import comparison
 from mae_kit.reporting.curves import curves
@@ -54,6 +54,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
         reconstructions(folder.training / "reconstructions"),
         inside(folder.training / "inside"),
         class_bars(folder.result),
+        class_table(folder.result),
         confusion(folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),

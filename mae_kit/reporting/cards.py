@@ -8,6 +8,13 @@ import numpy as np
 from mae_kit.reporting.folder import Folder, Row, is_finite, series, total
 from mae_kit.reporting.page import percent, section
 
+UNDER_WAY = {
+    "val_top1": "Validation top-1",
+    "val_map": "Validation mean average precision",
+    "knn_top1": "kNN top-1",
+}
+EVERY_CLASS = {"macro_f1": "Macro-F1", "balanced_accuracy": "Balanced accuracy"}
+
 
 def headline(folder: Folder) -> str:
     rows = folder.metrics
@@ -19,12 +26,20 @@ def headline(folder: Folder) -> str:
 def _score_cards(folder: Folder) -> list[str]:
     """The result, once there is one; until then the latest scores on the way."""
     result, rows = folder.result, folder.metrics
+    if is_finite(result.get("map")):
+        return [card("Mean average precision", percent(result["map"]), _start(folder)), *_class_cards(result)]
     if not is_finite(result.get("top1")):
-        return [_score_card(rows, "val_top1", "Validation top-1"), _score_card(rows, "knn_top1", "kNN top-1")]
+        return [_score_card(rows, name, label) for name, label in UNDER_WAY.items()]
     n = result.get("samples")
     about = f"95% interval {interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
     top5 = card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
-    return [card("Top-1", percent(result["top1"]), about), top5]
+    return [card("Top-1", percent(result["top1"]), about), top5, *_class_cards(result)]
+
+
+def _class_cards(result: Row) -> list[str]:
+    """What does not hide the rare classes."""
+    known = {name: label for name, label in EVERY_CLASS.items() if is_finite(result.get(name))}
+    return [card(label, percent(result[name]), "every class counts alike") for name, label in known.items()]
 
 
 def _start(folder: Folder) -> str:

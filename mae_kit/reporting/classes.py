@@ -13,6 +13,7 @@ IN_BARS = 40  # of more classes, the bars show the best and the worst
 WITH_COUNTS = 12  # a larger confusion matrix shows its counts only under the pointer
 IN_TABLE = 50  # a still larger one is a picture
 PAIRS = 10  # of the classes that are confused most
+COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1", "average_precision": "Average precision"}
 
 
 def class_bars(result: Row) -> str:
@@ -29,6 +30,23 @@ def class_bars(result: Row) -> str:
         for name, share in ranked
     )
     return section("Accuracy of each class", f"<ol class=bars>{bars}</ol>", about)
+
+
+def class_table(result: Row) -> str:
+    """Worst first; of images with one label and of those with any number of them alike."""
+    ranked = sorted(result.get("of_classes", []), key=lambda row: row["f1"] if is_finite(row["f1"]) else 2)
+    columns = {name: heading for name, heading in COLUMNS.items() if any(name in row for row in ranked)}
+    lines = "".join(
+        text_row((row["name"], f"{row['images']:,}", *(_cell(row[name]) for name in columns)))
+        for row in ranked[:IN_TABLE]
+    )
+    cut = f"The {IN_TABLE} of {len(ranked)} classes that are known worst. " if len(ranked) > IN_TABLE else ""
+    about = note(f"{cut}Images: how many of those scored have the class. -: nothing to have a share of.")
+    return section("Class by class", table(("Class", "Images", *columns.values()), lines), about) if ranked else ""
+
+
+def _cell(share: float | None) -> str:
+    return "-" if share is None else percent(share)
 
 
 def confusion(result: Row) -> str:

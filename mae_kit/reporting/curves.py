@@ -22,6 +22,7 @@ class Curve(NamedTuple):
 LARGE = (
     Curve("Loss", {"loss": "training", "val_loss": "validation"}),
     Curve("Accuracy, %", {"val_top1": "top-1", "val_top5": "top-5", "knn_top1": "kNN top-1"}, 100),
+    Curve("Every class alike, %", {"val_map": "mean average precision", "val_macro_f1": "macro-F1"}, 100),
     Curve("Codes in use: their perplexity", {"perplexity": ""}, 1, True),
 )
 SMALL = (

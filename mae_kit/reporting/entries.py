@@ -10,6 +10,7 @@ from mae_kit.reporting.page import image, note, section, table, text_row
 from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest
 
+SCORE = "Top-1, or mean average precision where images have any number of classes"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COSTS = ("Images seen", "Minutes", "Core-minutes", "TFLOPs")
 NAMES = {"fine-tuned": "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
@@ -42,7 +43,7 @@ def said_alike(budget: Row) -> str:
 
 
 def _scores(rows: list[Row], told: str) -> str:
-    about = note(f"{told}. Top-1: mean over the seeds, 95% interval, and the value of each seed.")
+    about = note(f"{told}. {SCORE}: mean over the seeds, 95% interval, and the value of each seed.")
     knn = note(ABOUT_KNN) if any("knn" in row["scores"] for row in rows) else ""
     return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn, "" if alike(rows) else note(UNLIKE))
 

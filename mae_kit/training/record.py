@@ -106,7 +106,7 @@ class Record(Callback):
 
     def _show(self, pl_module: Any, line: dict[str, float]) -> None:
         parts = [f"epoch {line['epoch']:.1f}/{pl_module.plan.epochs:g}"]
-        parts += [f"{name} {line[name]:.4f}" for name in ("loss", "knn_top1", "val_top1") if name in line]
+        parts += [f"{name} {line[name]:.4f}" for name in ("loss", "knn_top1", "val_top1", "val_map") if name in line]
         if "images_per_second" in line:
             parts += [f"{line['images_per_second']:,.0f} images/s", f"data wait {line['data_wait']:.0%}"]
         if self._bar:

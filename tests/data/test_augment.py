@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from timm.data.mixup import cutmix_bbox_and_lam, mixup_target
 
 from mae_kit.data.augment import COLOUR, FinetuneAugment, Normalise, PretrainAugment, RandAugment
-from mae_kit.data.mixing import Mixing, _paste_box, soft_targets
+from mae_kit.data.mixing import Mixing, _paste_box, soft_sets, soft_targets
 from mae_kit.data.warp import GEOMETRY
 from mae_kit.errors import UserError
 
@@ -144,6 +144,16 @@ def test_soft_targets_are_timms():
     expected = mixup_target(labels, 3, lam=0.3, smoothing=0.1)
     ours = soft_targets(labels, 3, 0.1)
     torch.testing.assert_close(ours * 0.3 + ours.flip(0) * 0.7, expected)
+
+
+def test_soft_sets_keep_what_divides_yes_from_no_and_mix_like_any_target():
+    labels = torch.tensor([[True, False, True], [False, False, False]])
+    soft = soft_sets(labels, 0.1)
+    torch.testing.assert_close(soft, torch.tensor([[0.95, 0.05, 0.95], [0.05, 0.05, 0.05]]))
+    augment = FinetuneAugment(MEAN, STD, 3, **PLAIN | {"mixup": 0.8, "smoothing": 0.1})
+    mixed = augment(images_of(count=2), labels)[1]
+    assert mixed[0, 1] == pytest.approx(0.05) and 0.05 < mixed[0, 0] < 0.95
+    torch.testing.assert_close(mixed.sum(dim=0), soft.sum(dim=0))
 
 
 def test_mixup_blends_images_and_targets_alike():

@@ -235,6 +235,65 @@ def test_odd_labels_keep_the_image(tmp_path: Path):
     assert found.problems[0].reason == "label is out of range: 3 of 3 classes"
 
 
+def sets(folder: Path, name: str, texts: dict[str, bytes]) -> Path:
+    images = [(f"{key}.jpg", jpeg(number)) for number, key in enumerate(texts)]
+    return write_tar(folder / name, images + [(f"{key}.classes", text) for key, text in texts.items()])
+
+
+def test_sets_of_classes(tmp_path: Path):
+    (tmp_path / "classes.txt").write_text("cat\ndog\nfish\n")
+    good = {"a": b"0 2", "b": b"2,0\n", "c": b"", "d": b"1, 1 0"}
+    bad = {"e": b"1 3", "f": b"1;2", "g": b"-1", "h": b"0 " * 40_000}
+    sets(tmp_path, "x.tar", good | bad)
+    found = open_index(tmp_path)
+    assert found.multi_label and found.label.tolist() == [-1] * 8 and found.labelled().tolist() == [0, 1, 2, 3]
+    assert found.labels(np.arange(5)).astype(int).tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert [problem.reason.partition(": ")[::2] for problem in found.problems] == [
+        ("label is out of range", "3 of 3 classes"),
+        ("label is no whole number", "'1;2'"),
+        ("label is negative", "-1"),
+        ("set of classes too large", "80,000 bytes"),
+    ]
+
+
+def test_sets_are_kept_in_the_file_and_part_of_what_a_run_depends_on(tmp_path: Path, read_shards: list[str]):
+    shard(tmp_path / "a.tar", range(4))
+    single = open_index(tmp_path)
+    sets(tmp_path, "b.tar", {"x": b"0 4", "y": b""})
+    sets(tmp_path, "c.tar", {"z": b"1"})
+    made, read_shards[:] = open_index(tmp_path), []
+    again = open_index(tmp_path)
+    assert read_shards == [] and again.fingerprint == made.fingerprint != single.fingerprint
+    assert again.class_count == 5 and again.labelled().tolist() == list(range(7))
+    assert again.labels(np.array([1, 4, 5])).astype(int).tolist() == [[0, 1, 0, 0, 0], [1, 0, 0, 0, 1], [0] * 5]
+    assert again.within("c.tar").labels(np.array([0])).tolist() == [[False, True]]
+    assert again.within("a.tar").multi_label, "patterns of one folder are of one kind"
+    sets(tmp_path, "b.tar", {"x": b"0 3", "y": b""})
+    changed = open_index(tmp_path)
+    assert read_shards == ["b.tar"] and changed.contents["b.tar"] != made.contents["b.tar"]
+    assert changed.contents["c.tar"] == made.contents["c.tar"] and changed.fingerprint != made.fingerprint
+    (tmp_path / "b.tar").unlink()
+    (tmp_path / "c.tar").unlink()
+    assert not open_index(tmp_path).multi_label and open_index(tmp_path).fingerprint == single.fingerprint
+
+
+def test_what_a_run_depends_on_is_the_same_as_before_there_were_sets(tmp_path: Path):
+    members = [[(f"{n}.ppm", b"P6 1 1 255\n\x01\x02%c" % n), (f"{n}.cls", b"%d" % n)] for n in range(4)]
+    found = one(tmp_path, [member for pair in members for member in pair])
+    assert found.fingerprint == "1a7c03c7b9fbe3b7692146d0e4b50c3f0ec62bf81b14ba3246fb035f7edcb36a"
+    assert found.contents == {"x.tar": "59264ee3e6912ee9"}
+
+
+def test_a_stray_number_makes_no_batch_of_a_billion_columns(tmp_path: Path):
+    found = one(tmp_path, [("a.jpg", jpeg(1)), ("a.classes", b"7 2000000000"), ("b.jpg", jpeg(2)), ("b.classes", b"7")])
+    assert kinds(found) == ["label is out of range"] and found.class_count == 8
+
+
+def test_beside_a_label_a_set_is_an_extra(tmp_path: Path):
+    found = one(tmp_path, [("a.classes", b"no set"), ("a.jpg", jpeg(1)), ("a.cls", b"2")])
+    assert not found.multi_label and found.label.tolist() == [2] and found.problems == []
+
+
 def test_no_labels_at_all_is_no_problem(tmp_path: Path):
     found = one(tmp_path, [("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))])
     assert found.label.tolist() == [-1, -1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gates import Measured
-from photos import photo, write_shard
+from photos import classes_of, photo, write_shard
 
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Loader, Share, TrainBatches
@@ -169,3 +169,13 @@ def test_one_channel(index: Index):
 def test_samples_without_label_have_minus_one(tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(16), labels=False)
     assert batches(open_index(tmp_path))[0].labels.tolist() == [-1] * 16
+
+
+def test_sets_of_classes_are_rows_of_yes_and_no(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(16), sets=True)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    index = open_index(tmp_path)
+    for batch in (batches(index)[0], EvaluationBatches(index, np.arange(16), 16, SIZE)[0]):
+        assert batch.labels.dtype == torch.bool and batch.labels.shape == (16, 5)
+        shown = [set(row.nonzero().flatten().tolist()) for row in batch.labels]
+        assert shown == [set(classes_of(number)) for number in batch.ids.tolist()]

@@ -140,6 +140,45 @@ def test_labels_can_be_switched_off_and_forced(tmp_path: Path):
     assert not (tmp_path / "forced").exists()
 
 
+def labelled(folder: Path, table: str) -> Path:
+    """Four photos and a table beside them."""
+    for i, name in enumerate(["a", "b", "c", "d/e"]):
+        photo(folder / f"in/{name}.jpg", i)
+    (folder / "labels.csv").write_text(table)
+    return folder / "in"
+
+
+def test_a_table_of_several_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = labelled(tmp_path, "file,labels\na.jpg,sea;boat\nb.jpg,\nd/e.jpg,sea\n")
+    stats = shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    labels = {name: data for name, data in members(tmp_path / "out").items() if not name.endswith("jpg")}
+    assert labels == {"000000.classes": b"0 1", "000001.classes": b"", "000003.classes": b"1"}
+    train = stats["splits"]["train"]
+    assert train["classes"] == {"boat": 1, "sea": 2} and (train["images"], train["without_label"]) == (4, 1)
+    assert "1 of 4 images" in capsys.readouterr().out
+    index = open_index(tmp_path / "out")
+    assert index.multi_label and index.classes == ["boat", "sea"]
+    assert [problem.reason for problem in index.problems] == ["image without label"]
+    again = shard(str(tmp_path / "out"), tmp_path / "again", workers=1)
+    assert members(tmp_path / "again") == members(tmp_path / "out") and again["splits"]["train"] == train
+    plain = shard(str(tmp_path / "out"), tmp_path / "plain", workers=1, labels="none")
+    assert plain["splits"]["train"]["without_label"] == 4
+
+
+def test_a_table_of_one_label_each_and_another_table_is_another_job(tmp_path: Path):
+    source = labelled(tmp_path, "file,label\na.jpg,sea\nb.jpg,boat\n")
+    shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    labels = {name: data for name, data in members(tmp_path / "out").items() if not name.endswith("jpg")}
+    assert labels == {"000000.cls": b"1", "000001.cls": b"0"} and not open_index(tmp_path / "out").multi_label
+    labelled(tmp_path, "file,labels\na.jpg,sea\nb.jpg,boat\n")
+    with pytest.raises(UserError, match="holds another job: source differ"):
+        shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    with pytest.raises(UserError, match=r"labels\.csv names files, and .* is no folder of images"):
+        shard(str(tmp_path / "out/*.tar"), tmp_path / "new", workers=1, labels=str(tmp_path / "labels.csv"))
+    with pytest.raises(UserError, match=r"out holds no image \("):
+        shard(str(tmp_path / "out"), tmp_path / "new", workers=1, labels=str(tmp_path / "labels.csv"))
+
+
 def test_split_folders_keep_their_split_and_test_is_not_mixed_into_val(tmp_path: Path):
     for i, name in enumerate(["train/cat/1", "train/dog/1", "train/dog/2", "val/cat/1", "test/dog/9"]):
         photo(tmp_path / f"in/{name}.jpg", i)

@@ -100,6 +100,22 @@ def test_copies_with_different_labels_are_reported(tmp_path: Path):
     assert "Different labels" in (tmp_path / "duplicates.html").read_text()
 
 
+def test_copies_with_different_sets_of_classes_are_reported(tmp_path: Path):
+    images = {
+        f"{key}{copy}": encoded(picture(key), quality) for key in range(3) for copy, quality in ((0, 90), (1, 70))
+    }
+    labels = {"00": "0 1", "01": "0", "10": "", "11": "", "20": "1"}
+    write_pictures(tmp_path / "a.tar", images, labels, "classes")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert dedup(tmp_path, workers=1)["label_conflicts"] == 1
+    assert {key: line.get("labels") for key, line in listed(tmp_path).items()} == {
+        "01": [["cat", "dog"], ["cat"]],
+        "11": None,
+        "21": None,
+    }
+    assert "cat, dog" in (tmp_path / "duplicates.html").read_text()
+
+
 def test_what_an_evaluation_set_has_goes_with_all_its_copies(tmp_path: Path):
     photo = picture(0, (200, 160))
     train = {

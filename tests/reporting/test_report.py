@@ -147,6 +147,21 @@ def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) 
     assert "--resume" not in page.words
 
 
+def test_the_page_of_a_multi_label_finetuning_shows_the_classes_known_worst_first(finetuned: Path) -> None:
+    rows = [
+        {"name": "sea", "images": 1200, "precision": 0.9, "recall": 0.8, "f1": 0.847, "average_precision": 0.91},
+        {"name": "<b>boat</b>", "images": 7, "precision": 0.5, "recall": 0.25, "f1": 0.333, "average_precision": 0.4},
+        {"name": "moon", "images": 0, "precision": None, "recall": None, "f1": None, "average_precision": None},
+    ]
+    write_lines(finetuned / "metrics.jsonl", [{"step": s, "val_map": s / 50, "val_macro_f1": 0.5} for s in (5, 10)])
+    result = {"map": 0.655, "macro_f1": 0.59, "samples": 1300, "of_classes": rows, "encoder": "none"}
+    (finetuned / "result.json").write_text(json.dumps(result))
+    page = read(finetuned)
+    assert page.headings == ["Curves", "Class by class", "How to continue"]
+    assert "Mean average precision 65.5% from scratch Macro-F1 59.0% every class counts alike" in page.words
+    assert "<b>boat</b> 7 50.0% 25.0% 33.3% 40.0% sea 1,200 90.0% 80.0% 84.7% 91.0% moon 0 - - - -" in page.words
+
+
 @pytest.mark.parametrize(
     ("encoder", "model", "start"),
     [

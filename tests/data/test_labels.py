@@ -1,0 +1,36 @@
+"""What two sides must agree on before one is learnt from and the other scored on."""
+
+from pathlib import Path
+
+import pytest
+from photos import write_shard
+
+from mae_kit.data.index import Index, open_index
+from mae_kit.data.labels import common_classes, label_names, label_numbers
+from mae_kit.errors import UserError
+
+
+def side(folder: Path, sets: bool, classes: str = "a b c d") -> Index:
+    folder.mkdir()
+    write_shard(folder / "0.tar", range(4), sets=sets)
+    if classes:
+        (folder / "classes.txt").write_text(classes.replace(" ", "\n"))
+    return open_index(folder)
+
+
+def test_two_sides_of_one_kind(tmp_path: Path):
+    sets, more = side(tmp_path / "sets", True), side(tmp_path / "more", True)
+    assert common_classes(sets, more, ("x", "y")) == ["a", "b", "c", "d"]
+    unnamed, single = side(tmp_path / "unnamed", True, ""), side(tmp_path / "single", False)
+    with pytest.raises(UserError, match=r"no classes\.txt beside y: put one there"):
+        common_classes(sets, unnamed, ("x", "y"))
+    for indexes, names in (((sets, single), ("x", "y")), ((single, sets), ("y", "x"))):
+        with pytest.raises(UserError, match="images of x have any number of classes, those of y a single label"):
+            common_classes(*indexes, names)
+
+
+def test_labels_by_number_and_by_name(tmp_path: Path):
+    sets, single = side(tmp_path / "sets", True), side(tmp_path / "single", False, "")
+    assert [list(label_names(sets, row)) for row in range(4)] == [[], ["b"], ["c"], ["b", "d"]]
+    assert [list(label_names(single, row)) for row in range(4)] == [[0], [1], [2], [3]]
+    assert label_numbers(single).tolist() == [0, 1, 2, 3] and len(set(label_numbers(sets).tolist())) == 4

@@ -1,0 +1,38 @@
+"""Class by class, against scikit-learn."""
+
+import numpy as np
+import pytest
+
+from mae_kit.evaluation.per_class import Counts, macro
+
+metrics = pytest.importorskip("sklearn.metrics")
+RANDOM = np.random.default_rng(0)
+
+
+def test_a_rare_class_that_is_never_found_halves_macro_f1_and_hardly_moves_top1():
+    true = np.array([0] * 95 + [1] * 5)
+    predicted = np.zeros(100, int)
+    counts = Counts.of_confusion(metrics.confusion_matrix(true, predicted))
+    assert counts.recall().tolist() == [1, 0] and np.isnan(counts.precision()[1])
+    assert macro(counts.f1()) == pytest.approx(0.95 / 1.95) and macro(counts.recall()) == 0.5
+
+
+def test_one_label_each_equals_sklearn():
+    true = RANDOM.choice(5, 300, p=[0.6, 0.25, 0.1, 0.04, 0.01])
+    predicted = np.where(RANDOM.random(300) < 0.6, true, RANDOM.integers(0, 4, 300))
+    counts = Counts.of_confusion(metrics.confusion_matrix(true, predicted))
+    assert macro(counts.f1()) == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+    assert macro(counts.recall()) == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
+
+
+def test_any_number_of_classes_equals_sklearn():
+    true, predicted = RANDOM.random((80, 6)) < 0.3, RANDOM.random((80, 6)) < 0.4
+    counts = Counts.of_sets(predicted, true)
+    ours = (counts.precision(), counts.recall(), counts.f1())
+    for one, other in zip(ours, metrics.precision_recall_fscore_support(true, predicted), strict=False):
+        np.testing.assert_allclose(one, other)
+
+
+def test_a_class_that_nobody_has_or_names_does_not_count():
+    counts = Counts.of_sets(np.array([[True, False]]), np.array([[True, False]]))
+    assert macro(counts.f1()) == 1 and np.isnan(counts.f1()[1]) and macro(np.full(3, np.nan)) == 0
