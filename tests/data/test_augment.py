@@ -150,7 +150,8 @@ def test_soft_sets_keep_what_divides_yes_from_no_and_mix_like_any_target():
     labels = torch.tensor([[True, False, True], [False, False, False]])
     soft = soft_sets(labels, 0.1)
     torch.testing.assert_close(soft, torch.tensor([[0.95, 0.05, 0.95], [0.05, 0.05, 0.05]]))
-    augment = FinetuneAugment(MEAN, STD, 3, **PLAIN | {"mixup": 0.8, "smoothing": 0.1})
+    changed: dict[str, Any] = PLAIN | {"mixup": 0.8, "smoothing": 0.1}
+    augment = FinetuneAugment(MEAN, STD, 3, **changed)
     mixed = augment(images_of(count=2), labels)[1]
     assert mixed[0, 1] == pytest.approx(0.05) and 0.05 < mixed[0, 0] < 0.95
     torch.testing.assert_close(mixed.sum(dim=0), soft.sum(dim=0))
