@@ -5,19 +5,24 @@ from typing import Any
 
 import yaml
 
+from mae_kit.backbones import ViT
 from mae_kit.console import hush, say
 from mae_kit.errors import UserError
 from mae_kit.reporting import report
 from mae_kit.views.attend import attention
 from mae_kit.views.describe import features
+from mae_kit.views.encoder import Eye
 from mae_kit.views.locate import positions
-from mae_kit.views.reconstruct import reconstruct
+from mae_kit.views.reconstruct import Show, reconstruct
 
 FOLDER = "inside"  # of a run; the report shows what is there
+SHOWS: tuple[Show, ...] = ("losses", "ratios")
 
 
 def inspect(run: Path, images: Path | None = None, count: int = 4) -> dict[str, Any]:
     """Look inside a pretrained model: attention, features, positions, losses and mask ratios, drawn into its report.
+
+    Attention and positions are of a ViT, losses and ratios of an MAE; of others, what there is is drawn.
 
     Args:
         run: A pretraining run that has ended.
@@ -31,15 +36,17 @@ def inspect(run: Path, images: Path | None = None, count: int = 4) -> dict[str, 
         UserError: The run has not ended, or there are no images.
     """
     images = images or _trained_on(run)
-    folder = run / FOLDER
+    folder, eye = run / FOLDER, Eye(run)
+    is_vit, is_mae = isinstance(eye.encoder, ViT), eye.objective == "mae"
+    found: dict[str, Any] = {}
     with hush():
-        found = {
-            "attention": attention(run, images, folder / "attention.png", count=count),
-            "features": features(run, images, folder / "features.png", count=count),
-            "losses": reconstruct(run, images, folder / "losses.png", "losses", count=count),
-            "ratios": reconstruct(run, images, folder / "ratios.png", "ratios", count=count),
-            "positions": positions(run, folder / "positions.png"),
-        }
+        if is_vit:
+            found["attention"] = attention(run, images, folder / "attention.png", count=count)
+        found["features"] = features(run, images, folder / "features.png", count=count)
+        for show in SHOWS if is_mae else ():
+            found[show] = reconstruct(run, images, folder / f"{show}.png", show, count=count)
+        if is_vit:
+            found["positions"] = positions(run, folder / "positions.png")
     say(f"{folder}: {', '.join(found)}")
     return found | report(run)
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from untrained import write_run
+from untrained import MEAN, STD, write_run
 
 from mae_kit import cli
+from mae_kit.backbones import Swin
+from mae_kit.encoder_file import EncoderConfig, save_encoder
 
 PICTURES = ["attention", "features", "losses", "positions", "ratios"]
 
@@ -28,6 +30,15 @@ def test_all_pictures_are_drawn_and_shown(run: Path, capsys: pytest.CaptureFixtu
     assert sorted(path.name for path in (run / "inside").iterdir()) == [f"{name}.png" for name in PICTURES]
     page = (run / "report.html").read_text()
     assert "<h2>Inside the model</h2>" in page and page.count("<figure class=paper>") == len(PICTURES)
+
+
+@pytest.mark.slow
+def test_of_other_encoders_there_are_features(run: Path, capsys: pytest.CaptureFixture[str]):
+    encoder = Swin("swin_tiny_patch4_window7_224", 32, embed_dim=8, depths=[1, 1], num_heads=[1, 2])
+    config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "simmim", 1)
+    save_encoder(run, encoder.model.state_dict(), config)
+    assert cli.main(["inspect", str(run), "--count", "2", "--json"]) == 0
+    assert sorted(json.loads(capsys.readouterr().out)) == ["features", "report"]
 
 
 def test_a_run_that_does_not_name_its_images_asks_for_them(run: Path, capsys: pytest.CaptureFixture[str]):

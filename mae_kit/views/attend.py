@@ -76,7 +76,7 @@ def attention(
 
 def look(eye: Eye, images: UInt8[Tensor, "b c h w"], layer: int, query: Query) -> Looks:
     """One image at a time: the maps of all layers are large."""
-    encoder, seen = eye.encoder, []
+    encoder, seen = eye.vit, []
     token = None if query == "class" else _centre(encoder.grid)
     for image in eye.parts(images, 1):
         with torch.no_grad():
@@ -89,7 +89,7 @@ def look(eye: Eye, images: UInt8[Tensor, "b c h w"], layer: int, query: Query) -
 
 def attention_figure(eye: Eye, images: UInt8[Tensor, "b c h w"], looks: Looks, layer: int, query: Query) -> Figure:
     """Input | each head | rollout, a row an image, and below the distance of each head over the layers."""
-    height, width = tile_size(eye.encoder.image_size)
+    height, width = tile_size(eye.vit.image_size)
     b, a = looks.heads.shape[:2]
     above = b * height + 0.6
     figure = Figure(figsize=(max(5.0, (a + 2) * width), above + CHART_INCHES), layout="constrained")
@@ -110,11 +110,11 @@ def attention_figure(eye: Eye, images: UInt8[Tensor, "b c h w"], looks: Looks, l
 
 
 def _existing(eye: Eye, layer: int | None, query: Query) -> int:
-    depth = len(eye.encoder.model.blocks)
+    depth = len(eye.vit.model.blocks)
     layer = depth if layer is None else layer
     if not 1 <= layer <= depth:
         raise UserError(f"the encoder has no layer {layer}", f"give --layer 1 to {depth}")
-    if query == "class" and eye.encoder.model.cls_token is None:
+    if query == "class" and eye.vit.model.cls_token is None:
         raise UserError("the encoder has no class token", "leave --query out")
     return layer
 
@@ -125,7 +125,7 @@ def _centre(grid: tuple[int, int]) -> int:
 
 def _frame(eye: Eye) -> Rectangle:
     """Around the patch in the centre."""
-    (height, width), (rows, columns) = eye.encoder.patch_size, eye.encoder.grid
+    (height, width), (rows, columns) = eye.vit.patch_size, eye.vit.grid
     corner = (columns // 2 * width - 0.5, rows // 2 * height - 0.5)
     return Rectangle(corner, width, height, fill=False, edgecolor="#22d3ee", linewidth=1.2)
 
@@ -133,7 +133,7 @@ def _frame(eye: Eye) -> Rectangle:
 def _draw_distance(figure: SubFigure, distance: Float[Tensor, "l a"], eye: Eye) -> None:
     axis = figure.subplots()
     layers = np.arange(1, len(distance) + 1)
-    uniform = float(patch_distances(eye.encoder.grid, eye.encoder.patch_size).mean())
+    uniform = float(patch_distances(eye.vit.grid, eye.vit.patch_size).mean())
     axis.axhline(uniform, color="0.5", linestyle="--", linewidth=1, label="looking everywhere alike")
     dots = axis.plot(layers, distance.numpy(), "o", color="#3b82f6")
     dots[0].set_label("a head")

@@ -41,6 +41,8 @@ def features(
 ) -> dict[str, Any]:
     """Draw the patch features of an encoder as colours: patches of like colour, in any image, have like features.
 
+    Of encoders that pool, as Swin, ConvNeXt and Hiera, the cells of the last stage take the place of patches.
+
     Args:
         encoder: A pretraining run, or its encoder.safetensors.
         images: An image, a folder of images or of shards, or a tar; any size. Up to 256 of them are compared; of at
@@ -102,8 +104,8 @@ def features_figure(
     axes = tiles(figure, len(images), titles)
     for i, (row, image) in enumerate(zip(axes, images, strict=True)):
         show_photo(row[0], image)
-        row[1].imshow(colours[i].unflatten(0, eye.encoder.grid).cpu().numpy(), interpolation="nearest")
-        row[1].set_aspect(eye.encoder.patch_size[0] / eye.encoder.patch_size[1])
+        row[1].imshow(colours[i].unflatten(0, eye.encoder.cells).cpu().numpy(), interpolation="nearest")
+        row[1].set_aspect(eye.encoder.stride[0] / eye.encoder.stride[1])
         if found:
             for axis, neighbour, cosine in zip(row[2:], found.images[i], found.cosines[i], strict=True):
                 show_photo(axis, neighbour)

@@ -1,18 +1,18 @@
 """An encoder to look into, and images as it takes them."""
 
 from collections.abc import Iterator
-from inspect import signature
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone, ViT, backbone
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
+from mae_kit.formats.keys import differences, refuse
 
 BATCH = 64
 
@@ -24,16 +24,32 @@ class Eye:
         path: A run folder, or its encoder.safetensors with encoder.json beside it.
 
     Raises:
-        UserError: There is none, or it is no plain vision transformer.
+        UserError: There is none, or it is of a kind that no objective trains.
+
+    Attributes:
+        objective: What it was pretrained with.
     """
 
     def __init__(self, path: Path):
         config, tensors = load_encoder(path)
-        encoder = _vit(config).eval()
+        encoder = _encoder(config).eval()
+        refuse(str(path), differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
         encoder.model.load_state_dict(tensors, strict=True)
+        self.objective = config.objective
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.encoder = encoder.to(self.device)
         self.normalise = Normalise(config.mean, config.std).to(self.device)
+
+    @property
+    def vit(self) -> ViT:
+        """The encoder, of whose attention and position table there are pictures.
+
+        Raises:
+            UserError: It is no plain vision transformer.
+        """
+        if not isinstance(self.encoder, ViT):
+            raise UserError(f"the encoder {self.encoder.name} is not a plain vision transformer", "give the run of one")
+        return self.encoder
 
     def load(self, images: Path, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
         """Central crops of images at the encoder's size, and their names."""
@@ -44,13 +60,15 @@ class Eye:
         return (self.normalise(part.to(self.device)) for part in images.split(size))
 
     def patch_tokens(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Tokens of the patches after the final norm, nothing hidden."""
+        """What comes out of each cell, which is a patch in a ViT; nothing hidden."""
         with torch.no_grad():
             tokens = [self.encoder(part)[:, self.encoder.prefix :] for part in self.parts(images)]
         return torch.cat(tokens).float()
 
 
-def _vit(config: EncoderConfig) -> ViT:
-    if not config.model_args.keys() <= signature(ViT.__init__).parameters.keys():
-        raise UserError(f"the encoder {config.model} is not a plain vision transformer", "give the run of one")
-    return ViT(config.model, **config.model_args)
+def _encoder(config: EncoderConfig) -> Backbone:
+    try:
+        return backbone(config.model, config.model_args, config.image_size)
+    except TypeError as error:
+        what = f"the encoder {config.model} has arguments that no objective's encoder has ({error})"
+        raise UserError(what, "give the run of a pretraining") from error

@@ -31,7 +31,7 @@ def positions(encoder: Path, out: Path = Path("positions.png")) -> dict[str, Any
         UserError: No encoder.
     """
     must_be_png(out)
-    vit = Eye(encoder).encoder
+    vit = Eye(encoder).vit
     similarity = position_similarity(vit.model.pos_embed.detach().cpu(), vit.grid)  # type: ignore[union-attr]
     save_figure(out, positions_figure(similarity))
     columns, rows = similarity_by_offset(similarity)

@@ -1,18 +1,24 @@
 """The verbs that look inside an encoder: what they tell and draw, and their users' mistakes."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from photos import photo
 from PIL import Image
+from untrained import MEAN, STD
 
 from mae_kit import cli
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Beit, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.errors import UserError
 from mae_kit.views.attend import attention
-from mae_kit.views.describe import features
+from mae_kit.views.describe import features, features_figure
+from mae_kit.views.encoder import Eye
+from mae_kit.views.features import principal_colours
 from mae_kit.views.locate import positions
 
 
@@ -73,6 +79,42 @@ def test_rectangles_of_one_channel_without_class_token(tmp_path: Path, images: P
     assert len(attention(folder, images, tmp_path / "attention.png")["distance"]) == 1
     wide, high = drawn(features(folder, images, tmp_path / "features.png", count=2)["picture"])
     assert wide > 2 * high, "two tiles of 16 x 48 side by side, twice"
+
+
+@pytest.mark.parametrize(
+    ("made", "cells"),
+    [
+        (lambda: Beit(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2), (4, 4)),
+        (lambda: Swin("swin_tiny_patch4_window7_224", 32, embed_dim=8, depths=[1, 1], num_heads=[1, 2]), (4, 4)),
+        (lambda: ConvNeXtV2("convnextv2_atto", 64, depths=[1, 1, 1, 1], dims=[4, 8, 8, 16]), (2, 2)),
+        (lambda: Hiera("hiera_tiny_224", [32, 64], embed_dim=8, num_heads=1, stages=[1, 1, 1, 1]), (2, 4)),
+    ],
+    ids=["beit", "swin", "convnext", "hiera"],
+)
+def test_features_of_any_encoder(made: Callable[[], Any], cells: tuple[int, int], tmp_path: Path, images: Path):
+    encoder = made()
+    config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "x", 1, list(encoder.image_size))
+    save_encoder(tmp_path, encoder.model.state_dict(), config)
+    eye = Eye(tmp_path)
+    pixels, _ = eye.load(images, 4)
+    tokens = eye.patch_tokens(pixels)
+    assert tokens.shape == (4, cells[0] * cells[1], encoder.dim)
+    figure = features_figure(eye, pixels, principal_colours(tokens)[0], None)
+    drawn_cells = figure.axes[1].images[0].get_array()
+    assert drawn_cells is not None and drawn_cells.shape == (*cells, 3)
+    with pytest.raises(UserError, match=f"{encoder.name} is not a plain vision transformer: give the run of one"):
+        positions(tmp_path)
+    with pytest.raises(UserError, match="is not a plain vision transformer"):
+        attention(tmp_path, images)
+
+
+def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: Path):
+    encoder = ViT("vit_tiny_patch16_224", 32, 8, embed_dim=24, depth=1, num_heads=2)
+    for args, complaint in (({"reg_tokens": 2}, "has arguments that no objective's encoder has"), ({}, "does not fit")):
+        tensors = encoder.model.state_dict() | {"fc_norm.weight": torch.ones(24)}
+        save_encoder(tmp_path, tensors, EncoderConfig(encoder.name, encoder.model_args | args, MEAN, STD, "x", 1))
+        with pytest.raises(UserError, match=complaint):
+            features(tmp_path, images, tmp_path / "features.png")
 
 
 @pytest.mark.parametrize(
