@@ -16,7 +16,7 @@ from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import class_shares, common_classes, draw_per_class, smallest_class
-from mae_kit.data.loader import EvaluationBatches, TrainBatches
+from mae_kit.data.loader import EvaluationBatches, Share
 from mae_kit.downstream.classifier import ModelSpec, build_classifier, go_on_predicting
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.scores import HEADLINES, ClassificationScores, MultiLabelScores, Scores
@@ -25,13 +25,14 @@ from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.reporting import report
 from mae_kit.tensors import Batch
-from mae_kit.training.checkpoint import load_latest
+from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.fit import fit, process_share
 from mae_kit.training.freezing import freeze_below, frozen_parts
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.training.stream import Stream, plan_for
 
 EVALUATION_BATCH = 128
 RESULT = "result.json"
@@ -208,42 +209,28 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
-    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
-    train.must_fit(data.mix_shards)
-    classes = common_classes(train, val, (data.train, data.val))
-    share = process_share(machine, data.batch_size)
-    samples = kept(train, data.without)
-    rows = _training_rows(train, samples, data, seed)
-    held = samples.fingerprint, train.contents
-    plan = Plan(len(rows), data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
-    folder = Run(run, resume, share.rank)
-    state = load_latest(folder.checkpoints) if resume else None
-    if state and state["step"] >= plan.steps:
-        if (done := _result(folder)).get("step") == state["step"]:
-            say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
-            return _summary(run, done)
-        state = load_latest(folder.checkpoints, before=plan.steps)  # killed while it was scored: the last steps again
+    stream, val, classes = _open(data, optimization, machine, seed)
+    share, plan, folder = stream.share, stream.plan, Run(run, resume, stream.share.rank)
+    state, done = _left_off(folder, plan) if resume else (None, {})
+    if state and done:
+        say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+        return _summary(run, done)
     torch.manual_seed(seed)
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
-    config = replace(config, multi_label=train.multi_label)
+    config = replace(config, multi_label=stream.index.multi_label)
     if blocks is not None:
         freeze_below(classifier, blocks)
     if generative:
         go_on_predicting(classifier)
-    shift = _shift(train, rows, classes, balance)
+    shift = _shift(stream.index, stream.rows, classes, balance)
     module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
     if state:
         module.resume(state, allow_data_change)
     folder.start(arguments, module.start, module.bytes_to_write())
     if machine.compile:
         classifier.compile()
-    size, channels = config.image_size, len(config.mean)
-    batches = TrainBatches(train, rows, data.batch_size, size, channels, data.crop_scale, seed, share, data.mix_shards)
-    mine = val.labelled()[share.rank :: share.world]
-    held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share)
-    scores: Scores = ClassificationScores(held_out, len(classes), every.picture)
-    if config.multi_label:
-        scores = MultiLabelScores(held_out, every.picture)
+    batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
+    scores = _scores(val, config, every, share)
     fit(module, batches, share, machine, every, [scores])
     result = {"encoder": encoder, **folder.last_metrics(), **scores.result(classes)}
     if share.rank == 0:
@@ -255,9 +242,42 @@ def finetune(
     return _summary(run, result)
 
 
-def _result(run: Run) -> dict[str, Any]:
+def _open(
+    data: FinetuneData, optimization: Optimization, machine: Machine, seed: int
+) -> tuple[Stream, Index, list[str]]:
+    """What is trained on, what is scored on, and the classes of both."""
+    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
+    train.must_fit(data.mix_shards)
+    classes = common_classes(train, val, (data.train, data.val))
+    share = process_share(machine, data.batch_size)
+    samples = kept(train, data.without)
+    rows = _training_rows(train, samples, data, seed)
+    return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
+
+
+def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
+    """The checkpoint to go on from, and the result, which only a complete run has.
+
+    A run that was killed while it was scored does its last steps again.
+    """
+    state = load_latest(run.checkpoints)
+    if state is None or state["step"] < plan.steps:
+        return state, {}
     path = run.path / RESULT
-    return json.loads(path.read_text()) if path.is_file() else {}
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    if result.get("step") == state["step"]:
+        return state, result
+    return load_latest(run.checkpoints, before=plan.steps), {}
+
+
+def _scores(val: Index, config: ClassifierConfig, every: Every, share: Share) -> Scores:
+    """This process's part of them."""
+    mine = val.labelled()[share.rank :: share.world]
+    form = config.image_size, len(config.mean), config.crop_share
+    held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
+    if config.multi_label:
+        return MultiLabelScores(held_out, every.picture)
+    return ClassificationScores(held_out, len(config.classes), every.picture)
 
 
 def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
-from mae_kit.data.exclusions import Kept, kept
-from mae_kit.data.index import Index, open_index
-from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.index import open_index
+from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
@@ -23,11 +22,12 @@ from mae_kit.reporting import report
 from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.fit import fit, process_share
+from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.training.stream import open_stream, spread_rows
 from mae_kit.views.callbacks import KnnScore, Reconstructions
 
 PROBE_IMAGES = 8
@@ -131,20 +131,12 @@ def pretrain(
     """
     arguments = dict(locals())
     encoder = objective.encoder
-    if not len(data.mean) == len(data.std) == encoder.channels:
-        raise UserError(
-            f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {encoder.channels}",
-            "give one value a channel, as `mae-kit shard` prints them",
-        )
+    _must_fit(data, encoder.channels)
     objective.set_statistics(data.mean, data.std)
-    index = open_index(data.shards, cache=machine.shard_cache())
-    index.must_fit(data.mix_shards)
-    samples = kept(index, data.without)
-    share = process_share(machine, data.batch_size)
-    plan = _plan(index, samples, data, optimization, seed)
-    folder = Run(run, resume, share.rank)
-    module = Pretraining(objective, data, optimization, plan, folder)
-    batches = _train_batches(index, samples, objective, data, seed, share)
+    stream = open_stream(data.shards, data, optimization, machine, seed)
+    folder = Run(run, resume, stream.share.rank)
+    module = Pretraining(objective, data, optimization, stream.plan, folder)
+    batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
     elif init:
@@ -153,45 +145,20 @@ def pretrain(
         objective.prepare(module.augment.normalise(_samples(batches, objective.preview).images))
     callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
-    if module.start >= plan.steps:
-        say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
-    else:
-        if machine.compile:
-            objective.compile()
-        fit(module, batches, share, machine, every, callbacks)
-    if share.rank == 0:
-        save_results(folder, objective, data, plan.steps)
+    finish(module, objective, batches, stream.share, machine, every, callbacks)
+    if stream.share.rank == 0:
+        save_results(folder, objective, data, stream.plan.steps)
         say(f"encoder: {folder.path / 'encoder.safetensors'}")
         report(folder.path)
-    return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}
+    return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 
 
-def _plan(index: Index, samples: Kept, data: PretrainData, optimization: Optimization, seed: int) -> Plan:
-    count = len(samples.rows)
-    if count < data.batch_size:
+def _must_fit(data: PretrainData, channels: int) -> None:
+    if not len(data.mean) == len(data.std) == channels:
         raise UserError(
-            f"{data.shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
-            f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
+            f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",
+            "give one value a channel, as `mae-kit shard` prints them",
         )
-    held = samples.fingerprint, index.contents
-    return Plan(count, data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
-
-
-def _train_batches(
-    index: Index, samples: Kept, objective: Objective, data: PretrainData, seed: int, share: Share
-) -> TrainBatches:
-    encoder = objective.encoder
-    return TrainBatches(
-        index,
-        samples.rows,
-        data.batch_size,
-        encoder.image_size,
-        encoder.channels,
-        data.crop_scale,
-        seed,
-        share,
-        data.mix_shards,
-    )
 
 
 def _callbacks(
@@ -218,10 +185,8 @@ def _callbacks(
 
 
 def _samples(batches: TrainBatches, count: int) -> Batch:
-    """At most so many of the training images, from the shards that are needed at once, centrally cropped."""
-    rows = batches.rows
-    near = rows[np.isin(batches.index.shard[rows], batches.order.shards_from(0))]
-    some = near[np.linspace(0, len(near) - 1, min(count, len(near))).astype(int)]
+    """At most so many of the training images, centrally cropped."""
+    some = spread_rows(batches, count)
     return EvaluationBatches(batches.index, some, count, batches.image_size, batches.channels)[0]
 
 

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.augment import PretrainAugment
-from mae_kit.data.exclusions import kept
-from mae_kit.data.index import open_index
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
@@ -21,11 +18,12 @@ from mae_kit.tensors import Batch
 from mae_kit.tokenizers import DVAE
 from mae_kit.tokenizers.tokenizer_file import FILE, tokenizer_metadata
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.fit import fit, process_share
+from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.training.stream import open_stream, spread_rows
 from mae_kit.views.callbacks import Codebook
 
 PROBE_IMAGES, PROBE_BATCH = 256, 32
@@ -169,35 +167,24 @@ def tokenizer(
     """
     arguments = dict(locals())
     grid_of(data.size, model.stride)
-    index = open_index(data.shards, cache=machine.shard_cache())
-    index.must_fit(data.mix_shards)
-    samples = kept(index, data.without)
-    share = process_share(machine, data.batch_size)
-    count = len(samples.rows)
-    if count < data.batch_size:
-        what = f"{data.shards} holds {count} images, fewer than data.batch_size {data.batch_size}"
-        raise UserError(what, f"give --data.batch_size {count} or less")
-    held = samples.fingerprint, index.contents
-    plan = Plan(count, data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
-    folder = Run(run, resume, share.rank)
-    module = Tokenizing(model, data, relaxation, optimization, plan, folder)
+    stream = open_stream(data.shards, data, optimization, machine, seed)
+    folder = Run(run, resume, stream.share.rank)
+    module = Tokenizing(model, data, relaxation, optimization, stream.plan, folder)
     if resume and (state := load_latest(folder.checkpoints)):
         module.resume(state, allow_data_change)
-    form = data.size, model.channels
-    batches = TrainBatches(index, samples.rows, data.batch_size, *form, data.crop_scale, seed, share, data.mix_shards)
-    near = samples.rows[np.isin(index.shard[samples.rows], batches.order.shards_from(0))]
-    probe = near[np.linspace(0, len(near) - 1, min(PROBE_IMAGES, len(near))).astype(int)]
-    mine = probe if share.rank == 0 else probe[:0]
-    codebook = Codebook(EvaluationBatches(index, mine, PROBE_BATCH, *form), every.picture)
+    batches = stream.batches(data.size, model.channels, data.crop_scale)
     folder.start(arguments, module.start, module.bytes_to_write())
-    if module.start >= plan.steps:
-        say(f"{run} is complete: it has trained for {module.start} of {plan.steps} steps")
-    else:
-        if machine.compile:
-            model.compile()
-        fit(module, batches, share, machine, every, [codebook])
-    if share.rank == 0:
+    finish(module, model, batches, stream.share, machine, every, [_codebook(batches, every)])
+    if stream.share.rank == 0:
         save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
         say(f"tokenizer: {folder.path / FILE}")
         report(folder.path)
-    return {"run": str(run), "steps": plan.steps, **folder.last_metrics()}
+    return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+
+
+def _codebook(batches: TrainBatches, every: Every) -> Codebook:
+    """Of some training images; the first rank has them all."""
+    rows = spread_rows(batches, PROBE_IMAGES)
+    mine = rows if batches.share.rank == 0 else rows[:0]
+    probe = EvaluationBatches(batches.index, mine, PROBE_BATCH, batches.image_size, batches.channels)
+    return Codebook(probe, every.picture)

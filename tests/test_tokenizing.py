@@ -80,7 +80,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     ("changed", "complaint"),
     [
         ("--data.image_size 20", "patch_size 8x8 does not divide img_size 20x20"),
-        ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 96 or less"),
+        ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),
         ("--model.stride 6", "stride 6 is no power of two"),
         ("--relaxation.temperature 0", "relaxation.temperature is 0"),
     ],

@@ -8,6 +8,7 @@ import warnings
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
+from torch import nn
 from torch.utils.data import Dataset
 
 from mae_kit.console import say
@@ -74,6 +75,24 @@ def fit(
         )
     if signals.code:
         sys.exit(signals.code)
+
+
+def finish(
+    module: Training,
+    model: nn.Module,
+    batches: Dataset[Batch],
+    share: Share,
+    machine: Machine,
+    every: Every,
+    callbacks: list[Callback],
+) -> None:
+    """Train what is left of a run, of `model` within the module; where nothing is, say so."""
+    if module.start >= module.plan.steps:
+        say(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
+        return
+    if machine.compile:
+        model.compile()
+    fit(module, batches, share, machine, every, callbacks)
 
 
 def announce(module: Training, machine: Machine, share: Share) -> None:
