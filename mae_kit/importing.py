@@ -36,7 +36,7 @@ def import_(
     transformers write them. Nothing in a file is run.
 
     Args:
-        weights: A file, or a folder with config.json and model.safetensors.
+        weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
         out: The folder to make.
         img_size: Pixels a side, or height and width: positions are interpolated; by default as trained.
         channels: Of your images; by default as trained.

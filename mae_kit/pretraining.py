@@ -119,7 +119,7 @@ def pretrain(
         every: How often to log, save and draw.
         machine: What does not change results: precision, micro-batches, workers.
         seed: Of weights, order, crops and masks.
-        init: Weights to start from: a run, or any file or folder that `mae-kit import` reads; by default none.
+        init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 

@@ -8,6 +8,7 @@ blocks of a ViT, stages of the others).
 """
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from mae_kit.backbones.beit import Beit
@@ -16,6 +17,7 @@ from mae_kit.backbones.gpt import GPT
 from mae_kit.backbones.hiera import Hiera
 from mae_kit.backbones.swin import Swin
 from mae_kit.backbones.vit import ViT
+from mae_kit.errors import UserError
 
 Backbone = ViT | Swin | Beit | ConvNeXtV2 | Hiera | GPT
 
@@ -41,8 +43,12 @@ def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | 
         image_size: Height and width in pixels, for models that do not have it among their arguments.
 
     Raises:
-        UserError: It is none of these.
+        UserError: It is none of these, or has arguments that these do not take.
     """
     kind: Any = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
     sized = {"img_size": list(image_size)} if image_size else {}
-    return kind(name, **sized | {key: value for key, value in model_args.items() if key not in _DERIVED})
+    given = sized | {key: value for key, value in model_args.items() if key not in _DERIVED}
+    if unknown := given.keys() - signature(kind.__init__).parameters.keys():
+        what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
+        raise UserError(what, "give one that differs from timm's own in its sizes alone")
+    return kind(name, **given)

@@ -53,7 +53,7 @@ def evaluate(
     below OUT; the same command again goes on with them where they were stopped.
 
     Args:
-        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
         train: Labelled shards to learn from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
@@ -109,7 +109,7 @@ def knn(
     """Score a frozen encoder by the weighted vote of each image's nearest neighbours, in cosine.
 
     Args:
-        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
         train: Labelled shards with the neighbours: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
@@ -142,7 +142,7 @@ def fewshot(
     """Score a frozen encoder by ridge regression on a few labelled images of each class (as big_vision does).
 
     Args:
-        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
         train: Labelled shards to draw from: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
@@ -181,7 +181,7 @@ def probe(
     images.
 
     Args:
-        encoder: A run, or any file or folder of a ViT or Swin that `mae-kit import` reads.
+        encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
         train: Labelled shards to train on: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
         val: Labelled shards to score on.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from mae_kit.backbones import backbone
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import common_classes
 from mae_kit.data.remote import Place
@@ -18,9 +19,11 @@ from mae_kit.encoder_file import FILE, FORMAT, save_encoder
 from mae_kit.engines import Engine
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
 from mae_kit.evaluation.rows import Matrix
+from mae_kit.formats.keys import differences, refuse
 from mae_kit.formats.ours import kind_of
 from mae_kit.formats.pretrained import without_head
 from mae_kit.formats.recognition import read_pretrained
+from mae_kit.formats.timm_published import architecture, is_published
 
 HELD = 2**28  # bytes of features, of both sides and of whatever they are made, that are read at once
 
@@ -62,7 +65,7 @@ def frozen_sides(
     """By what features are made of: layer after layer, `mean` of the patch tokens before `class` token.
 
     Args:
-        encoder: A run, or any file or folder that `mae-kit import` reads.
+        encoder: A run, any file or folder that `mae-kit import` reads, or timm:NAME.
         train: Labelled shards.
         val: Labelled shards.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
@@ -70,7 +73,7 @@ def frozen_sides(
         engine: Where shards are worked on.
 
     Raises:
-        UserError: No plain vision transformer and no Swin, no such layer, no shards, no labels, or other classes.
+        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, or other classes.
     """
     indexes = [open_index(shards) for shards in (train, val)]
     classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))
@@ -84,14 +87,29 @@ def frozen_sides(
 
 @contextmanager
 def encoder_folder(path: Path) -> Iterator[Path]:
-    """Where an encoder of ours lies; from any other file one is made, for as long as it is needed."""
+    """Where an encoder of ours lies; from any other weights one is made, for as long as it is needed.
+
+    Raises:
+        UserError: There are no such weights, or no encoder of ours is like theirs.
+    """
     if kind_of(path / FILE if path.is_dir() else path) == FORMAT:
         yield path
         return
+    if is_published(path):
+        _tensors_of(architecture(path), {})  # before it is fetched
     weights = without_head(read_pretrained(path))
+    config = weights.encoder
+    own = _tensors_of(config.model, config.model_args, config.image_size)
+    refuse(str(path), differences(weights.tensors, own), "give weights as they were pretrained")
     with TemporaryDirectory() as folder:
-        save_encoder(Path(folder), dict(weights.tensors), weights.encoder)
+        save_encoder(Path(folder), dict(weights.tensors), config)
         yield Path(folder)
+
+
+def _tensors_of(name: str, model_args: dict[str, Any], image_size: list[int] | None = None) -> dict[str, Tensor]:
+    """Of one of our encoders, without memory."""
+    with torch.device("meta"):
+        return backbone(name, model_args, image_size).model.state_dict()
 
 
 def _side(index: Index, features: Features, source: Source, few: bool) -> Side:

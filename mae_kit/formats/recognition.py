@@ -8,17 +8,18 @@ from mae_kit.formats import beit, convnextv2, huggingface, imagegpt, original, o
 from mae_kit.formats.files import Raw, read_raw
 from mae_kit.formats.plain_vit import Words
 from mae_kit.formats.pretrained import Pretrained, must_be_whole
+from mae_kit.formats.timm_published import is_published, read_published
 
 LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, original)
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
-_FIX = "give an original MAE file, a folder of transformers or timm, or a run"
+_FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
 
 def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
     """Weights from any file that we know, each of its tensors used once or named.
 
     Args:
-        path: A run, one of our files, a published checkpoint, or a folder as on the Hub.
+        path: A run, one of our files, a published checkpoint, a folder as on the Hub, or timm:NAME.
         words: What the file does not say itself.
 
     Raises:
@@ -26,7 +27,7 @@ def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
     """
     if file := ours.file_of(path):
         return ours.read(file)
-    raw = read_raw(path)
+    raw = read_published(path) if is_published(path) else read_raw(path)
     layout = _layout(raw)
     try:
         weights, unknown = layout.read(raw, words)

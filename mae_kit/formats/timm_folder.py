@@ -12,6 +12,8 @@ from mae_kit.formats.files import Raw
 from mae_kit.formats.plain_vit import Words
 from mae_kit.formats.pretrained import Pretrained, build_timm
 
+_HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
+
 
 def recognises(raw: Raw) -> bool:
     return "architecture" in raw.config
@@ -29,7 +31,9 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     labels = raw.config.get("label_names") or given.get("label_names") or range(count)
     mean, std = (list(given.get(key) or own[key]) for key in ("mean", "std"))
     args = _arguments(raw.config.get("model_args", {}), given, own)
-    config = EncoderConfig(name, args, mean, std, objective="none", step=0)
+    if name.startswith("hiera_") and count:
+        args = {"q_pool": _HIERA_POOLS} | args
+    config = EncoderConfig(name, args, mean, std, objective="none", step=0, image_size=_unfixed_size(given, own))
     kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
     return Pretrained(kind, config, raw.tensors, classes=[str(label) for label in labels][:count]), []
 
@@ -79,3 +83,8 @@ def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any])
     if own["fixed_input_size"] and tuple(size) != tuple(own["input_size"][1:]):
         found["img_size"] = list(size)
     return found | {name: value for name, value in args.items() if name != "num_classes"}
+
+
+def _unfixed_size(given: dict[str, Any], own: dict[str, Any]) -> list[int] | None:
+    """Of the images, where no argument of the model says it."""
+    return None if own["fixed_input_size"] else list((given.get("input_size") or own["input_size"])[1:])
