@@ -60,8 +60,8 @@ def evaluate(
             shards under the same path.
 
     Returns:
-        `scores`: top-1 with its 95% interval, 0..1, of each method, layer and token (mean of the patch tokens, class
-        token); null where a class has too few labels. `extents`: rank and spread of the features.
+        `scores`: top-1 and macro-F1 with 95% intervals, 0..1, of each method, layer and token (mean of the patch
+        tokens, class token); null where a class has too few labels. `extents`: rank and spread of the features.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, or other classes on the two sides.
@@ -222,7 +222,7 @@ def _table(scores: Scores) -> Table:
 def _percent(found: Score | None) -> str:
     if found is None:
         return "too few labels"
-    top1, low, high = (100 * value for value in found)
+    top1, low, high = (100 * value for value in found[:3])
     return f"{top1:.1f} [{low:.1f}, {high:.1f}]"
 
 

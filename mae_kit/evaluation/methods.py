@@ -1,12 +1,12 @@
 """The ways to ask frozen features for a class, each scored on the unseen images."""
 
-import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from mae_kit.data.labels import draw_per_class, smallest_class
 from mae_kit.evaluation.fewshot import ridge_scores
-from mae_kit.evaluation.intervals import Score, score
+from mae_kit.evaluation.intervals import Score, score_classes
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.probe import probe_predict
 from mae_kit.evaluation.sides import Sides
@@ -18,7 +18,7 @@ def score_knn(sides: Sides, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
     (bank, labels), (queries, truth), classes = sides
     parts = (knn_predict(bank, labels, part, classes, k, temperature) for part in queries.split(_QUERIES))
-    return score(_right(torch.cat(list(parts)), truth))
+    return _score(torch.cat(list(parts))[None], truth)
 
 
 def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
@@ -29,15 +29,15 @@ def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
         return None
     rows = (torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds))
     scores = (ridge_scores(known[few], labels[few], queries, classes) for few in rows)
-    return score(np.concatenate([_right(each.argmax(dim=1), truth) for each in scores]))
+    return _score(torch.stack([each.argmax(dim=1) for each in scores]), truth)
 
 
 def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
     (known, labels), (queries, truth), classes = sides
     predicted, _ = probe_predict(known, labels, queries, classes, epochs, batch_size, seed)
-    return score(_right(predicted, truth))
+    return _score(predicted[None], truth)
 
 
-def _right(predicted: Tensor, truth: Tensor) -> np.ndarray:
-    return (predicted == truth)[None].cpu().numpy()
+def _score(predicted: Int64[Tensor, "s q"], truth: Int64[Tensor, " q"]) -> Score:
+    return score_classes(predicted.cpu().numpy(), truth.cpu().numpy())
