@@ -175,7 +175,7 @@ def _callbacks(
             )
         if labelled.multi_label:
             what = f"images of {data.knn_shards} have any number of classes, the kNN score is of one label each"
-            raise UserError(what, "leave knn_shards out; `mae-kit evaluate` scores such sets")
+            raise UserError(what, "leave knn_shards out")
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         rows = np.sort(rows)  # shard by shard, as remote ones want to be read
         classes = int(labelled.label[rows].max()) + 1

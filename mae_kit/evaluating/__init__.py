@@ -71,9 +71,9 @@ def evaluate(
             shards under the same path.
 
     Returns:
-        `scores`: top-1 with its 95% interval, 0..1, of each method, layer and token (mean of the patch tokens, class
-        token); null where a class has too few labels. `extents`: rank and spread of the features. `trained`: top-1
-        with its interval of each training, or its error.
+        `scores`: top-1 and macro-F1 with 95% intervals, 0..1, of each method, layer and token (mean of the patch
+        tokens, class token); null where a class has too few labels. `extents`: rank and spread of the features.
+        `trained`: top-1 with its interval of each training, or its error.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or

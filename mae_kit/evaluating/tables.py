@@ -47,5 +47,5 @@ def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
 def _percent(found: Score | None) -> str:
     if found is None:
         return "too few labels"
-    top1, low, high = (100 * value for value in found)
+    top1, low, high = (100 * value for value in found[:3])
     return f"{top1:.1f} [{low:.1f}, {high:.1f}]"

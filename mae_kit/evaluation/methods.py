@@ -1,13 +1,12 @@
 """The ways to ask frozen features for a class, each scored on the unseen images."""
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from mae_kit.data.labels import draw_per_class, smallest_class
 from mae_kit.evaluation.fewshot import fit_ridge
-from mae_kit.evaluation.intervals import Score, score
+from mae_kit.evaluation.intervals import Score, score_classes
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.probe import probe_predict
 from mae_kit.evaluation.sides import Sides
@@ -18,7 +17,7 @@ _QUERIES = 4096  # at a time
 def score_knn(sides: Sides, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
     (bank, labels), (queries, truth), classes = sides
-    return score(_right(knn_predict(bank, labels, queries, classes, k, temperature)[None], truth))
+    return _score(knn_predict(bank, labels, queries, classes, k, temperature)[None], truth)
 
 
 def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
@@ -33,15 +32,15 @@ def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
     for part, asked in zip(predicted.split(_QUERIES, dim=1), queries.split(_QUERIES), strict=True):
         for found, ridge in zip(part, ridges, strict=True):
             found.copy_(ridge.scores(asked).argmax(dim=1))
-    return score(_right(predicted, truth))
+    return _score(predicted, truth)
 
 
 def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
     (known, labels), (queries, truth), classes = sides
     predicted, _ = probe_predict(known, labels, queries, classes, epochs, batch_size, seed)
-    return score(_right(predicted[None], truth))
+    return _score(predicted[None], truth)
 
 
-def _right(predicted: Int64[Tensor, "s q"], truth: Int64[Tensor, " q"]) -> Bool[np.ndarray, "s q"]:
-    return (predicted == truth).cpu().numpy()
+def _score(predicted: Int64[Tensor, "s q"], truth: Int64[Tensor, " q"]) -> Score:
+    return score_classes(predicted.cpu().numpy(), truth.cpu().numpy())

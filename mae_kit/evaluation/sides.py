@@ -17,6 +17,7 @@ from mae_kit.data.labels import common_classes
 from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, FORMAT, save_encoder
 from mae_kit.engines import Engine
+from mae_kit.errors import UserError
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.formats.keys import differences, refuse
@@ -73,10 +74,14 @@ def frozen_sides(
         engine: Where shards are worked on.
 
     Raises:
-        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, or other classes.
+        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, other classes, or several
+            an image.
     """
     indexes = [open_index(shards) for shards in (train, val)]
     classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))
+    if indexes[0].multi_label:
+        what = f"images of {train} have any number of classes, frozen features are asked for one label each"
+        raise UserError(what, "score such sets by `mae-kit finetune`")
     with encoder_folder(encoder) as folder:
         features = [extract_features(folder, index, workers, layers, engine) for index in indexes]
     sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))

@@ -66,6 +66,14 @@ def test_a_published_file_is_read_as_it_is_and_its_features_are_kept(run: Path, 
     assert len(list(shards.glob(".features-*"))) == 1
 
 
+def test_several_classes_an_image_are_refused_before_any_is_seen(run: Path, tmp_path: Path):
+    write_shard(tmp_path / "sets.tar", range(4), sets=True)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    with pytest.raises(UserError, match=r"sets\.tar have any number of classes, .*: score such sets by `mae-kit fine"):
+        frozen_sides(run, tmp_path / "sets.tar", tmp_path / "sets.tar", workers=1)
+    assert not list(tmp_path.glob(".features-*"))
+
+
 def test_sides_that_do_not_fit_are_refused(run: Path, shards: Path, tmp_path: Path):
     write_shard(tmp_path / "bare.tar", range(3), labels=False)
     with pytest.raises(UserError, match=r"bare\.tar has no labels"):
