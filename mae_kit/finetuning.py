@@ -232,7 +232,7 @@ def finetune(
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, size, channels, data.crop_share)
     scores: Scores = ClassificationScores(held_out, len(classes), every.picture)
     if config.multi_label:
-        scores = MultiLabelScores(held_out, every.picture)
+        scores = MultiLabelScores(held_out, len(classes), every.picture)
     fit(module, batches, share, machine, every, [scores])
     result = {"encoder": encoder, **folder.last_metrics(), **scores.result(classes)}
     if share.rank == 0:
