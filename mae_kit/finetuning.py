@@ -276,7 +276,7 @@ def _scores(val: Index, config: ClassifierConfig, every: Every, share: Share) ->
     form = config.image_size, len(config.mean), config.crop_share
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
-        return MultiLabelScores(held_out, every.picture)
+        return MultiLabelScores(held_out, len(config.classes), every.picture)
     return ClassificationScores(held_out, len(config.classes), every.picture)
 
 

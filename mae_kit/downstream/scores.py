@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
-from torchmetrics import CatMetric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchmetrics.functional.classification import binary_average_precision
+from torchmetrics.utilities import dim_zero_cat
 
 from mae_kit.evaluation.per_class import Counts, macro
 from mae_kit.tensors import Batch
@@ -118,11 +120,12 @@ class MultiLabelScores(Scores):
 
     Args:
         batches: This rank's share of the labelled samples.
+        classes: Number of classes.
         every: Steps between two scores.
     """
 
-    def __init__(self, batches: Iterable[Batch], every: int):
-        metrics = {"probability": CatMetric(), "true": CatMetric()}
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+        metrics = {"probability": _Rows(classes), "true": _Rows(classes)}
         super().__init__(batches, every, ("map", "macro_f1"), MetricCollection(dict(metrics), compute_groups=False))
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
@@ -139,6 +142,27 @@ class MultiLabelScores(Scores):
             "samples": len(true),
             "of_classes": _of_classes(counts) | {"average_precision": precision},
         }
+
+
+class _Rows(Metric):
+    """All rows [n k] of all ranks; a rank without samples has a matrix of none, since ranks gather like with like."""
+
+    rows: list[Tensor]
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def reset(self) -> None:
+        super().reset()
+        self.rows.append(torch.empty(0, self.classes, device=self.device))
+
+    def update(self, rows: Tensor) -> None:
+        self.rows.append(rows)
+
+    def compute(self) -> Tensor:
+        return dim_zero_cat(self.rows)
 
 
 def average_precision(scores: Tensor, true: Tensor) -> np.ndarray:

@@ -74,8 +74,8 @@ def frozen_sides(
         engine: Where shards are worked on.
 
     Raises:
-        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, other classes, or several
-            an image.
+        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, other classes, or
+            several an image.
     """
     indexes = [open_index(shards) for shards in (train, val)]
     classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))

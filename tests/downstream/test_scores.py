@@ -1,6 +1,7 @@
 """Scores of a classifier on held-out images, against scikit-learn."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_any_number_of_classes():
     torch.manual_seed(0)
     labels = torch.rand(100, 4) < torch.tensor([0.5, 0.2, 0.05, 0.0])
     logits = torch.randn(100, 4) + 2 * labels - 2
-    found = scored(MultiLabelScores([], 1), logits, labels)
+    found = scored(MultiLabelScores([], 4, 1), logits, labels)
     precisions = [metrics.average_precision_score(labels[:, k], logits[:, k]) for k in range(3)]
     np.testing.assert_allclose([row["average_precision"] for row in found["of_classes"][:3]], precisions, rtol=1e-5)
     assert found["of_classes"][3]["average_precision"] is None and found["of_classes"][3]["images"] == 0
@@ -51,6 +52,15 @@ def test_any_number_of_classes():
 
 
 def test_a_single_class_and_none_at_all():
-    found = MultiLabelScores([], 1).found({"probability": torch.tensor([[0.9], [0.1]]), "true": torch.ones(2, 1)})
+    found = MultiLabelScores([], 1, 1).found({"probability": torch.tensor([[0.9], [0.1]]), "true": torch.ones(2, 1)})
     assert found["map"] == 1 and found["macro_f1"] == pytest.approx(2 / 3)
-    assert MultiLabelScores([], 1).found({"probability": torch.rand(3, 2), "true": torch.zeros(3, 2)})["map"] == 0
+    nobody = {"probability": torch.rand(3, 2), "true": torch.zeros(3, 2)}
+    assert MultiLabelScores([], 2, 1).found(nobody)["map"] == 0
+
+
+def test_a_rank_without_samples_has_rows_to_give():
+    scores = MultiLabelScores([], 4, 1)
+    scores.update(torch.zeros(2, 4), torch.ones(2, 4, dtype=torch.bool))
+    scores.metrics.reset()
+    given: Any = scores.metrics
+    assert [given[name].rows[0].shape for name in ("probability", "true")] == [(0, 4), (0, 4)]
