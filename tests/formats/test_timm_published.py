@@ -55,6 +55,7 @@ def test_a_name_is_read_as_its_folder_would_be(cache: Path):
     assert all(torch.equal(weights.tensors[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_it_is_judged(cache: Path, tmp_path: Path):
     model = publish(cache, NAME)
     write_shard(tmp_path / "a.tar", range(2))
@@ -70,6 +71,7 @@ def test_it_is_judged(cache: Path, tmp_path: Path):
     assert sides[Source(encoder.depth, "mean")].train.features.shape == (2, encoder.dim)
 
 
+@pytest.mark.slow
 def test_it_is_imported_and_started_from(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = publish(cache, NAME)
     assert cli.main(["import", f"timm:{NAME}", str(tmp_path / "run")]) == 0
@@ -80,6 +82,7 @@ def test_it_is_imported_and_started_from(cache: Path, tmp_path: Path, capsys: py
     assert torch.equal(mae.encoder.model.state_dict()["cls_token"], model.cls_token)
 
 
+@pytest.mark.slow
 def test_a_convnextv2_whose_file_has_no_last_norm(cache: Path):
     """As timm publishes FCMAE's; the images are of the size that these weights have seen."""
     model = publish(cache, "convnextv2_atto.fcmae", without="head.")
