@@ -115,7 +115,7 @@ def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
     for path in (FOLDER / "compare").glob("*.yaml"):
         given = yaml.safe_load(path.read_text())
         plan = read_plan(write(tmp_path, given | {"shards": content["shards"]}))
-        assert next(iter(plan.entries)) == "scratch" and plan.seeds == 3
+        assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         assert f"compare recipes/compare/{path.name}" in path.read_text()
         for name in plan.entries:
             tuned = arguments(next(s.words for s in stages(plan, name, 100, 0, tmp_path) if s.verb == "finetune"))
