@@ -73,8 +73,9 @@ def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> F
 def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:
     """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer."""
     shuffled = permute(np.arange(len(labels)), len(labels), seed)
-    chosen = [shuffled[labels[shuffled] == label][:count] for label in np.unique(labels)]
-    return np.sort(np.concatenate(chosen))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    begins = np.searchsorted(labels[by_class], labels[by_class])  # of each one the place of its class's first
+    return np.sort(by_class[np.arange(len(by_class)) - begins < count])
 
 
 def smallest_class(labels: Int64[np.ndarray, " n"]) -> int:
