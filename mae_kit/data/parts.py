@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_kit.data.class_sets import ClassSets
+from mae_kit.data.keys import Keys
 from mae_kit.data.samples import Problem, Sample, read_shard
 from mae_kit.data.store import Stamp, Stamps
-from mae_kit.data.table import COLUMNS, Index, Keys, load, parts_folder, write
+from mae_kit.data.table import COLUMNS, Index, load, parts_folder, write
 
 UNREADABLE = "unreadable shard"
 _STEP = 1_000_000  # bytes

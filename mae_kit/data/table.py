@@ -3,20 +3,18 @@
 import hashlib
 import json
 import os
-import sys
-import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt32
 from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
@@ -24,6 +22,8 @@ from safetensors.numpy import save as to_safetensors
 from mae_kit.console import say
 from mae_kit.data.cache import READ_ONLY
 from mae_kit.data.class_sets import ClassSets
+from mae_kit.data.descriptors import Descriptor, read_at
+from mae_kit.data.keys import Keys
 from mae_kit.data.samples import Problem
 from mae_kit.data.store import Stamps, Store
 from mae_kit.durable import replacing
@@ -40,66 +40,6 @@ COLUMNS = {
     "height": np.int32,
 }
 _OPEN_SHARDS = 256
-
-
-class Keys(Sequence[str]):
-    """A million strings in two arrays, cheap to save, to fork and to pickle."""
-
-    def __init__(
-        self, letters: UInt8[np.ndarray, " letters"], start: Int64[np.ndarray, " n"], stop: Int64[np.ndarray, " n"]
-    ):
-        self.letters, self.start, self.stop = letters, start, stop
-
-    @classmethod
-    def pack(cls, keys: Iterable[str]) -> "Keys":
-        words = [key.encode() for key in keys]
-        ends = np.cumsum([0, *map(len, words)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(words), np.uint8), ends[:-1], ends[1:])
-
-    def take(self, rows: np.ndarray) -> "Keys":
-        return Keys(self.letters, self.start[rows], self.stop[rows])
-
-    def alone(self) -> "Keys":
-        """The same, without the letters before and behind: a slice travels as light as it looks."""
-        if not len(self):
-            return Keys.pack([])
-        first, last = int(self.start.min()), int(self.stop.max())
-        return Keys(self.letters[first:last], self.start - first, self.stop - first)
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> "Keys": ...
-    def __getitem__(self, row: int | slice) -> "str | Keys":
-        if isinstance(row, slice):
-            return Keys(self.letters, self.start[row], self.stop[row])
-        return self.letters[self.start[row] : self.stop[row]].tobytes().decode()
-
-
-class _Descriptor:
-    """An open shard; closed when the last reader lets go of it."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
-
-
-if sys.platform == "win32":
-    _one_reader = threading.Lock()
-
-    def _read_at(shard: _Descriptor, size: int, offset: int) -> bytes:
-        with _one_reader:
-            os.lseek(shard.number, offset, os.SEEK_SET)
-            return os.read(shard.number, size)
-else:
-
-    def _read_at(shard: _Descriptor, size: int, offset: int) -> bytes:
-        return os.pread(shard.number, size, offset)
 
 
 @dataclass(eq=False)
@@ -138,7 +78,7 @@ class Index:
     problems: list[Problem]
     sets: ClassSets | None = field(default=None, init=False)
     store: Store | None = field(default=None, init=False)
-    _open: dict[int, _Descriptor] = field(default_factory=dict, init=False, repr=False)
+    _open: dict[int, Descriptor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -208,7 +148,7 @@ class Index:
         """
         shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
         try:
-            data = _read_at(self._descriptor(shard), size, offset)
+            data = read_at(self._descriptor(shard), size, offset)
         except OSError as error:
             raise BadImage(f"cannot read {self.shards[shard]}: {error.strerror}") from None
         if len(data) < size:
@@ -244,14 +184,14 @@ class Index:
                 found += zlib.crc32(opened.read(self.size[row])) != self.crc32[row]
         return int(found)
 
-    def _descriptor(self, shard: int) -> _Descriptor:
+    def _descriptor(self, shard: int) -> Descriptor:
         if self.store is not None:  # for one read: an open file would keep the room that another shard was given
-            return _Descriptor(self.store.open(self.shards[shard], partial(self._damaged, shard)))
+            return Descriptor(self.store.open(self.shards[shard], partial(self._damaged, shard)))
         found = self._open.get(shard)
         if found is None:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open = {}
-            found = self._open[shard] = _Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
+            found = self._open[shard] = Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
         return found
 
     def apart(self) -> list["Index"]:
