@@ -4,7 +4,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mae_kit-installed
-AT_ONCE := -n $(JOBS) --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fast faults lint
@@ -23,10 +23,10 @@ demo: install
 	$(BIN)/mae-kit demo --out demo
 
 test: install
-	$(BIN)/python -m pytest $(AT_ONCE)
+	$(PYTEST)
 
 fast: install
-	$(BIN)/python -m pytest $(AT_ONCE) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 faults: install
 	$(BIN)/python -m pytest -m gate --campaign
