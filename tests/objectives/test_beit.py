@@ -171,6 +171,7 @@ def test_it_starts_as_the_original_does(tmp_path: Path):
     assert objective.encoder.model.patch_embed.proj.weight.abs().max() <= 0.02
 
 
+@pytest.mark.slow
 def test_it_learns_codes_by_heart(tmp_path: Path):
     objective = make(tmp_path)
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3)).expand(8, -1, -1, -1)

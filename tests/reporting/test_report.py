@@ -262,5 +262,6 @@ def test_a_page_that_cannot_be_written_is_one_clear_line(pretrained: Path) -> No
     assert not list(pretrained.glob(".report*"))
 
 
+@pytest.mark.slow
 def test_a_pretraining_ends_with_its_page(trained: Path) -> None:
     assert "mae-kit finetune" in Page((trained / "report.html").read_text("utf-8")).words
