@@ -1,9 +1,9 @@
 """Labels of shards: the classes that two sides share, and a few samples of each class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from mae_kit.data.index import Index
 from mae_kit.data.order import permute
@@ -70,13 +70,26 @@ def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> F
     return (counts + 0.5) / (len(rows) + 1)
 
 
-def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:
-    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer."""
+Labels = Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
+"""Class of each sample, or True for each class that it has."""
+
+
+def draw_per_class(labels: Labels, count: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer.
+
+    A sample of several classes may be drawn for each of them.
+    """
     shuffled = permute(np.arange(len(labels)), len(labels), seed)
-    chosen = [shuffled[labels[shuffled] == label][:count] for label in np.unique(labels)]
-    return np.sort(np.concatenate(chosen))
+    chosen = [shuffled[has[shuffled]][:count] for has in _having(labels)]
+    return np.unique(np.concatenate(chosen))
 
 
-def smallest_class(labels: Int64[np.ndarray, " n"]) -> int:
-    """Samples of the class that has the fewest, of those that have any."""
-    return int(np.unique_counts(labels).counts.min())
+def smallest_class(labels: Labels) -> int:
+    """Samples of the class that has the fewest, of those that have any; 0 where none has."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.unique_counts(labels).counts
+    return int(min(counts[counts > 0], default=0))
+
+
+def _having(labels: Labels) -> Iterator[Bool[np.ndarray, " n"]]:
+    """Class by class, which samples have it."""
+    return iter(labels.T) if labels.ndim == 2 else (labels == label for label in np.unique(labels))
