@@ -141,8 +141,9 @@ def _results(run: Folder) -> str:
     losses = series(run.metrics, "loss")[1]
     if losses.size:
         rows.append(_loss(losses[-max(FEW, losses.size // LAST) :]))
-    if (knn := series(run.metrics, "knn_top1")[1]).size:
-        rows.append(("kNN top-1 of the frozen encoder", percent(knn[-1]), ""))
+    for name, label in (("knn_top1", "top-1"), ("knn_map", "mean average precision")):
+        if (knn := series(run.metrics, name)[1]).size:
+            rows.append((f"kNN {label} of the frozen encoder", percent(knn[-1]), ""))
     return _table("## Results", ("what", "value", "95% interval"), rows)
 
 

@@ -15,6 +15,7 @@ from mae_kit.data.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
+from mae_kit.evaluation.intervals import MAP, TOP1
 from mae_kit.formats.starting import start_from
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import Objective
@@ -173,14 +174,12 @@ def _callbacks(
             raise UserError(
                 f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
             )
-        if labelled.multi_label:
-            what = f"images of {data.knn_shards} have any number of classes, the kNN score is of one label each"
-            raise UserError(what, "leave knn_shards out")
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         rows = np.sort(rows)  # shard by shard, as remote ones want to be read
-        classes = int(labelled.label[rows].max()) + 1
         mine = rows if batches.share.rank == 0 else rows[:0]
-        callbacks.append(KnnScore(EvaluationBatches(labelled, mine, KNN_BATCH, size, channels), classes, every.picture))
+        shown = EvaluationBatches(labelled, mine, KNN_BATCH, size, channels)
+        metric = MAP if labelled.multi_label else TOP1
+        callbacks.append(KnnScore(shown, labelled.class_count, every.picture, metric))
     return callbacks
 
 

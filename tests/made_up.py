@@ -9,3 +9,11 @@ def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=random)
     return centres[labels] + 1.5 * torch.randn(count, width, generator=random), labels
+
+
+def overlapping(labels: torch.Tensor, classes: int = 5) -> torch.Tensor:
+    """Sets of classes: k and k + 1 where an image of one label has k < 3, k alone where it is 3, else none."""
+    numbers = torch.arange(classes)
+    return ((numbers == labels[:, None]) | (numbers == labels[:, None] + 1) & (labels[:, None] < 3)) & (
+        labels[:, None] < 4
+    )

@@ -22,14 +22,16 @@ from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.signature import parse
 
+NAMES = list("abcde")
+
 
 def made_up(noise: float) -> dict[Source, Sides]:
     """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
     labels = torch.arange(5).repeat(9)
     (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
     clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
-    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), 5)
-    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), 5)
+    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), NAMES)
+    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), NAMES)
     return {Source(12, "mean"): sides, Source(12, "class"): blind}
 
 
@@ -60,7 +62,9 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
     assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
     for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
         known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": 1, "high": 1}
-        assert scores[method, "mean"] == known | dict.fromkeys(("macro_f1", "macro_low", "macro_high"), 1)
+        known |= dict.fromkeys(("macro_f1", "macro_low", "macro_high"), 1)
+        rows = [{"name": name, "images": 40, "precision": 1, "recall": 1, "f1": 1} for name in NAMES]
+        assert scores[method, "mean"] == known | {"of_classes": rows}
         found = scores[method, "class"]
         assert found["low"] < found["top1"] < found["high"] and 0.05 < found["top1"] < 0.4
     assert scores["fewshot 10", "mean"]["top1"] is None
@@ -75,7 +79,7 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
 
 def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
-    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, 5)})
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
     assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
     assert all(one["top1"] in (None, pytest.approx(0.2)) for one in result["scores"])
@@ -118,7 +122,7 @@ class Finetunings:
             raise SystemExit(143)
         if log.parent.name == "blocks-9":
             raise Failed("blocks is 9, the model has 2")
-        return {"top1": 0.5, "samples": 200}
+        return {"top1": 0.5, "macro_f1": 0.4, "samples": 200}
 
 
 @pytest.fixture
@@ -155,7 +159,8 @@ def test_trainings_are_scored_beside_the_frozen_features(
         (str(run), "vit_base_patch16_224", 3)
     }
     attentive, failed, *_ = result["trained"]
-    assert attentive["method"] == "attentive" and 0.42 < attentive["low"] < 0.5 == attentive["top1"] < 0.58
+    assert attentive["method"] == "attentive" and 0.42 < attentive["low"] < 0.5 == attentive["top1"]
+    assert attentive["high"] < 0.58 and (attentive["macro_f1"], attentive["macro_low"]) == (0.4, None)
     assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
     assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
     printed = capsys.readouterr().out

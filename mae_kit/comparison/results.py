@@ -6,6 +6,7 @@ from typing import Any
 from mae_kit.comparison.cost import encoder_of, pretraining_cost
 from mae_kit.comparison.ledger import Record
 from mae_kit.evaluation.features import MEAN
+from mae_kit.evaluation.intervals import headline
 from mae_kit.evaluation.seeds import over_seeds
 
 FINETUNED = "fine-tuned"
@@ -42,14 +43,10 @@ def measures(records: Records) -> dict[str, float]:
     """
     values = {}
     if finetuned := records.get("finetune", {}).get("result"):
-        values[FINETUNED] = _score(finetuned)
+        values[FINETUNED] = headline(finetuned)[1]
     frozen = records.get("evaluate", {}).get("result", {}).get("scores", [])
-    scores = {one["method"]: _score(one) for one in frozen if one["token"] == MEAN}
+    scores = {one["method"]: headline(one)[1] for one in frozen if one["token"] == MEAN}
     return values | {method: score for method, score in scores.items() if score is not None}
-
-
-def _score(found: dict[str, Any]) -> Any:
-    return found["map"] if "map" in found else found["top1"]
 
 
 def _over_seeds(scores: dict[int, dict[str, float]]) -> dict[str, Any]:

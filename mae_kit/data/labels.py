@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from mae_kit.data.index import Index
 from mae_kit.data.order import permute
@@ -70,14 +70,28 @@ def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> F
     return (counts + 0.5) / (len(rows) + 1)
 
 
-def draw_per_class(labels: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, " m"]:
-    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer."""
+Labels = Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
+"""Class of each sample, or True for each class that it has."""
+
+
+def draw_per_class(labels: Labels, count: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer.
+
+    A sample of several classes may be drawn for each of them.
+    """
     shuffled = permute(np.arange(len(labels)), len(labels), seed)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    begins = np.searchsorted(labels[by_class], labels[by_class])  # of each one the place of its class's first
-    return np.sort(by_class[np.arange(len(by_class)) - begins < count])
+    places, classes = _pairs(labels[shuffled])
+    by_class = np.argsort(classes, kind="stable")
+    begins = np.searchsorted(classes[by_class], classes[by_class])  # of each one the place of its class's first
+    return np.unique(shuffled[places[by_class][np.arange(len(by_class)) - begins < count]])
 
 
-def smallest_class(labels: Int64[np.ndarray, " n"]) -> int:
-    """Samples of the class that has the fewest, of those that have any."""
-    return int(np.unique_counts(labels).counts.min())
+def smallest_class(labels: Labels) -> int:
+    """Samples of the class that has the fewest, of those that have any; 0 where none has."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.unique_counts(labels).counts
+    return int(min(counts[counts > 0], default=0))
+
+
+def _pairs(labels: Labels) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
+    """Samples, in their order, and a class that each has."""
+    return np.nonzero(labels) if labels.ndim == 2 else (np.arange(len(labels)), labels)

@@ -3,16 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
-from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
-from mae_kit.evaluation.per_class import Counts, macro
+from mae_kit.evaluation.per_class import Counts, average_precision, class_rows, macro
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
@@ -66,11 +64,7 @@ class Scores(Periodic):
 
     def result(self, classes: list[str]) -> dict[str, Any]:
         """The last scores, 0..1, and under `of_classes` a row for each class; null where nothing can be said."""
-        columns = {name: values.tolist() for name, values in self._found["of_classes"].items()}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-        named = [{"name": name, **row} for name, row in zip(classes, rows, strict=True)]
-        return self._found | {"classes": classes, "of_classes": named}
+        return self._found | {"classes": classes, "of_classes": class_rows(self._found["of_classes"], classes)}
 
 
 class ClassificationScores(Scores):
@@ -102,7 +96,7 @@ class ClassificationScores(Scores):
             "macro_f1": float(macro(counts.f1())),
             "balanced_accuracy": float(macro(counts.recall())),
             "samples": int(confusion.sum()),
-            "of_classes": _of_classes(counts),
+            "of_classes": counts.columns(),
             "confusion": confusion.tolist(),
         }
 
@@ -133,14 +127,14 @@ class MultiLabelScores(Scores):
         self.metrics["true"].update(labels.float())
 
     def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
-        probability, true = computed["probability"], computed["true"] > 0
-        counts = Counts.of_sets((probability >= THRESHOLD).numpy(), true.numpy())
+        probability, true = computed["probability"].numpy(), computed["true"].numpy() > 0
+        counts = Counts.of_sets(probability >= THRESHOLD, true)
         precision = average_precision(probability, true)
         return {
             "map": float(macro(precision)),
             "macro_f1": float(macro(counts.f1())),
             "samples": len(true),
-            "of_classes": _of_classes(counts) | {"average_precision": precision},
+            "of_classes": counts.columns() | {"average_precision": precision},
         }
 
 
@@ -163,23 +157,3 @@ class _Rows(Metric):
 
     def compute(self) -> Tensor:
         return dim_zero_cat(self.rows)
-
-
-def average_precision(scores: Tensor, true: Tensor) -> np.ndarray:
-    """Of each class, float [k]; NaN where no sample has it.
-
-    Args:
-        scores: [n k], larger where a class is more likely.
-        true: bool [n k].
-    """
-    columns = zip(scores.T, true.T.long(), strict=True)
-    return np.array([float(binary_average_precision(one, has)) if has.any() else np.nan for one, has in columns])
-
-
-def _of_classes(counts: Counts) -> dict[str, np.ndarray]:
-    return {
-        "images": counts.true,
-        "precision": counts.precision(),
-        "recall": counts.recall(),
-        "f1": counts.f1(),
-    }

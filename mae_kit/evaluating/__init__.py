@@ -27,7 +27,7 @@ SHOTS, SEEDS = (1, 5, 10, 25), 5
 K, TEMPERATURE = 20, 0.07
 EPOCHS, BATCH = 90, 1024
 
-Method = Callable[[Sides], Score | None]
+Method = Callable[[Sides], Score]
 
 
 def evaluate(
@@ -71,9 +71,10 @@ def evaluate(
             shards under the same path.
 
     Returns:
-        `scores`: top-1 and macro-F1 with 95% intervals, 0..1, of each method, layer and token (mean of the patch
-        tokens, class token); null where a class has too few labels. `extents`: rank and spread of the features.
-        `trained`: top-1 with its interval of each training, or its error.
+        `scores`: top-1 (`map`, mean average precision, where images have any number of classes) and macro-F1 with 95%
+        intervals, 0..1, of each method, layer and token (mean of the patch tokens, class token), and in `of_classes`
+        how well each class is told; null where a class has too few labels. `extents`: rank and spread of the features.
+        `trained`: the same of each training, top-1 with its interval, or its error.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or
@@ -118,7 +119,8 @@ def knn(
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
 
     Returns:
-        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token.
+        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token; mean
+        average precision where images have any number of classes. Of each class precision, recall and F1.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
@@ -153,7 +155,8 @@ def fewshot(
 
     Returns:
         Top-1 with its 95% interval over images and draws, 0..1, for each layer, the mean of the patch tokens and the
-        class token.
+        class token; mean average precision where images have any number of classes. Of each class precision, recall
+        and F1, of all draws together.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
@@ -191,7 +194,8 @@ def probe(
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
 
     Returns:
-        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token.
+        Top-1 with its 95% interval, 0..1, for each layer, the mean of the patch tokens and the class token; mean
+        average precision where images have any number of classes. Of each class precision, recall and F1.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, or a number that is
@@ -223,18 +227,17 @@ def _fewshot_methods(shots: tuple[int, ...], seeds: int) -> dict[str, Method]:
 
 def _judge(sides: dict[Source, Sides], methods: dict[str, Method]) -> dict[str, Any]:
     """Ask every method about every kind of features."""
-    scores = {(name, source): method(side) for name, method in methods.items() for source, side in sides.items()}
+    scores = [
+        {"method": name, **source._asdict(), **method(side).record(side.classes)}
+        for name, method in methods.items()
+        for source, side in sides.items()
+    ]
     one = next(iter(sides.values()))
-    counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": one.classes}
+    counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": len(one.classes)}
     if not is_hushed():
         console.print(frozen_table(scores))
     say(f"{counts['train']:,} images known, {counts['val']:,} scored, {counts['classes']} classes")
-    return counts | {"scores": [_record(*which, found) for which, found in scores.items()]}
-
-
-def _record(method: str, source: Source, found: Score | None) -> dict[str, Any]:
-    numbers = found._asdict() if found else dict.fromkeys(Score._fields)
-    return {"method": method, **source._asdict(), **numbers}
+    return counts | {"scores": scores}
 
 
 def _extents(sides: dict[Source, Sides]) -> list[dict[str, Any]]:

@@ -5,34 +5,37 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.evaluation.features import CLASS, MEAN, Source
-from mae_kit.evaluation.intervals import Score
+from mae_kit.evaluation.features import CLASS, MEAN
+from mae_kit.evaluation.intervals import METRICS, headline
 
-Scores = dict[tuple[str, Source], Score | None]
+Records = list[dict[str, Any]]
 
 HEADINGS = {MEAN: "mean of patches", CLASS: "class token"}
-_TITLE = "Top-1 in % [its 95% interval]"
 
 
-def frozen_table(scores: Scores) -> Table:
+def frozen_table(records: Records) -> Table:
     """A row for each method and layer, a column for each token; the layer is not said where there is one alone."""
-    tokens = dict.fromkeys(source.token for _, source in scores)
-    layers = dict.fromkeys(source.layer for _, source in scores)
+    scores = {(one["method"], one["layer"], one["token"]): _percent(one) for one in records}
+    tokens, layers = (dict.fromkeys(one[name] for one in records) for name in ("token", "layer"))
     headings = ("method", "layer") if len(layers) > 1 else ("method",)
-    table = _table(_TITLE, headings, tuple(HEADINGS[token] for token in tokens))
-    for method, layer in dict.fromkeys((method, source.layer) for method, source in scores):
-        cells = (escape(_percent(scores[method, Source(layer, token)])) for token in tokens)
+    table = _table(_title(records), headings, tuple(HEADINGS[token] for token in tokens))
+    for method, layer in dict.fromkeys((method, layer) for method, layer, _ in scores):
+        cells = (escape(scores[method, layer, token]) for token in tokens)
         table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)
     return table
 
 
-def trained_table(records: list[dict[str, Any]]) -> Table:
+def trained_table(records: Records) -> Table:
     """A row for each training."""
-    table = _table(f"Trained: {_TITLE}", ("method",), ("top-1",))
+    table = _table(f"Trained: {_title(records)}", ("method",), ("score",))
     for record in records:
-        found = None if "error" in record else Score(*(record[name] for name in Score._fields))
-        table.add_row(record["method"], escape(_percent(found) if found else "failed"))
+        table.add_row(record["method"], escape("failed" if "error" in record else _percent(record)))
     return table
+
+
+def _title(records: Records) -> str:
+    metric, _ = headline(next((one for one in records if "error" not in one), {}))
+    return f"{METRICS[metric]} in % [its 95% interval]"
 
 
 def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
@@ -44,8 +47,9 @@ def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
     return table
 
 
-def _percent(found: Score | None) -> str:
-    if found is None:
+def _percent(record: dict[str, Any]) -> str:
+    _, value = headline(record)
+    if value is None:
         return "too few labels"
-    top1, low, high = (100 * value for value in found[:3])
-    return f"{top1:.1f} [{low:.1f}, {high:.1f}]"
+    ends = [f"{100 * record[end]:.1f}" for end in ("low", "high") if record[end] is not None]
+    return f"{100 * value:.1f} [{', '.join(ends)}]" if ends else f"{100 * value:.1f}"

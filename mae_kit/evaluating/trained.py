@@ -12,7 +12,7 @@ from mae_kit.data.remote import Place
 from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
-from mae_kit.evaluation.intervals import score_share
+from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
 from mae_kit.evaluation.sides import encoder_folder
 from mae_kit.recipes import find_recipe
 
@@ -75,7 +75,8 @@ def train_all(trainings: Trainings, encoder: Path, train: Place, val: Place, see
         folder: For a folder each.
 
     Returns:
-        Of each its `method`, and its `top1` with `low` and `high` (0..1), or its `error`.
+        Of each its `method`, and its `top1` with `low` and `high` (0..1), or its `map` without these, which do not
+        follow from it, and its `macro_f1`; or its `error`.
 
     Raises:
         UserError: A training was begun with other settings.
@@ -101,4 +102,7 @@ def _stage(own: list[str], common: list[str], encoder: Path, folder: Path) -> St
 def _outcome(record: Record) -> dict[str, Any]:
     if "error" in record:
         return {"error": record["error"]}
-    return score_share(record["result"]["top1"], record["result"]["samples"])._asdict()
+    result = record["result"]
+    metric, value = headline(result)
+    found = Score(MAP, value) if metric == MAP else score_share(value, result["samples"])
+    return found._replace(macro_f1=result["macro_f1"]).record()

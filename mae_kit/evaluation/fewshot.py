@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
+
+from mae_kit.evaluation.answers import Labels, multi_hot
 
 BIAS = 100.0  # so large a feature that its weight is hardly shrunk
 L2 = 1024.0  # big_vision's, for features of any width
@@ -32,18 +34,18 @@ class Ridge(NamedTuple):
         return F.pad((features.double() - self.mean) / (self.deviation + 1e-5), (0, 1), value=BIAS)
 
 
-def fit_ridge(train: Float[Tensor, "m d"], labels: Int64[Tensor, " m"], classes: int, l2: float = L2) -> Ridge:
-    """Linear regression onto +1 for the class and -1 for the others.
+def fit_ridge(train: Float[Tensor, "m d"], labels: Labels, classes: int, l2: float = L2) -> Ridge:
+    """Linear regression onto +1 for the class, or the classes of a set, and -1 for the others.
 
     Args:
         train: Features with known labels; their mean and deviation standardise the queries, too.
-        labels: 0 .. classes - 1.
+        labels: 0 .. classes - 1, or sets of these.
         classes: Number of classes.
         l2: Weight of the squared length of the weights.
     """
     deviation, mean = torch.std_mean(train.double(), dim=0, correction=0)
     ridge = Ridge(mean, deviation, torch.empty(0, classes).to(mean))
-    targets = 2 * F.one_hot(labels, classes).double() - 1
+    targets = 2 * multi_hot(labels, classes).double() - 1
     return ridge._replace(weights=_solve(ridge._standardised(train), targets, l2))
 
 

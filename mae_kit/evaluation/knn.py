@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mae_kit.evaluation.answers import Answers, Labels, answers
 from mae_kit.evaluation.rows import Matrix
 
 BANK, QUERIES = 8192, 1024  # rows at a time: their cosines take 32 MiB
@@ -14,17 +15,19 @@ BANK, QUERIES = 8192, 1024  # rows at a time: their cosines take 32 MiB
 
 def knn_predict(
     bank: Matrix,
-    labels: Int64[Tensor, " m"],
+    labels: Labels,
     queries: Matrix,
     classes: int,
     k: int = 20,
     temperature: float = 0.07,
-) -> Int64[Tensor, " q"]:
+) -> Answers:
     """The class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
+
+    Where images have any number of classes, the share of that sum, 0..1, which falls to neighbours with the class.
 
     Args:
         bank: Features with known labels.
-        labels: Of the bank, 0 .. classes - 1.
+        labels: Of the bank, 0 .. classes - 1, or sets of these.
         queries: Features to classify.
         classes: Number of classes.
         k: Neighbours, at most m.
@@ -32,8 +35,8 @@ def knn_predict(
     """
     cosines, places = nearest(bank, queries, min(k, len(bank)))
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
-    parts = zip(weights.split(QUERIES), labels[places].split(QUERIES), strict=True)
-    return torch.cat([_elected(votes, names, classes) for votes, names in parts])
+    parts = zip(weights.split(QUERIES), places.split(QUERIES), strict=True)
+    return torch.cat([answers(_shares(votes, labels[near], classes), labels) for votes, near in parts])
 
 
 def nearest(bank: Matrix, queries: Matrix, k: int) -> tuple[Float[Tensor, "q k"], Int64[Tensor, "q k"]]:
@@ -56,6 +59,9 @@ def nearest(bank: Matrix, queries: Matrix, k: int) -> tuple[Float[Tensor, "q k"]
     return cosines, places
 
 
-def _elected(weights: Float[Tensor, "q k"], labels: Int64[Tensor, "q k"], classes: int) -> Int64[Tensor, " q"]:
-    votes = torch.zeros(len(weights), classes, device=weights.device)
-    return votes.scatter_add_(1, labels, weights).argmax(dim=1)
+def _shares(weights: Float[Tensor, "q n"], labels: Tensor, classes: int) -> Float[Tensor, "q k"]:
+    """Of the votes, by class; labels are those of the n neighbours, [q n] or [q n k]."""
+    shares = weights / weights.sum(dim=1, keepdim=True)
+    if labels.ndim == 3:
+        return torch.einsum("qn,qnk->qk", shares, labels.to(shares))
+    return torch.zeros(len(shares), classes, device=shares.device).scatter_add_(1, labels, shares)

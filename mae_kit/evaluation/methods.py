@@ -1,46 +1,49 @@
-"""The ways to ask frozen features for a class, each scored on the unseen images."""
+"""The ways to ask frozen features for classes, each scored on the unseen images."""
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from mae_kit.data.labels import draw_per_class, smallest_class
+from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets
 from mae_kit.evaluation.fewshot import fit_ridge
-from mae_kit.evaluation.intervals import Score, score_classes
+from mae_kit.evaluation.intervals import Score, score_classes, score_sets
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.probe import probe_predict
 from mae_kit.evaluation.sides import Sides
 
+HALF = 0.5  # of the neighbours' votes; a target between -1 and +1, and a logit, are even at 0
 _QUERIES = 4096  # at a time
 
 
 def score_knn(sides: Sides, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
     (bank, labels), (queries, truth), classes = sides
-    return _score(knn_predict(bank, labels, queries, classes, k, temperature)[None], truth)
+    return _score(knn_predict(bank, labels, queries, len(classes), k, temperature)[None], truth, len(classes), HALF)
 
 
-def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score | None:
-    """Of ridge regression on `shots` images of each class, drawn anew for each seed; None where a class has fewer."""
+def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score:
+    """Of ridge regression on `shots` images of each class, drawn anew for each seed; nothing where a class has fewer.
+
+    Of images with any number of classes one may be drawn for several, and none that has no class.
+    """
     (known, labels), (queries, truth), classes = sides
     names = labels.cpu().numpy()
     if smallest_class(names) < shots:
-        return None
+        return Score(sides.metric)
     drawn = [torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds)]
-    ridges = [fit_ridge(known[few], labels[few], classes) for few in drawn]
-    predicted = truth.new_empty(seeds, len(queries))
-    for part, asked in zip(predicted.split(_QUERIES, dim=1), queries.split(_QUERIES), strict=True):
-        for found, ridge in zip(part, ridges, strict=True):
-            found.copy_(ridge.scores(asked).argmax(dim=1))
-    return _score(predicted, truth)
+    ridges = [fit_ridge(known[few], labels[few], len(classes)) for few in drawn]
+    parts = queries.split(_QUERIES)
+    found = [torch.stack([answers(ridge.scores(asked), labels) for ridge in ridges]) for asked in parts]
+    return _score(torch.cat(found, dim=1), truth, len(classes))
 
 
 def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
     (known, labels), (queries, truth), classes = sides
-    predicted, _ = probe_predict(known, labels, queries, classes, epochs, batch_size, seed)
-    return _score(predicted[None], truth)
+    found, _ = probe_predict(known, labels, queries, len(classes), epochs, batch_size, seed)
+    return _score(found[None], truth, len(classes))
 
 
-def _score(predicted: Int64[Tensor, "s q"], truth: Int64[Tensor, " q"]) -> Score:
-    return score_classes(predicted.cpu().numpy(), truth.cpu().numpy())
+def _score(found: Answers, truth: Labels, classes: int, yes: float = 0.0) -> Score:
+    """A row a trial; of sets each class counts as there from `yes` on."""
+    predicted, true = found.cpu().numpy(), truth.cpu().numpy()
+    return score_sets(predicted, true, yes) if are_sets(truth) else score_classes(predicted, true, classes)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from mae_kit.backbones import backbone
@@ -17,8 +16,9 @@ from mae_kit.data.labels import common_classes
 from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, FORMAT, save_encoder
 from mae_kit.engines import Engine
-from mae_kit.errors import UserError
+from mae_kit.evaluation.answers import Labels, are_sets
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
+from mae_kit.evaluation.intervals import MAP, TOP1
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.formats.keys import differences, refuse
 from mae_kit.formats.ours import kind_of
@@ -34,11 +34,11 @@ class Side(NamedTuple):
 
     Attributes:
         features: On the GPU if there is one; many stay on disk and come from there.
-        labels: 0 .. classes - 1.
+        labels: 0 .. k - 1, or the set of these that an image has.
     """
 
     features: Matrix
-    labels: Int64[Tensor, " m"]
+    labels: Labels
 
 
 class Sides(NamedTuple):
@@ -47,12 +47,17 @@ class Sides(NamedTuple):
     Attributes:
         train: The known.
         val: The unseen.
-        classes: Number of classes.
+        classes: Names of the k classes.
     """
 
     train: Side
     val: Side
-    classes: int
+    classes: list[str]
+
+    @property
+    def metric(self) -> str:
+        """What counts first in scores: `top1`, or `map` where images have any number of classes."""
+        return MAP if are_sets(self.val.labels) else TOP1
 
 
 def frozen_sides(
@@ -74,14 +79,10 @@ def frozen_sides(
         engine: Where shards are worked on.
 
     Raises:
-        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, other classes, or
-            several an image.
+        UserError: No encoder of ours is like it, there is no such layer, no shards, no labels, or other classes.
     """
     indexes = [open_index(shards) for shards in (train, val)]
-    classes = len(common_classes(indexes[0], indexes[1], (str(train), str(val))))
-    if indexes[0].multi_label:
-        what = f"images of {train} have any number of classes, frozen features are asked for one label each"
-        raise UserError(what, "score such sets by `mae-kit finetune`")
+    classes = common_classes(indexes[0], indexes[1], (str(train), str(val)))
     with encoder_folder(encoder) as folder:
         features = [extract_features(folder, index, workers, layers, engine) for index in indexes]
     sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))
@@ -118,6 +119,6 @@ def _tensors_of(name: str, model_args: dict[str, Any], image_size: list[int] | N
 
 
 def _side(index: Index, features: Features, source: Source, few: bool) -> Side:
-    labels = index.label[features.rows]
-    rows = features.values[source].only(np.flatnonzero(labels >= 0))
-    return Side(rows.read() if few else rows, torch.from_numpy(labels[labels >= 0]).to(rows.device))
+    places = np.flatnonzero(np.isin(features.rows, index.labelled()))
+    rows, labels = features.values[source].only(places), index.labels(features.rows[places])
+    return Side(rows.read() if few else rows, torch.from_numpy(labels).to(rows.device))

@@ -12,6 +12,7 @@ UNDER_WAY = {
     "val_top1": "Validation top-1",
     "val_map": "Validation mean average precision",
     "knn_top1": "kNN top-1",
+    "knn_map": "kNN mean average precision",
 }
 EVERY_CLASS = {"macro_f1": "Macro-F1", "balanced_accuracy": "Balanced accuracy"}
 

@@ -22,7 +22,11 @@ class Curve(NamedTuple):
 LARGE = (
     Curve("Loss", {"loss": "training", "val_loss": "validation"}),
     Curve("Accuracy, %", {"val_top1": "top-1", "val_top5": "top-5", "knn_top1": "kNN top-1"}, 100),
-    Curve("Every class alike, %", {"val_map": "mean average precision", "val_macro_f1": "macro-F1"}, 100),
+    Curve(
+        "Every class alike, %",
+        {"val_map": "mean average precision", "val_macro_f1": "macro-F1", "knn_map": "kNN mean average precision"},
+        100,
+    ),
     Curve("Codes in use: their perplexity", {"perplexity": ""}, 1, True),
 )
 SMALL = (
@@ -39,7 +43,7 @@ def curves(rows: list[Row]) -> str:
     if not any(charts):
         return ""
     averaged = note("Each point is the mean of several steps; the shade is their range.") if len(rows) > POINTS else ""
-    knn = note(ABOUT_KNN) if series(rows, "knn_top1")[0].size else ""
+    knn = note(ABOUT_KNN) if any(series(rows, name)[0].size for name in ("knn_top1", "knn_map")) else ""
     return section("Curves", *charts, averaged, knn)
 
 

@@ -1,11 +1,13 @@
 """What `evaluate` found an encoder to be worth: scores with intervals, over layers and labels; rank of the features."""
 
+from collections.abc import Iterable
 from functools import partial
 from html import escape
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from mae_kit.evaluation.intervals import METRICS, headline
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
 from mae_kit.reporting.folder import Row, is_finite
@@ -58,20 +60,34 @@ def _scores(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
         name, told = "" if method == told else method_name(method), method
         lines.append(f"<tr><td>{escape(name)}</td>{f'<td>{layer}</td>' if several else ''}{''.join(cells)}</tr>")
     headings = ("Frozen", *(["Layer"] if several else []), *(name.capitalize() for name in columns))
-    about = note(f"Top-1 on unseen images, with its 95% interval over images and draws of labels. {ABOUT_KNN}")
+    metric = _metric(score for column in columns.values() for score in column.values())
+    about = note(f"{metric} on unseen images, with its 95% interval over images and draws of labels. {ABOUT_KNN}")
     return table(headings, "".join(lines)) + about
 
 
+def _metric(scores: Iterable[Row]) -> str:
+    metric, _ = headline(next((one for one in scores if "error" not in one), {}))
+    return METRICS[metric]
+
+
 def _cell(score: Row) -> str:
-    if not is_finite(score.get("top1")):
+    """The score with its interval, and below it macro-F1 with its own."""
+    _, value = headline(score)
+    if value is None:
         return f"<td class=note>{escape('failed' if 'error' in score else 'too few labels' if score else '')}</td>"
-    low, high = (f"{100 * score[end]:.1f}" for end in ("low", "high"))
-    return f"<td><b>{percent(score['top1'])}</b> <small>({low} to {high})</small></td>"
+    macro = score.get("macro_f1")
+    below = "" if macro is None else f"<br>macro-F1 {percent(macro)}{_ends(score, 'macro_low', 'macro_high')}"
+    return f"<td><b>{percent(value)}</b>{_ends(score, 'low', 'high')}{below}</td>"
+
+
+def _ends(score: Row, low: str, high: str) -> str:
+    return "" if score.get(low) is None else f" <small>({100 * score[low]:.1f} to {100 * score[high]:.1f})</small>"
 
 
 def _trained(found: Row, untrained: Row) -> str:
     sides = [{one["method"]: one for one in side.get("trained", [])} for side in (found, untrained)]
-    known = [(name, side) for name, side in zip(("Top-1", "Untrained"), sides, strict=True) if side]
+    metric = _metric(one for side in sides for one in side.values())
+    known = [(name, side) for name, side in zip((metric, "Untrained"), sides, strict=True) if side]
     methods = dict.fromkeys(method for _, side in known for method in side)
     lines = "".join(
         f"<tr><td>{escape(method_name(method))}</td>{''.join(_cell(side.get(method, {})) for _, side in known)}</tr>"
@@ -96,13 +112,13 @@ def _charts(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
 
 
 def _points(column: dict[tuple[str, int], Row], method: str) -> dict[int, Row]:
-    return {layer: one for (name, layer), one in column.items() if name == method and is_finite(one["top1"])}
+    return {layer: one for (name, layer), one in column.items() if name == method and is_finite(headline(one)[1])}
 
 
 def _shots(column: dict[tuple[str, int], Row], layer: int) -> dict[int, Row]:
     """By labels a class, of one layer."""
     few = {name: one for (name, where), one in column.items() if name.startswith("fewshot ") and where == layer}
-    return {int(name.split()[1]): one for name, one in few.items() if is_finite(one["top1"])}
+    return {int(name.split()[1]): one for name, one in few.items() if is_finite(headline(one)[1])}
 
 
 def _says_something(lines: dict[str, dict[int, Row]]) -> bool:
@@ -119,9 +135,9 @@ def _draw(axes: Axes, lines: dict[str, dict[int, Row]], few: bool) -> None:
     for name, points in lines.items():
         colour = COLOURS[list(TOKENS.values()).index(name.removeprefix(UNTRAINED))]
         places = np.array(sorted(points))
-        top1, low, high = (np.array([100 * points[x][end] for x in places]) for end in ("top1", "low", "high"))
+        low, high = (np.array([100 * points[x][end] for x in places]) for end in ("low", "high"))
         axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
-        line(axes, places, top1, colour, name)
+        line(axes, places, np.array([100 * headline(points[x])[1] for x in places]), colour, name)
         axes.lines[-1].set_linestyle("--" if name.startswith(UNTRAINED) else "-")
     known = sorted({x for points in lines.values() for x in points})
     dress(axes, "labels a class" if few else "layer", known[-1], legend=False)

@@ -38,13 +38,14 @@ def race(folder: Path, names: list[str]) -> str:
         folder: Of the comparison.
         names: Of its entries.
     """
-    losses, knn = (_tracks(folder, names, "pretrain", metric) for metric in ("loss", "knn_top1"))
+    losses, *knn = (_tracks(folder, names, "pretrain", metric) for metric in ("loss", "knn_top1", "knn_map"))
     tuned = [_tracks(folder, names, "finetune", metric) for metric in ("val_top1", "val_map")]
     own = [[track for track in losses if track.entry == name] for name in names]
     shown = [(f"Loss of {tracks[0].entry}", tracks, 1) for tracks in own if tracks]
     small = "".join(_chart(title, tracks, scale, len(shown)) for title, tracks, scale in shown)
-    titles = ("kNN top-1 in pretraining, %", *(f"Validation {name} in fine-tuning, %" for name in ("top-1", "mAP")))
-    large = "".join(_chart(t, tracks, 100, 2) for t, tracks in zip(titles, (knn, *tuned), strict=True) if tracks)
+    whens = ("kNN {} in pretraining, %", "Validation {} in fine-tuning, %")
+    titles = [when.format(name) for when in whens for name in ("top-1", "mAP")]
+    large = "".join(_chart(t, tracks, 100, 2) for t, tracks in zip(titles, (*knn, *tuned), strict=True) if tracks)
     about = note("A line for each seed. Losses of different objectives are not to be compared. " + ABOUT_KNN)
     rows = (f"<div class=charts>{large}</div>", f'<div class="charts small">{small}</div>', about)
     return section("Over the images seen", *rows) if large or small else ""

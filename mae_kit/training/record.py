@@ -18,6 +18,7 @@ from mae_kit.training.audit import Epoch
 from mae_kit.training.run import Run
 
 SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
+_TOLD = ("loss", "knn_top1", "knn_map", "val_top1", "val_map")
 
 
 class Record(Callback):
@@ -106,7 +107,7 @@ class Record(Callback):
 
     def _show(self, pl_module: Any, line: dict[str, float]) -> None:
         parts = [f"epoch {line['epoch']:.1f}/{pl_module.plan.epochs:g}"]
-        parts += [f"{name} {line[name]:.4f}" for name in ("loss", "knn_top1", "val_top1", "val_map") if name in line]
+        parts += [f"{name} {line[name]:.4f}" for name in _TOLD if name in line]
         if "images_per_second" in line:
             parts += [f"{line['images_per_second']:,.0f} images/s", f"data wait {line['data_wait']:.0%}"]
         if self._bar:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.order import permute
+from mae_kit.evaluation.answers import goodness
+from mae_kit.evaluation.intervals import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
 from mae_kit.tokenizers.dvae import perplexity
@@ -51,20 +53,21 @@ def _picture_file(pl_module: Any) -> Path:
 
 
 class KnnScore(Periodic):
-    """Is my run healthy? kNN accuracy of mean patch features; half of the labelled samples, by chance, is the bank.
+    """Is my run healthy? kNN score of mean patch features; half of the labelled samples, by chance, is the bank.
 
     Args:
         batches: Labelled samples on rank 0, none on the others.
         classes: Number of classes.
         every: Steps between two scores.
+        metric: `top1`, or `map` where images have any number of classes.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1):
         super().__init__(every)
-        self.batches, self.classes = batches, classes
+        self.batches, self.classes, self.name = batches, classes, f"knn_{metric}"
 
     def is_done(self, pl_module: Any) -> bool:
-        return pl_module.run.has_metric(pl_module.step, "knn_top1")
+        return pl_module.run.has_metric(pl_module.step, self.name)
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         batches = Signals.of(trainer).until_signal(trainer, pl_module, self.batches)
@@ -74,8 +77,7 @@ class KnnScore(Periodic):
             shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
             bank, queries = shuffled[::2], shuffled[1::2]
             predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
-            score = float((predicted == y[queries]).float().mean())
-            Record.of(trainer).write(pl_module, {"knn_top1": score})
+            Record.of(trainer).write(pl_module, {self.name: goodness(predicted, y[queries])})
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder

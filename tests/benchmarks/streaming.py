@@ -63,12 +63,14 @@ def _written(folder: Path, images: int, width: int, queries: int, classes: int) 
     rows = Rows([stored_matrices(file)["1 mean"] for file in sorted(folder.iterdir())])
     asked = rows[chosen]
     known = Side(rows, labels.to(rows.device))
-    return Sides(known, Side(asked + _NOISE * torch.randn_like(asked), known.labels[chosen]), classes)
+    return Sides(
+        known, Side(asked + _NOISE * torch.randn_like(asked), known.labels[chosen]), list(map(str, range(classes)))
+    )
 
 
 def _measured(name: str, work: Callable[[], Any]) -> dict[str, Any]:
     growth, started, used = memory_growth("cpu"), time.perf_counter(), time.process_time()
-    top1 = getattr(work(), "top1", None)
+    top1 = getattr(work(), "value", None)
     found = {"seconds": time.perf_counter() - started, "core_seconds": time.process_time() - used, "peak_mb": growth()}
     told = "" if top1 is None else f", top-1 {top1:.3f}"
     memory = "of memory not told" if found["peak_mb"] is None else f"{found['peak_mb']:.0f} MB more at the peak"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mae_kit.evaluation.per_class import Counts, macro
+from mae_kit.evaluation.per_class import Counts, average_precision, macro
 
 metrics = pytest.importorskip("sklearn.metrics")
 RANDOM = np.random.default_rng(0)
@@ -36,3 +36,22 @@ def test_any_number_of_classes_equals_sklearn():
 def test_a_class_that_nobody_has_or_names_does_not_count():
     counts = Counts.of_sets(np.array([[True, False]]), np.array([[True, False]]))
     assert macro(counts.f1()) == 1 and np.isnan(counts.f1()[1]) and macro(np.full(3, np.nan)) == 0
+
+
+@pytest.mark.parametrize("kinds", [3, 1000])
+def test_average_precision_equals_sklearn_with_ties_and_repeated_images(kinds: int):
+    scores, true = RANDOM.integers(0, kinds, (60, 4)) / kinds, RANDOM.random((60, 4)) < [0.5, 0.2, 0.03, 0]
+    weights = np.stack([np.ones(60), RANDOM.integers(0, 3, 60), true[:, 2]])
+    found = average_precision(scores, true, weights)
+    for row, weight in zip(found, weights, strict=True):
+        theirs = [metrics.average_precision_score(true[:, k], scores[:, k], sample_weight=weight) for k in range(3)]
+        np.testing.assert_allclose(row[:3], theirs)
+    np.testing.assert_array_equal(average_precision(scores, true), found[0])
+    assert np.isnan(found[:, 3]).all() and macro(found)[0] == pytest.approx(found[0, :3].mean())
+
+
+def test_images_counted_twice_are_two_images():
+    true, predicted = RANDOM.random((30, 3)) < 0.4, RANDOM.random((30, 3)) < 0.4
+    once = Counts.of_sets(np.tile(predicted, (2, 1)), np.tile(true, (2, 1)))
+    for one, other in zip(once, Counts.of_sets(predicted, true, np.full((1, 30), 2.0)), strict=True):
+        assert (one == other[0]).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import clusters
+from made_up import clusters, overlapping
 from safetensors.torch import save_file
 
 from mae_kit.evaluation import probe
@@ -56,20 +56,26 @@ def test_what_is_of_another_type_is_left_out(tmp_path: Path):
     assert (found.rows, found.width) == (2, 3)
 
 
-def test_every_method_says_of_them_what_it_says_of_a_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("sets", [False, True])
+def test_every_method_says_of_them_what_it_says_of_a_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: bool
+):
     monkeypatch.setattr(probe, "STEPS", 12)
     (known, labels), (queries, truth) = clusters(1, 90), clusters(2, 70)
-    held = Sides(Side(known, labels), Side(queries, truth), 5)
+    if sets:
+        labels, truth = overlapping(labels), overlapping(truth)
+    held = Sides(Side(known, labels), Side(queries, truth), list("abcde"))
     (tmp_path / "val").mkdir()
     stored = written(tmp_path, known, [40, 50]), written(tmp_path / "val", queries, [70])
-    streamed = Sides(Side(stored[0], labels.to(stored[0].device)), Side(stored[1], truth.to(stored[1].device)), 5)
+    sides = (Side(rows, known.to(rows.device)) for rows, known in zip(stored, (labels, truth), strict=True))
+    streamed = Sides(*sides, list("abcde"))
     methods = [
         partial(score_knn, k=20, temperature=0.07),
         partial(score_fewshot, shots=5, seeds=3),
         partial(score_probe, epochs=2, batch_size=32, seed=0),
     ]
     for method in methods:
-        assert method(streamed) == method(held)
+        assert method(streamed).record("abcde") == method(held).record("abcde")
     assert extent(stored[0]) == extent(known)
 
 
@@ -92,9 +98,9 @@ def test_they_are_never_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(probe, "STEPS", 4)
     rows, some = hollow(tmp_path / "a.safetensors", 150_000, 768), np.arange(50)
     labels = torch.arange(5).repeat(30_000).to(rows.device)
-    few, many = Side(rows.only(some), labels[:50]), Side(rows, labels)
+    few, many, names = Side(rows.only(some), labels[:50]), Side(rows, labels), list("abcde")
     growth = memory_growth("cpu")
-    score_knn(Sides(many, few, 5), k=20, temperature=0.07)
-    score_probe(Sides(many, few, 5), epochs=0, batch_size=8192, seed=0)
-    score_fewshot(Sides(few, Side(rows.only(np.arange(40_000)), labels[:40_000]), 5), shots=2, seeds=1)
+    score_knn(Sides(many, few, names), k=20, temperature=0.07)
+    score_probe(Sides(many, few, names), epochs=0, batch_size=8192, seed=0)
+    score_fewshot(Sides(few, Side(rows.only(np.arange(40_000)), labels[:40_000]), names), shots=2, seeds=1)
     assert (growth() or 0) < rows.nbytes / 1e6 / 2

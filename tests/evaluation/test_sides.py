@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from photos import write_shard
+from photos import CLASSES, classes_of, write_shard
 from tiny_models import tiny_mae, tiny_weights
 
 from mae_kit.data.index import open_index
@@ -43,7 +43,7 @@ def test_labels_stay_with_their_images(run: Path, shards: Path):
         assert isinstance(train.features, torch.Tensor), "few are held"
         assert torch.equal(train.features.cpu(), features.values[source].read().cpu())
         assert train.labels.tolist() == [0, 1, 3, 0, 1, 2, 3, 0]
-        assert val.labels.tolist() == [0, 1, 2, 3, 0] and classes == 4
+        assert val.labels.tolist() == [0, 1, 2, 3, 0] and classes == ["0", "1", "2", "3"]
 
 
 def test_many_features_stay_on_disk(run: Path, shards: Path, monkeypatch: pytest.MonkeyPatch):
@@ -66,12 +66,15 @@ def test_a_published_file_is_read_as_it_is_and_its_features_are_kept(run: Path, 
     assert len(list(shards.glob(".features-*"))) == 1
 
 
-def test_several_classes_an_image_are_refused_before_any_is_seen(run: Path, tmp_path: Path):
-    write_shard(tmp_path / "sets.tar", range(4), sets=True)
-    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
-    with pytest.raises(UserError, match=r"sets\.tar have any number of classes, .*: score such sets by `mae-kit fine"):
-        frozen_sides(run, tmp_path / "sets.tar", tmp_path / "sets.tar", workers=1)
-    assert not list(tmp_path.glob(".features-*"))
+def test_sets_of_classes_stay_with_their_images(run: Path, tmp_path: Path):
+    write_shard(tmp_path / "train.tar", range(8), damaged=(2,), sets=True)
+    write_shard(tmp_path / "unknown.tar", range(8, 10), labels=False)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    train, val, classes = frozen_sides(run, tmp_path, tmp_path / "train.tar", workers=1)[Source(2, "mean")]
+    shown = [[k in classes_of(number) for k in range(4)] for number in (0, 1, 3, 4, 5, 6, 7)]
+    assert train.labels.tolist() == val.labels.tolist() == shown and classes == list(CLASSES)
+    assert isinstance(train.features, torch.Tensor) and isinstance(val.features, torch.Tensor)
+    assert torch.equal(train.features, val.features) and len(train.features) == 7
 
 
 def test_sides_that_do_not_fit_are_refused(run: Path, shards: Path, tmp_path: Path):
