@@ -67,8 +67,10 @@ def test_every_method_says_of_them_what_it_says_of_a_tensor(
     held = Sides(Side(known, labels), Side(queries, truth), list("abcde"))
     (tmp_path / "val").mkdir()
     stored = written(tmp_path, known, [40, 50]), written(tmp_path / "val", queries, [70])
-    sides = (Side(rows, known.to(rows.device)) for rows, known in zip(stored, (labels, truth), strict=True))
-    streamed = Sides(*sides, list("abcde"))
+    known_side, unseen_side = (
+        Side(rows, known.to(rows.device)) for rows, known in zip(stored, (labels, truth), strict=True)
+    )
+    streamed = Sides(known_side, unseen_side, list("abcde"))
     methods = [
         partial(score_knn, k=20, temperature=0.07),
         partial(score_fewshot, shots=5, seeds=3),
