@@ -94,4 +94,7 @@ def smallest_class(labels: Labels) -> int:
 
 def _pairs(labels: Labels) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
     """Samples, in their order, and a class that each has."""
-    return np.nonzero(labels) if labels.ndim == 2 else (np.arange(len(labels)), labels)
+    if labels.ndim == 2:
+        samples, classes = np.nonzero(labels)
+        return samples, classes
+    return np.arange(len(labels)), labels
