@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mae_kit.backbones import Backbone, ViT, backbone
+from mae_kit.backbones import ViT, backbone
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
-from mae_kit.encoder_file import EncoderConfig, load_encoder
+from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.keys import differences, refuse
 
@@ -32,7 +32,7 @@ class Eye:
 
     def __init__(self, path: Path):
         config, tensors = load_encoder(path)
-        encoder = _encoder(config).eval()
+        encoder = backbone(config.model, config.model_args, config.image_size).eval()
         refuse(str(path), differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
         encoder.model.load_state_dict(tensors, strict=True)
         self.objective = config.objective
@@ -64,11 +64,3 @@ class Eye:
         with torch.no_grad():
             tokens = [self.encoder(part)[:, self.encoder.prefix :] for part in self.parts(images)]
         return torch.cat(tokens).float()
-
-
-def _encoder(config: EncoderConfig) -> Backbone:
-    try:
-        return backbone(config.model, config.model_args, config.image_size)
-    except TypeError as error:
-        what = f"the encoder {config.model} has arguments that no objective's encoder has ({error})"
-        raise UserError(what, "give the run of a pretraining") from error

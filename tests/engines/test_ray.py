@@ -114,7 +114,11 @@ def test_fingerprints_and_features_are_the_same(cluster: Any, trained: Path, tmp
         shards = write_shards(tmp_path / engine)
         found = dedup(shards / "val-*.tar", encoder=trained, similarity=0.01, engine=engine)
         lines = (shards / "duplicates.jsonl").read_text().splitlines()[1:]
-        kept[engine] = [{n: found[n] for n in found.keys() - {"list", "keep_list", "page"}}, lines, files(shards).keys()]
+        kept[engine] = [
+            {n: found[n] for n in found.keys() - {"list", "keep_list", "page"}},
+            lines,
+            files(shards).keys(),
+        ]
     assert kept["ray"] == kept["processes"] and len(kept["ray"][1]) > 0
     assert sum(".features-" in name for name in kept["ray"][2]) == 1  # shard
 
