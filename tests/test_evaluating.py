@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from made_up import clusters
+from photos import write_shard
 from processes import Programs
 from tiny_models import save_run, tiny_mae, tiny_weights
 
@@ -259,3 +260,20 @@ def test_a_trained_encoder_on_its_shards(
     tuned = json.loads((tmp_path / "evaluation/attentive/finetune/result.json").read_text())
     assert attentive["method"] == "attentive" and attentive["top1"] == pytest.approx(tuned["top1"])
     assert "Attentive probe" in (tmp_path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_on_images_with_any_number_of_classes(trained: Path, programs: Programs, tmp_path: Path):
+    for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
+        write_shard(tmp_path / f"{name}.tar", numbers, sets=True)
+    (tmp_path / "classes.txt").write_text("never\ndusk\nnoon\nnight\n")
+    words = [trained, "--train", tmp_path / "train.tar", "--val", tmp_path / "val.tar", "--workers", "1", "--json"]
+    ended = programs.run("evaluate", *words, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    scores = by_name(json.loads(ended.out))
+    probe = scores["probe", "mean"]
+    assert 0.6 < probe["low"] <= probe["map"] <= probe["high"] <= 1, "by chance .5, .25 and .25: a mean of .33"
+    assert 0 <= probe["macro_low"] <= probe["macro_f1"] <= probe["macro_high"] <= 1
+    assert [row["name"] for row in probe["of_classes"]] == ["never", "dusk", "noon", "night"]
+    assert [row["images"] for row in probe["of_classes"]] == [0, 16, 8, 8]
+    assert "Mean average precision" in (tmp_path / "out/report.html").read_text("utf-8")

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from photos import write_shard
 
 from mae_kit.data.index import Index, open_index
-from mae_kit.data.labels import common_classes, label_names, label_numbers
+from mae_kit.data.labels import common_classes, draw_per_class, label_names, label_numbers, smallest_class
 from mae_kit.errors import UserError
 
 
@@ -34,3 +35,15 @@ def test_labels_by_number_and_by_name(tmp_path: Path):
     assert [list(label_names(sets, row)) for row in range(4)] == [[], ["b"], ["c"], ["b", "d"]]
     assert [list(label_names(single, row)) for row in range(4)] == [[0], [1], [2], [3]]
     assert label_numbers(single).tolist() == [0, 1, 2, 3] and len(set(label_numbers(sets).tolist())) == 4
+
+
+def test_a_few_of_each_class_are_drawn_and_of_sets_none_without_a_class():
+    labels = np.random.default_rng(0).integers(4, size=60)
+    few = draw_per_class(labels, 5, seed=1)
+    assert np.bincount(labels[few]).tolist() == [5] * 4 and sorted(set(few.tolist())) == few.tolist()
+    assert few.tolist() != draw_per_class(labels, 5, seed=2).tolist()
+    sets = (labels[:, None] == np.arange(4)) & (labels[:, None] < 3)  # class 3: none of them
+    sets[:, 1] |= labels == 0
+    drawn = draw_per_class(sets, 5, seed=1)
+    assert sets[drawn].any(axis=1).all() and (sets[drawn].sum(axis=0)[:3] >= 5).all() and len(drawn) <= 15
+    assert smallest_class(sets) == min(sets.sum(axis=0)[:3])

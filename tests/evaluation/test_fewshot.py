@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import clusters
+from made_up import clusters, overlapping
 from safetensors import safe_open
 
 from mae_kit.evaluation.fewshot import BIAS, fit_ridge
@@ -39,3 +39,12 @@ def test_a_feature_that_never_changes_says_nothing():
     dull = [torch.cat([part, torch.full((len(part), 1), 3.0)], dim=1) for part in (known, queries)]
     scores = [fit_ridge(train, labels, 5).scores(asked) for train, asked in (dull, (known, queries))]
     torch.testing.assert_close(*scores)
+
+
+def test_of_a_set_each_class_is_a_question_of_its_own():
+    (known, labels), (queries, _) = clusters(1, 60), clusters(2, 30)
+    sets = overlapping(labels)
+    together = fit_ridge(known, sets, 5).scores(queries)
+    for number in range(5):
+        alone = fit_ridge(known, sets[:, number].long(), 2).scores(queries)[:, 1]
+        torch.testing.assert_close(together[:, number], alone)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from made_up import clusters
+from made_up import clusters, overlapping
 from safetensors import safe_open
 
 from mae_kit.evaluation import knn
@@ -20,6 +20,16 @@ def test_equal_to_scikit_learn(k: int, temperature: float):
     model = neighbors.KNeighborsClassifier(k, weights=lambda far: np.exp((1 - far) / temperature), metric="cosine")
     theirs = model.fit(bank.double().numpy(), labels.numpy()).predict(queries.double().numpy())
     assert knn_predict(bank, labels, queries, 5, k, temperature).tolist() == theirs.tolist()
+
+
+def test_votes_for_sets_are_equal_to_scikit_learns():
+    """The weighted share of the neighbours that have a class."""
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    (bank, labels), (queries, _) = clusters(1, 200), clusters(2, 300)
+    sets = overlapping(labels)
+    model = neighbors.KNeighborsRegressor(20, weights=lambda far: np.exp((1 - far) / 0.07), metric="cosine")
+    theirs = model.fit(bank.double().numpy(), sets.double().numpy()).predict(queries.double().numpy())
+    np.testing.assert_allclose(knn_predict(bank, sets, queries, 5, 20, 0.07).numpy(), theirs, atol=1e-5)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):

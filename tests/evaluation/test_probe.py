@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from made_up import clusters
+from made_up import clusters, overlapping
 
 from mae_kit.errors import UserError
 from mae_kit.evaluation import probe
@@ -22,6 +22,18 @@ def test_as_good_as_logistic_regression(count: int):
     predicted, rate = probe_predict(known, labels, queries, 5)
     assert right(predicted, truth) > theirs.score(queries.numpy(), truth.numpy()) - 0.02
     assert rate in RATES
+
+
+@pytest.mark.slow
+def test_on_sets_as_good_as_a_logistic_regression_for_each_class():
+    linear_model, metrics = pytest.importorskip("sklearn.linear_model"), pytest.importorskip("sklearn.metrics")
+    (known, labels), (queries, truth) = clusters(1, 500), clusters(2, 500)
+    sets, true = overlapping(labels)[:, :4], overlapping(truth)[:, :4]
+    scores, _ = probe_predict(known, sets, queries, 4)
+    for number in range(4):
+        model = linear_model.LogisticRegression(max_iter=1000).fit(known.numpy(), sets[:, number].numpy())
+        theirs = metrics.average_precision_score(true[:, number], model.decision_function(queries.numpy()))
+        assert metrics.average_precision_score(true[:, number], scores[:, number]) > theirs - 0.02
 
 
 def test_layers_side_by_side_are_strangers():
