@@ -111,6 +111,7 @@ def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], chang
         read_plan(write(tmp_path, content | change))
 
 
+@pytest.mark.slow
 def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
     for path in (FOLDER / "compare").glob("*.yaml"):
         given = yaml.safe_load(path.read_text())
