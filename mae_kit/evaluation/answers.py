@@ -1,5 +1,8 @@
 """Labels of either kind, one class an image or any number, and what a method that rates classes answers to them."""
 
+from collections.abc import Iterable
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -32,6 +35,25 @@ def answers(scores: Float[Tensor, "*n q k"], labels: Labels) -> Answers:
         labels: That the method has learned from.
     """
     return scores if are_sets(labels) else scores.argmax(dim=-1)
+
+
+def side_by_side(parts: Iterable[Answers], queries: int) -> Answers:
+    """Answers to some queries at a time, [n q ...], in room for all that is taken first.
+
+    Small results, kept between the large blocks which each part needs and frees, would keep the allocator from using
+    those again.
+
+    Args:
+        parts: In order; computed as they are taken.
+        queries: Their sum.
+    """
+    rest = iter(parts)
+    first = next(rest)
+    whole = first.new_empty(first.shape[0], queries, *first.shape[2:])
+    end = 0
+    for part in chain([first], rest):
+        whole[:, end : (end := end + part.shape[1])] = part
+    return whole
 
 
 def goodness(found: Answers, truth: Labels) -> float:

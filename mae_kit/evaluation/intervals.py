@@ -12,7 +12,7 @@ from mae_kit.evaluation.per_class import Counts, average_precision, class_rows, 
 TOP1, MAP = "top1", "map"
 METRICS = {TOP1: "Top-1", MAP: "Mean average precision"}
 COVERAGE, DRAWS = 0.95, 1000
-_TOGETHER = 100  # draws counted at once
+_TOGETHER, _WEIGHTS = 100, 4_000_000  # draws counted at once, and fewer where these take so many numbers
 
 Measure = Callable[[Float[np.ndarray, "n q"]], Float[np.ndarray, "n s"]]
 """Of each trial, with the images counted so many times."""
@@ -151,9 +151,11 @@ def _resampled(measure: Measure, trials: int, images: int, seed: int) -> tuple[f
     """The mean over trials, and the ends of its interval over images and trials."""
     random = np.random.default_rng(seed)
     means = []
-    for _ in range(DRAWS // _TOGETHER):
-        chosen = random.integers(trials, size=(_TOGETHER, trials))
-        rows = random.integers(images, size=(_TOGETHER, images))
+    together = max(1, min(_TOGETHER, _WEIGHTS // images))
+    for first in range(0, DRAWS, together):
+        draws = min(together, DRAWS - first)
+        chosen = random.integers(trials, size=(draws, trials))
+        rows = random.integers(images, size=(draws, images))
         weights = np.stack([np.bincount(drawn, minlength=images) for drawn in rows]).astype(np.float32)
         means.append(np.take_along_axis(measure(weights), chosen, axis=1).mean(axis=1))
     once = np.ones((1, images), np.float32)

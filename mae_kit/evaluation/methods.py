@@ -3,7 +3,7 @@
 import torch
 
 from mae_kit.data.labels import draw_per_class, smallest_class
-from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets
+from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets, side_by_side
 from mae_kit.evaluation.fewshot import fit_ridge
 from mae_kit.evaluation.intervals import Score, score_classes, score_sets
 from mae_kit.evaluation.knn import knn_predict
@@ -32,8 +32,8 @@ def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score:
     drawn = [torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds)]
     ridges = [fit_ridge(known[few], labels[few], len(classes)) for few in drawn]
     parts = queries.split(_QUERIES)
-    found = [torch.stack([answers(ridge.scores(asked), labels) for ridge in ridges]) for asked in parts]
-    return _score(torch.cat(found, dim=1), truth, len(classes))
+    found = (torch.stack([answers(ridge.scores(asked), labels) for ridge in ridges]) for asked in parts)
+    return _score(side_by_side(found, len(queries)), truth, len(classes))
 
 
 def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:

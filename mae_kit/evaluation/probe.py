@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mae_kit.data.order import permute, samples_at
 from mae_kit.errors import UserError
-from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets, goodness
+from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets, goodness, side_by_side
 from mae_kit.evaluation.lars import Lars
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.training.schedule import learning_rate
@@ -87,7 +87,7 @@ def probe_predict(
 @torch.no_grad()
 def _predict(probe: Probe, features: Matrix, rows: Int64[Tensor, " b"], labels: Labels) -> Answers:
     """Of each layer."""
-    return torch.cat([answers(probe(features[asked]), labels) for asked in rows.split(_QUERIES)], dim=1)
+    return side_by_side((answers(probe(features[asked]), labels) for asked in rows.split(_QUERIES)), len(rows))
 
 
 def train_probe(
