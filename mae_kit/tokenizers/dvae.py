@@ -109,8 +109,9 @@ class DVAE(Configured):
         drawn = F.gumbel_softmax(logits, temperature, hard=hard, dim=1)
         mean, log_scale = self.decoder(drawn).float().chunk(2, dim=1)
         error = _negative_log_likelihood(_squeeze(colours.float()), mean, log_scale.clamp_min(FINEST))
-        shares = logits.softmax(dim=1)
-        parts = (error, _from_uniform(shares), _from_uniform(shares.mean(dim=(0, 2, 3), keepdim=True)))
+        shares = logits.log_softmax(dim=1)
+        mean_share = shares.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(shares[:, 0].numel())
+        parts = (error, _from_uniform(shares), _from_uniform(mean_share))
         return Evidence(*(part.mean() for part in parts))
 
 
@@ -121,8 +122,12 @@ def perplexity(codes: Int64[Tensor, "b n"], codebook: int) -> Float[Tensor, ""]:
 
 
 def _from_uniform(shares: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:
-    """Kullback-Leibler divergence of distributions over k codes from the uniform one."""
-    return math.log(shares.shape[1]) - torch.special.entr(shares).sum(dim=1)
+    """Kullback-Leibler divergence of distributions over k codes from the uniform one.
+
+    Args:
+        shares: Their logarithms; the gradient of a share that is 0 would not be finite.
+    """
+    return math.log(shares.shape[1]) + (shares.exp() * shares).sum(dim=1)
 
 
 class Block(nn.Module):

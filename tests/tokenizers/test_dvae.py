@@ -64,6 +64,15 @@ def test_the_divergence_is_from_the_uniform_distribution():
     assert [float(one.divergence), float(one.imbalance)] == pytest.approx([math.log(20)] * 2, abs=1e-4)
 
 
+def test_a_code_that_is_out_of_the_question_leaves_a_gradient():
+    tokenizer = tiny_tokenizer()
+    with torch.no_grad():
+        tokenizer.encoder[-1].bias[3] = -1000  # its share is 0 in fp32, in each patch and in their mean
+    evidence = tokenizer(COLOURS, 1.0, hard=True)
+    (evidence.error + evidence.divergence + evidence.imbalance).backward()
+    assert all(weights.grad.isfinite().all() for weights in tokenizer.parameters())
+
+
 def test_sure_but_different_codes_are_in_balance():
     tokenizer = tiny_tokenizer(codes=2, stride=1)
     tokenizer.encoder = last = torch.nn.Conv2d(3, 2, 1)
