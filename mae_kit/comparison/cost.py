@@ -1,14 +1,18 @@
-"""What a pretraining is about, and what it costs: its clocks, and its arithmetic, the same on every machine."""
+"""What a training is about, and what it costs: its clocks, and its arithmetic, the same on every machine."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.configured import build
+from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
+from mae_kit.downstream.classifier_file import load_classifier
 from mae_kit.objectives import Objective
 from mae_kit.reporting.folder import read_batch_size, read_metrics, total
 
@@ -21,12 +25,21 @@ def pretraining_cost(run: Path) -> dict[str, float]:
     Args:
         run: A pretraining, which may not have begun.
     """
+    return _cost(run, _flops_of_objective)
+
+
+def finetuning_cost(run: Path) -> dict[str, float]:
+    """The same of a fine-tuning that has ended, all of its weights being trained."""
+    return _cost(run, _flops_of_classifier) if (run / CLASSIFIER).is_file() else {}
+
+
+def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float]:
     rows = read_metrics(run / "metrics.jsonl")
     if not rows:
         return {}
     images = rows[-1]["step"] * read_batch_size(run)
     clocks = {name: total(rows, name) for name in ("seconds", "core_seconds")}
-    return clocks | {"images": images, "flops": images * _flops_per_image_of(run)}
+    return clocks | {"images": images, "flops": images * flops_of(run)}
 
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
@@ -35,17 +48,32 @@ def encoder_of(run: Path) -> dict[str, Any] | None:
 
 
 def _objective(run: Path) -> dict[str, Any]:
-    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["objective"]
+    return _recipe(run)["objective"]
+
+
+def _recipe(run: Path) -> dict[str, Any]:
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
 
 
 @cache
-def _flops_per_image_of(run: Path) -> float:
+def _flops_of_objective(run: Path) -> float:
     return flops_per_image(build(_objective(run)))
+
+
+@cache
+def _flops_of_classifier(run: Path) -> float:
+    model, config = load_classifier(run)
+    images = torch.zeros(2, len(config.mean), *config.image_size)
+    return _step(model.classify_and_predict if _recipe(run).get("generative") else model, images)  # type: ignore[arg-type]
 
 
 def flops_per_image(objective: Objective) -> float:
     """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
-    images = torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size)
+    return _step(objective, torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size), torch.arange(2))
+
+
+def _step(model: Callable[..., Any], images: Tensor, *more: Tensor) -> float:
+    """Operations an image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        objective(images, torch.arange(2))
-    return counter.get_total_flops() * (1 + BACKWARD) / 2
+        model(images, *more)
+    return counter.get_total_flops() * (1 + BACKWARD) / len(images)

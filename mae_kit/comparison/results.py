@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.cost import encoder_of, pretraining_cost
+from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
 from mae_kit.comparison.ledger import Record
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.intervals import headline
@@ -29,7 +29,8 @@ def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, A
             "encoder": encoder_of(out / f"{name}-seed0" / "pretrain"),
             "scores": _over_seeds(scores[name]),
             "differences": _differences(scores[name], first),
-            "pretraining": _mean_cost([out / f"{name}-seed{seed}" / "pretrain" for seed in seeds]),
+            "pretraining": _mean([pretraining_cost(out / f"{name}-seed{seed}" / "pretrain") for seed in seeds]),
+            "finetuning": _mean([finetuning_cost(out / f"{name}-seed{seed}" / "finetune") for seed in seeds]),
             "failures": _failures(seeds),
         }
         for name, seeds in found.items()
@@ -61,10 +62,10 @@ def _differences(scores: dict[int, dict[str, float]], first: dict[int, dict[str,
     return _over_seeds(pairs)
 
 
-def _mean_cost(runs: list[Path]) -> dict[str, float]:
-    """Over the seeds that have begun."""
-    costs = [cost for run in runs if (cost := pretraining_cost(run))]
-    return {name: sum(cost[name] for cost in costs) / len(costs) for name in costs[0]} if costs else {}
+def _mean(costs: list[dict[str, float]]) -> dict[str, float]:
+    """Over the seeds that have come so far."""
+    known = [cost for cost in costs if cost]
+    return {name: sum(cost[name] for cost in known) / len(known) for name in known[0]} if known else {}
 
 
 def _failures(seeds: dict[int, Records]) -> list[dict[str, Any]]:

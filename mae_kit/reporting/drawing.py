@@ -37,7 +37,7 @@ def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) ->
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
 
 
-def line(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+def line(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label: str, dashes: str = "-") -> None:
     if not places.size:
         return
     several = -(-places.size // POINTS)
@@ -46,7 +46,7 @@ def line(axes: Axes, places: np.ndarray, values: np.ndarray, colour: str, label:
     if several > 1:
         low, high = [values[part].min() for part in parts], [values[part].max() for part in parts]
         axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, y, color=colour, label=label, linewidth=1.6, marker="." if places.size <= 30 else "")
+    axes.plot(x, y, color=colour, label=label, linewidth=1.6, linestyle=dashes, marker="." if places.size <= 30 else "")
 
 
 def dress(axes: Axes, along: str, last: float, legend: bool) -> None:

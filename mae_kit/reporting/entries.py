@@ -13,6 +13,7 @@ from mae_kit.reporting.reconstructions import latest
 SCORE = "Top-1, or mean average precision where images have any number of classes"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COSTS = ("Images seen", "Minutes", "Core-minutes", "TFLOPs")
+STAGES = {"pretraining": "Pretraining", "finetuning": "Fine-tuning"}
 NAMES = {"fine-tuned": "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
@@ -21,7 +22,7 @@ def entries(folder: Path, compared: Row) -> str:
     rows = compared.get("entries", [])
     if not rows:
         return ""
-    ran = race(folder, [row["name"] for row in rows])
+    ran = race(folder, rows)
     told = said_alike(compared["budget"])
     parts = (_scores(rows, told), _differences(rows), _failures(rows), _pictures(folder, rows), ran, _costs(rows, told))
     return "".join(parts)
@@ -71,17 +72,21 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
 
 
 def _costs(rows: list[Row], told: str) -> str:
-    trained = [row for row in rows if row["pretraining"]]
-    lines = "".join(text_row((row["name"], *cost_cells(row["pretraining"]))) for row in trained)
     about = note(
         f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
         "products, forwards and backwards."
     )
-    return section("Cost", table(("Entry", *COSTS), lines), about) if trained else ""
+    tables = "".join(_cost_table(rows, stage) for stage in ("pretraining", "finetuning"))
+    return section("Cost", tables, about) if tables else ""
+
+
+def _cost_table(rows: list[Row], stage: str) -> str:
+    lines = "".join(text_row((row["name"], *cost_cells(row[stage]))) for row in rows if row[stage])
+    return table((f"{STAGES[stage]} of", *COSTS), lines) if lines else ""
 
 
 def cost_cells(cost: Row) -> tuple[str, ...]:
-    """Of a row's `pretraining`, under the headings of `COSTS`."""
+    """Of a row's `pretraining` or `finetuning`, under the headings of `COSTS`."""
     clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
     return f"{cost['images']:,.0f}", *clocks, f"{cost['flops'] / 1e12:,.4g}"
 

@@ -32,6 +32,21 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
+def choice(name: str, views: dict[str, str]) -> str:
+    """One of two or three views at a time, by a click on its title.
+
+    Args:
+        name: Of the choice, on the page.
+        views: By title; the first is shown until another is chosen, and on paper what is chosen.
+    """
+    buttons = "".join(
+        f"<input type=radio name={name} id={name}-{number}{'' if number else ' checked'}>"
+        f"<label for={name}-{number}>{escape(title)}</label>"
+        for number, title in enumerate(views)
+    )
+    return f"<div class=choice>{buttons}{''.join(f'<div>{view}</div>' for view in views.values())}</div>"
+
+
 def table(names: tuple[str, ...], rows: str) -> str:
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in names)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"

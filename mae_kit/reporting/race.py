@@ -1,4 +1,4 @@
-"""Entries of a comparison over the images they have seen: each one's own loss, and the scores of all."""
+"""Entries of a comparison over the images they have seen, their time and their arithmetic: losses, and scores."""
 
 from functools import partial
 from pathlib import Path
@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
-from mae_kit.reporting.folder import read_batch_size, read_metrics, series
-from mae_kit.reporting.page import note, section
+from mae_kit.reporting.folder import Row, read_batch_size, read_metrics, running, series
+from mae_kit.reporting.page import choice, note, section
 
-ALONG = "images seen"
+ALONG = ("Images seen", "Minutes", "FLOPs")
+DASHES = ("-", "--", ":")  # where there are more entries than colours
+COSTS = {"pretrain": "pretraining", "finetune": "finetuning"}  # of a verb, in a row of compare.json
 
 
 class Track(NamedTuple):
@@ -21,55 +23,74 @@ class Track(NamedTuple):
     Attributes:
         entry: Its name.
         colour: The entry's.
-        images: Seen when it was measured.
+        dashes: The entry's.
+        places: When it was measured, on each axis of `ALONG`.
         values: What was measured.
     """
 
     entry: str
     colour: str
-    images: np.ndarray
+    dashes: str
+    places: tuple[np.ndarray, ...]
     values: np.ndarray
 
 
-def race(folder: Path, names: list[str]) -> str:
+def race(folder: Path, rows: list[Row]) -> str:
     """Of the runs of all seeds in the folder of a comparison.
 
     Args:
         folder: Of the comparison.
-        names: Of its entries.
+        rows: The entries of its compare.json.
     """
-    losses, *knn = (_tracks(folder, names, "pretrain", metric) for metric in ("loss", "knn_top1", "knn_map"))
-    tuned = [_tracks(folder, names, "finetune", metric) for metric in ("val_top1", "val_map")]
-    own = [[track for track in losses if track.entry == name] for name in names]
-    shown = [(f"Loss of {tracks[0].entry}", tracks, 1) for tracks in own if tracks]
-    small = "".join(_chart(title, tracks, scale, len(shown)) for title, tracks, scale in shown)
+    losses, *knn = (_tracks(folder, rows, "pretrain", metric) for metric in ("loss", "knn_top1", "knn_map"))
+    tuned = [_tracks(folder, rows, "finetune", metric) for metric in ("val_top1", "val_map")]
+    own = [[track for track in losses if track.entry == row["name"]] for row in rows]
+    small = {f"Loss of {tracks[0].entry}": tracks for tracks in own if tracks}
     whens = ("kNN {} in pretraining, %", "Validation {} in fine-tuning, %")
     titles = [when.format(name) for when in whens for name in ("top-1", "mAP")]
-    large = "".join(_chart(t, tracks, 100, 2) for t, tracks in zip(titles, (*knn, *tuned), strict=True) if tracks)
+    large = {title: tracks for title, tracks in zip(titles, (*knn, *tuned), strict=True) if tracks}
+    if not (large or small):
+        return ""
+    views = {name: _charts(large, small, axis) for axis, name in enumerate(ALONG)}
     about = note("A line for each seed. Losses of different objectives are not to be compared. " + ABOUT_KNN)
-    rows = (f"<div class=charts>{large}</div>", f'<div class="charts small">{small}</div>', about)
-    return section("Over the images seen", *rows) if large or small else ""
+    return section("Over images, time and operations", choice("along", views), about)
 
 
-def _tracks(folder: Path, names: list[str], verb: str, metric: str) -> list[Track]:
+def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track]:
     tracks = []
-    for number, name in enumerate(names):
-        for run in sorted(folder.glob(f"{name}-seed*/{verb}")):
-            steps, values = series(read_metrics(run / "metrics.jsonl"), metric)
+    for number, row in enumerate(rows):
+        look = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+        for run in sorted(folder.glob(f"{row['name']}-seed*/{verb}")):
+            metrics = read_metrics(run / "metrics.jsonl")
+            steps, values = series(metrics, metric)
             if steps.size:
-                colour = COLOURS[number % len(COLOURS)]
-                tracks.append(Track(name, colour, steps * read_batch_size(run), values))
+                cost = row[COSTS[verb]]
+                images = steps * read_batch_size(run)
+                places = images, np.interp(steps, *_clock(metrics)) / 60, images * cost["flops"] / cost["images"]
+                tracks.append(Track(row["name"], *look, places, values))
     return tracks
 
 
-def _chart(title: str, tracks: list[Track], scale: float, panels: int) -> str:
+def _clock(metrics: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and seconds, from nothing on."""
+    steps, seconds = running(metrics, "seconds")
+    return np.append(0, steps), np.append(0, seconds)
+
+
+def _charts(large: dict[str, list[Track]], small: dict[str, list[Track]], axis: int) -> str:
+    scores = "".join(_chart(title, tracks, axis, 100, 2) for title, tracks in large.items())
+    losses = "".join(_chart(title, tracks, axis, 1, len(small)) for title, tracks in small.items())
+    return f'<div class=charts>{scores}</div><div class="charts small">{losses}</div>'
+
+
+def _chart(title: str, tracks: list[Track], axis: int, scale: float, panels: int) -> str:
     prefix = "".join(filter(str.isalnum, title))
-    return chart(title, panels, partial(_draw, tracks=tracks, scale=scale), f"race-{prefix}")
+    return chart(title, panels, partial(_draw, tracks=tracks, axis=axis, scale=scale), f"race-{axis}-{prefix}")
 
 
-def _draw(axes: Axes, tracks: list[Track], scale: float) -> None:
+def _draw(axes: Axes, tracks: list[Track], axis: int, scale: float) -> None:
     told: set[str] = set()
-    for entry, colour, images, values in tracks:
-        line(axes, images, values * scale, colour, "" if entry in told else entry)
+    for entry, colour, dashes, places, values in tracks:
+        line(axes, places[axis], values * scale, colour, "" if entry in told else entry, dashes)
         told.add(entry)
-    dress(axes, ALONG, max(track.images[-1] for track in tracks), legend=len(told) > 1)
+    dress(axes, ALONG[axis], max(track.places[axis][-1] for track in tracks), legend=len(told) > 1)

@@ -73,6 +73,12 @@ pre { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; margi
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem }
 pre span { white-space: nowrap }
 summary { cursor: pointer; margin-bottom: .5rem }
+.choice > div { display: none; margin-top: .8rem }
+.choice > input:nth-of-type(1):checked ~ div:nth-of-type(1) { display: block }
+.choice > input:nth-of-type(2):checked ~ div:nth-of-type(2) { display: block }
+.choice > input:nth-of-type(3):checked ~ div:nth-of-type(3) { display: block }
+.choice > input { accent-color: var(--accent); margin: 0 .4rem 0 0 }
+.choice > label { font-size: .9rem; margin-right: 1.2rem; cursor: pointer }
 @media print {
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { font-size: 11px }

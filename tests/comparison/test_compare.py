@@ -183,5 +183,6 @@ def test_trainings_that_are_real(config: Path, tmp_path: Path, programs: Program
     mae, broken, scratch = compare(config, tmp_path / "out")["entries"]
     assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["images"] == 64
     assert "mask_ratio" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
+    assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
     page = (tmp_path / "out/report.html").read_text()
     assert "Reconstructions side by side" in page and "Loss of mae" in page and "TFLOPs" in page

@@ -1,16 +1,19 @@
-"""What a pretraining costs, counted by hand."""
+"""What a training costs, counted by hand."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import yaml
 
 from mae_kit.backbones import ViT
-from mae_kit.comparison.cost import encoder_of, pretraining_cost
+from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
+from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.objectives import MAE, SimMIM
 
+STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
@@ -44,6 +47,15 @@ def test_visible_patches_alone_cost_where_the_others_are_dropped(tmp_path: Path)
     expected = 5 * 16 * 3 * (ends + blocks(5, 48, 2) + blocks(17, 32, 1))
     assert cost["flops"] == pytest.approx(expected, rel=0.02)  # the last layer may leave the class token out
     assert encoder_of(tmp_path / "run") == encoder.config()
+
+
+def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
+    run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
+    assert finetuning_cost(run) == {}  # it has not ended
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
+    save_classifier(run, model, ClassifierConfig("vit_tiny_patch16_224", ARGS, list("abcdefghij"), *STATISTICS))
+    ends = 2 * 16 * 192 * 48 + 2 * 48 * 10
+    assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * 3 * (ends + blocks(17, 48, 2)))
 
 
 def test_what_has_not_begun_costs_nothing(tmp_path: Path):

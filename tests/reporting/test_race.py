@@ -1,0 +1,61 @@
+"""The curves of a comparison: what lies along their axes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mae_kit.reporting import drawing
+from mae_kit.reporting import race as room
+from mae_kit.reporting.race import race
+
+COST = {"images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
+
+
+def write_run(run: Path, scores: dict[int, float], metric: str) -> None:
+    """Of 8 steps of 16 images in two sittings of 60 seconds a step, which last 4 steps each."""
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"batch_size": 16}}))
+    clocks = [(2, 120.0), (4, 240.0), (6, 120.0), (8, 240.0)]
+    rows = [{"step": step, "seconds": seconds, "loss": 1 / step} for step, seconds in clocks]
+    rows += [{"step": step, metric: score} for step, score in scores.items()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    calls: list[tuple[Any, ...]] = []
+
+    def line(axes: Any, places: np.ndarray, values: np.ndarray, colour: str, label: str, dashes: str) -> None:
+        calls.append((places.tolist(), values.tolist(), colour, dashes))
+        drawing.line(axes, places, values, colour, label, dashes)
+
+    monkeypatch.setattr(room, "line", line)
+    return calls
+
+
+def test_scores_and_losses_lie_over_images_minutes_and_operations(tmp_path: Path, drawn: list[tuple[Any, ...]]):
+    write_run(tmp_path / "mae-seed0/pretrain", {5: 0.25, 8: 0.5}, "knn_top1")
+    row = {"name": "mae", "pretraining": COST, "finetuning": {}}
+    page = race(tmp_path, [row])
+    scores = [places for places, values, *_ in drawn if values == [25, 50]]
+    assert scores == [[80, 128], [5, 8], [80 * 5e9, 128 * 5e9]]  # 5: between two steps that have a time
+    losses = [places for places, values, *_ in drawn if values == [1 / 2, 1 / 4, 1 / 6, 1 / 8]]
+    assert losses == [[32, 64, 96, 128], [2, 4, 6, 8], [160e9, 320e9, 480e9, 640e9]]
+    assert [f">{title}</label>" in page for title in ("Images seen", "Minutes", "FLOPs")] == [True] * 3
+
+
+def test_more_entries_than_colours_have_other_dashes(tmp_path: Path, drawn: list[tuple[Any, ...]]):
+    rows = [{"name": f"entry{n}", "pretraining": {}, "finetuning": COST} for n in range(9)]
+    for row in rows:
+        write_run(tmp_path / f"{row['name']}-seed0/finetune", {8: 0.5}, "val_top1")
+    race(tmp_path, rows)
+    looks = {(colour, dashes) for *_, colour, dashes in drawn}
+    assert len(looks) == 9 and len({colour for colour, _ in looks}) == 7
+
+
+def test_nothing_trained_is_nothing_drawn(tmp_path: Path):
+    assert race(tmp_path, [{"name": "mae", "pretraining": {}, "finetuning": {}}]) == ""
