@@ -26,6 +26,9 @@ class Normalise(nn.Module):
     Args:
         mean: One a channel, of values in [0, 1].
         std: One a channel.
+
+    Raises:
+        UserError: A channel has no spread.
     """
 
     scale: Tensor
@@ -33,6 +36,9 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
+        if min(std) <= 0:
+            what = f"the std of channel {std.index(min(std))} is {min(std):g}"
+            raise UserError(what, "give data.std a 1 for a channel that is the same everywhere")
         spread = torch.tensor(std).view(1, -1, 1, 1)
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
         self.register_buffer("shift", torch.tensor(mean).view(1, -1, 1, 1) / spread, persistent=False)
@@ -69,12 +75,13 @@ class PretrainAugment(nn.Module):
         self.normalise = Normalise(mean, std)
 
     def forward(self, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-        """The same key flips alike on every device, in every process, after every resume."""
+        """The same key flips alike on every device, in every process, after every resume; fp32 under autocast too."""
         if self.flip:
             images = _flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5)
-        if self.jitter is not None:
+        if self.jitter is None:
+            return self.normalise(images)
+        with torch.autocast(images.device.type, enabled=False):
             return self.normalise(self.jitter(images.float().div_(255)).mul_(255))
-        return self.normalise(images)
 
 
 class FinetuneAugment(nn.Module):
@@ -129,11 +136,15 @@ class FinetuneAugment(nn.Module):
     def forward(
         self, images: UInt8[Tensor, "b c h w"], labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-        """Images and soft targets, both fp32; each row of the targets of single labels sums to 1."""
+        """Images and soft targets, both fp32; each row of the targets of single labels sums to 1.
+
+        In fp32 under autocast too: bf16 puts what RandAugment turns up to a pixel beside its place.
+        """
         if self.flip:
             images = _flip_rows(images, (torch.rand(len(images)) < 0.5).to(images.device))
-        erased = self.erase(self.normalise(self._recolour(images)))
-        return self.mix(erased, self._soften(labels))
+        with torch.autocast(images.device.type, enabled=False):
+            erased = self.erase(self.normalise(self._recolour(images)))
+            return self.mix(erased, self._soften(labels))
 
     def _soften(self, labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         if labels.dtype == torch.bool:

@@ -80,6 +80,23 @@ def test_everything_on_is_reproducible_and_silent():
     assert not list(augment.state_dict()), "nothing of it belongs in a checkpoint"
 
 
+def test_autocast_changes_nothing():
+    images, labels, keys = images_of(count=16, height=96, width=96), torch.arange(16) % 5, torch.arange(16)
+    tuning, training = FinetuneAugment(MEAN, STD, 5, color_jitter=0.4), PretrainAugment(MEAN, STD, color_jitter=0.4)
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append((*tuning(images, labels), training(images, keys)))
+    for plain, cast in zip(*found, strict=True):
+        assert torch.equal(plain, cast)
+
+
+def test_a_channel_without_spread_is_refused():
+    with pytest.raises(UserError, match=r"the std of channel 1 is 0: give data.std a 1 for a channel that is the same"):
+        Normalise([0.5, 0.5], [0.2, 0.0])
+
+
 @pytest.mark.parametrize("channels", [1, 13])
 def test_other_channel_counts(channels: int):
     mean = [0.5] * channels
