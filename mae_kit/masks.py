@@ -12,6 +12,7 @@ from mae_kit.randomness import MASK, uniform
 MaskKind = Literal["random", "block", "grid"]
 LONGEST = 1 / 0.3  # a block's longer side over its shorter one (BEiT)
 MISSES = 10  # blocks in a row that do not fit, after which an image is left as it is (BEiT)
+TRIALS, SERVED = 200, 0.9  # images by which a block is judged, and how many of them must have something hidden
 BLOCKS = 48  # that are tried: none of 100,000 images of 14 x 14 patches needs more
 
 
@@ -105,6 +106,14 @@ def blockwise_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], most: int, 
         hidden = hidden | (new & fits[:, None, None])
         left, misses = left - count * fits, torch.where(fits, 0, misses + 1)
     return hidden.flatten(1)
+
+
+def blocks_fit(grid: tuple[int, int], most: int, smallest: int) -> bool:
+    """Whether `blockwise_mask` hides something in nearly every image: it tries but a few blocks, which may all be too
+    long for a narrow grid.
+    """
+    hidden = blockwise_mask(torch.arange(TRIALS, device="cpu"), grid, most, smallest)
+    return bool(hidden.any(dim=1).float().mean() >= SERVED)
 
 
 def _between(

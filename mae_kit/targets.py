@@ -34,7 +34,7 @@ def hidden_mean_squared_error(
 ) -> Float[Tensor, ""]:
     """Mean over pixels, then over the hidden patches of the whole batch; visible patches contribute nothing. fp32."""
     error = (prediction.float() - target.float()).square().mean(dim=-1)
-    return (error * hidden).sum() / hidden.sum()
+    return (error * hidden).sum() / hidden.sum().clamp(min=1)
 
 
 def hidden_mean_absolute_error(
@@ -42,7 +42,7 @@ def hidden_mean_absolute_error(
 ) -> Float[Tensor, ""]:
     """As `hidden_mean_squared_error`, but l1 (simmim.py: over hidden pixels and channels). fp32."""
     error = (prediction.float() - target.float()).abs().mean(dim=-1)
-    return (error * hidden).sum() / hidden.sum()
+    return (error * hidden).sum() / hidden.sum().clamp(min=1)
 
 
 def colour_classes(colours: Float[Tensor, "b n m c"]) -> Int64[Tensor, "b n m"]:

@@ -8,7 +8,7 @@ from mae_kit.training.optimizer import parameter_groups
 
 def ten_losses(objective: Objective, images: torch.Tensor, betas: tuple[float, float]) -> list[float]:
     """By AdamW on the same images, hidden otherwise in each step."""
-    optimizer = torch.optim.AdamW(parameter_groups(objective.train(), 0.05), lr=3e-3, betas=betas)
+    optimizer = torch.optim.AdamW(parameter_groups(objective.train(), 0.05, objective.no_decay), lr=3e-3, betas=betas)
     losses = []
     for step in range(10):
         outcome = objective(images, torch.arange(len(images)) + len(images) * step)

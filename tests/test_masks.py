@@ -14,6 +14,7 @@ from mae_kit.masks import (
     LONGEST,
     MASKS,
     block_mask,
+    blocks_fit,
     blockwise_mask,
     grid_mask,
     hide_smallest_last,
@@ -151,6 +152,16 @@ def test_a_first_block_has_the_area_and_the_aspect_that_were_asked_for(monkeypat
     assert area.min() > 85 and area.max() <= 300 and float(area.mean()) == pytest.approx(198, abs=5), "uniform"
     assert float(aspect.mean()) == pytest.approx(0, abs=0.05) and aspect.abs().max() < math.log(LONGEST) + 0.15
     assert float(aspect.std()) == pytest.approx(2 * math.log(LONGEST) / 12**0.5, abs=0.05), "log-uniform"
+
+
+@pytest.mark.parametrize(
+    ("grid", "smallest", "fit"),
+    [((14, 14), 16, True), ((4, 4), 2, True), ((1, 40), 1, False), ((4, 32), 16, False), ((4, 32), 4, True)],
+)
+def test_blocks_that_are_too_long_for_most_images_are_found_out(grid: tuple[int, int], smallest: int, fit: bool):
+    most = int(grid[0] * grid[1] * 0.4)
+    assert blocks_fit(grid, most, smallest) == fit
+    assert (blockwise_mask(keys(1000), grid, most, smallest).any(dim=1).float().mean() > 0.85) == fit
 
 
 def test_blockwise_masks_depend_on_their_keys_alone():

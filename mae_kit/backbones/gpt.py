@@ -12,7 +12,6 @@ from mae_kit.backbones.image_gpt import ImageGPT
 from mae_kit.backbones.timm_models import create
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
-from mae_kit.palette import fit_palette
 
 
 class GPT(Configured):
@@ -63,8 +62,7 @@ class GPT(Configured):
         Raises:
             UserError: They have fewer colours.
         """
-        pixels = images.movedim(1, 3).flatten(0, 2).float().cpu().numpy()
-        self.model.palette.copy_(torch.from_numpy(fit_palette(pixels, len(self.model.palette))))
+        self.model.fit_palette(images)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """All tokens of the whole image, after the final norm: nothing hidden."""

@@ -17,7 +17,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mae_kit.backbones.timm_models import pair
-from mae_kit.palette import nearest_colours
+from mae_kit.palette import fit_palette, nearest_colours
 from mae_kit.randomness import ORDER, uniform
 
 _BLOCK = {"proj_bias": False, "act_layer": get_act_layer("quick_gelu"), "norm_layer": partial(nn.RMSNorm, eps=1e-5)}
@@ -73,6 +73,15 @@ class ImageGPT(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim > 1 or name == "start":
                 nn.init.normal_(parameter, std=next((std for part, std in stds.items() if part in name), 0.02))
+
+    def fit_palette(self, images: Float[Tensor, "m c h w"]) -> None:
+        """Find the palette in images, normalised as those to come.
+
+        Raises:
+            UserError: They have fewer colours.
+        """
+        pixels = images.movedim(1, 3).flatten(0, 2).float().cpu().numpy()
+        self.palette.copy_(torch.from_numpy(fit_palette(pixels, len(self.palette))))
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
         """The colour of each pixel."""

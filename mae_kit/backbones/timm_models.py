@@ -36,8 +36,15 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
 
 
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    """Height and width; one number is a square."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    """Height and width; one number is a square.
+
+    Raises:
+        UserError: There are other numbers than these.
+    """
+    sides = [size] * 2 if isinstance(size, int) else [int(side) for side in size]
+    if len(sides) != 2 or min(sides) < 1:
+        raise UserError(f"a size of {size} pixels", "give one number, or height and width")
+    return sides[0], sides[1]
 
 
 def block_tokens(model: Any, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:

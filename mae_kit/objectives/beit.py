@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mae_kit.backbones import Beit, ViT
 from mae_kit.backbones.beit import truncated_normal
 from mae_kit.errors import UserError
-from mae_kit.masks import blockwise_mask, visible_count
+from mae_kit.masks import blocks_fit, blockwise_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.tensors import Outcome
 from mae_kit.tokenizers import load_tokenizer
@@ -34,6 +34,7 @@ class BEiT(Objective):
     """
 
     encoder: Beit | ViT
+    no_decay = ("encoder.model.cls_token",)  # unilm, beit/modeling_pretrain.py
 
     def __init__(self, encoder: Beit | ViT, tokenizer: str, mask_ratio: float = 0.4, smallest_block: int = 16):
         super().__init__()
@@ -43,15 +44,14 @@ class BEiT(Objective):
             raise UserError(what, "choose about .4")
         self.encoder, self.smallest = encoder, smallest_block
         self.most = int(rows * columns * mask_ratio)
-        largest = min(self.most, (rows - 1) * (columns - 1))
-        if not 0 < smallest_block <= largest:
-            what = f"smallest_block {smallest_block} of {rows}x{columns} patches"
-            raise UserError(what, f"choose 1 to {largest}" if largest > 0 else "choose a larger image")
+        if not (0 < smallest_block <= self.most and blocks_fit(encoder.grid, self.most, smallest_block)):
+            what = f"blocks of {smallest_block} to {self.most} patches do not fit into {rows}x{columns}"
+            raise UserError(what, "choose a smaller smallest_block, above 0, or a larger image")
         self.tokenizer = load_tokenizer(Path(tokenizer))
         if self.tokenizer.channels != encoder.channels:
             what = f"{tokenizer} takes images of {self.tokenizer.channels} channels, the encoder {encoder.channels}"
             raise UserError(what, "train a tokenizer on such images")
-        self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.dim))  # 3-D as in the original, where it decays
         self.head = nn.Linear(encoder.dim, self.tokenizer.codebook)
         truncated_normal(self.mask_token)
         truncated_normal(self.head.weight)
@@ -65,11 +65,12 @@ class BEiT(Objective):
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], codes: Int64[Tensor, "b n"]
     ) -> Outcome:
         """The loss under a given mask: cross-entropy, a mean over the hidden patches of the whole batch."""
-        tokens = self.encoder.fill(images, hidden, self.mask_token)
+        tokens = self.encoder.fill(images, hidden, self.mask_token[0, 0])
         prediction = self.head(tokens[:, self.encoder.prefix :])
         asked, target = prediction[hidden].float(), codes[hidden]
-        accuracy = (asked.argmax(dim=1) == target).float().mean()
-        return Outcome(F.cross_entropy(asked, target), {"accuracy": accuracy}, hidden, prediction)
+        right, count = asked.argmax(dim=1) == target, max(1, len(target))  # none where no block fitted
+        loss = F.cross_entropy(asked, target, reduction="sum") / count
+        return Outcome(loss, {"accuracy": right.sum() / count}, hidden, prediction)
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
         """What is to be predicted, in fp32: rounding would change which code is the best."""

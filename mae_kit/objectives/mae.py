@@ -27,7 +27,8 @@ class MAE(Objective):
         decoder_heads: Attention heads of the decoder (paper: 16).
 
     Raises:
-        UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask.
+        UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask;
+            or a patch is a single value, and to be normalised.
     """
 
     encoder: ViT
@@ -47,9 +48,11 @@ class MAE(Objective):
         if not 0 < visible_count(patches, mask_ratio) < patches:
             raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .75")
         MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
+        outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
+        if normalise_target and outputs == 1:
+            raise UserError("a patch of one value has no spread to be normalised by", "choose a larger patch")
         self.encoder = encoder
         self.mask_ratio, self.mask, self.normalise_target = mask_ratio, mask, normalise_target
-        outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = TransformerDecoder(
             encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mae_kit.backbones import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import blockwise_mask, visible_count
+from mae_kit.masks import blocks_fit, blockwise_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
@@ -27,7 +27,7 @@ class MaskFeat(Objective):
         cell: Pixels a side of what has one histogram a channel (paper: 8, four in a patch).
 
     Raises:
-        UserError: The ratio leaves no patch visible or none hidden, the image is one row or column of patches, or the
+        UserError: The ratio leaves no patch visible or none hidden, no block fits into the image, or the
             cell does not divide the patch.
     """
 
@@ -38,19 +38,18 @@ class MaskFeat(Objective):
         self.encoder, self.cell = encoder, cell
         self.most = _most_hidden(encoder.grid, mask_ratio)
         self.cells = _cells_of(encoder.patch_size, cell)
-        self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.dim))  # 3-D as in the original, where it decays
         self.head = nn.Linear(encoder.dim, self.cells[0] * self.cells[1] * encoder.channels * ORIENTATIONS)
         for tensor in (self.mask_token, self.head.weight):
             nn.init.trunc_normal_(tensor, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        smallest = max(1, self.most // SHARE_OF_BLOCK)
-        return self.compare(images, blockwise_mask(keys, self.encoder.grid, self.most, smallest))
+        return self.compare(images, blockwise_mask(keys, self.encoder.grid, self.most, _smallest_block(self.most)))
 
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask."""
-        prediction = self.head(self.encoder.fill(images, hidden, self.mask_token)[:, self.encoder.prefix :])
+        prediction = self.head(self.encoder.fill(images, hidden, self.mask_token[0, 0])[:, self.encoder.prefix :])
         return Outcome(hidden_mean_squared_error(prediction, self.target(images), hidden), {}, hidden, prediction)
 
     def target(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n q"]:
@@ -66,14 +65,20 @@ class MaskFeat(Objective):
 
 
 def _most_hidden(grid: tuple[int, int], mask_ratio: float) -> int:
-    """How many patches are hidden at most, the blocks being shorter than the grid both ways."""
+    """How many patches are hidden at most, in blocks that are shorter than the grid both ways."""
     patches = grid[0] * grid[1]
     most = int(patches * mask_ratio)
     if most < 1 or visible_count(patches, mask_ratio) < 1:
         raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .4")
-    if min(grid) == 1:
-        raise UserError(f"no block fits into {grid[0]}x{grid[1]} patches", "choose a larger image or a smaller patch")
+    if not blocks_fit(grid, most, _smallest_block(most)):
+        raise UserError(
+            f"blocks do not fit into {grid[0]}x{grid[1]} patches", "choose a larger image or a smaller patch"
+        )
     return most
+
+
+def _smallest_block(most: int) -> int:
+    return max(1, most // SHARE_OF_BLOCK)
 
 
 def _cells_of(patch_size: tuple[int, int], cell: int) -> tuple[int, int]:

@@ -17,10 +17,12 @@ class Objective(Configured):
 
     Attributes:
         encoder: The part that is kept after pretraining.
+        no_decay: Names of parameters that do not decay, beside biases and others of one dimension.
         preview: How many images it is shown before training, to `prepare` for them.
     """
 
     encoder: Backbone
+    no_decay: tuple[str, ...] = ()
     preview: int = 0
     mean: Tensor
     std: Tensor

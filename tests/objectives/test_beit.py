@@ -14,9 +14,10 @@ from mae_kit.downstream.classifier import build_classifier
 from mae_kit.errors import UserError
 from mae_kit.masks import blockwise_mask
 from mae_kit.objectives import BEiT
-from mae_kit.pretraining import PretrainData, save_results
+from mae_kit.pretraining import PretrainData, Pretraining, save_results
 from mae_kit.tokenizers import load_tokenizer
 from mae_kit.training.run import Run
+from mae_kit.training.settings import Optimization, Plan
 
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -47,7 +48,7 @@ NAMES = [
 
 def their_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
     """Transformers keeps the shared table once, and the thirds of qkv apart."""
-    tensors = {"beit.embeddings.mask_token": ours["mask_token"][None, None]}
+    tensors = {"beit.embeddings.mask_token": ours["mask_token"]}
     for name, tensor in ours.items():
         if "relative_position" in name:
             tensors["beit.shared_position_bias.relative_position_bias_table"] = tensor
@@ -189,14 +190,33 @@ def test_it_learns_codes_by_heart(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"smallest_block": 7}, "smallest_block 7 of 4x4 patches: choose 1 to 6"),
-        ({"smallest_block": 0}, "smallest_block 0"),
-        ({"mask_ratio": 0.9, "smallest_block": 10}, "choose 1 to 9"),
+        ({"smallest_block": 7}, "blocks of 7 to 6 patches do not fit into 4x4: choose a smaller"),
+        ({"smallest_block": 0}, "blocks of 0 to 6 patches"),
+        ({"mask_ratio": 0.9, "smallest_block": 10}, "blocks of 10 to 14 patches"),
     ],
 )
 def test_blocks_that_cannot_be_are_refused(tmp_path: Path, changed: dict[str, Any], complaint: str):
     with pytest.raises(UserError, match=complaint):
         make(tmp_path, **changed)
+
+
+def test_a_batch_of_which_nothing_is_hidden_teaches_nothing(tmp_path: Path):
+    objective = make(tmp_path)
+    outcome = objective.compare(IMAGES, torch.zeros(2, 16, dtype=torch.bool), objective.codes(IMAGES))
+    assert outcome.loss == 0 and outcome.logs["accuracy"] == 0
+    outcome.loss.backward()
+    assert objective.head.weight.grad is not None and not objective.head.weight.grad.any()
+
+
+def test_the_mask_token_decays_and_the_class_token_does_not(tmp_path: Path):
+    objective = make(tmp_path)
+    module = Pretraining(
+        objective, PretrainData("x", 2), Optimization(1, learning_rate=1), Plan(8, 2, 1, 0), Run(tmp_path / "run")
+    )
+    names = {parameter: name for name, parameter in objective.named_parameters()}
+    decay = {names[p]: group["weight_decay"] for group in module.groups() for p in group["params"]}
+    assert decay["mask_token"] == decay["head.weight"] == 0.05
+    assert decay["encoder.model.cls_token"] == decay["head.bias"] == 0
 
 
 def test_a_tokenizer_of_other_images_is_refused(tmp_path: Path):

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,9 +16,11 @@ from processes import Programs
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mae_kit import cli
+from mae_kit import cli, finetuning
 from mae_kit.backbones import GPT
 from mae_kit.backbones.completion import complete, draw
+from mae_kit.data.index import open_index
+from mae_kit.data.loader import EvaluationBatches
 from mae_kit.downstream.classifier import build_classifier, go_on_predicting
 from mae_kit.downstream.predict import predict
 from mae_kit.encoder_file import EncoderConfig, save_encoder
@@ -291,6 +295,24 @@ def test_the_whole_road(programs: Programs, photos: Path, tmp_path: Path):
     logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
     assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
     assert len(predict(fine, [val], limit=3)["predictions"]) == 3
+
+
+def test_from_scratch_too_the_palette_is_found_in_the_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A palette is no training's work: a baseline that had colours of no image would be none."""
+    started = []
+    monkeypatch.setattr(finetuning, "fit", lambda module, *rest: started.append(module) or sys.exit(143))
+    (tmp_path / "finetune.yaml").write_text(FINETUNE)
+    data = ["--data.train", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
+    words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]
+    args = ["--model.args", '{"img_size": 8, "colours": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}']
+    with pytest.raises(SystemExit, match="143"):
+        cli.main([*words, *args])
+    images = EvaluationBatches(open_index(photos / "train-0.tar"), np.arange(16), 16, (8, 8), 3)[0].images
+    model, seen = started[0].model, started[0].augment.normalise(images)
+    error = (seen - model.palette[model.codes(seen)].unflatten(1, (8, 8)).movedim(3, 1)).square().mean()
+    assert error < 0.1 * seen.var()
 
 
 def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Path):

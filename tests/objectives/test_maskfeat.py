@@ -62,8 +62,14 @@ def test_it_hides_beits_blocks():
 
 def test_a_row_of_patches_is_refused():
     encoder = ViT("vit_tiny_patch16_224", img_size=[8, 64], patch_size=8, embed_dim=12, depth=1, num_heads=1)
-    with pytest.raises(UserError, match="no block fits into 1x8 patches: choose a larger image"):
+    with pytest.raises(UserError, match="blocks do not fit into 1x8 patches: choose a larger image"):
         MaskFeat(encoder)
+
+
+def test_a_batch_of_which_nothing_is_hidden_teaches_nothing():
+    objective = tiny()
+    nothing = torch.zeros(2, objective.encoder.grid[0] * objective.encoder.grid[1], dtype=torch.bool)
+    assert objective.compare(torch.rand(2, 3, 32, 32), nothing).loss == 0
 
 
 def test_contrast_and_brightness_do_not_matter():
