@@ -1,6 +1,8 @@
 """Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mae_kit.backbones.image_gpt import ImageGPT
+from mae_kit.backbones.timm_models import pair
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
 from mae_kit.data.exclusions import Kept, kept
@@ -23,6 +27,7 @@ from mae_kit.downstream.scores import HEADLINES, ClassificationScores, MultiLabe
 from mae_kit.durable import replace_text
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
+from mae_kit.objectives import IGPT
 from mae_kit.reporting import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import State, load_latest
@@ -31,8 +36,8 @@ from mae_kit.training.freezing import freeze_below, frozen_parts
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan
-from mae_kit.training.stream import Stream, plan_for
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_positive, must_be_within
+from mae_kit.training.stream import Stream, plan_for, some_images
 
 EVALUATION_BATCH = 128
 RESULT = "result.json"
@@ -70,6 +75,9 @@ class FinetuneData:
     std: list[float] | None = None
     mix_shards: int = 0
 
+    def __post_init__(self) -> None:
+        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_share": self.crop_share})
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -92,6 +100,23 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
+        must_be_within(0, 1, shares)
+        must_be_within(0, 10, {"augmentation.randaugment": self.randaugment})
+        alphas = {"augmentation.mixup": self.mixup, "augmentation.cutmix": self.cutmix}
+        must_be_within(0, math.inf, alphas | {"augmentation.color_jitter": self.color_jitter})
+
+    def must_mix(self, images: int) -> None:
+        """Refuse to mix where so many at a time are one.
+
+        Raises:
+            UserError: They are, and are to be mixed.
+        """
+        if images == 1 and (self.mixup or self.cutmix):
+            fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
+            raise UserError("micro-batches of one image cannot be mixed", fix)
 
 
 class Finetuning(Training):
@@ -126,7 +151,7 @@ class Finetuning(Training):
         self.register_buffer("shift", shift, persistent=False)
         self.from_logits = F.binary_cross_entropy_with_logits if config.multi_label else F.cross_entropy
         self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        self.average = AveragedModel(model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
         if self.average is not None:
             self.average.requires_grad_(False)  # else DDP waits for gradients that never come
 
@@ -148,6 +173,13 @@ class Finetuning(Training):
         classes = self.from_logits(logits.float() + self.shift, targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
+    def compile_model(self) -> None:
+        """What each step calls."""
+        if self.generative:
+            self.model.classify_and_predict = torch.compile(self.model.classify_and_predict)  # type: ignore[assignment]
+        else:
+            self.model.compile()
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
@@ -156,6 +188,20 @@ class Finetuning(Training):
     def scored(self) -> nn.Module:
         """The model that counts: the average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """torch's, but for whole numbers: an average of a table of indices would be rounded to another table."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averages: Any, values: Any, updates: Any) -> None:
+        if averages[0].is_floating_point():  # all of one type
+            average(averages, values, updates)
+        else:
+            for mean, value in zip(averages, values, strict=True):
+                mean.copy_(value)
+
+    return update
 
 
 def finetune(
@@ -196,7 +242,7 @@ def finetune(
         balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
             are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
         every: How often to log, save and score.
-        machine: What does not change results: precision, micro-batches, workers.
+        machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and augmentation.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
@@ -209,10 +255,14 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
+    must_be_within(0, 1, {"drop_path": drop_path, "ema": ema})
+    must_be_within(0, math.inf, {"generative": generative, "balance": balance})
     stream, val, classes = _open(data, optimization, machine, seed)
     share, plan, folder = stream.share, stream.plan, Run(run, resume, stream.share.rank)
+    augmentation.must_mix(plan.batch_size // share.world // share.parts)
     state, done = _left_off(folder, plan) if resume else (None, {})
     if state and done:
+        _must_be_of(done, state, plan, val, data, run)
         say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
         return _summary(run, done)
     torch.manual_seed(seed)
@@ -224,15 +274,17 @@ def finetune(
         go_on_predicting(classifier)
     shift = _shift(stream.index, stream.rows, classes, balance)
     module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
+    batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
     if state:
         module.resume(state, allow_data_change)
+    elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
+        classifier.fit_palette(module.augment.normalise(some_images(batches, IGPT.preview).images))
     folder.start(arguments, module.start, module.bytes_to_write())
     if machine.compile:
-        classifier.compile()
-    batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
+        module.compile_model()
     scores = _scores(val, config, every, share)
     fit(module, batches, share, machine, every, [scores])
-    result = {"encoder": encoder, **folder.last_metrics(), **scores.result(classes)}
+    result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
     if share.rank == 0:
         save_classifier(folder.path, module.scored(), config)
         replace_text(folder.path / RESULT, json.dumps(result, indent=2))
@@ -253,6 +305,14 @@ def _open(
     samples = kept(train, data.without)
     rows = _training_rows(train, samples, data, seed)
     return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
+
+
+def _must_be_of(result: dict[str, Any], state: State, plan: Plan, val: Index, data: FinetuneData, run: Path) -> None:
+    """Refuse to tell the result of a complete run as that of other images."""
+    plan.must_continue(state["plan"], run)
+    if result["val"] != val.fingerprint:
+        fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
+        raise UserError(f"{run} is complete, and was not scored on the images of {data.val}", fix)
 
 
 def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
@@ -297,15 +357,18 @@ def _classifier(
     """The model, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
     path = None if encoder == "none" else Path(encoder)
     known = load_encoder(path)[0] if path else None
-    height, width = [data.image_size] * 2 if isinstance(data.image_size, int) else data.image_size
+    size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), path, drop_path, (height, width), channels)
+    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
     say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
+    if len(mean) != len(std):
+        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
+        raise UserError(what, "give both, one value a channel, as `mae-kit shard` prints them")
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
-    return built.model, ClassifierConfig(name, args, classes, mean, std, (height, width), data.crop_share)
+    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
 
 
 def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:

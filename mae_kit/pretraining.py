@@ -28,7 +28,7 @@ from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
-from mae_kit.training.stream import open_stream, spread_rows
+from mae_kit.training.stream import open_stream, some_images
 from mae_kit.views.callbacks import KnnScore, Reconstructions
 
 PROBE_IMAGES = 8
@@ -91,7 +91,7 @@ class Pretraining(Training):
         self.augment = PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
 
     def groups(self) -> list[Group]:
-        return parameter_groups(self.objective, self.optimization.weight_decay)
+        return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         outcome = self.objective(self.augment(batch.images, batch.keys), batch.keys)
@@ -118,7 +118,7 @@ def pretrain(
         optimization: How the weights move.
         run: Folder of the run; everything it makes goes there.
         every: How often to log, save and draw.
-        machine: What does not change results: precision, micro-batches, workers.
+        machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and masks.
         init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
         resume: Continue the run in that folder.
@@ -143,7 +143,7 @@ def pretrain(
     elif init:
         start_from(init, objective, data.mean, data.std)
     elif objective.preview:
-        objective.prepare(module.augment.normalise(_samples(batches, objective.preview).images))
+        objective.prepare(module.augment.normalise(some_images(batches, objective.preview).images))
     callbacks = _callbacks(batches, objective, data, every, machine)
     folder.start(arguments, module.start, module.bytes_to_write())
     finish(module, objective, batches, stream.share, machine, every, callbacks)
@@ -166,7 +166,7 @@ def _callbacks(
     batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    callbacks: list[Callback] = [Reconstructions(_samples(batches, PROBE_IMAGES), every.picture)]
+    callbacks: list[Callback] = [Reconstructions(some_images(batches, PROBE_IMAGES), every.picture)]
     if data.knn_shards:
         labelled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labelled.labelled()
@@ -181,12 +181,6 @@ def _callbacks(
         metric = MAP if labelled.multi_label else TOP1
         callbacks.append(KnnScore(shown, labelled.class_count, every.picture, metric))
     return callbacks
-
-
-def _samples(batches: TrainBatches, count: int) -> Batch:
-    """At most so many of the training images, centrally cropped."""
-    some = spread_rows(batches, count)
-    return EvaluationBatches(batches.index, some, count, batches.image_size, batches.channels)[0]
 
 
 def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_kit.backbones.timm_models import pair
 from mae_kit.console import say
 from mae_kit.data.augment import PretrainAugment
 from mae_kit.data.loader import EvaluationBatches, TrainBatches
@@ -54,8 +55,7 @@ class TokenizerData:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
-        return height, width
+        return pair(self.image_size)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def tokenizer(
         run: Folder of the run; everything it makes goes there.
         relaxation: How codes become hard.
         every: How often to log, save and draw.
-        machine: What does not change results: precision, micro-batches, workers.
+        machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and noise.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.

@@ -78,6 +78,9 @@ def test_a_complete_run_is_left_as_it_is(programs: Programs, tuned: Path, tmp_pa
     ended = programs.run("finetune", "--resume", run, "--json")
     assert ended.code == 0 and "is complete: it has trained for 18 of 18 steps" in ended.err
     assert json.loads(ended.out)["top1"] == result(tuned)["top1"]
+    write_shard(tmp_path / "val.tar", range(8))
+    ended = programs.run("finetune", "--resume", run, "--data.val", tmp_path / "val.tar")
+    assert ended.code == 2 and "is complete, and was not scored on the images of" in ended.err
     assert (run / "metrics.jsonl").read_bytes() == (tuned / "metrics.jsonl").read_bytes()
 
 
@@ -180,6 +183,19 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--blocks 3", "blocks is 3, the model has 2: give 0 to 2, or null for the whole model"),
         ("--optimization.base_learning_rate 1", "needs one of base_learning_rate and learning_rate"),
         ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "randaugment needs images of 3 channels"),
+        ("--data.mean [0.5]", "data.mean has 1 values and data.std 3: give both"),
+        ("--data.std [0.2,0,0.2]", "the std of channel 1 is 0"),
+        ("--data.image_size [32]", r"a size of \[32\] pixels: give one number, or height and width"),
+        ("--data.crop_scale [0.5,2]", "data.crop_scale is 0.5 to 2: give two shares of the area"),
+        ("--data.labels_per_class 0", "data.labels_per_class is 0"),
+        ("--optimization.betas [1.0,0.9]", r"optimization.betas are \[1.0, 0.9\]"),
+        ("--optimization.clip -1", "optimization.clip is -1"),
+        ("--optimization.layer_decay 2", "optimization.layer_decay is 2: give a number from 0 to 1"),
+        ("--optimization.warmup_epochs 9", "optimization.warmup_epochs 9 are more than epochs 3"),
+        ("--augmentation.smoothing 3", "augmentation.smoothing is 3: give a number from 0 to 1"),
+        ("--augmentation.mixup -1", "augmentation.mixup is -1: give 0 or more"),
+        ("--machine.accumulate 16 --augmentation.mixup 1", "micro-batches of one image cannot be mixed"),
+        ("--drop_path 1.5", "drop_path is 1.5"),
         ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
         ("--resume {empty}", "has no config.yaml"),
     ],
@@ -209,6 +225,18 @@ def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):
     write_shard(tmp_path / "sets.tar", range(40), sets=True)
     shift = finetuning._shift(open_index(tmp_path), np.arange(40), list(CLASSES), balance=2.0)
     torch.testing.assert_close((shift / 2).sigmoid(), torch.tensor([0.5, 20.5, 10.5, 10.5]) / 41)
+
+
+def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("index", torch.arange(1000), persistent=False)
+    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0)
+    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
+    module = Finetuning(model, config, Augmentation(), 0.9999, 0.0, torch.zeros(4), *course)
+    for _ in range(3):
+        module.average.update_parameters(model)  # type: ignore[union-attr]
+    tensors = zip(module.scored().named_buffers(), model.named_buffers(), strict=True)
+    assert all(torch.equal(mean, value) for (_, mean), (_, value) in tensors)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

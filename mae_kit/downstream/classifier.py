@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_kit.backbones.image_gpt import ImageGPT
+from mae_kit.backbones.timm_models import pair
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import has_positions, on_grid
@@ -178,7 +179,7 @@ def _arguments(
     args |= changed
     patch = getattr(getattr(probe, "patch_embed", None), "patch_size", None)
     if patch is not None and "img_size" in args:
-        grid_of(image_size, _pair(args.get("patch_size", patch)))
+        grid_of(image_size, pair(args.get("patch_size", patch)))
     return args
 
 
@@ -252,7 +253,3 @@ def _read(file: Path) -> Tensors:
     except (OSError, SafetensorError) as error:
         fix = 'give a safetensors file with timm\'s names, "timm", or null'
         raise UserError(f"model.weights {file} cannot be read as safetensors ({error})", fix) from error
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -8,7 +8,9 @@ import warnings
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from mae_kit.console import say
@@ -119,7 +121,7 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
         accelerator="auto",
         devices=local,
         num_nodes=share.world // local,
-        strategy="ddp" if share.world > 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if share.world > 1 else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=module.plan.steps - module.start,
         accumulate_grad_batches=machine.accumulate,
@@ -132,3 +134,8 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+def _has_batch_norm(module: nn.Module) -> bool:
+    """Other buffers are the same everywhere; a tokenizer's would be sent around at each step."""
+    return any(isinstance(part, _BatchNorm) for part in module.modules())

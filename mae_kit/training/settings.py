@@ -1,6 +1,8 @@
 """What a recipe says of training: what changes results (optimisation) apart from what must not (machine)."""
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +47,19 @@ class Optimization:
     layer_blocks: int = 1
 
     def __post_init__(self) -> None:
-        must_be_positive({"optimization.layer_blocks": self.layer_blocks})
+        must_be_positive(
+            self._named("epochs", "layer_blocks", "clip", "base_learning_rate", "learning_rate", "layer_decay")
+        )
+        must_be_within(0, math.inf, self._named("warmup_epochs", "min_learning_rate", "weight_decay"))
+        must_be_within(0, 1, self._named("layer_decay"))
+        if not 0 <= min(self.betas) <= max(self.betas) < 1:
+            raise UserError(f"optimization.betas are {list(self.betas)}", "give two numbers from 0 on, below 1")
+        if self.warmup_epochs > self.epochs:
+            what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
+            raise UserError(what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so")
+
+    def _named(self, *names: str) -> dict[str, float | None]:
+        return {f"optimization.{name}": getattr(self, name) for name in names}
 
     def peak(self, batch_size: int) -> float:
         """The absolute learning rate after the warm-up.
@@ -65,7 +79,10 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Machine:
-    """What cannot change results beyond rounding. Several devices are torchrun's to start: one process each.
+    """Where and how a recipe is computed. Several devices are torchrun's to start: one process each.
+
+    It changes results by rounding alone where each image is computed for itself, as in MAE. What is drawn or averaged a
+    micro-batch depends on how large that is: mixup, drop path, batch norm, BEiT's and MaskFeat's uneven masks.
 
     Attributes:
         precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
@@ -198,12 +215,24 @@ def _difference(before: dict[str, str], now: dict[str, str]) -> str:
     return ", ".join(said) or "other samples of the same shards"
 
 
-def must_be_positive(values: dict[str, float]) -> None:
-    """For settings that count something, by key.
+def must_be_positive(values: Mapping[str, float | None]) -> None:
+    """For settings that count something, by key; those that are not given are passed over.
 
     Raises:
         UserError: Names the first that is 0 or less.
     """
     for name, value in values.items():
-        if value <= 0:
+        if value is not None and value <= 0:
             raise UserError(f"{name} is {value}", "give a number above 0")
+
+
+def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:
+    """For settings that have bounds, which are allowed; those that are not given are passed over.
+
+    Raises:
+        UserError: Names the first that is outside.
+    """
+    for name, value in values.items():
+        if value is not None and not low <= value <= high:
+            fix = f"give {low:g} or more" if high == math.inf else f"give a number from {low:g} to {high:g}"
+            raise UserError(f"{name} is {value:g}", fix)

@@ -6,8 +6,9 @@ import numpy as np
 
 from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
-from mae_kit.data.loader import Share, TrainBatches
+from mae_kit.data.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.errors import UserError
+from mae_kit.tensors import Batch
 from mae_kit.training.fit import process_share
 from mae_kit.training.settings import Machine, Optimization, Plan
 
@@ -40,18 +41,29 @@ class Stream(NamedTuple):
     share: Share
 
     def batches(self, image_size: tuple[int, int], channels: int, crop_scale: tuple[float, float]) -> TrainBatches:
-        """What this process takes of it, cropped to a size."""
+        """What this process takes of it, cropped to a size.
+
+        Raises:
+            UserError: The scale is no share of an area.
+        """
+        smallest, largest = crop_scale
+        if not 0 < smallest <= largest <= 1:
+            what = f"data.crop_scale is {smallest:g} to {largest:g}"
+            raise UserError(what, "give two shares of the area, above 0, 1 at most, the smaller first")
         plan = self.plan
         form = plan.batch_size, image_size, channels, crop_scale
         return TrainBatches(self.index, self.rows, *form, plan.seed, self.share, plan.mix_shards)
 
 
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:
-    """All samples of shards that are not left out, with labels or without.
+    """All samples of shards that are not left out, with labels or without, to train at one rate in all layers.
 
     Raises:
-        UserError: No shards, no such list, fewer samples than a batch, or a batch that the devices cannot share.
+        UserError: The rate falls from layer to layer, no shards, no such list, fewer samples than a batch, or a batch
+            that the devices cannot share.
     """
+    if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
+        raise UserError("optimization.layer_decay and layer_blocks are for fine-tuning", "leave them out")
     index = open_index(shards, cache=machine.shard_cache())
     index.must_fit(data.mix_shards)
     samples = kept(index, data.without)
@@ -70,6 +82,12 @@ def plan_for(
     """The plan of a training on some rows among the samples of an index."""
     held = samples.fingerprint, index.contents
     return Plan(len(rows), data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
+
+
+def some_images(batches: TrainBatches, count: int) -> Batch:
+    """At most so many of the training images, centrally cropped."""
+    some = spread_rows(batches, count)
+    return EvaluationBatches(batches.index, some, count, batches.image_size, batches.channels)[0]
 
 
 def spread_rows(batches: TrainBatches, count: int) -> np.ndarray:
