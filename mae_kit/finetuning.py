@@ -2,206 +2,41 @@
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mae_kit.backbones.image_gpt import ImageGPT
 from mae_kit.backbones.timm_models import pair
 from mae_kit.console import say
-from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, FinetuneAugment
+from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.loader import EvaluationBatches, Share
 from mae_kit.downstream.classifier import ModelSpec, build_classifier, go_on_predicting
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.downstream.recipe import Augmentation, FinetuneData
 from mae_kit.downstream.scores import HEADLINES, ClassificationScores, MultiLabelScores, Scores
+from mae_kit.downstream.tuning import Finetuning
 from mae_kit.durable import replace_text
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
 from mae_kit.reporting import report
-from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.fit import fit, process_share
-from mae_kit.training.freezing import freeze_below, frozen_parts
-from mae_kit.training.module import Training
-from mae_kit.training.optimizer import Group, layer_decay_groups
+from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_positive, must_be_within
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_within
 from mae_kit.training.stream import Stream, plan_for, some_images
 
 EVALUATION_BATCH = 128
 RESULT = "result.json"
-
-
-@dataclass(frozen=True)
-class FinetuneData:
-    """Which labelled images.
-
-    Attributes:
-        train: A folder of labelled shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
-            https://), with their index beside them.
-        val: Labelled shards to score on.
-        batch_size: Images a step, over all devices and micro-batches.
-        image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
-        without: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
-        crop_scale: Smallest and largest share of an image's area that a training crop shows.
-        crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
-        mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
-        std: Of each channel, in 0..1.
-        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
-            For remote shards that do not fit into the cache, spinning disks and network file systems.
-    """
-
-    train: str
-    val: str
-    batch_size: int
-    image_size: int | list[int]
-    without: str | None = None
-    labels_per_class: int | None = None
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_share: float = 0.875
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    mix_shards: int = 0
-
-    def __post_init__(self) -> None:
-        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_share": self.crop_share})
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to a batch on the device.
-
-    Attributes:
-        flip: Mirror half of the images.
-        randaugment: Magnitude of RandAugment, 9 in MAE; none if not given.
-        color_jitter: Strength of brightness, contrast and saturation jitter.
-        erasing: Share of the images that lose a box to noise.
-        mixup: Alpha; 0 turns it off.
-        cutmix: Alpha; 0 turns it off.
-        smoothing: Of the labels.
-    """
-
-    flip: bool = True
-    randaugment: float | None = None
-    color_jitter: float = 0.0
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    smoothing: float = 0.1
-
-    def __post_init__(self) -> None:
-        shares = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
-        must_be_within(0, 1, shares)
-        must_be_within(0, 10, {"augmentation.randaugment": self.randaugment})
-        alphas = {"augmentation.mixup": self.mixup, "augmentation.cutmix": self.cutmix}
-        must_be_within(0, math.inf, alphas | {"augmentation.color_jitter": self.color_jitter})
-
-    def must_mix(self, images: int) -> None:
-        """Refuse to mix where so many at a time are one.
-
-        Raises:
-            UserError: They are, and are to be mixed.
-        """
-        if images == 1 and (self.mixup or self.cutmix):
-            fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
-            raise UserError("micro-batches of one image cannot be mixed", fix)
-
-
-class Finetuning(Training):
-    """A classifier in training.
-
-    Args:
-        model: The classifier; what needs no gradients stays in eval mode.
-        config: How images are normalised, and the classes.
-        augmentation: The recipe's part.
-        ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
-        generative: Weight of iGPT's own loss beside that of the classes; 0 for the classes alone.
-        shift: Float [k], added to the logits in the loss alone.
-        optimization: The recipe's part.
-        plan: The length of the run.
-        run: Its folder.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        config: ClassifierConfig,
-        augmentation: Augmentation,
-        ema: float | None,
-        generative: float,
-        shift: Tensor,
-        optimization: Optimization,
-        plan: Plan,
-        run: Run,
-    ):
-        super().__init__(optimization, plan, run)
-        self.model, self.generative, self.frozen = model, generative, frozen_parts(model)
-        self.register_buffer("shift", shift, persistent=False)
-        self.from_logits = F.binary_cross_entropy_with_logits if config.multi_label else F.cross_entropy
-        self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
-        self.average = AveragedModel(model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
-        if self.average is not None:
-            self.average.requires_grad_(False)  # else DDP waits for gradients that never come
-
-    def train(self, mode: bool = True) -> "Finetuning":
-        super().train(mode)
-        for part in self.frozen:
-            part.eval()
-        return self
-
-    def groups(self) -> list[Group]:
-        o = self.optimization
-        return layer_decay_groups(self.model, o.weight_decay, o.layer_decay, o.layer_blocks)
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        images, targets = self.augment(batch.images, batch.labels)
-        if not self.generative:
-            return {"loss": self.from_logits(self.model(images).float() + self.shift, targets)}
-        logits, generative = self.model.classify_and_predict(images)  # type: ignore[operator]  # a causal ImageGPT
-        classes = self.from_logits(logits.float() + self.shift, targets)
-        return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
-
-    def compile_model(self) -> None:
-        """What each step calls."""
-        if self.generative:
-            self.model.classify_and_predict = torch.compile(self.model.classify_and_predict)  # type: ignore[assignment]
-        else:
-            self.model.compile()
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-
-    def scored(self) -> nn.Module:
-        """The model that counts: the average of the weights where there is one."""
-        return self.model if self.average is None else self.average.module
-
-
-def _moving_average(decay: float) -> Callable[..., None]:
-    """torch's, but for whole numbers: an average of a table of indices would be rounded to another table."""
-    average = get_ema_multi_avg_fn(decay)
-
-    def update(averages: Any, values: Any, updates: Any) -> None:
-        if averages[0].is_floating_point():  # all of one type
-            average(averages, values, updates)
-        else:
-            for mean, value in zip(averages, values, strict=True):
-                mean.copy_(value)
-
-    return update
 
 
 def finetune(

@@ -22,8 +22,9 @@ from torch import nn
 from mae_kit import cli, finetuning
 from mae_kit.data.index import open_index
 from mae_kit.downstream.classifier_file import ClassifierConfig
+from mae_kit.downstream.recipe import Augmentation
+from mae_kit.downstream.tuning import Finetuning
 from mae_kit.encoder_file import EncoderConfig, save_encoder
-from mae_kit.finetuning import Augmentation, Finetuning
 from mae_kit.tensors import Batch
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Optimization, Plan

@@ -47,6 +47,7 @@ img { max-width: 100%; height: auto; display: block }
 .sides img { height: 8rem; width: 100%; object-fit: contain }
 .sides small { display: block; overflow-wrap: anywhere; line-height: 1.3; font-size: .78rem }
 .scroll { overflow-x: auto }
+.scroll + .scroll { margin-top: 1rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 thead th { color: var(--faint); font-weight: 500 }
