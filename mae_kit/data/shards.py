@@ -7,7 +7,6 @@ same bytes for any number of workers and any number of interruptions, and a shar
 import hashlib
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from mae_kit.data.encode import Stored, encode
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Reader, Skip, Source, open_source
 from mae_kit.data.stats import NONE, SKIPPED, channel_stats, megabytes, report, split_stats
-from mae_kit.durable import MAKING, replace_text, replacing
+from mae_kit.durable import STALE, clear_unfinished, replace_text, replacing
 from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import BadImage, UserError
 
@@ -33,7 +32,6 @@ _FULL = (ENOSPC, EDQUOT, EFBIG)
 _NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
 _SMALLEST_SHARD = 65_536
 _PROBES = 64
-_STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 
 
 class Job(NamedTuple):
@@ -187,19 +185,15 @@ def _check_same(out: Path, job: dict[str, Any]) -> int | None:
 
 def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
-    _clear(out, _STALE)
+    _clear(out)
     if not (out / PLAN).exists():
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
         replace_text(out / PLAN, _to_json(job | {"mean_bytes": mean}))
 
 
-def _clear(out: Path, seconds: float) -> None:
-    """Remove what killed processes have left; what was written to lately may be another machine's at work."""
+def _clear(out: Path, seconds: float = STALE) -> None:
     for folder in (out, out / RECORDS):
-        for stray in folder.glob(MAKING):
-            with suppress(FileNotFoundError):  # finished meanwhile
-                if time.time() - stray.stat().st_mtime >= seconds:
-                    stray.unlink()
+        clear_unfinished(folder, seconds)
 
 
 def _digest(source: Source) -> str:

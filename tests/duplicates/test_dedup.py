@@ -1,6 +1,7 @@
 """The verb: copies are found and strangers are not; what stays, what goes, and what a person is shown."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -176,6 +177,8 @@ fingerprints.flipped_hashes = lambda grey: (time.sleep(0.1), hashes(grey))[1]
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").glob("[0-9]*")}
     assert 2 <= len(done) < 4 and not (tmp_path / "duplicates.jsonl").exists()
     (tmp_path / ".fingerprints" / ".2.tar.safetensors.00.making").write_bytes(b"half")
+    for unfinished in (tmp_path / ".fingerprints").glob(".*"):
+        os.utime(unfinished, (0, 0))
     ended = programs.run("dedup", tmp_path, "--workers", "1", "--json")
     assert ended.code == 0, ended.err
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").iterdir()}
