@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,7 +85,12 @@ def test_json_is_alone_on_stdout():
     done = program("look", "run", "a.jpg", "b.jpg", "--fast", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"images": ["a.jpg", "b.jpg"], "ratio": None, "fast": True}
-    assert done.stderr.splitlines() == ["looking", "printed by a library"]
+    assert done.stderr.splitlines() == ["looking at a.jpg", "printed by a library"]
+
+
+def test_file_names_that_are_no_utf8_are_printed():
+    done = program("look", "run", os.fsdecode(b"caf\xe9.png"))
+    assert (done.returncode, done.stdout) == (0, "looking at caf\\udce9.png\nprinted by a library\n")
 
 
 def test_one_process_of_many_prints_the_json(door: Door, monkeypatch: pytest.MonkeyPatch):
@@ -93,7 +99,7 @@ def test_one_process_of_many_prints_the_json(door: Door, monkeypatch: pytest.Mon
 
 
 def test_without_json_the_human_lines_are_on_stdout(door: Door):
-    assert door("look", "run", "a.jpg", "--ratio", ".5") == (0, "looking\nprinted by a library\n", "")
+    assert door("look", "run", "a.jpg", "--ratio", ".5") == (0, "looking at a.jpg\nprinted by a library\n", "")
 
 
 @pytest.mark.parametrize(

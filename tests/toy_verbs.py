@@ -85,7 +85,7 @@ def train(
     }
 
 
-def look(run: Path, images: list[Path], ratio: float | None = None, fast: bool = False) -> dict[str, object]:
+def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: bool = False) -> dict[str, object]:
     """Look at images.
 
     Args:
@@ -94,7 +94,7 @@ def look(run: Path, images: list[Path], ratio: float | None = None, fast: bool =
         ratio: Share that is hidden.
         fast: Whether to hurry.
     """
-    say("looking")
+    say(f"looking at {images[0]}")
     print("printed by a library")
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 

@@ -89,6 +89,7 @@ def shard(
     _check_settings(settings, workers)
     _check_out(src, out)
     source = open_source(src, settings.labels)
+    _check_classes(source)
     say(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         raise UserError(f"{src} has its own val split", "leave out --val-fraction, or give its train part alone")
@@ -137,6 +138,14 @@ def _check_out(src: str, out: Path) -> None:
     # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these.
     if out.is_dir() and not (out / PLAN).exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise UserError(f"{out} holds other files", "give a new folder")
+
+
+def _check_classes(source: Source) -> None:
+    """Refuse what `classes.txt`, UTF-8 and a line a class, cannot hold."""
+    for name in source.classes or []:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if shown != name:
+            raise UserError(f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder")
 
 
 @contextmanager

@@ -122,6 +122,18 @@ def test_class_folders(tmp_path: Path):
     assert open_index(tmp_path / "out").problems == []
 
 
+def test_bytes_that_are_no_utf8(tmp_path: Path):
+    odd = os.fsdecode(b"caf\xe9")
+    for folder in ("bar", odd):
+        photo(tmp_path / f"in/{folder}/{odd}.jpg", 0)
+        (tmp_path / f"in/{folder}/{odd}").write_text("no image")
+    with pytest.raises(UserError, match=r"the class caf\\xe9 has bytes in its name that are not UTF-8: rename its"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels="none")
+    assert stats["splits"]["train"]["images"] == 2 and set(skipped(tmp_path / "out")) == {f"bar/{odd}", f"{odd}/{odd}"}
+
+
 @pytest.mark.parametrize("names", [("a/1", "2"), ("a/1", "a/2")])
 def test_an_image_at_the_top_or_a_single_folder_makes_no_classes(tmp_path: Path, names: tuple[str, str]):
     for i, name in enumerate(names):
