@@ -146,6 +146,8 @@ def _check_classes(source: Source) -> None:
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if shown != name:
             raise UserError(f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder")
+        if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
+            raise UserError(f"the class {name!r} has a line break in its name", "rename its folder, or mend the table")
 
 
 @contextmanager
