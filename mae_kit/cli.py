@@ -65,6 +65,8 @@ _USER_ERRNO = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
     errno.EROFS: "choose a folder that can be written",
+    errno.EEXIST: "choose another path",
+    errno.ENOTDIR: "choose another path",
     errno.EACCES: "change its permissions or choose another folder",
     errno.EPERM: "change its permissions or choose another folder",
 }

@@ -107,6 +107,7 @@ def test_without_json_the_human_lines_are_on_stdout(door: Door):
     [
         ("user", 2, "mae-kit: error: photos/ holds no images: give another folder"),
         ("disk", 2, "mae-kit: error: runs/a: No space left on device: free some space or choose another folder"),
+        ("way", 2, "mae-kit: error: runs/a: File exists: choose another path"),
         ("bug", 1, f"mae-kit {mae_kit.__version__}: this is our fault; please report it with the lines above"),
         ("interrupt", 130, ""),
         ("signal", 143, ""),
@@ -129,7 +130,7 @@ def test_exit_codes(how: str, code: int, last: str):
         ("look run a --ratoi 1", "unknown option --ratoi: did you mean --ratio?"),
         ("look run a --rat 1", "unknown option --rat: did you mean --ratio?"),
         ("look run a --ratio x", "ratio does not take 'x': give float or null"),
-        ("fail bugs", "how does not take 'bugs': give 'user' or 'disk' or 'bug' or 'interrupt' or 'signal'"),
+        ("fail bugs", "how does not take 'bugs': give 'user' or 'disk' or 'way' or 'bug' or 'interrupt' or 'signal'"),
         ("fail bug more", "too many arguments, more: see `mae-kit fail --help`"),
         ("train --config", "argument --config: expected one argument: see `mae-kit train --help`"),
         ("train --resume nowhere", "nowhere has no config.yaml: give the folder of a run that was started before"),

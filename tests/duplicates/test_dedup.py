@@ -204,7 +204,10 @@ def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
 ):
     write_pictures(tmp_path / "shards" / "a.tar", STRANGERS)
     (tmp_path / "shards").chmod(0o555)
-    assert dedup(tmp_path / "shards", out=tmp_path / "list.jsonl", workers=1)["duplicates"] == 0
+    with pytest.raises(UserError, match="shards takes no files: give an --out"):
+        dedup(tmp_path / "shards", workers=1)
+    assert not list(cache.glob(f"mae_kit/{SIDECARS.name}-*")), "nothing was searched"
+    assert dedup(tmp_path / "shards", out=tmp_path / "new" / "list.jsonl", workers=1)["duplicates"] == 0
     assert len(list((cache / "mae_kit").glob(f"{SIDECARS.name}-*/a.tar.safetensors"))) == 1
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["a.tar"]
     monkeypatch.setattr("mae_kit.duplicates.fingerprints.flipped_hashes", None)
@@ -222,6 +225,8 @@ def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
         ("{shards} --distance 12", "distance is 12: give 0 to 11"),
         ("{shards} --similarity 0", "similarity is 0.0: give a number above 0"),
         ("{shards} --out list.txt", "list.txt is no .jsonl"),
+        ("{shards} --out {shards}/a.tar/list.jsonl", "a.tar: File exists: choose another path"),
+        ("{shards} --out {shards}/a.tar/new/list.jsonl", "a.tar/new: Not a directory: choose another path"),
         ("{shards} --encoder nowhere", "no encoder at nowhere"),
     ],
 )
