@@ -81,3 +81,9 @@ def test_weights_are_not_overwritten(published: Path, tmp_path: Path, capsys: py
 def test_numbers_that_count_nothing(words: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["import", str(tmp_path / "x.pth"), str(tmp_path / "run"), *words.split()]) == 2
     assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_heads_that_do_not_divide_the_width(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    heads = ["--encoder-heads", "5", "--decoder-heads", "4"]
+    assert cli.main(["import", str(published), str(tmp_path / "run"), *heads]) == 2
+    assert "5 attention heads do not divide its width of 48: give --encoder-heads N" in capsys.readouterr().err
