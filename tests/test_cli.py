@@ -202,6 +202,10 @@ def test_resume_takes_the_saved_recipe(door: Door, recipe: Path, tmp_path: Path)
     assert result["resume"] is True and result["run"] == str(run)
     assert (result["steps"], result["size"]) == (7, 48)
     assert trained(door, "--config", recipe, "--run", run)["resume"] is False
+    assert trained(door, "--resume", run, f"--run={run}")["run"] == str(run)
+    code, _, error = door("train", "--resume", run, "--run", "elsewhere")
+    what = f"--resume {run} goes on in that folder, not in --run elsewhere: leave out one of the two"
+    assert (code, error) == (2, f"mae-kit: error: {what}\n")
 
 
 def test_recipes_are_found_by_name_and_overlaid(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
