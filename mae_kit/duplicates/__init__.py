@@ -66,12 +66,14 @@ def dedup(
     found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     settings = {"shards": str(shards), "against": str(against) if against else None}
     settings |= {"encoder": str(encoder) if encoder else None, "distance": distance, "similarity": similarity}
+    before = path.read_bytes() if path.is_file() else None
     write_exclusions(path, index, found.findings.lines(), settings | found.counts)
     keep = path.with_suffix(".keep.jsonl")
     write_keep_list(keep, index, kept(index, str(path)).rows)  # as training will read it
     shown = _show(path, found)
     _tell(found.counts)
-    say(f"list: {path}, for --data.without; look at the pairs: {shown}")
+    replaced = "" if before in (None, path.read_bytes()) else " (another list was there, and is replaced)"
+    say(f"list: {path}{replaced}, for --data.without; look at the pairs: {shown}")
     return found.counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 
