@@ -130,7 +130,7 @@ def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list
 
 def _readable(recipe: Path) -> Path:
     try:
-        content = yaml.safe_load(recipe.read_text())
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{recipe} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict):

@@ -227,3 +227,9 @@ def test_recipes_are_found_by_name_and_overlaid(door: Door, tmp_path: Path, monk
     assert (code, error) == (2, "mae-kit: error: no recipe toy_b61: did you mean pretrain/toy_b16?\n")
     code, _, error = door("train", "--config", "zzz", "--run", "r")
     assert (code, error) == (2, "mae-kit: error: no recipe zzz: give a path, or one of pretrain/toy_b16, on/gpu\n")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_recipes_are_utf8(door: Door, recipe: Path):
+    recipe.write_text(f"# \u00e9\n{toy_verbs.RECIPE}", encoding="utf-8")
+    assert trained(door, "--config", recipe, "--run", "r")["size"] == 64
