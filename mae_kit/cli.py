@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import importlib
+import io
 import json
 import os
 import sys
@@ -64,6 +65,8 @@ _USER_ERRNO = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
     errno.EROFS: "choose a folder that can be written",
+    errno.EEXIST: "choose another path",
+    errno.ENOTDIR: "choose another path",
     errno.EACCES: "change its permissions or choose another folder",
     errno.EPERM: "change its permissions or choose another folder",
 }
@@ -79,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for a fault of ours, 2 for a mistake of the user, 130 when interrupted. A function that
         stops with a code of its own (`SystemExit`, 143 after a SIGTERM) keeps it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # the names of files are any bytes
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(overview())

@@ -139,7 +139,7 @@ def _started(words: list[str], log: Path) -> Iterator[subprocess.Popen[str]]:
 def _end(process: "subprocess.Popen[str]", log: Path) -> None:
     _wait(lambda: process.poll() is not None)
     if process.returncode:
-        last = (log.read_text().splitlines() or ["it said nothing"])[-1]
+        last = (log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
         raise UserError(f"a small training ends with exit code {process.returncode}", last)
 
 
@@ -176,5 +176,5 @@ def _compare(alone: Path, killed: Path) -> dict[str, Any]:
 
 
 def _curve(run: Path) -> list[tuple[int, float]]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]

@@ -2,11 +2,13 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
+STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 
 
 @contextmanager
@@ -39,6 +41,14 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, that is either the old or the new one."""
     with replacing(path) as making:
         making.write_text(text, encoding="utf-8")
+
+
+def clear_unfinished(folder: Path, seconds: float = STALE) -> None:
+    """Remove what killed processes have left; what was written to lately may be another process's at work."""
+    for stray in folder.glob(MAKING):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            if time.time() - stray.stat().st_mtime >= seconds:
+                stray.unlink()
 
 
 def sync(file: Path) -> None:

@@ -15,6 +15,7 @@ from mae_kit.formats.recognition import read_pretrained
 from mae_kit.formats.timm_folder import image_size
 from mae_kit.model_file import FILE, model_metadata
 from mae_kit.tensor_file import save_tensors
+from mae_kit.training.settings import must_be_positive
 
 CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
 
@@ -49,12 +50,14 @@ def import_(
         Folder, kind, counts of tensors read, names left out, what was assumed.
 
     Raises:
-        UserError: The file is of no known kind, wants to run code, or has tensors missing or unknown.
+        UserError: The file is of no known kind, wants to run code, or has tensors missing or unknown; or a number is
+            none of that kind.
     """
+    size = [img_size, img_size] if isinstance(img_size, int) else img_size
+    _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
     read = read_pretrained(weights, Words(encoder_heads, decoder_heads, normalised))
-    if img_size is not None:
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        read = resized(read, (height, width))
+    if size is not None:
+        read = resized(read, (size[0], size[1]))
     if channels is not None:
         read = rechannelled(read, channels, channel_mode)
     _write(out, read)
@@ -67,6 +70,13 @@ def import_(
         say(f"assumed: {note}")
     say(f"written: {out}")
     return {"folder": str(out), **report}
+
+
+def _must_count(size: list[int] | None, **counts: int | None) -> None:
+    if size is not None and len(size) != 2:
+        raise UserError(f"img_size is {size}", "give pixels a side, or [height, width]")
+    given = {"img_size": size and min(size), **counts}
+    must_be_positive({name: count for name, count in given.items() if count is not None})
 
 
 def _write(out: Path, weights: Pretrained) -> None:

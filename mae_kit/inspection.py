@@ -55,4 +55,4 @@ def _trained_on(run: Path) -> Path:
     config = run / "config.yaml"
     if not config.is_file():
         raise UserError(f"{run} has no config.yaml, which names its images", "give images, or the folder of a run")
-    return Path(yaml.safe_load(config.read_text())["data"]["shards"])
+    return Path(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["shards"])

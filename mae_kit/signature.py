@@ -115,17 +115,22 @@ def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list
     front = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     front.add_argument("--config", action="append", default=[])
     front.add_argument("--resume", type=Path)
+    front.add_argument("--run", type=Path)
     known, rest = front.parse_known_args(words)
     configs = [_readable(find_recipe(name, recipes)) for name in known.config]
     if known.resume:
+        if known.run and known.run.resolve() != known.resume.resolve():
+            what = f"--resume {known.resume} goes on in that folder, not in --run {known.run}"
+            raise UserError(what, "leave out one of the two")
         configs.insert(0, _saved_recipe(known.resume))
-        rest += ["--run", str(known.resume)]
+    if run := known.resume or known.run:
+        rest += ["--run", str(run)]
     return {"resume": known.resume is not None}, [*(f"--config={path}" for path in configs), *rest]
 
 
 def _readable(recipe: Path) -> Path:
     try:
-        content = yaml.safe_load(recipe.read_text())
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{recipe} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict):

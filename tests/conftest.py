@@ -49,6 +49,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(together.stem))
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text that is read without a word about its encoding is read as on a machine whose own is not UTF-8."""
+    read = Path.read_text
+
+    def read_text(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        return read(path, encoding or "ascii", errors)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data that lies beside a developer's checkout; the project does not depend on it."""

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,7 +85,12 @@ def test_json_is_alone_on_stdout():
     done = program("look", "run", "a.jpg", "b.jpg", "--fast", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"images": ["a.jpg", "b.jpg"], "ratio": None, "fast": True}
-    assert done.stderr.splitlines() == ["looking", "printed by a library"]
+    assert done.stderr.splitlines() == ["looking at a.jpg", "printed by a library"]
+
+
+def test_file_names_that_are_no_utf8_are_printed():
+    done = program("look", "run", os.fsdecode(b"caf\xe9.png"))
+    assert (done.returncode, done.stdout) == (0, "looking at caf\\udce9.png\nprinted by a library\n")
 
 
 def test_one_process_of_many_prints_the_json(door: Door, monkeypatch: pytest.MonkeyPatch):
@@ -93,7 +99,7 @@ def test_one_process_of_many_prints_the_json(door: Door, monkeypatch: pytest.Mon
 
 
 def test_without_json_the_human_lines_are_on_stdout(door: Door):
-    assert door("look", "run", "a.jpg", "--ratio", ".5") == (0, "looking\nprinted by a library\n", "")
+    assert door("look", "run", "a.jpg", "--ratio", ".5") == (0, "looking at a.jpg\nprinted by a library\n", "")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,7 @@ def test_without_json_the_human_lines_are_on_stdout(door: Door):
     [
         ("user", 2, "mae-kit: error: photos/ holds no images: give another folder"),
         ("disk", 2, "mae-kit: error: runs/a: No space left on device: free some space or choose another folder"),
+        ("way", 2, "mae-kit: error: runs/a: File exists: choose another path"),
         ("bug", 1, f"mae-kit {mae_kit.__version__}: this is our fault; please report it with the lines above"),
         ("interrupt", 130, ""),
         ("signal", 143, ""),
@@ -123,7 +130,7 @@ def test_exit_codes(how: str, code: int, last: str):
         ("look run a --ratoi 1", "unknown option --ratoi: did you mean --ratio?"),
         ("look run a --rat 1", "unknown option --rat: did you mean --ratio?"),
         ("look run a --ratio x", "ratio does not take 'x': give float or null"),
-        ("fail bugs", "how does not take 'bugs': give 'user' or 'disk' or 'bug' or 'interrupt' or 'signal'"),
+        ("fail bugs", "how does not take 'bugs': give 'user' or 'disk' or 'way' or 'bug' or 'interrupt' or 'signal'"),
         ("fail bug more", "too many arguments, more: see `mae-kit fail --help`"),
         ("train --config", "argument --config: expected one argument: see `mae-kit train --help`"),
         ("train --resume nowhere", "nowhere has no config.yaml: give the folder of a run that was started before"),
@@ -195,6 +202,10 @@ def test_resume_takes_the_saved_recipe(door: Door, recipe: Path, tmp_path: Path)
     assert result["resume"] is True and result["run"] == str(run)
     assert (result["steps"], result["size"]) == (7, 48)
     assert trained(door, "--config", recipe, "--run", run)["resume"] is False
+    assert trained(door, "--resume", run, f"--run={run}")["run"] == str(run)
+    code, _, error = door("train", "--resume", run, "--run", "elsewhere")
+    what = f"--resume {run} goes on in that folder, not in --run elsewhere: leave out one of the two"
+    assert (code, error) == (2, f"mae-kit: error: {what}\n")
 
 
 def test_recipes_are_found_by_name_and_overlaid(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -216,3 +227,9 @@ def test_recipes_are_found_by_name_and_overlaid(door: Door, tmp_path: Path, monk
     assert (code, error) == (2, "mae-kit: error: no recipe toy_b61: did you mean pretrain/toy_b16?\n")
     code, _, error = door("train", "--config", "zzz", "--run", "r")
     assert (code, error) == (2, "mae-kit: error: no recipe zzz: give a path, or one of pretrain/toy_b16, on/gpu\n")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_recipes_are_utf8(door: Door, recipe: Path):
+    recipe.write_text(f"# \u00e9\n{toy_verbs.RECIPE}", encoding="utf-8")
+    assert trained(door, "--config", recipe, "--run", "r")["size"] == 64

@@ -1,6 +1,8 @@
 """The doctor: what it finds, and that its self-test can fail."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,16 @@ def test_a_run_that_differs_is_found(tmp_path: Path, file: str):
     (tmp_path / "killed" / file).write_text(json.dumps({"step": 1, "loss": 0.5000001}) + "\n")
     with pytest.raises(UserError, match=r"a run that was killed here ends with another (curve|weights)"):
         room._compare(tmp_path / "alone", tmp_path / "killed")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_a_training_writes_is_utf8(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5, "note": "\u00e9"}\n', encoding="utf-8")
+    assert room._curve(tmp_path) == [(1, 0.5)]
+    (tmp_path / "log").write_bytes("fotos/\u00e9".encode() + b"\xe9\n")
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"], text=True)
+    with failed, pytest.raises(UserError, match="ends with exit code 2: fotos/\u00e9\ufffd"):
+        room._end(failed, tmp_path / "log")
 
 
 @pytest.mark.slow

@@ -65,3 +65,25 @@ def test_weights_are_not_overwritten(published: Path, tmp_path: Path, capsys: py
     assert cli.main(words) == 2
     assert "holds weights already: choose another folder" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("--channels 0", "channels is 0: give a number above 0"),
+        ("--img-size 0", "img_size is 0: give a number above 0"),
+        ("--img-size [32,-16]", "img_size is -16: give a number above 0"),
+        ("--img-size [32]", "img_size is [32]: give pixels a side, or [height, width]"),
+        ("--encoder-heads 0", "encoder_heads is 0: give a number above 0"),
+        ("--decoder-heads -1", "decoder_heads is -1: give a number above 0"),
+    ],
+)
+def test_numbers_that_count_nothing(words: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["import", str(tmp_path / "x.pth"), str(tmp_path / "run"), *words.split()]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_heads_that_do_not_divide_the_width(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    heads = ["--encoder-heads", "5", "--decoder-heads", "4"]
+    assert cli.main(["import", str(published), str(tmp_path / "run"), *heads]) == 2
+    assert "5 attention heads do not divide its width of 48: give --encoder-heads N" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from untrained import MEAN, STD, write_run
 
-from mae_kit import cli
+from mae_kit import cli, inspection
 from mae_kit.backbones import Swin
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 
@@ -45,3 +45,9 @@ def test_a_run_that_does_not_name_its_images_asks_for_them(run: Path, capsys: py
     (run / "config.yaml").unlink()
     assert cli.main(["inspect", str(run)]) == 2
     assert "has no config.yaml, which names its images: give images" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_images_of_a_run_have_names_in_utf8(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("data: {shards: \u00e9t\u00e9}\n", encoding="utf-8")
+    assert inspection._trained_on(tmp_path) == Path("\u00e9t\u00e9")

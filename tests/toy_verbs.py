@@ -85,7 +85,7 @@ def train(
     }
 
 
-def look(run: Path, images: list[Path], ratio: float | None = None, fast: bool = False) -> dict[str, object]:
+def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: bool = False) -> dict[str, object]:
     """Look at images.
 
     Args:
@@ -94,12 +94,12 @@ def look(run: Path, images: list[Path], ratio: float | None = None, fast: bool =
         ratio: Share that is hidden.
         fast: Whether to hurry.
     """
-    say("looking")
+    say(f"looking at {images[0]}")
     print("printed by a library")
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 
 
-def fail(how: Literal["user", "disk", "bug", "interrupt", "signal"]) -> None:
+def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal"]) -> None:
     """Fail.
 
     Args:
@@ -110,6 +110,7 @@ def fail(how: Literal["user", "disk", "bug", "interrupt", "signal"]) -> None:
     raise {
         "user": UserError("photos/ holds no images", "give another folder"),
         "disk": OSError(28, "No space left on device", "runs/a"),
+        "way": FileExistsError(17, "File exists", "runs/a"),
         "bug": ZeroDivisionError("a bug"),
         "interrupt": KeyboardInterrupt(),
     }[how]

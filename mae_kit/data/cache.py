@@ -2,13 +2,14 @@
 
 A file is there whole or not at all; one process at a time fetches it; those that were used longest ago make room. What
 a killed process left half-fetched is cleared away when somebody needs room. No process keeps a file open, so that one
-that made room has made it.
+that made room has made it. What else lies in the folder is somebody's own: it is neither counted nor touched.
 """
 
 import contextlib
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mae_kit.errors import UserError
 GIGABYTE = 10**9
 READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _WAIT = 0.05  # seconds until a full folder is looked at again
+_NAME = re.compile(r"[0-9a-f]{16}-([0-9]+)")
 
 
 def _default_folder() -> Path:
@@ -29,7 +31,7 @@ def _default_folder() -> Path:
 
 @dataclass(frozen=True)
 class Cache:
-    """Files by name. A name ends in "-BYTES": the room that its file takes, also while it is being fetched.
+    """Files by name: 16 hexadecimal digits and "-BYTES", the room that the file takes, also while it is being fetched.
 
     Args:
         folder: Made on first use.
@@ -100,7 +102,7 @@ class Cache:
     def _make_room(self, size: int) -> bool:
         """Delete the files that were used longest ago until `size` bytes are free; False if they do not become so."""
         self._clear()
-        unfinished = sum(_bytes(path.name.split(".")[1]) for path in self.folder.glob(MAKING))
+        unfinished = sum(_bytes(_made(making)) for making in self._unfinished())
         files = sorted(self._files(), key=lambda path: path.stat().st_mtime_ns)
         free = self.size - unfinished - sum(_bytes(path.name) for path in files)
         for path in files:
@@ -113,12 +115,20 @@ class Cache:
 
     def _clear(self) -> None:
         """Delete what killed processes were fetching: nobody holds the lock of their files."""
-        for making in self.folder.glob(MAKING):
-            with contextlib.suppress(Timeout), self._lock(making.name[1:], wait=False):
+        for making in self._unfinished():
+            with contextlib.suppress(Timeout), self._lock(_made(making), wait=False):
                 making.unlink(missing_ok=True)
 
-    def _files(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+    def _unfinished(self) -> Iterator[Path]:
+        return (path for path in self.folder.glob(MAKING) if _NAME.fullmatch(_made(path)))
+
+    def _files(self) -> Iterator[Path]:
+        return (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _made(making: Path) -> str:
+    """The name of the file that this one becomes."""
+    return making.name.split(".")[1]
 
 
 def _bytes(name: str) -> int:

@@ -1,5 +1,7 @@
 """Some images to look at or to classify, from wherever the user points."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,34 +17,38 @@ from mae_kit.errors import BadImage, UserError
 
 
 def load_images(
-    source: Place, image_size: tuple[int, int], channels: int, limit: int, crop_share: float = 1.0
+    source: Place, image_size: tuple[int, int], channels: int, limit: int
 ) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
-    """Central crops of up to `limit` images, and their names; images that do not decode are named and left out.
+    """The first `limit` images, and their names; see `read_images`."""
+    pixels, names = zip(*islice(read_images(source, image_size, channels), limit), strict=True)
+    return torch.stack(pixels), list(names)
+
+
+def read_images(
+    source: Place, image_size: tuple[int, int], channels: int, crop_share: float = 1.0
+) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+    """Central crops of images one by one, each with its name; those that do not decode are named and left out.
 
     Args:
         source: An image, a folder of images, a tar, or a folder or pattern of shards; or a URL of shards.
         image_size: Height and width in pixels.
         channels: Channels to decode to.
-        limit: How many at most.
         crop_share: Share of the shorter side that the crop keeps.
 
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    pixels, names = [], []
+    decoded = False
     for name, read in _sources(source):
         try:
             image = decode(read(), channels)
         except BadImage as error:
             say(f"{name} is left out: {error}")
             continue
-        pixels.append(crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size))
-        names.append(name)
-        if len(pixels) == limit:
-            break
-    if not pixels:
+        decoded = True
+        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), name
+    if not decoded:
         raise UserError(f"no image in {source}", "give an image, a folder of images, or shards")
-    return torch.stack(pixels), names
 
 
 def _sources(place: Place):

@@ -133,8 +133,8 @@ def _read_classes(base: Path) -> list[str] | None:
     path = base / "classes.txt"
     if not path.is_file():
         return None
-    lines = path.read_text("utf-8-sig", errors="replace").rstrip().splitlines()
-    return [line.strip() for line in lines] or None
+    text = path.read_text("utf-8-sig", errors="replace").rstrip()
+    return [line.strip() for line in text.split("\n")] if text else None
 
 
 def _usable(part: Index, folder: Place) -> Index:

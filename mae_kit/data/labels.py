@@ -20,7 +20,7 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
 
     Raises:
         UserError: A side has no labels, or the two have different lists of classes, or one a label an image and the
-            other any number.
+            other any number, or there is no second class to tell from the first.
     """
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labelled()):
@@ -36,7 +36,13 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(f"{names[0]} and {names[1]} have different classes.txt", "pack both with the same classes")
     count = 1 + max(int(index.label.max()) for index in (train, val))
-    return train.classes or val.classes or [str(label) for label in range(count)]
+    classes = train.classes or val.classes or [str(label) for label in range(count)]
+    if count > len(classes):
+        named = f"classes.txt beside {names[not train.classes]} names {len(classes)}"
+        raise UserError(f"there are labels up to {count - 1}, and {named}", "pack both with the same classes")
+    if len(classes) < 2 and not train.multi_label:
+        raise UserError(f"all images of {names[0]} and {names[1]} are of one class", "give two classes or more")
+    return classes
 
 
 def label_numbers(index: Index) -> Int64[np.ndarray, " n"]:

@@ -7,7 +7,6 @@ same bytes for any number of workers and any number of interruptions, and a shar
 import hashlib
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from mae_kit.data.encode import Stored, encode
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.sources import Reader, Skip, Source, open_source
 from mae_kit.data.stats import NONE, SKIPPED, channel_stats, megabytes, report, split_stats
-from mae_kit.durable import MAKING, replace_text, replacing
+from mae_kit.durable import STALE, clear_unfinished, replace_text, replacing
 from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import BadImage, UserError
 
@@ -33,7 +32,6 @@ _FULL = (ENOSPC, EDQUOT, EFBIG)
 _NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
 _SMALLEST_SHARD = 65_536
 _PROBES = 64
-_STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 
 
 class Job(NamedTuple):
@@ -91,6 +89,7 @@ def shard(
     _check_settings(settings, workers)
     _check_out(src, out)
     source = open_source(src, settings.labels)
+    _check_classes(source)
     say(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         raise UserError(f"{src} has its own val split", "leave out --val-fraction, or give its train part alone")
@@ -141,6 +140,16 @@ def _check_out(src: str, out: Path) -> None:
         raise UserError(f"{out} holds other files", "give a new folder")
 
 
+def _check_classes(source: Source) -> None:
+    """Refuse what `classes.txt`, UTF-8 and a line a class, cannot hold."""
+    for name in source.classes or []:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if shown != name:
+            raise UserError(f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder")
+        if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
+            raise UserError(f"the class {name!r} has a line break in its name", "rename its folder, or mend the table")
+
+
 @contextmanager
 def _writing(out: Path, needed: int) -> Iterator[None]:
     """Name the folder and what to do where the system refuses to write."""
@@ -187,19 +196,15 @@ def _check_same(out: Path, job: dict[str, Any]) -> int | None:
 
 def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
-    _clear(out, _STALE)
+    _clear(out)
     if not (out / PLAN).exists():
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
         replace_text(out / PLAN, _to_json(job | {"mean_bytes": mean}))
 
 
-def _clear(out: Path, seconds: float) -> None:
-    """Remove what killed processes have left; what was written to lately may be another machine's at work."""
+def _clear(out: Path, seconds: float = STALE) -> None:
     for folder in (out, out / RECORDS):
-        for stray in folder.glob(MAKING):
-            with suppress(FileNotFoundError):  # finished meanwhile
-                if time.time() - stray.stat().st_mtime >= seconds:
-                    stray.unlink()
+        clear_unfinished(folder, seconds)
 
 
 def _digest(source: Source) -> str:

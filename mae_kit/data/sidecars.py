@@ -13,7 +13,7 @@ from safetensors.numpy import save as to_safetensors
 from mae_kit.console import progress
 from mae_kit.data.index import Index
 from mae_kit.data.table import cache_path, takes_files
-from mae_kit.durable import MAKING, replacing
+from mae_kit.durable import clear_unfinished, replacing
 from mae_kit.engines import Engine, run_tasks
 
 Arrays = dict[str, np.ndarray]
@@ -94,10 +94,8 @@ class Sidecars(NamedTuple):
         return json.dumps([self.recipe, part.contents[part.shards[0]]])
 
     def _sweep(self, index: Index) -> None:
-        """Clear away what a killed process left half-written."""
         for folder in (index.folder / f".{self.name}", cache_path(self.name, index.folder)):
-            for stray in folder.glob(MAKING):
-                stray.unlink(missing_ok=True)
+            clear_unfinished(folder)
 
 
 def _make(sidecars: Sidecars, make: Make, part: Index, tick: Callable[[], None]) -> None:

@@ -1,20 +1,24 @@
 """Classes and probabilities of your images."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.augment import Normalise
-from mae_kit.data.images import load_images
+from mae_kit.data.images import read_images
 from mae_kit.data.remote import Place
-from mae_kit.downstream.classifier_file import load_classifier
+from mae_kit.downstream.classifier_file import ClassifierConfig, load_classifier
+from mae_kit.training.settings import must_be_positive
 
 BATCH = 128
 
 
-def predict(run: Path, images: list[Place], top: int = 3, limit: int = 10_000) -> dict[str, Any]:
+def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = None) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
     They add up to 1, but where images may have any number of classes each has one of its own: from .5 on it is there.
@@ -23,26 +27,32 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int = 10_000) -
         run: A fine-tuning run, or its classifier.safetensors.
         images: Images, folders of images or of shards, tars, or URLs of shards; any size.
         top: How many classes to print for each image.
-        limit: How many images at most from each source.
+        limit: How many images at most from each source; by default all.
 
     Returns:
         For each image its name and the top classes with probabilities, 0..1.
 
     Raises:
-        UserError: The run holds no classifier, or nothing decodes.
+        UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
     """
+    must_be_positive({"top": top, "limit": 1 if limit is None else limit})
     model, config = load_classifier(run)
-    normalise = Normalise(config.mean, config.std)
+    normalise, size = Normalise(config.mean, config.std), (config.image_size[0], config.image_size[1])
     results = []
     for source in images:
-        size = (config.image_size[0], config.image_size[1])
-        pixels, names = load_images(source, size, len(config.mean), limit, config.crop_share)
-        with torch.no_grad():
-            logits = torch.cat([model(normalise(part)) for part in pixels.split(BATCH)])
-        likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
-        best = likely.topk(min(top, len(config.classes)), dim=1)
-        for name, values, places in zip(names, best.values.tolist(), best.indices.tolist(), strict=True):
-            classes = {config.classes[place]: value for place, value in zip(places, values, strict=True)}
-            say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
-            results.append({"image": name, "classes": classes})
+        found = islice(read_images(source, size, len(config.mean), config.crop_share), limit)
+        while some := list(islice(found, BATCH)):
+            with torch.no_grad():
+                logits = model(normalise(torch.stack([pixels for pixels, _ in some])))
+            for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
+                say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
+                results.append({"image": name, "classes": classes})
     return {"predictions": results}
+
+
+def _likely(logits: Float[Tensor, "b k"], config: ClassifierConfig, top: int) -> list[dict[str, float]]:
+    """The top classes of each image, with probabilities."""
+    likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
+    values, places = (each.tolist() for each in likely.topk(min(top, len(config.classes)), dim=1))
+    names = ([config.classes[place] for place in row] for row in places)
+    return [dict(zip(*row, strict=True)) for row in zip(names, values, strict=True)]

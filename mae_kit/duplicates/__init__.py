@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mae_kit.console import say
 from mae_kit.data.exclusions import kept, write_exclusions, write_keep_list
 from mae_kit.data.index import Index, open_index
+from mae_kit.data.table import takes_files
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
@@ -43,7 +44,7 @@ def dedup(
         distance: Bits of 64 in which the perceptual hashes of two copies may differ, 0 to 11; from 9 on it takes five
             times as long.
         similarity: Cosine of the features from which on two images are copies, 0 to 1; counts with --encoder only.
-        out: The list; keep-list and page go beside it. By default beside the shards.
+        out: The list, in a folder that may be new; keep-list and page go beside it. By default beside the shards.
         workers: Shards at once that are read; 0 = one a core, of all nodes with Ray.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same path; pairs are searched here.
@@ -52,23 +53,27 @@ def dedup(
         Counts, and the paths of the list, the keep-list and the page.
 
     Raises:
-        UserError: No such shards, shards held against themselves, an argument out of range, or a library is missing.
+        UserError: No such shards, shards held against themselves, an argument out of range, nowhere to write, or a
+            library is missing.
     """
     _check(distance, similarity, out)
     index = open_index(shards)
     evaluation = open_index(against) if against else None
     if evaluation is not None:
         _must_differ(index, evaluation)
-    found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     path = out or index.folder / LIST
+    _must_take_files(path.parent)
+    found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     settings = {"shards": str(shards), "against": str(against) if against else None}
     settings |= {"encoder": str(encoder) if encoder else None, "distance": distance, "similarity": similarity}
+    before = path.read_bytes() if path.is_file() else None
     write_exclusions(path, index, found.findings.lines(), settings | found.counts)
     keep = path.with_suffix(".keep.jsonl")
     write_keep_list(keep, index, kept(index, str(path)).rows)  # as training will read it
     shown = _show(path, found)
     _tell(found.counts)
-    say(f"list: {path}, for --data.without; look at the pairs: {shown}")
+    replaced = "" if before in (None, path.read_bytes()) else " (another list was there, and is replaced)"
+    say(f"list: {path}{replaced}, for --data.without; look at the pairs: {shown}")
     return found.counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 
@@ -88,6 +93,12 @@ def _must_differ(index: Index, evaluation: Index) -> None:
     if shared and index.folder.resolve() == evaluation.folder.resolve():
         fix = "give patterns that tell them apart, such as DIR/train-*.tar and --against DIR/val-*.tar"
         raise UserError(f"{shared[0]} is on both sides: all of it would go", fix)
+
+
+def _must_take_files(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not takes_files(folder):
+        raise UserError(f"{folder} takes no files", "give an --out FOLDER/NAME.jsonl that can be written")
 
 
 def _find(

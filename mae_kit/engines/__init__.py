@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mae_kit.engines.processes import Advance, T, Work, run_in_processes
+from mae_kit.errors import UserError
 
 __all__ = ["Advance", "Engine", "Work", "run_tasks"]
 
@@ -34,9 +35,12 @@ def run_tasks(
         preload: Modules that a worker process will import, worth doing once; Ray keeps its workers.
 
     Raises:
-        UserError: A worker process was killed; with Ray: no Ray, no answer, a task lost with its node too often.
+        UserError: A negative number of workers; a worker process was killed; with Ray: no Ray, no answer, a task lost
+            with its node too often.
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
+    if workers < 0:
+        raise UserError(f"workers is {workers}", "give 0 (one a core) or more")
     if engine == "ray":
         from mae_kit.engines.on_ray import run_on_ray
 

@@ -18,7 +18,7 @@ from mae_kit.data.augment import Normalise
 from mae_kit.data.index import Index
 from mae_kit.data.loader import EvaluationBatches
 from mae_kit.data.sidecars import Arrays, Sidecars
-from mae_kit.encoder_file import FILE, load_encoder
+from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
@@ -75,8 +75,7 @@ def extract_features(
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:
         raise UserError(f"layers are {chosen}, the encoder has {depth}", f"give numbers from 1 to {depth}")
-    file = encoder / FILE if encoder.is_dir() else encoder
-    content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    content = _content(encoder)
     asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
     kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")
     workers = 1 if engine == "processes" and torch.cuda.is_available() else workers
@@ -124,6 +123,12 @@ def _source(name: str) -> Source:
     return Source(int(layer), token)
 
 
+def _content(encoder: Path) -> str:
+    """A hash of the weights, and of the file that says what they are of and how images are normalised for them."""
+    file = encoder / FILE if encoder.is_dir() else encoder
+    return hashlib.sha256(file.read_bytes() + (file.parent / CONFIG).read_bytes()).hexdigest()[:16]
+
+
 def _depth(encoder: Path) -> int:
     config, _ = load_encoder(encoder)
     with torch.device("meta"):
@@ -132,7 +137,7 @@ def _depth(encoder: Path) -> int:
 
 @cache
 def _load(encoder: Path, content: str) -> tuple[Backbone, Normalise]:
-    """Once a process and content of the file; one process of many works with one thread."""
+    """Once a process and content of the files; one process of many works with one thread."""
     if parent_process() is not None:
         torch.set_num_threads(1)
     config, tensors = load_encoder(encoder)

@@ -58,13 +58,16 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
     """Timm's name and arguments of a plain ViT whose position table is that of a square.
 
     Raises:
-        UserError: Its layers are of other proportions than a plain ViT's, or the grid is no square.
+        UserError: Its layers are of other proportions than a plain ViT's, the grid is no square, or the heads do not
+            divide the width.
     """
     kernel, table = tensors["patch_embed.proj.weight"], tensors["pos_embed"]
     dim, channels, height, width = kernel.shape
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
         raise UserError(f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported")
+    if dim % heads:
+        raise UserError(f"{file}: {heads} attention heads do not divide its width of {dim}", "give --encoder-heads N")
     side = round((table.shape[1] - 1) ** 0.5)
     if side**2 != table.shape[1] - 1:
         raise UserError(f"{file}: {table.shape[1]} positions are no class token's and a square's", "give such a file")

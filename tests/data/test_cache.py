@@ -20,7 +20,7 @@ KILO = 1000
 
 
 def name(number: int, size: int = KILO) -> str:
-    return f"{number * 7919 % 2**16:04x}-{size}"
+    return f"{number * 7919 % 2**16:04x}" * 4 + f"-{size}"
 
 
 def contents(number: int, size: int = KILO) -> bytes:
@@ -65,6 +65,17 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path):
     assert held(cache) == {name(number) for number in (1, 3, 4)}
     read(cache, 5, writing(5, 2 * KILO), 2 * KILO)
     assert held(cache) == {name(4), name(5, 2 * KILO)}, "as many as are needed, no more"
+
+
+def test_what_somebody_else_keeps_there_stays_and_does_not_count(tmp_path: Path):
+    own = ["holiday-2020", "thesis-9", "notes.txt", ".notes.txt.making", "abcdef-2", ".a-7.making"]
+    for file in own:
+        (tmp_path / file).write_text("mine")
+    cache = Cache(tmp_path, KILO)
+    for number in (1, 2):
+        read(cache, number, writing(number))
+    assert held(cache) == {name(2), *own}
+    assert {(tmp_path / file).read_text() for file in own} == {"mine"}
 
 
 def test_what_is_being_read_stays_readable(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from photos import jpeg, photo, write_shard
 
-from mae_kit.data.images import load_images
+from mae_kit.data.images import load_images, read_images
 from mae_kit.errors import UserError
 
 
@@ -38,9 +38,10 @@ def test_shards(tmp_path: Path, source: str):
 
 def test_the_crop_is_the_one_of_evaluation(tmp_path: Path):
     photo(0).resize((64, 32)).save(tmp_path / "wide.png")
-    inner, _ = load_images(tmp_path / "wide.png", (16, 16), 3, 1, crop_share=0.5)
+    ((inner, _),) = read_images(tmp_path / "wide.png", (16, 16), 3, crop_share=0.5)
     photo(0).resize((64, 32)).crop((24, 8, 40, 24)).save(tmp_path / "middle.png")
-    assert torch.equal(inner, load_images(tmp_path / "middle.png", (16, 16), 3, 1)[0])
+    ((middle, _),) = read_images(tmp_path / "middle.png", (16, 16), 3)
+    assert torch.equal(inner, middle)
 
 
 @pytest.mark.parametrize("source", [".", "nowhere", "empty.jpg"])

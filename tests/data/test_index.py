@@ -225,11 +225,11 @@ def test_the_first_of_a_key_is_kept(tmp_path: Path):
 
 def test_odd_labels_keep_the_image(tmp_path: Path):
     texts = [b"0", b"+1", b"3", b"1e0", b"", b"99999999999999999999", b"\xff\xfe0", b"-0", b"x" * 5000]
-    (tmp_path / "classes.txt").write_text("\ufeffcat\ndog\nfish\n\n", "utf-8")
+    (tmp_path / "classes.txt").write_text("\ufeffcat\nhot\u2028dog\nfish\n\n", "utf-8")
     members = [(f"{n}.jpg", jpeg(n)) for n in range(len(texts))]
     found = one(tmp_path, members + [(f"{n}.cls", text) for n, text in enumerate(texts)])
     assert found.label.tolist() == [0, 1, -1, -1, -1, -1, -1, 0, -1]
-    assert found.classes == ["cat", "dog", "fish"]
+    assert found.classes == ["cat", "hot\u2028dog", "fish"]
     assert found.labelled().tolist() == [0, 1, 7]
     assert len(found.problems) == 6
     assert found.problems[0].reason == "label is out of range: 3 of 3 classes"

@@ -30,6 +30,23 @@ def test_two_sides_of_one_kind(tmp_path: Path):
             common_classes(*indexes, names)
 
 
+def test_names_on_one_side_are_those_of_all_labels(tmp_path: Path):
+    unnamed, named, short = (
+        side(tmp_path / name, False, classes) for name, classes in {"0": "", "4": "a b c d", "3": "a b c"}.items()
+    )
+    assert common_classes(unnamed, named, ("x", "y")) == common_classes(named, unnamed, ("y", "x")) == named.classes
+    for indexes, names in (((unnamed, short), ("x", "y")), ((short, unnamed), ("y", "x"))):
+        with pytest.raises(UserError, match=r"labels up to 3, and classes\.txt beside y names 3: pack both with"):
+            common_classes(*indexes, names)
+
+
+def test_one_class_alone_is_enough_only_where_an_image_may_lack_it(tmp_path: Path):
+    named, sets = side(tmp_path / "named", False, "a"), side(tmp_path / "sets", True, "a")
+    assert common_classes(sets, sets, ("x", "y")) == ["a"]
+    with pytest.raises(UserError, match="all images of x and y are of one class: give two classes or more"):
+        common_classes(named, named, ("x", "y"))
+
+
 def test_labels_by_number_and_by_name(tmp_path: Path):
     sets, single = side(tmp_path / "sets", True), side(tmp_path / "single", False, "")
     assert [list(label_names(sets, row)) for row in range(4)] == [[], ["b"], ["c"], ["b", "d"]]

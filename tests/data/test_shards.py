@@ -122,6 +122,31 @@ def test_class_folders(tmp_path: Path):
     assert open_index(tmp_path / "out").problems == []
 
 
+def test_bytes_that_are_no_utf8(tmp_path: Path):
+    odd = os.fsdecode(b"caf\xe9")
+    for folder in ("bar", odd):
+        photo(tmp_path / f"in/{folder}/{odd}.jpg", 0)
+        (tmp_path / f"in/{folder}/{odd}").write_text("no image")
+    with pytest.raises(UserError, match=r"the class caf\\xe9 has bytes in its name that are not UTF-8: rename its"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels="none")
+    assert stats["splits"]["train"]["images"] == 2 and set(skipped(tmp_path / "out")) == {f"bar/{odd}", f"{odd}/{odd}"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_class_whose_name_has_several_lines(tmp_path: Path, end: str, table: bool):
+    big = f"big{end}cat"
+    for folder in (big, "dog"):
+        photo(tmp_path / f"in/{'x' if table else folder}/{folder[0]}.jpg", 0)
+    (tmp_path / "labels.csv").write_text(f'file,label\nx/b.jpg,"{big}"\nx/d.jpg,dog\n', newline="")
+    labels = str(tmp_path / "labels.csv") if table else "auto"
+    with pytest.raises(UserError, match=r"the class 'big\\\w+cat' has a line break in its name: rename its folder, or"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("names", [("a/1", "2"), ("a/1", "a/2")])
 def test_an_image_at_the_top_or_a_single_folder_makes_no_classes(tmp_path: Path, names: tuple[str, str]):
     for i, name in enumerate(names):

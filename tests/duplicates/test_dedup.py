@@ -1,6 +1,7 @@
 """The verb: copies are found and strangers are not; what stays, what goes, and what a person is shown."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -176,6 +177,8 @@ fingerprints.flipped_hashes = lambda grey: (time.sleep(0.1), hashes(grey))[1]
     done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").glob("[0-9]*")}
     assert 2 <= len(done) < 4 and not (tmp_path / "duplicates.jsonl").exists()
     (tmp_path / ".fingerprints" / ".2.tar.safetensors.00.making").write_bytes(b"half")
+    for unfinished in (tmp_path / ".fingerprints").glob(".*"):
+        os.utime(unfinished, (0, 0))
     ended = programs.run("dedup", tmp_path, "--workers", "1", "--json")
     assert ended.code == 0, ended.err
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".fingerprints").iterdir()}
@@ -201,7 +204,10 @@ def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
 ):
     write_pictures(tmp_path / "shards" / "a.tar", STRANGERS)
     (tmp_path / "shards").chmod(0o555)
-    assert dedup(tmp_path / "shards", out=tmp_path / "list.jsonl", workers=1)["duplicates"] == 0
+    with pytest.raises(UserError, match="shards takes no files: give an --out"):
+        dedup(tmp_path / "shards", workers=1)
+    assert not list(cache.glob(f"mae_kit/{SIDECARS.name}-*")), "nothing was searched"
+    assert dedup(tmp_path / "shards", out=tmp_path / "new" / "list.jsonl", workers=1)["duplicates"] == 0
     assert len(list((cache / "mae_kit").glob(f"{SIDECARS.name}-*/a.tar.safetensors"))) == 1
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["a.tar"]
     monkeypatch.setattr("mae_kit.duplicates.fingerprints.flipped_hashes", None)
@@ -219,6 +225,8 @@ def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
         ("{shards} --distance 12", "distance is 12: give 0 to 11"),
         ("{shards} --similarity 0", "similarity is 0.0: give a number above 0"),
         ("{shards} --out list.txt", "list.txt is no .jsonl"),
+        ("{shards} --out {shards}/a.tar/list.jsonl", "a.tar: File exists: choose another path"),
+        ("{shards} --out {shards}/a.tar/new/list.jsonl", "a.tar/new: Not a directory: choose another path"),
         ("{shards} --encoder nowhere", "no encoder at nowhere"),
     ],
 )
@@ -229,6 +237,17 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert code == 2 and len(lines) == 1 and complaint in lines[0], lines
     assert not (tmp_path / "shards" / ".fingerprints").exists()
+
+
+def test_another_list_in_its_place_is_replaced_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0)), "b": encoded(picture(0), 50)})
+    said = []
+    for distance in (8, 8, 7):
+        dedup(tmp_path, distance=distance, workers=1)
+        said.append(capsys.readouterr().out.splitlines()[-1])
+    there = f"list: {tmp_path}/duplicates.jsonl"
+    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.without")
+    assert said[2].startswith(f"{there} (another list was there, and is replaced), for --data.without")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

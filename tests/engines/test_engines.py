@@ -31,6 +31,12 @@ def test_one_worker_does_one_task_at_a_time(tmp_path: Path, engine: Engine):
     run_tasks(partial(toy_tasks.alone, tmp_path), TASKS[:4], lambda steps: None, 1, engine)
 
 
+def test_a_negative_number_of_workers_is_refused_with_nothing_to_do_as_well(engine: Engine):
+    for tasks in (TASKS, []):
+        with pytest.raises(UserError, match=r"workers is -1: give 0 \(one a core\) or more"):
+            run_tasks(print, tasks, lambda steps: None, -1, engine)
+
+
 def test_relative_paths_count_from_here(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     run_tasks(partial(toy_tasks.note, Path()), TASKS, lambda steps: None, 1, engine)

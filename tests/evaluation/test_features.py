@@ -1,5 +1,6 @@
 """Features of a frozen encoder: what a forward pass gives, kept a file a shard, per encoder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mae_kit.backbones import Swin, ViT
 from mae_kit.data.augment import Normalise
 from mae_kit.data.index import open_index
 from mae_kit.data.loader import EvaluationBatches
-from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.encoder_file import CONFIG, EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.features import Source, extract_features
 
@@ -58,6 +59,16 @@ def test_they_are_kept_for_each_encoder(tmp_path: Path):
     encoder(tmp_path / "run", 1)
     assert not torch.allclose(extract_features(tmp_path / "run", index, 1).last.read(), first)
     assert len(list(tmp_path.glob(".features-*"))) == 2
+
+
+def test_another_normalisation_gives_others(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(5))
+    index = open_index(tmp_path)
+    encoder(tmp_path / "run", 0)
+    first = extract_features(tmp_path / "run", index, 1).last.read()
+    config = json.loads((tmp_path / "run" / CONFIG).read_text())
+    (tmp_path / "run" / CONFIG).write_text(json.dumps(config | {"mean": [0.1] * 3}))
+    assert not torch.allclose(extract_features(tmp_path / "run", index, 1).last.read(), first)
 
 
 def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_path: Path):
