@@ -1,7 +1,9 @@
 """The verbs: features that tell everything or nothing, and one real command line."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from mae_kit import cli, evaluating
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison import ledger
 from mae_kit.comparison.command import Failed
-from mae_kit.encoder_file import load_encoder, save_encoder
+from mae_kit.data.index import open_index
+from mae_kit.encoder_file import FILE, load_encoder, save_encoder
 from mae_kit.errors import UserError
+from mae_kit.evaluating import known
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.sides import Side, Sides
@@ -48,8 +52,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up features stand for those of any encoder."""
+    """Made-up features stand for those of any encoder, names of shards for what is in them."""
     monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: made_up(0.1))
+    monkeypatch.setattr(evaluating, "encoder_folder", nullcontext)
+    monkeypatch.setattr(known, "open_index", lambda shards: SimpleNamespace(fingerprint=shards))
 
 
 WORDS = ["run", "--train", "t", "--val", "v"]
@@ -78,7 +84,7 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
     assert "45 images known, 200 scored, 5 classes" in out
 
 
-def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_collapse_is_said_aloud(judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
     monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
@@ -186,8 +192,24 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
 def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
     mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
     save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
-    with pytest.raises(UserError, match="evaluation/attentive/finetune was begun with other settings"):
+    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights\)"):
         mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+
+
+def test_other_images_under_the_same_names_are_another_training(
+    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(known, "open_index", open_index)
+    asked = {"train": str(tmp_path / "a/train.tar"), "val": str(tmp_path / "b/val.tar"), "finetune": "vit_tiny_64px"}
+    for name, numbers in (("train", range(4)), ("val", range(4))):
+        Path(asked[name]).parent.mkdir()
+        write_shard(Path(asked[name]), numbers)
+    mae_kit.evaluate(run, **asked)
+    mae_kit.evaluate(run, **asked)
+    assert len(finetunings.words) == 1
+    write_shard(Path(asked["val"]), range(4, 9))
+    with pytest.raises(UserError, match=r"evaluation/finetune/finetune was begun with other settings \(val\)"):
+        mae_kit.evaluate(run, **asked)
 
 
 def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Finetunings, run: Path):
@@ -200,8 +222,8 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
     assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
 
 
-def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, tmp_path: Path):
-    result = mae_kit.evaluate(Path("file.pth"), train="t", val="v", out=tmp_path / "out")
+def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):
+    result = mae_kit.evaluate(run / FILE, train="t", val="v", out=tmp_path / "out")
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]
 
 

@@ -92,11 +92,13 @@ class Stage(NamedTuple):
     Attributes:
         words: The command line.
         recipe: Digest of its recipe's text.
+        prints: Fingerprints of what it reads, by what they are of.
         folder: Of the entry and seed.
     """
 
     words: list[str]
     recipe: str
+    prints: dict[str, str]
     folder: Path
 
     @property
@@ -185,7 +187,7 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     return [
         _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
         _finetune(plan, entry, encoder, seed, folder, []),
-        Stage(words, "", folder),
+        Stage(words, "", {}, folder),
     ]
 
 
@@ -212,7 +214,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     words += ["--data.without", plan.without] if plan.without else []
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, _digest(text), folder)
+    return Stage(words, digest(text), {}, folder)
 
 
 def _text(entry: Entry) -> str:
@@ -227,8 +229,9 @@ def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, m
     text = find_recipe(config, "downstream").read_text(encoding="utf-8")
     words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
     words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, _digest(text), folder)
+    return Stage(words, digest(text), {}, folder)
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Short, of a recipe."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

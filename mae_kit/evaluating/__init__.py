@@ -12,13 +12,14 @@ from mae_kit.data.remote import Place
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
+from mae_kit.evaluating.known import fingerprints
 from mae_kit.evaluating.tables import HEADINGS, frozen_table, trained_table
 from mae_kit.evaluating.trained import Trainings, lasting_encoder, plan_trainings, train_all
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import Extent, extent
-from mae_kit.evaluation.sides import Sides, frozen_sides
+from mae_kit.evaluation.sides import Sides, encoder_folder, frozen_sides
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.reporting import report
 from mae_kit.training.settings import must_be_positive
@@ -83,12 +84,16 @@ def evaluate(
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"
-    with untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged:
-        sides = frozen_sides(judged, train, val, layers or (), workers, engine)
-        kept = lasting_encoder(judged, encoder, folder / name / "encoder") if folder and trainings else encoder
+    with (
+        untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged,
+        encoder_folder(judged) as own,
+    ):
+        sides = frozen_sides(own, train, val, layers or (), workers, engine)
+        prints = fingerprints(own, train, val) if folder else {}
+        kept = lasting_encoder(own, encoder, folder / name / "encoder") if folder and trainings else encoder
     result = {"encoder": str(encoder), **_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
     if folder and trainings:
-        result["trained"] = train_all(trainings, kept, train, val, seed, folder / name)
+        result["trained"] = train_all(trainings, kept, train, val, prints, seed, folder / name)
         _tell_trained(result["trained"])
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
