@@ -73,6 +73,7 @@ class Plan(NamedTuple):
         finetune: How every encoder becomes a classifier.
         seeds: Trainings of each entry.
         without: Samples that no pretraining sees.
+        prints: Fingerprints of the `images` to pretrain on, of `train` and of `val`, labels included.
     """
 
     shards: str
@@ -84,6 +85,7 @@ class Plan(NamedTuple):
     finetune: Recipe
     seeds: int
     without: str | None
+    prints: dict[str, str]
 
 
 class Stage(NamedTuple):
@@ -157,8 +159,11 @@ def _plan(
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     find_recipe(finetune.config, "downstream")
-    samples = len(kept(open_index(shards), without).rows)
-    return Plan(shards, train or shards, val, samples, budget, entries, finetune, seeds, without)
+    train = train or shards
+    indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
+    images = kept(indexes[shards], without)
+    prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
+    return Plan(shards, train, val, len(images.rows), budget, entries, finetune, seeds, without, prints)
 
 
 def _budget(amounts: dict[Any, float | None]) -> Budget:
@@ -187,7 +192,7 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     return [
         _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
         _finetune(plan, entry, encoder, seed, folder, []),
-        Stage(words, "", {}, folder),
+        Stage(words, "", _prints(plan, "train", "val"), folder),
     ]
 
 
@@ -214,7 +219,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     words += ["--data.without", plan.without] if plan.without else []
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, digest(text), {}, folder)
+    return Stage(words, digest(text), _prints(plan, "images", "val"), folder)
 
 
 def _text(entry: Entry) -> str:
@@ -229,7 +234,11 @@ def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, m
     text = find_recipe(config, "downstream").read_text(encoding="utf-8")
     words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
     words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, digest(text), {}, folder)
+    return Stage(words, digest(text), _prints(plan, "train", "val"), folder)
+
+
+def _prints(plan: Plan, *names: str) -> dict[str, str]:
+    return {name: plan.prints[name] for name in names}
 
 
 def digest(text: str) -> str:

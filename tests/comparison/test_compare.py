@@ -135,6 +135,15 @@ def test_what_has_begun_keeps_its_settings(config: Path, trainings: Trainings, t
         compare(config, tmp_path / "out")
 
 
+def test_what_has_begun_keeps_its_images(config: Path, trainings: Trainings, tmp_path: Path):
+    compare(config, tmp_path / "out")
+    write_shard(tmp_path / "val.tar", range(100, 117))
+    with pytest.raises(
+        UserError, match=r"out/mae-seed0/pretrain was begun with other settings \(val\): choose another"
+    ):
+        compare(config, tmp_path / "out")
+
+
 def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_path: Path):
     for name, depth in (("mae", 2), ("simmim", 3)):
         begin(tmp_path / f"out/{name}-seed0/pretrain", depth)

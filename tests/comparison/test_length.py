@@ -56,7 +56,7 @@ def plan(folder: Path, overrides: dict[str, Any], **amount: float) -> Plan:
     mae = {"config": str(folder / "pre.yaml"), "overrides": overrides}
     content = {
         "shards": str(folder / "train.tar"),
-        "val": "val.tar",
+        "val": str(folder / "train.tar"),
         "entries": {"mae": mae, "scratch": {"config": None}},
         "finetune": {"config": str(folder / "fine.yaml")},
     }
