@@ -17,6 +17,16 @@ from mae_kit.signature import parse
 from mae_kit.training.settings import must_be_positive
 
 _NAME = re.compile(r"\w[\w.+-]*")
+_ALWAYS = ("config", "run", "seed")
+_OF_PRETRAINING = (
+    *_ALWAYS,
+    "data.shards",
+    "data.without",
+    "data.knn_shards",
+    "optimization.epochs",
+    "optimization.warmup_epochs",  # the recipe's share of the length, which is the comparison's
+)
+_OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Recipe:
 
     Attributes:
         config: The recipe, by path or name.
-        overrides: Dotted keys and their values, as on the command line.
+        overrides: Dotted keys and their values, as on the command line; none of those that the comparison sets.
     """
 
     config: str | None
@@ -154,16 +164,28 @@ def _plan(
             raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
         if entry.config is not None:
             find_recipe(entry.config, "pretrain")
+        _must_leave(entry, _OF_FINETUNING if entry.config is None else _OF_PRETRAINING, f"entries.{name}")
         if entry.finetune and entry.finetune.config:
             find_recipe(entry.finetune.config, "downstream")
+        _must_leave(entry.finetune or Recipe(None), _OF_FINETUNING, f"entries.{name}.finetune")
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     find_recipe(finetune.config, "downstream")
+    _must_leave(finetune, _OF_FINETUNING, "finetune")
     train = train or shards
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
     images = kept(indexes[shards], without)
     prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
     return Plan(shards, train, val, len(images.rows), budget, entries, finetune, seeds, without, prints)
+
+
+def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
+    """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
+    for key in recipe.overrides:
+        own = [one for one in keys if f"{one}.".startswith(f"{key.replace('-', '_')}.")]
+        if own:
+            what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
+            raise UserError(what, "leave it out, or override single other keys, as data.batch_size")
 
 
 def _budget(amounts: dict[Any, float | None]) -> Budget:

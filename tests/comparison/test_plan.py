@@ -138,6 +138,30 @@ def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], chang
         read_plan(write(tmp_path, content | change))
 
 
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("entries.mae", "optimization.epochs"),
+        ("entries.mae", "optimization.warmup-epochs"),
+        ("entries.mae", "data.shards"),
+        ("entries.mae", "data.without"),
+        ("entries.mae", "data"),
+        ("entries.scratch", "data.train"),
+        ("entries.mae.finetune", "encoder"),
+        ("finetune", "data.val"),
+        ("finetune", "seed"),
+    ],
+)
+def test_what_all_have_alike_is_nobodys_to_change(tmp_path: Path, content: dict[str, Any], where: str, key: str):
+    place: dict[str, Any] = content
+    for name in where.split("."):
+        place = place.setdefault(name, {"config": None})
+    place["overrides"] = {key: 4}
+    said = rf"^{where}.overrides has {key}, and the comparison sets {key.replace('-', '_')}.* for all: leave it out"
+    with pytest.raises(UserError, match=said):
+        read_plan(write(tmp_path, content))
+
+
 @pytest.mark.slow
 def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
     for path in (FOLDER / "compare").glob("*.yaml"):
