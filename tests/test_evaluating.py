@@ -24,6 +24,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluating import known
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.signature import parse
 
@@ -192,7 +193,7 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
 def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
     mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
     save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
-    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights\)"):
+    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights, arch"):
         mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
 
 
@@ -220,6 +221,29 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
     fresh, trained = load_encoder(kept)[1], load_encoder(run)[1]
     assert fresh.keys() == trained.keys() and not torch.equal(fresh["norm.bias"], trained["norm.bias"])
     assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
+
+
+def test_earlier_scores_of_the_same_weights_and_images_stay(
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
+        sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
+        monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: sides)
+        monkeypatch.setattr(evaluating, "_methods", lambda _: {name: lambda _: Score("top1") for name in "ab"})
+        told = mae_kit.evaluate(run, train="t", val=val, **asked)
+        assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
+        return json.loads((run / "evaluation.json").read_text())
+
+    evaluated("v", 2, finetune="vit_tiny_64px")
+    both = evaluated("v", 1)
+    rows = [(one["method"], one["layer"], one["token"]) for one in both["scores"]]
+    assert rows == [(name, layer, token) for name in "ab" for layer in (1, 2) for token in ("mean", "class")]
+    assert [(one["layer"], one["token"]) for one in both["extents"]] == [row[1:] for row in rows[:4]]
+    assert both["trained"][0]["top1"] == 0.5 and both["step"] == 7
+    assert "are replaced" not in capsys.readouterr().out
+    other = evaluated("w", 1)
+    assert {one["layer"] for one in other["scores"]} == {1} and not other["trained"]
+    assert "evaluation.json has held scores of other weights or other images" in capsys.readouterr().out
 
 
 def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):

@@ -12,7 +12,7 @@ from mae_kit.data.remote import Place
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
-from mae_kit.evaluating.known import fingerprints
+from mae_kit.evaluating.known import subject, with_earlier
 from mae_kit.evaluating.tables import HEADINGS, frozen_table, trained_table
 from mae_kit.evaluating.trained import Trainings, lasting_encoder, plan_trainings, train_all
 from mae_kit.evaluation.features import Source
@@ -75,7 +75,8 @@ def evaluate(
         `scores`: top-1 (`map`, mean average precision, where images have any number of classes) and macro-F1 with 95%
         intervals, 0..1, of each method, layer and token (mean of the patch tokens, class token), and in `of_classes`
         how well each class is told; null where a class has too few labels. `extents`: rank and spread of the features.
-        `trained`: the same of each training, top-1 with its interval, or its error.
+        `trained`: the same of each training, top-1 with its interval, or its error. evaluation.json and the page also
+        keep what earlier calls have found of the same weights and images.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or
@@ -89,15 +90,17 @@ def evaluate(
         encoder_folder(judged) as own,
     ):
         sides = frozen_sides(own, train, val, layers or (), workers, engine)
-        prints = fingerprints(own, train, val) if folder else {}
+        about = subject(own, train, val) if folder else {}
         kept = lasting_encoder(own, encoder, folder / name / "encoder") if folder and trainings else encoder
-    result = {"encoder": str(encoder), **_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+    found = {**_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+    result = {"encoder": str(encoder), **about, **found}
     if folder and trainings:
-        result["trained"] = train_all(trainings, kept, train, val, prints, seed, folder / name)
+        result["trained"] = train_all(trainings, kept, train, val, about["fingerprints"], seed, folder / name)
         _tell_trained(result["trained"])
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / f"{name}.json", json.dumps(result, indent=2))
+        path = folder / f"{name}.json"
+        replace_text(path, json.dumps(with_earlier(result, path), indent=2))
         result |= report(folder)
     return result
 
