@@ -110,9 +110,15 @@ def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["--attentive", "attentive_tiny_64px"], "run is no run, and there is no folder for trainings: add --out DIR"),
         (["--finetune", "vit_tinny_64px"], "no recipe vit_tinny_64px: did you mean downstream/vit_tiny_64px"),
         (["--finetune", "vit_tiny_64px", "--blocks", "[x]"], "blocks does not take"),
+        (["--finetune", "vit_tiny_64px", "--blocks", "[1,-1,null]"], "blocks are [1, -1, None]: give numbers from 0"),
+        (["--out", "note/out"], "note is a file, where --out needs a folder: choose another --out"),
     ],
 )
-def test_trainings_that_cannot_be(words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_is_refused_before_any_work(
+    words: list[str], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note").touch()
     assert cli.main(["evaluate", *WORDS, *words]) == 2
     assert error in capsys.readouterr().err
 
@@ -171,6 +177,7 @@ def test_trainings_are_scored_beside_the_frozen_features(
     assert attentive["high"] < 0.58 and (attentive["macro_f1"], attentive["macro_low"]) == (0.4, None)
     assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
     assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
+    assert result["failed"] == 1
     printed = capsys.readouterr().out
     assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
 

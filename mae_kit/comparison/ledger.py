@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.command import Failed, run_command
@@ -13,6 +14,17 @@ from mae_kit.errors import UserError
 
 Record = dict[str, Any]
 """`words`, `recipe` and fingerprints of the stage, and its `result` or its `error`."""
+
+
+def must_be_folder(out: Path) -> None:
+    """Asked before any work.
+
+    Raises:
+        UserError: A file is where the folder is to be.
+    """
+    file = next(filter(Path.is_file, (out, *out.parents)), None)
+    if file:
+        raise UserError(f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
 def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:

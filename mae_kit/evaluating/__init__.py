@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.remote import Place
 from mae_kit.durable import replace_text
@@ -75,12 +76,12 @@ def evaluate(
         `scores`: top-1 (`map`, mean average precision, where images have any number of classes) and macro-F1 with 95%
         intervals, 0..1, of each method, layer and token (mean of the patch tokens, class token), and in `of_classes`
         how well each class is told; null where a class has too few labels. `extents`: rank and spread of the features.
-        `trained`: the same of each training, top-1 with its interval, or its error. evaluation.json and the page also
-        keep what earlier calls have found of the same weights and images.
+        `trained`: the same of each training, top-1 with its interval, or its error; `failed`: how many have one.
+        evaluation.json and the page also keep what earlier calls have found of the same weights and images.
 
     Raises:
-        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or
-            no folder for trainings.
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, no
+            such blocks, no folder for trainings, or a file in its place.
     """
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
@@ -102,7 +103,7 @@ def evaluate(
         path = folder / f"{name}.json"
         replace_text(path, json.dumps(with_earlier(result, path), indent=2))
         result |= report(folder)
-    return result
+    return result | {"failed": sum("error" in one for one in result["trained"])}
 
 
 def knn(
@@ -219,6 +220,8 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     folder = out or (encoder if (encoder / "config.yaml").is_file() else None)
     if trainings and not folder:
         raise UserError(f"{encoder} is no run, and there is no folder for trainings", "add --out DIR")
+    if folder:
+        must_be_folder(folder)
     return folder
 
 

@@ -30,10 +30,12 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
         blocks: A fine-tuning of so many last blocks each; None for the whole encoder.
 
     Raises:
-        UserError: There is no such recipe, or blocks are given without one.
+        UserError: There is no such recipe, or blocks are given without one, or fewer than none.
     """
     if blocks and not finetune:
         raise UserError("blocks are given, and no recipe to train them", "add --finetune RECIPE, as vit_tiny_64px")
+    if min(filter(None, blocks or ()), default=0) < 0:
+        raise UserError(f"blocks are {blocks}", "give numbers from 0, the head alone, or null for the whole encoder")
     for recipe in filter(None, (attentive, finetune)):
         find_recipe(recipe, "downstream")
     asked = {ATTENTIVE: ["--config", attentive, *_PROBE]} if attentive else {}
