@@ -49,10 +49,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Say what an encoder is worth: frozen, by neighbours, few labels and a linear probe; if asked, by fine-tuning.
 
-    The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, so that
-    a job that was stopped goes on and another question costs seconds. `knn`, `fewshot` and `probe` ask one method
-    alone, with its settings. The attentive probe and fine-tunings are trainings by `mae-kit finetune`, a folder each
-    below OUT; the same command again goes on with them where they were stopped.
+    The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, in
+    folders .features-* that may be removed, so that a job that was stopped goes on and another question costs seconds.
+    `knn`, `fewshot` and `probe` ask one method alone, with its settings. The attentive probe and fine-tunings are
+    trainings by `mae-kit finetune`, a folder each below OUT; the same command again goes on with them where they were
+    stopped.
 
     Args:
         encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
