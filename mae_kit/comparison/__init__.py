@@ -10,8 +10,9 @@ from rich.table import Table
 from mae_kit.comparison.command import stoppable
 from mae_kit.comparison.ledger import complete, must_be_folder
 from mae_kit.comparison.length import length
-from mae_kit.comparison.plan import Plan, read_plan, stages
+from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import FINETUNED, Records, summary
+from mae_kit.comparison.stages import stages
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.command import Failed, run_command
-from mae_kit.comparison.plan import Stage
+from mae_kit.comparison.stages import Stage
 from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError

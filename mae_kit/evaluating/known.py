@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.plan import digest
+from mae_kit.comparison.stages import digest
 from mae_kit.console import say
 from mae_kit.data.index import open_index
 from mae_kit.data.remote import Place

@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_kit.comparison.command import stoppable
 from mae_kit.comparison.ledger import Record, complete
-from mae_kit.comparison.plan import Stage, digest
+from mae_kit.comparison.stages import Stage, digest
 from mae_kit.data.remote import Place
 from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
