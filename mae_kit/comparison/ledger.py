@@ -60,7 +60,8 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
     begun = (stage.run / "config.yaml").is_file()
     changed = [name for name, now in settings.items() if before.get(name, now) != now]  # what is not known is believed
     if (begun or "result" in before) and changed:
-        what = f"{stage.run} was begun with other settings ({', '.join(changed)})"
+        causes = ", ".join(changed).replace("words", "command line")
+        what = f"{stage.run} was begun with other settings ({causes})"
         raise UserError(what, f"choose another --out, or remove {stage.folder}")
     if "result" in before:
         return before
