@@ -1,7 +1,9 @@
 """The verbs: features that tell everything or nothing, and one real command line."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +18,13 @@ from mae_kit import cli, evaluating
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison import ledger
 from mae_kit.comparison.command import Failed
-from mae_kit.encoder_file import load_encoder, save_encoder
+from mae_kit.data.index import open_index
+from mae_kit.encoder_file import FILE, load_encoder, save_encoder
 from mae_kit.errors import UserError
+from mae_kit.evaluating import known
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.intervals import Score, wilson
 from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.signature import parse
 
@@ -48,8 +53,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up features stand for those of any encoder."""
+    """Made-up features stand for those of any encoder, names of shards for what is in them."""
     monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: made_up(0.1))
+    monkeypatch.setattr(evaluating, "encoder_folder", nullcontext)
+    monkeypatch.setattr(known, "open_index", lambda shards: SimpleNamespace(fingerprint=shards))
 
 
 WORDS = ["run", "--train", "t", "--val", "v"]
@@ -62,7 +69,7 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
     methods = ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
     assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
     for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
-        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": 1, "high": 1}
+        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": wilson(1, 200)[0], "high": 1}
         known |= dict.fromkeys(("macro_f1", "macro_low", "macro_high"), 1)
         rows = [{"name": name, "images": 40, "precision": 1, "recall": 1, "f1": 1} for name in NAMES]
         assert scores[method, "mean"] == known | {"of_classes": rows}
@@ -74,11 +81,11 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
         ("class", 16, False),
     ]
     out = capsys.readouterr().out
-    assert "100.0 [100.0, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
+    assert "100.0 [98.1, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
     assert "45 images known, 200 scored, 5 classes" in out
 
 
-def test_a_collapse_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_collapse_is_said_aloud(judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
     monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
@@ -103,9 +110,15 @@ def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["--attentive", "attentive_tiny_64px"], "run is no run, and there is no folder for trainings: add --out DIR"),
         (["--finetune", "vit_tinny_64px"], "no recipe vit_tinny_64px: did you mean downstream/vit_tiny_64px"),
         (["--finetune", "vit_tiny_64px", "--blocks", "[x]"], "blocks does not take"),
+        (["--finetune", "vit_tiny_64px", "--blocks", "[1,-1,null]"], "blocks are [1, -1, None]: give numbers from 0"),
+        (["--out", "note/out"], "note is a file, where --out needs a folder: choose another --out"),
     ],
 )
-def test_trainings_that_cannot_be(words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_is_refused_before_any_work(
+    words: list[str], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note").touch()
     assert cli.main(["evaluate", *WORDS, *words]) == 2
     assert error in capsys.readouterr().err
 
@@ -164,6 +177,7 @@ def test_trainings_are_scored_beside_the_frozen_features(
     assert attentive["high"] < 0.58 and (attentive["macro_f1"], attentive["macro_low"]) == (0.4, None)
     assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
     assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
+    assert result["failed"] == 1
     printed = capsys.readouterr().out
     assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
 
@@ -186,8 +200,24 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
 def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
     mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
     save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
-    with pytest.raises(UserError, match="evaluation/attentive/finetune was begun with other settings"):
+    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights, arch"):
         mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+
+
+def test_other_images_under_the_same_names_are_another_training(
+    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(known, "open_index", open_index)
+    asked = {"train": str(tmp_path / "a/train.tar"), "val": str(tmp_path / "b/val.tar"), "finetune": "vit_tiny_64px"}
+    for name, numbers in (("train", range(4)), ("val", range(4))):
+        Path(asked[name]).parent.mkdir()
+        write_shard(Path(asked[name]), numbers)
+    mae_kit.evaluate(run, **asked)
+    mae_kit.evaluate(run, **asked)
+    assert len(finetunings.words) == 1
+    write_shard(Path(asked["val"]), range(4, 9))
+    with pytest.raises(UserError, match=r"evaluation/finetune/finetune was begun with other settings \(val\)"):
+        mae_kit.evaluate(run, **asked)
 
 
 def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Finetunings, run: Path):
@@ -200,8 +230,31 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
     assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
 
 
-def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, tmp_path: Path):
-    result = mae_kit.evaluate(Path("file.pth"), train="t", val="v", out=tmp_path / "out")
+def test_earlier_scores_of_the_same_weights_and_images_stay(
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
+        sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
+        monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: sides)
+        monkeypatch.setattr(evaluating, "_methods", lambda _: {name: lambda _: Score("top1") for name in "ab"})
+        told = mae_kit.evaluate(run, train="t", val=val, **asked)
+        assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
+        return json.loads((run / "evaluation.json").read_text())
+
+    evaluated("v", 2, finetune="vit_tiny_64px")
+    both = evaluated("v", 1)
+    rows = [(one["method"], one["layer"], one["token"]) for one in both["scores"]]
+    assert rows == [(name, layer, token) for name in "ab" for layer in (1, 2) for token in ("mean", "class")]
+    assert [(one["layer"], one["token"]) for one in both["extents"]] == [row[1:] for row in rows[:4]]
+    assert both["trained"][0]["top1"] == 0.5 and both["step"] == 7
+    assert "are replaced" not in capsys.readouterr().out
+    other = evaluated("w", 1)
+    assert {one["layer"] for one in other["scores"]} == {1} and not other["trained"]
+    assert "evaluation.json has held scores of other weights or other images" in capsys.readouterr().out
+
+
+def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):
+    result = mae_kit.evaluate(run / FILE, train="t", val="v", out=tmp_path / "out")
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]
 
 

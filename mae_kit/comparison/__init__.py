@@ -8,10 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.comparison.command import stoppable
-from mae_kit.comparison.ledger import complete
+from mae_kit.comparison.ledger import complete, must_be_folder
 from mae_kit.comparison.length import length
-from mae_kit.comparison.plan import Plan, read_plan, stages
+from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import FINETUNED, Records, summary
+from mae_kit.comparison.stages import stages
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy
@@ -36,12 +37,13 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     Returns:
         What all pretrainings had alike, and for each entry its scores with mean, 95% interval and the value of each
         seed, the same of the differences to the first entry, what its pretraining cost (images, seconds, operations)
-        and its failures; the folder and the page.
+        and its failures, and of all entries how many steps have `failed`; the folder and the page.
 
     Raises:
-        UserError: The file does not make sense, or the folder holds a comparison with other settings.
+        UserError: The file does not make sense, or the folder is a file or holds a comparison with other settings.
     """
     need_scipy()
+    must_be_folder(out)
     plan = read_plan(config)
     budget = plan.budget._asdict()
     found: dict[str, dict[int, Records]] = {name: {} for name in plan.entries}
@@ -56,10 +58,10 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         console.print(_costs(rows, said_alike(budget)))
     if not alike(rows):
         say(UNLIKE)
-    for row in rows:
-        for failure in row["failures"]:
-            say(f"{row['name']}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
-    return {"out": str(out), "budget": budget, "entries": rows, **report(out)}
+    failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
+    for name, failure in failures:
+        say(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
+    return {"out": str(out), "budget": budget, "entries": rows, "failed": len(failures), **report(out)}
 
 
 def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:

@@ -3,16 +3,28 @@
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.command import Failed, run_command
-from mae_kit.comparison.plan import Stage
+from mae_kit.comparison.stages import Stage
 from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 
 Record = dict[str, Any]
-"""`words` and `recipe` of the stage, and its `result` or its `error`."""
+"""`words`, `recipe` and fingerprints of the stage, and its `result` or its `error`."""
+
+
+def must_be_folder(out: Path) -> None:
+    """Asked before any work.
+
+    Raises:
+        UserError: A file is where the folder is to be.
+    """
+    file = next(filter(Path.is_file, (out, *out.parents)), None)
+    if file:
+        raise UserError(f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
 def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
@@ -42,11 +54,15 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
         UserError: It was begun with other settings.
         SystemExit: A signal stopped it.
     """
-    path, settings = stage.folder / f"{stage.verb}.json", {"words": stage.words, "recipe": stage.recipe}
+    path = stage.folder / f"{stage.verb}.json"
+    settings = {"words": stage.words, "recipe": stage.recipe, **stage.prints}
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
     begun = (stage.run / "config.yaml").is_file()
-    if (begun or "result" in before) and {name: before[name] for name in settings} != settings:
-        raise UserError(f"{stage.run} was begun with other settings", f"choose another --out, or remove {stage.folder}")
+    changed = [name for name, now in settings.items() if before.get(name, now) != now]  # what is not known is believed
+    if (begun or "result" in before) and changed:
+        causes = ", ".join(changed).replace("words", "command line")
+        what = f"{stage.run} was begun with other settings ({causes})"
+        raise UserError(what, f"choose another --out, or remove {stage.folder}")
     if "result" in before:
         return before
     stage.folder.mkdir(parents=True, exist_ok=True)

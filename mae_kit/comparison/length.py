@@ -7,7 +7,8 @@ from typing import Any
 from mae_kit.comparison.command import Failed
 from mae_kit.comparison.cost import flops_per_image
 from mae_kit.comparison.ledger import Record, complete, run_stage
-from mae_kit.comparison.plan import Plan, Stage, trial
+from mae_kit.comparison.plan import Plan
+from mae_kit.comparison.stages import Stage, trial
 from mae_kit.errors import UserError
 from mae_kit.pretraining import pretrain
 from mae_kit.reporting.folder import read_batch_size, read_metrics

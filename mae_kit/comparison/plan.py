@@ -1,13 +1,10 @@
 """What is compared: the entries, and what they all have in common."""
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-import yaml
 
 from mae_kit.data.exclusions import kept
 from mae_kit.data.index import open_index
@@ -17,6 +14,16 @@ from mae_kit.signature import parse
 from mae_kit.training.settings import must_be_positive
 
 _NAME = re.compile(r"\w[\w.+-]*")
+_ALWAYS = ("config", "run", "seed")
+_OF_PRETRAINING = (
+    *_ALWAYS,
+    "data.shards",
+    "data.without",
+    "data.knn_shards",
+    "optimization.epochs",
+    "optimization.warmup_epochs",  # the recipe's share of the length, which is the comparison's
+)
+_OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Recipe:
 
     Attributes:
         config: The recipe, by path or name.
-        overrides: Dotted keys and their values, as on the command line.
+        overrides: Dotted keys and their values, as on the command line; none of those that the comparison sets.
     """
 
     config: str | None
@@ -73,6 +80,7 @@ class Plan(NamedTuple):
         finetune: How every encoder becomes a classifier.
         seeds: Trainings of each entry.
         without: Samples that no pretraining sees.
+        prints: Fingerprints of the `images` to pretrain on, of `train` and of `val`, labels included.
     """
 
     shards: str
@@ -84,28 +92,7 @@ class Plan(NamedTuple):
     finetune: Recipe
     seeds: int
     without: str | None
-
-
-class Stage(NamedTuple):
-    """One verb of one entry and seed.
-
-    Attributes:
-        words: The command line.
-        recipe: Digest of its recipe's text.
-        folder: Of the entry and seed.
-    """
-
-    words: list[str]
-    recipe: str
-    folder: Path
-
-    @property
-    def verb(self) -> str:
-        return self.words[0]
-
-    @property
-    def run(self) -> Path:
-        return self.folder / self.verb
+    prints: dict[str, str]
 
 
 def read_plan(config: Path) -> Plan:
@@ -150,13 +137,28 @@ def _plan(
             raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
         if entry.config is not None:
             find_recipe(entry.config, "pretrain")
+        _must_leave(entry, _OF_FINETUNING if entry.config is None else _OF_PRETRAINING, f"entries.{name}")
         if entry.finetune and entry.finetune.config:
             find_recipe(entry.finetune.config, "downstream")
+        _must_leave(entry.finetune or Recipe(None), _OF_FINETUNING, f"entries.{name}.finetune")
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     find_recipe(finetune.config, "downstream")
-    samples = len(kept(open_index(shards), without).rows)
-    return Plan(shards, train or shards, val, samples, budget, entries, finetune, seeds, without)
+    _must_leave(finetune, _OF_FINETUNING, "finetune")
+    train = train or shards
+    indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
+    images = kept(indexes[shards], without)
+    prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
+    return Plan(shards, train, val, len(images.rows), budget, entries, finetune, seeds, without, prints)
+
+
+def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
+    """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
+    for key in recipe.overrides:
+        own = [one for one in keys if f"{one}.".startswith(f"{key.replace('-', '_')}.")]
+        if own:
+            what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
+            raise UserError(what, "leave it out, or override single other keys, as data.batch_size")
 
 
 def _budget(amounts: dict[Any, float | None]) -> Budget:
@@ -165,70 +167,3 @@ def _budget(amounts: dict[Any, float | None]) -> Budget:
         what = f"{' and '.join(given)} are all given" if given else "no length is given"
         raise UserError(what, f"give one of {', '.join(amounts)}")
     return Budget(*given.popitem())
-
-
-def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
-    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone.
-
-    Args:
-        plan: Of the comparison.
-        name: Of the entry.
-        images: That its pretraining sees.
-        seed: Of all of it.
-        out: Folder of the comparison.
-    """
-    entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
-    if entry.config is None:
-        return [_finetune(plan, entry, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
-    encoder = str(folder / "pretrain")
-    words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
-    return [
-        _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
-        _finetune(plan, entry, encoder, seed, folder, []),
-        Stage(words, "", folder),
-    ]
-
-
-def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Stage:
-    """A pretraining of so many steps, which says how long an entry's own will be.
-
-    Args:
-        plan: Of the comparison.
-        name: Of the entry.
-        steps: At the entry's batch size.
-        words: Further ones, on the command line.
-        out: Folder of the comparison.
-    """
-    entry = plan.entries[name]
-    batch_size = entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
-    return _pretrain(plan, entry, steps * batch_size, out / f"{name}-length", words)
-
-
-def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
-    text, epochs = _text(entry), images / plan.samples
-    own = yaml.safe_load(text)["optimization"]
-    warmup = epochs * own.get("warmup_epochs", 0) / own["epochs"]
-    words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
-    words += ["--data.without", plan.without] if plan.without else []
-    words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
-    words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, _digest(text), folder)
-
-
-def _text(entry: Entry) -> str:
-    assert entry.config is not None
-    return find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
-
-
-def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:
-    own = entry.finetune or Recipe(None)
-    config = own.config or plan.finetune.config
-    assert config is not None
-    text = find_recipe(config, "downstream").read_text(encoding="utf-8")
-    words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
-    words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, _digest(text), folder)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,18 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.remote import Place
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
+from mae_kit.evaluating.known import subject, with_earlier
 from mae_kit.evaluating.tables import HEADINGS, frozen_table, trained_table
 from mae_kit.evaluating.trained import Trainings, lasting_encoder, plan_trainings, train_all
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import Extent, extent
-from mae_kit.evaluation.sides import Sides, frozen_sides
+from mae_kit.evaluation.sides import Sides, encoder_folder, frozen_sides
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.reporting import report
 from mae_kit.training.settings import must_be_positive
@@ -47,10 +49,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Say what an encoder is worth: frozen, by neighbours, few labels and a linear probe; if asked, by fine-tuning.
 
-    The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, so that
-    a job that was stopped goes on and another question costs seconds. `knn`, `fewshot` and `probe` ask one method
-    alone, with its settings. The attentive probe and fine-tunings are trainings by `mae-kit finetune`, a folder each
-    below OUT; the same command again goes on with them where they were stopped.
+    The encoder sees every image once, whole and without augmentation; its features are kept beside the shards, in
+    folders .features-* that may be removed, so that a job that was stopped goes on and another question costs seconds.
+    `knn`, `fewshot` and `probe` ask one method alone, with its settings. The attentive probe and fine-tunings are
+    trainings by `mae-kit finetune`, a folder each below OUT; the same command again goes on with them where they were
+    stopped.
 
     Args:
         encoder: A run, any file or folder of an encoder that `mae-kit import` reads, or timm:NAME.
@@ -74,27 +77,34 @@ def evaluate(
         `scores`: top-1 (`map`, mean average precision, where images have any number of classes) and macro-F1 with 95%
         intervals, 0..1, of each method, layer and token (mean of the patch tokens, class token), and in `of_classes`
         how well each class is told; null where a class has too few labels. `extents`: rank and spread of the features.
-        `trained`: the same of each training, top-1 with its interval, or its error.
+        `trained`: the same of each training, top-1 with its interval, or its error; `failed`: how many have one.
+        evaluation.json and the page also keep what earlier calls have found of the same weights and images.
 
     Raises:
-        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, or
-            no folder for trainings.
+        UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, no
+            such blocks, no folder for trainings, or a file in its place.
     """
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"
-    with untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged:
-        sides = frozen_sides(judged, train, val, layers or (), workers, engine)
-        kept = lasting_encoder(judged, encoder, folder / name / "encoder") if folder and trainings else encoder
-    result = {"encoder": str(encoder), **_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+    with (
+        untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged,
+        encoder_folder(judged) as own,
+    ):
+        sides = frozen_sides(own, train, val, layers or (), workers, engine)
+        about = subject(own, train, val) if folder else {}
+        kept = lasting_encoder(own, encoder, folder / name / "encoder") if folder and trainings else encoder
+    found = {**_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+    result = {"encoder": str(encoder), **about, **found}
     if folder and trainings:
-        result["trained"] = train_all(trainings, kept, train, val, seed, folder / name)
+        result["trained"] = train_all(trainings, kept, train, val, about["fingerprints"], seed, folder / name)
         _tell_trained(result["trained"])
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / f"{name}.json", json.dumps(result, indent=2))
+        path = folder / f"{name}.json"
+        replace_text(path, json.dumps(with_earlier(result, path), indent=2))
         result |= report(folder)
-    return result
+    return result | {"failed": sum("error" in one for one in result["trained"])}
 
 
 def knn(
@@ -211,6 +221,8 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     folder = out or (encoder if (encoder / "config.yaml").is_file() else None)
     if trainings and not folder:
         raise UserError(f"{encoder} is no run, and there is no folder for trainings", "add --out DIR")
+    if folder:
+        must_be_folder(folder)
     return folder
 
 

@@ -1,19 +1,17 @@
 """What an encoder is worth to a training: of attention that pools, of some last blocks, or of the whole."""
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.command import stoppable
 from mae_kit.comparison.ledger import Record, complete
-from mae_kit.comparison.plan import Stage
+from mae_kit.comparison.stages import Stage, digest
 from mae_kit.data.remote import Place
 from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
-from mae_kit.evaluation.sides import encoder_folder
 from mae_kit.recipes import find_recipe
 
 ATTENTIVE, FINETUNED = "attentive", "finetune"
@@ -32,10 +30,12 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
         blocks: A fine-tuning of so many last blocks each; None for the whole encoder.
 
     Raises:
-        UserError: There is no such recipe, or blocks are given without one.
+        UserError: There is no such recipe, or blocks are given without one, or fewer than none.
     """
     if blocks and not finetune:
         raise UserError("blocks are given, and no recipe to train them", "add --finetune RECIPE, as vit_tiny_64px")
+    if min(filter(None, blocks or ()), default=0) < 0:
+        raise UserError(f"blocks are {blocks}", "give numbers from 0, the head alone, or null for the whole encoder")
     for recipe in filter(None, (attentive, finetune)):
         find_recipe(recipe, "downstream")
     asked = {ATTENTIVE: ["--config", attentive, *_PROBE]} if attentive else {}
@@ -45,25 +45,26 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
     return asked
 
 
-def lasting_encoder(judged: Path, given: Path, folder: Path) -> Path:
+def lasting_encoder(own: Path, given: Path, folder: Path) -> Path:
     """An encoder under a name that stays, since a training that goes on reads it again.
 
     Args:
-        judged: What is judged: what was given, or an encoder made of it for a while.
+        own: What is judged: what was given, or an encoder of ours made of it for a while.
         given: What the user gave; an encoder of ours stays where it is.
         folder: Where any other is put.
     """
-    with encoder_folder(judged) as found:
-        if found == given:
-            return given
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (FILE, CONFIG):
-            with replacing(folder / name) as making:
-                shutil.copyfile(found / name, making)
+    if own == given:
+        return given
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (FILE, CONFIG):
+        with replacing(folder / name) as making:
+            shutil.copyfile(own / name, making)
     return folder
 
 
-def train_all(trainings: Trainings, encoder: Path, train: Place, val: Place, seed: int, folder: Path) -> list[Record]:
+def train_all(
+    trainings: Trainings, encoder: Path, train: Place, val: Place, prints: dict[str, str], seed: int, folder: Path
+) -> list[Record]:
     """Do what is left of each in a process of its own; one that fails does not stop the others.
 
     Args:
@@ -71,6 +72,7 @@ def train_all(trainings: Trainings, encoder: Path, train: Place, val: Place, see
         encoder: Of ours.
         train: Labelled shards.
         val: Labelled shards to score on.
+        prints: Fingerprints of these three.
         seed: Of weights, order and augmentation.
         folder: For a folder each.
 
@@ -87,16 +89,14 @@ def train_all(trainings: Trainings, encoder: Path, train: Place, val: Place, see
     words += ["--model.name", config.model, "--seed", str(seed)]
     with stoppable():
         stages = {
-            method: _stage(own, words, encoder, folder / method.replace(" ", "-")) for method, own in trainings.items()
+            method: _stage(own, words, prints, folder / method.replace(" ", "-")) for method, own in trainings.items()
         }
         return [{"method": method, **_outcome(complete(stage))} for method, stage in stages.items()]
 
 
-def _stage(own: list[str], common: list[str], encoder: Path, folder: Path) -> Stage:
-    """Known by its words, its recipe's text and the encoder's weights."""
-    recipe, weights = find_recipe(own[1], "downstream"), encoder / FILE if encoder.is_dir() else encoder
-    digest = hashlib.sha256(recipe.read_bytes() + weights.read_bytes()).hexdigest()[:16]
-    return Stage(["finetune", *own, *common, "--run", str(folder / "finetune")], digest, folder)
+def _stage(own: list[str], common: list[str], prints: dict[str, str], folder: Path) -> Stage:
+    recipe = digest(find_recipe(own[1], "downstream").read_text(encoding="utf-8"))
+    return Stage(["finetune", *own, *common, "--run", str(folder / "finetune")], recipe, prints, folder)
 
 
 def _outcome(record: Record) -> dict[str, Any]:

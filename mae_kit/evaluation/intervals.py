@@ -1,4 +1,4 @@
-"""How far a score on some images may be off: the bootstrap's 95% interval."""
+"""How far a score on some images may be off: the bootstrap's 95% interval, or Wilson's."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -63,6 +63,9 @@ def headline(record: dict[str, Any]) -> tuple[str, Any]:
 def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
     """The percentile bootstrap (Efron, 1979) over images, and over trials where there are several.
 
+    Images drawn from such as are all right, or all wrong, say nothing of how far that is by chance: the ends of top-1
+    are then Wilson's, while macro-F1 and mean average precision keep the bootstrap's, without a width.
+
     Args:
         right: Whether each image was classified rightly, a row a trial.
         seed: Of the resampling.
@@ -70,11 +73,22 @@ def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
     random = np.random.default_rng(seed)
     trials, images = right.shape
     values = right.astype(np.float32)
+    value = float(values.mean())
+    if value in (0, 1):
+        return Score(TOP1, value, *wilson(value, images))
     means = np.empty(DRAWS)
     for draw in range(DRAWS):
         weights = np.bincount(random.integers(trials, size=trials), minlength=trials).astype(np.float32)
         means[draw] = (weights @ values)[random.integers(images, size=images)].mean() / trials
-    return Score(TOP1, float(values.mean()), *_ends(means))
+    return Score(TOP1, value, *_ends(means))
+
+
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """Ends of Wilson's 95% interval (1927) of a share of some images, 0..1; it has a width at 0 and 1, too."""
+    z2 = 1.96**2
+    half = math.sqrt(share * (1 - share) * z2 * images + z2 * z2 / 4)
+    low, high = ((share * images + (z2 / 2 + side)) / (images + z2) for side in (-half, half))
+    return low, high
 
 
 def score_classes(

@@ -49,7 +49,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
         comparison(folder.demo),
         entries(folder.path, folder.compared),
         headline(folder),
-        evaluation(folder.evaluation, folder.untrained),
+        evaluation(folder.evaluation, folder.untrained, folder.step),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),
         inside(folder.training / "inside"),

@@ -1,10 +1,10 @@
 """The headline: a card for each number that one looks for first."""
 
-import math
 from html import escape
 
 import numpy as np
 
+from mae_kit.evaluation.intervals import wilson
 from mae_kit.reporting.folder import Folder, Row, is_finite, series, total
 from mae_kit.reporting.page import percent, section
 
@@ -92,10 +92,8 @@ def card(name: str, value: str, about: str = "") -> str:
 
 def interval(share: float, samples: int) -> str:
     """Wilson's 95% interval of a share of `samples` draws."""
-    z2 = 1.96**2
-    middle = (share + z2 / (2 * samples)) / (1 + z2 / samples)
-    half = math.sqrt(share * (1 - share) * z2 / samples + (z2 / (2 * samples)) ** 2) / (1 + z2 / samples)
-    return f"{100 * (middle - half):.1f}–{percent(middle + half)}"
+    low, high = wilson(share, samples)
+    return f"{100 * low:.1f}–{percent(high)}"
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,14 +21,38 @@ COLLAPSED = (
     "The features of {} have collapsed: images can hardly be told apart by them, and no score of theirs means much."
 )
 
+STRANGER = "evaluation-untrained.json is of another encoder or of other images, and is not shown here."
 
-def evaluation(found: Row, untrained: Row) -> str:
-    """Of evaluation.json, and beside it evaluation-untrained.json, of the same architecture under fresh weights."""
+
+def evaluation(found: Row, untrained: Row, step: int | None = None) -> str:
+    """Of evaluation.json, and beside it evaluation-untrained.json, of the same architecture under fresh weights.
+
+    Args:
+        found: The first.
+        untrained: The second; left out where it is of another encoder, or of other images.
+        step: That the run has come to, where it is a pretraining.
+    """
     if not (found or untrained):
         return ""
+    about = _outrun(found, step)
+    if found and untrained and _of(found) != _of(untrained):
+        untrained, about = {}, about + note(STRANGER)
     scores = _columns(found) | {f"{UNTRAINED}{name}": column for name, column in _columns(untrained).items()}
-    parts = (_scores(scores), _trained(found, untrained), _charts(scores), _extents(found or untrained))
+    parts = (about, _scores(scores), _trained(found, untrained), _charts(scores), _extents(found or untrained))
     return section("What the encoder is worth", *parts)
+
+
+def _of(found: Row) -> tuple[Path, Row]:
+    """What an encoder shares with itself before its training: the run, the architecture, and what it is judged on."""
+    prints = {name: one for name, one in found.get("fingerprints", {}).items() if name != "weights"}
+    place = Path(found.get("encoder", "")).resolve()
+    return place.parent if place.suffix == ".safetensors" else place, prints
+
+
+def _outrun(found: Row, step: int | None) -> str:
+    if step is None or found.get("step", step) == step:
+        return ""
+    return note(f"Of the encoder at step {found['step']:,}; the run has since come to step {step:,}.")
 
 
 def _columns(found: Row) -> dict[str, dict[tuple[str, int], Row]]:

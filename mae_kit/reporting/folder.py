@@ -42,6 +42,11 @@ class Folder(NamedTuple):
     evaluation: Row
     untrained: Row
 
+    @property
+    def step(self) -> int | None:
+        """That a pretraining has come to, once it has ended; it may have gone on."""
+        return max([self.encoder.get("step", 0), *(row["step"] for row in self.metrics)]) if self.encoder else None
+
 
 def read_folder(path: Path) -> Folder:
     """All that is there; what is missing is empty."""

@@ -103,7 +103,9 @@ def test_a_failure_does_not_stop_the_others_and_is_tried_again(
     config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     trainings.broken = ("pretrain mae", "finetune simmim")
-    mae, simmim, scratch = compare(config, tmp_path / "out")["entries"]
+    result = compare(config, tmp_path / "out")
+    mae, simmim, scratch = result["entries"]
+    assert result["failed"] == 4
     broken = {"seed": 1, "verb": "pretrain", "error": "the loss is nan"}
     assert mae["scores"] == {} and mae["failures"][1] == broken
     assert list(simmim["scores"]) == ["knn"] and simmim["differences"] == {}
@@ -133,6 +135,21 @@ def test_what_has_begun_keeps_its_settings(config: Path, trainings: Trainings, t
     config.write_text(config.read_text().replace("images_seen: 64", "images_seen: 80"))
     with pytest.raises(UserError, match=r"out/mae-seed0/pretrain was begun with other settings"):
         compare(config, tmp_path / "out")
+
+
+def test_what_has_begun_keeps_its_images(config: Path, trainings: Trainings, tmp_path: Path):
+    compare(config, tmp_path / "out")
+    write_shard(tmp_path / "val.tar", range(100, 117))
+    with pytest.raises(
+        UserError, match=r"out/mae-seed0/pretrain was begun with other settings \(val\): choose another"
+    ):
+        compare(config, tmp_path / "out")
+
+
+def test_a_file_is_no_folder(config: Path, trainings: Trainings):
+    with pytest.raises(UserError, match=r"train.tar is a file, where --out needs a folder"):
+        compare(config, config.parent / "train.tar")
+    assert not trainings.words
 
 
 def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_path: Path):

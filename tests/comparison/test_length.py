@@ -56,7 +56,7 @@ def plan(folder: Path, overrides: dict[str, Any], **amount: float) -> Plan:
     mae = {"config": str(folder / "pre.yaml"), "overrides": overrides}
     content = {
         "shards": str(folder / "train.tar"),
-        "val": "val.tar",
+        "val": str(folder / "train.tar"),
         "entries": {"mae": mae, "scratch": {"config": None}},
         "finetune": {"config": str(folder / "fine.yaml")},
     }
@@ -95,7 +95,7 @@ def test_operations_are_counted_before_any_training(tmp_path: Path, trials: Tria
     deeper = plan(tmp_path, {"objective.encoder.depth": 4}, flops=1e10)
     more = length(deeper, "mae", tmp_path / "other")["result"]
     assert more["flops_per_image"] > 1.4 * one["flops_per_image"] and more["images"] < one["images"]
-    with pytest.raises(UserError, match=r"mae-length/pretrain was begun with other settings: choose another --out"):
+    with pytest.raises(UserError, match=r"mae-length/pretrain was begun with other settings \(command line\): choose"):
         length(deeper, "mae", tmp_path / "out")
 
 

@@ -9,7 +9,10 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 
 from mae_kit.cli import VERBS, load
-from mae_kit.comparison.plan import read_plan, stages, trial
+from mae_kit.comparison.plan import read_plan
+from mae_kit.comparison.stages import stages, trial
+from mae_kit.data.exclusions import write_exclusions
+from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
@@ -19,12 +22,13 @@ from mae_kit.signature import parse
 def content(tmp_path: Path) -> dict[str, Any]:
     """Of a comparison's file: 40 images, 100 seen."""
     write_shard(tmp_path / "train.tar", range(40))
+    write_shard(tmp_path / "val.tar", range(100, 104))
     (tmp_path / "pre.yaml").write_text(PRETRAIN)
     (tmp_path / "fine.yaml").write_text(FINETUNE)
     mae = {"config": str(tmp_path / "pre.yaml"), "overrides": {"data.crop_scale": [0.5, 1.0], "data.flip": False}}
     return {
         "shards": str(tmp_path / "train.tar"),
-        "val": "val.tar",
+        "val": str(tmp_path / "val.tar"),
         "images_seen": 100,
         "entries": {"mae": mae, "scratch": {"config": None}},
         "finetune": {"config": str(tmp_path / "fine.yaml")},
@@ -47,13 +51,13 @@ def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, 
     pretrain, finetune, evaluate = (stage.words for stage in stages(plan, "mae", 100, 3, tmp_path / "out"))
     made = arguments(pretrain)
     assert (made["optimization"].epochs, made["optimization"].warmup_epochs) == (2.5, pytest.approx(2.5 / 6, rel=1e-5))
-    assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == "val.tar"
+    assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == content["val"]
     run = tmp_path / "out/mae-seed3/pretrain"
     assert (made["seed"], made["run"]) == (3, run)
     tuned = arguments(finetune)
     assert (tuned["encoder"], tuned["seed"], tuned["optimization"].layer_decay) == (str(run), 3, 0.75)
     asked = arguments(evaluate)
-    assert (asked["encoder"], asked["train"], asked["val"]) == (run, content["shards"], "val.tar")
+    assert (asked["encoder"], asked["train"], asked["val"]) == (run, content["shards"], content["val"])
 
 
 def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, Any]):
@@ -89,6 +93,30 @@ def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any
     assert before.words == after.words and before.recipe != after.recipe
 
 
+def test_images_that_change_are_others_for_what_reads_them(tmp_path: Path, content: dict[str, Any]):
+    content["train"] = str(tmp_path / "labelled.tar")
+    write_shard(Path(content["train"]), range(8))
+    path = write(tmp_path, content)
+    before = stages(read_plan(path), "mae", 100, 0, tmp_path)
+    for change in ("labelled", "train"):
+        write_shard(tmp_path / f"{change}.tar", range(200, 240), labels=change == "labelled")
+        after = stages(read_plan(path), "mae", 100, 0, tmp_path)
+        assert [stage.words for stage in after] == [stage.words for stage in before]
+        alike = [one.prints == other.prints for one, other in zip(before, after, strict=True)]
+        assert alike == [change == "labelled", False, False]
+
+
+def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Path, content: dict[str, Any]):
+    content["without"] = str(tmp_path / "duplicates.jsonl")
+    index, prints = open_index(content["shards"]), []
+    for key in ("0001", "0002"):
+        write_exclusions(Path(content["without"]), index, [{"shard": "train.tar", "key": key}], {})
+        plan = read_plan(write(tmp_path, content))
+        prints.append(plan.prints["images"])
+        assert plan.samples == 39 and plan.prints["train"] == index.fingerprint
+    assert prints[0] != prints[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -111,11 +139,35 @@ def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], chang
         read_plan(write(tmp_path, content | change))
 
 
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("entries.mae", "optimization.epochs"),
+        ("entries.mae", "optimization.warmup-epochs"),
+        ("entries.mae", "data.shards"),
+        ("entries.mae", "data.without"),
+        ("entries.mae", "data"),
+        ("entries.scratch", "data.train"),
+        ("entries.mae.finetune", "encoder"),
+        ("finetune", "data.val"),
+        ("finetune", "seed"),
+    ],
+)
+def test_what_all_have_alike_is_nobodys_to_change(tmp_path: Path, content: dict[str, Any], where: str, key: str):
+    place: dict[str, Any] = content
+    for name in where.split("."):
+        place = place.setdefault(name, {"config": None})
+    place["overrides"] = {key: 4}
+    said = rf"^{where}.overrides has {key}, and the comparison sets {key.replace('-', '_')}.* for all: leave it out"
+    with pytest.raises(UserError, match=said):
+        read_plan(write(tmp_path, content))
+
+
 @pytest.mark.slow
 def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
     for path in (FOLDER / "compare").glob("*.yaml"):
         given = yaml.safe_load(path.read_text())
-        plan = read_plan(write(tmp_path, given | {"shards": content["shards"]}))
+        plan = read_plan(write(tmp_path, given | {"shards": content["shards"], "val": content["val"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         assert f"compare recipes/compare/{path.name}" in path.read_text()
         for name in plan.entries:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mae_kit.evaluation.intervals import Score, headline, score, score_classes, score_sets, score_share
+from mae_kit.evaluation.intervals import Score, headline, score, score_classes, score_sets, score_share, wilson
 from mae_kit.evaluation.per_class import average_precision, macro
 
 
@@ -32,8 +32,19 @@ def test_trials_that_disagree_widen_them():
     assert score(apart).value == pytest.approx(0.6)
 
 
-def test_always_right_is_certain_and_the_seed_decides():
-    assert score(np.ones((2, 9), bool))[:4] == ("top1", 1, 1, 1)
+def test_all_right_or_none_is_wilsons_since_few_images_prove_little():
+    stats = pytest.importorskip("scipy.stats")
+    for share, images in ((1, 15), (0, 15), (0.7, 40)):
+        theirs = stats.binomtest(round(share * images), images).proportion_ci(method="wilson")
+        assert wilson(share, images) == pytest.approx((theirs.low, theirs.high), abs=1e-5)
+    low, high = wilson(1, 15)
+    assert score(np.ones((2, 15), bool))[:4] == score_share(1, 15)[:4] == ("top1", 1, low, 1)
+    assert 0.79 < low < 0.8 and high == 1
+    assert score(np.zeros((1, 15), bool))[:4] == ("top1", 0, 0, pytest.approx(1 - low))
+    assert score_classes(np.zeros((1, 15), int), np.zeros(15, int), 2).low == low
+
+
+def test_the_seed_decides():
     right = np.random.default_rng(0).random((3, 50)) < 0.5
     assert score(right, 1) == score(right, 1) != score(right, 2)
 

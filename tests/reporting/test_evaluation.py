@@ -58,6 +58,28 @@ def test_the_untrained_stand_beside():
     assert "stroke-dasharray" in both and "stroke-dasharray" not in evaluation(found(12), {})
 
 
+def test_the_untrained_of_another_encoder_or_other_images_do_not():
+    def of(encoder: str, weights: str, val: str = "v") -> dict[str, Any]:
+        prints = {"weights": weights, "architecture": "x", "val": val}
+        return found(12, encoder=encoder, fingerprints=prints) | {"scores": scores((12,))[:2]}
+
+    trained, fresh = of("runs/a", "1"), of("./runs/a/model.safetensors", "2")
+    assert "Untrained" in evaluation(trained, fresh) and "not shown" not in evaluation(trained, fresh)
+    for stranger in (of("runs/b", "2"), of("runs/a", "2", "w"), fresh | {"fingerprints": {}}):
+        shown = words(evaluation(trained, stranger))
+        assert "Untrained" not in shown and "is of another encoder or of other images" in shown
+    assert "Frozen Untrained" in words(evaluation({}, fresh))
+
+
+def test_a_run_that_has_gone_on_says_so(tmp_path: Path):
+    (tmp_path / "evaluation.json").write_text(json.dumps(found(12, step=7)))
+    (tmp_path / "encoder.json").write_text(json.dumps({"step": 7}))
+    for step, outrun in ((7, False), (1400, True)):
+        (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+        page = words(Path(report(tmp_path)["report"]).read_text("utf-8"))
+        assert ("Of the encoder at step 7; the run has since come to step 1,400." in page) == outrun
+
+
 def test_trainings_and_those_that_failed():
     trained = [{"method": "attentive", **score(0.5)}, {"method": "blocks 9", "error": "blocks is 9 <b>"}]
     trained += [{"method": "blocks 1", **score(0.6)}, {"method": "finetune", **score(0.7)}]

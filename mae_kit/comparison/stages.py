@@ -1,0 +1,106 @@
+"""What each entry goes through: the command line of every step, and what tells it from others of the same place."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from mae_kit.comparison.plan import Entry, Plan, Recipe
+from mae_kit.recipes import find_recipe
+
+
+class Stage(NamedTuple):
+    """One verb of one entry and seed.
+
+    Attributes:
+        words: The command line.
+        recipe: Digest of its recipe's text.
+        prints: Fingerprints of what it reads, by what they are of.
+        folder: Of the entry and seed.
+    """
+
+    words: list[str]
+    recipe: str
+    prints: dict[str, str]
+    folder: Path
+
+    @property
+    def verb(self) -> str:
+        return self.words[0]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / self.verb
+
+
+def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
+    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone.
+
+    Args:
+        plan: Of the comparison.
+        name: Of the entry.
+        images: That its pretraining sees.
+        seed: Of all of it.
+        out: Folder of the comparison.
+    """
+    entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
+    if entry.config is None:
+        return [_finetune(plan, entry, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
+    encoder = str(folder / "pretrain")
+    words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
+    return [
+        _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
+        _finetune(plan, entry, encoder, seed, folder, []),
+        Stage(words, "", _prints(plan, "train", "val"), folder),
+    ]
+
+
+def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Stage:
+    """A pretraining of so many steps, which says how long an entry's own will be.
+
+    Args:
+        plan: Of the comparison.
+        name: Of the entry.
+        steps: At the entry's batch size.
+        words: Further ones, on the command line.
+        out: Folder of the comparison.
+    """
+    entry = plan.entries[name]
+    batch_size = entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
+    return _pretrain(plan, entry, steps * batch_size, out / f"{name}-length", words)
+
+
+def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
+    text, epochs = _text(entry), images / plan.samples
+    own = yaml.safe_load(text)["optimization"]
+    warmup = epochs * own.get("warmup_epochs", 0) / own["epochs"]
+    words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
+    words += ["--data.without", plan.without] if plan.without else []
+    words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
+    words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
+    return Stage(words, digest(text), _prints(plan, "images", "val"), folder)
+
+
+def _text(entry: Entry) -> str:
+    assert entry.config is not None
+    return find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
+
+
+def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:
+    own = entry.finetune or Recipe(None)
+    config = own.config or plan.finetune.config
+    assert config is not None
+    text = find_recipe(config, "downstream").read_text(encoding="utf-8")
+    words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
+    words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
+    return Stage(words, digest(text), _prints(plan, "train", "val"), folder)
+
+
+def _prints(plan: Plan, *names: str) -> dict[str, str]:
+    return {name: plan.prints[name] for name in names}
+
+
+def digest(text: str) -> str:
+    """Short, of a recipe."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
