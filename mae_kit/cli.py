@@ -79,8 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `mae-kit`; by default those of this process.
 
     Returns:
-        The exit code: 0, 1 for a fault of ours, 2 for a mistake of the user, 130 when interrupted. A function that
-        stops with a code of its own (`SystemExit`, 143 after a SIGTERM) keeps it.
+        The exit code: 0, 1 for a fault of ours or a step that failed (the result counts them as `failed`), 2 for a
+        mistake of the user, 130 when interrupted. A function that stops with a code of its own (`SystemExit`, 143 after
+        a SIGTERM) keeps it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -93,12 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mae-kit {__version__}")
         return 0
     try:
-        _run(words[0], words[1:])
+        result = _run(words[0], words[1:])
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         return _complain(error)
-    return 0
+    return int(isinstance(result, dict) and bool(result.get("failed")))
 
 
 def overview() -> str:
@@ -118,18 +119,18 @@ def load(verb: Verb) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _run(name: str, words: list[str]) -> None:
+def _run(name: str, words: list[str]) -> Any:
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, 1)
         fix = f"did you mean `mae-kit {near[0]}`?" if near else f"choose one of {', '.join(VERBS)}"
         raise UserError(f"no such verb {name!r}", fix)
     if "--json" not in words:
-        _call(name, words)
-        return
+        return _call(name, words)
     with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries
         result = _call(name, [word for word in words if word != "--json"])
     if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
         print(json.dumps(result))
+    return result
 
 
 def _call(name: str, words: list[str]) -> Any:

@@ -121,6 +121,11 @@ def test_exit_codes(how: str, code: int, last: str):
     assert (len(lines) > 1) == (code == 1) == ("ZeroDivisionError: a bug" in lines)
 
 
+def test_a_step_that_failed_is_told_by_the_exit_code_and_the_result(door: Door):
+    assert door("fail", "step") == (1, "", "")
+    assert door("fail", "step", "--json") == (1, '{"failed": 2}\n', "")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

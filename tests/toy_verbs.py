@@ -99,7 +99,7 @@ def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: 
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 
 
-def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal"]) -> None:
+def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step"]) -> dict[str, int]:
     """Fail.
 
     Args:
@@ -107,6 +107,8 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal"]) -> N
     """
     if how == "signal":
         sys.exit(143)
+    if how == "step":
+        return {"failed": 2}
     raise {
         "user": UserError("photos/ holds no images", "give another folder"),
         "disk": OSError(28, "No space left on device", "runs/a"),

@@ -9,6 +9,8 @@ import yaml
 from mae_kit.comparison.plan import Entry, Plan, Recipe
 from mae_kit.recipes import find_recipe
 
+POINTS = 5  # of a curve of scores
+
 
 class Stage(NamedTuple):
     """One verb of one entry and seed.
@@ -67,8 +69,7 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
         out: Folder of the comparison.
     """
     entry = plan.entries[name]
-    batch_size = entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
-    return _pretrain(plan, entry, steps * batch_size, out / f"{name}-length", words)
+    return _pretrain(plan, entry, steps * _batch_size(entry), out / f"{name}-length", words)
 
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
@@ -78,8 +79,13 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
+    words += ["--every.picture", str(max(1, round(images / _batch_size(entry) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
     return Stage(words, digest(text), _prints(plan, "images", "val"), folder)
+
+
+def _batch_size(entry: Entry) -> int:
+    return entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
 
 
 def _text(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from photos import write_shard
 
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison.plan import read_plan
-from mae_kit.comparison.stages import stages, trial
+from mae_kit.comparison.stages import POINTS, stages, trial
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
@@ -52,6 +52,8 @@ def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, 
     made = arguments(pretrain)
     assert (made["optimization"].epochs, made["optimization"].warmup_epochs) == (2.5, pytest.approx(2.5 / 6, rel=1e-5))
     assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == content["val"]
+    steps = 100 / made["data"].batch_size
+    assert made["every"].picture == max(1, round(steps / POINTS)), "a curve of scores has points"
     run = tmp_path / "out/mae-seed3/pretrain"
     assert (made["seed"], made["run"]) == (3, run)
     tuned = arguments(finetune)
