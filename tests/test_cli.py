@@ -135,7 +135,10 @@ def test_a_step_that_failed_is_told_by_the_exit_code_and_the_result(door: Door):
         ("look run a --ratoi 1", "unknown option --ratoi: did you mean --ratio?"),
         ("look run a --rat 1", "unknown option --rat: did you mean --ratio?"),
         ("look run a --ratio x", "ratio does not take 'x': give float or null"),
-        ("fail bugs", "how does not take 'bugs': give 'user' or 'disk' or 'way' or 'bug' or 'interrupt' or 'signal' or 'step'"),
+        (
+            "fail bugs",
+            "how does not take 'bugs': give 'user' or 'disk' or 'way' or 'bug' or 'interrupt' or 'signal' or 'step'",
+        ),
         ("fail bug more", "too many arguments, more: see `mae-kit fail --help`"),
         ("train --config", "argument --config: expected one argument: see `mae-kit train --help`"),
         ("train --resume nowhere", "nowhere has no config.yaml: give the folder of a run that was started before"),
