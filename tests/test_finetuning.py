@@ -198,7 +198,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--machine.accumulate 16 --augmentation.mixup 1", "micro-batches of one image cannot be mixed"),
         ("--drop_path 1.5", "drop_path is 1.5"),
         ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
-        ("--resume {empty}", "has no config.yaml"),
+        ("--resume {empty} --run {empty}", "has no config.yaml"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(

@@ -77,7 +77,7 @@ def test_empty_keys_of_a_recipe(
         ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder name 'vit_tinny' is not in timm"),
         ("--objective.init_args.encoder.init_args.embed_dim 50", "timm does not build vit_tiny_patch16_224"),
         ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
-        ("--resume {empty}", "has no config.yaml"),
+        ("--resume {empty} --run {empty}", "has no config.yaml"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(
