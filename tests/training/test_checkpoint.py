@@ -121,7 +121,7 @@ class Villain:
         return self.function, ("pwned",)
 
 
-@pytest.mark.parametrize(("function", "name"), [(os.mkdir, "posix.mkdir"), (Path, "pathlib.Path")])
+@pytest.mark.parametrize(("function", "name"), [(os.mkdir, "posix.mkdir"), (Path, f"{Path.__module__}.Path")])
 @pytest.mark.gate("R12")
 def test_a_pickle_that_wants_more_than_tensors_is_refused(
     function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
