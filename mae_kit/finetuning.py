@@ -97,7 +97,8 @@ def finetune(
     augmentation.must_mix(plan.batch_size // share.world // share.parts)
     state, done = _left_off(folder, plan) if resume else (None, {})
     if state and done:
-        _must_be_of(done, state, plan, val, data, run)
+        plan.must_continue(state["plan"], run, allow_data_change)
+        _must_be_of(val, done, run, data.val)
         say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
         return _summary(run, done)
     torch.manual_seed(seed)
@@ -142,12 +143,11 @@ def _open(
     return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
 
 
-def _must_be_of(result: dict[str, Any], state: State, plan: Plan, val: Index, data: FinetuneData, run: Path) -> None:
+def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
     """Refuse to tell the result of a complete run as that of other images."""
-    plan.must_continue(state["plan"], run)
     if result["val"] != val.fingerprint:
         fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
-        raise UserError(f"{run} is complete, and was not scored on the images of {data.val}", fix)
+        raise UserError(f"{run} is complete, and was not scored on the images of {name}", fix)
 
 
 def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:

@@ -75,8 +75,7 @@ def import_(
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
         raise UserError(f"img_size is {size}", "give pixels a side, or [height, width]")
-    given = {"img_size": size and min(size), **counts}
-    must_be_positive({name: count for name, count in given.items() if count is not None})
+    must_be_positive({"img_size": min(size) if size else None, **counts})
 
 
 def _write(out: Path, weights: Pretrained) -> None:

@@ -35,7 +35,7 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
     Raises:
         UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
     """
-    must_be_positive({"top": top, "limit": 1 if limit is None else limit})
+    must_be_positive({"top": top, "limit": limit})
     model, config = load_classifier(run)
     normalise, size = Normalise(config.mean, config.std), (config.image_size[0], config.image_size[1])
     results = []

@@ -76,7 +76,7 @@ def _costs(rows: list[Row], told: str) -> str:
         f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
         "products, forwards and backwards."
     )
-    tables = "".join(_cost_table(rows, stage) for stage in ("pretraining", "finetuning"))
+    tables = "".join(_cost_table(rows, stage) for stage in STAGES)
     return section("Cost", tables, about) if tables else ""
 
 
