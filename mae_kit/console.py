@@ -46,10 +46,15 @@ class _Rate(TextColumn):
         return Text(f"{task.finished_speed or task.speed or 0:,.0f} {self.unit}/s")
 
 
+def bar() -> BarColumn:
+    """A short one on a narrow terminal, where the rest of the line would lose its end."""
+    return BarColumn(40 if console.width >= 160 else 10)
+
+
 @contextmanager
 def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Callable[[float], None]]:
     """Show a bar with rate and time left; yields `advance(n)`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
-    with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda n: bar.advance(task, n)
+    columns = (TextColumn("{task.description}"), bar(), TaskProgressColumn(), MofNCompleteColumn())
+    with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True) as shown:
+        task = shown.add_task(description, total=total)
+        yield lambda n: shown.advance(task, n)

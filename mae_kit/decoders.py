@@ -37,6 +37,7 @@ class TransformerDecoder(nn.Module):
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos_positions(dim, grid, prefix), requires_grad=False)
+        _must_have_blocks(depth)
         self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)])
         self.norm = LayerNorm(dim, eps=1e-6)
         self.pred = nn.Linear(dim, outputs)
@@ -68,6 +69,7 @@ class ConvNeXtDecoder(nn.Module):
         self.grid = grid
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        _must_have_blocks(depth)
         self.blocks = nn.Sequential(*[ConvNeXtBlock(dim, use_grn=True, ls_init_value=None) for _ in range(depth)])
         self.pred = nn.Linear(dim, outputs)
 
@@ -102,3 +104,8 @@ class StageFusion(nn.Module):
             small = layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             total = total + small.unflatten(0, total.shape[:2])
         return self.norm(total).flatten(1, 3)
+
+
+def _must_have_blocks(depth: int) -> None:
+    if depth < 1:
+        raise UserError(f"decoder_depth is {depth}", "give 1 block or more")

@@ -25,8 +25,9 @@ from mae_kit.console import console, say
 from mae_kit.data.shards import shard
 from mae_kit.data.sources import open_source
 from mae_kit.durable import replace_text
+from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
-from mae_kit.evaluation.seeds import over_seeds
+from mae_kit.evaluation.seeds import over_seeds, percent
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
 from mae_kit.reporting import report
@@ -85,7 +86,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
         seeds: Fine-tunings of each kind; a seed draws the labelled images, their order and all new weights.
 
     Returns:
-        The rows of the table (accuracies are shares of 1), the folder, the page, seconds.
+        The rows of the table (accuracies are shares of 1), the folder, the page, `minutes`.
 
     Raises:
         UserError: The images are no class folders, a class has fewer than 2, or the demo's own are not installed.
@@ -176,9 +177,8 @@ def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
 @contextmanager
 def _side_by_side() -> Iterator[ProcessPoolExecutor]:
     """A process a core; new ones, since what has started threads must not be forked."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores, LARGEST_POOL), context, initializer=_fall_silent) as pool:
+    with ProcessPoolExecutor(min(cores(), LARGEST_POOL), context, initializer=_fall_silent) as pool:
         try:
             yield pool
         except BaseException:
@@ -268,13 +268,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for name in ("from scratch", "pretrained", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        scores = [_percent(row["scratch"]), _percent(row["pretrained"]), _percent(row["gain"], "+")]
+        scores = [percent(row["scratch"]), percent(row["pretrained"]), percent(row["gain"], "+")]
         table.add_row(str(row["labels"]), *scores)
     return table
-
-
-def _percent(score: dict[str, Any], sign: str = "") -> str:
-    mean = f"{100 * score['mean']:{sign}.1f}"
-    if score["low"] is None:
-        return mean
-    return f"{mean} [{100 * score['low']:{sign}.1f}, {100 * score['high']:{sign}.1f}]"

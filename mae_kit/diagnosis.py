@@ -1,6 +1,5 @@
 """What this machine has, and whether a run that is killed on it goes on as if it had not been."""
 
-import json
 import os
 import platform
 import random
@@ -24,6 +23,8 @@ from mae_kit.console import hush, say
 from mae_kit.data.shards import shard
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.metrics import FILE as METRICS
+from mae_kit.metrics import json_lines
 from mae_kit.training.precision import resolve_with_reason
 
 PACKAGES = ("mae_kit", "torch", "pytorch-lightning", "timm", "webdataset", "kornia", "simplejpeg")
@@ -176,5 +177,4 @@ def _compare(alone: Path, killed: Path) -> dict[str, Any]:
 
 
 def _curve(run: Path) -> list[tuple[int, float]]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    return [(row["step"], row["loss"]) for row in json_lines(run / METRICS) if "loss" in row]

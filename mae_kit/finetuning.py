@@ -67,7 +67,7 @@ def finetune(
         optimization: How the weights move; layer_decay is the factor between neighbouring layers.
         run: Folder of the run; everything it makes goes there.
         encoder: A pretraining run or its encoder.safetensors; "none" trains the same model from scratch.
-        model: Which timm model, where the encoder does not say.
+        model: Which timm model, where the encoder does not say: --model.name NAME, --model.args "{KEY: VALUE}".
         augmentation: What happens to a batch on the device.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train so many last blocks, the norm behind them and the head; 0 the head alone. All if not given.

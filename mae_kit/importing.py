@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.console import say
+from mae_kit.data.class_names import kept_apart
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.encoder_file import save_encoder
 from mae_kit.errors import UserError
@@ -89,7 +90,8 @@ def _write(out: Path, weights: Pretrained) -> None:
         save_tensors(out / FILE, whole.state_dict(), metadata)
     if weights.classes:
         model, c = build_timm(weights), weights.encoder
-        config = ClassifierConfig(c.model, c.model_args, weights.classes, c.mean, c.std, image_size(model), CROP_SHARE)
+        classes = kept_apart(weights.classes)
+        config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, image_size(model), CROP_SHARE)
         save_classifier(out, model, config)
 
 

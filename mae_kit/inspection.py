@@ -7,6 +7,7 @@ import yaml
 
 from mae_kit.backbones import ViT
 from mae_kit.console import hush, say
+from mae_kit.data.remote import Place
 from mae_kit.errors import UserError
 from mae_kit.reporting import report
 from mae_kit.views.attend import attention
@@ -19,7 +20,7 @@ FOLDER = "inside"  # of a run; the report shows what is there
 SHOWS: tuple[Show, ...] = ("losses", "ratios")
 
 
-def inspect(run: Path, images: Path | None = None, count: int = 4) -> dict[str, Any]:
+def inspect(run: Path, images: Place | None = None, count: int = 4) -> dict[str, Any]:
     """Look inside a pretrained model: attention, features, positions, losses and mask ratios, drawn into its report.
 
     Attention and positions are of a ViT, losses and ratios of an MAE; of others, what there is is drawn.
@@ -51,8 +52,8 @@ def inspect(run: Path, images: Path | None = None, count: int = 4) -> dict[str, 
     return found | report(run)
 
 
-def _trained_on(run: Path) -> Path:
+def _trained_on(run: Path) -> Place:
     config = run / "config.yaml"
     if not config.is_file():
         raise UserError(f"{run} has no config.yaml, which names its images", "give images, or the folder of a run")
-    return Path(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["shards"])
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["shards"]

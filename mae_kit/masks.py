@@ -1,5 +1,6 @@
 """Which patches are hidden: pure functions from keys to `hidden`, Bool [b n], True = hidden."""
 
+import math
 from typing import Literal
 
 import torch
@@ -25,6 +26,27 @@ def hide_smallest_last(noise: Float[Tensor, "b n"], visible: int) -> Bool[Tensor
 def visible_count(patches: int, mask_ratio: float) -> int:
     """How many patches stay visible: rounded down, as in MAE."""
     return int(patches * (1 - mask_ratio))
+
+
+def hidden_units(units: int, mask_ratio: float) -> int:
+    """How many units are hidden: rounded up, as in SimMIM (data_simmim.py); 100 at .07 are 7.000000000000001."""
+    return math.ceil(round(units * mask_ratio, 9))
+
+
+def must_leave_both(part: int, count: int, mask_ratio: float, choice: str) -> None:
+    """Refuse a share that hides all or nothing.
+
+    Args:
+        part: How many it hides, or leaves visible.
+        count: Of how many.
+        mask_ratio: The share.
+        choice: What to choose instead.
+
+    Raises:
+        UserError: The part is none or all of them.
+    """
+    if not 0 < part < count:
+        raise UserError(f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}")
 
 
 def random_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
@@ -63,18 +85,18 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
 
 
 def unit_mask(
-    keys: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], mask_ratio: float
+    keys: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], visible: int
 ) -> Bool[Tensor, "b n"]:
-    """Hide a random share of units of several patches, the same count in every row (SimMIM).
+    """Hide random units of several patches, the same count in every row (SimMIM).
 
     Args:
         keys: Of the samples.
         grid: Rows and columns of patches.
         unit: Rows and columns of patches in a unit; they divide the grid.
-        mask_ratio: Share of the units.
+        visible: How many of the units are not hidden.
     """
     units = grid[0] // unit[0], grid[1] // unit[1]
-    hidden = random_mask(keys, units, mask_ratio).unflatten(1, units)
+    hidden = hide_smallest_last(uniform(keys, MASK, units[0] * units[1]), visible).unflatten(1, units)
     return hidden.repeat_interleave(unit[0], 1).repeat_interleave(unit[1], 2).flatten(1)
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
@@ -19,22 +20,52 @@ _UNKNOWN_WORDS = re.compile(r"Unrecognized arguments: (.+)")
 _UNKNOWN_KEY = re.compile(r"(?:Group '([\w.]+)' does not accept option|Option) '([^']+)'(?: is not accepted)?$")
 _MISSING = re.compile(r"Option '([\w.]+)' is required")
 _WRONG_TYPE = re.compile(r"Expected an? (.+?)\. Got value: (.*)", re.DOTALL)
+_NO_KEYS = re.compile(r'Parser key "([\w.]+)":\nUnable to load config \'(.*?)\'\n')
 _WRONG_UNION = re.compile(r"Subtypes: \[(.+?)\]\n.*Given value: (.*)", re.DOTALL)
 
 
+_EXAMPLES = {
+    "list": "a list, as [.5,.5,.5]",
+    "list[float]": "a list, as [.5,.5,.5]",
+    "tuple": "two numbers, as [.2,1]",
+    "dict": "keys, as {patch_size: 8}",
+}
+
+
 def plain_types(text: str) -> str:
-    """Types as people write them: `int`, not `<class 'int'>`."""
+    """Types as people write them: `int`, not `<class 'int'>`; and no base class among those to choose from."""
+    text = re.sub(r"mae_kit\.objectives\.Objective,\s+", "", text)
     return re.sub(r"<class\s+'(?:[\w]+\.)*(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A question about the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
+    """A question about the nearest known word, or an empty string.
+
+    Of words with dots the last part is compared among those that share the rest; what lies in no group that is known,
+    or is known by its last part elsewhere, is looked for as a whole.
+    """
+    known = list(known)
+    group = _group(word)
+    beside = {_last(one): one for one in known if _group(one) == group}
+    near = [beside[last] for last in difflib.get_close_matches(_last(word), beside, 1)]
+    if not near and not beside:
+        near = difflib.get_close_matches(word, known, 1)
+    near = near or [one for one in known if _last(one) == _last(word)]
     return f"did you mean {near[0]}?" if near else ""
+
+
+def _group(word: str) -> str:
+    return word.lstrip("-").rpartition(".")[0]
+
+
+def _last(word: str) -> str:
+    return word.lstrip("-").rpartition(".")[2]
 
 
 def explain(message: str, parser: ArgumentParser) -> UserError:
     """A parser's message as the user's error."""
+    if "NestedArg(" in message:
+        message = _innermost(message)
     key = ".".join(_KEY.findall(message))
     if found := _UNKNOWN_OPTION.search(message):
         return UserError(f"unknown option {found[1]}", nearest(found[1], _options(parser)) or _see(parser))
@@ -44,10 +75,20 @@ def explain(message: str, parser: ArgumentParser) -> UserError:
         return _missing(found[1], parser)
     if found := _UNKNOWN_KEY.search(message):
         return _unknown_key(key, found[1], found[2], _CLASS.findall(message), parser)
+    if found := _NO_KEYS.search(message):
+        return _no_keys(found[1], found[2], parser)
     if found := _WRONG_UNION.search(message) or _WRONG_TYPE.search(message):
-        return UserError(f"{key} does not take {found[2].strip()!r}", f"give {_kinds(found[1])}")
+        first = _first_key(found[1])
+        fix = f"did you mean --{key}.{first} {found[2].strip()}?" if first else f"give {_kinds(found[1])}"
+        return UserError(f"{key} does not take {found[2].strip()!r}", fix)
     reason = plain_types(message.splitlines()[-1] if key else " ".join(message.split())).strip()
     return UserError(f"{key}: {reason}" if key else reason, _near_class(message) or _see(parser))
+
+
+def _innermost(message: str) -> str:
+    """Of a key of a part that may be null: what is said of the part, without what is said of null and of the parser."""
+    head, _, reason = message.partition("\n  Given value type")[0].rpartition("\n    - ")
+    return f"{head.partition(chr(10))[0]}\n{reason}"
 
 
 def refuse_nulls(parser: ArgumentParser, values: Namespace) -> None:
@@ -81,7 +122,18 @@ def _is_group(key: str, parser: ArgumentParser) -> bool:
 def _kinds(types: str) -> str:
     """`int or null` for `<class 'NoneType'>, <class 'int'>`; `'a' or 'b'` for a Literal."""
     names = re.sub(r"Literal\[(.+?)\]", r"\1", plain_types(types)).split(", ")
-    return " or ".join(sorted(names, key="null".__eq__))
+    return " or ".join(_EXAMPLES.get(name, name) for name in sorted(names, key="null".__eq__))
+
+
+def _first_key(types: str) -> str:
+    """Of a part of a recipe, where one is among the types."""
+    classes = [_class(path) for path in re.findall(r"<class '(\w+(?:\.\w+)+)'>", types)]
+    return next((fields(kind)[0].name for kind in classes if is_dataclass(kind)), "")
+
+
+def _no_keys(key: str, value: str, parser: ArgumentParser) -> UserError:
+    own = [option for option in _options(parser) if option.startswith(f"--{key}.")]
+    return UserError(f"{key} is not {value!r}, it holds keys", f"give one of {', '.join(own)}")
 
 
 def _near_class(message: str) -> str:

@@ -10,8 +10,9 @@ import yaml
 
 from mae_kit.durable import replace_text
 from mae_kit.formats.pretrained import Pretrained
+from mae_kit.metrics import series
 from mae_kit.reporting.cards import interval
-from mae_kit.reporting.folder import Folder, read_folder, series
+from mae_kit.reporting.folder import Folder, read_folder
 from mae_kit.reporting.page import percent
 
 PICTURE = "reconstructions.png"

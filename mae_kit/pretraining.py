@@ -1,5 +1,6 @@
 """Pretraining: an objective, shards, and a run folder."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_shares, must_be_within
 from mae_kit.training.stream import open_stream, some_images
 from mae_kit.views.callbacks import KnnScore, Reconstructions
 
@@ -65,6 +66,10 @@ class PretrainData:
     std: list[float] = field(default_factory=lambda: IMAGENET_STD)
     knn_shards: str | None = None
     mix_shards: int = 0
+
+    def __post_init__(self) -> None:
+        must_be_within(0, math.inf, {"data.color_jitter": self.color_jitter})
+        must_be_shares({"data.mean": self.mean, "data.std": self.std})
 
 
 class Pretraining(Training):
@@ -113,7 +118,8 @@ def pretrain(
     """Pretrain an encoder on shards without labels.
 
     Args:
-        objective: The objective and its encoder.
+        objective: The objective and its encoder; `--objective.help MAE` explains the settings of one,
+            `--objective.encoder.help ViT` those of an encoder.
         data: The images.
         optimization: How the weights move.
         run: Folder of the run; everything it makes goes there.
@@ -125,7 +131,7 @@ def pretrain(
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
     Returns:
-        Folder, steps, last loss, images per second, encoder file.
+        `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`...
 
     Raises:
         UserError: A setting that cannot work, named with what to do.

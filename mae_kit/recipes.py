@@ -10,6 +10,14 @@ _CHECKOUT = Path(__file__).resolve().parent.parent / "recipes"
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "mae_kit" / "recipes"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 
+# Of each folder of recipes the verb that takes them, and a key that no other verb's runs have.
+KINDS = {
+    "pretrain": ("pretrain", "objective"),
+    "tokenizer": ("tokenizer", "relaxation"),
+    "downstream": ("finetune", "augmentation"),
+    "compare": ("compare", "entries"),
+}
+
 
 def find_recipe(name: str, kind: str) -> Path:
     """The file of a recipe.
@@ -28,6 +36,9 @@ def find_recipe(name: str, kind: str) -> Path:
     for folder in (FOLDER / kind, FOLDER / "on", FOLDER, FOLDER.parent):
         if (folder / file_name).is_file():
             return folder / file_name
+    for other, (verb, _) in KINDS.items():
+        if (FOLDER / other / file_name).is_file():
+            raise UserError(f"{name} is a recipe of {verb}", _suggestion(given.stem, kind))
     raise UserError(f"no recipe {name}", _suggestion(given.stem, kind))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any, get_args, get_origin
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
+from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.mistakes import explain, plain_types, refuse_nulls
-from mae_kit.recipes import find_recipe
+from mae_kit.recipes import KINDS, find_recipe
 
 
 class _Parser(ArgumentParser):
@@ -122,24 +124,64 @@ def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list
         if known.run and known.run.resolve() != known.resume.resolve():
             what = f"--resume {known.resume} goes on in that folder, not in --run {known.run}"
             raise UserError(what, "leave out one of the two")
-        configs.insert(0, _saved_recipe(known.resume))
+        configs.insert(0, _saved_recipe(known.resume, recipes))
     if run := known.resume or known.run:
         rest += ["--run", str(run)]
-    return {"resume": known.resume is not None}, [*(f"--config={path}" for path in configs), *rest]
+    return {"resume": known.resume is not None}, _one_model(configs, rest)
+
+
+def _one_model(configs: list[Path], words: list[str]) -> list[str]:
+    """The recipes and the words behind them; `model.args` are dropped where what comes later names another model."""
+    layers = [(_model_of(path), [f"--config={path}"]) for path in configs]
+    layers.append((_given_model(words), words))
+    model: dict[str, Any] = {}
+    ordered: list[str] = []
+    for later, own in layers:
+        if model.get("args") and later.get("name", model.get("name")) != model.get("name"):
+            if "args" not in later:
+                args = yaml.safe_dump(model["args"], default_flow_style=True, width=math.inf).strip()
+                say(f"{later['name']} is made without {args} of {model.get('name')}: --model.args gives others")
+            ordered.append("--model.args={}")
+            model = {}
+        model = model | later
+        ordered += own
+    return ordered
+
+
+def _model_of(recipe: Path) -> dict[str, Any]:
+    model = _read(recipe).get("model")
+    return model if isinstance(model, dict) else {}
+
+
+def _given_model(words: list[str]) -> dict[str, Any]:
+    """What a command line says of the model's name, and whether it gives the arguments."""
+    front = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    front.add_argument("--model.name", dest="name", default=argparse.SUPPRESS)
+    front.add_argument("--model.args", dest="args", default=argparse.SUPPRESS)
+    return vars(front.parse_known_args(words)[0])
 
 
 def _readable(recipe: Path) -> Path:
+    _read(recipe)
+    return recipe
+
+
+def _read(recipe: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{recipe} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict):
         raise UserError(f"{recipe} is no recipe", "it holds `key: value` lines, see recipes/")
-    return recipe
+    return content
 
 
-def _saved_recipe(run: Path) -> Path:
+def _saved_recipe(run: Path, recipes: str) -> Path:
     recipe = run / "config.yaml"
     if not recipe.is_file():
         raise UserError(f"{run} has no config.yaml", "give the folder of a run that was started before")
-    return _readable(recipe)
+    saved = _read(recipe)
+    for kind, (verb, key) in KINDS.items():
+        if kind != recipes and key in saved:
+            raise UserError(f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")
+    return recipe

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mae_kit.patches import grid_of, patchify, unpatchify
+
 EPSILON = 1e-6  # inside the square root, as in models_mae.py
 ORIENTATIONS = 9  # of a histogram of oriented gradients, over half a turn
 
@@ -29,20 +31,41 @@ def unnormalise_patches(prediction: Float[Tensor, "b n q"], true: Float[Tensor, 
     return prediction * std + mean
 
 
+def patch_targets(
+    images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalise: bool
+) -> Float[Tensor, "b n q"]:
+    """What MAE's prediction of every patch is compared with: its pixels, normalised or not. fp32."""
+    patches = patchify(images, patch_size).float()
+    return normalise_patches(patches) if normalise else patches
+
+
+def predicted_images(
+    prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalised: bool
+) -> Float[Tensor, "b c h w"]:
+    """A prediction of `patch_targets` as images, with the statistics of the true patches where it is normalised."""
+    pixels = prediction.float()
+    if normalised:
+        pixels = unnormalise_patches(pixels, patchify(images, patch_size).float())
+    return unpatchify(pixels, patch_size, grid_of((images.shape[2], images.shape[3]), patch_size))
+
+
+def hidden_mean(values: Float[Tensor, "b n"], hidden: torch.Tensor) -> Float[Tensor, ""]:
+    """Mean over the hidden patches of the whole batch, 0 where there are none; visible ones contribute nothing."""
+    return (values * hidden).sum() / hidden.sum().clamp(min=1)
+
+
 def hidden_mean_squared_error(
     prediction: Float[Tensor, "b n q"], target: Float[Tensor, "b n q"], hidden: torch.Tensor
 ) -> Float[Tensor, ""]:
-    """Mean over pixels, then over the hidden patches of the whole batch; visible patches contribute nothing. fp32."""
-    error = (prediction.float() - target.float()).square().mean(dim=-1)
-    return (error * hidden).sum() / hidden.sum().clamp(min=1)
+    """Mean over pixels, then over the hidden patches of the whole batch. fp32."""
+    return hidden_mean((prediction.float() - target.float()).square().mean(dim=-1), hidden)
 
 
 def hidden_mean_absolute_error(
     prediction: Float[Tensor, "b n q"], target: Float[Tensor, "b n q"], hidden: torch.Tensor
 ) -> Float[Tensor, ""]:
     """As `hidden_mean_squared_error`, but l1 (simmim.py: over hidden pixels and channels). fp32."""
-    error = (prediction.float() - target.float()).abs().mean(dim=-1)
-    return (error * hidden).sum() / hidden.sum().clamp(min=1)
+    return hidden_mean((prediction.float() - target.float()).abs().mean(dim=-1), hidden)
 
 
 def colour_classes(colours: Float[Tensor, "b n m c"]) -> Int64[Tensor, "b n m"]:

@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, the tests of a file stay with what they share; so do all that start clusters of Ray."""
     for item in items:
         together = item.path.parent if item.path.parent.name == "engines" else item.path
-        item.add_marker(pytest.mark.xdist_group(together.stem))
+        item.add_marker(pytest.mark.xdist_group(f"{together.parent.name}/{together.stem}"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mae_kit import demonstration as room
 from mae_kit.demonstration import demo
+from mae_kit.engines import processes
 from mae_kit.errors import UserError
 
 
@@ -61,7 +62,8 @@ def test_no_seeds_are_refused(tmp_path: Path):
         demo(tmp_path / "out", seeds=0)
 
 
-def test_a_split_of_ones_own_is_kept(tmp_path: Path):
+def test_a_split_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "cores", lambda: 1)
     own = write_classes(tmp_path / "own", train__cat=4, train__dog=3, val__cat=2, val__dog=2)
     shards = room._shard(own, tmp_path / "shards", room.PHOTOS)
     assert (shards.images, shards.smallest, shards.classes) == (7, 3, 2)

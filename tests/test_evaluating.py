@@ -16,17 +16,17 @@ from tiny_models import save_run, tiny_mae, tiny_weights
 import mae_kit
 from mae_kit import cli, evaluating
 from mae_kit.cli import VERBS, load
-from mae_kit.comparison import ledger
-from mae_kit.comparison.command import Failed
 from mae_kit.data.index import open_index
 from mae_kit.encoder_file import FILE, load_encoder, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluating import known
-from mae_kit.evaluation import probe
+from mae_kit.evaluation import intervals, probe
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score, wilson
 from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.signature import parse
+from mae_kit.stages import ledger
+from mae_kit.stages.command import Failed
 
 NAMES = list("abcde")
 
@@ -47,8 +47,9 @@ def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short probes."""
+    """Short probes, and intervals of few draws."""
     monkeypatch.setattr(probe, "STEPS", 1)
+    monkeypatch.setattr(intervals, "DRAWS", 200)
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
 WORDS = ["run", "--train", "t", "--val", "v"]
 
 
+@pytest.mark.slow
 def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
     assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
@@ -208,7 +210,11 @@ def test_other_images_under_the_same_names_are_another_training(
     finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(known, "open_index", open_index)
-    asked = {"train": str(tmp_path / "a/train.tar"), "val": str(tmp_path / "b/val.tar"), "finetune": "vit_tiny_64px"}
+    asked: dict[str, Any] = {
+        "train": str(tmp_path / "a/train.tar"),
+        "val": str(tmp_path / "b/val.tar"),
+        "finetune": "vit_tiny_64px",
+    }
     for name, numbers in (("train", range(4)), ("val", range(4))):
         Path(asked[name]).parent.mkdir()
         write_shard(Path(asked[name]), numbers)
@@ -253,6 +259,7 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
     assert "evaluation.json has held scores of other weights or other images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):
     result = mae_kit.evaluate(run / FILE, train="t", val="v", out=tmp_path / "out")
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]

@@ -50,4 +50,9 @@ def test_a_run_that_does_not_name_its_images_asks_for_them(run: Path, capsys: py
 @pytest.mark.usefixtures("elsewhere")
 def test_the_images_of_a_run_have_names_in_utf8(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("data: {shards: \u00e9t\u00e9}\n", encoding="utf-8")
-    assert inspection._trained_on(tmp_path) == Path("\u00e9t\u00e9")
+    assert inspection._trained_on(tmp_path) == "\u00e9t\u00e9"
+
+
+def test_the_images_of_a_run_may_be_at_a_url(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("data: {shards: 'https://images.example/train-*.tar'}\n")
+    assert inspection._trained_on(tmp_path) == "https://images.example/train-*.tar"

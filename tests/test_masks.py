@@ -17,7 +17,9 @@ from mae_kit.masks import (
     blocks_fit,
     blockwise_mask,
     grid_mask,
+    hidden_units,
     hide_smallest_last,
+    must_leave_both,
     random_mask,
     visible_count,
     visible_indices,
@@ -44,6 +46,20 @@ def test_the_count_is_exact_in_every_row(rows: int, columns: int, ratio: float, 
 @pytest.mark.parametrize("patches, ratio, visible", [(196, 0.75, 49), (64, 0.75, 16), (196, 0.9, 19), (256, 0.6, 102)])
 def test_counts_round_as_in_the_original(patches: int, ratio: float, visible: int):
     assert visible_count(patches, ratio) == int(patches * (1 - ratio)) == visible
+
+
+@pytest.mark.parametrize(
+    "units, ratio, hidden", [(36, 0.6, 22), (25, 0.8, 20), (100, 0.9, 90), (100, 0.07, 7), (16, 0.6, 10), (4, 0.5, 2)]
+)
+def test_units_round_up_but_for_what_is_whole(units: int, ratio: float, hidden: int):
+    assert hidden_units(units, ratio) == hidden
+
+
+@pytest.mark.parametrize("part", [0, 16, -8])
+def test_all_or_nothing_is_refused(part: int):
+    with pytest.raises(UserError, match=r"mask_ratio 0.9 of 16 leaves none on one side: choose about \.75"):
+        must_leave_both(part, 16, 0.9, "about .75")
+    must_leave_both(1, 2, 0.5, "about .75")
 
 
 @pytest.mark.parametrize("kind", MASKS)

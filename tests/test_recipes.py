@@ -10,6 +10,8 @@ import yaml
 from tiny_models import save_tokenizer
 
 from mae_kit.cli import VERBS, load
+from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
 
@@ -41,6 +43,11 @@ def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path], tmp_path
         assert parameters > 100_000 and arguments["objective"].encoder.config()["init_args"]["img_size"]
 
 
+def test_beits_images_are_normalised_as_the_command_for_imagenet_1k_has_it():
+    data = yaml.safe_load((FOLDER / "pretrain/beit_b16.yaml").read_text())["data"]
+    assert (data["mean"], data["std"]) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
 def test_its_head_says_what_it_is_and_how_it_is_run(recipe: tuple[str, Path]):
     verb, path = recipe
     head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
@@ -54,3 +61,36 @@ def test_it_is_complete_but_for_what_the_user_brings(recipe: tuple[str, Path]):
     assert set(given) <= known
     own = {"pretrain": {"objective"}, "tokenizer": {"model", "relaxation"}, "finetune": set()}[verb]
     assert own | {"data", "optimization"} <= set(given)
+
+
+def model_of(*words: str | Path) -> ModelSpec:
+    words = (*words, *NEEDED["finetune"])
+    return parse(load(VERBS["finetune"]), "finetune", [str(word) for word in words], "downstream")["model"]
+
+
+def test_any_model_of_timm_trains_by_name_and_the_arguments_of_another_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    spec = model_of("--config", "convnext_tiny", "--model.name", "test_resnet", "--run", "run")
+    assert (spec.name, spec.args) == ("test_resnet", {})
+    build_classifier(spec, 2, None, 0.1, (32, 32))
+    said = "test_resnet is made without {ls_init_value: 1.0e-06} of convnext_tiny: --model.args gives others\n"
+    assert capsys.readouterr().out == said
+    other = tmp_path / "other.yaml"
+    other.write_text("model: {name: test_resnet}")
+    assert model_of("--config", "convnext_tiny", "--config", other, "--run", "run").args == {}
+    assert capsys.readouterr().out == said
+
+
+def test_arguments_of_a_model_stay_where_it_is_the_same_or_they_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["--config", "convnext_tiny", "--run", "run"]
+    assert model_of(*words, "--model.name=test_resnet", "--model.args", "{a: 1}").args == {"a": 1}
+    assert model_of(*words, "--model.name", "convnext_tiny").args == {"ls_init_value": 1e-6}
+    (tmp_path / "config.yaml").write_text("model: {name: test_resnet, args: {b: 2}}")
+    assert model_of(*words, "--config", tmp_path / "config.yaml").args == {"b": 2}
+    saved = (FOLDER / "downstream" / "convnext_tiny.yaml").read_text().replace("name: convnext_tiny", "name: x")
+    (tmp_path / "config.yaml").write_text(saved)
+    assert model_of("--resume", tmp_path, "--data.batch_size", "2").args == {"ls_init_value": 1e-6}
+    assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, against scikit-image and scipy."""
+"""Histograms of oriented gradients, against scikit-image and scipy; pixels there and back; means of what is hidden."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 from skimage.feature import hog
 
-from mae_kit.targets import gradients, orientation_histograms
+from mae_kit.patches import patchify
+from mae_kit.targets import gradients, hidden_mean, orientation_histograms, patch_targets, predicted_images
 
 IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -46,3 +47,16 @@ def test_an_edge_has_one_orientation_whatever_its_sign_and_contrast():
 def test_where_nothing_changes_there_is_nothing():
     flat = orientation_histograms(*gradients(torch.full((1, 1, 16, 16), 3.0)), 8)
     assert not flat.any()
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_a_perfect_prediction_is_the_image(normalised: bool):
+    images, size = IMAGES.float(), (8, 16)
+    target = patch_targets(images, size, normalised)
+    assert torch.equal(target, patchify(images, size)) != normalised and target.shape == (2, 12, 384)
+    torch.testing.assert_close(predicted_images(target, images, size, normalised), images, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mean_of_the_hidden_is_over_the_whole_batch_and_nothing_is_0():
+    values, hidden = torch.tensor([[1.0, 2.0], [4.0, 9.0]]), torch.tensor([[True, True], [False, True]])
+    assert hidden_mean(values, hidden) == 4 and hidden_mean(values, ~hidden & hidden) == 0

@@ -25,14 +25,29 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
         raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+    return build(name, model_args, "change the encoder's arguments", num_classes=0)
+
+
+def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
+    """What `timm.create_model` makes of a name that it knows.
+
+    Args:
+        name: timm's.
+        given: timm's arguments, which are told where they do not fit.
+        fix: What to do then.
+        further: Arguments that always fit.
+
+    Raises:
+        UserError: timm does not build it, by whatever it trips over, or has no such weights.
+    """
     try:
-        return timm.create_model(name, num_classes=0, **model_args)
-    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in model_args.items())
+        if given.get("depth") == 0:  # timm builds it, and it trains nothing
+            raise ValueError("no block")
+        return timm.create_model(name, **given, **further)
+    except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
+        told = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(
-            f"timm does not build {name} with {given} ({reason})", "change the encoder's arguments"
-        ) from error
+        raise UserError(f"timm does not build {name} with {told} ({reason})", fix) from error
 
 
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

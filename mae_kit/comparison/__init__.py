@@ -7,17 +7,17 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.comparison.command import stoppable
-from mae_kit.comparison.ledger import complete, must_be_folder
+from mae_kit.comparison.entries import stages
 from mae_kit.comparison.length import length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import FINETUNED, Records, summary
-from mae_kit.comparison.stages import stages
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
-from mae_kit.evaluation.seeds import need_scipy
+from mae_kit.evaluation.seeds import need_scipy, percent
 from mae_kit.reporting import report
 from mae_kit.reporting.entries import COSTS, SCORE, UNLIKE, alike, cost_cells, said_alike
+from mae_kit.stages.command import stoppable
+from mae_kit.stages.ledger import complete, must_be_folder
 
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
 
@@ -87,10 +87,10 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for measure in (name for name in SHOWN if any(name in row["scores"] for row in rows)):
         known = [row for row in rows if measure in row["scores"]]
         for row in known:
-            cells = (_percent(row["scores"][measure]), _percent(row["differences"].get(measure), "+"))
-            beside = cells if row is not rows[0] else (cells[0], "")
+            difference = row["differences"].get(measure) if row is not rows[0] else None
+            cells = (row["name"], percent(row["scores"][measure]), percent(difference, "+") if difference else "")
             name = measure if row is known[0] else ""
-            table.add_row(name, *map(escape, (row["name"], *beside)), end_section=row is known[-1])
+            table.add_row(name, *map(escape, cells), end_section=row is known[-1])
     return table
 
 
@@ -104,12 +104,3 @@ def _costs(rows: list[dict[str, Any]], told: str) -> Table:
         if row["pretraining"]:
             table.add_row(escape(row["name"]), *cost_cells(row["pretraining"]))
     return table
-
-
-def _percent(score: dict[str, Any] | None, sign: str = "") -> str:
-    if score is None:
-        return ""
-    mean = f"{100 * score['mean']:{sign}.1f}"
-    if score["low"] is None:
-        return mean
-    return f"{mean} [{100 * score['low']:{sign}.1f}, {100 * score['high']:{sign}.1f}]"

@@ -1,5 +1,6 @@
 """What a training is about, and what it costs: its clocks, and its arithmetic, the same on every machine."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -7,17 +8,17 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.configured import build
 from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
 from mae_kit.downstream.classifier_file import load_classifier
+from mae_kit.metrics import read_metrics, total
 from mae_kit.objectives import Objective
-from mae_kit.reporting.folder import read_batch_size, read_metrics, total
+from mae_kit.reporting.folder import read_batch_size
 
-BACKWARD = 2  # times the arithmetic of the forward pass: gradients of the inputs, and of the weights
+Shape = tuple[int, ...]
 
 
 def pretraining_cost(run: Path) -> dict[str, float]:
@@ -35,7 +36,7 @@ def finetuning_cost(run: Path) -> dict[str, float]:
 
 
 def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float]:
-    rows = read_metrics(run / "metrics.jsonl")
+    rows = read_metrics(run)
     if not rows:
         return {}
     images = rows[-1]["step"] * read_batch_size(run)
@@ -65,17 +66,29 @@ def _flops_of_objective(run: Path) -> float:
 def _flops_of_classifier(run: Path) -> float:
     model, config = load_classifier(run)
     images = torch.zeros(2, len(config.mean), *config.image_size)
-    return _step(model.classify_and_predict if _recipe(run).get("generative") else model, images)  # type: ignore[arg-type]
+    if _recipe(run).get("generative"):
+        return _step(lambda: sum(part.sum() for part in model.classify_and_predict(images)), 2)  # type: ignore[operator]
+    return _step(lambda: model(images).sum(), 2)
 
 
 def flops_per_image(objective: Objective) -> float:
     """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
-    return _step(objective, torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size), torch.arange(2))
+    images = torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size)
+    return _step(lambda: objective(images, torch.arange(2)).loss, 2)
 
 
-def _step(model: Callable[..., Any], images: Tensor, *more: Tensor) -> float:
-    """Operations an image; attention in its plain form, since not every fused one is counted by every torch."""
-    plain = sdpa_kernel(SDPBackend.MATH)
-    with FlopCounterMode(display=False) as counter, plain, torch.no_grad():
-        model(images, *more)
-    return counter.get_total_flops() * (1 + BACKWARD) / len(images)
+def _step(loss: Callable[[], Any], images: int) -> float:
+    """Operations an image, forwards, and backwards through all that has a gradient.
+
+    Attention is in its plain form, since not every fused one is counted by every torch.
+    """
+    convolutions = {torch.ops.aten.convolution_backward: _backward_of_convolution}
+    with FlopCounterMode(display=False, custom_mapping=convolutions) as counter, sdpa_kernel(SDPBackend.MATH):
+        loss().backward()
+    return counter.get_total_flops() / images
+
+
+def _backward_of_convolution(gradient: Shape, _: Shape, weight: Shape, *more: Any, **kept: Any) -> int:
+    """As often its forward pass as gradients are asked for; torch's own count takes groups for a full convolution."""
+    of_input, of_weight, _of_bias = more[-1]
+    return 2 * math.prod(gradient) * math.prod(weight[1:]) * (of_input + of_weight)

@@ -4,15 +4,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.command import Failed
 from mae_kit.comparison.cost import flops_per_image
-from mae_kit.comparison.ledger import Record, complete, run_stage
+from mae_kit.comparison.entries import trial
 from mae_kit.comparison.plan import Plan
-from mae_kit.comparison.stages import Stage, trial
 from mae_kit.errors import UserError
+from mae_kit.metrics import read_metrics
 from mae_kit.pretraining import pretrain
-from mae_kit.reporting.folder import read_batch_size, read_metrics
+from mae_kit.reporting.folder import read_batch_size
 from mae_kit.signature import parse
+from mae_kit.stages.command import Failed
+from mae_kit.stages.ledger import Record, complete, run_stage
+from mae_kit.stages.stage import Stage
 
 WARM_UP, STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
 
@@ -76,6 +78,6 @@ def _time(stage: Stage, _: bool) -> dict[str, Any]:
 
 def images_per_second(run: Path) -> float:
     """Of all steps after the first line of metrics."""
-    rows = [row for row in read_metrics(run / "metrics.jsonl") if "images_per_second" in row]
+    rows = [row for row in read_metrics(run) if "images_per_second" in row]
     steps, seconds = (rows[-1][name] - rows[0][name] for name in ("step", "seconds"))
     return steps * read_batch_size(run) / seconds

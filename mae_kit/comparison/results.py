@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
-from mae_kit.comparison.ledger import Record
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.intervals import headline
 from mae_kit.evaluation.seeds import over_seeds
+from mae_kit.stages.ledger import Record
 
 FINETUNED = "fine-tuned"
 Records = dict[str, Record]

@@ -65,6 +65,26 @@ def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_share: f
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
+def reduction(box: Box, target: tuple[int, int]) -> int:
+    """How many times smaller an image may be decoded, 1, 2, 4 or 8, so that the box keeps twice the target's sides.
+
+    libjpeg has fast code for halves, quarters and eighths alone, and nothing that is seen at the target's size is lost.
+    """
+    return next((by for by in (8, 4, 2) if box.height >= 2 * by * target[0] and box.width >= 2 * by * target[1]), 1)
+
+
+def reduced(box: Box, by: int, size: tuple[int, int]) -> Box:
+    """The box in an image decoded `by` times smaller, to its nearest pixel: at most a quarter of the crop's away.
+
+    Args:
+        box: Of the whole image.
+        by: How many times.
+        size: Height and width of the smaller image.
+    """
+    height, width = (min(side, round(whole / by)) for side, whole in zip(size, (box.height, box.width), strict=True))
+    return Box(min(size[0] - height, round(box.top / by)), min(size[1] - width, round(box.left / by)), height, width)
+
+
 def crop_resize(image: Array, box: Box, target: tuple[int, int]) -> UInt8[Tensor, "c h w"]:
     """Cut the box out of a uint8 [h w c] array and resize it, bicubic with antialias: uint8 [c h w]."""
     cut = image[box.top : box.top + box.height, box.left : box.left + box.width]

@@ -6,15 +6,17 @@ rest, from a fixed list of formats, after the size in the header was held agains
 """
 
 import io
+import math
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mae_kit.errors import BadImage
@@ -22,7 +24,7 @@ from mae_kit.errors import BadImage
 Array = UInt8[np.ndarray, "h w c"]
 
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 IMAGE_SUFFIXES = frozenset(
     ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "npy")
 )
@@ -76,6 +78,40 @@ def decode_scaled(
         return _decode_pillow(data, channels, max_pixels)
 
 
+def decode_deep(data: bytes, max_pixels: int = MAX_PIXELS) -> Num[np.ndarray, "h w c"] | None:
+    """The values of an image of more than 8 bits as they are, upright: grey PNG, TIFF and PPM, and any .npy [h w c].
+
+    Returns:
+        [h w c] of the file's own kind of number; None where it has 8 bits, or is a colour image, of which Pillow reads
+        no more.
+
+    Raises:
+        BadImage: The bytes do not decode.
+    """
+    with _only_bad_image():
+        if data.startswith(_NUMPY):
+            return _deep_array(data, max_pixels)
+        if data.startswith(_JPEG):
+            return None
+        with _open(data, max_pixels) as image:
+            if not _is_deep(image):
+                return None
+            _check(*image.size, max_pixels)
+            orientation = _pillow_orientation(image, data)
+            return _upright(np.asarray(image)[:, :, None], orientation)
+
+
+def largest_of_16_bits(values: Num[np.ndarray, "h w c"]) -> int | None:
+    """The largest value where the upper 8 of 16 bits are kept; None where `decode` stretches values in another way."""
+    low, high = values.min(), values.max()
+    return int(high) if values.dtype.kind in "ui" and low >= 0 and high <= 0xFFFF else None
+
+
+def is_dark(largest: int) -> bool:
+    """Whether images of 16 bits use half of what there is, or less; all black is no image of fewer bits."""
+    return 0 < largest < 1 << 15
+
+
 def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read (width, height) of the upright image from the header alone; microseconds for a JPEG.
 
@@ -84,8 +120,7 @@ def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """
     with _only_bad_image():
         if data.startswith(_NUMPY):
-            (height, width, _), _ = _numpy_header(data)
-            orientation = 1
+            (height, width, _), orientation = _numpy_image(data).shape, 1
         elif data.startswith(_JPEG):
             (height, width), orientation = _jpeg_size(data), _jpeg_orientation(data)
         else:
@@ -123,7 +158,7 @@ def _check(width: int, height: int, max_pixels: int) -> None:
         raise BadImage(f"{width} x {height} pixels, over the cap of {max_pixels:,}")
 
 
-def _upright(image: Array, orientation: int) -> UInt8[np.ndarray, "upright_h upright_w c"]:
+def _upright(image: Num[np.ndarray, "h w c"], orientation: int) -> Num[np.ndarray, "upright_h upright_w c"]:
     if orientation not in _UPRIGHT:
         return image
     swap, rows, columns = _UPRIGHT[orientation]
@@ -232,6 +267,11 @@ def _decode_pillow(data: bytes, channels: int, max_pixels: int) -> Array:
     return _upright(pixels, orientation)
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """More than 8 bits a value: I;16 and its kin, I and F."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def _pillow_orientation(image: ImageFile.ImageFile, data: bytes) -> int:
     """EXIF orientation; asked of Pillow only where the file has any, because a PNG may keep it behind its pixels."""
     if image.format == "TIFF":
@@ -250,9 +290,9 @@ def _stretch(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     """Scale 32-bit integers or floats to 0..255: [0, 1] floats x255, 16-bit integers /256, else from min to max."""
     if not np.isfinite(values).all():
         raise BadImage("pixels that are not finite")
-    low, high = values.min(), values.max()
-    if values.dtype.kind == "i" and low >= 0 and high <= 0xFFFF:
+    if largest_of_16_bits(values[..., None]) is not None:
         return (values >> 8).astype(np.uint8)
+    low, high = values.min(), values.max()
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     span = float(high) - float(low) or 1.0
@@ -267,6 +307,8 @@ def _convert(image: Image.Image, channels: int) -> Array:
     """RGB or grey without alpha; a palette with transparency goes through RGBA, the only way without a warning."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
+    if image.mode == "LAB":  # Pillow knows no way from it but to RGB
+        image = image.convert("RGB")
     pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -274,20 +316,49 @@ def _convert(image: Image.Image, channels: int) -> Array:
 # .npy
 
 
-def _numpy_header(data: bytes) -> tuple[tuple[int, int, int], int]:
-    """Shape of a uint8 [h w c] array and offset of its first byte; the header is a literal, nothing is unpickled."""
+class _Header(NamedTuple):
+    """Of a .npy: what it says of its array, and where the first value lies."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    start: int
+
+
+def _numpy_header(data: bytes) -> _Header:
+    """The header is a literal, nothing is unpickled."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype != np.uint8 or len(shape) != 3 or fortran:
-        raise BadImage(f"a .npy of {dtype} {list(shape)}, not of uint8 [h w c] in C order")
-    return shape, stream.tell()
+    return _Header(*read(stream), stream.tell())
+
+
+def _numpy_image(data: bytes) -> _Header:
+    """Of a uint8 [h w c] array."""
+    header = _numpy_header(data)
+    if header.dtype != np.uint8 or len(header.shape) != 3 or header.fortran:
+        what = f"a .npy of {header.dtype} {list(header.shape)}, not of uint8 [h w c] in C order"
+        raise BadImage(what + (" (mae-kit shard --white makes it so)" if _is_deep_array(header) else ""))
+    return header
 
 
 def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:
-    shape, start = _numpy_header(data)
+    shape, _, _, start = _numpy_image(data)
     _check(shape[1], shape[0], max_pixels)
     if shape[2] != channels:
         raise BadImage(f"a .npy of {shape[2]} channels where {channels} are asked for")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _is_deep_array(header: _Header) -> bool:
+    return len(header.shape) == 3 and header.dtype.kind in "uif" and header.dtype != np.uint8
+
+
+def _deep_array(data: bytes, max_pixels: int) -> Num[np.ndarray, "h w c"] | None:
+    header = _numpy_header(data)
+    if not _is_deep_array(header):
+        return None
+    _check(header.shape[1], header.shape[0], max_pixels)
+    if len(data) - header.start != math.prod(header.shape) * header.dtype.itemsize:  # before it is allocated
+        raise BadImage("a .npy that is cut")
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

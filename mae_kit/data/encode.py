@@ -1,13 +1,16 @@
 """One image to the bytes that a shard stores, and to its share of the channel statistics."""
 
+import io
 import math
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
+from jaxtyping import Num
 from PIL import Image
 
-from mae_kit.data.decode import Array, decode, decode_scaled, image_size
+from mae_kit.data.decode import Array, decode, decode_deep, decode_scaled, image_size, largest_of_16_bits
+from mae_kit.errors import BadImage
 
 _PIXELS_A_SIDE = 128
 _VALUES = np.arange(256)
@@ -20,15 +23,34 @@ class Moments(NamedTuple):
     square: np.ndarray
 
 
+class Levels(NamedTuple):
+    """The values of an image of more than 8 bits that become 0 and 255."""
+
+    black: float
+    white: float
+
+    @property
+    def span(self) -> float:
+        return self.white - self.black
+
+
 class Stored(NamedTuple):
-    """One image as a shard stores it: suffix without dot, bytes, and its moments."""
+    """One image as a shard stores it.
+
+    Attributes:
+        suffix: Of its file, without dot.
+        data: Of its file.
+        moments: Of its pixels.
+        largest: The largest value, up to 65,535, of an image of 16 bits whose upper 8 are kept; None of others.
+    """
 
     suffix: str
     data: bytes
     moments: Moments
+    largest: int | None = None
 
 
-def encode(data: bytes, resize: int | None, quality: int, channels: int) -> Stored:
+def encode(data: bytes, resize: int | None, quality: int, channels: int, levels: Levels | None = None) -> Stored:
     """Decode an image to see that it is sound, and make of it what a shard stores.
 
     Args:
@@ -36,10 +58,34 @@ def encode(data: bytes, resize: int | None, quality: int, channels: int) -> Stor
         resize: Pixels of the shorter side at most, then the image is stored as JPEG; None stores `data` untouched.
         quality: Of the JPEG, 1 to 100.
         channels: 3, 1, or, without resize, those of a .npy.
+        levels: What becomes of more than 8 bits; None keeps the upper 8 of 16.
 
     Raises:
         BadImage: It does not decode.
     """
+    deep = decode_deep(data)
+    if deep is None:
+        return _encode(data, resize, quality, channels)
+    if levels is not None:
+        return _encode(_to_8_bits(deep, levels), resize, quality, channels)
+    return _encode(data, resize, quality, channels)._replace(largest=largest_of_16_bits(deep))
+
+
+def _to_8_bits(values: Num[np.ndarray, "h w c"], levels: Levels) -> bytes:
+    """A PNG where there are 1 or 3 channels, which others can open; else a .npy."""
+    if not np.isfinite(values).all():
+        raise BadImage("pixels that are not finite")
+    shares = (values.astype(np.float64) - levels.black) / levels.span
+    pixels = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    stream = io.BytesIO()
+    if pixels.shape[2] in (1, 3):
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
+    else:
+        np.save(stream, np.ascontiguousarray(pixels))
+    return stream.getvalue()
+
+
+def _encode(data: bytes, resize: int | None, quality: int, channels: int) -> Stored:
     if resize is None:
         moments = _moments(decode(data, channels))
         return Stored(_suffix(data), data, moments)
@@ -53,7 +99,7 @@ def _suffix(data: bytes) -> str:
     """Of what the bytes are, whatever the file was called; `decode` has accepted them, so it is one of these."""
     starts = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"P": "ppm"}
     starts |= {b"II": "tif", b"MM": "tif", b"\x93NUMPY": "npy"}
-    return next(suffix for start, suffix in starts.items() if data.startswith(start))
+    return next((suffix for start, suffix in starts.items() if data.startswith(start)), "dib")  # it begins with a size
 
 
 def _shrink(data: bytes, short_side: int, channels: int) -> Array:

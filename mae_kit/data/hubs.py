@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from mae_kit.data.sources import HELD_OUT, Source, choose_splits
+from mae_kit.data.class_names import kept_apart
+from mae_kit.data.sources import HELD_OUT, TRAIN, Source, choose_splits
 from mae_kit.errors import BadImage, UserError
 
 
@@ -53,13 +54,13 @@ def _source(kind: str, parts: dict[str, Any], values: list[Any], classes: list[s
         names=[f"{split}/{row:09d}" for split, part in parts.items() for row in range(len(part))],
         labels=np.concatenate(numbers),
         held_out=held_out if held_out.any() else None,
-        classes=None if labels == "none" else classes,
+        classes=None if labels == "none" or classes is None else kept_apart(classes),
     )
 
 
 def _take(names: list[str]) -> dict[str, bool]:
     """Which splits to take and whether each is held out: train and one other, or all that there are as one."""
-    known = [name for name in names if name in ("train", *HELD_OUT)]
+    known = [name for name in names if name.lower() in (*TRAIN, *HELD_OUT)]
     return choose_splits(known) or dict.fromkeys(names, False)
 
 

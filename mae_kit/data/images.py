@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mae_kit.console import say
 from mae_kit.data.crop import crop_resize, evaluation_box
-from mae_kit.data.decode import IMAGE_SUFFIXES, decode
+from mae_kit.data.decode import decode, decode_deep, is_dark, largest_of_16_bits
 from mae_kit.data.index import open_index
+from mae_kit.data.listing import list_images
 from mae_kit.data.remote import Place, is_url
 from mae_kit.errors import BadImage, UserError
 
@@ -38,17 +39,25 @@ def read_images(
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    decoded = False
+    decoded = dark = False
     for name, read in _sources(source):
         try:
-            image = decode(read(), channels)
+            data = read()
+            image = decode(data, channels)
         except BadImage as error:
             say(f"{name} is left out: {error}")
             continue
+        if not dark and (dark := _is_dark(data)):
+            say(f"{name} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`")
         decoded = True
         yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), name
     if not decoded:
         raise UserError(f"no image in {source}", "give an image, a folder of images, or shards")
+
+
+def _is_dark(data: bytes) -> bool:
+    deep = decode_deep(data)
+    return deep is not None and is_dark(largest_of_16_bits(deep) or 0)
 
 
 def _sources(place: Place):
@@ -57,6 +66,6 @@ def _sources(place: Place):
     if is_url(place) or source.suffix == ".tar" or (source.is_dir() and any(source.glob("*.tar"))):
         index = open_index(place)
         return ((index.keys[i], lambda i=i: index.read(i)) for i in range(len(index)))
-    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
-    wanted = [p for p in files if p.suffix.lower().lstrip(".") in IMAGE_SUFFIXES or p == source]
-    return ((str(p), p.read_bytes) for p in wanted)
+    if source.is_dir():
+        return ((str(source / name), (source / name).read_bytes) for name in list_images(source)[0])
+    return ((str(p), p.read_bytes) for p in [source] if p.is_file())

@@ -18,7 +18,9 @@ from typing import Any
 
 from mae_kit.console import hush, progress, say
 from mae_kit.data.cache import Cache
-from mae_kit.data.parts import Parts, steps, unreadable, write_part
+from mae_kit.data.class_names import read_classes
+from mae_kit.data.listing import NO_FILE, holds
+from mae_kit.data.parts import UNREADABLE, Parts, steps, unreadable, write_part
 from mae_kit.data.remote import Place, is_url
 from mae_kit.data.samples import Problem
 from mae_kit.data.store import Stamps, Store, fetch_index
@@ -49,7 +51,7 @@ def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> I
         return _open_remote(str(shards), cache or Cache())
     folder = Path(shards)
     base, pattern = _split(folder)
-    stamps, classes = _stamps(base, pattern), _read_classes(base)
+    stamps, classes = _stamps(base, pattern), read_classes(base)
     known, old = _stored(base, stamps, classes)
     if old is None or known != stamps:
         parts = Parts.of(base, classes)
@@ -78,13 +80,19 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
         workers: Shards read at once; 0 = one per core.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path;
             the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
+
+    Returns:
+        How many shards, samples, labels and problems there are, the path of the index, and how long it took.
+
+    Raises:
+        UserError: No folder, no shard that can be read, no room for the index, or a URL.
     """
     if is_url(folder):
         fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
         raise UserError(f"every byte of {folder} would have to be downloaded", fix)
     base, pattern = _split(Path(folder))
     stamps, start = _stamps(base, pattern), time.perf_counter()
-    parts = Parts.of(base, _read_classes(base))
+    parts = Parts.of(base, read_classes(base))
     try:
         whole = _index_all(parts, stamps, workers, engine)
         seconds = time.perf_counter() - start
@@ -94,7 +102,8 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
     parts.remove()
     part = _usable(whole.within(pattern), folder)
     megabytes = sum(size for size, _ in stamps.values()) / 1e6
-    counts = _counts(part) | {"index": str(saved), "seconds": seconds, "megabytes_per_second": megabytes / seconds}
+    counts = _counts(part, _no_files(base, pattern))
+    counts |= {"index": str(saved), "seconds": seconds, "megabytes_per_second": megabytes / seconds}
     _tell(counts)
     return counts
 
@@ -118,7 +127,8 @@ def _split(folder: Path) -> tuple[Path, str]:
 def _stamps(base: Path, pattern: str) -> Stamps:
     """All tars of the folder, by name; refuses a folder or a pattern without any."""
     with os.scandir(base) as entries:
-        tars = sorted((entry.name, entry.stat()) for entry in entries if _TAR.search(entry.name) and entry.is_file())
+        found = [entry for entry in entries if _TAR.search(entry.name) and holds(entry.is_file)]
+        tars = sorted((entry.name, entry.stat()) for entry in found)
     if not tars:
         inside = ", ".join(sorted({path.parent.name for path in base.glob("*/*.tar")})[:5])
         fix = f"name one of its folders {inside}" if inside else "make some with mae-kit shard IMAGES OUT"
@@ -129,12 +139,11 @@ def _stamps(base: Path, pattern: str) -> Stamps:
     return {name: (status.st_size, status.st_mtime_ns) for name, status in tars}
 
 
-def _read_classes(base: Path) -> list[str] | None:
-    path = base / "classes.txt"
-    if not path.is_file():
-        return None
-    text = path.read_text("utf-8-sig", errors="replace").rstrip()
-    return [line.strip() for line in text.split("\n")] if text else None
+def _no_files(base: Path, pattern: str) -> list[Problem]:
+    """What is called a shard and cannot be one, as a link to a disk that is gone."""
+    with os.scandir(base) as entries:
+        found = sorted(entry.name for entry in entries if _TAR.search(entry.name) and not holds(entry.is_file))
+    return [Problem(name, "", 0, f"{UNREADABLE}: {NO_FILE}") for name in found if fnmatchcase(name, pattern)]
 
 
 def _usable(part: Index, folder: Place) -> Index:
@@ -247,9 +256,9 @@ def _believed(whole: Index, stamps: Stamps) -> Stamps:
 # The report
 
 
-def _counts(part: Index) -> dict[str, Any]:
+def _counts(part: Index, beside: list[Problem]) -> dict[str, Any]:
     groups: dict[str, list[Problem]] = defaultdict(list)
-    for problem in part.problems:
+    for problem in [*part.problems, *beside]:
         groups[problem.kind].append(problem)
     return {
         "folder": str(part.folder),

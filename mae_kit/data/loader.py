@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mae_kit.console import say
-from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized_box
-from mae_kit.data.decode import decode
+from mae_kit.data.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
+from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index import Index
 from mae_kit.data.order import Order, sample_keys, share
 from mae_kit.errors import BadImage, UserError
@@ -87,14 +87,22 @@ class TrainBatches(Dataset[Batch]):
         for attempt in range(SUBSTITUTES):
             row = int(self.rows[sample])
             try:
-                image = decode(self.index.read(row), self.channels)
+                return row, self._crop(row, draws)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
                 sample = int(combine(key, SUBSTITUTE, attempt)) % len(self.rows)
-                continue
-            box = random_resized_box(draws, image.shape[:2], self.crop_scale)
-            return row, crop_resize(image, box, self.image_size)
         raise BadImage(f"{SUBSTITUTES} samples in a row did not decode, the last: {bad[-1]}")
+
+    def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
+        """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
+        size = int(self.index.height[row]), int(self.index.width[row])
+        box = random_resized_box(draws, size, self.crop_scale)
+        by = reduction(box, self.image_size)
+        height, width = (-(-side // by) if by > 1 else 0 for side in size)
+        image = decode_scaled(self.index.read(row), height, width, self.channels)
+        if image.shape[:2] != size:
+            box = reduced(box, by, image.shape[:2])
+        return crop_resize(image, box, self.image_size)
 
 
 class EvaluationBatches(Dataset[Batch]):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.encode import Levels
 from mae_kit.data.samples import CLASSES_SUFFIX, LABEL_SUFFIX
 from mae_kit.data.sources import Source
 from mae_kit.errors import UserError
@@ -27,6 +28,13 @@ class Settings(NamedTuple):
     seed: int
     labels: str
     channels: int
+    black: float | None = None
+    white: float | None = None
+
+    @property
+    def levels(self) -> Levels | None:
+        """What becomes of more than 8 bits."""
+        return None if self.white is None else Levels(self.black or 0, self.white)
 
 
 class Label(NamedTuple):

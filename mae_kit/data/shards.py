@@ -7,6 +7,7 @@ same bytes for any number of workers and any number of interruptions, and a shar
 import hashlib
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,15 +19,17 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from mae_kit.console import progress, say
+from mae_kit.data.class_names import FILE as CLASSES
 from mae_kit.data.encode import Stored, encode
+from mae_kit.data.listing import Skip
 from mae_kit.data.plan import BLOCK, Settings, Task, plan
-from mae_kit.data.sources import Reader, Skip, Source, open_source
-from mae_kit.data.stats import NONE, SKIPPED, channel_stats, megabytes, report, split_stats
+from mae_kit.data.sources import Reader, Source, open_source
+from mae_kit.data.stats import NONE, SKIPPED, channel_stats, depth_stats, megabytes, report, split_stats
 from mae_kit.durable import STALE, clear_unfinished, replace_text, replacing
 from mae_kit.engines import Engine, run_tasks
 from mae_kit.errors import BadImage, UserError
 
-PLAN, RECORDS, STATS, CLASSES = "shards.json", ".shards", "stats.json", "classes.txt"
+PLAN, RECORDS, STATS = "shards.json", ".shards", "stats.json"
 
 _FULL = (ENOSPC, EDQUOT, EFBIG)
 _NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
@@ -53,6 +56,8 @@ def shard(
     seed: int = 0,
     labels: str = "auto",
     channels: int = 3,
+    black: float | None = None,
+    white: float | None = None,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Pack images into shards; the same command again finishes a job that was stopped.
@@ -76,6 +81,9 @@ def shard(
             first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
             SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
         channels: Channels of the statistics: 3 = RGB, 1 = grey, any other number for .npy images.
+        black: The value that becomes 0 where --white is given; 0 by default.
+        white: The value that becomes 255 in grey images of more than 8 bits and in .npy images of any other number than
+            uint8, as 4095 of 12 bits; they are stored as 8-bit PNG or .npy. Without it the upper 8 of 16 bits are kept.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
 
@@ -85,7 +93,7 @@ def shard(
     Raises:
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
-    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, str(labels), channels)
+    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white)
     _check_settings(settings, workers)
     _check_out(src, out)
     source = open_source(src, settings.labels)
@@ -117,6 +125,8 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{_SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= _SMALLEST_SHARD),
         "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
+        "white": ("a number above --black", settings.levels is None or 0 < settings.levels.span < math.inf),
+        "black": ("--white, too", settings.black is None or settings.white is not None),
         "workers": ("0 (one a core) or more", workers >= 0),
     }
     for name, (allowed, holds) in checks.items():
@@ -135,8 +145,10 @@ def _check_out(src: str, out: Path) -> None:
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
         raise UserError(f"{out} lies inside {src}", "give a folder for the shards elsewhere")
-    # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these.
-    if out.is_dir() and not (out / PLAN).exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+    # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
+    # what was skipped, all that is left of a job that packed nothing.
+    others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())
+    if others and not (out / PLAN).exists():
         raise UserError(f"{out} holds other files", "give a new folder")
 
 
@@ -220,7 +232,7 @@ def _digest(source: Source) -> str:
 
 def _mean_bytes(source: Source, settings: Settings) -> int | None:
     """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
-    if source.sizes is not None and settings.resize is None:
+    if source.sizes is not None and settings.resize is None and settings.levels is None:
         return None
     sizes = []
     for row in np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist():
@@ -259,6 +271,7 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
     skipped: list[Skip] = []
     labels: Counter[int] = Counter()
     images = 0
+    largest: list[int] = []
     value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
         for row, name, key, label in zip(task.rows, task.names, task.keys, task.labels, strict=True):
@@ -272,10 +285,12 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
                     tar.write({"__key__": key, label.suffix: label.text})
                 labels.update((NONE,) if label is None else label.classes)
                 images += 1
+                largest += [] if stored.largest is None else [stored.largest]
                 value, square = value + stored.moments.value, square + stored.moments.square
             tick()
     moments = {"value": value.tolist(), "square": square.tolist()}
-    return {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
+    found = {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
+    return found | {"deep": len(largest), "largest": max(largest, default=0)}
 
 
 def _is_done(out: Path, shard: str) -> bool:
@@ -287,7 +302,7 @@ def _is_done(out: Path, shard: str) -> bool:
 
 
 def _encode(read: Reader, row: int, name: str, settings: Settings) -> Stored:
-    return encode(read(row, name), settings.resize, settings.quality, settings.channels)
+    return encode(read(row, name), settings.resize, settings.quality, settings.channels, settings.levels)
 
 
 # All shards
@@ -315,17 +330,27 @@ def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
     )
     replace_text(out / SKIPPED, "".join(json.dumps(skip) + "\n" for skip in skipped))
     if not any(record["images"] for record in records.values()):
+        _take_back(out)
         what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
         raise UserError(what, f"see {out / SKIPPED} for the reasons")
     if source.classes is not None:
         replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
     splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
-    stats = {"source": source.kind, "splits": splits, **channel_stats(records)}
+    stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, _to_json(stats))
     _clear(out, 0)
     report(out, stats)
     return {"out": str(out), **stats}
+
+
+def _take_back(out: Path) -> None:
+    """Remove the plan of a job that packed nothing, so that the corrected command is no other job in this folder.
+
+    The records go first: without a plan, those left behind would count as another job's.
+    """
+    shutil.rmtree(out / RECORDS)
+    (out / PLAN).unlink()
 
 
 # JSON

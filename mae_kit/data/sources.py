@@ -5,7 +5,7 @@ import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_kit.data.class_sets import ClassSets
-from mae_kit.data.decode import IMAGE_SUFFIXES
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.label_file import LabelFile, read_label_file
+from mae_kit.data.listing import Skip, list_images
 from mae_kit.errors import BadImage, UserError
 
 FROM_SOURCE = ("auto", "folders", "none")  # the other ways to give labels are paths of a CSV
@@ -23,18 +23,12 @@ FROM_SOURCE = ("auto", "folders", "none")  # the other ways to give labels are p
 # Gives the bytes of sample number so-and-so, called so-and-so; it is pickled to every worker, so it holds little.
 Reader = Callable[[int, str], bytes]
 
+TRAIN = ("train", "training")
 # Held-out splits in the order in which one of them is taken as `val`; the others are left out, lest two be mixed.
-HELD_OUT = ("val", "valid", "validation", "dev", "test")
+HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
 
 # No dot (a key ends there), nothing that a file system minds, short enough for a plain tar header.
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
-
-
-class Skip(NamedTuple):
-    """A file or sample that ends in no shard, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -91,11 +85,23 @@ def open_source(src: str, labels: str) -> Source:
 
 
 def choose_splits(names: Sequence[str]) -> dict[str, bool] | None:
-    """Which splits to take, and whether each is held out; None unless all names are those of splits, one `train`."""
-    known = [name for name in HELD_OUT if name in names]
-    if "train" not in names or len(known) + 1 != len(set(names)):
+    """Which splits to take, and whether each is held out; None unless all names are those of splits, one `train`.
+
+    Capitals do not count.
+    """
+    train, held_out, others = _kinds_of_splits(names)
+    if not train or others:
         return None
-    return {"train": False, **{name: True for name in known[:1]}}
+    first = min((name.lower() for name in held_out), key=HELD_OUT.index, default="")
+    return {**dict.fromkeys(train, False), **{name: True for name in held_out if name.lower() == first}}
+
+
+def _kinds_of_splits(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names of what is trained on, of what is held out, and others; each once."""
+    kinds: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for name in dict.fromkeys(names):
+        kinds[0 if name.lower() in TRAIN else 1 if name.lower() in HELD_OUT else 2].append(name)
+    return kinds
 
 
 def _check_there(folder: Path) -> None:
@@ -136,48 +142,9 @@ def _suffixes(skipped: list[Skip]) -> Counter[str]:
     return Counter(Path(skip.name).suffix.lower() for skip in skipped)
 
 
-def list_images(root: Path) -> tuple[dict[str, int], list[Skip]]:
-    """List the files below `root` without those whose name, or whose folder's name, begins with a dot.
-
-    Returns:
-        Sizes in bytes of the image files by their path relative to `root`, sorted, and the other files.
-    """
-    images: dict[str, int] = {}
-    others: list[Skip] = []
-    start = len(os.path.join(root, ""))
-    for entry in _walk(root):
-        name = entry.path[start:]
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix[1:] not in IMAGE_SUFFIXES:
-            others.append(Skip(name, f"not the name of an image ({suffix or 'no suffix'})"))
-        elif entry.is_file():
-            images[name] = entry.stat().st_size
-        else:
-            others.append(Skip(name, "a broken link or no regular file"))
-    return dict(sorted(images.items())), sorted(others)
-
-
-def _walk(root: Path) -> Iterator[os.DirEntry]:
-    """All entries that are no folders; links to folders are followed, each folder once, so a loop of links ends."""
-    pending, seen = [str(root)], set()
-    while pending:
-        folder = pending.pop()
-        try:
-            status = os.stat(folder)
-            with os.scandir(folder) as found:
-                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
-        except OSError as error:
-            raise UserError(f"{folder}: {error.strerror}", "make the folder readable") from None
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        pending += [entry.path for entry in entries if entry.is_dir()]
-        yield from (entry for entry in entries if not entry.is_dir())
-
-
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
     """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
-    names, held_out, left_out = _split_folders(list(sizes))
+    names, held_out, left_out = _split_folders(root, list(sizes))
     if labels not in FROM_SOURCE:
         source = _labelled(root, names, read_label_file(Path(labels), root, sizes))
     else:
@@ -220,11 +187,18 @@ def _labelled(root: Path, names: list[str], file: LabelFile) -> Source:
     )
 
 
-def _split_folders(names: list[str]) -> tuple[list[str], np.ndarray | None, list[str]]:
-    """Names to take, which of them are held out (None without split folders), and names that are not taken."""
+def _split_folders(root: Path, names: list[str]) -> tuple[list[str], np.ndarray | None, list[str]]:
+    """Names to take, which of them are held out (None without split folders), and names that are not taken.
+
+    Splits beside anything else are refused: taken for classes, they would be mixed without a word.
+    """
     tops = [name.split(os.sep)[0] for name in names]
     splits = choose_splits(sorted(set(tops)))
     if splits is None:
+        train, held_out, others = _kinds_of_splits(sorted(set(tops)))
+        if train and held_out:
+            what = f"{root} holds {others[0]} beside the splits {train[0]} and {held_out[0]}"
+            raise UserError(what, "move it away, or rename what is a class and no split")
         return names, None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]

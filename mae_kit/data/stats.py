@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mae_kit.console import say
+from mae_kit.data.decode import is_dark
 
 SKIPPED = "skipped.jsonl"
 NONE = -1  # stands for the class of images without label
@@ -38,6 +39,12 @@ def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean**2, 0)).tolist()}
 
 
+def depth_stats(records: dict[str, Record]) -> dict[str, int]:
+    """How many images of 16 bits have lost their lower 8, and the largest value of all of these."""
+    deep = sum(record.get("deep", 0) for record in records.values())
+    return {"deep": deep, "largest": max(record.get("largest", 0) for record in records.values())}
+
+
 def report(out: Path, stats: dict[str, Any]) -> None:
     for split, part in stats["splits"].items():
         if part["images"]:
@@ -48,6 +55,12 @@ def report(out: Path, stats: dict[str, Any]) -> None:
         say(f"classes in train: {shown}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else ""))
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     say(f"channel mean {values[0]}, std {values[1]}")
+    if is_dark(stats["largest"]):
+        white = 2 ** stats["largest"].bit_length() - 1
+        say(
+            f"{stats['deep']:,} images have 16 bits and no value above {stats['largest']:,}, so they are DARK now: "
+            f"pack them again with --white {white}, or with the value that is to be white"
+        )
     if stats["skipped"]:
         say(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
         for reason, count in list(stats["reasons"].items())[:5]:

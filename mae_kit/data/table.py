@@ -21,6 +21,7 @@ from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import say
 from mae_kit.data.cache import READ_ONLY
+from mae_kit.data.class_names import kept_apart
 from mae_kit.data.class_sets import ClassSets
 from mae_kit.data.descriptors import Descriptor, read_at
 from mae_kit.data.keys import Keys
@@ -255,7 +256,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             shards=list(head["stamps"]),
             shard=arrays["shard"],
             keys=Keys(arrays["key_letters"], arrays["key_start"], arrays["key_stop"]),
-            classes=head["classes"],
+            classes=head["classes"] and kept_apart(head["classes"]),
             problems=[Problem(*problem) for problem in head["problems"]],
             **{name: arrays[name] for name in COLUMNS},
         )

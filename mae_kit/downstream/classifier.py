@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_kit.backbones.image_gpt import ImageGPT
-from mae_kit.backbones.timm_models import pair
+from mae_kit.backbones.timm_models import build, pair
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import has_positions, on_grid
@@ -192,13 +192,8 @@ def _create(name: str, **args: Any) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
         raise UserError(f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
-    try:
-        return timm.create_model(name, **args)
-    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in args.items())
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
-        raise UserError(f"timm does not build {name} with {given} ({reason})", fix) from error
+    fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
+    return build(name, args, fix)
 
 
 def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:

@@ -79,13 +79,13 @@ def dedup(
 
 def _check(distance: int, similarity: float, out: Path | None) -> None:
     checks = {
-        f"distance is {distance}: give 0 to {LARGEST_DISTANCE}": 0 <= distance <= LARGEST_DISTANCE,
-        f"similarity is {similarity}: give a number above 0, up to 1": 0 < similarity <= 1,
-        f"--out {out} is no .jsonl: give for example {LIST}": out is None or out.suffix == ".jsonl",
+        f"distance is {distance}": (f"give 0 to {LARGEST_DISTANCE}", 0 <= distance <= LARGEST_DISTANCE),
+        f"similarity is {similarity}": ("give a number above 0, up to 1", 0 < similarity <= 1),
+        f"--out {out} is no .jsonl": (f"give for example {LIST}", out is None or out.suffix == ".jsonl"),
     }
-    for said, holds in checks.items():
+    for said, (fix, holds) in checks.items():
         if not holds:
-            raise UserError(*said.split(": "))
+            raise UserError(said, fix)
 
 
 def _must_differ(index: Index, evaluation: Index) -> None:

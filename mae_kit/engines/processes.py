@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process
 from typing import Any, TypeVar
 
 from mae_kit.errors import UserError
@@ -31,8 +31,9 @@ def run_in_processes(
 ) -> None:
     """Call `work(task, tick)` for every task, in any order; `tick` counts one step and ends a task that is to stop.
 
-    Workers are started by a server process, not forked from this one: its threads (progress bar, OpenMP) make a fork
-    unsafe. A script that ends up here keeps its main part under `if __name__ == "__main__"`.
+    Workers are started by a server process (on Windows, which has none, each anew), not forked from this one: its
+    threads (progress bar, OpenMP) make a fork unsafe. A script that ends up here keeps its main part under
+    `if __name__ == "__main__"`.
 
     Raises:
         UserError: A worker was killed.
@@ -43,8 +44,10 @@ def run_in_processes(
         for task in tasks:
             work(task, lambda: advance(1))
         return
-    context = get_context("forkserver")
-    _start_server(preload)
+    served = "forkserver" in get_all_start_methods()
+    context = get_context("forkserver" if served else "spawn")
+    if served:
+        _start_server(preload)
     done, stop = context.RawArray("q", len(tasks)), context.RawValue("b", 0)
     pool = ProcessPoolExecutor(workers, context, _begin, (work, done, stop))
     try:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.console import console, is_hushed, say
 from mae_kit.data.remote import Place
 from mae_kit.durable import replace_text
@@ -23,6 +22,7 @@ from mae_kit.evaluation.rank import Extent, extent
 from mae_kit.evaluation.sides import Sides, encoder_folder, frozen_sides
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.reporting import report
+from mae_kit.stages.ledger import must_be_folder
 from mae_kit.training.settings import must_be_positive
 
 SHOTS, SEEDS = (1, 5, 10, 25), 5

@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.stages import digest
 from mae_kit.console import say
 from mae_kit.data.index import open_index
 from mae_kit.data.remote import Place
 from mae_kit.encoder_file import FILE, load_encoder
 from mae_kit.evaluation.features import MEAN
+from mae_kit.stages.stage import digest
 
 Rows = list[dict[str, Any]]
 

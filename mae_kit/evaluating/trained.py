@@ -4,15 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.command import stoppable
-from mae_kit.comparison.ledger import Record, complete
-from mae_kit.comparison.stages import Stage, digest
 from mae_kit.data.remote import Place
 from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
 from mae_kit.recipes import find_recipe
+from mae_kit.stages.command import stoppable
+from mae_kit.stages.ledger import Record, complete
+from mae_kit.stages.stage import Stage, digest
 
 ATTENTIVE, FINETUNED = "attentive", "finetune"
 _PROBE = ["--blocks", "0", "--model.args", "{global_pool: map}"]

@@ -47,6 +47,9 @@ def encoder_cost(
     Raises:
         UserError: The patch does not divide the image.
     """
+    resized: dict[str, Any] = model_args | {"img_size": list(image_size)}
+    with torch.device("meta"):
+        ViT(name, **resized)  # a size that cannot be is told at once
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             return pool.submit(measure, name, model_args, image_size, batch_size, precision).result()

@@ -1,5 +1,6 @@
 """Weights for images of another size, or of other channels, than they were trained on."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import timm
@@ -93,7 +94,7 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     mean, std = (_spread(torch.tensor(values), 0, channels, mode).tolist() for values in (config.mean, config.std))
     changed = _with(weights, {"in_chans": channels}, tensors=tensors, decoder=decoder)
     rounded = {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
-    return changed._replace(encoder=config.__class__(**{**vars(changed.encoder), **rounded}))
+    return changed._replace(encoder=replace(changed.encoder, **rounded))
 
 
 def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tensor:
@@ -112,7 +113,7 @@ def _channels_last(tensor: Tensor, old: int, channels: int, mode: ChannelMode) -
 
 def _with(weights: Pretrained, args: dict[str, Any], **changed: Any) -> Pretrained:
     config = weights.encoder
-    encoder = config.__class__(**{**vars(config), "model_args": config.model_args | args})
+    encoder = replace(config, model_args=config.model_args | args)
     return weights._replace(encoder=encoder, **changed)
 
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from mae_kit.errors import UserError
 from mae_kit.formats.names import Tensors
 
@@ -80,11 +78,6 @@ def named(dim: int, depth: int, heads: int, sizes: dict[str, Any]) -> tuple[str,
     if name := NAMED.get((dim, depth, heads)):
         return name, sizes
     return "vit_base_patch16_224", sizes | {"embed_dim": dim, "depth": depth, "num_heads": heads}
-
-
-def positions_grid(tensor: Tensor) -> int:
-    """Rows of the square grid of a table with a class token."""
-    return round((tensor.shape[1] - 1) ** 0.5)
 
 
 def _one_or_two(height: int, width: int) -> int | list[int]:

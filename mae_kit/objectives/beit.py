@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mae_kit.backbones import Beit, ViT
 from mae_kit.backbones.beit import truncated_normal
 from mae_kit.errors import UserError
-from mae_kit.masks import blocks_fit, blockwise_mask, visible_count
+from mae_kit.masks import blocks_fit, blockwise_mask, must_leave_both, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.tensors import Outcome
 from mae_kit.tokenizers import load_tokenizer
@@ -34,14 +34,12 @@ class BEiT(Objective):
     """
 
     encoder: Beit | ViT
-    no_decay = ("encoder.model.cls_token",)  # unilm, beit/modeling_pretrain.py
+    no_decay = ("encoder.model.cls_token", "encoder.model.pos_embed")  # unilm, beit/modeling_pretrain.py
 
     def __init__(self, encoder: Beit | ViT, tokenizer: str, mask_ratio: float = 0.4, smallest_block: int = 16):
         super().__init__()
         rows, columns = encoder.grid
-        if not 0 < visible_count(rows * columns, mask_ratio) < rows * columns:
-            what = f"mask_ratio {mask_ratio} of {rows * columns} patches leaves none on one side"
-            raise UserError(what, "choose about .4")
+        must_leave_both(visible_count(rows * columns, mask_ratio), rows * columns, mask_ratio, "about .4")
         self.encoder, self.smallest = encoder, smallest_block
         self.most = int(rows * columns * mask_ratio)
         if not (0 < smallest_block <= self.most and blocks_fit(encoder.grid, self.most, smallest_block)):

@@ -5,11 +5,9 @@ from torch import Tensor, nn
 
 from mae_kit.backbones.convnextv2 import ConvNeXtV2
 from mae_kit.decoders import ConvNeXtDecoder
-from mae_kit.errors import UserError
-from mae_kit.masks import random_mask, visible_count
+from mae_kit.masks import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
-from mae_kit.patches import patchify, unpatchify
-from mae_kit.targets import hidden_mean_squared_error, normalise_patches, unnormalise_patches
+from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
 from mae_kit.tensors import Outcome
 
 
@@ -43,9 +41,8 @@ class FCMAE(Objective):
     ):
         super().__init__()
         cells = encoder.grid[0] * encoder.grid[1]
-        if not 0 < visible_count(cells, mask_ratio) < cells:
-            what = f"mask_ratio {mask_ratio} of {cells} cells leaves none on one side"
-            raise UserError(what, "choose about .6, or a smaller output_stride of the encoder")
+        choice = "about .6, or a smaller output_stride of the encoder"
+        must_leave_both(visible_count(cells, mask_ratio), cells, mask_ratio, choice)
         self.encoder, self.mask_ratio, self.normalise_target = encoder, mask_ratio, normalise_target
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = ConvNeXtDecoder(encoder.dim, encoder.grid, outputs, decoder_dim, decoder_depth)
@@ -58,14 +55,11 @@ class FCMAE(Objective):
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask, which hides the same count in every row."""
         prediction = self.decoder(self.encoder.zero(images, hidden), hidden)
-        target = patchify(images, self.encoder.patch_size).float()
-        target = normalise_patches(target) if self.normalise_target else target
+        target = patch_targets(images, self.encoder.patch_size, self.normalise_target)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.normalise_target:
-            prediction = unnormalise_patches(prediction.float(), patchify(images, self.encoder.patch_size).float())
-        return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)
 
 
 def _initialise(module: nn.Module) -> None:

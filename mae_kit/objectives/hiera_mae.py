@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from mae_kit.backbones.hiera import Hiera
 from mae_kit.decoders import StageFusion, TransformerDecoder
-from mae_kit.errors import UserError
-from mae_kit.masks import unit_mask, visible_count
+from mae_kit.masks import must_leave_both, unit_mask, visible_count
 from mae_kit.objectives.mae import as_in_mae
 from mae_kit.objectives.objective import Objective
-from mae_kit.patches import patchify, unpatchify
-from mae_kit.targets import hidden_mean_squared_error, normalise_patches, unnormalise_patches
+from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
 from mae_kit.tensors import Outcome
 
 
@@ -45,9 +43,9 @@ class HieraMAE(Objective):
         super().__init__()
         self.unit = encoder.unit
         units = encoder.grid[0] * encoder.grid[1] // (self.unit[0] * self.unit[1])
-        if not 0 < visible_count(units, mask_ratio) < units:
-            raise UserError(f"mask_ratio {mask_ratio} of {units} units leaves none on one side", "choose about .6")
-        self.encoder, self.mask_ratio, self.normalise_target = encoder, mask_ratio, normalise_target
+        self.visible = visible_count(units, mask_ratio)
+        must_leave_both(self.visible, units, mask_ratio, "about .6")
+        self.encoder, self.normalise_target = encoder, normalise_target
         self.fusion = StageFusion(encoder.widths, encoder.dim)
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = TransformerDecoder(
@@ -60,17 +58,14 @@ class HieraMAE(Objective):
             nn.init.trunc_normal_(tensor, std=0.02)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        return self.compare(images, unit_mask(keys, self.encoder.grid, self.unit, self.mask_ratio))
+        return self.compare(images, unit_mask(keys, self.encoder.grid, self.unit, self.visible))
 
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask, which hides whole units, the same count in every row."""
         tokens = self.fusion(self.encoder.drop(images, hidden))
         prediction = self.decoder(tokens, self.encoder.places(hidden))
-        target = patchify(images, self.encoder.patch_size).float()
-        target = normalise_patches(target) if self.normalise_target else target
+        target = patch_targets(images, self.encoder.patch_size, self.normalise_target)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.normalise_target:
-            prediction = unnormalise_patches(prediction.float(), patchify(images, self.encoder.patch_size).float())
-        return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)

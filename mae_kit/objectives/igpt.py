@@ -6,11 +6,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.backbones import GPT
-from mae_kit.errors import UserError
-from mae_kit.masks import random_mask, visible_count
+from mae_kit.masks import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import unpatchify
 from mae_kit.randomness import FATE, uniform
+from mae_kit.targets import hidden_mean
 from mae_kit.tensors import Outcome
 
 
@@ -34,8 +34,7 @@ class IGPT(Objective):
     def __init__(self, encoder: GPT, mask_ratio: float = 0.15):
         super().__init__()
         pixels = encoder.grid[0] * encoder.grid[1]
-        if not 0 < visible_count(pixels, mask_ratio) < pixels:
-            raise UserError(f"mask_ratio {mask_ratio} of {pixels} pixels leaves none on one side", "choose about .15")
+        must_leave_both(visible_count(pixels, mask_ratio), pixels, mask_ratio, "about .15")
         self.encoder, self.mask_ratio = encoder, mask_ratio
 
     def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
@@ -55,8 +54,7 @@ class IGPT(Objective):
         codes, prediction = self.encoder.model.codes(images), self.encoder.model.colour_head(tokens)
         error = F.cross_entropy(prediction.float().transpose(1, 2), codes, reduction="none")
         right = (prediction.argmax(dim=2) == codes).float()
-        loss, accuracy = ((value * hidden).sum() / hidden.sum() for value in (error, right))
-        return Outcome(loss, {"accuracy": accuracy.detach()}, hidden, prediction)
+        return Outcome(hidden_mean(error, hidden), {"accuracy": hidden_mean(right, hidden)}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self._painted(prediction.argmax(dim=2))

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from mae_kit.backbones.vit import ViT
 from mae_kit.decoders import TransformerDecoder
 from mae_kit.errors import UserError
-from mae_kit.masks import MASKS, MaskKind, visible_count, visible_indices
+from mae_kit.masks import MASKS, MaskKind, must_leave_both, visible_count, visible_indices
 from mae_kit.objectives.objective import Objective
-from mae_kit.patches import patchify, unpatchify
-from mae_kit.targets import hidden_mean_squared_error, normalise_patches, unnormalise_patches
+from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
 from mae_kit.tensors import Outcome
 
 
@@ -45,8 +44,7 @@ class MAE(Objective):
     ):
         super().__init__()
         patches = encoder.grid[0] * encoder.grid[1]
-        if not 0 < visible_count(patches, mask_ratio) < patches:
-            raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .75")
+        must_leave_both(visible_count(patches, mask_ratio), patches, mask_ratio, "about .75")
         MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         if normalise_target and outputs == 1:
@@ -75,13 +73,10 @@ class MAE(Objective):
 
     def target(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n q"]:
         """What the prediction of every patch is compared with."""
-        patches = patchify(images, self.encoder.patch_size)
-        return normalise_patches(patches.float()) if self.normalise_target else patches
+        return patch_targets(images, self.encoder.patch_size, self.normalise_target)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.normalise_target:
-            prediction = unnormalise_patches(prediction.float(), patchify(images, self.encoder.patch_size).float())
-        return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)
 
 
 def as_in_mae(module: nn.Module) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from mae_kit.backbones import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import random_mask, visible_count
+from mae_kit.masks import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.randomness import FATE, uniform
-from mae_kit.targets import colour_classes, colours_of, hidden_mean_squared_error
+from mae_kit.targets import colour_classes, colours_of, hidden_mean, hidden_mean_squared_error
 from mae_kit.tensors import Outcome
 
 Target = Literal["colour", "mosaic", "pixels"]
@@ -43,8 +43,7 @@ class MaskedPatch(Objective):
     def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "colour"):
         super().__init__()
         patches = encoder.grid[0] * encoder.grid[1]
-        if not 0 < visible_count(patches, mask_ratio) < patches:
-            raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .5")
+        must_leave_both(visible_count(patches, mask_ratio), patches, mask_ratio, "about .5")
         self.encoder, self.mask_ratio, self.target = encoder, mask_ratio, target
         self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
         self.head = nn.Linear(encoder.dim, _outputs(encoder, target))
@@ -86,8 +85,7 @@ class MaskedPatch(Objective):
         logits = prediction.float().unflatten(2, (target.shape[2], -1))  # b n m k
         error = F.cross_entropy(logits.permute(0, 3, 1, 2), target, reduction="none").mean(dim=2)
         right = (logits.argmax(dim=3) == target).float().mean(dim=2)
-        loss, accuracy = ((value * hidden).sum() / hidden.sum() for value in (error, right))
-        return Outcome(loss, {"accuracy": accuracy.detach()}, hidden, prediction)
+        return Outcome(hidden_mean(error, hidden), {"accuracy": hidden_mean(right, hidden)}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         size, grid = self.encoder.patch_size, self.encoder.grid

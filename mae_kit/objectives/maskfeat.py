@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mae_kit.backbones import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import blocks_fit, blockwise_mask, visible_count
+from mae_kit.masks import blocks_fit, blockwise_mask, must_leave_both
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
@@ -22,8 +22,8 @@ class MaskFeat(Objective):
 
     Args:
         encoder: Sees the token in place of hidden patches.
-        mask_ratio: Share of the patches that is hidden at most, in BEiT's blocks, each of a fifth of them or more
-            (paper: .4; SlowFast's imagenet.py: 78 of 196, blocks of 15 or more).
+        mask_ratio: Share of the patches that is hidden at most, rounded, in BEiT's blocks, each of a fifth of them or
+            more (paper: .4; SlowFast's imagenet.py: 78 of 196, blocks of 15 or more).
         cell: Pixels a side of what has one histogram a channel (paper: 8, four in a patch).
 
     Raises:
@@ -67,9 +67,8 @@ class MaskFeat(Objective):
 def _most_hidden(grid: tuple[int, int], mask_ratio: float) -> int:
     """How many patches are hidden at most, in blocks that are shorter than the grid both ways."""
     patches = grid[0] * grid[1]
-    most = int(patches * mask_ratio)
-    if most < 1 or visible_count(patches, mask_ratio) < 1:
-        raise UserError(f"mask_ratio {mask_ratio} of {patches} patches leaves none on one side", "choose about .4")
+    most = round(patches * mask_ratio)
+    must_leave_both(most, patches, mask_ratio, "about .4")
     if not blocks_fit(grid, most, _smallest_block(most)):
         raise UserError(
             f"blocks do not fit into {grid[0]}x{grid[1]} patches", "choose a larger image or a smaller patch"

@@ -1,12 +1,14 @@
 """SimMIM (Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022)."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from mae_kit.backbones import Swin, ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import unit_mask, visible_count
+from mae_kit.masks import hidden_units, must_leave_both, unit_mask
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import grid_of, patchify, unpatchify
 from mae_kit.targets import hidden_mean_absolute_error
@@ -26,15 +28,15 @@ class SimMIM(Objective):
     """
 
     encoder: ViT | Swin
+    no_decay = ("encoder.model.cls_token", "encoder.model.pos_embed")  # vision_transformer.py; a Swin has neither
 
     def __init__(self, encoder: ViT | Swin, mask_ratio: float = 0.6, unit: int = 32):
         super().__init__()
-        self.encoder, self.mask_ratio = encoder, mask_ratio
+        self.encoder = encoder
         self.unit = _patches_of(unit, encoder.patch_size)
-        rows, columns = grid_of(encoder.image_size, (unit, unit))
-        if not 0 < visible_count(rows * columns, mask_ratio) < rows * columns:
-            what = f"mask_ratio {mask_ratio} of {rows * columns} units leaves none on one side"
-            raise UserError(what, "choose about .6, or a smaller unit")
+        units = math.prod(grid_of(encoder.image_size, (unit, unit)))
+        self.visible = units - hidden_units(units, mask_ratio)
+        must_leave_both(self.visible, units, mask_ratio, "about .6, or a smaller unit")
         self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim))
         self.head = nn.Linear(encoder.dim, encoder.stride[0] * encoder.stride[1] * encoder.channels)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
@@ -42,7 +44,7 @@ class SimMIM(Objective):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        return self.compare(images, unit_mask(keys, self.encoder.grid, self.unit, self.mask_ratio))
+        return self.compare(images, unit_mask(keys, self.encoder.grid, self.unit, self.visible))
 
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask."""
@@ -58,7 +60,7 @@ class SimMIM(Objective):
 
 def _patches_of(unit: int, patch_size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of patches in a unit."""
-    if unit % patch_size[0] or unit % patch_size[1]:
+    if unit < 1 or unit % patch_size[0] or unit % patch_size[1]:
         what = f"unit {unit} is no multiple of the encoder's patch, {patch_size[0]}x{patch_size[1]}"
         raise UserError(what, f"choose for example {max(patch_size)}")
     return unit // patch_size[0], unit // patch_size[1]

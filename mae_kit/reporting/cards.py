@@ -5,7 +5,8 @@ from html import escape
 import numpy as np
 
 from mae_kit.evaluation.intervals import wilson
-from mae_kit.reporting.folder import Folder, Row, is_finite, series, total
+from mae_kit.metrics import Row, is_finite, series, total
+from mae_kit.reporting.folder import Folder
 from mae_kit.reporting.page import percent, section
 
 UNDER_WAY = {

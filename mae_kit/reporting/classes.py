@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from mae_kit.reporting.folder import Row, is_finite
+from mae_kit.metrics import Row, is_finite
 from mae_kit.reporting.page import image, note, percent, section, table, text_row
 
 IN_BARS = 40  # of more classes, the bars show the best and the worst

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from mae_kit.reporting.folder import Row
+from mae_kit.metrics import Row
 from mae_kit.reporting.page import note, section, table
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
+from mae_kit.metrics import Row, series
 from mae_kit.reporting.drawing import COLOURS, POINTS, chart, dress, line
-from mae_kit.reporting.folder import Row, series
 from mae_kit.reporting.page import note, section
 
 

@@ -3,9 +3,9 @@
 from html import escape
 from pathlib import Path
 
+from mae_kit.metrics import Row
 from mae_kit.reporting.comparison import score_cell
 from mae_kit.reporting.curves import ABOUT_KNN
-from mae_kit.reporting.folder import Row
 from mae_kit.reporting.page import image, note, section, table, text_row
 from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest

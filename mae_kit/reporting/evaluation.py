@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mae_kit.evaluation.intervals import METRICS, headline
+from mae_kit.metrics import Row, is_finite
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
-from mae_kit.reporting.folder import Row, is_finite
 from mae_kit.reporting.page import note, percent, section, table, text_row
 
 TOKENS = {"mean": "mean of patches", "class": "class token"}

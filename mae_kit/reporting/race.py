@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from mae_kit.metrics import Row, read_metrics, running, series
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
-from mae_kit.reporting.folder import Row, read_batch_size, read_metrics, running, series
+from mae_kit.reporting.folder import read_batch_size
 from mae_kit.reporting.page import choice, note, section
 
 ALONG = ("Images seen", "Minutes", "FLOPs")
@@ -24,7 +25,7 @@ class Track(NamedTuple):
         entry: Its name.
         colour: The entry's.
         dashes: The entry's.
-        places: When it was measured, on each axis of `ALONG`.
+        places: When it was measured, on each axis of `ALONG`; not on the last one where the cost is not known yet.
         values: What was measured.
     """
 
@@ -44,14 +45,13 @@ def race(folder: Path, rows: list[Row]) -> str:
     """
     losses, *knn = (_tracks(folder, rows, "pretrain", metric) for metric in ("loss", "knn_top1", "knn_map"))
     tuned = [_tracks(folder, rows, "finetune", metric) for metric in ("val_top1", "val_map")]
-    own = [[track for track in losses if track.entry == row["name"]] for row in rows]
-    small = {f"Loss of {tracks[0].entry}": tracks for tracks in own if tracks}
+    small = {f"Loss of {row['name']}": [track for track in losses if track.entry == row["name"]] for row in rows}
     whens = ("kNN {} in pretraining, %", "Validation {} in fine-tuning, %")
     titles = [when.format(name) for when in whens for name in ("top-1", "mAP")]
-    large = {title: tracks for title, tracks in zip(titles, (*knn, *tuned), strict=True) if tracks}
-    if not (large or small):
+    large = dict(zip(titles, (*knn, *tuned), strict=True))
+    views = {name: view for axis, name in enumerate(ALONG) if (view := _charts(large, small, axis))}
+    if not views:
         return ""
-    views = {name: _charts(large, small, axis) for axis, name in enumerate(ALONG)}
     about = note("A line for each seed. Losses of different objectives are not to be compared. " + ABOUT_KNN)
     return section("Over images, time and operations", choice("along", views), about)
 
@@ -61,12 +61,11 @@ def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track
     for number, row in enumerate(rows):
         look = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         for run in sorted(folder.glob(f"{row['name']}-seed*/{verb}")):
-            metrics = read_metrics(run / "metrics.jsonl")
+            metrics = read_metrics(run)
             steps, values = series(metrics, metric)
             if steps.size:
-                cost = row[COSTS[verb]]
                 images = steps * read_batch_size(run)
-                places = images, np.interp(steps, *_clock(metrics)) / 60, images * cost["flops"] / cost["images"]
+                places = images, np.interp(steps, *_clock(metrics)) / 60, *_flops(images, row[COSTS[verb]])
                 tracks.append(Track(row["name"], *look, places, values))
     return tracks
 
@@ -77,10 +76,24 @@ def _clock(metrics: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     return np.append(0, steps), np.append(0, seconds)
 
 
+def _flops(images: np.ndarray, cost: Row) -> list[np.ndarray]:
+    """Nothing where a run has begun after the row was written, or has not ended as its cost has to."""
+    return [images * cost["flops"] / cost["images"]] if cost else []
+
+
 def _charts(large: dict[str, list[Track]], small: dict[str, list[Track]], axis: int) -> str:
+    large, small = _along(large, axis), _along(small, axis)
+    if not (large or small):
+        return ""
     scores = "".join(_chart(title, tracks, axis, 100, 2) for title, tracks in large.items())
     losses = "".join(_chart(title, tracks, axis, 1, len(small)) for title, tracks in small.items())
     return f'<div class=charts>{scores}</div><div class="charts small">{losses}</div>'
+
+
+def _along(charts: dict[str, list[Track]], axis: int) -> dict[str, list[Track]]:
+    """The charts that have a track with places on that axis, each with these tracks alone."""
+    found = {title: [track for track in tracks if axis < len(track.places)] for title, tracks in charts.items()}
+    return {title: tracks for title, tracks in found.items() if tracks}
 
 
 def _chart(title: str, tracks: list[Track], axis: int, scale: float, panels: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from mae_kit.reporting.folder import Row
+from mae_kit.metrics import Row
 from mae_kit.reporting.page import folded, section, table, text_row
 
 SHOWN = 50

@@ -115,7 +115,7 @@ def announce(module: Training, machine: Machine, share: Share) -> None:
 def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers).*", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|in eval mode).*", module="pytorch_lightning")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator="auto",

@@ -9,10 +9,11 @@ from typing import Any
 import psutil
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from mae_kit.console import console, is_hushed, say
+from mae_kit.console import bar, console, is_hushed, say
 from mae_kit.data.loader import Loader
 from mae_kit.training.audit import Epoch
 from mae_kit.training.run import Run
@@ -127,5 +128,6 @@ class Record(Callback):
 
 
 def _bar() -> Progress:
-    columns = [BarColumn(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=is_hushed())
+    columns = [bar(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
+    note = TextColumn("{task.fields[note]}", table_column=Column())  # the one that is wrapped where the line is short
+    return Progress(*columns, note, console=console, transient=is_hushed())

@@ -11,6 +11,8 @@ import yaml
 from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
+from mae_kit.metrics import FILE as METRICS
+from mae_kit.metrics import read_metrics
 
 ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
 
@@ -45,7 +47,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     def start(self, arguments: dict[str, Any], step: int, needed: int = 0) -> None:
         """Make the folder, with the arguments of the verb as a recipe that `--config RUN/config.yaml` runs again.
@@ -97,14 +99,13 @@ class Run:
     def last_metrics(self) -> dict[str, Any]:
         """The newest value of everything in metrics.jsonl; None for one that was not finite."""
         merged: dict[str, Any] = {}
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            merged |= json.loads(line)
+        for row in read_metrics(self.path):
+            merged |= row
         return merged
 
     def has_metric(self, step: int, name: str) -> bool:
         """Whether metrics.jsonl holds that value at that step."""
-        lines = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
-        return any(line["step"] == step and name in line for line in lines)
+        return any(row["step"] == step and name in row for row in read_metrics(self.path))
 
     def _keep_metrics_until(self, step: int) -> None:
         """Drop the lines after `step`, and a torn last one."""

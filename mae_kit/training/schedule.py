@@ -21,12 +21,11 @@ def learning_rate(epoch: float, *, peak: float, floor: float, warmup_epochs: flo
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def absolute_learning_rate(base: float, effective_batch: int, divisor: int = 256) -> float:
+def absolute_learning_rate(base: float, effective_batch: int) -> float:
     """The linear scaling rule.
 
     Args:
-        base: Learning rate for a batch of `divisor` images.
+        base: Learning rate for a batch of 256 images, as in MAE.
         effective_batch: Images a step over all devices and accumulated batches.
-        divisor: 256 in MAE, 512 in SimMIM.
     """
-    return base * effective_batch / divisor
+    return base * effective_batch / 256

@@ -1,8 +1,7 @@
 """What a recipe says of training: what changes results (optimisation) apart from what must not (machine)."""
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 
 from mae_kit.console import say
 from mae_kit.data.cache import GIGABYTE, Cache
+from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
 from mae_kit.training.precision import Precision
 from mae_kit.training.schedule import absolute_learning_rate
@@ -68,10 +68,12 @@ class Optimization:
             UserError: Neither or both of the two rates are given.
         """
         if (self.base_learning_rate is None) == (self.learning_rate is None):
-            raise UserError(
-                "optimization needs one of base_learning_rate and learning_rate",
-                "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate",
-            )
+            what = "optimization needs one of base_learning_rate and learning_rate"
+            if self.learning_rate is None:
+                fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
+                raise UserError(f"{what}, and has none", fix)
+            fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
+            raise UserError(f"{what}, and has both", fix)
         if self.learning_rate is not None:
             return self.learning_rate
         return absolute_learning_rate(self.base_learning_rate or 0.0, batch_size)
@@ -82,7 +84,8 @@ class Machine:
     """Where and how a recipe is computed. Several devices are torchrun's to start: one process each.
 
     It changes results by rounding alone where each image is computed for itself, as in MAE. What is drawn or averaged a
-    micro-batch depends on how large that is: mixup, drop path, batch norm, BEiT's and MaskFeat's uneven masks.
+    micro-batch depends on how large that is: colours, mixup, drop path, batch norm, BEiT's and MaskFeat's uneven masks,
+    the noise and the balance of a tokenizer's codes.
 
     Attributes:
         precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
@@ -105,6 +108,8 @@ class Machine:
 
     def __post_init__(self) -> None:
         must_be_positive({"machine.accumulate": self.accumulate, "machine.cache_size": self.cache_size})
+        must_be_within(-1, math.inf, {"machine.workers": self.workers})
+        must_be_within(0, math.inf, {"machine.threads": self.threads})
 
     def shard_cache(self) -> Cache:
         """Where shards from a URL go."""
@@ -115,10 +120,9 @@ class Machine:
         """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
         if self.workers >= 0:
             return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if not torch.cuda.is_available():
             return 1
-        return max(1, min(12, cores // max(1, torch.cuda.device_count())))
+        return max(1, min(12, cores() // max(1, torch.cuda.device_count())))
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Every:
     Attributes:
         log: A line of metrics.
         checkpoint: A checkpoint to resume from.
-        picture: A grid of reconstructions, and the kNN score if shards for it are given.
+        picture: A look at the run: pictures, and the scores on held-out or labelled images.
     """
 
     log: int = 20
@@ -224,6 +228,17 @@ def must_be_positive(values: Mapping[str, float | None]) -> None:
     for name, value in values.items():
         if value is not None and value <= 0:
             raise UserError(f"{name} is {value}", "give a number above 0")
+
+
+def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
+    """For means and standard deviations of channels, by key; those that are not given are passed over.
+
+    Raises:
+        UserError: Names the first that is outside 0 to 1, as where they are told in 0 to 255.
+    """
+    for name, channels in values.items():
+        if channels and not all(0 <= value <= 1 for value in channels):
+            raise UserError(f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
 
 
 def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mae_kit.backbones.attention import attention_maps
 from mae_kit.console import say
+from mae_kit.data.remote import Place
 from mae_kit.errors import UserError
 from mae_kit.training.settings import must_be_positive
 from mae_kit.views.attention import attention_distance, gaze, patch_distances, rollout
@@ -40,7 +41,7 @@ class Looks(NamedTuple):
 
 def attention(
     encoder: Path,
-    images: Path,
+    images: Place,
     out: Path = Path("attention.png"),
     layer: int | None = None,
     query: Query = "centre",

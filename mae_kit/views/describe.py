@@ -13,6 +13,7 @@ from torch import Tensor
 from mae_kit.console import progress, say
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches
+from mae_kit.data.remote import Place
 from mae_kit.training.settings import must_be_positive
 from mae_kit.views.encoder import BATCH, Eye
 from mae_kit.views.features import nearest, principal_colours, without_places
@@ -37,7 +38,7 @@ class Neighbours(NamedTuple):
 
 
 def features(
-    encoder: Path, images: Path, out: Path = Path("features.png"), neighbours: Path | None = None, count: int = 8
+    encoder: Path, images: Place, out: Path = Path("features.png"), neighbours: Place | None = None, count: int = 8
 ) -> dict[str, Any]:
     """Draw the patch features of an encoder as colours: patches of like colour, in any image, have like features.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mae_kit.backbones import ViT, backbone
 from mae_kit.data.augment import Normalise
 from mae_kit.data.images import load_images
+from mae_kit.data.remote import Place
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.keys import differences, refuse
@@ -51,7 +52,7 @@ class Eye:
             raise UserError(f"the encoder {self.encoder.name} is not a plain vision transformer", "give the run of one")
         return self.encoder
 
-    def load(self, images: Path, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
+    def load(self, images: Place, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
         """Central crops of images at the encoder's size, and their names."""
         return load_images(images, self.encoder.image_size, self.encoder.channels, limit=count)
 

@@ -1,8 +1,6 @@
 """Comparisons with trainings that are made up, but for one."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 from processes import Programs
 
-from mae_kit.comparison import command, compare, ledger
-from mae_kit.comparison.command import Failed
+from mae_kit.comparison import compare
 from mae_kit.errors import UserError
 from mae_kit.reporting.entries import said_alike
+from mae_kit.stages import ledger
+from mae_kit.stages.command import Failed
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4}
 
@@ -159,6 +158,7 @@ def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_
     assert "The encoders differ" in (tmp_path / "out/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: Trainings, tmp_path: Path):
     content = yaml.safe_load(config.read_text().replace("images_seen: 64", "flops: 2.0e+9")) | {"seeds": 1}
     content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.encoder.depth": 8}}
@@ -175,14 +175,6 @@ def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: T
 def test_what_is_alike_is_said():
     minutes = said_alike({"kind": "minutes", "amount": 90.0})
     assert minutes == "Every pretraining has 90 minutes of this machine, at the speed of a short trial"
-
-
-def test_sigterm_ends_it_as_an_interrupt_does():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stop, command.stoppable():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
-    assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow

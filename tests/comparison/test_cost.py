@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 import yaml
+from tiny_models import save_tokenizer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from mae_kit.backbones import ViT
-from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
+from mae_kit.backbones import Beit, ViT
+from mae_kit.comparison.cost import _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.objectives import MAE, SimMIM
+from mae_kit.objectives import MAE, BEiT, SimMIM
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -34,8 +38,8 @@ def blocks(tokens: int, width: int, depth: int) -> int:
 
 def test_every_token_counts_where_hidden_patches_are_filled(tmp_path: Path):
     cost = pretraining_cost(write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8)))
-    ends = 2 * (2 * 16 * 192 * 48)  # embedding and head: 16 patches of 8 x 8 x 3
-    assert cost["flops"] == pytest.approx(5 * 16 * 3 * (ends + blocks(17, 48, 2)))
+    embedding = head = 2 * 16 * 192 * 48  # 16 patches of 8 x 8 x 3
+    assert cost["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(17, 48, 2))))
     assert (cost["images"], cost["seconds"], cost["core_seconds"]) == (80, 40, 70)
 
 
@@ -43,8 +47,8 @@ def test_visible_patches_alone_cost_where_the_others_are_dropped(tmp_path: Path)
     encoder = ViT("vit_tiny_patch16_224", **ARGS)
     mae = MAE(encoder, 0.75, decoder_dim=32, decoder_depth=1, decoder_heads=2)
     cost = pretraining_cost(write_run(tmp_path / "run", mae))
-    ends = 2 * 4 * 192 * 48 + 2 * 5 * 48 * 32 + 2 * 17 * 32 * 192  # embedding, into the decoder, out of it
-    expected = 5 * 16 * 3 * (ends + blocks(5, 48, 2) + blocks(17, 32, 1))
+    embedding, around = 2 * 4 * 192 * 48, 2 * 5 * 48 * 32 + 2 * 17 * 32 * 192  # into the decoder, and out of it
+    expected = 5 * 16 * (2 * embedding + 3 * (around + blocks(5, 48, 2) + blocks(17, 32, 1)))
     assert cost["flops"] == pytest.approx(expected, rel=0.02)  # the last layer may leave the class token out
     assert encoder_of(tmp_path / "run") == encoder.config()
 
@@ -54,8 +58,24 @@ def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
     assert finetuning_cost(run) == {}  # it has not ended
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
     save_classifier(run, model, ClassifierConfig("vit_tiny_patch16_224", ARGS, list("abcdefghij"), *STATISTICS))
-    ends = 2 * 16 * 192 * 48 + 2 * 48 * 10
-    assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * 3 * (ends + blocks(17, 48, 2)))
+    embedding, head = 2 * 16 * 192 * 48, 2 * 48 * 10
+    assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(17, 48, 2))))
+
+
+def test_a_tokenizer_which_does_not_learn_goes_forwards_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
+    whole = flops_per_image(beit)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        beit.tokenizer.encode(torch.zeros(1, 3, 16, 16))  # its patches have 4 pixels a side
+    monkeypatch.setattr(beit, "codes", lambda images: torch.zeros(len(images), 16, dtype=torch.int64))
+    assert whole - flops_per_image(beit) == counter.get_total_flops() > 0
+
+
+def test_a_convolution_of_groups_costs_what_its_groups_do():
+    layers = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    first, second = 2 * 16 * 8 * 48, 2 * 16 * 8 * 9  # 16 places, 8 channels; the first has no gradient of its input
+    assert _step(lambda: layers(torch.zeros(2, 3, 16, 16)).sum(), 2) == 2 * first + 3 * second
 
 
 def test_what_has_not_begun_costs_nothing(tmp_path: Path):

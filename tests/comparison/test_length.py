@@ -11,13 +11,13 @@ from photos import write_shard
 from processes import Programs
 
 from mae_kit.backbones import ViT
-from mae_kit.comparison import ledger
-from mae_kit.comparison.command import Failed
 from mae_kit.comparison.cost import flops_per_image
 from mae_kit.comparison.length import STEPS, WARM_UP, length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
+from mae_kit.stages import ledger
+from mae_kit.stages.command import Failed
 
 
 class Trial:
@@ -87,6 +87,7 @@ def test_a_trial_that_was_killed_or_failed_is_made_anew(tmp_path: Path, trials: 
     assert length(made, "mae", tmp_path)["result"]["images"] == 480 and "--resume" not in trials.words[1]
 
 
+@pytest.mark.slow
 def test_operations_are_counted_before_any_training(tmp_path: Path, trials: Trial):
     one = length(plan(tmp_path, {}, flops=1e10), "mae", tmp_path / "out")["result"]
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)

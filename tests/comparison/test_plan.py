@@ -9,8 +9,8 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 
 from mae_kit.cli import VERBS, load
+from mae_kit.comparison.entries import POINTS, stages, trial
 from mae_kit.comparison.plan import read_plan
-from mae_kit.comparison.stages import POINTS, stages, trial
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError

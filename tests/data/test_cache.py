@@ -154,7 +154,7 @@ def start(processes: list[multiprocessing.Process], work: Callable[..., None], *
 def read_many(cache: Cache, log: Path, seed: int) -> None:
     """Read files at random, of several sizes, and check each; note every download."""
     dice = random.Random(seed)
-    for _ in range(60):
+    for _ in range(25):
         number = dice.randrange(12)
         size = (1 + number % 3) * KILO
 

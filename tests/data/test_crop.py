@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mae_kit.data.crop import DRAWS, Box, crop_resize, evaluation_box, random_resized_box
+from mae_kit.data.crop import DRAWS, Box, crop_resize, evaluation_box, random_resized_box, reduced, reduction
 from mae_kit.data.order import sample_keys
 from mae_kit.randomness import CROP, uniform_numpy
 
@@ -82,6 +82,27 @@ def test_evaluation_crop_looks_like_torchvisions():
     theirs = transforms.CenterCrop(64)(transforms.Resize(80, transforms.InterpolationMode.BICUBIC)(image))
     ours = crop_resize(np.asarray(image).copy(), evaluation_box((320, 400), (64, 64), 64 / 80), (64, 64))
     assert decibels(ours, theirs) > 40
+
+
+@given(
+    height=st.integers(1, 5000),
+    width=st.integers(1, 5000),
+    rows=st.integers(1, 99),
+    columns=st.integers(1, 99),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_a_box_of_a_smaller_image_shows_the_same_and_twice_the_target(
+    height: int, width: int, rows: int, columns: int, seed: int
+):
+    draws = uniform_numpy(np.array([seed], np.uint64), CROP, DRAWS)[0]
+    box = random_resized_box(draws, (height, width), (0.2, 1.0))
+    by = reduction(box, (rows, columns))
+    smaller = -(-height // by), -(-width // by)
+    found = reduced(box, by, smaller)
+    inside(found, smaller)
+    assert np.abs(np.array(found) * by - box).max() <= by / 2 + (found.top + found.height == smaller[0]) * by
+    assert by == 1 or (found.height >= 2 * rows and found.width >= 2 * columns)
+    assert (by == 1) == (found == box)
 
 
 @given(height=st.integers(1, 4000), width=st.integers(1, 4000), rows=st.integers(1, 99), columns=st.integers(1, 99))

@@ -13,6 +13,7 @@ from gates import Measured
 from PIL import Image, ImageOps
 
 from mae_kit.data.decode import cut_short, decode, decode_scaled, image_size
+from mae_kit.data.encode import encode
 from mae_kit.errors import BadImage
 
 UPRIGHT = {
@@ -231,6 +232,19 @@ def test_scaled_decoding_keeps_the_asked_size_and_the_orientation():
 
 
 # Depth, colour, channels
+
+
+def test_a_bitmap_without_its_file_header():
+    data = encoded(photo(), "DIB")
+    np.testing.assert_array_equal(decode(data), decode(encoded(photo(), "BMP")))
+    assert image_size(data) == (40, 24)
+    assert encode(data, None, 90, 3, None).suffix == "dib"
+
+
+def test_lab_is_grey_by_way_of_its_colours():
+    data = encoded(Image.merge("LAB", photo().split()), "TIFF")
+    grey = np.asarray(Image.fromarray(decode(data)).convert("L"))
+    np.testing.assert_array_equal(decode(data, channels=1)[:, :, 0], grey)
 
 
 def test_16_bit_grey_is_scaled_not_saturated():

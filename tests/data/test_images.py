@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from photos import jpeg, photo, write_shard
+from PIL import Image
 
 from mae_kit.data.images import load_images, read_images
 from mae_kit.errors import UserError
@@ -51,3 +53,31 @@ def test_nothing_there(tmp_path: Path, source: str):
         (tmp_path / source).write_bytes(b"")
     with pytest.raises(UserError, match=re.escape(str(tmp_path / source))):
         load_images(tmp_path / source, (16, 16), 3, 8)
+
+
+def test_dark_images_of_16_bits_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name, scale in (("a", 0), ("b", 40), ("c", 40), ("d", 600)):
+        Image.fromarray(np.arange(101, dtype=np.uint16)[None].repeat(4, 0) * np.uint16(scale)).save(
+            tmp_path / f"{name}.png"
+        )
+    assert len(load_images(tmp_path, (8, 8), 1, 9)[1]) == 4
+    told = capsys.readouterr().out
+    assert told.count("DARK") == 1 and "b.png has 16 bits and is DARK: give shards of such images" in told
+
+
+def test_hidden_files_are_no_images(tmp_path: Path):
+    for name in ("a.png", "._a.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    assert load_images(tmp_path, (8, 8), 1, 9)[1] == [str(tmp_path / "a.png")]
+
+
+def test_folders_are_walked_as_they_are_packed(tmp_path: Path):
+    """Links to folders once, what is hidden not at all, links that lead nowhere neither."""
+    for name in ("a", ".thumbnails", "elsewhere"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "in" / name / "1.png")
+    (tmp_path / "in" / "elsewhere").rename(tmp_path / "out")
+    (tmp_path / "in" / "b").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "self.png").symlink_to(tmp_path / "in" / "self.png")
+    assert load_images(tmp_path / "in", (8, 8), 1, 9)[1] == [f"{tmp_path}/in/a/1.png", f"{tmp_path}/in/b/1.png"]

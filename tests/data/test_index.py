@@ -489,6 +489,22 @@ def test_new_classes_count(tmp_path: Path):
     assert open_index(tmp_path).label.tolist() == [0, 1, -1]
 
 
+def test_classes_of_one_name_are_kept_apart(tmp_path: Path, read_shards: list[str]):
+    shard(tmp_path / "a.tar", range(3))
+    (tmp_path / "classes.txt").write_text("crane\nmaillot\ncrane\n")
+    assert open_index(tmp_path).classes == ["crane", "maillot", "crane (2)"] == open_index(tmp_path).classes
+    assert read_shards == ["a.tar"]
+
+
+def test_links_that_lead_nowhere_or_to_themselves_are_unreadable_shards(tmp_path: Path):
+    shard(tmp_path / "a.tar", range(3))
+    (tmp_path / "b.tar").symlink_to(tmp_path / "nowhere.tar")
+    (tmp_path / "c.tar").symlink_to(tmp_path / "c.tar")
+    (problem,) = index(tmp_path)["problems"]
+    assert (problem["reason"], problem["shards"]) == ("unreadable shard", ["b.tar", "c.tar"])
+    assert not index(tmp_path / "a*.tar")["problems"] and open_index(tmp_path).shards == ["a.tar"]
+
+
 def test_a_damaged_index_is_made_again(tmp_path: Path, read_shards: list[str]):
     shard(tmp_path / "a.tar", range(3))
     expected = open_index(tmp_path).fingerprint

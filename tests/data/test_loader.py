@@ -1,7 +1,9 @@
 """Batches are functions of their number: the same in any worker, with any split, after any damage."""
 
+import io
 import json
 import statistics
+import tarfile
 import time
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import pytest
 import torch
 from gates import Measured
 from photos import classes_of, photo, write_shard
+from PIL import Image
 
+from mae_kit.data import loader
+from mae_kit.data.decode import decode
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches, Loader, Share, TrainBatches
 from mae_kit.data.order import samples_at, share
@@ -75,6 +80,40 @@ def test_any_split_of_a_step_shows_the_same_crops(index: Index, world: int, part
         assert torch.equal(one, torch.cat(together))
 
 
+def whole(data: bytes, height: int, width: int, channels: int) -> np.ndarray:
+    return decode(data, channels)
+
+
+@pytest.mark.parametrize("larger", [1, 10])
+def test_jpegs_much_larger_than_the_crop_are_decoded_smaller_and_look_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: int
+):
+    write_shard(tmp_path / "a.tar", range(16), larger=larger)
+    found = [batches(open_index(tmp_path))[step].images for step in range(2)]
+    monkeypatch.setattr(loader, "decode_scaled", whole)
+    expected = [batches(open_index(tmp_path))[step].images for step in range(2)]
+    apart = (torch.cat(found).float() - torch.cat(expected).float()).abs()
+    if larger == 1:
+        assert apart.max() == 0
+    else:
+        assert 0 < apart.mean() < 1.5 and apart.max() < 24, "a quarter of a pixel off, at most, in images full of noise"
+
+
+def test_a_turned_jpeg_is_cropped_where_it_would_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    photo(0).resize((640, 480)).save(stream, "JPEG", exif=exif)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("0.jpg")
+        info.size = len(stream.getvalue())
+        tar.addfile(info, io.BytesIO(stream.getvalue()))
+    found = batches(open_index(tmp_path), batch_size=1)[0].images
+    monkeypatch.setattr(loader, "decode_scaled", whole)
+    expected = batches(open_index(tmp_path), batch_size=1)[0].images
+    assert 0 < (found.float() - expected.float()).abs().mean() < 1
+
+
 def test_an_epoch_shows_every_image_once(index: Index):
     ids = torch.cat([batches(index)[step].ids for step in range(12)])
     assert sorted(ids[:96].tolist()) == sorted(ids[96:].tolist()) == list(range(96))
@@ -112,12 +151,14 @@ def test_only_the_damaged_images_are_replaced_and_labels_follow(damaged: Index):
 @pytest.mark.gate("R11")
 def test_damaged_images_cost_little_time(tmp_path: Path, campaign: bool, measured: Measured):
     """Processor time of an epoch with 5% damage over that of one without, in turn."""
+    if not campaign:
+        pytest.skip("a figure of the campaign: a few turns on a busy machine say nothing")
     ways = {"sound": (), "damaged": tuple(range(0, 200, 20))}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for way, damaged in ways.items():
         write_shard(tmp_path / f"{way}.tar", range(200), damaged=damaged, larger=6)
     epochs = {way: TrainBatches(open_index(tmp_path / f"{way}.tar"), np.arange(200), 50, (224, 224)) for way in ways}
-    for _ in range(11 if campaign else 1):
+    for _ in range(11):
         for way, epoch in epochs.items():
             start = time.process_time()
             bad = sum(len(epoch[step].bad) for step in range(4))
@@ -125,7 +166,7 @@ def test_damaged_images_cost_little_time(tmp_path: Path, campaign: bool, measure
             assert bool(bad) == (way == "damaged")
     slower = 100 * (statistics.median(seconds["damaged"]) / statistics.median(seconds["sound"]) - 1)
     measured(f"{slower:+.1f}% processor time of the loader at 5% damage")
-    assert slower < 10 or not campaign
+    assert slower < 10
 
 
 def test_bytes_that_changed_since_the_index_are_found(tmp_path: Path):

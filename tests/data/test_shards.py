@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torchvision.datasets
+from photos import write_shards
 from PIL import Image
 
 from mae_kit.data import shards
@@ -215,6 +216,31 @@ def test_split_folders_keep_their_split_and_test_is_not_mixed_into_val(tmp_path:
         shard(str(tmp_path / "in"), tmp_path / "again", workers=1, val_fraction=0.1)
 
 
+def test_splits_are_known_by_other_names_and_in_capitals(tmp_path: Path):
+    for i, name in enumerate(["Training/cat/1", "Training/dog/1", "Val/cat/1", "Testing/dog/9"]):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"cat": 1, "dog": 1}
+    assert stats["splits"]["val"]["classes"] == {"cat": 1}
+    assert set(skipped(tmp_path / "out")) == {"Testing/dog/9.jpg"}
+
+
+@pytest.mark.parametrize("odd", ["extra/1.jpg", "extra.jpg"])
+def test_splits_beside_anything_else_are_refused(tmp_path: Path, odd: str):
+    for i, name in enumerate(["train/1.jpg", "VAL/2.jpg", odd]):
+        photo(tmp_path / f"in/{name}", i)
+    with pytest.raises(UserError, match=f"in holds {odd.partition('/')[0]} beside the splits train and VAL: move it"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_to_itself_is_skipped(photos: Path, tmp_path: Path):
+    for name in ("loop.jpg", "loop"):
+        (photos / name).symlink_to(photos / name)
+    assert shard(str(photos), tmp_path / "out", workers=1)["splits"]["train"]["images"] == 12
+    assert set(skipped(tmp_path / "out")) == {"loop", "loop.jpg"}
+
+
 def test_a_flat_val_beside_class_folders_in_train_is_refused(tmp_path: Path):
     for i, name in enumerate(["train/cat/1", "train/dog/1", "val/1"]):
         photo(tmp_path / f"in/{name}.jpg", i)
@@ -223,21 +249,27 @@ def test_a_flat_val_beside_class_folders_in_train_is_refused(tmp_path: Path):
     assert shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels="none")["splits"]["val"]["images"] == 1
 
 
-def test_tar_shards_keep_keys_labels_and_split(shared: Path, tmp_path: Path):
-    source = shared / "data/clothing128"
-    stats = shard(str(source), tmp_path / "out", workers=1)
+def test_tar_shards_keep_keys_labels_and_split(tmp_path: Path):
+    source = write_shards(tmp_path / "source")
+    shard(str(source), tmp_path / "out", workers=1)
     for split in ("train", "val"):
         assert members(tmp_path / "out", f"{split}-*.tar") == members(source, f"{split}-*.tar")
     assert (tmp_path / "out/classes.txt").read_bytes() == (source / "classes.txt").read_bytes()
-    assert np.round(stats["mean"], 4).tolist() == [0.5508, 0.4728, 0.4523]  # as the data's own README has them
+
+
+@pytest.mark.slow
+def test_mean_and_deviation_are_those_of_the_datas_own_readme(shared: Path, tmp_path: Path):
+    stats = shard(str(shared / "data/clothing128"), tmp_path / "out", workers=1)
+    assert np.round(stats["mean"], 4).tolist() == [0.5508, 0.4728, 0.4523]
     assert np.round(stats["std"], 4).tolist() == [0.2526, 0.2503, 0.2390]
 
 
-def test_one_tar_or_a_pattern_is_a_source_of_one_split(shared: Path, tmp_path: Path):
-    one = shard(str(shared / "data/clothing128/val-000.tar"), tmp_path / "one", workers=1)
-    pattern = shard(str(shared / "data/clothing128/val-*.tar"), tmp_path / "pattern", workers=1, val_fraction=0.5)
-    assert one["splits"]["train"]["images"] == 341
-    assert pattern["splits"]["train"]["images"] + pattern["splits"]["val"]["images"] == 341
+def test_one_tar_or_a_pattern_is_a_source_of_one_split(tmp_path: Path):
+    source = write_shards(tmp_path / "source")
+    one = shard(str(source / "val-0.tar"), tmp_path / "one", workers=1)
+    pattern = shard(str(source / "val-*.tar"), tmp_path / "pattern", workers=1, val_fraction=0.5)
+    assert one["splits"]["train"]["images"] == 32
+    assert pattern["splits"]["train"]["images"] + pattern["splits"]["val"]["images"] == 32
 
 
 def test_keys_that_come_twice_are_numbered_anew(photos: Path, tmp_path: Path):
@@ -313,6 +345,59 @@ def test_channels_of_arrays(tmp_path: Path):
     np.testing.assert_allclose(stats["mean"], array.reshape(-1, 5).mean(0) / 255)
 
 
+def xray(path: Path, scale: int) -> np.ndarray:
+    """A grey PNG of 16 bits with values up to 100 * scale; returns its values."""
+    values = (np.arange(101, dtype=np.uint16) * scale)[None].repeat(4, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return values
+
+
+def test_white_makes_8_bits_of_12(tmp_path: Path):
+    values = xray(tmp_path / "in/a.png", 40)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=1, black=100, white=3900)
+    (stored,) = members(tmp_path / "out").values()
+    expected = np.rint(((values.astype(float) - 100) / 3800).clip(0, 1) * 255)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), expected)
+    np.testing.assert_allclose(stats["mean"], expected.mean() / 255)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32, ">u2"])
+@pytest.mark.parametrize("channels", [3, 13])
+def test_white_makes_8_bits_of_arrays(tmp_path: Path, kind: Any, channels: int):
+    values = np.arange(4 * 5 * channels).reshape(4, 5, channels).astype(kind)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", np.asfortranarray(values))
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=channels, white=float(values.max()))
+    ((name, stored),) = members(tmp_path / "out").items()
+    found = np.load(io.BytesIO(stored)) if name.endswith("npy") else np.asarray(Image.open(io.BytesIO(stored)))
+    np.testing.assert_array_equal(found, np.rint(values.astype(float) / values.max() * 255))
+
+
+def test_white_leaves_8_bits_and_says_what_it_cannot_read(tmp_path: Path):
+    path = photo(tmp_path / "in/0.jpg", 0)
+    np.save(tmp_path / "in/1.npy", np.full((2, 2, 3), np.nan, np.float32))
+    np.save(tmp_path / "in/2.npy", np.zeros((2, 2, 3), np.uint16))
+    (tmp_path / "in/2.npy").write_bytes((tmp_path / "in/2.npy").read_bytes()[:-1])
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, white=4095)
+    assert members(tmp_path / "out") == {"000000.jpg": path.read_bytes()}
+    assert skipped(tmp_path / "out") == {"1.npy": "pixels that are not finite", "2.npy": "a .npy that is cut"}
+
+
+def test_dark_images_of_16_bits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    xray(tmp_path / "in/a.png", 40)
+    photo(tmp_path / "in/b.jpg", 0)
+    stats = shard(str(tmp_path / "in"), tmp_path / "dark", workers=1)
+    assert (stats["deep"], stats["largest"]) == (1, 4000)
+    told = "1 images have 16 bits and no value above 4,000, so they are DARK now: pack them again with --white 4095"
+    assert told in capsys.readouterr().out
+    xray(tmp_path / "in/c.png", 400)
+    shard(str(tmp_path / "in"), tmp_path / "bright", workers=1)
+    assert "DARK" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds another job: source, white differ"):
+        shard(str(tmp_path / "in"), tmp_path / "dark", workers=1, white=4095)
+
+
 def test_every_bad_image_ends_in_a_shard_or_in_the_list(shared: Path, tmp_path: Path):
     source = shared / "data/bad/images"
     stats = shard(str(source), tmp_path / "out", workers=1)
@@ -355,6 +440,9 @@ def test_a_shard_that_was_cut_afterwards_is_written_again(photos: Path, tmp_path
         ({"val_fraction": 1e-9}, "0 of 12 images fall to val"),
         ({"max_shard_size": 10}, "max_shard_size is 10: give 65,536 bytes or more"),
         ({"workers": -1}, "workers is -1"),
+        ({"white": 0}, "white is 0: give a number above --black"),
+        ({"white": np.inf}, "white is inf: give a number above --black"),
+        ({"black": 5}, "black is 5: give --white, too"),
         ({"resize": 8, "channels": 4}, "channels is 4: give 1 or more, and 1 or 3 with --resize"),
     ],
 )
@@ -411,6 +499,16 @@ def test_nothing_decodes(tmp_path: Path):
     assert set(skipped(tmp_path / "out")) == {"a.jpg"} and not list((tmp_path / "out").glob("*.tar"))
 
 
+def test_a_job_that_packed_nothing_leaves_its_list_and_the_folder_to_the_corrected_one(photos: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="none of 12 images decodes"):
+        shard(str(photos), tmp_path / "out", workers=1, channels=4)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["skipped.jsonl"]
+    assert len(skipped(tmp_path / "out")) == 12
+    assert shard(str(photos), tmp_path / "out", workers=1)["splits"]["train"]["images"] == 12
+    assert not skipped(tmp_path / "out")
+
+
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(many: Path, tmp_path: Path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # writing further fails just as on a full disk
@@ -508,9 +606,7 @@ def test_what_another_machine_may_be_writing_is_left_alone_until_all_is_there(ph
     with pytest.raises(UserError, match="none of 1 images decodes"):
         shard(str(photos), tmp_path / "out", workers=1)
     assert leftovers(tmp_path / "out") == [fresh]
-    (tmp_path / "out/shards.json").unlink()
     (tmp_path / "out/skipped.jsonl").unlink()
-    (tmp_path / "out/.shards/train-000000.tar.json").unlink()
     shard(str(source), tmp_path / "out", workers=1)
     assert not leftovers(tmp_path / "out")
 
@@ -591,6 +687,9 @@ def test_torchvision_pixels_are_stored_losslessly_with_their_split(tmp_path: Pat
     found = members(tmp_path / "out")
     assert Image.open(io.BytesIO(found["000002.png"])).getpixel((0, 0)) == (202, 0, 0)
     assert (tmp_path / "out/classes.txt").read_text() == "dark\nbright\n"
+    monkeypatch.setattr(Squares, "classes", ["crane", "crane"])
+    stats = shard("torchvision:Squares", tmp_path / "cranes", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"crane": 1, "crane (2)": 2}
     assert shard("torchvision:Squares:test", tmp_path / "test", workers=1)["splits"]["train"]["images"] == 1
     with pytest.raises(UserError, match="no split val: use train or test"):
         shard("torchvision:Squares:val", tmp_path / "val", workers=1)

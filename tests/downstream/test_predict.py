@@ -32,6 +32,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_all_images_of_all_sources_in_batches_as_alone(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     write_shard(run / "a.tar", range(3))
     alone = [mae_kit.predict(run, [photos / f"{number}.jpg"])["predictions"][0] for number in range(10)]

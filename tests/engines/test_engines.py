@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import toy_tasks
 
-from mae_kit.engines import Engine, run_tasks
+from mae_kit.engines import Engine, processes, run_tasks
 from mae_kit.errors import UserError
 
 TASKS = [f"task {number}" for number in range(10)]
@@ -25,6 +25,13 @@ def test_every_task_is_done_once_and_every_step_counted(tmp_path: Path, engine: 
     run_tasks(partial(toy_tasks.note, tmp_path), TASKS, advanced.append, workers, engine)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {task: f"{task}\n" for task in TASKS}
     assert sum(advanced) == len(TASKS) * toy_tasks.STEPS
+
+
+def test_workers_are_started_anew_where_no_server_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    monkeypatch.delattr(processes, "_start_server")
+    run_tasks(partial(toy_tasks.note, tmp_path), TASKS[:2], lambda steps: None, 2, "processes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == TASKS[:2]
 
 
 def test_one_worker_does_one_task_at_a_time(tmp_path: Path, engine: Engine):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mae_kit.errors import UserError
+from mae_kit.evaluation import speed
 from mae_kit.evaluation.speed import encoder_cost, memory_growth
 
 TINY = ("vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2})
@@ -23,10 +24,14 @@ def test_memory_that_was_taken_and_given_back_is_counted():
 
 
 @pytest.mark.slow
-def test_larger_images_cost_more_and_a_size_that_does_not_fit_is_named():
+def test_larger_images_cost_more():
     small, large = (encoder_cost(*TINY, (size, size), 32, "fp32") for size in (32, 256))
     assert small and large and small.images_per_second > large.images_per_second > 0
     if small.batch_mb is not None and large.batch_mb is not None:
         assert large.batch_mb > 32 * 3 * 256**2 * 4 / 1e6 and large.batch_mb > 2 * small.batch_mb
+
+
+def test_a_size_that_does_not_fit_is_named_before_a_process_is_started(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(speed, "ProcessPoolExecutor")
     with pytest.raises(UserError, match="patch_size 8x8 does not divide img_size 36x36"):
         encoder_cost(*TINY, (36, 36), 1, "fp32")

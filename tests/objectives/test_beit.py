@@ -208,15 +208,16 @@ def test_a_batch_of_which_nothing_is_hidden_teaches_nothing(tmp_path: Path):
     assert objective.head.weight.grad is not None and not objective.head.weight.grad.any()
 
 
-def test_the_mask_token_decays_and_the_class_token_does_not(tmp_path: Path):
-    objective = make(tmp_path)
+@pytest.mark.parametrize("kind", [Beit, ViT])
+def test_the_mask_token_decays_and_class_token_and_positions_do_not(tmp_path: Path, kind: Any):
+    objective = BEiT(kind(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     module = Pretraining(
         objective, PretrainData("x", 2), Optimization(1, learning_rate=1), Plan(8, 2, 1, 0), Run(tmp_path / "run")
     )
     names = {parameter: name for name, parameter in objective.named_parameters()}
     decay = {names[p]: group["weight_decay"] for group in module.groups() for p in group["params"]}
     assert decay["mask_token"] == decay["head.weight"] == 0.05
-    assert decay["encoder.model.cls_token"] == decay["head.bias"] == 0
+    assert decay["encoder.model.cls_token"] == decay["head.bias"] == decay.get("encoder.model.pos_embed", 0) == 0
 
 
 def test_a_tokenizer_of_other_images_is_refused(tmp_path: Path):

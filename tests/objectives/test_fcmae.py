@@ -111,5 +111,5 @@ def test_a_reconstruction_can_be_looked_at():
 
 
 def test_images_of_one_cell_are_refused():
-    with pytest.raises(UserError, match=r"of 1 cells leaves none .* a smaller output_stride"):
+    with pytest.raises(UserError, match=r"of 1 leaves none .* a smaller output_stride"):
         FCMAE(ConvNeXtV2("convnextv2_atto", 32, **SIZES))

@@ -13,7 +13,7 @@ from mae_kit.backbones import Hiera
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.formats.starting import start_from
-from mae_kit.masks import hide_smallest_last, unit_mask
+from mae_kit.masks import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
 
 NAMES = [
@@ -83,7 +83,8 @@ def test_the_papers_sizes():
     with torch.device("meta"):
         encoder = Hiera("hiera_base_224")
     assert encoder.grid == (14, 14) and encoder.patch_size == (16, 16) and encoder.unit == (2, 2)
-    assert (~unit_mask(torch.arange(3), encoder.grid, encoder.unit, 0.6)).sum(dim=1).tolist() == [19 * 4] * 3
+    hidden = unit_mask(torch.arange(3), encoder.grid, encoder.unit, visible_count(49, 0.6))
+    assert (~hidden).sum(dim=1).tolist() == [19 * 4] * 3
 
 
 def test_ten_training_steps():
@@ -112,7 +113,7 @@ def test_its_encoder_becomes_a_classifier_that_pools_once_more_and_goes_on(tmp_p
 def test_whole_blocks_are_dropped_in_training_alone():
     objective, keys = tiny(drop_path=0.9), torch.arange(4)
     images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    hidden = unit_mask(keys, objective.encoder.grid, objective.unit, 0.6)
+    hidden = unit_mask(keys, objective.encoder.grid, objective.unit, objective.visible)
     trained, again = objective.train().compare(images, hidden), objective.compare(images, hidden)
     assert not torch.equal(trained.prediction, again.prediction)
     objective.eval()

@@ -11,6 +11,7 @@ from mae_kit.backbones import Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.masks import unit_mask
 from mae_kit.objectives import SimMIM
+from mae_kit.training.optimizer import parameter_groups
 
 COMMON = [
     ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
@@ -63,7 +64,7 @@ def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: 
 def compare(model: Any, encoder: ViT | Swin, names: list[tuple[str, str]]) -> None:
     torch.manual_seed(1)
     objective = SimMIM(encoder, unit=16).eval()
-    hidden = unit_mask(torch.tensor([3, 5]), encoder.grid, objective.unit, 0.6)
+    hidden = unit_mask(torch.tensor([3, 5]), encoder.grid, objective.unit, objective.visible)
     outcome = objective.compare(IMAGES, hidden)
     loss, pixels = theirs(model, objective, names, hidden)
     torch.testing.assert_close(objective.pixels(outcome.prediction, IMAGES), pixels, rtol=1e-4, atol=1e-5)
@@ -100,19 +101,41 @@ def test_ten_training_steps():
     torch.manual_seed(0)
     encoder = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    golden = [0.80554, 0.80443, 0.8008, 0.79855, 0.79343, 0.79187, 0.78696, 0.78865, 0.78368, 0.78562]
+    golden = [0.80554, 0.80443, 0.8008, 0.79854, 0.79343, 0.79187, 0.78694, 0.78862, 0.78367, 0.78563]
     assert ten_losses(SimMIM(encoder, unit=16), images, (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
+def test_class_token_and_positions_do_not_decay():
+    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)
+    objective = SimMIM(encoder, unit=16)
+    names = {parameter: name for name, parameter in objective.named_parameters()}
+    groups = parameter_groups(objective, 0.05, objective.no_decay)
+    decays = {names[parameter] for group in groups if group["weight_decay"] for parameter in group["params"]}
+    assert decays == {name for name, p in objective.named_parameters() if p.ndim > 1} - set(objective.no_decay)
+    assert "head.weight" in decays and set(objective.no_decay) <= set(names.values())
+
+
 def test_whole_units_are_hidden():
-    hidden = unit_mask(torch.arange(50), (8, 12), (2, 3), 0.6).reshape(50, 4, 2, 4, 3)
+    hidden = unit_mask(torch.arange(50), (8, 12), (2, 3), 6).reshape(50, 4, 2, 4, 3)
     units = hidden.any(dim=4).any(dim=2)
     assert torch.equal(units, hidden.all(dim=4).all(dim=2)) and units.flatten(1).sum(dim=1).tolist() == [10] * 50
     assert (units.float().mean(dim=0) - 10 / 16).abs().max() < 0.25 and len(units.unique(dim=0)) > 40
 
 
+def test_as_many_units_are_hidden_as_in_the_original():
+    encoder = ViT("vit_tiny_patch16_224", img_size=40, patch_size=8, embed_dim=12, depth=1, num_heads=1)
+    hidden = SimMIM(encoder, 0.8, unit=8)(torch.zeros(3, 3, 40, 40), torch.arange(3)).hidden
+    assert hidden.sum(dim=1).tolist() == [20] * 3, "of 25; as MAE rounds it would be 21"
+
+
 @pytest.mark.parametrize(
-    ("unit", "complaint"), [(12, "no multiple of the encoder's patch, 8x8"), (24, "does not divide")]
+    ("unit", "complaint"),
+    [
+        (12, "no multiple of the encoder's patch, 8x8"),
+        (0, "unit 0 is no multiple"),
+        (-16, "unit -16 is no multiple"),
+        (24, "does not divide"),
+    ],
 )
 def test_a_unit_that_does_not_fit_is_refused(unit: int, complaint: str):
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)

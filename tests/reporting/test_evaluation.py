@@ -6,6 +6,8 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mae_kit.reporting import report
 from mae_kit.reporting.evaluation import evaluation
 
@@ -36,6 +38,7 @@ def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<svg.*?</svg>|<[^>]+>", " ", html, flags=re.DOTALL)).split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scores_with_intervals_and_the_extent():
     shown = words(evaluation(found(12), {}))
     assert "Frozen Mean of patches Class token kNN 30.0% (28.0 to 32.0) 30.0%" in shown
@@ -44,6 +47,7 @@ def test_scores_with_intervals_and_the_extent():
     assert "layer 12, mean of patches 31.2 of 48 0.5" in shown and "collapsed" not in shown
 
 
+@pytest.mark.slow
 def test_one_layer_is_drawn_over_labels_several_also_over_layers():
     assert re.findall("<figcaption>(.*?)</figcaption>", evaluation(found(12), {})) == ["Few labels, %"]
     several = evaluation(found(6, 12), {})
@@ -58,6 +62,7 @@ def test_the_untrained_stand_beside():
     assert "stroke-dasharray" in both and "stroke-dasharray" not in evaluation(found(12), {})
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_untrained_of_another_encoder_or_other_images_do_not():
     def of(encoder: str, weights: str, val: str = "v") -> dict[str, Any]:
         prints = {"weights": weights, "architecture": "x", "val": val}
@@ -71,6 +76,7 @@ def test_the_untrained_of_another_encoder_or_other_images_do_not():
     assert "Frozen Untrained" in words(evaluation({}, fresh))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_has_gone_on_says_so(tmp_path: Path):
     (tmp_path / "evaluation.json").write_text(json.dumps(found(12, step=7)))
     (tmp_path / "encoder.json").write_text(json.dumps({"step": 7}))
@@ -80,6 +86,7 @@ def test_a_run_that_has_gone_on_says_so(tmp_path: Path):
         assert ("Of the encoder at step 7; the run has since come to step 1,400." in page) == outrun
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_trainings_and_those_that_failed():
     trained = [{"method": "attentive", **score(0.5)}, {"method": "blocks 9", "error": "blocks is 9 <b>"}]
     trained += [{"method": "blocks 1", **score(0.6)}, {"method": "finetune", **score(0.7)}]
@@ -89,12 +96,14 @@ def test_trainings_and_those_that_failed():
     assert "Last 9 blocks fine-tuned: blocks is 9 <b>" in words(shown) and "Fine-tuned 70.0%" in words(shown)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_collapse_is_said_aloud():
     fallen = found(12)
     fallen["extents"][0]["collapsed"] = True
     assert "The features of layer 12, mean of patches have collapsed" in words(evaluation(fallen, {}))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_of_an_evaluation_alone(tmp_path: Path):
     (tmp_path / "evaluation.json").write_text(json.dumps(found(12)))
     page = Path(report(tmp_path)["report"]).read_text("utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mae_kit.reporting import drawing
+from mae_kit.reporting import drawing, report
 from mae_kit.reporting import race as room
 from mae_kit.reporting.race import race
 
@@ -26,7 +26,7 @@ def write_run(run: Path, scores: dict[int, float], metric: str) -> None:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
 
     def line(axes: Any, places: np.ndarray, values: np.ndarray, colour: str, label: str, dashes: str) -> None:
@@ -55,6 +55,27 @@ def test_more_entries_than_colours_have_other_dashes(tmp_path: Path, drawn: list
     race(tmp_path, rows)
     looks = {(colour, dashes) for *_, colour, dashes in drawn}
     assert len(looks) == 9 and len({colour for colour, _ in looks}) == 7
+
+
+def test_runs_whose_cost_is_not_known_have_no_places_over_operations(tmp_path: Path, drawn: list[tuple[Any, ...]]):
+    write_run(tmp_path / "mae-seed0/pretrain", {}, "knn_top1")
+    write_run(tmp_path / "mae-seed0/finetune", {8: 0.25}, "val_top1")  # failed: what it wrote stays
+    write_run(tmp_path / "late-seed0/pretrain", {}, "knn_top1")  # began after compare.json was written
+    none: dict[str, Any] = {"encoder": None, "scores": {}, "differences": {}, "finetuning": {}, "failures": []}
+    rows = [{"name": "mae", "pretraining": COST | {"seconds": 1, "core_seconds": 1}} | none]
+    rows.append({"name": "late", "pretraining": {}} | none)
+    found = {"budget": {"kind": "images_seen", "amount": 128}, "entries": rows}
+    (tmp_path / "compare.json").write_text(json.dumps(found))
+    page = Path(report(tmp_path)["report"]).read_text()
+    assert [places for places, values, *_ in drawn if values == [25]] == [[128], [8]]
+    assert page.count("Loss of mae</figcaption>") == 3 and page.count("Loss of late</figcaption>") == 2
+
+
+def test_where_no_cost_is_known_operations_are_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "chart", lambda *_: "<figure>")
+    write_run(tmp_path / "mae-seed0/pretrain", {}, "knn_top1")
+    page = race(tmp_path, [{"name": "mae", "pretraining": {}, "finetuning": {}}])
+    assert [f">{title}</label>" in page for title in ("Images seen", "Minutes", "FLOPs")] == [True, True, False]
 
 
 def test_nothing_trained_is_nothing_drawn(tmp_path: Path):

@@ -8,7 +8,6 @@ import pytest
 
 from mae_kit.errors import UserError
 from mae_kit.reporting import report
-from mae_kit.reporting.folder import read_metrics
 from mae_kit.views.reconstructions import save_png
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line"}
@@ -107,6 +106,7 @@ def read(run: Path) -> Page:
     return Page(Path(report(run)["report"]).read_text("utf-8"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrained: Path) -> None:
     page = read(pretrained)
     assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "How to continue"]
@@ -126,6 +126,7 @@ def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrai
     assert sum(load.startswith("data:image/jpeg") for load in page.loads) == 2
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_from_outside_and_escapes_what_files_say(pretrained: Path) -> None:
     page = read(pretrained)
     html = (pretrained / "report.html").read_text("utf-8")
@@ -137,6 +138,7 @@ def test_the_page_needs_nothing_from_outside_and_escapes_what_files_say(pretrain
     assert "Pretraining: digits & co" in page.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) -> None:
     page = read(finetuned)
     assert page.headings == ["Curves", "Accuracy of each class", "Confusion matrix", "How to continue"]
@@ -178,6 +180,7 @@ def test_the_page_of_a_finetuning_says_where_it_started(
     assert f"95% interval 15.0–85.0%, {start}" in read(tmp_path).words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_of_a_finetuning_under_way_has_its_latest_score_and_how_to_go_on(finetuned: Path) -> None:
     (finetuned / "result.json").unlink()
     (finetuned / "config.yaml").write_text("encoder: none\n")
@@ -188,6 +191,7 @@ def test_the_page_of_a_finetuning_under_way_has_its_latest_score_and_how_to_go_o
     assert "mae-kit predict" not in page.words
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("count", [13, 51])
 def test_many_classes_show_colours_without_counts(finetuned: Path, count: int) -> None:
     classes = [f"class {i}" for i in range(count)]
@@ -207,6 +211,7 @@ def score(mean: float, low: float | None, high: float | None, *seeds: float) -> 
     return {"mean": mean, "low": low, "high": high, "seeds": seeds}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_demo_table_and_the_pretraining_it_names(tmp_path: Path) -> None:
     scratch, pretrained = score(0.7, 0.68, 0.72, 0.69, 0.71), score(0.842, 0.82, 0.86, 0.83, 0.85)
     few = {"labels": 10, "scratch": scratch, "pretrained": pretrained, "gain": score(0.142, 0.1, 0.18, 0.14, 0.144)}
@@ -222,17 +227,9 @@ def test_the_demo_table_and_the_pretraining_it_names(tmp_path: Path) -> None:
     assert page.headings[:3] == ["Pretrained against scratch", "Pretraining in numbers", "Curves"]
 
 
-def test_a_torn_line_is_left_out_and_a_repeated_step_keeps_its_last_values(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    write_lines(path, [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "knn_top1": 0.3}])
-    with path.open("a") as file:
-        file.write('{"step": 3, "lo\n{"step": 2, "loss": 1.5}\n[1]\n{"step": 4, "loss": 0.')
-    assert read_metrics(path) == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 1.5, "knn_top1": 0.3}]
-
-
 def test_values_that_are_not_finite_are_passed_over(tmp_path: Path) -> None:
-    rows = [training_line(1, loss=0.75), training_line(2, loss=float("nan")), training_line(3, loss=float("inf"))]
-    write_lines(tmp_path / "metrics.jsonl", [*rows, training_line(4) | {"loss": None}])
+    losses = (0.75, float("nan"), float("inf"), None)
+    write_lines(tmp_path / "metrics.jsonl", [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)])
     words = read(tmp_path).words
     assert "Loss 0.7500" in words
     assert "nan" not in words
@@ -255,6 +252,7 @@ def test_what_holds_no_run_is_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "empty" / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_be_written_is_one_clear_line(pretrained: Path) -> None:
     (pretrained / "report.html").mkdir()
     with pytest.raises(UserError, match=r"report\.html cannot be written"):

@@ -99,6 +99,7 @@ def test_perplexity_counts_codes_in_use():
     assert float(perplexity(torch.tensor([[0, 0, 0, 5]]), 8)) == pytest.approx(4 / 3**0.75)
 
 
+@pytest.mark.slow
 def test_it_learns_two_colours_by_heart():
     torch.manual_seed(0)
     tokenizer = DVAE(codes=4, stride=2, width=8, blocks=1, code_dim=8)

@@ -1,39 +1,14 @@
-"""What each entry goes through: the command line of every step, and what tells it from others of the same place."""
+"""What each entry goes through: the command line of every stage."""
 
-import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from mae_kit.comparison.plan import Entry, Plan, Recipe
 from mae_kit.recipes import find_recipe
+from mae_kit.stages.stage import Stage, digest
 
 POINTS = 5  # of a curve of scores
-
-
-class Stage(NamedTuple):
-    """One verb of one entry and seed.
-
-    Attributes:
-        words: The command line.
-        recipe: Digest of its recipe's text.
-        prints: Fingerprints of what it reads, by what they are of.
-        folder: Of the entry and seed.
-    """
-
-    words: list[str]
-    recipe: str
-    prints: dict[str, str]
-    folder: Path
-
-    @property
-    def verb(self) -> str:
-        return self.words[0]
-
-    @property
-    def run(self) -> Path:
-        return self.folder / self.verb
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
@@ -105,8 +80,3 @@ def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, m
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:
     return {name: plan.prints[name] for name in names}
-
-
-def digest(text: str) -> str:
-    """Short, of a recipe."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

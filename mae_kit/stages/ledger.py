@@ -1,4 +1,4 @@
-"""What has been done of a comparison, a file a stage: a comparison that was interrupted repeats nothing."""
+"""What has been done, a file a stage: work that was interrupted repeats nothing."""
 
 import json
 import shlex
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.command import Failed, run_command
-from mae_kit.comparison.stages import Stage
 from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.stages.command import Failed, run_command
+from mae_kit.stages.stage import Stage
 
 Record = dict[str, Any]
 """`words`, `recipe` and fingerprints of the stage, and its `result` or its `error`."""

@@ -1,12 +1,14 @@
 """A command line in a process of its own: its result, its last words, and what a signal does."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from mae_kit.comparison import command
-from mae_kit.comparison.command import Failed, run_command
+from mae_kit.stages import command
+from mae_kit.stages.command import Failed, run_command
 
 PROGRAM = """#!/bin/sh
 case $3 in
@@ -62,3 +64,11 @@ def test_who_is_stopped_tells_the_process_and_waits_for_it(tmp_path: Path, monke
     with pytest.raises(SystemExit):
         run_command(["long", str(tmp_path / "saved")], tmp_path / "log")
     assert (tmp_path / "saved").read_text() == "saved\n"
+
+
+def test_sigterm_ends_it_as_an_interrupt_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop, command.stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) == before

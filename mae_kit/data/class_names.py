@@ -1,0 +1,33 @@
+"""The names of classes, no two alike: results are kept by them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+FILE = "classes.txt"
+
+
+def read_classes(base: Path) -> list[str] | None:
+    """Lines of `classes.txt` beside shards, line k names label k; None without that file."""
+    path = base / FILE
+    if not path.is_file():
+        return None
+    text = path.read_text("utf-8-sig", errors="replace").rstrip()
+    return kept_apart([line.strip() for line in text.split("\n")]) if text else None
+
+
+def kept_apart(names: Sequence[str]) -> list[str]:
+    """The names, a number behind each that was there before: ImageNet has two classes `crane`.
+
+    The first of a name keeps it, and names that are kept apart already stay as they are.
+    """
+    taken = set(names)
+    found: set[str] = set()
+    apart = []
+    for name in names:
+        number, own = 1, name
+        while own in found or (number > 1 and own in taken):
+            number += 1
+            own = f"{name} ({number})"
+        found.add(own)
+        apart.append(own)
+    return apart

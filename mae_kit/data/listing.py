@@ -1,0 +1,70 @@
+"""The files below a folder: which are images by their names, and which are none."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_kit.data.decode import IMAGE_SUFFIXES
+from mae_kit.errors import UserError
+
+NO_FILE = "a broken link or no regular file"
+
+
+class Skip(NamedTuple):
+    """A file or sample that ends in no shard, and why."""
+
+    name: str
+    reason: str
+
+
+def list_images(root: Path) -> tuple[dict[str, int], list[Skip]]:
+    """List the files below `root` without those whose name, or whose folder's name, begins with a dot.
+
+    Links to folders are followed, each folder once.
+
+    Returns:
+        Sizes in bytes of the image files by their path relative to `root`, sorted, and the other files.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    images: dict[str, int] = {}
+    others: list[Skip] = []
+    start = len(os.path.join(root, ""))
+    for entry in _walk(root):
+        name = entry.path[start:]
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix[1:] not in IMAGE_SUFFIXES:
+            others.append(Skip(name, f"not the name of an image ({suffix or 'no suffix'})"))
+        elif holds(entry.is_file):
+            images[name] = entry.stat().st_size
+        else:
+            others.append(Skip(name, NO_FILE))
+    return dict(sorted(images.items())), sorted(others)
+
+
+def holds(is_kind: Callable[[], bool]) -> bool:
+    """The answer of an entry's `is_file` or `is_dir`, which raise an error for a link to itself: it is neither."""
+    try:
+        return is_kind()
+    except OSError:
+        return False
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry]:
+    """All entries that are no folders; links to folders are followed, each folder once, so a loop of links ends."""
+    pending, seen = [str(root)], set()
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(folder)
+            with os.scandir(folder) as found:
+                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}", "make the folder readable") from None
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        pending += [entry.path for entry in entries if holds(entry.is_dir)]
+        yield from (entry for entry in entries if not holds(entry.is_dir))
