@@ -1,4 +1,4 @@
-"""What every head of a vision transformer attends to."""
+"""Attention written out instead of fused into one kernel: to see what each head attends to, or because it is faster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from timm.utils.attention_extract import AttentionExtract
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_kit.backbones.vit import ViT
 
@@ -22,15 +22,23 @@ def attention_maps(encoder: ViT, images: Float[Tensor, "b c h w"]) -> Float[Tens
     return torch.stack(list(maps.values()), dim=1)
 
 
+def write_out(module: nn.Module) -> None:
+    """Let every attention layer of timm's compute its map, t * t numbers a head, where torch has a kernel without."""
+    for layer in _layers(module):
+        layer.fused_attn = False
+
+
 @contextmanager
 def _written_out(encoder: ViT) -> Iterator[None]:
     """A fused kernel never holds the map, so that none can be taken from it."""
-    layers: list[Any] = [module for module in encoder.modules() if hasattr(module, "fused_attn")]
-    fused = [layer.fused_attn for layer in layers]
-    for layer in layers:
-        layer.fused_attn = False
+    fused = [layer.fused_attn for layer in _layers(encoder)]
+    write_out(encoder)
     try:
         yield
     finally:
-        for layer, before in zip(layers, fused, strict=True):
+        for layer, before in zip(_layers(encoder), fused, strict=True):
             layer.fused_attn = before
+
+
+def _layers(module: nn.Module) -> list[Any]:
+    return [part for part in module.modules() if hasattr(part, "fused_attn")]

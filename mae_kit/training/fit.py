@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
+from mae_kit.backbones.attention import write_out
 from mae_kit.console import say
 from mae_kit.data.loader import Loader, Share
 from mae_kit.errors import UserError
@@ -20,7 +21,7 @@ from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import Training
-from mae_kit.training.precision import resolve_with_reason
+from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.record import Record
 from mae_kit.training.settings import Every, Machine
 from mae_kit.training.signals import Signals
@@ -58,6 +59,8 @@ def fit(
     keep_freed_memory()
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    if fused_attention_is_slow(machine.precision):
+        write_out(module)
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
     record, signals = Record(module.run, loader, every.log), Signals()

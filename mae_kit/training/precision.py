@@ -1,4 +1,4 @@
-"""bf16 where the device computes in it, fp32 where it would only be emulated."""
+"""bf16 where the device computes in it, fp32 where it would only be emulated; and what is slow in it."""
 
 from typing import Literal
 
@@ -27,6 +27,18 @@ def resolve_with_reason(precision: Precision, device: str | None = None) -> tupl
     if _computes_bf16(device):
         return "bf16-mixed", f"bf16 autocast: this {device} computes in it"
     return "32-true", f"fp32: this {device} has no bf16 arithmetic, emulating it would be slower"
+
+
+def fused_attention_is_slow(precision: Precision, device: str | None = None) -> bool:
+    """Whether attention is trained faster written out: torch's kernel for processors needs in bf16, backward, two to
+    nine times the time of the products that it fuses (tests/benchmarks/attention.py; recipes/LOG.md, 2026-11-22).
+
+    Args:
+        precision: As in a recipe.
+        device: As of `resolve_with_reason`.
+    """
+    device = device or _best_device()
+    return device == "cpu" and resolve(precision, device) == "bf16-mixed"
 
 
 def _best_device() -> str:

@@ -22,6 +22,7 @@ from theirs import same_model, usual_batches
 from torch import Tensor, nn
 from turns import Way, table, take_turns
 
+from mae_kit.backbones.attention import write_out
 from mae_kit.backbones.vit import ViT
 from mae_kit.console import say
 from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
@@ -31,7 +32,7 @@ from mae_kit.masks import hide_smallest_last, visible_count
 from mae_kit.objectives import MAE
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.optimizer import build_optimizer, parameter_groups
-from mae_kit.training.precision import resolve_with_reason
+from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 
 RATE = 1e-4
 NO_END = sys.maxsize // 2
@@ -139,6 +140,8 @@ def our_step(task: Task, bf16: bool) -> Callable[[], float]:
     loader = iter(Loader(batches, 0, NO_END, task.workers, pin=device.type == "cuda"))
     augment = PretrainAugment(IMAGENET_MEAN, IMAGENET_STD).to(device)
     optimizer = build_optimizer(parameter_groups(mae, 0.05))
+    if bf16 and fused_attention_is_slow("bf16"):
+        write_out(mae)
     if task.compile:
         mae.compile()
 
