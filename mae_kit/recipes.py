@@ -23,7 +23,7 @@ def find_recipe(name: str, kind: str) -> Path:
     """The file of a recipe.
 
     Args:
-        name: A path, or a recipe's name with or without its folder and suffix: `mae_vit_b16`, `on/cpu`.
+        name: A path, or a recipe's name with or without its folder and suffix: `mae_vit_b16`, `on/gpu`.
         kind: The folder looked in first: pretrain, downstream. After it `on`, the machines.
 
     Raises:

@@ -119,6 +119,8 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|in eval mode).*", module="pytorch_lightning")
+    # torch 2.15 has a new name for it, and means what we ask for by the old one
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator="auto",

@@ -1,11 +1,12 @@
-"""Attention maps against those computed by hand."""
+"""Attention maps against those computed by hand; and written out, the same function as fused."""
 
 from typing import Any
 
 import pytest
+import timm
 import torch
 
-from mae_kit.backbones.attention import attention_maps
+from mae_kit.backbones.attention import attention_maps, write_out
 from mae_kit.backbones.vit import ViT
 
 
@@ -37,3 +38,30 @@ def test_the_encoder_is_left_as_it_was():
     attention_maps(encoder, torch.randn(1, 3, 16, 16))
     assert [block.attn.fused_attn for block in blocks] == [True, False]
     assert [len(module._forward_hooks) for module in encoder.modules()] == hooks
+
+
+PLAIN: dict[str, Any] = {"embed_dim": 24, "depth": 2, "num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "args"),
+    [
+        ("vit_tiny_patch16_224", 32, PLAIN),
+        ("beit_base_patch16_224", 32, PLAIN),
+        ("igpt_s", 8, PLAIN),
+        ("swin_tiny_patch4_window7_224", 56, {"embed_dim": 12, "depths": (2, 2), "num_heads": (1, 2)}),
+        ("hiera_tiny_224", 64, {"embed_dim": 12, "stages": (1, 1, 2, 1)}),
+    ],
+)
+def test_written_out_it_is_the_same_function(name: str, size: int, args: dict[str, Any]):
+    torch.manual_seed(0)
+    model = timm.create_model(name, img_size=size, num_classes=5, **args).eval()
+    images, found = torch.randn(2, 3, size, size), []
+    for _ in range(2):
+        model.zero_grad()
+        logits = model(images)
+        logits.square().mean().backward()
+        found.append([logits, *(p.grad for p in model.parameters() if p.grad is not None)])
+        write_out(model)
+    assert not any(getattr(part, "fused_attn", False) for part in model.modules())
+    torch.testing.assert_close(found[0], found[1])

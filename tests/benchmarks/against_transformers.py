@@ -37,6 +37,7 @@ from mae_kit.training.precision import fused_attention_is_slow, resolve_with_rea
 RATE = 1e-4
 NO_END = sys.maxsize // 2
 Source = Literal["from memory", "usual loader"]
+Attention = Literal["sdpa", "eager"]
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,11 @@ def against_transformers(task: Task, steps: int = 10) -> dict[str, Any]:
     bf16 = precision != "32-true"
     say(f"{reason}; {torch.get_num_threads()} threads, {task.workers} loader workers each, on {_device().type}")
     ways = [Way(f"mae_kit {_short(bf16)}", partial(our_step, task, bf16), task.batch)]
-    for mixed in (False, True) if bf16 else (False,):
+    kinds: list[tuple[bool, Attention]] = [(False, "sdpa"), (True, "sdpa"), (True, "eager")]
+    for mixed, attention in kinds if bf16 else kinds[:1]:
         for source in ("from memory", "usual loader"):
-            name = f"transformers {_short(mixed)}, {source}"
-            ways.append(Way(name, partial(their_step, task, source, mixed), task.batch))
+            name = f"transformers {_short(mixed)}, {attention}, {source}"
+            ways.append(Way(name, partial(their_step, task, source, mixed, attention), task.batch))
     take_turns(ways, steps)
     return {"losses": losses, "precision": reason, "threads": torch.get_num_threads(), "rows": table(ways)}
 
@@ -153,9 +155,12 @@ def our_step(task: Task, bf16: bool) -> Callable[[], float]:
     return _step(mae, part, optimizer, task.accumulate, bf16)
 
 
-def their_step(task: Task, source: Source, bf16: bool) -> Callable[[], float]:
-    """A plain loop with the fused AdamW, the fastest of torch's."""
+def their_step(task: Task, source: Source, bf16: bool, attention: Attention) -> Callable[[], float]:
+    """A plain loop with the fused AdamW, the fastest of torch's. Their own choice of attention is sdpa, torch's kernel;
+    told to be eager it is written out, as ours is where that is faster.
+    """
     model = same_model(task.begin()).to(_device())
+    model.set_attn_implementation(attention)
     images = from_memory(task) if source == "from memory" else _usual(task)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     return _step(model, lambda: model(next(images).to(_device(), non_blocking=True)).loss, optimizer, 1, bf16)
