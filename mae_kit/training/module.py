@@ -157,10 +157,11 @@ class Training(LightningModule):
         ended = self._audit.over(self.step - 1)
         if not ended:
             return []
-        sums = self._summed(self._audit.take(ended))
+        sums = self.summed(self._audit.take(ended))
         return [self._audit.result(epoch, row) for epoch, row in zip(ended, sums.unbind(), strict=True)]
 
-    def _summed(self, values: Tensor) -> Tensor:
+    def summed(self, values: Tensor) -> Tensor:
+        """Over all processes, which all call it."""
         if self.trainer.world_size == 1:
             return values
         return self.trainer.strategy.reduce(values.to(self.device, copy=True), reduce_op="sum").cpu()  # type: ignore[union-attr]
@@ -204,7 +205,7 @@ class Training(LightningModule):
             "counts": self.counts,
             "sums": self._reduced_sums(),
             "sums_since": self._sums_since,
-            "audit": self._summed(self._audit.under_way(self.step)),
+            "audit": self.summed(self._audit.under_way(self.step)),
             "audit_first": self._audit.first,
         }
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import psutil
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
@@ -65,10 +66,11 @@ class Record(Callback):
                 self._write_audit(step, epoch)
         if step % self.every == 0 or step == pl_module.plan.steps:  # type: ignore[attr-defined]
             means = pl_module.interval_means()  # type: ignore[operator]
+            cores = float(pl_module.summed(torch.tensor(self._cpu_seconds() - self._cpu_started)))  # type: ignore[operator]
             if trainer.is_global_zero:
-                self.write(pl_module, means | self._pace(pl_module, step))
+                self.write(pl_module, means | self._pace(pl_module, step, cores))
 
-    def _pace(self, pl_module: Any, step: int) -> dict[str, float]:
+    def _pace(self, pl_module: Any, step: int, core_seconds: float) -> dict[str, float]:
         now, waited = time.perf_counter(), self.loader.waited
         elapsed = now - self._mark
         images = (step - self._mark_step) * pl_module.plan.batch_size
@@ -77,7 +79,7 @@ class Record(Callback):
             "gradient_norm": float(pl_module.gradient_norm),
             "images_per_second": images / elapsed,
             "data_wait": min(1.0, (waited - self._mark_wait) / elapsed),
-            "core_seconds": self._cpu_seconds() - self._cpu_started,
+            "core_seconds": core_seconds,
             "skipped_steps": pl_module.counts["skipped_steps"],
             "bad_samples": pl_module.counts["bad_samples"],
         }

@@ -191,7 +191,17 @@ def test_torchrun_with_two_processes_is_the_same_training(words: Words, trained:
     assert done.returncode == 0, done.stderr
     assert "effective batch 16 (2 devices x 8 images x 1 accumulated)" in done.stdout
     assert done.stdout.count("effective batch") == 1, "one process speaks for all"
+    assert "deprecated" not in done.stderr
     close(run, trained)
+
+
+def test_processor_time_is_that_of_all_processes(programs: Programs, words: Words, tmp_path: Path):
+    clock = "import itertools\nfrom mae_kit.training.record import Record\nticks = itertools.count(0, 5)\n"
+    patch = clock + "Record._cpu_seconds = lambda self: float(next(ticks))"
+    for rank in group(programs, 2, *words, "--run", tmp_path / "run", patch=patch):
+        assert rank.wait().code == 0
+    told = [line["core_seconds"] for line in lines(tmp_path / "run") if "core_seconds" in line]
+    assert told == [10.0 * (i + 1) for i in range(6)]
 
 
 @pytest.mark.gate("R8")
