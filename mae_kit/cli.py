@@ -64,6 +64,9 @@ VERBS = {
 _USER_ERRNO = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
+    errno.EFBIG: "choose a folder on a disk that takes files of this size",
+    errno.EIO: "its disk fails: choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EROFS: "choose a folder that can be written",
     errno.EEXIST: "choose another path",
     errno.ENOTDIR: "choose another path",

@@ -49,6 +49,7 @@ class Course(NamedTuple):
         pretrain_images: Images shown in pretraining; the same number whatever the size of the set.
         few_images: Images shown in each fine-tuning with few labels, pretrained or not.
         all_images: The same with all labels.
+        pretrain_batch: Images a step of the pretraining, unless there are fewer.
         batch_size: Of fine-tuning, unless there are fewer images.
     """
 
@@ -57,11 +58,12 @@ class Course(NamedTuple):
     pretrain_images: int
     few_images: int
     all_images: int
+    pretrain_batch: int
     batch_size: int
 
 
-DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 60_000, 5_120, 14_400, 32)
-PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 5_120, 9_600, 32)
+DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 60_000, 5_120, 14_400, 64, 32)
+PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 5_120, 9_600, 64, 32)
 SMALL = ("--machine.threads", "1")  # models this small are slower with two, and two can be trained side by side
 
 
@@ -168,6 +170,7 @@ def _check_classes(images: Path) -> bool:
 def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
     words = ["--config", course.recipe, "--data.shards", f"{shards.path}/train-*.tar"]
     words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
+    words += ["--data.batch_size", str(shards.images)] if shards.images < course.pretrain_batch else []
     words += [*SMALL, "--run", str(run)]
     _show("pretrain", words)
     _call("pretrain", pretrain, words, run)

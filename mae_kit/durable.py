@@ -33,6 +33,10 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
         os.replace(making, path)
         if flush:
             sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(making)):
+            error.filename = str(path)  # what the user knows
+        raise
     finally:
         making.unlink(missing_ok=True)
 

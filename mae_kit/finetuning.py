@@ -100,6 +100,7 @@ def finetune(
         plan.must_continue(state["plan"], run, allow_data_change)
         _must_be_of(val, done, run, data.val)
         say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+        _tell(done, data.val)
         return _summary(run, done)
     torch.manual_seed(seed)
     classifier, config = _classifier(data, encoder, model, classes, drop_path)
@@ -125,8 +126,7 @@ def finetune(
         save_classifier(folder.path, module.scored(), config)
         replace_text(folder.path / RESULT, json.dumps(result, indent=2))
         report(folder.path)
-    told = ", ".join(f"{label} {result[name]:.1%}" for name, label in HEADLINES.items() if name in result)
-    say(f"{told} on {result['samples']} images of {data.val}")
+    _tell(result, data.val)
     return _summary(run, result)
 
 
@@ -141,6 +141,11 @@ def _open(
     samples = kept(train, data.without)
     rows = _training_rows(train, samples, data, seed)
     return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
+
+
+def _tell(result: dict[str, Any], name: str) -> None:
+    told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
+    say(f"{told} on {result['samples']} images of {name}")
 
 
 def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> None:

@@ -1,5 +1,7 @@
 """Safetensors files: written whole, and known by the header before any tensor is read."""
 
+import os
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,10 +13,20 @@ from mae_kit.errors import UserError
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is either the old or the new one, whenever the power goes."""
+    """Write a safetensors file that is either the old or the new one, whenever the power goes.
+
+    Raises:
+        OSError: The disk is full and the like.
+    """
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with replacing(path) as making:
-        save_file(contiguous, making, metadata)
+        try:
+            save_file(contiguous, making, metadata)
+        except SafetensorError as error:  # the system's number is in its text alone
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def read_header(file: Path, fix: str) -> dict[str, str]:

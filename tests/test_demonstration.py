@@ -29,6 +29,17 @@ def shortened(course: room.Course) -> room.Course:
     return course._replace(pretrain_images=256, few_images=100, all_images=100)
 
 
+def test_few_images_are_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    monkeypatch.setattr(room, "_call", lambda verb, function, words, run: said.extend(words))
+    for images, batch in ((15, True), (64, False)):
+        said.clear()
+        room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS)
+        assert ("--data.batch_size" in said) == batch and (
+            not batch or said[said.index("--data.batch_size") + 1] == "15"
+        )
+
+
 def test_the_digits_are_scikit_learns(tmp_path: Path):
     from sklearn.datasets import load_digits
 

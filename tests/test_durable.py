@@ -26,6 +26,14 @@ def test_it_takes_its_name_only_when_the_disk_has_it(tmp_path: Path, monkeypatch
     assert seen == [False, True][: 1 if os.name == "nt" else 2], "the file first, then its name"
 
 
+def test_an_error_names_the_file_that_was_to_be(tmp_path: Path):
+    for raised in (OSError(28, "No space left on device"), None):
+        with pytest.raises(OSError) as error, replacing(tmp_path / "a"):
+            if raised:
+                raise raised  # nothing was written: there is nothing to give the name to
+        assert error.value.filename == str(tmp_path / "a")
+
+
 def test_two_writers_do_not_meet(tmp_path: Path):
     with replacing(tmp_path / "a") as one, replacing(tmp_path / "a") as other:
         assert one != other

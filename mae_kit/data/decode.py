@@ -5,7 +5,9 @@ rest, from a fixed list of formats, after the size in the header was held agains
 (16-bit grey saturates to white, float TIFF turns black, EXIF orientation is left to the caller) is put right here.
 """
 
+import ctypes
 import io
+import logging
 import math
 import struct
 import threading
@@ -17,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 from jaxtyping import Num, UInt8
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from mae_kit.errors import BadImage
 
@@ -42,6 +44,18 @@ _UPRIGHT = {
     8: (True, -1, 1),
 }
 _pillow_warnings = threading.Lock()
+
+
+def _hush_decoders() -> None:
+    """Pillow logs, and libtiff writes to stderr past Python, a line for each damaged tag; the reason is told anyway."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    library = ctypes.CDLL(_imaging.__file__)
+    for setter in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if hasattr(library, setter):  # where Pillow is linked with it statically there is no such door
+            getattr(library, setter)(None)
+
+
+_hush_decoders()
 
 
 def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Array:

@@ -60,6 +60,7 @@ def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> I
         there |= parts.kept(_missing(stamps, there))
         say(f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only what changes is read again.")
         old = _whole(parts, stamps, there, workers)
+        _must_hold_images(old, parts, folder)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
@@ -96,6 +97,7 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
     try:
         whole = _index_all(parts, stamps, workers, engine)
         seconds = time.perf_counter() - start
+        _must_hold_images(whole, parts, folder)
         saved = save(whole, _believed(whole, stamps))
     except OSError as error:
         raise UserError(f"the index of {base} cannot be saved", f"{error.strerror}; make room there") from None
@@ -144,6 +146,13 @@ def _no_files(base: Path, pattern: str) -> list[Problem]:
     with os.scandir(base) as entries:
         found = sorted(entry.name for entry in entries if _TAR.search(entry.name) and not holds(entry.is_file))
     return [Problem(name, "", 0, f"{UNREADABLE}: {NO_FILE}") for name in found if fnmatchcase(name, pattern)]
+
+
+def _must_hold_images(whole: Index, parts: Parts, folder: Place) -> None:
+    """Refuse shards without any before an index of them is left in the folder."""
+    if not len(whole):
+        parts.remove()
+        _usable(whole, folder)
 
 
 def _usable(part: Index, folder: Place) -> Index:

@@ -45,6 +45,15 @@ def depth_stats(records: dict[str, Record]) -> dict[str, int]:
     return {"deep": deep, "largest": max(record.get("largest", 0) for record in records.values())}
 
 
+def _tell_lost(splits: dict[str, Any]) -> None:
+    """A small set may by chance leave a class without an image to train on, or to be scored on."""
+    for split, other in (("train", "val"), ("val", "train")):
+        lost = [name for name in splits[other]["classes"] if name not in splits[split]["classes"]]
+        if lost and splits[split]["images"]:
+            shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+            say(f"no image in {split} of {shown}: choose another --val-fraction or --seed, or add images")
+
+
 def report(out: Path, stats: dict[str, Any]) -> None:
     for split, part in stats["splits"].items():
         if part["images"]:
@@ -53,6 +62,7 @@ def report(out: Path, stats: dict[str, Any]) -> None:
     if counts:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:20])
         say(f"classes in train: {shown}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else ""))
+        _tell_lost(stats["splits"])
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     say(f"channel mean {values[0]}, std {values[1]}")
     if is_dark(stats["largest"]):

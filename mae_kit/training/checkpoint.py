@@ -142,9 +142,13 @@ class Checkpoints(Callback):
         self.save(trainer, pl_module)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the state of this step, and drop the older ones."""
+        """Write the state of this step, and drop the older ones.
+
+        Not while steps are skipped: what the gradients of these weights are not finite for may be the weights, and the
+        ones before are what the run goes back to.
+        """
         step: int = pl_module.step  # type: ignore[assignment]
-        if step == self._saved:
+        if step == self._saved or pl_module.counts["skipped_in_a_row"]:  # type: ignore[index]
             return
         self._saved = step
         state = pl_module.checkpoint_state()  # type: ignore[operator]

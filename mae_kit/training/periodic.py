@@ -1,12 +1,14 @@
 """What a training does beside its steps every so often: scores and pictures, on all ranks, until a signal comes."""
 
 import contextlib
+import time
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
+from mae_kit.training.record import Record
 from mae_kit.training.signals import Stopped
 
 
@@ -47,7 +49,9 @@ class Periodic(Callback):
             self._act(trainer, pl_module)
 
     def _act(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        started = time.perf_counter()
         pl_module.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context(), contextlib.suppress(Stopped):
             self.act(trainer, pl_module)
         pl_module.train()
+        Record.of(trainer).leave_out(time.perf_counter() - started)

@@ -86,6 +86,10 @@ class Record(Callback):
         self._mark, self._mark_step, self._mark_wait = now, step, waited
         return pace
 
+    def leave_out(self, seconds: float) -> None:
+        """Time since the last line that did not go into steps: it would make them look slow."""
+        self._mark += seconds
+
     def _cpu_seconds(self) -> float:
         """Processor time of this process and its loader workers: what a busy neighbour does not change."""
         family = [self._process, *self._process.children(recursive=True)]

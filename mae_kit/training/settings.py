@@ -223,10 +223,10 @@ def must_be_positive(values: Mapping[str, float | None]) -> None:
     """For settings that count something, by key; those that are not given are passed over.
 
     Raises:
-        UserError: Names the first that is 0 or less.
+        UserError: Names the first that is 0 or less, or not finite.
     """
     for name, value in values.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UserError(f"{name} is {value}", "give a number above 0")
 
 
@@ -242,12 +242,12 @@ def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
 
 
 def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:
-    """For settings that have bounds, which are allowed; those that are not given are passed over.
+    """For settings that have bounds, which are allowed but for infinity; those that are not given are passed over.
 
     Raises:
-        UserError: Names the first that is outside.
+        UserError: Names the first that is outside, or not finite.
     """
     for name, value in values.items():
-        if value is not None and not low <= value <= high:
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
             fix = f"give {low:g} or more" if high == math.inf else f"give a number from {low:g} to {high:g}"
             raise UserError(f"{name} is {value:g}", fix)

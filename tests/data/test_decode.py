@@ -1,5 +1,6 @@
 """The decoder against every odd file at hand, against Pillow on sound photos, and against made-up damage."""
 
+import contextlib
 import io
 import random
 import threading
@@ -422,3 +423,11 @@ def test_no_global_state_changes_and_threads_agree(shared: Path):
     assert len(set(seen)) == 1
     assert warnings.filters == filters
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_damaged_images_write_nothing_to_the_terminal(shared: Path, capfd: pytest.CaptureFixture[str]):
+    for path in sorted((shared / "data/bad/images").iterdir()):
+        with contextlib.suppress(BadImage):
+            decode(path.read_bytes())
+    said = capfd.readouterr()
+    assert said.out == said.err == ""

@@ -568,6 +568,10 @@ def test_mistakes_are_named(tmp_path: Path):
         open_index(tmp_path / "train" / "val-*.tar")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "a.tar").write_text("<html>404</html>\n\n\n\n")
+    for read in (open_index, index):
+        with pytest.raises(UserError, match="no usable image in"):
+            read(tmp_path / "page")
+        assert [path.name for path in (tmp_path / "page").iterdir()] == ["a.tar"]
     with pytest.raises(UserError, match=r"no usable image in .* \(a\.tar: not a tar: 20 bytes"):
         index(tmp_path / "page")
 

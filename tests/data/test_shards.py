@@ -296,6 +296,17 @@ def test_val_is_disjoint_and_keeps_its_images_when_more_are_added(many: Path, tm
     assert before["train"] < after["train"] and before["val"] < after["val"]
 
 
+def test_a_class_that_one_side_lacks_is_told(many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for i in range(14):
+        (tmp_path / f"few/{i % 7}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"few/{i % 7}/{i}.jpg").hardlink_to(many / f"{i % 7}/{i}.jpg")
+    splits = shard(str(tmp_path / "few"), tmp_path / "out", workers=1, val_fraction=0.3)["splits"]
+    said = capsys.readouterr().out.replace("\n", " ")
+    for split, lost in ((s, {str(i) for i in range(7)} - set(splits[s]["classes"])) for s in ("train", "val")):
+        assert (f"no image in {split} of {', '.join(sorted(lost))}: choose" in said) == bool(lost)
+    assert set(splits["val"]["classes"]) < {str(i) for i in range(7)}, "else this shows nothing"
+
+
 def test_shards_stay_below_their_size_and_are_mixed(many: Path, tmp_path: Path):
     shard(str(many), tmp_path / "out", workers=1, max_shard_size=100_000)
     sizes = [path.stat().st_size for path in (tmp_path / "out").glob("*.tar")]

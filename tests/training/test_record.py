@@ -1,6 +1,9 @@
-"""The bar of a training, as a terminal shows it."""
+"""The bar of a training, as a terminal shows it; and its pace."""
 
 import io
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -23,3 +26,18 @@ def test_time_left_and_steps_are_whole_at_any_width(monkeypatch: pytest.MonkeyPa
     assert "97600/250000 steps -:--:--" in text
     assert text.rstrip().endswith(NOTE) == (width > 80)
     assert all(word in text for word in NOTE.split())
+
+
+def test_time_for_pictures_and_scores_does_not_count_as_that_of_steps(monkeypatch: pytest.MonkeyPatch):
+    plan = SimpleNamespace(batch_size=8)
+    counts = {"skipped_steps": 0, "bad_samples": 0}
+    module: Any = SimpleNamespace(plan=plan, counts=counts, learning_rate=lambda: 0.1, gradient_norm=1.0)
+    loader: Any = SimpleNamespace(waited=0.0)
+    told = record.Record.__new__(record.Record)
+    told.loader = loader
+    told._mark, told._mark_step, told._mark_wait = 100.0, 0, 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: 160.0)
+    told.leave_out(50)
+    loader.waited = 2.0
+    pace = told._pace(module, 10, 0.0)
+    assert pace["images_per_second"] == 8 * 10 / 10 and pace["data_wait"] == 0.2

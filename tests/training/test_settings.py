@@ -1,5 +1,6 @@
 """Settings that cannot be are refused where they are made, by the key of the recipe; a few also pass the door."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,10 @@ from mae_kit.training.settings import Every, Machine, Optimization, Plan
     ("make", "arguments", "complaint"),
     [
         (Optimization, {"epochs": 0}, "optimization.epochs is 0: give a number above 0"),
+        (Optimization, {"epochs": math.inf}, "optimization.epochs is inf: give a number above 0"),
+        (Optimization, {"epochs": math.nan}, "optimization.epochs is nan"),
+        (Optimization, {"epochs": 3, "learning_rate": math.nan}, "optimization.learning_rate is nan"),
+        (Optimization, {"epochs": 3, "weight_decay": math.inf}, "optimization.weight_decay is inf: give 0 or more"),
         (Optimization, {"epochs": 3, "weight_decay": -1}, "optimization.weight_decay is -1: give 0 or more"),
         (Optimization, {"epochs": 3, "clip": -1}, "optimization.clip is -1"),
         (Optimization, {"epochs": 3, "layer_decay": 2}, "optimization.layer_decay is 2: give a number from 0 to 1"),

@@ -268,6 +268,12 @@ def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(
     measured(f"three: back to step 5 of 8, loss {lines(run)[0]['loss']:.2f} to {lines(run)[-1]['loss']:.2f}")
 
 
+def test_what_steps_are_skipped_for_is_not_saved_over_what_was_sound(programs: Programs, words: Words, tmp_path: Path):
+    """A checkpoint is due amid the three: it could be of the weights that did the damage."""
+    ended = programs.run(*words, "--run", tmp_path / "run", patch=POISON.format(steps={8, 9, 10}))
+    assert ended.code == 0 and "step 10: back to the weights of step 5" in ended.out, ended.err
+
+
 @pytest.mark.gate("R14")
 def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
     ended = programs.run(*words, "--run", tmp_path / "run", patch=POISON.format(steps=set(range(6, 18))))
