@@ -59,12 +59,13 @@ class Module(LightningModule):
     ids=["a last one at the end", "not twice at the end", "not where a signal stops it", "at least one"],
 )
 def test_when_it_acts(steps: int, stopped: int, seen: list[int]):
-    callback, module = Counting(4), Module(steps)
+    callback, module, record = Counting(4), Module(steps), Told()
     for module.step in range(1, stopped + 1):
         for module.done in (False, True):
-            callback.on_train_batch_end(Watched(), module)
-    callback.on_train_end(Watched(), module)
+            callback.on_train_batch_end(Watched(record), module)
+    callback.on_train_end(Watched(record), module)
     assert callback.steps == seen and module.training
+    assert len(record.left_out) == len(seen), "it is not time of the steps"
 
 
 class Told(Record):
@@ -72,6 +73,10 @@ class Told(Record):
 
     def __init__(self) -> None:
         self.told: list[dict[str, float]] = []
+        self.left_out: list[float] = []
+
+    def leave_out(self, seconds: float) -> None:
+        self.left_out.append(seconds)
 
     def write(self, pl_module: Any, values: dict[str, float]) -> None:
         self.told.append(values)
