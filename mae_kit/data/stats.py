@@ -51,7 +51,7 @@ def _tell_lost(splits: dict[str, Any]) -> None:
         lost = [name for name in splits[other]["classes"] if name not in splits[split]["classes"]]
         if lost and splits[split]["images"]:
             shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-            say(f"no image in {split} of {shown}: choose another --val-fraction or --seed, or add images")
+            say(f"classes without an image in {split}: {shown}")
 
 
 def report(out: Path, stats: dict[str, Any]) -> None:

@@ -144,11 +144,12 @@ class Checkpoints(Callback):
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the state of this step, and drop the older ones.
 
-        Not while steps are skipped: what the gradients of these weights are not finite for may be the weights, and the
-        ones before are what the run goes back to.
+        Before the last step not while steps are skipped: what the gradients are not finite for may be these weights,
+        and the ones before are what the run goes back to.
         """
         step: int = pl_module.step  # type: ignore[assignment]
-        if step == self._saved or pl_module.counts["skipped_in_a_row"]:  # type: ignore[index]
+        in_doubt = pl_module.counts["skipped_in_a_row"] and step < pl_module.plan.steps  # type: ignore[index, union-attr, operator]
+        if step == self._saved or in_doubt:
             return
         self._saved = step
         state = pl_module.checkpoint_state()  # type: ignore[operator]

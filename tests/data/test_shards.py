@@ -303,7 +303,7 @@ def test_a_class_that_one_side_lacks_is_told(many: Path, tmp_path: Path, capsys:
     splits = shard(str(tmp_path / "few"), tmp_path / "out", workers=1, val_fraction=0.3)["splits"]
     said = capsys.readouterr().out.replace("\n", " ")
     for split, lost in ((s, {str(i) for i in range(7)} - set(splits[s]["classes"])) for s in ("train", "val")):
-        assert (f"no image in {split} of {', '.join(sorted(lost))}: choose" in said) == bool(lost)
+        assert (f"classes without an image in {split}: {', '.join(sorted(lost))}" in said) == bool(lost)
     assert set(splits["val"]["classes"]) < {str(i) for i in range(7)}, "else this shows nothing"
 
 
@@ -670,6 +670,19 @@ def test_a_library_that_is_absent_is_named(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match="torchvision has no data set Nothing"):
         shard("torchvision:Nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_of_hugging_face_keeps_its_files_classes_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets", reason="pip install 'mae_kit[hf]'")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    for number, name in enumerate(("train/cat", "train/dog", "train/dog", "test/cat")):
+        photo(tmp_path / "hub" / name / f"{number}.jpg", number)
+    stats = shard(f"hf:{tmp_path / 'hub'}", tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"cat": 1, "dog": 2}
+    assert stats["splits"]["val"]["classes"] == {"cat": 1}
+    stored = set(members(tmp_path / "out").values())
+    assert {path.read_bytes() for path in (tmp_path / "hub").rglob("*.jpg")} < stored
+    assert shard(f"hf:{tmp_path / 'hub'}:test", tmp_path / "test", workers=1)["splits"]["train"]["images"] == 1
 
 
 class Squares(torchvision.datasets.VisionDataset):
