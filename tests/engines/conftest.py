@@ -18,8 +18,11 @@ class Nodes:
     """A cluster of two nodes of one processor each: the head, to which the tests connect, and another."""
 
     def __init__(self, folder: str):
+        from ray._private.utils import get_ray_address_file
         from ray.cluster_utils import Cluster
 
+        # the address is written there, wherever the nodes have their folder: on a fresh machine nobody has made it
+        Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, **NODE})
         self.address = str(self.cluster.address)
