@@ -19,6 +19,7 @@ from mae_kit.objectives import Objective
 from mae_kit.reporting.folder import read_batch_size
 
 Shape = tuple[int, ...]
+IMAGES = 2  # a batch norm needs more than one
 
 
 def pretraining_cost(run: Path) -> dict[str, float]:
@@ -65,27 +66,27 @@ def _flops_of_objective(run: Path) -> float:
 @cache
 def _flops_of_classifier(run: Path) -> float:
     model, config = load_classifier(run)
-    images = torch.zeros(2, len(config.mean), *config.image_size)
+    images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
     if _recipe(run).get("generative"):
-        return _step(lambda: sum(part.sum() for part in model.classify_and_predict(images)), 2)  # type: ignore[operator]
-    return _step(lambda: model(images).sum(), 2)
+        return _step(lambda: sum(part.sum() for part in model.classify_and_predict(images)))  # type: ignore[operator]
+    return _step(lambda: model(images).sum())
 
 
 def flops_per_image(objective: Objective) -> float:
     """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
-    images = torch.zeros(2, objective.encoder.channels, *objective.encoder.image_size)
-    return _step(lambda: objective(images, torch.arange(2)).loss, 2)
+    images = torch.zeros(IMAGES, objective.encoder.channels, *objective.encoder.image_size)
+    return _step(lambda: objective(images, torch.arange(IMAGES)).loss)
 
 
-def _step(loss: Callable[[], Any], images: int) -> float:
-    """Operations an image, forwards, and backwards through all that has a gradient.
+def _step(loss: Callable[[], Any]) -> float:
+    """Operations an image of `IMAGES`, forwards, and backwards through all that has a gradient.
 
     Attention is in its plain form, since not every fused one is counted by every torch.
     """
     convolutions = {torch.ops.aten.convolution_backward: _backward_of_convolution}
     with FlopCounterMode(display=False, custom_mapping=convolutions) as counter, sdpa_kernel(SDPBackend.MATH):
         loss().backward()
-    return counter.get_total_flops() / images
+    return counter.get_total_flops() / IMAGES
 
 
 def _backward_of_convolution(gradient: Shape, _: Shape, weight: Shape, *more: Any, **kept: Any) -> int:

@@ -10,6 +10,7 @@ from mae_kit.console import say
 from mae_kit.data.decode import is_dark
 
 SKIPPED = "skipped.jsonl"
+_TOLD = 20  # classes, of any number
 NONE = -1  # stands for the class of images without label
 
 Record = dict[str, Any]
@@ -45,13 +46,16 @@ def depth_stats(records: dict[str, Record]) -> dict[str, int]:
     return {"deep": deep, "largest": max(record.get("largest", 0) for record in records.values())}
 
 
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:_TOLD]) + (f" and {len(names) - _TOLD} more" if len(names) > _TOLD else "")
+
+
 def _tell_lost(splits: dict[str, Any]) -> None:
     """A small set may by chance leave a class without an image to train on, or to be scored on."""
     for split, other in (("train", "val"), ("val", "train")):
         lost = [name for name in splits[other]["classes"] if name not in splits[split]["classes"]]
         if lost and splits[split]["images"]:
-            shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-            say(f"classes without an image in {split}: {shown}")
+            say(f"classes without an image in {split}: {_shortened(lost)}")
 
 
 def report(out: Path, stats: dict[str, Any]) -> None:
@@ -60,8 +64,7 @@ def report(out: Path, stats: dict[str, Any]) -> None:
             say(f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}")
     counts = stats["splits"]["train"]["classes"]
     if counts:
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:20])
-        say(f"classes in train: {shown}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else ""))
+        say(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
         _tell_lost(stats["splits"])
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     say(f"channel mean {values[0]}, std {values[1]}")

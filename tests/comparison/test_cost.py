@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.backbones import Beit, ViT
-from mae_kit.comparison.cost import _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
+from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.objectives import MAE, BEiT, SimMIM
 
@@ -75,7 +75,7 @@ def test_a_tokenizer_which_does_not_learn_goes_forwards_alone(tmp_path: Path, mo
 def test_a_convolution_of_groups_costs_what_its_groups_do():
     layers = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 3, padding=1, groups=8))
     first, second = 2 * 16 * 8 * 48, 2 * 16 * 8 * 9  # 16 places, 8 channels; the first has no gradient of its input
-    assert _step(lambda: layers(torch.zeros(2, 3, 16, 16)).sum(), 2) == 2 * first + 3 * second
+    assert _step(lambda: layers(torch.zeros(IMAGES, 3, 16, 16)).sum()) == 2 * first + 3 * second
 
 
 def test_what_has_not_begun_costs_nothing(tmp_path: Path):
