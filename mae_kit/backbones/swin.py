@@ -52,7 +52,7 @@ class Swin(Configured):
             "num_heads": num_heads,
         }
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans}
-        self.model = _create(name, self.model_args)
+        self.model = _create(name, self.model_args | {"drop_path_rate": 0.0})  # SimMIM's too; timm's own are .1
         embed: Any = self.model.patch_embed
         self.image_size: tuple[int, int] = tuple(embed.img_size)
         self.patch_size: tuple[int, int] = tuple(embed.patch_size)

@@ -1,7 +1,8 @@
 """Some images to look at or to classify, from wherever the user points."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 
 import torch
@@ -20,8 +21,12 @@ from mae_kit.errors import BadImage, UserError
 def load_images(
     source: Place, image_size: tuple[int, int], channels: int, limit: int
 ) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
-    """The first `limit` images, and their names; see `read_images`."""
-    pixels, names = zip(*islice(read_images(source, image_size, channels), limit), strict=True)
+    """At most `limit` images and their names, spread evenly over what is there: neighbours are mostly of one class or
+    one day. Others take the place of those that do not decode. Of a URL the first ones, since shards are fetched whole.
+    """
+    order = range if is_url(source) else partial(_spread, limit)
+    found = _decode(source, order, image_size, channels)
+    pixels, names = zip(*islice(found, limit), strict=True)
     return torch.stack(pixels), list(names)
 
 
@@ -39,20 +44,39 @@ def read_images(
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
+    return _decode(source, range, image_size, channels, crop_share)
+
+
+def _decode(
+    source: Place,
+    order: Callable[[int], Iterable[int]],
+    image_size: tuple[int, int],
+    channels: int,
+    crop_share: float = 1.0,
+) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+    """As `read_images`, in the order of so many images."""
+    names, read = _source(source)
     decoded = dark = False
-    for name, read in _sources(source):
+    for place in order(len(names)):
         try:
-            data = read()
+            data = read(place)
             image = decode(data, channels)
         except BadImage as error:
-            say(f"{name} is left out: {error}")
+            say(f"{names[place]} is left out: {error}")
             continue
         if not dark and (dark := _is_dark(data)):
-            say(f"{name} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`")
+            say(f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`")
         decoded = True
-        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), name
+        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
     if not decoded:
         raise UserError(f"no image in {source}", "give an image, a folder of images, or shards")
+
+
+def _spread(limit: int, count: int) -> Iterator[int]:
+    """All of `count` places: `limit` of them evenly spread, then the others."""
+    step = max(1.0, count / limit)
+    first = [int(i * step) for i in range(min(count, limit))]
+    return chain(first, filterfalse(set(first).__contains__, range(count)))
 
 
 def _is_dark(data: bytes) -> bool:
@@ -60,12 +84,11 @@ def _is_dark(data: bytes) -> bool:
     return deep is not None and is_dark(largest_of_16_bits(deep) or 0)
 
 
-def _sources(place: Place):
-    """Pairs of a name and a function that reads the bytes."""
+def _source(place: Place) -> tuple[Sequence[str], Callable[[int], bytes]]:
+    """The images' names, and a function that reads the bytes of one."""
     source = Path(place)
     if is_url(place) or source.suffix == ".tar" or (source.is_dir() and any(source.glob("*.tar"))):
         index = open_index(place)
-        return ((index.keys[i], lambda i=i: index.read(i)) for i in range(len(index)))
-    if source.is_dir():
-        return ((str(source / name), (source / name).read_bytes) for name in list_images(source)[0])
-    return ((str(p), p.read_bytes) for p in [source] if p.is_file())
+        return index.keys, index.read
+    files = [source / name for name in list_images(source)[0]] if source.is_dir() else [source] * source.is_file()
+    return [str(file) for file in files], lambda i: files[i].read_bytes()

@@ -30,6 +30,7 @@ class HieraMAE(Objective):
     """
 
     encoder: Hiera
+    no_decay = ("encoder.model.pos_embed",)  # hiera.py, no_weight_decay; the decoder's does decay
 
     def __init__(
         self,

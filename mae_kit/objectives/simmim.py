@@ -14,6 +14,9 @@ from mae_kit.patches import grid_of, patchify, unpatchify
 from mae_kit.targets import hidden_mean_absolute_error
 from mae_kit.tensors import Outcome
 
+NO_DECAY = ("encoder.model.cls_token", "encoder.model.pos_embed")  # simmim.py, vision_transformer.py
+NO_DECAY_OF_SWIN = ("mask_token",)  # swin_transformer.py; a ViT's does decay
+
 
 class SimMIM(Objective):
     """Replace large units by a token, encode everything, predict the pixels by one linear layer.
@@ -28,16 +31,16 @@ class SimMIM(Objective):
     """
 
     encoder: ViT | Swin
-    no_decay = ("encoder.model.cls_token", "encoder.model.pos_embed")  # vision_transformer.py; a Swin has neither
 
     def __init__(self, encoder: ViT | Swin, mask_ratio: float = 0.6, unit: int = 32):
         super().__init__()
         self.encoder = encoder
+        self.no_decay = NO_DECAY_OF_SWIN if isinstance(encoder, Swin) else NO_DECAY
         self.unit = _patches_of(unit, encoder.patch_size)
         units = math.prod(grid_of(encoder.image_size, (unit, unit)))
         self.visible = units - hidden_units(units, mask_ratio)
         must_leave_both(self.visible, units, mask_ratio, "about .6, or a smaller unit")
-        self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.embed_dim))
         self.head = nn.Linear(encoder.dim, encoder.stride[0] * encoder.stride[1] * encoder.channels)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
@@ -49,7 +52,7 @@ class SimMIM(Objective):
     def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
         """The loss under a given mask."""
         encoder = self.encoder
-        cells = encoder.fill(images, hidden, self.mask_token)[:, encoder.prefix :]
+        cells = encoder.fill(images, hidden, self.mask_token[0, 0])[:, encoder.prefix :]
         prediction = patchify(unpatchify(self.head(cells), encoder.stride, encoder.cells), encoder.patch_size)
         target = patchify(images, encoder.patch_size)
         return Outcome(hidden_mean_absolute_error(prediction, target, hidden), {}, hidden, prediction)

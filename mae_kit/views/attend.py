@@ -55,7 +55,7 @@ def attention(
         out: The picture to write, PNG.
         layer: Whose heads are drawn, 1 is the first; by default the last.
         query: Who looks: the patch in the centre, or the class token, for which masked pretraining has no task.
-        count: How many images at most.
+        count: How many images at most, spread evenly over them.
 
     Returns:
         The picture's path, and for each layer the mean attention distance of each head in pixels.

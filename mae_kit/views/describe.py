@@ -50,7 +50,7 @@ def features(
             least 16 what all features at a place have in common is taken off, which is the place and not the image.
         out: The picture to write, PNG.
         neighbours: Shards to search for the images that are most alike each image, which are then drawn beside it.
-        count: How many images are drawn at most.
+        count: How many images are drawn at most, spread evenly over them.
 
     Returns:
         The picture's path, the share of the variance that red, green and blue explain, and the neighbours' names and

@@ -60,7 +60,7 @@ def reconstruct(
         mask_ratio: Share of the patches to hide; by default as in training.
         mask: random, block or grid; by default as in training.
         seed: Chooses what is hidden.
-        count: How many images at most.
+        count: How many images at most, spread evenly over them.
 
     Returns:
         The picture's path, and the mean loss on the hidden patches; of ratios, at each of them.

@@ -35,7 +35,18 @@ def test_a_nested_folder_in_order_and_up_to_the_limit(tmp_path: Path, capsys: py
 def test_shards(tmp_path: Path, source: str):
     write_shard(tmp_path / "train-0.tar", range(5), damaged=(1,))
     pixels, names = load_images(tmp_path / source, (16, 16), 1, limit=3)
-    assert names == ["0000", "0002", "0003"] and pixels.shape == (3, 1, 16, 16)
+    assert names == ["0000", "0003", "0002"] and pixels.shape == (3, 1, 16, 16)
+
+
+def test_a_few_of_many_are_spread_over_them(tmp_path: Path):
+    """The first ones would all be of one class."""
+    for label in "abcd":
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            Image.new("L", (8, 8)).save(tmp_path / label / f"{number}.png")
+    _, names = load_images(tmp_path, (8, 8), 1, limit=4)
+    assert [Path(name).parent.name for name in names] == ["a", "b", "c", "d"]
+    assert len(load_images(tmp_path, (8, 8), 1, limit=9)[1]) == 9
 
 
 def test_the_crop_is_the_one_of_evaluation(tmp_path: Path):

@@ -6,7 +6,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 
 import fsspec
@@ -18,7 +18,7 @@ from webserver import WebServer
 
 from mae_kit.data import remote
 from mae_kit.data.cache import Cache
-from mae_kit.data.images import load_images
+from mae_kit.data.images import load_images, read_images
 from mae_kit.data.index import Index, index, open_index
 from mae_kit.data.loader import EvaluationBatches, Loader, TrainBatches
 from mae_kit.errors import BadImage, UserError
@@ -224,8 +224,8 @@ def test_an_object_store(server: WebServer, cache: Cache):
 def test_images_to_look_at(server: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pixels, names = load_images(f"{server.url}/val-*.tar", (16, 16), 3, limit=3)
-    expected, _ = load_images(server.folder / "val-0.tar", (16, 16), 3, limit=3)
-    assert torch.equal(pixels, expected) and names == ["1000", "1001", "1002"]
+    first = islice(read_images(server.folder / "val-0.tar", (16, 16), 3), 3)
+    assert torch.equal(pixels, torch.stack([each for each, _ in first])) and names == ["1000", "1001", "1002"]
     assert (tmp_path / "cache" / "mae_kit" / "shards").is_dir()
 
 

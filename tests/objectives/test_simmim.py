@@ -1,10 +1,12 @@
 """SimMIM against transformers' models with the same weights and masks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from ten_steps import ten_losses
+from timm.layers import DropPath
 from torch import Tensor
 
 from mae_kit.backbones import Swin, ViT
@@ -35,6 +37,7 @@ SWIN = [
     ("swin.layers.", "swin.encoder.layers."),
     ("attn.relative", "attention.relative_position_bias.relative"),
 ]
+SWIN_SIZES: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -48,7 +51,7 @@ def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: 
     ours, stride = objective.state_dict(), objective.encoder.stride[0]
     tensors = {"decoder.0.weight": as_theirs(ours.pop("head.weight"), stride)[:, :, None, None]}
     tensors["decoder.0.bias"] = as_theirs(ours.pop("head.bias"), stride)
-    tensors[f"{model.base_model_prefix}.embeddings.mask_token"] = ours.pop("mask_token")[None, None]
+    tensors[f"{model.base_model_prefix}.embeddings.mask_token"] = ours.pop("mask_token")
     for name, tensor in ours.items():
         for mine, other in names:
             name = name.replace(mine, other)
@@ -71,11 +74,18 @@ def compare(model: Any, encoder: ViT | Swin, names: list[tuple[str, str]]) -> No
     torch.testing.assert_close(outcome.loss, loss, rtol=1e-5, atol=0)
 
 
+def tiny_vit() -> ViT:
+    return ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+
+
+def tiny_swin() -> Swin:
+    return Swin("swin_tiny_patch4_window7_224", img_size=32, **SWIN_SIZES)
+
+
 @pytest.mark.slow
 def test_a_vit_is_that_of_transformers():
     from transformers import ViTConfig, ViTForMaskedImageModeling
 
-    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     size: dict[str, Any] = {
         "hidden_size": 48,
         "num_hidden_layers": 2,
@@ -83,17 +93,15 @@ def test_a_vit_is_that_of_transformers():
         "intermediate_size": 192,
     }
     config = ViTConfig(image_size=32, patch_size=8, encoder_stride=8, layer_norm_eps=1e-6, **size)
-    compare(ViTForMaskedImageModeling(config), encoder, COMMON + VIT)
+    compare(ViTForMaskedImageModeling(config), tiny_vit(), COMMON + VIT)
 
 
 @pytest.mark.slow
 def test_a_swin_is_that_of_transformers():
     from transformers import SwinConfig, SwinForMaskedImageModeling
 
-    sizes: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
-    encoder = Swin("swin_tiny_patch4_window7_224", img_size=32, **sizes)
-    config = SwinConfig(image_size=32, encoder_stride=8, drop_path_rate=0.0, **sizes)
-    compare(SwinForMaskedImageModeling(config), encoder, COMMON + SWIN)
+    config = SwinConfig(image_size=32, encoder_stride=8, drop_path_rate=0.0, **SWIN_SIZES)
+    compare(SwinForMaskedImageModeling(config), tiny_swin(), COMMON + SWIN)
 
 
 def test_ten_training_steps():
@@ -105,14 +113,22 @@ def test_ten_training_steps():
     assert ten_losses(SimMIM(encoder, unit=16), images, (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
-def test_class_token_and_positions_do_not_decay():
-    encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)
-    objective = SimMIM(encoder, unit=16)
+@pytest.mark.parametrize(
+    ("encoder", "spared"),
+    [(tiny_vit, {"encoder.model.cls_token", "encoder.model.pos_embed"}), (tiny_swin, {"mask_token"})],
+)
+def test_what_does_not_decay_beside_biases_and_norms(encoder: Callable[[], ViT | Swin], spared: set[str]):
+    """As simmim.py, vision_transformer.py and swin_transformer.py name them."""
+    objective = SimMIM(encoder(), unit=16)
     names = {parameter: name for name, parameter in objective.named_parameters()}
     groups = parameter_groups(objective, 0.05, objective.no_decay)
     decays = {names[parameter] for group in groups if group["weight_decay"] for parameter in group["params"]}
-    assert decays == {name for name, p in objective.named_parameters() if p.ndim > 1} - set(objective.no_decay)
-    assert "head.weight" in decays and set(objective.no_decay) <= set(names.values())
+    assert {name for name, p in objective.named_parameters() if p.ndim > 1} - decays == spared
+
+
+def test_a_swin_is_pretrained_without_stochastic_depth():
+    """Which timm's have by default."""
+    assert not [part for part in tiny_swin().modules() if isinstance(part, DropPath)]
 
 
 def test_whole_units_are_hidden():
