@@ -3,6 +3,9 @@
 import difflib
 import sysconfig
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from mae_kit.errors import UserError
 
@@ -40,6 +43,21 @@ def find_recipe(name: str, kind: str) -> Path:
         if (FOLDER / other / file_name).is_file():
             raise UserError(f"{name} is a recipe of {verb}", _suggestion(given.stem, kind))
     raise UserError(f"no recipe {name}", _suggestion(given.stem, kind))
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """What a recipe's file says.
+
+    Raises:
+        UserError: It is not YAML, or holds no keys.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not YAML", " ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no recipe", "it holds `key: value` lines, see recipes/")
+    return content
 
 
 def recipe_names(kind: str) -> list[str]:

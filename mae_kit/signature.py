@@ -14,7 +14,7 @@ from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.mistakes import explain, plain_types, refuse_nulls
-from mae_kit.recipes import KINDS, find_recipe
+from mae_kit.recipes import KINDS, find_recipe, read_recipe
 
 
 class _Parser(ArgumentParser):
@@ -149,7 +149,7 @@ def _one_model(configs: list[Path], words: list[str]) -> list[str]:
 
 
 def _model_of(recipe: Path) -> dict[str, Any]:
-    model = _read(recipe).get("model")
+    model = read_recipe(recipe).get("model")
     return model if isinstance(model, dict) else {}
 
 
@@ -162,25 +162,15 @@ def _given_model(words: list[str]) -> dict[str, Any]:
 
 
 def _readable(recipe: Path) -> Path:
-    _read(recipe)
+    read_recipe(recipe)
     return recipe
-
-
-def _read(recipe: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{recipe} is not YAML", " ".join(str(error).split())) from None
-    if not isinstance(content, dict):
-        raise UserError(f"{recipe} is no recipe", "it holds `key: value` lines, see recipes/")
-    return content
 
 
 def _saved_recipe(run: Path, recipes: str) -> Path:
     recipe = run / "config.yaml"
     if not recipe.is_file():
         raise UserError(f"{run} has no config.yaml", "give the folder of a run that was started before")
-    saved = _read(recipe)
+    saved = read_recipe(recipe)
     for kind, (verb, key) in KINDS.items():
         if kind != recipes and key in saved:
             raise UserError(f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")

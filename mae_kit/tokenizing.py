@@ -23,7 +23,7 @@ from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_within
 from mae_kit.training.stream import open_stream, spread_rows
 from mae_kit.views.callbacks import Codebook
 
@@ -83,6 +83,8 @@ class Relaxation:
     def __post_init__(self) -> None:
         if not 0 < self.temperature <= 1:
             raise UserError(f"relaxation.temperature is {self.temperature}", "give a number above 0, 1 at most")
+        rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight")
+        must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
 
     def at(self, epoch: float) -> tuple[float, float]:
         """Temperature and weight of the divergence."""

@@ -58,6 +58,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     assert len(list((whole / "reconstructions").glob("step-*.png"))) == 2
     page = (whole / "report.html").read_text()
     assert "<title>Tokenizer: whole" in page and "their perplexity" in page and "beit_tiny_64px" in page
+    assert "The codebook has collapsed: " in page and [line["collapsed"] for line in told] == [1, 1]
     shutil.copytree(whole, halves)
     shutil.rmtree(halves / "checkpoints" / "step-00000012")
     ended = programs.run("tokenizer", "--resume", halves)
@@ -83,6 +84,8 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
         ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),
         ("--model.stride 6", "stride 6 is no power of two"),
         ("--relaxation.temperature 0", "relaxation.temperature is 0"),
+        ("--relaxation.divergence_weight -1", "relaxation.divergence_weight is -1: give 0 or more"),
+        ("--model.blocks -1", "blocks -1: there are at least"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(

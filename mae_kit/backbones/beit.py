@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from timm.models.beit import Beit as TimmBeit
 from torch import Tensor, nn
 
-from mae_kit.backbones.timm_models import block_tokens, create, pair
+from mae_kit.backbones.timm_models import block_tokens, create, pair, stochastic_depth
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
@@ -67,7 +67,7 @@ class Beit(Configured):
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans} | pooling
         if img_size is not None and patch_size is not None:
             grid_of(pair(img_size), pair(patch_size))
-        self.model = _create(name, self.model_args | {"drop_path_rate": drop_path})
+        self.model = _create(name, self.model_args | stochastic_depth(drop_path))
         embed: Any = self.model.patch_embed
         self.image_size: tuple[int, int] = pair(embed.img_size)
         self.patch_size: tuple[int, int] = pair(embed.patch_size)

@@ -34,7 +34,7 @@ class ConvNeXtV2(Configured):
             as far as 7 in a map of 4 x 4, at a quarter of the cost.
 
     Raises:
-        UserError: timm knows no such ConvNeXt V2, or its stride does not divide the image.
+        UserError: timm knows no such ConvNeXt V2, its stride does not divide the image, or a kernel is even.
     """
 
     prefix, has_class_token = 0, False
@@ -52,6 +52,8 @@ class ConvNeXtV2(Configured):
     ):
         super().__init__()
         self.name = name
+        if any(side < 1 or side % 2 == 0 for side in kernel_sizes or []):
+            raise UserError(f"kernel_sizes {kernel_sizes}: a side has a middle", "give odd numbers, as 7")
         given = {
             "patch_size": patch_size,
             "output_stride": output_stride,

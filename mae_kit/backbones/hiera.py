@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from timm.models.hiera import Hiera as TimmHiera
 from torch import Tensor
 
-from mae_kit.backbones.timm_models import create
+from mae_kit.backbones.timm_models import create, stochastic_depth
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.masks import visible_indices
@@ -40,7 +40,7 @@ class Hiera(Configured):
         widths: Of the stages that pool.
 
     Raises:
-        UserError: timm knows no such Hiera, or its mask unit does not divide the image.
+        UserError: timm knows no such Hiera, its heads do not divide its width, or its mask unit not the image.
     """
 
     prefix, has_class_token = 0, False
@@ -62,7 +62,10 @@ class Hiera(Configured):
         self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans, "q_pool": q_pool}
         if stages is not None:
             self.model_args["mask_unit_size"] = [POOLING ** (len(stages) - 1)] * 2
-        self.model = _create(name, self.model_args | {"drop_path_rate": drop_path})
+        self.model = _create(name, self.model_args | stochastic_depth(drop_path))
+        first = self.model.blocks[0]
+        if first.dim_out % first.attn.heads:
+            raise UserError(f"num_heads {first.attn.heads} does not divide embed_dim {first.dim_out}", "choose another")
         rows, columns = self.model.tokens_spatial_shape
         height, width = self.model.patch_stride
         self.image_size: tuple[int, int] = (rows * height, columns * width)

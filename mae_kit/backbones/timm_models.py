@@ -50,6 +50,20 @@ def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
         raise UserError(f"timm does not build {name} with {told} ({reason})", fix) from error
 
 
+def stochastic_depth(rate: float) -> dict[str, float]:
+    """The argument of timm's models for it.
+
+    Args:
+        rate: Of the last block; those before have less.
+
+    Raises:
+        UserError: It is outside 0 to 1.
+    """
+    if not 0 <= rate <= 1:
+        raise UserError(f"the encoder's drop_path is {rate:g}", "give a number from 0 to 1")
+    return {"drop_path_rate": rate}
+
+
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """Height and width; one number is a square.
 

@@ -10,12 +10,12 @@ from rich.table import Table
 from mae_kit.comparison.entries import stages
 from mae_kit.comparison.length import length
 from mae_kit.comparison.plan import Plan, read_plan
-from mae_kit.comparison.results import FINETUNED, Records, summary
+from mae_kit.comparison.results import Records, summary
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.seeds import need_scipy, percent
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import COSTS, SCORE, UNLIKE, alike, cost_cells, said_alike
+from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike
 from mae_kit.stages.command import stoppable
 from mae_kit.stages.ledger import complete, must_be_folder
 

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import yaml
-
-from mae_kit.comparison.plan import Entry, Plan, Recipe
+from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, WARM_UP, Entry, Plan, Recipe, setting
 from mae_kit.recipes import find_recipe
 from mae_kit.stages.stage import Stage, digest
 
@@ -44,23 +42,18 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
         out: Folder of the comparison.
     """
     entry = plan.entries[name]
-    return _pretrain(plan, entry, steps * _batch_size(entry), out / f"{name}-length", words)
+    return _pretrain(plan, entry, steps * setting(entry, BATCH_SIZE), out / f"{name}-length", words)
 
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
     text, epochs = _text(entry), images / plan.samples
-    own = yaml.safe_load(text)["optimization"]
-    warmup = epochs * own.get("warmup_epochs", 0) / own["epochs"]
+    warmup = epochs * setting(entry, WARM_UP) / setting(entry, EPOCHS)
     words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
-    words += ["--every.picture", str(max(1, round(images / _batch_size(entry) / POINTS)))]
+    words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
     return Stage(words, digest(text), _prints(plan, "images", "val"), folder)
-
-
-def _batch_size(entry: Entry) -> int:
-    return entry.overrides.get("data.batch_size") or yaml.safe_load(_text(entry))["data"]["batch_size"]
 
 
 def _text(entry: Entry) -> str:

@@ -1,6 +1,7 @@
 """What is compared: the entries, and what they all have in common."""
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 from mae_kit.data.exclusions import kept
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
-from mae_kit.recipes import find_recipe
+from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.signature import parse
-from mae_kit.training.settings import must_be_positive
+from mae_kit.training.settings import must_be_positive, must_be_within
 
+EPOCHS, WARM_UP, BATCH_SIZE = "optimization.epochs", "optimization.warmup_epochs", "data.batch_size"
 _NAME = re.compile(r"\w[\w.+-]*")
 _ALWAYS = ("config", "run", "seed")
 _OF_PRETRAINING = (
@@ -20,8 +22,8 @@ _OF_PRETRAINING = (
     "data.shards",
     "data.without",
     "data.knn_shards",
-    "optimization.epochs",
-    "optimization.warmup_epochs",  # the recipe's share of the length, which is the comparison's
+    EPOCHS,
+    WARM_UP,  # the recipe's share of the length, which is the comparison's
 )
 _OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
 
@@ -36,11 +38,16 @@ class Recipe:
     """
 
     config: str | None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] | None = field(default_factory=dict)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The overrides; an empty key in the file is none of them."""
+        return {str(key): value for key, value in (self.overrides or {}).items()}
 
     def words(self) -> list[str]:
         """As the command line has them."""
-        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.overrides.items()}
+        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.changed.items()}
         return [word for key, value in values.items() for word in (f"--{key}", value)]
 
 
@@ -107,7 +114,7 @@ def read_plan(config: Path) -> Plan:
 def _plan(
     shards: str,
     val: str,
-    entries: dict[str, Entry],
+    entries: dict[str | int | float, Entry],
     finetune: Recipe,
     images_seen: int | None = None,
     minutes: float | None = None,
@@ -132,29 +139,58 @@ def _plan(
     """
     budget = _budget({"images_seen": images_seen, "minutes": minutes, "flops": flops})
     must_be_positive({budget.kind: budget.amount, "seeds": seeds, "the number of entries": len(entries)})
-    for name, entry in entries.items():
-        if not _NAME.fullmatch(name):
-            raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
-        if entry.config is not None:
-            find_recipe(entry.config, "pretrain")
-        _must_leave(entry, _OF_FINETUNING if entry.config is None else _OF_PRETRAINING, f"entries.{name}")
-        if entry.finetune and entry.finetune.config:
-            find_recipe(entry.finetune.config, "downstream")
-        _must_leave(entry.finetune or Recipe(None), _OF_FINETUNING, f"entries.{name}.finetune")
+    named = {str(name): entry for name, entry in entries.items()}  # YAML reads 0.75 as a number
+    for name, entry in named.items():
+        _must_be_entry(name, entry)
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
-    find_recipe(finetune.config, "downstream")
-    _must_leave(finetune, _OF_FINETUNING, "finetune")
+    _must_finetune(finetune, "finetune")
     train = train or shards
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
     images = kept(indexes[shards], without)
     prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
-    return Plan(shards, train, val, len(images.rows), budget, entries, finetune, seeds, without, prints)
+    return Plan(shards, train, val, len(images.rows), budget, named, finetune, seeds, without, prints)
+
+
+def setting(entry: Entry, key: str) -> float:
+    """A number that an entry's pretraining has by its overrides or its recipe, 0 where it has none.
+
+    Raises:
+        UserError: It is no number.
+    """
+    assert entry.config is not None
+    part, name = key.split(".")
+    own = read_recipe(find_recipe(entry.config, "pretrain")).get(part)
+    value = entry.changed.get(key, own.get(name, 0) if isinstance(own, dict) else 0)
+    try:
+        return float(value)  # YAML reads 1e1 as text
+    except (TypeError, ValueError):
+        raise UserError(f"{key} of {entry.config} is {value}", "give a number") from None
+
+
+def _must_be_entry(name: str, entry: Entry) -> None:
+    """Refuse what would fail after hours, when the turn comes to it."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
+    if entry.config is None:
+        _must_leave(entry, _OF_FINETUNING, f"entries.{name}")
+    else:
+        _must_leave(entry, _OF_PRETRAINING, f"entries.{name}")
+        must_be_positive({f"{key} of {entry.config}": setting(entry, key) for key in (EPOCHS, BATCH_SIZE)})
+        must_be_within(0, math.inf, {f"{WARM_UP} of {entry.config}": setting(entry, WARM_UP)})
+    if entry.finetune:
+        _must_finetune(entry.finetune, f"entries.{name}.finetune")
+
+
+def _must_finetune(recipe: Recipe, where: str) -> None:
+    if recipe.config is not None:
+        read_recipe(find_recipe(recipe.config, "downstream"))
+    _must_leave(recipe, _OF_FINETUNING, where)
 
 
 def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
     """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
-    for key in recipe.overrides:
+    for key in recipe.changed:
         own = [one for one in keys if f"{one}.".startswith(f"{key.replace('-', '_')}.")]
         if own:
             what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"

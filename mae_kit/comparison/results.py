@@ -7,9 +7,9 @@ from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cos
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.intervals import headline
 from mae_kit.evaluation.seeds import over_seeds
+from mae_kit.reporting.entries import FINETUNED
 from mae_kit.stages.ledger import Record
 
-FINETUNED = "fine-tuned"
 Records = dict[str, Record]
 """Of one entry and seed, by verb."""
 

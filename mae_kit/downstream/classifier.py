@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import DropPath
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ def _arguments(
     with torch.device("meta"):
         probe = _create(name)
     args = {key: value for key, value in trained.items() if key != "img_size"} | {"in_chans": channels}
-    if drop_path:
+    if drop_path or any(isinstance(part, DropPath) for part in probe.modules()):  # Swin's own rate is .1
         args["drop_path_rate"] = drop_path
     if probe.pretrained_cfg["fixed_input_size"]:
         args["img_size"] = image_size

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from mae_kit.metrics import Row, series
 from mae_kit.reporting.drawing import COLOURS, POINTS, chart, dress, line
-from mae_kit.reporting.page import note, section
+from mae_kit.reporting.page import note, section, warning
 
 
 class Curve(NamedTuple):
@@ -35,6 +35,10 @@ SMALL = (
     Curve("Throughput, images per second", {"images_per_second": ""}, 1, True),
     Curve("Waiting for data, % of the time", {"data_wait": ""}, 100, True),
 )
+COLLAPSED = (
+    "The codebook has collapsed: few of its codes are in use, and they say little of an image. "
+    "Train on, lower the learning rate, or take fewer codes."
+)
 ABOUT_KNN = "A low kNN score is normal for masked pretraining; fine-tuning tells what the encoder is worth."
 
 
@@ -44,7 +48,9 @@ def curves(rows: list[Row]) -> str:
         return ""
     averaged = note("Each point is the mean of several steps; the shade is their range.") if len(rows) > POINTS else ""
     knn = note(ABOUT_KNN) if any(series(rows, name)[0].size for name in ("knn_top1", "knn_map")) else ""
-    return section("Curves", *charts, averaged, knn)
+    _, collapsed = series(rows, "collapsed")
+    codes = warning(COLLAPSED) if collapsed.size and collapsed[-1] else ""
+    return section("Curves", codes, *charts, averaged, knn)
 
 
 def _row(style: str, panels: tuple[Curve, ...], rows: list[Row]) -> str:

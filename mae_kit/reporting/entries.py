@@ -6,15 +6,17 @@ from pathlib import Path
 from mae_kit.metrics import Row
 from mae_kit.reporting.comparison import score_cell
 from mae_kit.reporting.curves import ABOUT_KNN
+from mae_kit.reporting.folder import read_labels_per_class
 from mae_kit.reporting.page import image, note, section, table, text_row
 from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest
 
 SCORE = "Top-1, or mean average precision where images have any number of classes"
+FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COSTS = ("Images seen", "Minutes", "Core-minutes", "TFLOPs")
 STAGES = {"pretraining": "Pretraining", "finetuning": "Fine-tuning"}
-NAMES = {"fine-tuned": "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
+NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
 def entries(folder: Path, compared: Row) -> str:
@@ -22,10 +24,9 @@ def entries(folder: Path, compared: Row) -> str:
     rows = compared.get("entries", [])
     if not rows:
         return ""
-    ran = race(folder, rows)
     told = said_alike(compared["budget"])
-    parts = (_scores(rows, told), _differences(rows), _failures(rows), _pictures(folder, rows), ran, _costs(rows, told))
-    return "".join(parts)
+    parts = (_differences(rows), _failures(rows), _pictures(folder, rows), race(folder, rows), _costs(rows, told))
+    return _scores(rows, f"{told}. {_labels(folder, rows)}") + "".join(parts)
 
 
 def said_alike(budget: Row) -> str:
@@ -44,9 +45,19 @@ def said_alike(budget: Row) -> str:
 
 
 def _scores(rows: list[Row], told: str) -> str:
-    about = note(f"{told}. {SCORE}: mean over the seeds, 95% interval, and the value of each seed.")
+    about = note(f"{told}{SCORE}: mean over the seeds, 95% interval, and the value of each seed.")
     knn = note(ABOUT_KNN) if any("knn" in row["scores"] for row in rows) else ""
     return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn, "" if alike(rows) else note(UNLIKE))
+
+
+def _labels(folder: Path, rows: list[Row]) -> str:
+    """Told where scores side by side had other numbers of labels."""
+    runs = [folder / f"{row['name']}-seed0" / "finetune" for row in rows if FINETUNED in row["scores"]]
+    taken = {read_labels_per_class(run) for run in runs}
+    if taken <= {None}:
+        return ""
+    fine = f"{taken.pop()} labels a class" if len(taken) == 1 else "the labels that each recipe takes"
+    return f"Fine-tuned on {fine}; linear probe and kNN have all labels. "
 
 
 def alike(rows: list[Row]) -> bool:
@@ -74,7 +85,7 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
 def _costs(rows: list[Row], told: str) -> str:
     about = note(
         f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
-        "products, forwards and backwards."
+        "products, forwards and backwards. What is made beforehand, as BEiT's tokenizer, is not counted."
     )
     tables = "".join(_cost_table(rows, stage) for stage in STAGES)
     return section("Cost", tables, about) if tables else ""

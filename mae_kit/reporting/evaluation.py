@@ -12,7 +12,7 @@ from mae_kit.evaluation.intervals import METRICS, headline
 from mae_kit.metrics import Row, is_finite
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
-from mae_kit.reporting.page import note, percent, section, table, text_row
+from mae_kit.reporting.page import note, percent, section, table, text_row, warning
 
 TOKENS = {"mean": "mean of patches", "class": "class token"}
 UNTRAINED = "untrained, "
@@ -178,7 +178,7 @@ def _extents(found: Row) -> str:
     rows = found.get("extents", [])
     named = [(f"layer {one['layer']}, {TOKENS[one['token']]}", one) for one in rows]
     cells = ((name, f"{one['rank']:.1f} of {one['dim']}", f"{one['spread']:.2g}") for name, one in named)
-    warnings = [f"<p class=warning>{escape(COLLAPSED.format(name))}</p>" for name, one in named if one["collapsed"]]
+    warnings = [warning(COLLAPSED.format(name)) for name, one in named if one["collapsed"]]
     about = note(
         "Rank: how many directions the features use (RankMe). Spread: how much of them differs by image, 0 to 1."
     )

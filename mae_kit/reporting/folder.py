@@ -82,6 +82,11 @@ def read_batch_size(run: Path) -> int:
     return int(_yaml(run / "config.yaml")["data"]["batch_size"])
 
 
+def read_labels_per_class(run: Path) -> int | None:
+    """How many labels of each class a fine-tuning has, as its recipe says; None for all of them."""
+    return _yaml(run / "config.yaml").get("data", {}).get("labels_per_class")
+
+
 def _json(path: Path) -> Row:
     return json_object(text_of(path))
 

@@ -27,6 +27,10 @@ def note(text: str) -> str:
     return f"<p class=note>{escape(text)}</p>"
 
 
+def warning(text: str) -> str:
+    return f"<p class=warning>{escape(text)}</p>"
+
+
 def folded(summary: str, content: str) -> str:
     """Shown at a click, and on paper."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"

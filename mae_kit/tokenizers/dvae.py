@@ -14,6 +14,7 @@ from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 
 MARGIN = 0.1  # colours 0..1 become .1 to .9, whose logits are finite (appendix A.3)
+COLLAPSED = 0.02
 FINEST = -math.log(255)  # of the log of Laplace's scale: no finer than a level of 8 bits
 ENCODER_KERNELS, DECODER_KERNELS = (3, 3, 3, 1), (1, 3, 3, 3)
 
@@ -45,7 +46,7 @@ class DVAE(Configured):
         code_dim: Channels that a code becomes first in the decoder (paper: 128).
 
     Raises:
-        UserError: The stride is no power of two, or there are fewer than two codes.
+        UserError: The stride is no power of two, or there are too few codes, channels or blocks.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class DVAE(Configured):
         super().__init__()
         if stride < 1 or stride & (stride - 1):
             raise UserError(f"stride {stride} is no power of two", "choose 8 or 16")
-        if codes < 2 or width < 4:
-            raise UserError(f"codes {codes}, width {width}: there are at least 2 and 4", "choose about 8192 and 256")
+        if codes < 2 or width < 4 or blocks < 1:
+            what = f"codes {codes}, width {width}, blocks {blocks}: there are at least 2, 4 and 1"
+            raise UserError(what, "choose about 8192, 256 and 2")
         self.codebook, self.stride, self.channels = codes, (stride, stride), in_chans
         widths = [width * 2**i for i in range(stride.bit_length())]
         self.encoder = nn.Sequential(
@@ -113,6 +115,13 @@ class DVAE(Configured):
         mean_share = shares.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(shares[:, 0].numel())
         parts = (error, _from_uniform(shares), _from_uniform(mean_share))
         return Evidence(*(part.mean() for part in parts))
+
+
+def has_collapsed(codes: Int64[Tensor, "b n"], codebook: int) -> bool:
+    """Whether so few codes are in use, by perplexity, that they say little of an image: a fiftieth of those that could
+    be, which are no more than there are patches.
+    """
+    return bool(perplexity(codes, codebook) < COLLAPSED * min(codebook, codes.numel()))
 
 
 def perplexity(codes: Int64[Tensor, "b n"], codebook: int) -> Float[Tensor, ""]:

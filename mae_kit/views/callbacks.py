@@ -15,7 +15,7 @@ from mae_kit.evaluation.answers import goodness
 from mae_kit.evaluation.intervals import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
-from mae_kit.tokenizers.dvae import perplexity
+from mae_kit.tokenizers.dvae import has_collapsed, perplexity
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals
@@ -23,7 +23,6 @@ from mae_kit.views.reconstruct import picture
 from mae_kit.views.reconstructions import save_png, tile_grid
 
 SHOWN = 8
-COLLAPSED = 0.02  # perplexity as a share of the codebook below which a tokenizer says little
 
 
 class Reconstructions(Periodic):
@@ -109,8 +108,10 @@ class Codebook(Periodic):
             decoded = tokenizer.decode(codes[: len(images)], tokenizer.grid_of(images)).cpu()
             save_png(_picture_file(pl_module), tile_grid({"input": images, "decoded": decoded}))
             in_use = float(perplexity(codes, tokenizer.codebook))
-            Record.of(trainer).write(pl_module, {"perplexity": in_use, "codes_used": len(codes.unique())})
-            if in_use < COLLAPSED * tokenizer.codebook:
+            collapsed = has_collapsed(codes, tokenizer.codebook)
+            measured = {"perplexity": in_use, "codes_used": len(codes.unique()), "collapsed": int(collapsed)}
+            Record.of(trainer).write(pl_module, measured)
+            if collapsed:
                 say(f"step {pl_module.step}: {_collapse(in_use, tokenizer.codebook)}")
 
     def _codes(self, pl_module: Any, batch: Batch) -> Tensor:

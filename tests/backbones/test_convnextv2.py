@@ -8,6 +8,7 @@ from tiny_models import shaken
 from torch import Tensor
 
 from mae_kit.backbones import ConvNeXtV2
+from mae_kit.errors import UserError
 from mae_kit.masks import random_mask
 
 SIZES: dict[str, Any] = {"depths": [1, 2, 2, 1], "dims": [8, 16, 24, 32]}
@@ -100,6 +101,11 @@ def test_in_a_small_dilated_map_a_kernel_of_three_is_one_of_seven():
     small.model.load_state_dict(tensors | {name: tensors[name][:, :, 2:5, 2:5]})
     images = images_for(large)
     torch.testing.assert_close(small(images), large(images), rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_without_a_middle_are_refused():
+    with pytest.raises(UserError, match=r"kernel_sizes \[7, 7, 6, 3\]: a side has a middle: give odd numbers"):
+        ConvNeXtV2("convnextv2_atto", img_size=64, kernel_sizes=[7, 7, 6, 3])
 
 
 def test_the_norm_behind_the_pooling_is_not_trained(encoder: ConvNeXtV2):

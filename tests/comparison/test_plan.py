@@ -142,6 +142,37 @@ def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], chang
 
 
 @pytest.mark.parametrize(
+    ("recipe", "overrides", "message"),
+    [
+        ("[]", {}, "pre.yaml is no recipe"),
+        ("a: [", {}, "pre.yaml is not YAML"),
+        ("data: {batch_size: 8}", {}, r"optimization.epochs of .*pre.yaml is 0"),  # an overlay, such as on/gpu
+        ("optimization: {epochs: 10}", {}, r"data.batch_size of .*pre.yaml is 0"),
+        ("optimization: {epochs: [3]}", {}, r"optimization.epochs of .*pre.yaml is \[3\]: give a number"),
+        ("optimization: 3", {}, r"optimization.epochs of .*pre.yaml is 0"),
+        (PRETRAIN, {"data.batch_size": "abc"}, r"data.batch_size of .*pre.yaml is abc: give a number"),
+        (PRETRAIN, {"data.batch_size": [8]}, r"data.batch_size of .*pre.yaml is \[8\]: give a number"),
+    ],
+)
+def test_what_would_fail_after_hours_is_told_at_once(
+    tmp_path: Path, content: dict[str, Any], recipe: str, overrides: Any, message: str
+):
+    (tmp_path / "pre.yaml").write_text(recipe)
+    content["entries"]["mae"]["overrides"] = overrides
+    with pytest.raises(UserError, match=message):
+        read_plan(write(tmp_path, content))
+
+
+def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content: dict[str, Any]):
+    """YAML takes 1e1 for text, and 0.75 is no text."""
+    (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("epochs: 3,", "epochs: 1e1,"))
+    content["entries"] = {0.75: content["entries"]["mae"] | {"overrides": None}}
+    plan = read_plan(write(tmp_path, content))
+    pretrain, *_ = (stage.words for stage in stages(plan, "0.75", 100, 0, tmp_path))
+    assert arguments(pretrain)["optimization"].warmup_epochs == pytest.approx(0.5 * 2.5 / 10, rel=1e-5)
+
+
+@pytest.mark.parametrize(
     ("where", "key"),
     [
         ("entries.mae", "optimization.epochs"),

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import DropPath
 
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.encoder_file import EncoderConfig, load_encoder, save_encoder
@@ -58,6 +59,16 @@ def test_starts_as_the_original_does(tmp_path: Path):
     assert 0.018 < scratch.head.weight.std().item() < 0.022, "timm's own"
     assert [(n, p.shape) for n, p in scratch.named_parameters()] == [(n, p.shape) for n, p in tuned.named_parameters()]
     assert tuned.blocks[1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+def test_without_stochastic_depth_a_swin_has_none():
+    """Its own is .1."""
+    spec = ModelSpec("swin_tiny_patch4_window7_224", {"embed_dim": 12, "depths": [1, 2], "num_heads": [1, 2]})
+    rates = {}
+    for rate in (0.0, 0.2):
+        model = build_classifier(spec, 5, None, rate, (224, 224)).model
+        rates[rate] = max((part.drop_prob for part in model.modules() if isinstance(part, DropPath)), default=0)
+    assert rates == {0.0: 0, 0.2: pytest.approx(0.2)}
 
 
 def test_positions_follow_the_resolution(tmp_path: Path):

@@ -12,9 +12,11 @@ from tiny_models import MEAN, STD, shaken
 from mae_kit.backbones import Hiera
 from mae_kit.downstream.classifier import ModelSpec, build_classifier
 from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.errors import UserError
 from mae_kit.formats.starting import start_from
 from mae_kit.masks import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
+from mae_kit.training.optimizer import parameter_groups
 
 NAMES = [
     (r"^encoder\.model\.patch_embed\.proj", "hiera.embeddings.patch_embeddings.projection"),
@@ -108,6 +110,24 @@ def test_its_encoder_becomes_a_classifier_that_pools_once_more_and_goes_on(tmp_p
     start_from(tmp_path, new, MEAN, STD)
     started = new.encoder.model.state_dict()
     assert all(torch.equal(tensor, started[key]) for key, tensor in encoder.model.state_dict().items())
+
+
+def test_the_encoders_positions_do_not_decay_and_the_decoders_do():
+    """As hiera.py names them."""
+    objective = tiny()
+    names = {parameter: name for name, parameter in objective.named_parameters()}
+    groups = parameter_groups(objective, 0.05, objective.no_decay)
+    decay = {names[parameter]: group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay["encoder.model.pos_embed"] == 0 and decay["decoder.pos_embed"] == decay["decoder.mask_token"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [({"drop_path": 2.0}, "the encoder's drop_path is 2"), ({"num_heads": 3}, "num_heads 3 does not divide")],
+)
+def test_encoders_that_cannot_be_are_refused(changed: dict[str, Any], complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        tiny(**changed)
 
 
 def test_whole_blocks_are_dropped_in_training_alone():
