@@ -1,6 +1,7 @@
 """BEiT (Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from mae_kit.errors import UserError
 from mae_kit.masks import blocks_fit, blockwise_mask, must_leave_both, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.tensors import Outcome
-from mae_kit.tokenizers import load_tokenizer
+from mae_kit.tokenizers import fingerprint, load_tokenizer
 
 
 class BEiT(Objective):
@@ -49,6 +50,8 @@ class BEiT(Objective):
         if self.tokenizer.channels != encoder.channels:
             what = f"{tokenizer} takes images of {self.tokenizer.channels} channels, the encoder {encoder.channels}"
             raise UserError(what, "train a tokenizer on such images")
+        self.register_buffer("codes_of", fingerprint(self.tokenizer))
+        self.register_load_state_dict_pre_hook(_must_have_its_codes)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.dim))  # 3-D as in the original, where it decays
         self.head = nn.Linear(encoder.dim, self.tokenizer.codebook)
         truncated_normal(self.mask_token)
@@ -87,3 +90,11 @@ class BEiT(Objective):
         if decoded.shape != images.shape:
             decoded = F.interpolate(decoded, images.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
         return self.normalise(decoded)
+
+
+def _must_have_its_codes(beit: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Refuse weights that were trained on the codes of another tokenizer, which may lie in the same place since."""
+    trained = state.get(f"{prefix}codes_of", beit.codes_of)
+    if not torch.equal(trained.cpu(), beit.codes_of.cpu()):
+        what = "the tokenizer is not the one whose codes these weights were trained on"
+        raise UserError(what, "give that one with --objective.tokenizer, or start a new run")

@@ -1,11 +1,13 @@
 """A tokenizer as a file: safetensors, with what rebuilds it in the header; or DALL-E's two files."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from mae_kit.configured import build
 from mae_kit.errors import UserError
@@ -42,6 +44,14 @@ def load_tokenizer(path: Path) -> DVAE:
     if not file.is_file():
         raise UserError(f"no tokenizer at {file}", _FIX)
     return frozen(_read(file))
+
+
+def fingerprint(tokenizer: DVAE) -> UInt8[Tensor, "8"]:
+    """Of its weights: another one has other codes."""
+    digest = hashlib.sha256()
+    for _, weights in sorted(tokenizer.named_buffers()):
+        digest.update(weights.numpy(force=True).tobytes())
+    return torch.tensor(list(digest.digest()[:8]), dtype=torch.uint8)
 
 
 def _read(file: Path) -> DVAE:

@@ -132,6 +132,16 @@ def test_the_tokenizer_neither_learns_nor_is_saved_twice(tmp_path: Path):
     assert not any("tokenizer" in name for name in [*objective.state_dict(), *dict(objective.named_parameters())])
 
 
+def test_weights_are_refused_with_another_tokenizer_than_their_own(tmp_path: Path):
+    """It may have been trained anew in the same place."""
+    first = make(tmp_path)
+    make(tmp_path).load_state_dict(first.state_dict())
+    save_tokenizer(tmp_path, code_dim=4)
+    other = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(tmp_path), smallest_block=2)
+    with pytest.raises(UserError, match="the tokenizer is not the one whose codes these weights were trained on"):
+        other.load_state_dict(first.state_dict())
+
+
 def test_all_blocks_share_their_relative_positions(tmp_path: Path):
     encoder: Any = make(tmp_path).encoder
     tables = [block.attn.relative_position_bias_table for block in encoder.model.blocks]
