@@ -94,7 +94,7 @@ class BEiT(Objective):
 
 def _must_have_its_codes(beit: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Refuse weights that were trained on the codes of another tokenizer, which may lie in the same place since."""
-    trained: Tensor = state.get(f"{prefix}codes_of", beit.codes_of)
-    if not torch.equal(trained.cpu(), beit.codes_of.cpu()):
+    name = f"{prefix}codes_of"
+    if name in state and not torch.equal(state[name].cpu(), beit.codes_of.cpu()):
         what = "the tokenizer is not the one whose codes these weights were trained on"
         raise UserError(what, "give that one with --objective.tokenizer, or start a new run")
