@@ -52,7 +52,7 @@ def their_names(ours: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in ours.items():
         if "relative_position" in name:
             tensors["beit.shared_position_bias.relative_position_bias_table"] = tensor
-        elif name != "mask_token":
+        elif name not in ("mask_token", "codes_of"):
             for mine, other in NAMES:
                 name = name.replace(mine, other)
             parts = zip("qkv", tensor.chunk(3), strict=True) if "{}" in name else [("", tensor)]
