@@ -147,7 +147,14 @@ def _between(
 MASKS = {"random": random_mask, "block": block_mask, "grid": grid_mask}
 
 
-def visible_indices(hidden: Bool[Tensor, "b n"]) -> Int64[Tensor, "b v"]:
-    """Positions of the visible patches of each row, ascending; every row must have the same count."""
-    visible = int((~hidden[0]).sum())
+def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:
+    """Positions of the visible patches of each row, ascending.
+
+    Args:
+        hidden: As many in every row.
+        visible: The count of the others in a row; None to count them, which waits for the device and breaks a compiled
+            graph.
+    """
+    if visible is None:
+        visible = int((~hidden[0]).sum())
     return hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :visible]

@@ -62,11 +62,14 @@ class MAE(Objective):
                 nn.init.normal_(token, std=0.02)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        return self.compare(images, MASKS[self.mask](keys, self.encoder.grid, self.mask_ratio))
+        hidden = MASKS[self.mask](keys, self.encoder.grid, self.mask_ratio)
+        return self.compare(images, hidden, visible_count(hidden.shape[1], self.mask_ratio))
 
-    def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
-        """The loss under a given mask, which hides the same count in every row."""
-        visible = visible_indices(hidden)
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], count: int | None = None
+    ) -> Outcome:
+        """The loss under a given mask, which hides as many in every row; `count` are visible, where that is known."""
+        visible = visible_indices(hidden, count)
         prediction = self.decoder(self.encoder.drop(images, visible), visible)
         loss = hidden_mean_squared_error(prediction, self.target(images), hidden)
         return Outcome(loss, {}, hidden, prediction)
