@@ -37,13 +37,15 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
     """
     must_be_positive({"top": top, "limit": limit})
     model, config = load_classifier(run)
-    normalise, size = Normalise(config.mean, config.std), (config.image_size[0], config.image_size[1])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, normalise = model.to(device), Normalise(config.mean, config.std).to(device)
+    size = config.image_size[0], config.image_size[1]
     results = []
     for source in images:
         found = islice(read_images(source, size, len(config.mean), config.crop_share), limit)
         while some := list(islice(found, BATCH)):
             with torch.no_grad():
-                logits = model(normalise(torch.stack([pixels for pixels, _ in some])))
+                logits = model(normalise(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()
             for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
                 say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
                 results.append({"image": name, "classes": classes})
