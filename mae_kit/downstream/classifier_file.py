@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file
+from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -42,9 +43,9 @@ class ClassifierConfig:
 
 
 def save_classifier(folder: Path, model: nn.Module, config: ClassifierConfig) -> None:
-    """Write the file; the pooling is written down, since a ViT's differs with where its weights came from."""
+    """Write the file, and how it pools: that of a ViT or BEiT differs with where its weights came from."""
     content = asdict(config)
-    if isinstance(model, VisionTransformer):
+    if isinstance(model, VisionTransformer | Beit):
         content["args"] = {**config.args, "global_pool": model.global_pool}
     save_tensors(folder / FILE, model.state_dict(), {FORMAT: json.dumps(content)})
 

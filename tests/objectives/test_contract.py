@@ -14,8 +14,11 @@ from tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
 from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Hiera, Swin, ViT, backbone
+from mae_kit.downstream.classifier_file import load_classifier, save_classifier
+from mae_kit.downstream.recipe import FinetuneData
 from mae_kit.encoder_file import load_encoder
 from mae_kit.errors import UserError
+from mae_kit.finetuning import _classifier
 from mae_kit.masks import hidden_units
 from mae_kit.objectives import BEiT, MaskFeat, Objective, SimMIM, masked_patch
 from mae_kit.patches import patchify, unpatchify
@@ -256,6 +259,18 @@ def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any
     again.model.load_state_dict(tensors, strict=True)
     with torch.no_grad():
         assert torch.equal(again.eval()(images), objective.encoder(images))
+
+
+def test_a_classifier_made_of_its_encoder_is_read_back(objective: Objective, tmp_path: Path):
+    """What `finetune` builds and saves, `predict` and `compare` read."""
+    encoder = objective.encoder
+    statistics = [0.5] * encoder.channels
+    save_results(Run(tmp_path), objective, PretrainData("shards", 2, mean=statistics, std=statistics), step=7)
+    data = FinetuneData("train", "val", 2, list(encoder.image_size))
+    model, config = _classifier(data, str(tmp_path), None, [*"abc"], 0.0)
+    save_classifier(tmp_path, shaken(model), config)
+    read, _ = load_classifier(tmp_path)
+    torch.testing.assert_close(read(images_for(objective)), model.eval()(images_for(objective)))
 
 
 def test_the_last_layer_is_what_comes_out(objective: Objective):
