@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from ten_steps import ten_losses
 from tiny_models import save_tokenizer, shaken
 from torch import Tensor
 
@@ -97,6 +98,13 @@ def test_it_is_that_of_transformers(tmp_path: Path):
     torch.testing.assert_close(
         objective.encoder.model.blocks[1].attn.relative_position_bias_table, table, rtol=1e-3, atol=1e-5
     )
+
+
+def test_ten_training_steps(tmp_path: Path):
+    """The losses of this implementation, whose arithmetic is transformers': a change is seen here."""
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    golden = [3.00807, 2.62691, 2.41753, 2.29779, 2.12076, 1.93114, 1.76345, 1.66032, 1.54816, 1.42835]
+    assert ten_losses(make(tmp_path), images, (0.9, 0.98)) == pytest.approx(golden, rel=1e-3)
 
 
 def test_codes_are_the_tokenizers_of_the_same_crop_at_its_own_size(tmp_path: Path):
