@@ -90,7 +90,8 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
-    must_be_within(0, 1, {"drop_path": drop_path, "ema": ema})
+    must_be_within(0, 1, {"drop_path": drop_path})
+    must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
     must_be_within(0, math.inf, {"generative": generative, "balance": balance})
     stream, val, classes = _open(data, optimization, machine, seed)
     share, plan, folder = stream.share, stream.plan, Run(run, resume, stream.share.rank)

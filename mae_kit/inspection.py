@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mae_kit.backbones import ViT
 from mae_kit.console import hush, say
 from mae_kit.data.remote import Place
 from mae_kit.errors import UserError
+from mae_kit.recipes import read_recipe
 from mae_kit.reporting import report
 from mae_kit.views.attend import attention
 from mae_kit.views.describe import features
@@ -56,4 +55,7 @@ def _trained_on(run: Path) -> Place:
     config = run / "config.yaml"
     if not config.is_file():
         raise UserError(f"{run} has no config.yaml, which names its images", "give images, or the folder of a run")
-    return yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["shards"]
+    data = read_recipe(config).get("data", {})
+    if "shards" not in data:
+        raise UserError(f"{config} has no data.shards", "give the run of a pretraining, or images")
+    return data["shards"]

@@ -27,7 +27,7 @@ def find_recipe(name: str, kind: str) -> Path:
 
     Args:
         name: A path, or a recipe's name with or without its folder and suffix: `mae_vit_b16`, `on/gpu`.
-        kind: The folder looked in first: pretrain, downstream. After it `on`, the machines.
+        kind: The folder looked in first, of those in `KINDS`. After it `on`, the machines.
 
     Raises:
         UserError: There is none; names the nearest.

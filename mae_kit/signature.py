@@ -37,6 +37,22 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
         SystemExit: After --help.
     """
     parser = build_parser(function, prog, recipes)
+    values, fixed = _read(parser, words, recipes)
+    arguments = _instantiate(parser, values) | fixed
+    return {name: arguments[name] for name in inspect.signature(function).parameters}
+
+
+def must_fit(function: Callable[..., Any], prog: str, words: list[str], recipes: str) -> None:
+    """Refuse the words that `parse` would refuse, and build nothing of them.
+
+    Raises:
+        UserError: As of `parse`.
+    """
+    _read(build_parser(function, prog, recipes), words, recipes)
+
+
+def _read(parser: ArgumentParser, words: list[str], recipes: str) -> tuple[Namespace, dict[str, Any]]:
+    """Values of the parser's keys, and whether a run is to be resumed."""
     words = [_underscored(word) for word in words]
     try:
         fixed, words = _recipes_first(words, recipes) if recipes else ({}, words)
@@ -44,8 +60,7 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
     except argparse.ArgumentError as error:
         raise explain(str(error), parser) from None
     refuse_nulls(parser, values)
-    arguments = _instantiate(parser, values) | fixed
-    return {name: arguments[name] for name in inspect.signature(function).parameters}
+    return values, fixed
 
 
 def _instantiate(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:

@@ -189,6 +189,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--optimization.betas [1.0,0.9]", r"optimization.betas are \[1.0, 0.9\]"),
         ("--machine.accumulate 16 --augmentation.mixup 1", "micro-batches of one image cannot be mixed"),
         ("--drop_path 1.5", "drop_path is 1.5"),
+        ("--ema 1", "ema is 1: give a number from 0 to 0.999999"),
         ("--data.std [58,57,57]", r"data.std is \[58.0, 57.0, 57.0\]: give shares of 255, each from 0 to 1"),
         ("--data.crop_share 1.1", "data.crop_share is 1.1: give a number from 0 to 1"),
         (

@@ -54,7 +54,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     assert "the codebook has collapsed, " in ended.out and "of 300 codes are in use by perplexity" in ended.out
     told = [line for line in lines(whole) if "perplexity" in line]
     assert [line["step"] for line in told] == [6, 12]
-    assert all(1 <= line["perplexity"] <= line["codes_used"] <= 300 for line in told)
+    assert all(1 <= line["perplexity"] <= line["codes_used"] <= 300 and line["bits_per_code"] > 0 for line in told)
     assert len(list((whole / "reconstructions").glob("step-*.png"))) == 2
     page = (whole / "report.html").read_text()
     assert "<title>Tokenizer: whole" in page and "their perplexity" in page and "beit_tiny_64px" in page

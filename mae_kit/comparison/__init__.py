@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.comparison.entries import stages
+from mae_kit.comparison.entries import must_be_command_lines, stages
 from mae_kit.comparison.length import length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import Records, summary
@@ -45,6 +45,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     need_scipy()
     must_be_folder(out)
     plan = read_plan(config)
+    must_be_command_lines(plan, out)
     budget = plan.budget._asdict()
     found: dict[str, dict[int, Records]] = {name: {} for name in plan.entries}
     with stoppable():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +15,7 @@ from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
 from mae_kit.downstream.classifier_file import load_classifier
 from mae_kit.metrics import read_metrics, total
 from mae_kit.objectives import Objective
+from mae_kit.recipes import read_recipe
 from mae_kit.reporting.folder import read_batch_size
 
 Shape = tuple[int, ...]
@@ -55,7 +55,7 @@ def _objective(run: Path) -> dict[str, Any]:
 
 
 def _recipe(run: Path) -> dict[str, Any]:
-    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return read_recipe(run / "config.yaml")
 
 
 @cache

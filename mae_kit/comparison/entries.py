@@ -1,12 +1,41 @@
 """What each entry goes through: the command line of every stage."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, WARM_UP, Entry, Plan, Recipe, setting
+from mae_kit.console import hush
+from mae_kit.errors import UserError
+from mae_kit.finetuning import finetune
+from mae_kit.pretraining import pretrain
 from mae_kit.recipes import find_recipe
+from mae_kit.signature import must_fit
 from mae_kit.stages.stage import Stage, digest
 
 POINTS = 5  # of a curve of scores
+_WITH_RECIPES: dict[str, tuple[Callable[..., Any], str]] = {
+    "pretrain": (pretrain, "pretrain"),
+    "finetune": (finetune, "downstream"),
+}
+
+
+def must_be_command_lines(plan: Plan, out: Path) -> None:
+    """Refuse a key or a value that a verb would refuse when, hours later, its turn has come.
+
+    Raises:
+        UserError: There is one; it names the entry.
+    """
+    for name in plan.entries:
+        given = (stage for stage in stages(plan, name, plan.samples, 0, out) if stage.verb in _WITH_RECIPES)
+        for stage in given:
+            verb, recipes = _WITH_RECIPES[stage.verb]
+            try:
+                with hush():
+                    must_fit(verb, f"mae-kit {stage.verb}", stage.words[1:], recipes)
+            except UserError as error:
+                what, fix = error.args
+                raise UserError(f"entries.{name}: {what}", fix) from error
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:

@@ -108,6 +108,7 @@ def read_plan(config: Path) -> Plan:
     Raises:
         UserError: A key that is wrong or missing, a recipe that is not there, or shards without images.
     """
+    _must_hold_keys(read_recipe(find_recipe(str(config), "compare")).get("entries"))
     return _plan(**parse(_plan, "mae-kit compare", ["--config", str(config)], "compare"))
 
 
@@ -150,6 +151,14 @@ def _plan(
     images = kept(indexes[shards], without)
     prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
     return Plan(shards, train, val, len(images.rows), budget, named, finetune, seeds, without, prints)
+
+
+def _must_hold_keys(entries: Any) -> None:
+    """Of what is none the parser does not say which it is."""
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        if not isinstance(entry, dict):
+            fix = "write {config: RECIPE}, or {config: null} for a training from scratch"
+            raise UserError(f"entries.{name} is {entry}, it holds keys", fix)
 
 
 def setting(entry: Entry, key: str) -> float:

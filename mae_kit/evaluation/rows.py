@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from mae_kit.errors import UserError
+
 
 class Stored(NamedTuple):
     """A float32 matrix within a safetensors file.
@@ -96,7 +98,11 @@ def _fill(found: Float32[np.ndarray, "n d"], piece: Stored, rows: Int64[np.ndarr
     with piece.file.open("rb", buffering=0) as opened:
         for first, end in pairwise(edges):
             opened.seek(piece.offset + int(rows[first]) * piece.width * found.itemsize)
-            opened.readinto(found[first:end].data)
+            wanted = found[first:end].data.cast("B")
+            while wanted.nbytes:  # a network's disk may give less than it was asked for
+                if not (count := opened.readinto(wanted)):
+                    raise UserError(f"{piece.file} ends too early", "delete it: its features are then made anew")
+                wanted = wanted[count:]
 
 
 Matrix = Float[Tensor, "_ _"] | Rows

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone, backbone
 from mae_kit.training.precision import Precision, resolve
 
 SECONDS, PASSES = 1.0, 3  # to measure for, at the least
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 def encoder_cost(
     name: str, model_args: dict[str, Any], image_size: tuple[int, int], batch_size: int, precision: Precision
 ) -> Cost | None:
-    """Measure a ViT in a process of its own, whose memory nobody else has stretched; None if it is too large.
+    """Measure an encoder in a process of its own, whose memory nobody else has stretched; None if it is too large.
 
     Args:
         name: timm's name.
@@ -45,11 +45,10 @@ def encoder_cost(
         precision: As in training.
 
     Raises:
-        UserError: The patch does not divide the image.
+        UserError: The encoder is not made for the size: its patch does not divide it, for one.
     """
-    resized: dict[str, Any] = model_args | {"img_size": list(image_size)}
     with torch.device("meta"):
-        ViT(name, **resized)  # a size that cannot be is told at once
+        _of_size(name, model_args, image_size)  # a size that cannot be is told at once
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             return pool.submit(measure, name, model_args, image_size, batch_size, precision).result()
@@ -62,8 +61,7 @@ def measure(
 ) -> Cost:
     """The same in this process. What the weights are is no matter."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    resized: dict[str, Any] = model_args | {"img_size": list(image_size)}
-    encoder = ViT(name, **resized).eval().to(device)
+    encoder = _of_size(name, model_args, image_size).eval().to(device)
     bf16 = resolve(precision, device) == "bf16-mixed"
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
         encoder(torch.randn(1, encoder.channels, *image_size, device=device))  # libraries make themselves at home
@@ -75,7 +73,11 @@ def measure(
         return Cost(batch_size / median(times[1:]), growth())
 
 
-def _timed(encoder: ViT, images: torch.Tensor) -> float:
+def _of_size(name: str, model_args: dict[str, Any], image_size: tuple[int, int]) -> Backbone:
+    return backbone(name, {key: value for key, value in model_args.items() if key != "img_size"}, image_size)
+
+
+def _timed(encoder: Backbone, images: torch.Tensor) -> float:
     started = time.perf_counter()
     encoder(images)
     if images.is_cuda:

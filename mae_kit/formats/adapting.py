@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-import timm
 import torch
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from mae_kit.errors import UserError
 from mae_kit.formats.names import Tensors
-from mae_kit.formats.pretrained import Pretrained
+from mae_kit.formats.pretrained import Pretrained, empty_encoder
 from mae_kit.patches import grid_of
 from mae_kit.position_tables import resample_offsets, resample_positions, sincos_positions
 
@@ -28,7 +27,7 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     Raises:
         UserError: It has no position table, or the patch does not divide the size.
     """
-    model = _probe(weights)
+    model = empty_encoder(weights)
     if not has_positions(model):
         raise UserError(f"{weights.encoder.model} has no position table to resample", "leave out --img-size")
     embed = model.patch_embed
@@ -77,7 +76,7 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     Raises:
         UserError: It has no such layer.
     """
-    if (first := _probe(weights).pretrained_cfg["first_conv"]) is None:
+    if (first := empty_encoder(weights).pretrained_cfg["first_conv"]) is None:
         raise UserError(f"{weights.encoder.model} has no first convolution to change", "leave out --channels")
     first = f"{first}.weight"
     kernel = weights.tensors[first]
@@ -115,8 +114,3 @@ def _with(weights: Pretrained, args: dict[str, Any], **changed: Any) -> Pretrain
     config = weights.encoder
     encoder = replace(config, model_args=config.model_args | args)
     return weights._replace(encoder=encoder, **changed)
-
-
-def _probe(weights: Pretrained) -> Any:
-    with torch.device("meta"):
-        return timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)

@@ -2,14 +2,16 @@
 
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from mae_kit.backbones.timm_models import build
 from mae_kit.decoders import TransformerDecoder
 from mae_kit.encoder_file import EncoderConfig
 from mae_kit.formats.keys import differences, refuse
 from mae_kit.formats.names import Tensors
+
+_FIX = "give a whole file of one of the published layouts"
 
 
 class Decoder(NamedTuple):
@@ -56,24 +58,25 @@ class Pretrained(NamedTuple):
 
 def build_timm(weights: Pretrained) -> Any:
     """The timm model with its weights, ready to use."""
-    config = weights.encoder
-    model = timm.create_model(config.model, num_classes=len(weights.classes), **config.model_args)
+    model = _build(weights, len(weights.classes))
     model.load_state_dict(weights.tensors, strict=True)
     return model.eval()
 
 
+def empty_encoder(weights: Pretrained) -> Any:
+    """The timm model without a head and without weights, to look at its parts."""
+    with torch.device("meta"):
+        return _build(weights, 0)
+
+
 def is_plain_vit(weights: Pretrained) -> bool:
     """Whether the encoder is timm's vision transformer, no relative of it."""
-    with torch.device("meta"):
-        model = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
-    return type(model) is VisionTransformer
+    return type(empty_encoder(weights)) is VisionTransformer
 
 
 def without_head(weights: Pretrained) -> Pretrained:
     """The encoder of a classifier."""
-    with torch.device("meta"):
-        model = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
-    names = model.state_dict().keys()
+    names = empty_encoder(weights).state_dict().keys()
     return weights._replace(tensors={name: weights.tensors[name] for name in names}, classes=[])
 
 
@@ -81,14 +84,17 @@ def must_be_whole(file: str, weights: Pretrained) -> None:
     """Every tensor has its place and shape, and no place is empty.
 
     Raises:
-        UserError: Names those that differ.
+        UserError: Names those that differ, or timm does not build a model of this kind.
     """
-    config, fix = weights.encoder, "give a whole file of one of the published layouts"
     with torch.device("meta"):
-        model = timm.create_model(config.model, num_classes=len(weights.classes), **config.model_args)
-    refuse(file, differences(weights.tensors, model.state_dict()), fix)
+        model = _build(weights, len(weights.classes))
+    refuse(file, differences(weights.tensors, model.state_dict()), _FIX)
     if weights.decoder:
-        refuse(file, differences(weights.decoder.tensors, _empty_decoder(model, weights.decoder).state_dict()), fix)
+        refuse(file, differences(weights.decoder.tensors, _empty_decoder(model, weights.decoder).state_dict()), _FIX)
+
+
+def _build(weights: Pretrained, classes: int) -> Any:
+    return build(weights.encoder.model, weights.encoder.model_args, _FIX, num_classes=classes)
 
 
 def _empty_decoder(encoder: Any, decoder: Decoder) -> TransformerDecoder:

@@ -33,6 +33,8 @@ def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
         weights, unknown = layout.read(raw, words)
     except KeyError as error:
         raise UserError(f"{path} lacks {error}", _FIX) from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX) from error
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError(f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)

@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-
 from mae_kit.backbones import Beit, ViT
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import resized
 from mae_kit.formats.keys import differences, refuse
 from mae_kit.formats.plain_vit import Words
-from mae_kit.formats.pretrained import Pretrained, without_head
+from mae_kit.formats.pretrained import Pretrained, empty_encoder, without_head
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.objectives import MAE, Objective
 
@@ -76,9 +73,7 @@ def _heads(objective: Objective) -> tuple[int | None, int | None]:
 
 def _must_have_the_same_heads(path: Path, weights: Pretrained, heads: tuple[int | None, int | None]) -> None:
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
-    with torch.device("meta"):
-        model: Any = timm.create_model(weights.encoder.model, num_classes=0, **weights.encoder.model_args)
-    found = (model.blocks[0].attn.num_heads, weights.decoder.heads if weights.decoder else heads[1])
+    found = (empty_encoder(weights).blocks[0].attn.num_heads, weights.decoder.heads if weights.decoder else heads[1])
     if found != heads:
         raise UserError(f"{path} has {found} heads in encoder and decoder, the recipe {heads}", "give the recipe those")
 

@@ -28,6 +28,7 @@ LARGE = (
         100,
     ),
     Curve("Codes in use: their perplexity", {"perplexity": ""}, 1, True),
+    Curve("What a code tells of its patch, bits", {"bits_per_code": ""}, 1, True),
 )
 SMALL = (
     Curve("Learning rate", {"lr": ""}, 1, True),
@@ -36,8 +37,8 @@ SMALL = (
     Curve("Waiting for data, % of the time", {"data_wait": ""}, 100, True),
 )
 COLLAPSED = (
-    "The codebook has collapsed: few of its codes are in use, and they say little of an image. "
-    "Train on, lower the learning rate, or take fewer codes."
+    "The codebook has collapsed: few of its codes are in use, or many mean the same, and they say little of an image. "
+    "Train on, or take fewer codes."
 )
 ABOUT_KNN = "A low kNN score is normal for masked pretraining; fine-tuning tells what the encoder is worth."
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from mae_kit.metrics import Row, json_lines, json_object, read_metrics, text_of
+from mae_kit.recipes import read_recipe
 
 
 class Folder(NamedTuple):
@@ -50,7 +49,7 @@ def read_folder(path: Path) -> Folder:
     result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
     evaluation, untrained = (_json(path / name) for name in ("evaluation.json", "evaluation-untrained.json"))
     training = path / demo.get("pretraining", "")
-    config = _yaml(training / "config.yaml")
+    config = _recipe(training / "config.yaml")
     return Folder(
         path,
         _kind(demo, compared, result, evaluation or untrained, config),
@@ -79,18 +78,17 @@ def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -
 
 def read_batch_size(run: Path) -> int:
     """Images a step, as the recipe of a run says."""
-    return int(_yaml(run / "config.yaml")["data"]["batch_size"])
+    return int(_recipe(run / "config.yaml")["data"]["batch_size"])
 
 
 def read_labels_per_class(run: Path) -> int | None:
     """How many labels of each class a fine-tuning has, as its recipe says; None for all of them."""
-    return _yaml(run / "config.yaml").get("data", {}).get("labels_per_class")
+    return _recipe(run / "config.yaml").get("data", {}).get("labels_per_class")
 
 
 def _json(path: Path) -> Row:
     return json_object(text_of(path))
 
 
-def _yaml(path: Path) -> Row:
-    content = yaml.safe_load(text_of(path))
-    return content if isinstance(content, dict) else {}
+def _recipe(path: Path) -> Row:
+    return read_recipe(path) if path.is_file() else {}

@@ -14,7 +14,6 @@ from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 
 MARGIN = 0.1  # colours 0..1 become .1 to .9, whose logits are finite (appendix A.3)
-COLLAPSED = 0.02
 FINEST = -math.log(255)  # of the log of Laplace's scale: no finer than a level of 8 bits
 ENCODER_KERNELS, DECODER_KERNELS = (3, 3, 3, 1), (1, 3, 3, 3)
 
@@ -115,19 +114,6 @@ class DVAE(Configured):
         mean_share = shares.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(shares[:, 0].numel())
         parts = (error, _from_uniform(shares), _from_uniform(mean_share))
         return Evidence(*(part.mean() for part in parts))
-
-
-def has_collapsed(codes: Int64[Tensor, "b n"], codebook: int) -> bool:
-    """Whether so few codes are in use, by perplexity, that they say little of an image: a fiftieth of those that could
-    be, which are no more than there are patches.
-    """
-    return bool(perplexity(codes, codebook) < COLLAPSED * min(codebook, codes.numel()))
-
-
-def perplexity(codes: Int64[Tensor, "b n"], codebook: int) -> Float[Tensor, ""]:
-    """How many codes are in use: as many as a uniform draw of the same entropy would have, 1 to `codebook`."""
-    shares = torch.bincount(codes.flatten(), minlength=codebook) / codes.numel()
-    return torch.special.entr(shares).sum().exp()
 
 
 def _from_uniform(shares: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:

@@ -15,7 +15,7 @@ from mae_kit.evaluation.answers import goodness
 from mae_kit.evaluation.intervals import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
-from mae_kit.tokenizers.dvae import has_collapsed, perplexity
+from mae_kit.tokenizers.usage import Usage
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals
@@ -85,7 +85,7 @@ class KnnScore(Periodic):
 
 
 class Codebook(Periodic):
-    """Is my tokenizer healthy? Images beside what their codes stand for, and how many codes are in use.
+    """Is my tokenizer healthy? Images beside what their codes stand for, how many codes are in use and what they tell.
 
     Args:
         batches: The same images each time on rank 0, none on the others.
@@ -100,26 +100,35 @@ class Codebook(Periodic):
         return pl_module.run.has_metric(pl_module.step, "perplexity")
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
-        batches = Signals.of(trainer).until_signal(trainer, pl_module, self.batches)
-        seen = [(batch.images, self._codes(pl_module, batch)) for batch in batches]
-        if trainer.is_global_zero:
-            codes, tokenizer = torch.cat([codes for _, codes in seen]), pl_module.tokenizer
-            images = seen[0][0][:SHOWN].float() / 255
-            decoded = tokenizer.decode(codes[: len(images)], tokenizer.grid_of(images)).cpu()
-            save_png(_picture_file(pl_module), tile_grid({"input": images, "decoded": decoded}))
-            in_use = float(perplexity(codes, tokenizer.codebook))
-            collapsed = has_collapsed(codes, tokenizer.codebook)
-            measured = {"perplexity": in_use, "codes_used": len(codes.unique()), "collapsed": int(collapsed)}
-            Record.of(trainer).write(pl_module, measured)
-            if collapsed:
-                say(f"step {pl_module.step}: {_collapse(in_use, tokenizer.codebook)}")
+        usage, tokenizer = None, pl_module.tokenizer
+        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
+            colours = batch.images.to(pl_module.device).float() / 255
+            logits = tokenizer.logits(colours)
+            if usage is None:
+                usage = Usage(logits)
+                codes = logits[:SHOWN].argmax(dim=1).flatten(1)
+                decoded = tokenizer.decode(codes, tokenizer.grid_of(colours))
+                shown = {"input": colours[:SHOWN].cpu(), "decoded": decoded.cpu()}
+                save_png(_picture_file(pl_module), tile_grid(shown))
+            else:
+                usage.add(logits)
+        if usage:  # on rank 0
+            Record.of(trainer).write(pl_module, _measured(usage))
+            if usage.collapsed:
+                say(f"step {pl_module.step}: {_collapse(usage)}")
 
-    def _codes(self, pl_module: Any, batch: Batch) -> Tensor:
-        return pl_module.tokenizer.encode(batch.images.to(pl_module.device).float() / 255)
+
+def _measured(usage: Usage) -> dict[str, float]:
+    return {
+        "perplexity": usage.perplexity,
+        "codes_used": usage.used,
+        "bits_per_code": usage.bits,
+        "collapsed": int(usage.collapsed),
+    }
 
 
-def _collapse(in_use: float, codebook: int) -> str:
+def _collapse(usage: Usage) -> str:
     return (
-        f"the codebook has collapsed, {in_use:.1f} of {codebook} codes are in use by perplexity; "
-        "train on, lower the learning rate, or take fewer codes"
+        f"the codebook has collapsed, {usage.perplexity:.1f} of {len(usage.counts)} codes are in use by perplexity, "
+        f"and a code tells {usage.bits:.1f} bits of its patch; train on, or take fewer codes"
     )

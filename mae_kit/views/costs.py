@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_kit.backbones.vit import ViT
+from mae_kit.backbones import Backbone, backbone
 from mae_kit.console import say
 from mae_kit.encoder_file import load_encoder
 from mae_kit.evaluation.speed import Cost, encoder_cost
@@ -47,7 +47,8 @@ def bench(
     must_be_positive({"batch_size": batch_size})
     must_be_png(out)
     config, _ = load_encoder(encoder)
-    chosen = [(size, size) for size in sizes] if sizes else _larger(ViT(config.model, **config.model_args))
+    own = backbone(config.model, config.model_args, config.image_size)
+    chosen = [(size, size) for size in sizes] if sizes else _larger(own)
     costs = {}
     for height, width in chosen:
         cost = encoder_cost(config.model, config.model_args, (height, width), batch_size, precision)
@@ -57,9 +58,9 @@ def bench(
     return {"picture": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
 
 
-def _larger(encoder: ViT) -> list[Size]:
-    """Whole patches."""
-    (rows, columns), (height, width) = encoder.grid, encoder.patch_size
+def _larger(encoder: Backbone) -> list[Size]:
+    """Whole cells."""
+    (rows, columns), (height, width) = encoder.cells, encoder.stride
     return [(int(rows * factor) * height, int(columns * factor) * width) for factor in LARGER]
 
 

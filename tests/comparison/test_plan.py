@@ -9,7 +9,7 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 
 from mae_kit.cli import VERBS, load
-from mae_kit.comparison.entries import POINTS, stages, trial
+from mae_kit.comparison.entries import POINTS, must_be_command_lines, stages, trial
 from mae_kit.comparison.plan import read_plan
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
@@ -129,6 +129,8 @@ def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Pa
         ({"flops": 1e15}, "images_seen and flops are all given: give one of images_seen, minutes, flops"),
         ({"seeds": 0}, "seeds is 0"),
         ({"entries": {}}, "the number of entries is 0"),
+        ({"entries": {"mae": "mae_vit_b16"}}, "entries.mae is mae_vit_b16, it holds keys: write {config: RECIPE}"),
+        ({"entries": {"mae": {"config": None}, "scratch": None}}, "entries.scratch is None, it holds keys"),
         ({"entries": {"../mae": {"config": None}}}, "'../mae' cannot name an entry"),
         ({"entries": {"mae": {"config": "mae_vit_b61"}}}, "no recipe mae_vit_b61: did you mean pretrain/mae_vit_b16"),
         ({"finetune": {"config": None}}, "finetune.config is null"),
@@ -161,6 +163,30 @@ def test_what_would_fail_after_hours_is_told_at_once(
     content["entries"]["mae"]["overrides"] = overrides
     with pytest.raises(UserError, match=message):
         read_plan(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("where", "overrides", "message"),
+    [
+        (
+            "entries.mae",
+            {"objective.init_args.mask_ratoi": 0.5},
+            "unknown key objective.mask_ratoi",
+        ),
+        ("entries.mae", {"optimization.learning_rate": "fast"}, "optimization.learning_rate does not take 'fast'"),
+        ("entries.scratch", {"augmentaton.mixup": 0.5}, "unknown .*augmentaton"),
+        ("finetune", {"optimisation.epochs": 3}, "unknown .*optimisation"),
+    ],
+)
+def test_overrides_that_a_verb_would_refuse_are_told_at_once(
+    tmp_path: Path, content: dict[str, Any], where: str, overrides: dict[str, Any], message: str
+):
+    place: dict[str, Any] = content
+    for name in where.split("."):
+        place = place[name]
+    place["overrides"] = overrides
+    with pytest.raises(UserError, match=f"^entries.{'scratch' if 'scratch' in where else 'mae'}: {message}"):
+        must_be_command_lines(read_plan(write(tmp_path, content)), tmp_path)
 
 
 def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content: dict[str, Any]):

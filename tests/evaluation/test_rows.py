@@ -1,6 +1,7 @@
 """Features on disk: the same rows as in memory, the same answers from them, and never all of them at once."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from made_up import clusters, overlapping
 from safetensors.torch import save_file
 
+from mae_kit.errors import UserError
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import extent
@@ -48,6 +50,14 @@ def test_some_of_them_have_numbers_of_their_own(tmp_path: Path, features: torch.
     some = written(tmp_path, features, [20, 40]).only(np.arange(1, 60, 2))
     assert torch.equal(some.read().cpu(), features[1::2])
     assert torch.equal(some.only(np.array([29, 4])).read().cpu(), features[[59, 9]])
+
+
+def test_a_file_that_ends_too_early_is_told(tmp_path: Path, features: torch.Tensor):
+    rows = written(tmp_path, features, [20, 40])
+    cut = tmp_path / "1.safetensors"
+    os.truncate(cut, rows.pieces[1].offset + 10)
+    with pytest.raises(UserError, match=r"1.safetensors ends too early: delete it"):
+        rows.read()
 
 
 def test_what_is_of_another_type_is_left_out(tmp_path: Path):

@@ -11,7 +11,7 @@ from tiny_models import save_tokenizer, tiny_tokenizer
 
 from mae_kit.errors import UserError
 from mae_kit.tokenizers import DVAE, load_tokenizer
-from mae_kit.tokenizers.dvae import FINEST, MARGIN, _negative_log_likelihood, has_collapsed, perplexity
+from mae_kit.tokenizers.dvae import FINEST, MARGIN, _negative_log_likelihood
 
 COLOURS = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
 
@@ -91,18 +91,6 @@ def test_hard_codes_are_what_the_decoder_sees():
         assert tokenizer.encoder[0].weight.grad.any()
     soft, sharp = (drawn.amax(dim=1) for drawn in seen)
     assert soft.min() < 0.9 and torch.allclose(sharp, torch.ones_like(sharp))
-
-
-def test_perplexity_counts_codes_in_use():
-    assert float(perplexity(torch.tensor([[1, 1, 1, 1]]), 8)) == pytest.approx(1)
-    assert float(perplexity(torch.tensor([[0, 1, 2, 3]]), 8)) == pytest.approx(4)
-    assert float(perplexity(torch.tensor([[0, 0, 0, 5]]), 8)) == pytest.approx(4 / 3**0.75)
-
-
-def test_a_codebook_has_collapsed_when_a_fiftieth_of_it_is_in_use():
-    assert has_collapsed(torch.zeros(4, 64, dtype=torch.int64), 512)
-    assert not has_collapsed(torch.arange(256).reshape(4, 64) % 16, 512)
-    assert not has_collapsed(torch.arange(64)[None], 8192), "as many as there are patches"
 
 
 @pytest.mark.slow
