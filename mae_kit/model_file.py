@@ -13,6 +13,7 @@ from mae_kit.tensor_file import read_header
 
 FILE = "model.safetensors"
 FORMAT = "mae_kit_model"
+_FIX = f"give a run folder or its {FILE}"
 
 
 class Model(NamedTuple):
@@ -29,6 +30,12 @@ def model_metadata(objective: Objective, mean: list[float], std: list[float]) ->
     return {FORMAT: json.dumps(content)}  # one entry: several would be written in a random order
 
 
+def objective_of(file: Path) -> str:
+    """The name of the objective that one of these files holds."""
+    config = json.loads(read_header(file, _FIX)[FORMAT])
+    return config["objective"]["class_path"].rpartition(".")[2]
+
+
 def load_model(path: Path, **changed: Any) -> Model:
     """Rebuild the objective of a run.
 
@@ -37,12 +44,12 @@ def load_model(path: Path, **changed: Any) -> Model:
         changed: Arguments of the objective that differ from training's, None for none: mask_ratio, mask.
 
     Raises:
-        UserError: There is none, or it is a file of another kind.
+        UserError: There is none, or it is a file of another kind, or of an objective that was another then.
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no {FILE} in {path}", "give the folder of a pretraining run that has saved its model")
-    metadata = read_header(file, f"give a run folder or its {FILE}")
+    metadata = read_header(file, _FIX)
     if FORMAT not in metadata:
         raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
     config = json.loads(metadata[FORMAT])
@@ -53,6 +60,10 @@ def load_model(path: Path, **changed: Any) -> Model:
         raise UserError(f"{kind}, which {file} holds, has no {', '.join(sorted(unknown))}", "leave it out")
     config["objective"]["init_args"] |= given
     objective = build(config["objective"])
-    objective.load_state_dict(load_file(file), strict=True)
+    try:
+        objective.load_state_dict(load_file(file), strict=True)
+    except RuntimeError as error:
+        what = f"{file} does not fit its objective as it is now ({' '.join(str(error).split())})"
+        raise UserError(what, "read it with the mae_kit that wrote it, or train anew") from error
     objective.set_statistics(config["mean"], config["std"])
     return Model(objective.eval(), config["mean"], config["std"])

@@ -47,6 +47,16 @@ def test_a_run_that_does_not_name_its_images_asks_for_them(run: Path, capsys: py
     assert "has no config.yaml, which names its images: give images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [("data: {train: a.tar}", "has no data.shards: give the run of a pretraining"), ("data: [", "is not YAML")],
+)
+def test_a_run_of_another_kind_and_a_damaged_one(run: Path, config: str, told: str, capsys: pytest.CaptureFixture[str]):
+    (run / "config.yaml").write_text(config)
+    assert cli.main(["inspect", str(run)]) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_the_images_of_a_run_have_names_in_utf8(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("data: {shards: \u00e9t\u00e9}\n", encoding="utf-8")

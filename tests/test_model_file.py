@@ -43,6 +43,14 @@ def test_arguments_can_be_changed(saved: tuple[Path, MAE]):
         load_model(saved[0], mask_ratio=1.0)
 
 
+def test_a_file_of_an_objective_that_was_another(saved: tuple[Path, MAE]):
+    folder, mae = saved
+    tensors = {name: tensor for name, tensor in mae.state_dict().items() if name != "decoder.mask_token"}
+    save_tensors(folder / FILE, tensors, model_metadata(mae, MEAN, STD))
+    with pytest.raises(UserError, match=r"does not fit its objective as it is now .*decoder\.mask_token.* train anew"):
+        load_model(folder)
+
+
 def test_saving_twice_gives_the_same_bytes(saved: tuple[Path, MAE]):
     folder, mae = saved
     before = (folder / FILE).read_bytes()

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mae_kit.configured import build
 from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
 from mae_kit.downstream.classifier_file import load_classifier
+from mae_kit.errors import UserError
 from mae_kit.metrics import read_metrics, total
 from mae_kit.objectives import Objective
 from mae_kit.recipes import read_recipe
@@ -22,8 +23,9 @@ Shape = tuple[int, ...]
 IMAGES = 2  # a batch norm needs more than one
 
 
-def pretraining_cost(run: Path) -> dict[str, float]:
-    """Of a run, as far as it has come: `seconds`, `core_seconds` of all cores together, `images` seen, `flops`.
+def pretraining_cost(run: Path) -> dict[str, float | None]:
+    """Of a run, as far as it has come: `seconds`, `core_seconds` of all cores together, `steps`, `images` seen, `flops`
+    (None where the model cannot be built any more: a BEiT's tokenizer may be gone).
 
     Args:
         run: A pretraining, which may not have begun.
@@ -31,18 +33,23 @@ def pretraining_cost(run: Path) -> dict[str, float]:
     return _cost(run, _flops_of_objective)
 
 
-def finetuning_cost(run: Path) -> dict[str, float]:
+def finetuning_cost(run: Path) -> dict[str, float | None]:
     """The same of a fine-tuning that has ended, all of its weights being trained."""
     return _cost(run, _flops_of_classifier) if (run / CLASSIFIER).is_file() else {}
 
 
-def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float]:
+def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | None]:
     rows = read_metrics(run)
     if not rows:
         return {}
-    images = rows[-1]["step"] * read_batch_size(run)
+    steps = rows[-1]["step"]
+    images = steps * read_batch_size(run)
+    try:
+        flops = images * flops_of(run)
+    except UserError:
+        flops = None
     clocks = {name: total(rows, name) for name in ("seconds", "core_seconds")}
-    return clocks | {"images": images, "flops": images * flops_of(run)}
+    return clocks | {"steps": steps, "images": images, "flops": flops}
 
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
@@ -66,6 +73,7 @@ def _flops_of_objective(run: Path) -> float:
 @cache
 def _flops_of_classifier(run: Path) -> float:
     model, config = load_classifier(run)
+    model.train()  # patches are dropped, where they are, in training alone
     images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
     if _recipe(run).get("generative"):
         return _step(lambda: sum(part.sum() for part in model.classify_and_predict(images)))  # type: ignore[operator]

@@ -11,7 +11,7 @@ from mae_kit import encoder_file, model_file
 from mae_kit.backbones import GPT, ViT
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.formats.pretrained import Decoder, Pretrained
-from mae_kit.model_file import load_model
+from mae_kit.model_file import load_model, objective_of
 from mae_kit.objectives import IGPT, MAE
 
 CLASSIFIER, CLASSIFIER_FILE = "mae_kit_classifier", "classifier.safetensors"
@@ -61,8 +61,11 @@ def _classifier(file: Path) -> Pretrained:
 
 
 def _whole(file: Path) -> Pretrained:
+    kind, beside = objective_of(file), file.with_name(encoder_file.FILE)
+    if kind != MAE.__name__ and beside.is_file():  # not all can be built here: a BEiT's tokenizer may be elsewhere
+        return Pretrained(f"our {kind} model, its encoder", *load_encoder(beside))
     objective, mean, std = load_model(file)
-    encoder, kind = objective.encoder, type(objective).__name__
+    encoder = objective.encoder
     step = load_encoder(file.parent)[0].step if (file.parent / encoder_file.FILE).is_file() else 0
     config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective=kind.lower(), step=step)
     if not isinstance(objective, MAE):

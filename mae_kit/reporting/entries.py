@@ -14,7 +14,7 @@ from mae_kit.reporting.reconstructions import latest
 SCORE = "Top-1, or mean average precision where images have any number of classes"
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
-COSTS = ("Images seen", "Minutes", "Core-minutes", "TFLOPs")
+COSTS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
 STAGES = {"pretraining": "Pretraining", "finetuning": "Fine-tuning"}
 NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
@@ -99,7 +99,8 @@ def _cost_table(rows: list[Row], stage: str) -> str:
 def cost_cells(cost: Row) -> tuple[str, ...]:
     """Of a row's `pretraining` or `finetuning`, under the headings of `COSTS`."""
     clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
-    return f"{cost['images']:,.0f}", *clocks, f"{cost['flops'] / 1e12:,.4g}"
+    flops = "unknown" if cost["flops"] is None else f"{cost['flops'] / 1e12:,.4g}"
+    return f"{cost['steps']:,}", f"{cost['images']:,.0f}", *clocks, flops
 
 
 def _failures(rows: list[Row]) -> str:

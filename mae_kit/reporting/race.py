@@ -78,7 +78,7 @@ def _clock(metrics: list[Row]) -> tuple[np.ndarray, np.ndarray]:
 
 def _flops(images: np.ndarray, cost: Row) -> list[np.ndarray]:
     """Nothing where a run has begun after the row was written, or has not ended as its cost has to."""
-    return [images * cost["flops"] / cost["images"]] if cost else []
+    return [images * cost["flops"] / cost["images"]] if cost.get("flops") else []
 
 
 def _charts(large: dict[str, list[Track]], small: dict[str, list[Track]], axis: int) -> str:

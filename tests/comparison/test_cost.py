@@ -62,6 +62,27 @@ def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(17, 48, 2))))
 
 
+def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
+    run, dropping = (
+        write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8)),
+        {"patch_drop_rate": 0.5},
+    )
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS, **dropping)
+    config = ClassifierConfig("vit_tiny_patch16_224", ARGS | dropping, list("abcdefghij"), *STATISTICS)
+    save_classifier(run, model, config)
+    embedding, head = 2 * 16 * 192 * 48, 2 * 48 * 10
+    assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(9, 48, 2))))
+
+
+def test_a_tokenizer_that_is_gone_leaves_the_operations_unknown(tmp_path: Path):
+    encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
+    run = write_run(tmp_path / "run", beit)
+    (tmp_path / "tokenizer.safetensors").unlink()
+    cost = pretraining_cost(run)
+    assert cost["flops"] is None and (cost["steps"], cost["images"], cost["seconds"]) == (5, 80, 40)
+
+
 def test_a_tokenizer_which_does_not_learn_goes_forwards_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)

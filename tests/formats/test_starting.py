@@ -15,10 +15,13 @@ from mae_kit.downstream.classifier import build_classifier
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats import original
+from mae_kit.formats.recognition import read_pretrained
 from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
 from mae_kit.objectives import MAE, BEiT, SimMIM
 from mae_kit.position_tables import resample_offsets, resample_positions
+from mae_kit.pretraining import PretrainData, save_results
+from mae_kit.training.run import Run
 
 
 def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4)) -> MAE:
@@ -114,6 +117,17 @@ def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path)
             tensors[f"blocks.1.attn.{TABLE}"], table
         )
         assert classifier.model(torch.rand(1, 3, 48, 40)).shape == (1, 4)
+
+
+def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
+    """Which may have stayed on another machine."""
+    beit = BEiT(Beit(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
+    save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2), step=7)
+    (tmp_path / "tokenizer.safetensors").unlink()
+    weights = read_pretrained(tmp_path / "run")
+    assert weights.kind == "our BEiT model, its encoder"
+    own = beit.encoder.model.state_dict()
+    assert weights.tensors.keys() == own.keys() and all(torch.equal(weights.tensors[name], own[name]) for name in own)
 
 
 def test_a_fine_tuned_beit_has_no_one_table(tmp_path: Path):

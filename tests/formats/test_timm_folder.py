@@ -60,3 +60,20 @@ def test_a_model_that_timm_does_not_have(tmp_path: Path):
     path.write_text(json.dumps(config | {"model_args": config["model_args"] | {"depth": 3}}))
     with pytest.raises(UserError, match=r"does not fit the model: blocks\.2.* is not in the file"):
         read_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"model_args": {"foo": 1}}, "timm does not build vit_base_patch16_224 with .*foo=1"),
+        ({"model_args": {"embed_dim": 190}}, "timm does not build .* embed_dim=190"),
+        ({"model_args": [3]}, "is damaged, or not of the layout that it seems to be"),
+        ({"num_classes": "ten"}, "is damaged, or not of the layout that it seems to be"),
+    ],
+)
+def test_a_config_that_makes_no_sense(tmp_path: Path, changed: dict[str, Any], told: str):
+    export(save_run(tmp_path / "run", tiny_mae()), tmp_path / "out")
+    path = tmp_path / "out" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(UserError, match=told):
+        read_pretrained(tmp_path / "out")

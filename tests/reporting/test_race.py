@@ -12,7 +12,7 @@ from mae_kit.reporting import drawing, report
 from mae_kit.reporting import race as room
 from mae_kit.reporting.race import race
 
-COST = {"images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
+COST = {"steps": 8, "images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
 
 
 def write_run(run: Path, scores: dict[int, float], metric: str) -> None:

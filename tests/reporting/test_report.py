@@ -252,6 +252,13 @@ def test_what_holds_no_run_is_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "empty" / "report.html").exists()
 
 
+@pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\xff"])
+def test_a_damaged_recipe_is_one_clear_line(pretrained: Path, content: bytes) -> None:
+    (pretrained / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml is not YAML"):
+        report(pretrained)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_be_written_is_one_clear_line(pretrained: Path) -> None:
     (pretrained / "report.html").mkdir()
