@@ -71,6 +71,9 @@ class Relaxation:
             training from collapsing (paper: none).
         hard: Codes are hard from the start, and only their gradient is soft; then leave the temperature at 1
             (paper: false).
+        noise: Of the draw of the codes at the end, from 1 at the start (paper: 1). Where codes are used they are the
+            best ones; a training too short for these to stand out learns what they mean if noise fades.
+        noise_epochs: After so many epochs.
     """
 
     temperature: float = 0.0625
@@ -79,17 +82,21 @@ class Relaxation:
     divergence_epochs: float = 1.0
     imbalance_weight: float = 0.0
     hard: bool = False
+    noise: float = 1.0
+    noise_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature <= 1:
-            raise UserError(f"relaxation.temperature is {self.temperature}", "give a number above 0, 1 at most")
-        rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight")
+        for name in ("temperature", "noise"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"relaxation.{name} is {getattr(self, name)}", "give a number above 0, 1 at most")
+        rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight", "noise_epochs")
         must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
 
-    def at(self, epoch: float) -> tuple[float, float]:
-        """Temperature and weight of the divergence."""
+    def at(self, epoch: float) -> tuple[float, float, float]:
+        """Temperature, weight of the divergence, and noise."""
         temperature = 1 + (self.temperature - 1) * _half_cosine(epoch, self.temperature_epochs)
-        return temperature, self.divergence_weight * _half_cosine(epoch, self.divergence_epochs)
+        noise = 1 + (self.noise - 1) * _half_cosine(epoch, self.noise_epochs)
+        return temperature, self.divergence_weight * _half_cosine(epoch, self.divergence_epochs), noise
 
 
 def _half_cosine(epoch: float, epochs: float) -> float:
@@ -127,8 +134,8 @@ class Tokenizing(Training):
         return parameter_groups(self.tokenizer, self.optimization.weight_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        temperature, weight = self.relaxation.at(self.plan.epoch(self.step))
-        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature, self.relaxation.hard)
+        temperature, weight, noise = self.relaxation.at(self.plan.epoch(self.step))
+        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature, self.relaxation.hard, noise)
         values = math.prod(self.tokenizer.stride) * self.tokenizer.channels  # that a code stands for
         loss = evidence.error + weight / values * evidence.divergence
         loss = loss + self.relaxation.imbalance_weight * evidence.imbalance

@@ -98,22 +98,36 @@ class DVAE(Configured):
         mean, _ = self.decoder[1:](embedded).float().chunk(2, dim=1)
         return ((mean.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
 
-    def forward(self, colours: Float[Tensor, "b c h w"], temperature: float, hard: bool = False) -> Evidence:
+    def forward(
+        self, colours: Float[Tensor, "b c h w"], temperature: float, hard: bool = False, noise: float = 1.0
+    ) -> Evidence:
         """The parts of the loss, with codes drawn by Gumbel-softmax.
 
         Args:
             colours: Images in 0..1.
             temperature: Above 0; the lower, the less the drawn codes are mixtures.
             hard: They are none, but for their gradient (straight-through; Jang et al., ICLR 2017).
+            noise: Of the draw; with none the best code is taken.
         """
         logits = self.logits(colours).float()
-        drawn = F.gumbel_softmax(logits, temperature, hard=hard, dim=1)
-        mean, log_scale = self.decoder(drawn).float().chunk(2, dim=1)
+        mean, log_scale = self.decoder(_draw(logits, temperature, hard, noise)).float().chunk(2, dim=1)
         error = _negative_log_likelihood(_squeeze(colours.float()), mean, log_scale.clamp_min(FINEST))
         shares = logits.log_softmax(dim=1)
         mean_share = shares.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(shares[:, 0].numel())
         parts = (error, _from_uniform(shares), _from_uniform(mean_share))
         return Evidence(*(part.mean() for part in parts))
+
+
+def _draw(
+    logits: Float[Tensor, "b k y x"], temperature: float, hard: bool, noise: float
+) -> Float[Tensor, "b k y x"]:
+    """Shares of the codes by Gumbel-softmax, as torch's, but for the weight of the noise."""
+    gumbel = -torch.empty_like(logits).exponential_().log()
+    soft = ((logits + noise * gumbel) / temperature).softmax(dim=1)
+    if not hard:
+        return soft
+    best = torch.zeros_like(soft).scatter_(1, soft.argmax(dim=1, keepdim=True), 1.0)
+    return best - soft.detach() + soft
 
 
 def _from_uniform(shares: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:

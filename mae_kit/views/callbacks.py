@@ -101,9 +101,10 @@ class Codebook(Periodic):
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         usage, tokenizer = None, pl_module.tokenizer
+        *_, noise = pl_module.relaxation.at(pl_module.plan.epoch(pl_module.step))
         for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
             colours = batch.images.to(pl_module.device).float() / 255
-            logits = tokenizer.logits(colours)
+            logits = tokenizer.logits(colours) / noise
             if usage is None:
                 usage = Usage(logits)
                 codes = logits[:SHOWN].argmax(dim=1).flatten(1)

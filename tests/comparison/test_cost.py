@@ -63,10 +63,8 @@ def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
 
 
 def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
-    run, dropping = (
-        write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8)),
-        {"patch_drop_rate": 0.5},
-    )
+    run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
+    dropping: dict[str, Any] = {"patch_drop_rate": 0.5}
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS, **dropping)
     config = ClassifierConfig("vit_tiny_patch16_224", ARGS | dropping, list("abcdefghij"), *STATISTICS)
     save_classifier(run, model, config)

@@ -122,6 +122,7 @@ def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path)
 def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
     """Which may have stayed on another machine."""
     beit = BEiT(Beit(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
+    (tmp_path / "run").mkdir()
     save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2), step=7)
     (tmp_path / "tokenizer.safetensors").unlink()
     weights = read_pretrained(tmp_path / "run")
