@@ -98,12 +98,15 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_codes_become_hard_and_the_divergence_counts_more_and_more():
-    relaxation = Relaxation(0.0625, temperature_epochs=4, divergence_weight=6.6, divergence_epochs=2)
-    assert relaxation.at(0) == (1, 0)
-    temperature, weight = relaxation.at(1)
-    assert 0.0625 < temperature < 1 and weight == pytest.approx(3.3)
-    assert relaxation.at(4) == relaxation.at(9) == (0.0625, 6.6)
-    assert Relaxation(temperature_epochs=0, divergence_epochs=0).at(0) == (0.0625, 6.6)
-    with pytest.raises(UserError, match=r"relaxation\.temperature is 2"):
-        Relaxation(2)
+def test_codes_become_hard_the_divergence_counts_more_and_more_and_noise_fades():
+    relaxation = Relaxation(
+        0.0625, temperature_epochs=4, divergence_weight=6.6, divergence_epochs=2, noise=0.5, noise_epochs=2
+    )
+    assert relaxation.at(0) == (1, 0, 1)
+    temperature, weight, noise = relaxation.at(1)
+    assert 0.0625 < temperature < 1 and weight == pytest.approx(3.3) and noise == pytest.approx(0.75)
+    assert relaxation.at(4) == relaxation.at(9) == (0.0625, 6.6, 0.5)
+    assert Relaxation(temperature_epochs=0, divergence_epochs=0).at(0) == (0.0625, 6.6, 1), "the paper's noise"
+    for wrong in ({"temperature": 2.0}, {"noise": 0.0}):
+        with pytest.raises(UserError, match=rf"relaxation\.{next(iter(wrong))} is .*above 0, 1 at most"):
+            Relaxation(**wrong)

@@ -118,9 +118,7 @@ class DVAE(Configured):
         return Evidence(*(part.mean() for part in parts))
 
 
-def _draw(
-    logits: Float[Tensor, "b k y x"], temperature: float, hard: bool, noise: float
-) -> Float[Tensor, "b k y x"]:
+def _draw(logits: Float[Tensor, "b k y x"], temperature: float, hard: bool, noise: float) -> Float[Tensor, "b k y x"]:
     """Shares of the codes by Gumbel-softmax, as torch's, but for the weight of the noise."""
     gumbel = -torch.empty_like(logits).exponential_().log()
     soft = ((logits + noise * gumbel) / temperature).softmax(dim=1)

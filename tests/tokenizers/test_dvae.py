@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from tiny_models import save_tokenizer, tiny_tokenizer
 
 from mae_kit.errors import UserError
 from mae_kit.tokenizers import DVAE, load_tokenizer
-from mae_kit.tokenizers.dvae import FINEST, MARGIN, _negative_log_likelihood
+from mae_kit.tokenizers.dvae import FINEST, MARGIN, _draw, _negative_log_likelihood
 
 COLOURS = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
 
@@ -91,6 +92,20 @@ def test_hard_codes_are_what_the_decoder_sees():
         assert tokenizer.encoder[0].weight.grad.any()
     soft, sharp = (drawn.amax(dim=1) for drawn in seen)
     assert soft.min() < 0.9 and torch.allclose(sharp, torch.ones_like(sharp))
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_codes_are_drawn_as_torch_draws_them_and_without_noise_the_best_is_taken(hard: bool):
+    logits = torch.randn(2, 20, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weights = torch.randn(2, 20, 3, 4, generator=torch.Generator().manual_seed(1))
+    found = []
+    for draw in (lambda: _draw(logits, 0.7, hard, 1.0), lambda: F.gumbel_softmax(logits, 0.7, hard=hard, dim=1)):
+        torch.manual_seed(3)
+        drawn = draw()
+        found.append((drawn, *torch.autograd.grad((drawn * weights).sum(), logits)))
+    torch.testing.assert_close(found[0], found[1])
+    assert torch.equal(_draw(logits, 0.7, hard, 0.0).argmax(dim=1), logits.argmax(dim=1))
+    assert not torch.equal(found[0][0].argmax(dim=1), logits.argmax(dim=1))
 
 
 @pytest.mark.slow
