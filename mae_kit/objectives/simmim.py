@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones import Swin, ViT
+from mae_kit.backbones import Beit, Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.masks import hidden_units, must_leave_both, unit_mask
 from mae_kit.objectives.objective import Objective
@@ -22,7 +22,8 @@ class SimMIM(Objective):
     """Replace large units by a token, encode everything, predict the pixels by one linear layer.
 
     Args:
-        encoder: Sees the token in place of hidden patches.
+        encoder: Sees the token in place of hidden patches (paper: a Swin, or a ViT with the relative positions of BEiT,
+            which is our Beit).
         mask_ratio: Share of the units that is hidden (paper: .6), rounded up.
         unit: Pixels a side of what is hidden at once (paper: 32); a multiple of the encoder's patch.
 
@@ -30,9 +31,9 @@ class SimMIM(Objective):
         UserError: The unit does not fit patch and image, or the ratio leaves no unit visible or none hidden.
     """
 
-    encoder: ViT | Swin
+    encoder: ViT | Swin | Beit
 
-    def __init__(self, encoder: ViT | Swin, mask_ratio: float = 0.6, unit: int = 32):
+    def __init__(self, encoder: ViT | Swin | Beit, mask_ratio: float = 0.6, unit: int = 32):
         super().__init__()
         self.encoder = encoder
         self.no_decay = NO_DECAY_OF_SWIN if isinstance(encoder, Swin) else NO_DECAY

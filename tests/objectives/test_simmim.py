@@ -9,7 +9,7 @@ from ten_steps import ten_losses
 from timm.layers import DropPath
 from torch import Tensor
 
-from mae_kit.backbones import Swin, ViT
+from mae_kit.backbones import Beit, Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.masks import unit_mask
 from mae_kit.objectives import SimMIM
@@ -132,6 +132,19 @@ def test_what_does_not_decay_beside_biases_and_norms(encoder: Callable[[], ViT |
     groups = parameter_groups(objective, 0.05, objective.no_decay)
     decays = {names[parameter] for group in groups if group["weight_decay"] for parameter in group["params"]}
     assert {name for name, p in objective.named_parameters() if p.ndim > 1} - decays == spared
+
+
+def test_the_papers_vit_has_relative_positions():
+    """One table for all blocks and none of places, as BEiT's encoder (vit_base__800ep.yaml)."""
+    torch.manual_seed(0)
+    objective = SimMIM(Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3), unit=16)
+    outcome = objective(IMAGES, torch.tensor([3, 5]))
+    outcome.loss.backward()
+    blocks = objective.encoder.model.blocks
+    assert blocks[0].attn.relative_position_bias_table is blocks[1].attn.relative_position_bias_table
+    assert blocks[0].attn.relative_position_bias_table.grad.any() and objective.encoder.model.pos_embed is None
+    moved = torch.where(outcome.hidden.reshape(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3), 9.0, IMAGES)
+    torch.testing.assert_close(objective(moved, torch.tensor([3, 5])).prediction, outcome.prediction)
 
 
 def test_a_swin_is_pretrained_without_stochastic_depth():
