@@ -22,6 +22,7 @@ from PIL import Image
 from mae_kit.console import hush, say
 from mae_kit.data.shards import shard
 from mae_kit.durable import replacing
+from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
 from mae_kit.metrics import FILE as METRICS
 from mae_kit.metrics import json_lines
@@ -61,7 +62,7 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "system": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "device": f"{torch.accelerator.device_count()} x {accelerator.type}" if accelerator else "processor",
         "precision": resolve_with_reason("auto")[1],

@@ -46,7 +46,7 @@ def resample_positions(
 
 
 def resample_offsets(
-    table: Float[Tensor, "r h"], old_grid: tuple[int, int], new_grid: tuple[int, int], prefix: int = 3
+    table: Float[Tensor, "r h"], old_grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Float[Tensor, "q h"]:
     """Resample a table of relative positions to another grid, as BEiT does for fine-tuning (run_class_finetuning.py).
 
@@ -54,14 +54,14 @@ def resample_offsets(
     stay as near as they were, and a cubic spline goes through them. On a smaller grid the far offsets are left out.
 
     Args:
-        table: A row for each offset of two patches, rows of the image first; then the class token's.
+        table: A row for each offset of two patches, rows of the image first; then three that are kept, of what goes
+            to, from and between class tokens.
         old_grid: Rows and columns of patches that it was trained with.
         new_grid: Rows and columns of patches that it is needed for.
-        prefix: Rows at the end that are kept: to, from and between class tokens.
     """
     if old_grid == new_grid:
         return table
-    offsets, kept = table[: len(table) - prefix], table[len(table) - prefix :]
+    offsets, kept = table[:-3], table[-3:]
     down, across = (_spline(old, new) for old, new in zip(old_grid, new_grid, strict=True))
     image = offsets.double().unflatten(0, (2 * old_grid[0] - 1, 2 * old_grid[1] - 1))
     return torch.cat([torch.einsum("yu,xv,uvh->yxh", down, across, image).flatten(0, 1).to(table.dtype), kept])

@@ -8,13 +8,6 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-Images = Float[Tensor, "b c h w"]
-Pixels = UInt8[Tensor, "b c h w"]
-Patches = Float[Tensor, "b n q"]
-Tokens = Float[Tensor, "b n d"]
-Hidden = Bool[Tensor, "b n"]
-Keys = Int64[Tensor, " b"]
-
 
 class Batch(NamedTuple):
     """What a loader worker makes and the device receives; one a step and rank.

@@ -24,6 +24,7 @@ def alone(folder: Path, task: str, tick: Callable[[], None]) -> None:
     (folder / "busy").mkdir()
     time.sleep(0.1)
     (folder / "busy").rmdir()
+    (folder / task).touch()
 
 
 def fail(folder: Path, task: str, tick: Callable[[], None]) -> None:

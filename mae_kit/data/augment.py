@@ -99,8 +99,6 @@ class FinetuneAugment(nn.Module):
         erasing: Share of the images that lose a box to noise (random erasing, mode "pixel").
         mixup: Alpha of Mixup; 0 turns it off.
         cutmix: Alpha of CutMix; 0 turns it off.
-        mixup_prob: Share of the batches that are mixed.
-        switch: Share of CutMix where both mixings are on.
         smoothing: Label smoothing, applied before the targets are mixed.
 
     Raises:
@@ -119,8 +117,6 @@ class FinetuneAugment(nn.Module):
         erasing: float = 0.25,
         mixup: float = 0.8,
         cutmix: float = 1.0,
-        mixup_prob: float = 1.0,
-        switch: float = 0.5,
         smoothing: float = 0.1,
     ):
         super().__init__()
@@ -131,7 +127,7 @@ class FinetuneAugment(nn.Module):
         self.colour = nn.ModuleList(colour)
         self.normalise = Normalise(mean, std)
         self.erase = Erase(erasing) if erasing else nn.Identity()
-        self.mix = Mixing(mixup, cutmix, mixup_prob, switch)
+        self.mix = Mixing(mixup, cutmix)
 
     def forward(
         self, images: UInt8[Tensor, "b c h w"], labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]

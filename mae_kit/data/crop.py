@@ -10,6 +10,7 @@ from torch import Tensor
 
 TRIES = 10  # torchvision's, and MAE's with it
 DRAWS = 4 * TRIES
+ASPECTS = 3 / 4, 4 / 3  # width / height, at least and at most
 Array = np.ndarray
 
 
@@ -22,34 +23,31 @@ class Box(NamedTuple):
     width: int
 
 
-def random_resized_box(
-    draws: Array, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)
-) -> Box:
-    """RandomResizedCrop's box (Inception crop): area share uniform in `scale`, aspect log-uniform in `ratio`.
+def random_resized_box(draws: Array, size: tuple[int, int], scale: tuple[float, float]) -> Box:
+    """RandomResizedCrop's box (Inception crop): area share uniform in `scale`, width / height log-uniform in `ASPECTS`.
 
     Args:
         draws: At least `DRAWS` numbers in [0, 1).
         size: Height and width of the image.
         scale: Smallest and largest share of the area.
-        ratio: Smallest and largest width / height.
     """
     height, width = size
     shares, aspects, tops, lefts = draws[:DRAWS].reshape(4, TRIES)
     areas = (scale[0] + (scale[1] - scale[0]) * shares) * height * width
-    aspect = np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * aspects)
+    aspect = np.exp(np.log(ASPECTS[0]) + (np.log(ASPECTS[1]) - np.log(ASPECTS[0])) * aspects)
     w, h = np.rint(np.sqrt(areas * aspect)).astype(int), np.rint(np.sqrt(areas / aspect)).astype(int)
     fits = np.flatnonzero((w > 0) & (h > 0) & (w <= width) & (h <= height))
     if not len(fits):
-        return _central_box(size, ratio)
+        return _central_box(size)
     i = fits[0]
     return Box(int(tops[i] * (height - h[i] + 1)), int(lefts[i] * (width - w[i] + 1)), int(h[i]), int(w[i]))
 
 
-def _central_box(size: tuple[int, int], ratio: tuple[float, float]) -> Box:
-    """The largest central box whose aspect lies within `ratio`."""
+def _central_box(size: tuple[int, int]) -> Box:
+    """The largest central box whose aspect lies within `ASPECTS`."""
     height, width = size
-    w = max(1, min(width, round(height * ratio[1])))
-    h = max(1, min(height, round(width / ratio[0])))
+    w = max(1, min(width, round(height * ASPECTS[1])))
+    h = max(1, min(height, round(width / ASPECTS[0])))
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 

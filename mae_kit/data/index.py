@@ -26,6 +26,7 @@ from mae_kit.data.samples import Problem
 from mae_kit.data.store import Stamps, Store, fetch_index
 from mae_kit.data.table import FILE, Index, cache_file, load, save
 from mae_kit.engines import Engine, run_tasks
+from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
 
 __all__ = ["Index", "index", "open_index"]
@@ -35,13 +36,12 @@ _EXAMPLES = 5
 _SMALL = 50  # megabytes that are read before other processes have started
 
 
-def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> Index:
+def open_index(shards: Place, cache: Cache | None = None) -> Index:
     """Open the index of a folder of shards; make it on first use, and read again the shards that changed since.
 
     Args:
         shards: A folder of webdataset tars, one tar, or a pattern in a folder such as `DIR/train-*.tar`; or a URL of
             these, where the index lies beside the shards.
-        workers: Shards read at once; 0 = one per core.
         cache: Where remote shards go; by default in the user's cache.
 
     Raises:
@@ -59,7 +59,7 @@ def open_index(shards: Place, workers: int = 0, cache: Cache | None = None) -> I
         there = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
         there |= parts.kept(_missing(stamps, there))
         say(f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only what changes is read again.")
-        old = _whole(parts, stamps, there, workers)
+        old = _whole(parts, stamps, there)
         _must_hold_images(old, parts, folder)
         try:
             save(old, _believed(old, stamps))
@@ -204,7 +204,7 @@ def _index_all(parts: Parts, stamps: Stamps, workers: int, engine: Engine) -> In
     return _whole(parts, stamps, there | parts.kept(todo), workers)
 
 
-def _whole(parts: Parts, stamps: Stamps, there: dict[str, Index], workers: int) -> Index:
+def _whole(parts: Parts, stamps: Stamps, there: dict[str, Index], workers: int = 0) -> Index:
     """Put together what is there; the other shards are read here."""
     missing = _missing(stamps, there)
     if missing:
@@ -231,7 +231,7 @@ def _read_here(parts: Parts, stamps: Stamps, workers: int) -> dict[str, Index]:
                 parts.keep(part, stamps[name])
             return part
 
-        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(workers or cores()) as pool:
             try:
                 return dict(zip(stamps, pool.map(read, stamps), strict=True))
             except BaseException:  # Ctrl-C most of all: running shards end at their next tick

@@ -29,19 +29,17 @@ class Mixing:
     Args:
         mixup: Alpha of Mixup's Beta(alpha, alpha) (arXiv 1710.09412); 0 turns it off.
         cutmix: Alpha of CutMix (arXiv 1905.04899); 0 turns it off.
-        probability: Share of the batches that are mixed.
-        switch: Share of CutMix where both are on.
     """
 
-    def __init__(self, mixup: float = 0.8, cutmix: float = 1.0, probability: float = 1.0, switch: float = 0.5):
-        self.mixup, self.cutmix, self.probability = mixup, cutmix, probability
-        self.switch = switch if mixup and cutmix else float(cutmix > 0)
+    def __init__(self, mixup: float = 0.8, cutmix: float = 1.0):
+        self.mixup, self.cutmix = mixup, cutmix
+        self.switch = 0.5 if mixup and cutmix else float(cutmix > 0)  # to CutMix (main_finetune.py)
 
     def __call__(
         self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b k"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
         """Mixed images and targets; the draws come from torch's global generator on the CPU."""
-        if not (self.mixup or self.cutmix) or _uniform() >= self.probability:
+        if not (self.mixup or self.cutmix):
             return images, targets
         cut = _uniform() < self.switch
         share = _beta(self.cutmix if cut else self.mixup)

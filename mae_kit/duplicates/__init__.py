@@ -7,6 +7,7 @@ from mae_kit.console import say
 from mae_kit.data.exclusions import kept, write_exclusions, write_keep_list
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.table import takes_files
+from mae_kit.duplicates.hamming import LARGEST
 from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from mae_kit.duplicates.search import Found
 
 LIST = "duplicates.jsonl"
-LARGEST_DISTANCE = 11
 
 
 def dedup(
@@ -79,7 +79,7 @@ def dedup(
 
 def _check(distance: int, similarity: float, out: Path | None) -> None:
     checks = {
-        f"distance is {distance}": (f"give 0 to {LARGEST_DISTANCE}", 0 <= distance <= LARGEST_DISTANCE),
+        f"distance is {distance}": (f"give 0 to {LARGEST}", 0 <= distance <= LARGEST),
         f"similarity is {similarity}": ("give a number above 0, up to 1", 0 < similarity <= 1),
         f"--out {out} is no .jsonl": (f"give for example {LIST}", out is None or out.suffix == ".jsonl"),
     }

@@ -91,25 +91,22 @@ def wilson(share: float, images: int) -> tuple[float, float]:
     return low, high
 
 
-def score_classes(
-    predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, " q"], classes: int, seed: int = 0
-) -> Score:
+def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, " q"], classes: int) -> Score:
     """As `score`, and the classes' mean F1 with an interval made alike, each class that is there counting the same.
 
     Args:
         predicted: Class of each image, a row a trial.
         truth: Class of each image.
         classes: Number of classes.
-        seed: Of the resampling.
     """
 
     def counts(weights: Float[np.ndarray, "n q"]) -> Counts:
         return _counts(predicted, truth, weights, classes)
 
     trials, images = predicted.shape
-    macro_f1, low, high = _resampled(lambda weights: macro(counts(weights).f1()), trials, images, seed)
+    macro_f1, low, high = _resampled(lambda weights: macro(counts(weights).f1()), trials, images)
     right, true, named = (part.sum(axis=(0, 1)) for part in counts(np.ones((1, images), np.float32)))
-    return score(predicted == truth, seed)._replace(
+    return score(predicted == truth)._replace(
         macro_f1=macro_f1,
         macro_low=low,
         macro_high=high,
@@ -117,14 +114,13 @@ def score_classes(
     )
 
 
-def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"], yes: float, seed: int = 0) -> Score:
+def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"], yes: float) -> Score:
     """Mean average precision and macro-F1, both with the interval of `score`; what no image has does not count.
 
     Args:
         scores: Of each class, larger where it is likelier, for all images of each trial.
         truth: The classes of each image.
         yes: The score from which on a class counts as there.
-        seed: Of the resampling.
     """
     said = scores >= yes
 
@@ -135,7 +131,7 @@ def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"
         return np.stack([macro(Counts.of_sets(trial, truth, weights).f1()) for trial in said], axis=-1)
 
     trials, images, _ = scores.shape
-    found = (*_resampled(precision, trials, images, seed), *_resampled(f1, trials, images, seed))
+    found = (*_resampled(precision, trials, images), *_resampled(f1, trials, images))
     together = Counts.of_sets(np.concatenate(said), np.tile(truth, (trials, 1)))
     each = np.mean([average_precision(trial, truth) for trial in scores], axis=0)
     return Score(MAP, *found, _columns(together, trials) | {"average_precision": each})
@@ -161,9 +157,9 @@ def _counts(
     return Counts(right, np.broadcast_to(true, right.shape), named)
 
 
-def _resampled(measure: Measure, trials: int, images: int, seed: int) -> tuple[float, float, float]:
+def _resampled(measure: Measure, trials: int, images: int) -> tuple[float, float, float]:
     """The mean over trials, and the ends of its interval over images and trials."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     means = []
     together = max(1, min(_TOGETHER, _WEIGHTS // images))
     for first in range(0, DRAWS, together):

@@ -68,18 +68,16 @@ def build_optimizer(
     groups: list[Group],
     name: Literal["adamw", "sgd"] = "adamw",
     betas: tuple[float, float] = (0.9, 0.95),
-    momentum: float = 0.9,
 ) -> torch.optim.Optimizer:
     """An optimizer whose learning rate is 0 until the training module sets it.
 
     Args:
         groups: From `parameter_groups` or `layer_decay_groups`.
-        name: AdamW, or SGD with momentum for residual networks.
+        name: AdamW, or SGD with momentum .9 for residual networks.
         betas: AdamW only; (.9, .95) in MAE pretraining, (.9, .999) in fine-tuning.
-        momentum: SGD only.
     """
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=momentum)
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=_fused(groups))
 
 

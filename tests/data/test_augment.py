@@ -203,9 +203,11 @@ def test_cutmix_boxes_are_as_large_as_timms():
     assert abs(ours - theirs) < 0.02
 
 
-def test_mixing_probability_and_switch():
+def test_every_batch_is_mixed_half_of_them_by_cutmix():
     images, targets = torch.rand(4, 3, 8, 8), soft_targets(torch.arange(4), 4, 0.1)
     torch.manual_seed(0)
-    untouched = [Mixing(probability=0.5)(images, targets)[1] is targets for _ in range(400)]
-    assert 150 < sum(untouched) < 250
+    found = [Mixing()(images, targets) for _ in range(400)]
+    assert not any(soft is targets for _, soft in found)
+    pasted = sum(bool((mixed == images).any() or (mixed == images.flip(0)).all()) for mixed, _ in found)
+    assert 150 < pasted < 250
     assert Mixing(mixup=0.0, cutmix=0.0)(images, targets)[0] is images

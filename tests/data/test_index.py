@@ -9,6 +9,7 @@ import tarfile
 import warnings
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -416,10 +417,10 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("again", [open_index, index])
+@pytest.mark.parametrize("again", [open_index, partial(index, workers=1)])
 def test_a_stopped_job_goes_on(stopped: Path, read_shards: list[str], again: Callable[..., Any]):
-    again(stopped, workers=1)
-    assert read_shards == ["b.tar", "c.tar"]
+    again(stopped)
+    assert sorted(read_shards) == ["b.tar", "c.tar"]
     assert sorted(path.name for path in stopped.iterdir()) == ["a.tar", "b.tar", "c.tar", FILE]
     assert list(open_index(stopped).keys) == [f"{n:04}" for n in (97, 98, 99, 98, 99, 100, 99, 100, 101)]
     index(stopped, workers=1)

@@ -36,6 +36,7 @@ def test_workers_are_started_anew_where_no_server_can_be(tmp_path: Path, monkeyp
 
 def test_one_worker_does_one_task_at_a_time(tmp_path: Path, engine: Engine):
     run_tasks(partial(toy_tasks.alone, tmp_path), TASKS[:4], lambda steps: None, 1, engine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == TASKS[:4]
 
 
 def test_a_negative_number_of_workers_is_refused_with_nothing_to_do_as_well(engine: Engine):
