@@ -27,7 +27,7 @@ from mae_kit.data.sources import open_source
 from mae_kit.durable import replace_text
 from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
-from mae_kit.evaluation.seeds import over_seeds, percent
+from mae_kit.evaluation.seeds import over_seeds, with_interval
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
 from mae_kit.reporting import report
@@ -271,6 +271,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for name in ("from scratch", "pretrained", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        scores = [percent(row["scratch"]), percent(row["pretrained"]), percent(row["gain"], "+")]
+        scores = [with_interval(row["scratch"]), with_interval(row["pretrained"]), with_interval(row["gain"], "+")]
         table.add_row(str(row["labels"]), *scores)
     return table

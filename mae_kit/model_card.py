@@ -14,6 +14,7 @@ from mae_kit.metrics import series
 from mae_kit.reporting.cards import interval
 from mae_kit.reporting.folder import Folder, read_folder
 from mae_kit.reporting.page import percent
+from mae_kit.reporting.reconstructions import latest
 
 PICTURE = "reconstructions.png"
 TAGS = ["masked-autoencoder", "self-supervised-learning", "vision-transformer", "mae_kit"]
@@ -102,8 +103,8 @@ def _picture(folder: Path, run: Folder) -> str:
     """The newest of the run, or of the pretraining that a fine-tuning began with."""
     encoder = run.config.get("encoder")
     for path in (run.training, Path(encoder) if isinstance(encoder, str) else run.training):
-        if pictures := sorted((path / "reconstructions").glob("step-*.png")):
-            shutil.copyfile(pictures[-1], folder / PICTURE)
+        if newest := latest(path / "reconstructions"):
+            shutil.copyfile(newest, folder / PICTURE)
             return f"![Input, what the encoder sees, the prediction, both pasted together]({PICTURE})"
     return ""
 

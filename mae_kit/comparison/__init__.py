@@ -13,7 +13,7 @@ from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import Records, summary
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
-from mae_kit.evaluation.seeds import need_scipy, percent
+from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.reporting import report
 from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike
 from mae_kit.stages.command import stoppable
@@ -89,7 +89,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         known = [row for row in rows if measure in row["scores"]]
         for row in known:
             difference = row["differences"].get(measure) if row is not rows[0] else None
-            cells = (row["name"], percent(row["scores"][measure]), percent(difference, "+") if difference else "")
+            cells = (
+                row["name"],
+                with_interval(row["scores"][measure]),
+                with_interval(difference, "+") if difference else "",
+            )
             name = measure if row is known[0] else ""
             table.add_row(name, *map(escape, cells), end_section=row is known[-1])
     return table

@@ -30,7 +30,7 @@ def over_seeds(values: list[float]) -> SeedScore:
     return SeedScore(mean, mean - half, mean + half, values)
 
 
-def percent(score: Mapping[str, Any], sign: str = "") -> str:
+def with_interval(score: Mapping[str, Any], sign: str = "") -> str:
     """A `SeedScore` as a dictionary, of shares of 1, for people: "70.0 [64.3, 75.7]"; `sign` "+" for differences."""
     mean = f"{100 * score['mean']:{sign}.1f}"
     if score["low"] is None:

@@ -11,7 +11,7 @@ from mae_kit.formats.huggingface import LAYER as VIT_LAYER
 from mae_kit.formats.huggingface import epsilon_note, normalisation
 from mae_kit.formats.names import Names, Tensors, prefixed
 from mae_kit.formats.plain_vit import BLOCK, Words, depth_of
-from mae_kit.formats.pretrained import Pretrained
+from mae_kit.formats.pretrained import Pretrained, numbered
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
 TABLE = "relative_position_bias_table"
@@ -71,8 +71,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     mean, std = normalisation(raw, args["in_chans"]) if theirs else ([0.5] * args["in_chans"],) * 2
-    head = tensors.get("head.weight")
-    classes = [str(i) for i in range(len(head))] if head is not None else []
+    classes = numbered(tensors.get("head.weight"))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     kind = f"{'Hugging Face' if theirs else 'original'} BEiT, {what}"
     config = EncoderConfig(name, args, mean, std, objective="beit", step=0)

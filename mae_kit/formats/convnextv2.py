@@ -10,7 +10,7 @@ from mae_kit.formats.files import Raw
 from mae_kit.formats.huggingface import epsilon_note, normalisation
 from mae_kit.formats.names import Names, prefixed
 from mae_kit.formats.plain_vit import Words
-from mae_kit.formats.pretrained import Pretrained
+from mae_kit.formats.pretrained import Pretrained, numbered
 
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
     (40, (2, 2, 6, 2)): "convnextv2_atto",
@@ -74,8 +74,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
         notes.append("the last norm, which the pretraining does not have, starts as the identity")
     linear = not name.endswith(CONVOLUTIONAL)
     tensors = {key: _shaped(key, tensor, linear) for key, tensor in tensors.items()}
-    head = tensors.get("head.fc.weight")
-    classes = [str(i) for i in range(len(head))] if head is not None else []
+    classes = numbered(tensors.get("head.fc.weight"))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     mean, std = normalisation(raw, args["in_chans"])
     config = EncoderConfig(name, args, mean, std, objective="none" if classes else "fcmae", step=0)

@@ -12,7 +12,7 @@ from mae_kit.formats.files import Raw
 from mae_kit.formats.names import Names, prefixed
 from mae_kit.formats.original import joined, split, statistics
 from mae_kit.formats.plain_vit import Words, depth_of, named
-from mae_kit.formats.pretrained import Decoder, Pretrained, build_timm
+from mae_kit.formats.pretrained import Decoder, Pretrained, build_timm, numbered
 
 EPSILON = 1e-6  # of timm's layer norms, and of the original's
 LAYER = {
@@ -66,7 +66,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     name, args = named(config["hidden_size"], depth_of(encoder), config["num_attention_heads"], sizes)
     mean, std = normalisation(raw, config["num_channels"])
     labels = [str(label) for _, label in sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))]
-    classes = (labels or [str(i) for i in range(len(encoder["head.weight"]))]) if head else []
+    classes = (labels or numbered(encoder["head.weight"])) if head else []
     decoder = _decoder(config, decoding) if decoding else None
     kind = _kind(config, decoder, classes)
     whole = Pretrained(

@@ -8,7 +8,7 @@ from mae_kit.encoder_file import EncoderConfig
 from mae_kit.formats.files import Raw
 from mae_kit.formats.names import Names, prefixed
 from mae_kit.formats.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Words, depth_of, guessed_heads, model_of
-from mae_kit.formats.pretrained import Decoder, Pretrained
+from mae_kit.formats.pretrained import Decoder, Pretrained, numbered
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 ENCODER = {
@@ -40,7 +40,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     tensors, others = NAMES.ours(raw.tensors)
     behind, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
     encoder, decoding = split(tensors)
-    classes = [str(i) for i in range(len(behind["head.weight"]))] if "head.weight" in behind else []
+    classes = numbered(behind.get("head.weight"))
     probe = [name for name in unknown if name in PROBE]
     heads, notes = words.encoder_heads, []
     if not heads:

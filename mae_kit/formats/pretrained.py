@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from mae_kit.backbones.timm_models import build
 from mae_kit.decoders import TransformerDecoder
@@ -54,6 +55,11 @@ class Pretrained(NamedTuple):
     classes: list[str] = []  # noqa: RUF012  # a tuple's default is never changed
     left_out: list[str] = []  # noqa: RUF012
     notes: list[str] = []  # noqa: RUF012
+
+
+def numbered(head: Tensor | None) -> list[str]:
+    """Names of the classes of a head, of which a file has none: their numbers; of no head no names."""
+    return [] if head is None else [str(number) for number in range(len(head))]
 
 
 def build_timm(weights: Pretrained) -> Any:

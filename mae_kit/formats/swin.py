@@ -10,7 +10,7 @@ from mae_kit.formats.files import Raw
 from mae_kit.formats.huggingface import epsilon_note, normalisation
 from mae_kit.formats.names import Names, prefixed
 from mae_kit.formats.plain_vit import BLOCK, Words
-from mae_kit.formats.pretrained import Pretrained
+from mae_kit.formats.pretrained import Pretrained, numbered
 
 TABLE = "relative_position_bias_table"
 EPSILON = 1e-5  # of Swin's layer norms
@@ -70,8 +70,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     name, args, notes = _model(raw, tensors)
     mean, std = normalisation(raw, args["in_chans"])
-    head = tensors.get("head.fc.weight")
-    classes = [str(i) for i in range(len(head))] if head is not None else []
+    classes = numbered(tensors.get("head.fc.weight"))
     simmim = any("mask_token" in name for name in left_out)
     what = (
         f"classifier of {len(classes)} classes" if classes else "pretrained with SimMIM" if simmim else "encoder only"

@@ -5,7 +5,7 @@ from pathlib import Path
 from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
-from mae_kit.reporting.cards import headline
+from mae_kit.reporting.cards import cards
 from mae_kit.reporting.classes import class_bars, class_table, confusion
 from mae_kit.reporting.commands import next_steps, recipe
 from mae_kit.reporting.comparison import comparison
@@ -48,7 +48,7 @@ def _sections(folder: Folder) -> tuple[str, ...]:
     return (
         comparison(folder.demo),
         entries(folder.path, folder.compared),
-        headline(folder),
+        cards(folder),
         evaluation(folder.evaluation, folder.untrained, folder.step),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),

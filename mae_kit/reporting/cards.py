@@ -18,10 +18,10 @@ UNDER_WAY = {
 EVERY_CLASS = {"macro_f1": "Macro-F1", "balanced_accuracy": "Balanced accuracy"}
 
 
-def headline(folder: Folder) -> str:
+def cards(folder: Folder) -> str:
     rows = folder.metrics
-    cards = [*_score_cards(folder), *_progress_cards(rows, folder.config), *_health_cards(rows)]
-    shown = f"<dl class=cards>{''.join(cards)}</dl>" if any(cards) else ""
+    found = [*_score_cards(folder), *_progress_cards(rows, folder.config), *_health_cards(rows)]
+    shown = f"<dl class=cards>{''.join(found)}</dl>" if any(found) else ""
     return section("Pretraining in numbers", shown) if folder.demo and shown else shown
 
 
