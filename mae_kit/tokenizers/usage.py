@@ -20,14 +20,14 @@ class Usage:
     """
 
     def __init__(self, logits: Float[Tensor, "b k y x"]):
-        self.counts = torch.zeros(logits.shape[1], dtype=torch.float64, device=logits.device)
+        self.counts = torch.zeros(logits.shape[1], device=logits.device)
         self._shares, self._chance = torch.zeros_like(self.counts), torch.zeros_like(self.counts[0])
         self.add(logits)
 
     def add(self, logits: Float[Tensor, "b k y x"]) -> None:
         """Further images."""
         self.counts += torch.bincount(logits.argmax(dim=1).flatten(), minlength=len(self.counts))
-        shares = logits.double().softmax(dim=1)
+        shares = logits.float().softmax(dim=1)
         self._shares += shares.sum(dim=(0, 2, 3))
         self._chance += torch.special.entr(shares).sum()
 
