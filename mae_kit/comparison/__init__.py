@@ -31,9 +31,9 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
 
     Args:
         config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen, minutes or
-            flops, the seeds, the recipe that fine-tunes them all, and the entries by name. An entry is `{config: RECIPE}`,
-            with null for a training from scratch, may have `overrides` of the recipe's keys, and as its `finetune`
-            another recipe or overrides than the others.
+            flops, the seeds, the recipe that fine-tunes them all, and the entries by name. An entry is
+            `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the recipe's keys, and as
+            its `finetune` another recipe or overrides than the others.
         out: Folder for all of it: runs, compare.json and report.html.
 
     Returns:

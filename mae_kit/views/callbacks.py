@@ -106,7 +106,7 @@ class Codebook(Periodic):
             colours = batch.images.to(pl_module.device).float() / 255
             with torch.autocast(
                 colours.device.type, enabled=False
-            ):  # as BEiT asks: rounding would change the best code
+            ):  # as BEiT asks: rounding changes the best code
                 logits = tokenizer.logits(colours) / noise
             if usage is None:
                 usage = Usage(logits)
