@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 POINTS = 200  # of a curve; where there are more they are averaged, and their range is shaded
 PAGE_INCHES = 10.6  # width of the page's column at 96 px an inch: letters are drawn at the size they are shown
 GAP_INCHES = 0.25
+INSIDE = 4  # names of lines that there is room for among these
 INK = "#010203"  # in a drawing, replaced by the page's own text colour
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#ec4899", "#64748b")  # read on white and on black
 
@@ -23,11 +24,11 @@ def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) ->
 
     Args:
         title: Above it.
-        panels: Of its row; two at the least, or one would fill the page.
+        panels: Side by side; two to four of them fill a row, further ones begin another.
         draw: Puts the lines in.
         prefix: Of the ids in the drawing, since all drawings share one page.
     """
-    width = PAGE_INCHES / max(2, panels) - GAP_INCHES
+    width = PAGE_INCHES / min(4, max(2, panels)) - GAP_INCHES
     colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with matplotlib.rc_context({**colours, "svg.fonttype": "none", "svg.hashsalt": "mae_kit", "font.size": 9}):
         figure = Figure(figsize=(width, 1 + 0.36 * width), layout="constrained")
@@ -57,7 +58,10 @@ def dress(axes: Axes, along: str, last: float, legend: bool) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-3, 5), useMathText=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.7)
-    if legend:
+    names = axes.get_legend_handles_labels()[1]
+    if legend and len(names) > INSIDE:
+        axes.figure.legend(frameon=False, loc="outside right upper")  # type: ignore[union-attr]
+    elif legend:
         axes.legend(frameon=False)
 
 

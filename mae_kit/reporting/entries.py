@@ -100,7 +100,7 @@ def cost_cells(cost: Row) -> tuple[str, ...]:
     """Of a row's `pretraining` or `finetuning`, under the headings of `COSTS`."""
     clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
     flops = "unknown" if cost["flops"] is None else f"{cost['flops'] / 1e12:,.4g}"
-    return f"{cost['steps']:,}", f"{cost['images']:,.0f}", *clocks, flops
+    return f"{cost['steps']:,.0f}", f"{cost['images']:,.0f}", *clocks, flops
 
 
 def _failures(rows: list[Row]) -> str:

@@ -31,8 +31,7 @@ svg text { font-family: inherit !important }
 img { max-width: 100%; height: auto; display: block }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin-bottom: 1rem }
 .charts figure { flex: 1 1 18rem; max-width: 33rem }
-.charts.small { align-items: end }
-.charts.small figure { flex-basis: 9.5rem }
+.charts.small { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); align-items: end }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .4rem }
 .paper { width: fit-content; max-width: 100%; overflow-x: auto }
 .paper img { min-width: 26rem }

@@ -104,9 +104,7 @@ class Codebook(Periodic):
         *_, noise = pl_module.relaxation.at(pl_module.plan.epoch(pl_module.step))
         for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
             colours = batch.images.to(pl_module.device).float() / 255
-            with torch.autocast(
-                colours.device.type, enabled=False
-            ):  # as BEiT asks: rounding changes the best code
+            with torch.autocast(colours.device.type, enabled=False):  # as BEiT asks: rounding changes the best code
                 logits = tokenizer.logits(colours) / noise
             if usage is None:
                 usage = Usage(logits)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from mae_kit.reporting import drawing, report
 from mae_kit.reporting import race as room
+from mae_kit.reporting.drawing import INSIDE, dress
 from mae_kit.reporting.race import race
 
 COST = {"steps": 8, "images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
@@ -80,3 +82,14 @@ def test_where_no_cost_is_known_operations_are_no_choice(tmp_path: Path, monkeyp
 
 def test_nothing_trained_is_nothing_drawn(tmp_path: Path):
     assert race(tmp_path, [{"name": "mae", "pretraining": {}, "finetuning": {}}]) == ""
+
+
+@pytest.mark.parametrize("lines", [1, INSIDE, INSIDE + 1])
+def test_names_of_many_lines_stand_beside_them(lines: int):
+    axes = Figure().subplots()
+    for number in range(lines):
+        axes.plot([0, 1], [number, 1], label=str(number))
+    dress(axes, "Images seen", 1, legend=lines > 1)
+    beside = axes.figure.legends
+    assert [len(legend.get_texts()) for legend in beside] == ([lines] if lines > INSIDE else [])
+    assert (axes.get_legend() is not None) == (1 < lines <= INSIDE)
