@@ -9,7 +9,7 @@ from mae_kit.console import hush
 from mae_kit.errors import UserError
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
-from mae_kit.recipes import find_recipe
+from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.signature import must_fit
 from mae_kit.stages.stage import Stage, digest
 
@@ -75,29 +75,28 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
 
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
-    text, epochs = _text(entry), images / plan.samples
+    assert entry.config is not None
+    epochs = images / plan.samples
     warmup = epochs * setting(entry, WARM_UP) / setting(entry, EPOCHS)
-    words = ["pretrain", "--config", str(entry.config), "--data.shards", plan.shards, "--data.knn_shards", plan.val]
+    words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
     words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, digest(text), _prints(plan, "images", "val"), folder)
-
-
-def _text(entry: Entry) -> str:
-    assert entry.config is not None
-    return find_recipe(entry.config, "pretrain").read_text(encoding="utf-8")
+    return Stage(words, _digest(entry.config, "pretrain"), _prints(plan, "images", "val"), folder)
 
 
 def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:
     own = entry.finetune or Recipe(None)
     config = own.config or plan.finetune.config
     assert config is not None
-    text = find_recipe(config, "downstream").read_text(encoding="utf-8")
     words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
     words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, digest(text), _prints(plan, "train", "val"), folder)
+    return Stage(words, _digest(config, "downstream"), _prints(plan, "train", "val"), folder)
+
+
+def _digest(config: str, kind: str) -> str:
+    return digest(read_recipe(find_recipe(config, kind)))
 
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:

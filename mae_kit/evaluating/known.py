@@ -30,7 +30,7 @@ def subject(encoder: Path, train: Place, val: Place) -> dict[str, Any]:
     file = encoder / FILE if encoder.is_dir() else encoder
     prints = {
         "weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
-        "architecture": digest(json.dumps(asdict(replace(config, step=0)))),
+        "architecture": digest(asdict(replace(config, step=0))),
         "train": open_index(train).fingerprint,
         "val": open_index(val).fingerprint,
     }

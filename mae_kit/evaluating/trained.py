@@ -9,7 +9,7 @@ from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
-from mae_kit.recipes import find_recipe
+from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.stages.command import stoppable
 from mae_kit.stages.ledger import Record, complete
 from mae_kit.stages.stage import Stage, digest
@@ -95,7 +95,7 @@ def train_all(
 
 
 def _stage(own: list[str], common: list[str], prints: dict[str, str], folder: Path) -> Stage:
-    recipe = digest(find_recipe(own[1], "downstream").read_text(encoding="utf-8"))
+    recipe = digest(read_recipe(find_recipe(own[1], "downstream")))
     return Stage(["finetune", *own, *common, "--run", str(folder / "finetune")], recipe, prints, folder)
 
 

@@ -1,8 +1,9 @@
 """What a stage is: a command line, and what tells it from others of the same place."""
 
 import hashlib
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
@@ -10,7 +11,7 @@ class Stage(NamedTuple):
 
     Attributes:
         words: The command line.
-        recipe: Digest of its recipe's text.
+        recipe: Digest of what its recipe says.
         prints: Fingerprints of what it reads, by name.
         folder: For its run, its log and its record.
     """
@@ -29,6 +30,6 @@ class Stage(NamedTuple):
         return self.folder / self.verb
 
 
-def digest(text: str) -> str:
-    """Short, of a recipe."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def digest(content: dict[str, Any]) -> str:
+    """Short, of what a recipe says; its comments and its order say nothing."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

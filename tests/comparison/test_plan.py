@@ -93,6 +93,8 @@ def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any
     (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
     after = stages(plan, "mae", 100, 0, tmp_path)[0]
     assert before.words == after.words and before.recipe != after.recipe
+    (tmp_path / "pre.yaml").write_text(f"# Better.\n{PRETRAIN}")
+    assert stages(plan, "mae", 100, 0, tmp_path)[0] == before, "a comment says nothing"
 
 
 def test_images_that_change_are_others_for_what_reads_them(tmp_path: Path, content: dict[str, Any]):
