@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import Programs
@@ -107,6 +108,7 @@ def test_codes_become_hard_the_divergence_counts_more_and_more_and_noise_fades()
     assert 0.0625 < temperature < 1 and weight == pytest.approx(3.3) and noise == pytest.approx(0.75)
     assert relaxation.at(4) == relaxation.at(9) == (0.0625, 6.6, 0.5)
     assert Relaxation(temperature_epochs=0, divergence_epochs=0).at(0) == (0.0625, 6.6, 1), "the paper's noise"
-    for wrong in ({"temperature": 2.0}, {"noise": 0.0}):
+    unfit: list[dict[str, Any]] = [{"temperature": 2.0}, {"noise": 0.0}]
+    for wrong in unfit:
         with pytest.raises(UserError, match=rf"relaxation\.{next(iter(wrong))} is .*above 0, 1 at most"):
             Relaxation(**wrong)

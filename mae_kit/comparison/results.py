@@ -62,10 +62,15 @@ def _differences(scores: dict[int, dict[str, float]], first: dict[int, dict[str,
     return _over_seeds(pairs)
 
 
-def _mean(costs: list[dict[str, float]]) -> dict[str, float]:
-    """Over the seeds that have come so far."""
+def _mean(costs: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """Over the seeds that have come so far; of what is not known of each of them None."""
     known = [cost for cost in costs if cost]
-    return {name: sum(cost[name] for cost in known) / len(known) for name in known[0]} if known else {}
+    return {name: _mean_of([cost[name] for cost in known]) for name in known[0]} if known else {}
+
+
+def _mean_of(values: list[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if len(found) == len(values) else None
 
 
 def _failures(seeds: dict[int, Records]) -> list[dict[str, Any]]:

@@ -14,8 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.backbones import Beit, ViT
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
+from mae_kit.comparison.results import summary
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.objectives import MAE, BEiT, SimMIM
+from mae_kit.reporting.entries import cost_cells
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -75,10 +77,13 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
 def test_a_tokenizer_that_is_gone_leaves_the_operations_unknown(tmp_path: Path):
     encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
-    run = write_run(tmp_path / "run", beit)
+    (tmp_path / "beit-seed0").mkdir()
+    write_run(tmp_path / "beit-seed0/pretrain", beit)
     (tmp_path / "tokenizer.safetensors").unlink()
-    cost = pretraining_cost(run)
+    (row,) = summary({"beit": {0: {}, 1: {}}}, tmp_path)
+    cost = row["pretraining"]
     assert cost["flops"] is None and (cost["steps"], cost["images"], cost["seconds"]) == (5, 80, 40)
+    assert cost_cells(cost) == ("5", "80", "0.7", "1.2", "unknown")
 
 
 def test_a_tokenizer_which_does_not_learn_goes_forwards_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
