@@ -13,19 +13,19 @@ class Usage:
     """Of a codebook, by what a tokenizer says of images, a batch at a time.
 
     Args:
-        logits: Of some images, how well each of k codes suits each patch; more by `add`.
+        codes: Size of the codebook.
+        device: Where what the tokenizer says is.
 
     Attributes:
         counts: How often each code was the best one.
     """
 
-    def __init__(self, logits: Float[Tensor, "b k y x"]):
-        self.counts = torch.zeros(logits.shape[1], device=logits.device)
+    def __init__(self, codes: int, device: torch.device | str = "cpu"):
+        self.counts = torch.zeros(codes, device=device)
         self._shares, self._chance = torch.zeros_like(self.counts), torch.zeros_like(self.counts[0])
-        self.add(logits)
 
     def add(self, logits: Float[Tensor, "b k y x"]) -> None:
-        """Further images."""
+        """Some images: how well each of k codes suits each patch."""
         self.counts += torch.bincount(logits.argmax(dim=1).flatten(), minlength=len(self.counts))
         shares = logits.float().softmax(dim=1)
         self._shares += shares.sum(dim=(0, 2, 3))

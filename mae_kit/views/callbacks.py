@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from pytorch_lightning import Trainer
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from mae_kit.evaluation.answers import goodness
 from mae_kit.evaluation.intervals import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.tensors import Batch
+from mae_kit.tokenizers import DVAE
 from mae_kit.tokenizers.usage import Usage
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
@@ -100,24 +102,27 @@ class Codebook(Periodic):
         return pl_module.run.has_metric(pl_module.step, "perplexity")
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
-        usage, tokenizer = None, pl_module.tokenizer
+        usage = Usage(pl_module.tokenizer.codebook, pl_module.device)
         *_, noise = pl_module.relaxation.at(pl_module.plan.epoch(pl_module.step))
-        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
-            colours = batch.images.to(pl_module.device).float() / 255
+        for number, batch in enumerate(Signals.of(trainer).until_signal(trainer, pl_module, self.batches)):
+            colours = batch.images.float() / 255
             with torch.autocast(colours.device.type, enabled=False):  # as BEiT asks: rounding changes the best code
-                logits = tokenizer.logits(colours) / noise
-            if usage is None:
-                usage = Usage(logits)
-                codes = logits[:SHOWN].argmax(dim=1).flatten(1)
-                decoded = tokenizer.decode(codes, tokenizer.grid_of(colours))
-                shown = {"input": colours[:SHOWN].cpu(), "decoded": decoded.cpu()}
-                save_png(_picture_file(pl_module), tile_grid(shown))
-            else:
-                usage.add(logits)
-        if usage:  # on rank 0
+                logits = pl_module.tokenizer.logits(colours) / noise
+            usage.add(logits)
+            if number == 0:
+                save_png(_picture_file(pl_module), _decoded(pl_module.tokenizer, colours[:SHOWN], logits[:SHOWN]))
+        if trainer.is_global_zero:
             Record.of(trainer).write(pl_module, _measured(usage))
             if usage.collapsed:
                 say(f"step {pl_module.step}: {_collapse(usage)}")
+
+
+def _decoded(
+    tokenizer: DVAE, colours: Float[Tensor, "b c h w"], logits: Float[Tensor, "b k y x"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Images beside what the best code of each patch stands for."""
+    decoded = tokenizer.decode(logits.argmax(dim=1).flatten(1), tokenizer.grid_of(colours))
+    return tile_grid({"input": colours.cpu(), "decoded": decoded.cpu()})
 
 
 def _measured(usage: Usage) -> dict[str, float]:
