@@ -115,8 +115,15 @@ class Training(LightningModule):
     def learning_rate(self) -> float:
         """The absolute rate of this step."""
         o = self.optimization
-        schedule = {"peak": self.peak, "floor": o.min_learning_rate, "warmup_epochs": o.warmup_epochs}
-        return learning_rate(self.plan.epoch(self.step), epochs=o.epochs, **schedule)
+        return learning_rate(
+            self.plan.epoch(self.step),
+            peak=self.peak,
+            floor=o.min_learning_rate,
+            warmup_epochs=o.warmup_epochs,
+            epochs=o.epochs,
+            decay=o.decay,
+            steps=o.steps,
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         if batch.bad:

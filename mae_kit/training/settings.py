@@ -13,7 +13,7 @@ from mae_kit.data.cache import GIGABYTE, Cache
 from mae_kit.engines.processes import cores
 from mae_kit.errors import UserError
 from mae_kit.training.precision import Precision
-from mae_kit.training.schedule import absolute_learning_rate
+from mae_kit.training.schedule import Decay, absolute_learning_rate
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Optimization:
         base_learning_rate: For a batch of 256; the absolute rate is this times batch_size / 256.
         learning_rate: The absolute rate itself, in place of base_learning_rate.
         min_learning_rate: Absolute rate at the end of the half cosine.
+        decay: cosine = half of one from the end of the warm-up to the end of the run; cosine_from_start = half of one
+            over the whole run, of which the warm-up hides the beginning (SimMIM); steps = a tenth from each of `steps`
+            on.
+        steps: These epochs, ascending; none for a rate that stays.
         weight_decay: Of all but biases and other 1-D parameters.
         betas: AdamW's moments; (.9, .95) in MAE's pretraining, (.9, .999) in fine-tuning.
         clip: Largest norm of the gradient; none if not given.
@@ -39,6 +43,8 @@ class Optimization:
     base_learning_rate: float | None = None
     learning_rate: float | None = None
     min_learning_rate: float = 0.0
+    decay: Decay = "cosine"
+    steps: tuple[float, ...] = ()
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float | None = None
@@ -57,6 +63,21 @@ class Optimization:
         if self.warmup_epochs > self.epochs:
             what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
             raise UserError(what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        if self.decay != "steps":
+            if self.steps:
+                raise UserError(f"optimization.decay {self.decay} has no steps", "give --optimization.steps []")
+            return
+        if self.min_learning_rate:
+            what = "optimization.min_learning_rate is where a cosine ends, and optimization.decay is steps"
+            raise UserError(what, "give --optimization.min_learning_rate 0")
+        marks = [self.warmup_epochs, *self.steps, self.epochs]
+        if marks != sorted(marks):
+            shown = ", ".join(f"{step:g}" for step in self.steps)
+            what = f"optimization.steps [{shown}] do not ascend from warmup_epochs {self.warmup_epochs:g} to "
+            raise UserError(f"{what}epochs {self.epochs:g}", f"give --optimization.steps [{self.epochs * 0.875:g}]")
 
     def _named(self, *names: str) -> dict[str, float | None]:
         return {f"optimization.{name}": getattr(self, name) for name in names}

@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch.nn import Parameter
+from torch.optim import AdamW
 
 from mae_kit.training.schedule import absolute_learning_rate, learning_rate
 
@@ -25,6 +29,22 @@ def test_ends_at_the_floor_and_needs_no_warmup():
 
 def test_a_run_shorter_than_its_warmup_only_warms_up():
     assert learning_rate(1.0, peak=1.0, floor=0.0, warmup_epochs=4.0, epochs=2.0) == 0.25
+
+
+@pytest.mark.parametrize(("epochs", "warmup_epochs"), [(100, 20), (100, 10), (10, 0)])
+def test_a_cosine_from_the_start_is_timms(epochs: int, warmup_epochs: int):
+    theirs = CosineLRScheduler(AdamW([Parameter(torch.zeros(1))], lr=5e-3), epochs, lr_min=1e-6, warmup_t=warmup_epochs)
+    length = {"epochs": float(epochs), "warmup_epochs": float(warmup_epochs)}
+    for epoch in range(epochs + 1):
+        ours = learning_rate(float(epoch), peak=5e-3, floor=1e-6, decay="cosine_from_start", **length)
+        assert ours == pytest.approx(theirs._get_lr(epoch)[0])
+
+
+def test_steps():
+    course = {"peak": 1.0, "floor": 0.0, "warmup_epochs": 10.0, "epochs": 800.0, "decay": "steps"}
+    rates = [learning_rate(epoch, steps=(700.0, 750.0), **course) for epoch in (5.0, 10.0, 699.9, 700.0, 760.0)]  # type: ignore[arg-type]
+    assert rates == pytest.approx([0.5, 1, 1, 0.1, 0.01])
+    assert learning_rate(700.0, **course) == 1.0  # type: ignore[arg-type]
 
 
 def test_scaling_rule():
