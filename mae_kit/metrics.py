@@ -1,4 +1,4 @@
-"""metrics.jsonl as a table: rows by step, values and clocks over the steps; a run may be going, or have been killed."""
+"""metrics.jsonl as a table: rows by step, values over the steps; a run may be going, or have been killed."""
 
 import json
 import math
@@ -28,19 +28,9 @@ def series(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
     return both[:, 0], both[:, 1]
 
 
-def running(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and readings, over all sittings, of a clock that starts anew with each of them, as `seconds` shows."""
-    timed = [row for row in rows if is_finite(row.get(name)) and is_finite(row.get("seconds"))]
-    steps, seconds, readings = (np.array([row[key] for row in timed], float) for key in ("step", "seconds", name))
-    sittings = np.split(readings, np.flatnonzero(np.diff(seconds) < 0) + 1)
-    before = np.cumsum([0, *(sitting.max(initial=0) for sitting in sittings[:-1])])
-    return steps, np.concatenate([sitting + start for sitting, start in zip(sittings, before, strict=True)])
-
-
-def total(rows: list[Row], name: str) -> float:
-    """The last reading of such a clock."""
-    _, readings = running(rows, name)
-    return float(readings.max(initial=0))
+def clock(rows: list[Row], name: str) -> float:
+    """What `seconds` or `core_seconds` has come to over all sittings; the second may fall as loader workers end."""
+    return float(series(rows, name)[1].max(initial=0))
 
 
 def is_finite(value: object) -> bool:

@@ -7,18 +7,21 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.comparison.entries import must_be_command_lines, stages
-from mae_kit.comparison.length import length
+from mae_kit.comparison.copies import with_copies
+from mae_kit.comparison.entries import must_be_trainable, stages
+from mae_kit.comparison.length import known_length, length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.results import Records, summary
 from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
+from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.reporting import report
 from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike
 from mae_kit.stages.command import stoppable
-from mae_kit.stages.ledger import complete, must_be_folder
+from mae_kit.stages.ledger import alone, complete, must_be_folder, recorded
 
+RESULTS = "compare.json"
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
 
 
@@ -32,39 +35,79 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     Args:
         config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen, minutes or
             flops, the seeds, the recipe that fine-tunes them all, and the entries by name. An entry is
-            `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the recipe's keys, and as
-            its `finetune` another recipe or overrides than the others.
-        out: Folder for all of it: runs, compare.json and report.html.
+            `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the recipe's keys, as its
+            `finetune` another recipe or overrides than the others, and as `against` the entry that it is compared
+            with, in place of the first.
+        out: Folder for all of it: runs, compare.json, report.html, and the recipes as they were at the beginning.
 
     Returns:
         What all pretrainings had alike, and for each entry its scores with mean, 95% interval and the value of each
-        seed, the same of the differences to the first entry, what its pretraining cost (images, seconds, operations)
-        and its failures, and of all entries how many steps have `failed`; the folder and the page.
+        seed, the same of the differences to the entry it is compared with, what its pretraining cost (images, seconds,
+        operations) and its failures, and of all entries how many steps have `failed`; the folder and the page.
 
     Raises:
-        UserError: The file does not make sense, or the folder is a file or holds a comparison with other settings.
+        UserError: The file does not make sense, the folder is a file or holds a comparison with other settings, or
+            another process is at work there. All of it is asked before any work.
     """
     need_scipy()
     must_be_folder(out)
     plan = read_plan(config)
-    must_be_command_lines(plan, out)
-    budget = plan.budget._asdict()
-    found: dict[str, dict[int, Records]] = {name: {} for name in plan.entries}
-    with stoppable():
-        for seed in range(plan.seeds):
-            for name in plan.entries:
-                found[name][seed] = _follow(plan, name, seed, out)
-                rows = summary(found, out)
-                replace_text(out / "compare.json", json.dumps({"budget": budget, "entries": rows}, indent=2))
+    must_be_trainable(plan, out)
+    with alone(out), stoppable():
+        _must_be_of(plan, out)
+        rows = _follow_all(plan, with_copies(plan, out), out)
     if not is_hushed():
         console.print(_table(rows))
-        console.print(_costs(rows, said_alike(budget)))
+        console.print(_costs(rows, said_alike(plan.budget._asdict())))
     if not alike(rows):
         say(UNLIKE)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
         say(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
-    return {"out": str(out), "budget": budget, "entries": rows, "failed": len(failures), **report(out)}
+    return {"out": str(out), "entries": rows, "failed": len(failures), **_common(plan), **report(out)}
+
+
+def _common(plan: Plan) -> dict[str, Any]:
+    """What all entries have alike."""
+    return {"budget": plan.budget._asdict(), "prints": plan.prints}
+
+
+def _must_be_of(plan: Plan, out: Path) -> None:
+    """Refuse to write over the results of another comparison; entries and seeds may come and go."""
+    path = out / RESULTS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    other = [name for name, now in _common(plan).items() if before.get(name, now) != now]
+    if other:
+        what = " and ".join({"budget": "another length", "prints": "other images"}[name] for name in other)
+        raise UserError(f"{out} holds a comparison of {what}", "choose another --out")
+
+
+def _follow_all(plan: Plan, kept: Plan, out: Path) -> list[dict[str, Any]]:
+    """All stages of all entries, a seed after the other; a row for each entry.
+
+    Args:
+        plan: Of the comparison, as it is told.
+        kept: The same with copies of its recipes, as it is done.
+        out: Folder of the comparison.
+    """
+    seeds = range(plan.seeds)
+    found = {name: {seed: _done(kept, name, seed, out) for seed in seeds} for name in plan.entries}
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        for name in plan.entries:
+            found[name][seed] = _follow(kept, name, seed, out)
+            rows = summary(plan, found, out)
+            replace_text(out / RESULTS, json.dumps(_common(plan) | {"entries": rows}, indent=2))
+    return rows
+
+
+def _done(plan: Plan, name: str, seed: int, out: Path) -> Records:
+    """What an earlier call has found, which must have been begun with the same settings: asked before any work."""
+    images = known_length(plan, name, out)
+    if images is None:
+        return {}
+    records = {stage.verb: recorded(stage) for stage in stages(plan, name, images, seed, out)}
+    return {verb: record for verb, record in records.items() if record.keys() & {"result", "error"}}
 
 
 def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
@@ -85,17 +128,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title=escape(f"{SCORE}, in %: mean over the seeds [its 95% interval]"), title_justify="left")
     for heading in ("", "entry"):
         table.add_column(heading)
-    for heading in ("score", f"against {rows[0]['name']}"):
+    for heading in ("score", "difference"):
         table.add_column(escape(heading), justify="right")
     for measure in (name for name in SHOWN if any(name in row["scores"] for row in rows)):
         known = [row for row in rows if measure in row["scores"]]
         for row in known:
-            difference = row["differences"].get(measure) if row is not rows[0] else None
-            cells = (
-                row["name"],
-                with_interval(row["scores"][measure]),
-                with_interval(difference, "+") if difference else "",
-            )
+            difference = row["differences"].get(measure)
+            told = f"{with_interval(difference, '+')} to {row['against']}" if difference else ""
+            cells = row["name"], with_interval(row["scores"][measure]), told
             name = measure if row is known[0] else ""
             table.add_row(name, *map(escape, cells), end_section=row is known[-1])
     return table

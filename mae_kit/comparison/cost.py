@@ -14,10 +14,11 @@ from mae_kit.configured import build
 from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
 from mae_kit.downstream.classifier_file import load_classifier
 from mae_kit.errors import UserError
-from mae_kit.metrics import read_metrics, total
+from mae_kit.metrics import clock, read_metrics
 from mae_kit.objectives import Objective
 from mae_kit.recipes import read_recipe
 from mae_kit.reporting.folder import read_batch_size
+from mae_kit.training.freezing import freeze_below
 
 Shape = tuple[int, ...]
 IMAGES = 2  # a batch norm needs more than one
@@ -34,7 +35,7 @@ def pretraining_cost(run: Path) -> dict[str, float | None]:
 
 
 def finetuning_cost(run: Path) -> dict[str, float | None]:
-    """The same of a fine-tuning that has ended, all of its weights being trained."""
+    """The same of a fine-tuning that has ended."""
     return _cost(run, _flops_of_classifier) if (run / CLASSIFIER).is_file() else {}
 
 
@@ -48,7 +49,7 @@ def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | Non
         flops = images * flops_of(run)
     except UserError:
         flops = None
-    clocks = {name: total(rows, name) for name in ("seconds", "core_seconds")}
+    clocks = {name: clock(rows, name) for name in ("seconds", "core_seconds")}
     return clocks | {"steps": steps, "images": images, "flops": flops}
 
 
@@ -73,9 +74,12 @@ def _flops_of_objective(run: Path) -> float:
 @cache
 def _flops_of_classifier(run: Path) -> float:
     model, config = load_classifier(run)
+    recipe = _recipe(run)
+    if recipe.get("blocks") is not None:
+        freeze_below(model, recipe["blocks"])
     model.train()  # patches are dropped, where they are, in training alone
     images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
-    if _recipe(run).get("generative"):
+    if recipe.get("generative"):
         return _step(lambda: sum(part.sum() for part in model.classify_and_predict(images)))  # type: ignore[operator]
     return _step(lambda: model(images).sum())
 

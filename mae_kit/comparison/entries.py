@@ -1,41 +1,51 @@
 """What each entry goes through: the command line of every stage."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, WARM_UP, Entry, Plan, Recipe, setting
+import torch
+
+from mae_kit.backbones.timm_models import pair
+from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, WARM_UP, Entry, Plan, setting
 from mae_kit.console import hush
+from mae_kit.downstream.classifier import build_classifier
 from mae_kit.errors import UserError
 from mae_kit.finetuning import finetune
 from mae_kit.pretraining import pretrain
-from mae_kit.recipes import find_recipe, read_recipe
-from mae_kit.signature import must_fit
-from mae_kit.stages.stage import Stage, digest
+from mae_kit.signature import parse
+from mae_kit.stages.stage import Stage
 
 POINTS = 5  # of a curve of scores
-_WITH_RECIPES: dict[str, tuple[Callable[..., Any], str]] = {
-    "pretrain": (pretrain, "pretrain"),
-    "finetune": (finetune, "downstream"),
-}
+CLASSES = 2  # of a model that is built for a look
 
 
-def must_be_command_lines(plan: Plan, out: Path) -> None:
-    """Refuse a key or a value that a verb would refuse when, hours later, its turn has come.
+def must_be_trainable(plan: Plan, out: Path) -> None:
+    """Refuse a key, a value or a model that a verb would refuse when, hours later, its turn has come.
 
     Raises:
         UserError: There is one; it names the entry.
     """
     for name in plan.entries:
-        given = (stage for stage in stages(plan, name, plan.samples, 0, out) if stage.verb in _WITH_RECIPES)
-        for stage in given:
-            verb, recipes = _WITH_RECIPES[stage.verb]
-            try:
-                with hush():
-                    must_fit(verb, f"mae-kit {stage.verb}", stage.words[1:], recipes)
-            except UserError as error:
-                what, fix = error.args
-                raise UserError(f"entries.{name}: {what}", fix) from error
+        words = {stage.verb: stage.words for stage in stages(plan, name, plan.samples, 0, out)}
+        try:
+            with hush():
+                _must_be_built(words)
+        except UserError as error:
+            what, fix = error.args
+            raise UserError(f"entries.{name}: {what}", fix) from error
+
+
+def _must_be_built(words: dict[str, list[str]]) -> None:
+    """The model of each stage, without memory; the encoder is one that the fine-tuning takes."""
+    with torch.device("meta"):
+        tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
+        spec, size = tuned["model"], pair(tuned["data"].image_size)
+        if "pretrain" not in words:
+            build_classifier(spec, CLASSES, None, tuned["drop_path"], size)
+            return
+        encoder = parse(pretrain, "mae-kit pretrain", words["pretrain"][1:], "pretrain")["objective"].encoder
+    if spec and spec.name != encoder.name:
+        what = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
+        raise UserError(what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare")
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
@@ -50,12 +60,12 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     """
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:
-        return [_finetune(plan, entry, "none", seed, folder, ["--optimization.layer_decay", "1", *entry.words()])]
+        return [_finetune(plan, name, "none", seed, folder)]
     encoder = str(folder / "pretrain")
     words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
     return [
         _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
-        _finetune(plan, entry, encoder, seed, folder, []),
+        _finetune(plan, name, encoder, seed, folder),
         Stage(words, "", _prints(plan, "train", "val"), folder),
     ]
 
@@ -71,7 +81,7 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
         out: Folder of the comparison.
     """
     entry = plan.entries[name]
-    return _pretrain(plan, entry, steps * setting(entry, BATCH_SIZE), out / f"{name}-length", words)
+    return _pretrain(plan, entry, steps * setting(entry, BATCH_SIZE), out / f"{name}-{plan.budget.kind}", words)
 
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
@@ -83,20 +93,15 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
     words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, _digest(entry.config, "pretrain"), _prints(plan, "images", "val"), folder)
+    return Stage(words, "", _prints(plan, "images", "val"), folder)
 
 
-def _finetune(plan: Plan, entry: Entry, encoder: str, seed: int, folder: Path, more: list[str]) -> Stage:
-    own = entry.finetune or Recipe(None)
-    config = own.config or plan.finetune.config
-    assert config is not None
-    words = ["finetune", "--config", config, "--data.train", plan.train, "--data.val", plan.val, "--encoder", encoder]
-    words += [*plan.finetune.words(), *own.words(), *more, "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, _digest(config, "downstream"), _prints(plan, "train", "val"), folder)
-
-
-def _digest(config: str, kind: str) -> str:
-    return digest(read_recipe(find_recipe(config, kind)))
+def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
+    recipe = plan.tuning(name)
+    assert recipe.config is not None
+    words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
+    words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
+    return Stage(words, "", _prints(plan, "train", "val"), folder)
 
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:

@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mae_kit.comparison.cost import flops_per_image
 from mae_kit.comparison.entries import trial
 from mae_kit.comparison.plan import Plan
 from mae_kit.errors import UserError
-from mae_kit.metrics import read_metrics
+from mae_kit.metrics import read_metrics, series
 from mae_kit.pretraining import pretrain
-from mae_kit.reporting.folder import read_batch_size
 from mae_kit.signature import parse
 from mae_kit.stages.command import Failed
-from mae_kit.stages.ledger import Record, complete, run_stage
+from mae_kit.stages.ledger import Record, complete, recorded, run_stage
 from mae_kit.stages.stage import Stage
 
 WARM_UP, STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
@@ -35,17 +36,34 @@ def length(plan: Plan, name: str, out: Path) -> Record:
         UserError: It was measured with other settings.
         SystemExit: A signal stopped the trial.
     """
-    kind, amount = plan.budget
+    if (images := _given(plan, name)) is not None:
+        return {"result": {"images": images}}
+    record = complete(_trial(plan, name, out), _count if plan.budget.kind == "flops" else _time)
+    return record if "error" in record else record | {"result": record["result"] | {"images": _images(plan, record)}}
+
+
+def known_length(plan: Plan, name: str, out: Path) -> float | None:
+    """The images of an entry, as far as that is known without work.
+
+    Raises:
+        UserError: They were measured with other settings.
+    """
+    if (images := _given(plan, name)) is not None:
+        return images
+    record = recorded(_trial(plan, name, out))
+    return _images(plan, record) if "result" in record else None
+
+
+def _given(plan: Plan, name: str) -> float | None:
     if plan.entries[name].config is None:
-        return {"result": {"images": 0}}
-    if kind == "images_seen":
-        return {"result": {"images": amount}}
-    record = complete(_trial(plan, name, out), _count if kind == "flops" else _time)
-    if "error" in record:
-        return record
-    found = record["result"]
-    images = 60 * amount * found["images_per_second"] if kind == "minutes" else amount / found["flops_per_image"]
-    return record | {"result": found | {"images": images}}
+        return 0
+    return plan.budget.amount if plan.budget.kind == "images_seen" else None
+
+
+def _images(plan: Plan, record: Record) -> float:
+    """What the budget comes to, of what was measured."""
+    (kind, amount), found = plan.budget, record["result"]
+    return 60 * amount * found["images_per_second"] if kind == "minutes" else amount / found["flops_per_image"]
 
 
 def _trial(plan: Plan, name: str, out: Path) -> Stage:
@@ -77,7 +95,6 @@ def _time(stage: Stage, _: bool) -> dict[str, Any]:
 
 
 def images_per_second(run: Path) -> float:
-    """Of all steps after the first line of metrics."""
-    rows = [row for row in read_metrics(run) if "images_per_second" in row]
-    steps, seconds = (rows[-1][name] - rows[0][name] for name in ("step", "seconds"))
-    return steps * read_batch_size(run) / seconds
+    """Of all steps after the first line of metrics, nothing but steps."""
+    _, speeds = series(read_metrics(run), "images_per_second")
+    return float(1 / np.mean(1 / speeds[1:]))

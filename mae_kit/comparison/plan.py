@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from mae_kit.data.exclusions import kept
 from mae_kit.data.index import open_index
+from mae_kit.data.labels import common_classes
 from mae_kit.errors import UserError
 from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.signature import parse
@@ -57,9 +58,11 @@ class Entry(Recipe):
 
     Attributes:
         finetune: Where this encoder becomes a classifier by another recipe than the others, or by further overrides.
+        against: The entry that this one is compared with; by default the first.
     """
 
     finetune: Recipe | None = None
+    against: str | None = None
 
 
 class Budget(NamedTuple):
@@ -83,7 +86,7 @@ class Plan(NamedTuple):
         val: Labelled shards to score on.
         samples: Images to pretrain on.
         budget: Of every pretraining.
-        entries: By name, the first being what the others are compared with.
+        entries: By name.
         finetune: How every encoder becomes a classifier.
         seeds: Trainings of each entry.
         without: Samples that no pretraining sees.
@@ -100,6 +103,21 @@ class Plan(NamedTuple):
     seeds: int
     without: str | None
     prints: dict[str, str]
+
+    def against(self, name: str) -> str:
+        """The entry that this one is compared with."""
+        return self.entries[name].against or next(iter(self.entries))
+
+    def tuning(self, name: str) -> Recipe:
+        """How this entry becomes a classifier; from scratch no layer learns slower than another, unless it says so."""
+        entry = self.entries[name]
+        own = entry.finetune or Recipe(None)
+        changed = self.finetune.changed
+        if entry.config is None:
+            changed = changed | {"optimization.layer_decay": 1} | own.changed | entry.changed
+        else:
+            changed = changed | own.changed
+        return Recipe(own.config or self.finetune.config, changed)
 
 
 def read_plan(config: Path) -> Plan:
@@ -129,7 +147,7 @@ def _plan(
     Args:
         shards: To pretrain on.
         val: Labelled shards to score on.
-        entries: What is compared, by name; the first is what the others are compared with.
+        entries: What is compared, by name; the first is what the others are compared with, unless they say `against`.
         finetune: How every encoder becomes a classifier.
         images_seen: Length of every pretraining; or one of the next two in its place.
         minutes: Of training steps on this machine, in place of images_seen; a short trial says what they are worth.
@@ -143,11 +161,14 @@ def _plan(
     named = {str(name): entry for name, entry in entries.items()}  # YAML reads 0.75 as a number
     for name, entry in named.items():
         _must_be_entry(name, entry)
+        if entry.against not in (None, *named):
+            raise UserError(f"entries.{name}.against is {entry.against}", f"name one of {', '.join(named)}")
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     _must_finetune(finetune, "finetune")
     train = train or shards
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
+    common_classes(indexes[train], indexes[val], (train, val))
     images = kept(indexes[shards], without)
     prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
     return Plan(shards, train, val, len(images.rows), budget, named, finetune, seeds, without, prints)

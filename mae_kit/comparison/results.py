@@ -1,9 +1,11 @@
 """What the stages of all entries and seeds add up to."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
+from mae_kit.comparison.plan import Plan
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.intervals import headline
 from mae_kit.evaluation.seeds import over_seeds
@@ -14,27 +16,42 @@ Records = dict[str, Record]
 """Of one entry and seed, by verb."""
 
 
-def summary(found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, Any]]:
-    """A row for each entry: scores over the seeds, differences to the first entry seed by seed, cost, failures.
+def summary(plan: Plan, found: dict[str, dict[int, Records]], out: Path) -> list[dict[str, Any]]:
+    """A row for each entry: what it is, scores over the seeds, differences seed by seed, cost, failures.
 
     Args:
+        plan: Of the comparison.
         found: Records by entry and seed.
         out: Folder of the comparison.
     """
     scores = {name: {seed: measures(records) for seed, records in seeds.items()} for name, seeds in found.items()}
-    first = next(iter(scores.values()))
     return [
-        {
-            "name": name,
-            "encoder": encoder_of(out / f"{name}-seed0" / "pretrain"),
-            "scores": _over_seeds(scores[name]),
-            "differences": _differences(scores[name], first),
-            "pretraining": _mean([pretraining_cost(out / f"{name}-seed{seed}" / "pretrain") for seed in seeds]),
-            "finetuning": _mean([finetuning_cost(out / f"{name}-seed{seed}" / "finetune") for seed in seeds]),
-            "failures": _failures(seeds),
-        }
-        for name, seeds in found.items()
+        _told(plan, name) | _measured(name, seeds, scores, plan.against(name), out) for name, seeds in found.items()
     ]
+
+
+def _told(plan: Plan, name: str) -> dict[str, Any]:
+    """What the file says of an entry."""
+    entry = plan.entries[name]
+    recipes = {"finetune": asdict(plan.tuning(name))}
+    if entry.config is not None:
+        recipes = {"pretrain": {"config": entry.config, "overrides": entry.changed}} | recipes
+    return {"name": name, "recipes": recipes, "against": plan.against(name), "seeds": plan.seeds}
+
+
+def _measured(
+    name: str, seeds: dict[int, Records], scores: dict[str, dict[int, dict[str, float]]], against: str, out: Path
+) -> dict[str, Any]:
+    runs = {seed: out / f"{name}-seed{seed}" for seed in seeds}
+    ended = [seed for seed, records in seeds.items() if "result" in records.get("pretrain", {})] or list(seeds)
+    return {
+        "encoder": encoder_of(runs[0] / "pretrain"),
+        "scores": _over_seeds(scores[name]),
+        "differences": _differences(scores[name], scores[against]) if against != name else {},
+        "pretraining": _mean([pretraining_cost(runs[seed] / "pretrain") for seed in ended]),
+        "finetuning": _mean([finetuning_cost(run / "finetune") for run in runs.values()]),
+        "failures": _failures(seeds),
+    }
 
 
 def measures(records: Records) -> dict[str, float]:
@@ -55,15 +72,15 @@ def _over_seeds(scores: dict[int, dict[str, float]]) -> dict[str, Any]:
     return {name: over_seeds([one[name] for one in scores.values() if name in one])._asdict() for name in names}
 
 
-def _differences(scores: dict[int, dict[str, float]], first: dict[int, dict[str, float]]) -> dict[str, Any]:
+def _differences(scores: dict[int, dict[str, float]], others: dict[int, dict[str, float]]) -> dict[str, Any]:
     """Taken seed by seed, where both have the measure."""
-    both = {seed: (values, first.get(seed, {})) for seed, values in scores.items()}
+    both = {seed: (values, others.get(seed, {})) for seed, values in scores.items()}
     pairs = {seed: {n: ours[n] - theirs[n] for n in ours if n in theirs} for seed, (ours, theirs) in both.items()}
     return _over_seeds(pairs)
 
 
 def _mean(costs: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Over the seeds that have come so far; of what is not known of each of them None."""
+    """Over the seeds that have begun; of what is not known of each of them None."""
     known = [cost for cost in costs if cost]
     return {name: _mean_of([cost[name] for cost in known]) for name in known[0]} if known else {}
 

@@ -11,7 +11,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
 from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.stages.command import stoppable
-from mae_kit.stages.ledger import Record, complete
+from mae_kit.stages.ledger import Record, alone, complete
 from mae_kit.stages.stage import Stage, digest
 
 ATTENTIVE, FINETUNED = "attentive", "finetune"
@@ -87,7 +87,7 @@ def train_all(
     config, _ = load_encoder(encoder)
     words = ["--data.train", str(train), "--data.val", str(val), "--encoder", str(encoder)]
     words += ["--model.name", config.model, "--seed", str(seed)]
-    with stoppable():
+    with alone(folder), stoppable():
         stages = {
             method: _stage(own, words, prints, folder / method.replace(" ", "-")) for method, own in trainings.items()
         }

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from mae_kit.evaluation.intervals import wilson
-from mae_kit.metrics import Row, is_finite, series, total
+from mae_kit.metrics import Row, clock, is_finite, series
 from mae_kit.reporting.folder import Folder
 from mae_kit.reporting.page import percent, section
 
@@ -67,12 +67,12 @@ def _progress_cards(rows: list[Row], config: Row) -> list[str]:
     epochs = config.get("optimization", {}).get("epochs")
     where = f"epoch {epoch[-1]:,.1f}{f' of {epochs:,.4g}' if is_finite(epochs) else ''}" if epoch.size else ""
     averaged = f"mean of the last {len(last)} logged" if len(last) > 1 else ""
-    cores = total(rows, "core_seconds")
+    cores = clock(rows, "core_seconds")
     worked = f"{_duration(cores)} of processor time" if cores else ""
     return [
         card("Loss", f"{last.mean():.4f}", averaged) if loss.size else "",
         card("Step", f"{rows[-1]['step']:,}", where),
-        card("Time", _duration(total(rows, "seconds")), worked) if seconds.size else "",
+        card("Time", _duration(clock(rows, "seconds")), worked) if seconds.size else "",
     ]
 
 

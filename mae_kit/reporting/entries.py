@@ -1,5 +1,6 @@
 """What a comparison of objectives found: scores, differences, failures, everyone's pictures, curves and cost."""
 
+import json
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ SCORE = "Top-1, or mean average precision where images have any number of classe
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COSTS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
-STAGES = {"pretraining": "Pretraining", "finetuning": "Fine-tuning"}
+STAGES = {"Pretraining": ("pretrain", "pretraining"), "Fine-tuning": ("finetune", "finetuning")}  # verb; its cost
 NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
@@ -26,7 +27,7 @@ def entries(folder: Path, compared: Row) -> str:
         return ""
     told = said_alike(compared["budget"])
     parts = (_differences(rows), _failures(rows), _pictures(folder, rows), race(folder, rows), _costs(rows, told))
-    return _scores(rows, f"{told}. {_labels(folder, rows)}") + "".join(parts)
+    return _scores(rows, f"{told}. {_labels(folder, rows)}") + "".join(parts) + _recipes(rows)
 
 
 def said_alike(budget: Row) -> str:
@@ -67,9 +68,9 @@ def alike(rows: list[Row]) -> bool:
 
 
 def _differences(rows: list[Row]) -> str:
-    others = [row for row in rows[1:] if row["differences"]]
+    others = [row | {"name": f"{row['name']} against {row['against']}"} for row in rows if row["differences"]]
     about = note("In points, taken seed by seed. An interval that holds 0 says that it may be chance.")
-    return section(f"Against {rows[0]['name']}", _grid(others, "differences", "+.1f"), about) if others else ""
+    return section("Differences", _grid(others, "differences", "+.1f"), about) if others else ""
 
 
 def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
@@ -82,18 +83,41 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
     return table(("Entry", *headings), "".join(lines))
 
 
+def _recipes(rows: list[Row]) -> str:
+    """What was compared: the recipes by name, and what the comparison's file changes in them."""
+    lines = (
+        text_row((row["name"], *(_recipe(row["recipes"].get(verb)) for verb, _ in STAGES.values()), _encoder(row)))
+        for row in rows
+    )
+    about = note("A recipe and what the comparison changes in it; the runs' config.yaml have all settings.")
+    return section("Entries", table(("Entry", *STAGES, "Encoder pretrained"), "".join(lines)), about)
+
+
+def _recipe(recipe: Row | None) -> str:
+    if recipe is None:
+        return "-"
+    changed = (f"{key} {json.dumps(value)}" for key, value in recipe["overrides"].items())
+    return ", ".join((Path(recipe["config"]).stem, *changed))
+
+
+def _encoder(row: Row) -> str:
+    """Timm's name and what is not as timm has it."""
+    arguments = dict((row["encoder"] or {}).get("init_args", {}))
+    return ", ".join((arguments.pop("name", "-"), *(f"{key} {value}" for key, value in arguments.items() if value)))
+
+
 def _costs(rows: list[Row], told: str) -> str:
     about = note(
         f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
         "products, forwards and backwards. What is made beforehand, as BEiT's tokenizer, is not counted."
     )
-    tables = "".join(_cost_table(rows, stage) for stage in STAGES)
+    tables = "".join(_cost_table(rows, stage, cost) for stage, (_, cost) in STAGES.items())
     return section("Cost", tables, about) if tables else ""
 
 
-def _cost_table(rows: list[Row], stage: str) -> str:
-    lines = "".join(text_row((row["name"], *cost_cells(row[stage]))) for row in rows if row[stage])
-    return table((f"{STAGES[stage]} of", *COSTS), lines) if lines else ""
+def _cost_table(rows: list[Row], stage: str, cost: str) -> str:
+    lines = "".join(text_row((row["name"], *cost_cells(row[cost]))) for row in rows if row[cost])
+    return table((f"{stage} of", *COSTS), lines) if lines else ""
 
 
 def cost_cells(cost: Row) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from mae_kit.metrics import Row, read_metrics, running, series
+from mae_kit.metrics import Row, read_metrics, series
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
 from mae_kit.reporting.folder import read_batch_size
@@ -60,7 +60,7 @@ def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track
     tracks = []
     for number, row in enumerate(rows):
         look = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        for run in sorted(folder.glob(f"{row['name']}-seed*/{verb}")):
+        for run in (folder / f"{row['name']}-seed{seed}" / verb for seed in range(row["seeds"])):
             metrics = read_metrics(run)
             steps, values = series(metrics, metric)
             if steps.size:
@@ -72,7 +72,7 @@ def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track
 
 def _clock(metrics: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and seconds, from nothing on."""
-    steps, seconds = running(metrics, "seconds")
+    steps, seconds = series(metrics, "seconds")
     return np.append(0, steps), np.append(0, seconds)
 
 

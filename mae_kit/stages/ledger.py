@@ -2,9 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from mae_kit.console import say
 from mae_kit.durable import replace_text
@@ -27,6 +31,26 @@ def must_be_folder(out: Path) -> None:
         raise UserError(f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """The folder for this process alone: two that go on with the same work would spoil each other's.
+
+    Raises:
+        UserError: Another one is at work there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        what = f"another process is at work in {out}"
+        raise UserError(what, f"wait for its end; where there is none, remove {lock.lock_file}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
     """The result of its command line, in a process of its own.
 
@@ -43,6 +67,22 @@ def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
     return run_command(words, stage.folder / f"{stage.verb}.log")
 
 
+def recorded(stage: Stage) -> Record:
+    """What is known of a stage; empty where it was not begun.
+
+    Raises:
+        UserError: It was begun with other settings.
+    """
+    before = json.loads(stage.record.read_text(encoding="utf-8")) if stage.record.is_file() else {}
+    now = stage.settings
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]  # what is not known is believed
+    if changed and (_has_begun(stage) or "result" in before):
+        causes = [_difference(before[name], now[name]) if name == "words" else name for name in changed]
+        what = f"{stage.run} was begun with other settings ({', '.join(causes)})"
+        raise UserError(what, f"put them back, or choose another --out; {stage.folder} is what to remove to begin anew")
+    return {} if changed else before
+
+
 def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_stage) -> Record:
     """Do what is left of a stage: what is done is read, what has begun goes on, what has failed is tried again.
 
@@ -54,22 +94,27 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
         UserError: It was begun with other settings.
         SystemExit: A signal stopped it.
     """
-    path = stage.folder / f"{stage.verb}.json"
-    settings = {"words": stage.words, "recipe": stage.recipe, **stage.prints}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    begun = (stage.run / "config.yaml").is_file()
-    changed = [name for name, now in settings.items() if before.get(name, now) != now]  # what is not known is believed
-    if (begun or "result" in before) and changed:
-        causes = ", ".join(changed).replace("words", "command line")
-        what = f"{stage.run} was begun with other settings ({causes})"
-        raise UserError(what, f"choose another --out, or remove {stage.folder}")
+    before = recorded(stage)
     if "result" in before:
         return before
     stage.folder.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(settings))
-    record = settings | _outcome(stage, begun, work)
-    replace_text(path, json.dumps(record, indent=2))
+    replace_text(stage.record, json.dumps(stage.settings))
+    record = stage.settings | _outcome(stage, _has_begun(stage), work)
+    replace_text(stage.record, json.dumps(record, indent=2))
     return record
+
+
+def _has_begun(stage: Stage) -> bool:
+    return (stage.run / "config.yaml").is_file()
+
+
+def _difference(before: list[str], now: list[str]) -> str:
+    """The first one of two command lines, for people."""
+    pairs = list(zip_longest(before, now, fillvalue="nothing"))
+    place = next(number for number, (one, other) in enumerate(pairs) if one != other)
+    option = next((word for word in reversed(now[:place]) if word.startswith("--")), "")
+    one, other = pairs[place]
+    return f"{option} {one} then, {other} now".lstrip()
 
 
 def _outcome(stage: Stage, begun: bool, work: Callable[[Stage, bool], dict[str, Any]]) -> Record:

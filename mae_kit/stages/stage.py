@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,16 @@ class Stage(NamedTuple):
     @property
     def run(self) -> Path:
         return self.folder / self.verb
+
+    @property
+    def record(self) -> Path:
+        return self.folder / f"{self.verb}.json"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells it from others of the same place, wherever that place is and however it is called."""
+        here = f"{self.folder.parent}{os.sep}"
+        return {"words": [word.removeprefix(here) for word in self.words], "recipe": self.recipe, **self.prints}
 
 
 def digest(content: dict[str, Any]) -> str:

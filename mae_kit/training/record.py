@@ -16,6 +16,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from mae_kit.console import bar, console, is_hushed, say
 from mae_kit.data.loader import Loader
+from mae_kit.metrics import FILE as METRICS
+from mae_kit.metrics import clock, read_metrics
 from mae_kit.training.audit import Epoch
 from mae_kit.training.run import Run
 
@@ -46,7 +48,9 @@ class Record(Callback):
         self._started = self._mark = time.perf_counter()
         self._cpu_started = self._cpu_seconds()
         self._mark_step: int = pl_module.step  # type: ignore[assignment]
-        self._mark_wait, self._line_at = self.loader.waited, 0.0
+        before = read_metrics(self.run.path) if trainer.is_global_zero else []
+        self._seconds_before, self._core_seconds_before = clock(before, "seconds"), clock(before, "core_seconds")
+        self._mark_wait, self._line_at = self.loader.waited, self._seconds_before
         if not trainer.is_global_zero:
             return
         self._tensorboard = SummaryWriter(str(self.run.path / "tensorboard"))
@@ -66,9 +70,15 @@ class Record(Callback):
                 self._write_audit(step, epoch)
         if step % self.every == 0 or step == pl_module.plan.steps:  # type: ignore[attr-defined]
             means = pl_module.interval_means()  # type: ignore[operator]
-            cores = float(pl_module.summed(torch.tensor(self._cpu_seconds() - self._cpu_started)))  # type: ignore[operator]
+            cores = self._core_seconds(pl_module)
             if trainer.is_global_zero:
                 self.write(pl_module, means | self._pace(pl_module, step, cores))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Both clocks once more: after the last line scores may have come, or steps and then a signal."""
+        cores = self._core_seconds(pl_module)
+        if trainer.is_global_zero:
+            self.run.append(METRICS, [json.dumps(self._head(pl_module) | {"core_seconds": cores})])
 
     def _pace(self, pl_module: Any, step: int, core_seconds: float) -> dict[str, float]:
         now, waited = time.perf_counter(), self.loader.waited
@@ -90,6 +100,12 @@ class Record(Callback):
         """Time since the last line that did not go into steps: it would make them look slow."""
         self._mark += seconds
 
+    def _core_seconds(self, pl_module: Any) -> float:
+        """Processor time of the run, of all processes, which all ask."""
+        return self._core_seconds_before + float(
+            pl_module.summed(torch.tensor(self._cpu_seconds() - self._cpu_started))
+        )
+
     def _cpu_seconds(self) -> float:
         """Processor time of this process and its loader workers: what a busy neighbour does not change."""
         family = [self._process, *self._process.children(recursive=True)]
@@ -97,18 +113,21 @@ class Record(Callback):
 
     def write(self, pl_module: Any, values: dict[str, float]) -> None:
         """One line of metrics.jsonl at this step, the same in TensorBoard, and the bar's text."""
-        step = pl_module.step
-        seconds = time.perf_counter() - self._started
-        head = {"step": step, "epoch": pl_module.plan.epoch(step), "seconds": seconds}
+        head = self._head(pl_module)
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self.run.append("metrics.jsonl", [json.dumps(head | finite)])
+        self.run.append(METRICS, [json.dumps(head | finite)])
         for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+            self._tensorboard.add_scalar(name, value, pl_module.step)
         self._show(pl_module, head | values)
+
+    def _head(self, pl_module: Any) -> dict[str, float]:
+        """Of a line; the clock goes on where the run was left."""
+        seconds = self._seconds_before + time.perf_counter() - self._started
+        return {"step": pl_module.step, "epoch": pl_module.plan.epoch(pl_module.step), "seconds": seconds}
 
     def _write_audit(self, step: int, epoch: Epoch) -> None:
         """One line an epoch, so that anybody can see that it showed every sample exactly once."""
-        self.run.append("metrics.jsonl", [json.dumps({"step": step, **epoch.line()})])
+        self.run.append(METRICS, [json.dumps({"step": step, **epoch.line()})])
         if epoch.keys != epoch.expected:
             say(f"epoch {epoch.epoch} did not show every sample exactly once: please report this")
 

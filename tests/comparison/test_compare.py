@@ -15,8 +15,9 @@ from mae_kit.errors import UserError
 from mae_kit.reporting.entries import said_alike
 from mae_kit.stages import ledger
 from mae_kit.stages.command import Failed
+from mae_kit.stages.ledger import alone
 
-TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4}
+TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4, "new": 0.3}
 
 
 class Trainings:
@@ -75,8 +76,18 @@ def config(tmp_path: Path) -> Path:
 def begin(run: Path, depth: int = 2) -> Path:
     """As a training leaves its folder that was stopped before its first line."""
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text(yaml.safe_dump({"objective": {"init_args": {"encoder": {"depth": depth}}}}))
+    encoder = {"init_args": {"name": "vit", "depth": depth}}
+    (run / "config.yaml").write_text(yaml.safe_dump({"objective": {"init_args": {"encoder": encoder}}}))
     return run
+
+
+def change(config: Path, **entries: dict[str, Any]) -> None:
+    """Of a comparison's file: keys of its entries, those that are new in front."""
+    content = yaml.safe_load(config.read_text())
+    old = content["entries"]
+    new = {name: keys for name, keys in entries.items() if name not in old}
+    content["entries"] = new | {name: keys | entries.get(name, {}) for name, keys in old.items()}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -89,12 +100,13 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
     assert list(scratch["scores"]) == ["fine-tuned"] and not scratch["failures"]
     assert mae["encoder"] is None  # nothing was trained
     written = json.loads((tmp_path / "out/compare.json").read_text())
-    assert written == {"budget": {"kind": "images_seen", "amount": 64}, "entries": result["entries"]}
+    assert written["budget"] == {"kind": "images_seen", "amount": 64} and written["entries"] == result["entries"]
+    assert simmim["against"] == "mae" and not mae["differences"]
     printed = capsys.readouterr().out
     assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
     page = (tmp_path / "out/report.html").read_text()
     assert "Every pretraining sees 64 images." in page and "Every pretraining sees 64 images" in printed
-    assert "Comparison: out" in page and "Against mae" in page and "-20.0" in page and "Failed" not in page
+    assert "Comparison: out" in page and "simmim against mae" in page and "-20.0" in page and "Failed" not in page
     assert compare(config, tmp_path / "out")["entries"] == result["entries"] and len(trainings.words) == 14
 
 
@@ -129,19 +141,83 @@ def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings
     assert trainings.words[0] == ["pretrain", "--resume", str(run)] and len(trainings.words) == 14 - 3
 
 
-def test_what_has_begun_keeps_its_settings(config: Path, trainings: Trainings, tmp_path: Path):
+def test_each_entry_may_be_compared_with_its_own(config: Path, trainings: Trainings, tmp_path: Path):
+    change(config, simmim={"against": "scratch"})
+    mae, simmim, scratch = compare(config, tmp_path / "out")["entries"]
+    gain, loss = (row["differences"]["fine-tuned"]["mean"] for row in (simmim, scratch))
+    assert (gain, loss) == (pytest.approx(0.1), pytest.approx(-0.2)) and not mae["differences"]
+    assert list(simmim["differences"]) == ["fine-tuned"], "scratch has no other score"
+    page = (tmp_path / "out/report.html").read_text()
+    assert "simmim against scratch" in page and "scratch against mae" in page
+
+
+@pytest.mark.parametrize(
+    ("images", "overrides", "message"),
+    [
+        (80, {}, "out holds a comparison of another length: choose another --out"),
+        (64, {"ema": 0.5}, r"out/scratch-seed0/finetune was begun with other settings \(.*--ema now\): put them back"),
+    ],
+)
+def test_what_has_begun_keeps_its_settings(
+    config: Path, trainings: Trainings, tmp_path: Path, images: int, overrides: dict[str, float], message: str
+):
+    """Asked of the last entry, too, before the first one is touched."""
     compare(config, tmp_path / "out")
-    config.write_text(config.read_text().replace("images_seen: 64", "images_seen: 80"))
-    with pytest.raises(UserError, match=r"out/mae-seed0/pretrain was begun with other settings"):
+    before, done = (tmp_path / "out/compare.json").read_text(), len(trainings.words)
+    change(config, new={"config": None}, scratch={"overrides": overrides})
+    config.write_text(config.read_text().replace("images_seen: 64", f"images_seen: {images}"))
+    with pytest.raises(UserError, match=message):
         compare(config, tmp_path / "out")
+    assert (tmp_path / "out/compare.json").read_text() == before and len(trainings.words) == done
+
+
+def test_a_new_entry_takes_nothing_away(config: Path, trainings: Trainings, tmp_path: Path):
+    compare(config, tmp_path / "out")
+    change(config, new={"config": None})
+    trainings.stop_at = len(trainings.words) + 2
+    with pytest.raises(SystemExit):
+        compare(config, tmp_path / "out")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "out/compare.json").read_text())["entries"]}
+    assert len(rows["new"]["scores"]["fine-tuned"]["seeds"]) == 1
+    assert all(len(rows[name]["scores"]["fine-tuned"]["seeds"]) == 2 for name in ("mae", "simmim", "scratch"))
+
+
+def test_a_recipe_that_is_edited_meanwhile_changes_nothing(config: Path, trainings: Trainings, tmp_path: Path):
+    recipe = config.with_name("pre.yaml")
+    trainings.stop_at = 8  # after the first seed
+    with pytest.raises(SystemExit):
+        compare(config, tmp_path / "out")
+    asked = trainings.words[0][2]
+    recipe.write_text(f"# Better.\n{PRETRAIN}")
+    trainings.words, trainings.stop_at = [], 1000
+    compare(config, tmp_path / "out")
+    assert [words[2] for words in trainings.words if words[0] == "pretrain"] == [asked] * 2
+    assert Path(asked).is_file() and Path(asked).parent == tmp_path / "out/recipes"
+    recipe.write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
+    with pytest.raises(
+        UserError, match=r"out/mae-seed0/pretrain was begun with .* \(--config .*pre-.*yaml then, .*now"
+    ):
+        compare(config, tmp_path / "out")
+
+
+def test_the_folder_may_be_moved(config: Path, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compare(config, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    done = len(trainings.words)
+    assert not compare(config, Path("moved"))["failed"] and len(trainings.words) == done
+
+
+def test_two_at_once_are_one_too_many(config: Path, trainings: Trainings, tmp_path: Path):
+    with alone(tmp_path / "out"), pytest.raises(UserError, match=r"another process is at work in .*out: wait for its"):
+        compare(config, tmp_path / "out")
+    assert not trainings.words
 
 
 def test_what_has_begun_keeps_its_images(config: Path, trainings: Trainings, tmp_path: Path):
     compare(config, tmp_path / "out")
     write_shard(tmp_path / "val.tar", range(100, 117))
-    with pytest.raises(
-        UserError, match=r"out/mae-seed0/pretrain was begun with other settings \(val\): choose another"
-    ):
+    with pytest.raises(UserError, match=r"out holds a comparison of other images: choose another"):
         compare(config, tmp_path / "out")
 
 
@@ -151,24 +227,34 @@ def test_a_file_is_no_folder(config: Path, trainings: Trainings):
     assert not trainings.words
 
 
-def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_path: Path):
-    for name, depth in (("mae", 2), ("simmim", 3)):
-        begin(tmp_path / f"out/{name}-seed0/pretrain", depth)
+@pytest.mark.parametrize("depth", [2, 3])
+def test_encoders_that_differ_are_named(config: Path, trainings: Trainings, tmp_path: Path, depth: int):
+    for name, own in (("mae", 2), ("simmim", depth)):
+        begin(tmp_path / f"out/{name}-seed0/pretrain", own)
     compare(config, tmp_path / "out")
-    assert "The encoders differ" in (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert ("The encoders differ" in page) == (depth != 2) and "depth 2" in page
+
+
+def test_the_page_says_what_was_compared(config: Path, trainings: Trainings, tmp_path: Path):
+    content = yaml.safe_load(config.read_text())
+    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"data.flip": False}}
+    content["finetune"]["overrides"] = {"data.batch_size": 8}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    compare(config, tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "pre, data.flip false" in page and "fine, data.batch_size 8, optimization.layer_decay 1" in page
 
 
 @pytest.mark.slow
 def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: Trainings, tmp_path: Path):
     content = yaml.safe_load(config.read_text().replace("images_seen: 64", "flops: 2.0e+9")) | {"seeds": 1}
     content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.encoder.depth": 8}}
-    content["entries"]["broken"] = content["entries"]["mae"] | {"overrides": {"objective.mask_ratio": 3}}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
-    *_, broken = compare(config, tmp_path / "out")["entries"]
+    compare(config, tmp_path / "out")
     asked = [words for words in trainings.words if words[0] == "pretrain"]
     mae, simmim = (float(words[words.index("--optimization.epochs") + 1]) for words in asked)
     assert mae > 1.5 * simmim > 0
-    assert broken["failures"][0]["verb"] == "length" and "mask_ratio" in broken["failures"][0]["error"]
     assert "Every pretraining has 0.002 TFLOPs." in (tmp_path / "out/report.html").read_text()
 
 
@@ -187,11 +273,11 @@ def test_trainings_that_are_real(config: Path, tmp_path: Path, programs: Program
 
     monkeypatch.setattr(ledger, "run_command", run)
     content = yaml.safe_load(config.read_text()) | {"seeds": 1}
-    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.init_args.mask_ratio": 3}}
+    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"data.batch_size": 64}}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     mae, broken, scratch = compare(config, tmp_path / "out")["entries"]
     assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["images"] == 64
-    assert "mask_ratio" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
+    assert "batch_size" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
     assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
     page = (tmp_path / "out/report.html").read_text()
     assert "Reconstructions side by side" in page and "Loss of mae" in page and "TFLOPs" in page

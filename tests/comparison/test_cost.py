@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.backbones import Beit, ViT
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
-from mae_kit.comparison.results import summary
+from mae_kit.comparison.plan import Budget, Entry, Plan, Recipe
+from mae_kit.comparison.results import Records, summary
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.objectives import MAE, BEiT, SimMIM
 from mae_kit.reporting.entries import cost_cells
@@ -24,10 +25,10 @@ ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth
 
 
 def write_run(run: Path, objective: Any) -> Path:
-    """Of 5 steps of 16 images in two sittings."""
+    """Of 5 steps of 16 images."""
     run.mkdir()
     (run / "config.yaml").write_text(yaml.safe_dump({"objective": objective.config(), "data": {"batch_size": 16}}))
-    clocks = [(3, 30.0, 50.0), (5, 10.0, 20.0)]
+    clocks = [(3, 30.0, 50.0), (5, 40.0, 70.0)]
     rows = [{"step": step, "seconds": seconds, "core_seconds": cores} for step, seconds, cores in clocks]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
@@ -64,6 +65,16 @@ def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(17, 48, 2))))
 
 
+def test_what_does_not_learn_needs_no_gradient(tmp_path: Path):
+    run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
+    recipe = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(recipe | {"blocks": 1}))
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
+    save_classifier(run, model, ClassifierConfig("vit_tiny_patch16_224", ARGS, list("abcdefghij"), *STATISTICS))
+    embedding, head, block = 2 * 16 * 192 * 48, 2 * 48 * 10, blocks(17, 48, 1)
+    assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (embedding + block + 3 * (block + head)))
+
+
 def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
     run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
     dropping: dict[str, Any] = {"patch_drop_rate": 0.5}
@@ -74,13 +85,33 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(9, 48, 2))))
 
 
+def plan(**entries: int) -> Plan:
+    """Of so many seeds."""
+    recipe = Entry("mae_vit_tiny_64px")
+    budget, tuning = Budget("images_seen", 80), Recipe("vit_tiny_64px")
+    return Plan("", "", "", 80, budget, dict.fromkeys(entries, recipe), tuning, max(entries.values()), None, {})
+
+
+def test_a_seed_that_broke_off_does_not_make_an_entry_cheap(tmp_path: Path):
+    objective = MAE(ViT("vit_tiny_patch16_224", **ARGS), decoder_dim=32, decoder_depth=1, decoder_heads=2)
+    for seed, lines in ((0, 2), (1, 1)):
+        (tmp_path / f"mae-seed{seed}").mkdir()
+        write_run(tmp_path / f"mae-seed{seed}/pretrain", objective)
+        metrics = tmp_path / f"mae-seed{seed}/pretrain/metrics.jsonl"
+        metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:lines]))
+    failed: Records = {"pretrain": {"error": "no memory"}}
+    found: list[dict[int, Records]] = [{0: {"pretrain": {"result": {}}}, 1: failed}, {0: failed, 1: failed}]
+    steps = [summary(plan(mae=2), {"mae": records}, tmp_path)[0]["pretraining"]["steps"] for records in found]
+    assert steps == [5, 4], "as far as they have come, where none has ended"
+
+
 def test_a_tokenizer_that_is_gone_leaves_the_operations_unknown(tmp_path: Path):
     encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
     (tmp_path / "beit-seed0").mkdir()
     write_run(tmp_path / "beit-seed0/pretrain", beit)
     (tmp_path / "tokenizer.safetensors").unlink()
-    (row,) = summary({"beit": {0: {}, 1: {}}}, tmp_path)
+    (row,) = summary(plan(beit=2), {"beit": {0: {}, 1: {}}}, tmp_path)
     cost = row["pretraining"]
     assert cost["flops"] is None and (cost["steps"], cost["images"], cost["seconds"]) == (5, 80, 40)
     assert cost_cells(cost) == ("5", "80", "0.7", "1.2", "unknown")

@@ -1,6 +1,7 @@
 """How long the pretrainings of a comparison are: counted, or timed by a trial that is made up."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from processes import Programs
 
 from mae_kit.backbones import ViT
 from mae_kit.comparison.cost import flops_per_image
-from mae_kit.comparison.length import STEPS, WARM_UP, length
+from mae_kit.comparison.length import STEPS, WARM_UP, known_length, length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
@@ -66,21 +67,25 @@ def plan(folder: Path, overrides: dict[str, Any], **amount: float) -> Plan:
 
 def test_minutes_are_what_a_trial_makes_of_them_and_stay_so(tmp_path: Path, trials: Trial):
     made = plan(tmp_path, {}, minutes=1.5)
+    assert known_length(made, "mae", tmp_path) is None and not trials.words
     found = length(made, "mae", tmp_path)["result"]
     assert found == {"images_per_second": 8, "images": 720}, "16 images in 2 seconds, 90 seconds"
+    assert known_length(made, "mae", tmp_path) == 720
     (words,) = trials.words
     assert words[0] == "pretrain" and words[words.index("--optimization.epochs") + 1] == f"{STEPS * 16 / 40:g}"
     assert words[words.index("--every.log") + 1] == str(WARM_UP)
-    assert not (tmp_path / "mae-length/pretrain").exists(), "the trial is thrown away"
+    assert not (tmp_path / "mae-minutes/pretrain").exists(), "the trial is thrown away"
     assert length(made, "mae", tmp_path)["result"] == found and len(trials.words) == 1
     assert length(made, "scratch", tmp_path)["result"] == {"images": 0}
+    counted = length(plan(tmp_path, {}, flops=1e10), "mae", tmp_path)["result"]
+    assert counted.keys() == {"flops_per_image", "images"}, "what was timed is no count"
 
 
 def test_a_trial_that_was_killed_or_failed_is_made_anew(tmp_path: Path, trials: Trial):
     made = plan(tmp_path, {}, minutes=1)
     trials.broken = True
     assert length(made, "mae", tmp_path)["error"] == "no memory"
-    left = tmp_path / "mae-length/pretrain"
+    left = tmp_path / "mae-minutes/pretrain"
     left.mkdir()
     (left / "config.yaml").touch()
     trials.broken = False
@@ -96,7 +101,9 @@ def test_operations_are_counted_before_any_training(tmp_path: Path, trials: Tria
     deeper = plan(tmp_path, {"objective.encoder.depth": 4}, flops=1e10)
     more = length(deeper, "mae", tmp_path / "other")["result"]
     assert more["flops_per_image"] > 1.4 * one["flops_per_image"] and more["images"] < one["images"]
-    with pytest.raises(UserError, match=r"mae-length/pretrain was begun with other settings \(command line\): choose"):
+    with pytest.raises(
+        UserError, match=r"mae-flops/pretrain was begun with .*--objective.encoder.depth now\): put them"
+    ):
         length(deeper, "mae", tmp_path / "out")
 
 
@@ -108,5 +115,8 @@ def test_an_entry_that_cannot_be_counted_has_failed(tmp_path: Path, trials: Tria
 @pytest.mark.slow
 def test_a_trial_that_is_real(tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ledger, "run_command", lambda words, log: json.loads(programs.run(*words, "--json").out))
+    started = time.perf_counter()
     found = length(plan(tmp_path, {}, minutes=1), "mae", tmp_path)["result"]
-    assert found["images"] == 60 * found["images_per_second"] > 0
+    elapsed = time.perf_counter() - started
+    assert found["images_per_second"] > STEPS * 16 / elapsed, "of the steps alone, not of what comes before them"
+    assert found["images"] == 60 * found["images_per_second"]

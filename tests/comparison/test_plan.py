@@ -9,13 +9,15 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 
 from mae_kit.cli import VERBS, load
-from mae_kit.comparison.entries import POINTS, must_be_command_lines, stages, trial
+from mae_kit.comparison.copies import with_copies
+from mae_kit.comparison.entries import POINTS, must_be_trainable, stages, trial
 from mae_kit.comparison.plan import read_plan
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
+from mae_kit.stages.stage import Stage
 
 
 @pytest.fixture
@@ -67,14 +69,25 @@ def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, 
     plan = read_plan(write(tmp_path, content))
     made = arguments(trial(plan, "mae", 24, ["--every.log", "8", "--data.knn_shards", "null"], tmp_path).words)
     assert (made["optimization"].epochs, made["every"].log, made["data"].knn_shards) == (24 * 8 / 40, 8, None)
-    assert made["run"] == tmp_path / "mae-length/pretrain" and not made["data"].flip
+    assert made["run"] == tmp_path / "mae-images_seen/pretrain" and not made["data"].flip
 
 
-def test_scratch_is_fine_tuned_alone_and_without_layer_decay(tmp_path: Path, content: dict[str, Any]):
-    content["entries"]["scratch"]["overrides"] = {"ema": 0.5}
+@pytest.mark.parametrize(("own", "decay"), [({}, 1), ({"optimization.layer_decay": 0.9}, 0.9)])
+def test_scratch_is_fine_tuned_alone_and_without_layer_decay(
+    tmp_path: Path, content: dict[str, Any], own: dict[str, Any], decay: float
+):
+    content["entries"]["scratch"] = {"config": None, "overrides": {"ema": 0.5}, "finetune": {"config": None}}
+    content["entries"]["scratch"]["finetune"]["overrides"] = own
+    content["finetune"]["overrides"] = {"optimization.layer_decay": 0.5}
     (stage,) = stages(read_plan(write(tmp_path, content)), "scratch", 100, 0, tmp_path)
     made = arguments(stage.words)
-    assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", 1, 0.5)
+    assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", decay, 0.5)
+
+
+def test_images_without_labels_are_told_before_hours_of_pretraining(tmp_path: Path, content: dict[str, Any]):
+    write_shard(tmp_path / "train.tar", range(40), labels=False)
+    with pytest.raises(UserError, match=r"train.tar has no labels: pack class folders"):
+        read_plan(write(tmp_path, content))
 
 
 def test_an_encoder_of_another_kind_is_fine_tuned_by_its_own_recipe(tmp_path: Path, content: dict[str, Any]):
@@ -88,13 +101,19 @@ def test_an_encoder_of_another_kind_is_fine_tuned_by_its_own_recipe(tmp_path: Pa
 
 
 def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any]):
-    plan = read_plan(write(tmp_path, content))
-    before = stages(plan, "mae", 100, 0, tmp_path)[0]
-    (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
-    after = stages(plan, "mae", 100, 0, tmp_path)[0]
-    assert before.words == after.words and before.recipe != after.recipe
+    def copied() -> list[Stage]:
+        return stages(
+            with_copies(read_plan(write(tmp_path, content)), tmp_path / "out"), "mae", 100, 0, tmp_path / "out"
+        )
+
+    before = copied()
     (tmp_path / "pre.yaml").write_text(f"# Better.\n{PRETRAIN}")
-    assert stages(plan, "mae", 100, 0, tmp_path)[0] == before, "a comment says nothing"
+    assert copied() == before, "a comment says nothing"
+    (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("1.0e-3", "2.0e-3"))
+    after = copied()
+    assert after[0] != before[0] and after[1:] == before[1:]
+    rates = [arguments(one[0].words)["optimization"].learning_rate for one in (before, after)]
+    assert rates == [1e-3, 2e-3], "the copy stays as it was"
 
 
 def test_images_that_change_are_others_for_what_reads_them(tmp_path: Path, content: dict[str, Any]):
@@ -136,6 +155,7 @@ def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Pa
         ({"entries": {"../mae": {"config": None}}}, "'../mae' cannot name an entry"),
         ({"entries": {"mae": {"config": "mae_vit_b61"}}}, "no recipe mae_vit_b61: did you mean pretrain/mae_vit_b16"),
         ({"finetune": {"config": None}}, "finetune.config is null"),
+        ({"entries": {"mae": {"config": None, "against": "me"}}}, "entries.mae.against is me: name one of mae"),
         ({"finetune": {"config": "nothing"}}, "no recipe nothing"),
         ({"shards": "nowhere-*.tar"}, "no .tar shard"),
     ],
@@ -178,6 +198,13 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"optimization.learning_rate": "fast"}, "optimization.learning_rate does not take 'fast'"),
         ("entries.scratch", {"augmentaton.mixup": 0.5}, "unknown .*augmentaton"),
         ("finetune", {"optimisation.epochs": 3}, "unknown .*optimisation"),
+        ("entries.mae", {"objective.mask_ratio": 3}, "mask_ratio 3"),
+        (
+            "entries.mae",
+            {"objective.encoder.name": "vit_small_patch16_224"},
+            "its encoder is a vit_small_patch16_224, and",
+        ),
+        ("entries.scratch", {"model.name": "vit_tinny"}, "model.name 'vit_tinny' is not in timm"),
     ],
 )
 def test_overrides_that_a_verb_would_refuse_are_told_at_once(
@@ -188,7 +215,7 @@ def test_overrides_that_a_verb_would_refuse_are_told_at_once(
         place = place[name]
     place["overrides"] = overrides
     with pytest.raises(UserError, match=f"^entries.{'scratch' if 'scratch' in where else 'mae'}: {message}"):
-        must_be_command_lines(read_plan(write(tmp_path, content)), tmp_path)
+        must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
 
 
 def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content: dict[str, Any]):

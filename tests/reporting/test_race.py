@@ -18,10 +18,10 @@ COST = {"steps": 8, "images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
 
 
 def write_run(run: Path, scores: dict[int, float], metric: str) -> None:
-    """Of 8 steps of 16 images in two sittings of 60 seconds a step, which last 4 steps each."""
+    """Of 8 steps of 16 images, 60 seconds a step."""
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(yaml.safe_dump({"data": {"batch_size": 16}}))
-    clocks = [(2, 120.0), (4, 240.0), (6, 120.0), (8, 240.0)]
+    clocks = [(2, 120.0), (4, 240.0), (6, 360.0), (8, 480.0)]
     rows = [{"step": step, "seconds": seconds, "loss": 1 / step} for step, seconds in clocks]
     rows += [{"step": step, metric: score} for step, score in scores.items()]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -41,7 +41,7 @@ def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...
 
 def test_scores_and_losses_lie_over_images_minutes_and_operations(tmp_path: Path, drawn: list[tuple[Any, ...]]):
     write_run(tmp_path / "mae-seed0/pretrain", {5: 0.25, 8: 0.5}, "knn_top1")
-    row = {"name": "mae", "pretraining": COST, "finetuning": {}}
+    row = {"name": "mae", "seeds": 1, "pretraining": COST, "finetuning": {}}
     page = race(tmp_path, [row])
     scores = [places for places, values, *_ in drawn if values == [25, 50]]
     assert scores == [[80, 128], [5, 8], [80 * 5e9, 128 * 5e9]]  # 5: between two steps that have a time
@@ -51,7 +51,7 @@ def test_scores_and_losses_lie_over_images_minutes_and_operations(tmp_path: Path
 
 
 def test_more_entries_than_colours_have_other_dashes(tmp_path: Path, drawn: list[tuple[Any, ...]]):
-    rows = [{"name": f"entry{n}", "pretraining": {}, "finetuning": COST} for n in range(9)]
+    rows = [{"name": f"entry{n}", "seeds": 1, "pretraining": {}, "finetuning": COST} for n in range(9)]
     for row in rows:
         write_run(tmp_path / f"{row['name']}-seed0/finetune", {8: 0.5}, "val_top1")
     race(tmp_path, rows)
@@ -64,6 +64,7 @@ def test_runs_whose_cost_is_not_known_have_no_places_over_operations(tmp_path: P
     write_run(tmp_path / "mae-seed0/finetune", {8: 0.25}, "val_top1")  # failed: what it wrote stays
     write_run(tmp_path / "late-seed0/pretrain", {}, "knn_top1")  # began after compare.json was written
     none: dict[str, Any] = {"encoder": None, "scores": {}, "differences": {}, "finetuning": {}, "failures": []}
+    none |= {"seeds": 1, "recipes": {}}
     rows = [{"name": "mae", "pretraining": COST | {"seconds": 1, "core_seconds": 1}} | none]
     rows.append({"name": "late", "pretraining": {}} | none)
     found = {"budget": {"kind": "images_seen", "amount": 128}, "entries": rows}
@@ -76,12 +77,12 @@ def test_runs_whose_cost_is_not_known_have_no_places_over_operations(tmp_path: P
 def test_where_no_cost_is_known_operations_are_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "chart", lambda *_: "<figure>")
     write_run(tmp_path / "mae-seed0/pretrain", {}, "knn_top1")
-    page = race(tmp_path, [{"name": "mae", "pretraining": {}, "finetuning": {}}])
+    page = race(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}])
     assert [f">{title}</label>" in page for title in ("Images seen", "Minutes", "FLOPs")] == [True, True, False]
 
 
 def test_nothing_trained_is_nothing_drawn(tmp_path: Path):
-    assert race(tmp_path, [{"name": "mae", "pretraining": {}, "finetuning": {}}]) == ""
+    assert race(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}]) == ""
 
 
 @pytest.mark.parametrize("lines", [1, INSIDE, INSIDE + 1])

@@ -35,6 +35,8 @@ from runs import (
 )
 from safetensors.torch import load_file
 
+from mae_kit.metrics import clock, read_metrics
+
 pytestmark = pytest.mark.slow
 
 POISON = """
@@ -154,8 +156,13 @@ def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
         assert 3 <= stopped < 18
         assert f"stopped by a signal after step {stopped}; continue with --resume {run}" in ended.out
         assert not (run / "model.safetensors").exists()
+        clocks = {name: clock(read_metrics(run), name) for name in ("seconds", "core_seconds")}
+        last = read_metrics(run)[-1]
+        assert (last["step"], last["seconds"]) == (stopped, clocks["seconds"]) and last["core_seconds"] > 0
         assert programs.run("pretrain", "--resume", run).code == 0
         assert same(run, trained)
+        later = [row for row in read_metrics(run) if row["step"] > stopped and "loss" in row]
+        assert all(row[name] > before for row in later for name, before in clocks.items()), "the clocks go on"
     measured(f"{number}: {trials} of {trials} saved and out within {longest:.1f} s")
 
 
@@ -201,7 +208,7 @@ def test_processor_time_is_that_of_all_processes(programs: Programs, words: Word
     for rank in group(programs, 2, *words, "--run", tmp_path / "run", patch=patch):
         assert rank.wait().code == 0
     told = [line["core_seconds"] for line in lines(tmp_path / "run") if "core_seconds" in line]
-    assert told == [10.0 * (i + 1) for i in range(6)]
+    assert told == [10.0 * (i + 1) for i in range(7)], "after each step, and at the end"
 
 
 @pytest.mark.gate("R8")
