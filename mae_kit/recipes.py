@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from mae_kit.errors import UserError
 
@@ -49,15 +50,28 @@ def read_recipe(file: Path) -> dict[str, Any]:
     """What a recipe's file says.
 
     Raises:
-        UserError: It is not YAML, or holds no keys.
+        UserError: It is not YAML, holds no keys, or one twice.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _OnceEach)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict):
         raise UserError(f"{file} is no recipe", "it holds `key: value` lines, see recipes/")
     return content
+
+
+class _OnceEach(yaml.SafeLoader):
+    """Of a key that is there twice YAML's own loader takes the last, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = []
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in names:
+                raise ConstructorError(problem=f"{name} is there twice", problem_mark=key.start_mark)
+            names.append(name)
+        return super().construct_mapping(node, deep)
 
 
 def recipe_names(kind: str) -> list[str]:

@@ -173,12 +173,18 @@ def test_the_parser_refuses_a_class_of_another_type(door: Door, recipe: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [("a: [", "is not YAML"), ("just words", "is no recipe"), ("", "is no recipe")]
+    ("text", "error"),
+    [
+        ("a: [", "is not YAML: "),
+        ("a: 1\nb: 3\na: 2", "is not YAML: a is there twice "),
+        ("just words", "is no recipe: "),
+        ("", "is no recipe: "),
+    ],
 )
 def test_a_file_that_is_no_recipe_is_named(text: str, error: str, door: Door, recipe: Path):
     recipe.write_text(text)
     code, _, line = door("train", "--config", recipe, "--run", "r")
-    assert code == 2 and line.startswith(f"mae-kit: error: {recipe} {error}: ") and line.count("\n") == 1
+    assert code == 2 and line.startswith(f"mae-kit: error: {recipe} {error}") and line.count("\n") == 1
 
 
 def trained(door: Door, *words: str | Path) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from mae_kit.training.schedule import absolute_learning_rate, learning_rate
 
 def test_equals_the_original_schedule(shared: Path):
     for case in json.loads((shared / "golden/mae_optim.json").read_text())["schedule"]:
-        lengths = {key: float(case[key]) for key in ("warmup_epochs", "epochs")}
+        lengths: Any = {key: float(case[key]) for key in ("warmup_epochs", "epochs")}
         for epoch, expected in case["epoch_lr"]:
             assert learning_rate(float(epoch), peak=case["lr"], floor=case["min_lr"], **lengths) == pytest.approx(
                 expected, rel=1e-9
@@ -34,17 +35,17 @@ def test_a_run_shorter_than_its_warmup_only_warms_up():
 @pytest.mark.parametrize(("epochs", "warmup_epochs"), [(100, 20), (100, 10), (10, 0)])
 def test_a_cosine_from_the_start_is_timms(epochs: int, warmup_epochs: int):
     theirs = CosineLRScheduler(AdamW([Parameter(torch.zeros(1))], lr=5e-3), epochs, lr_min=1e-6, warmup_t=warmup_epochs)
-    length = {"epochs": float(epochs), "warmup_epochs": float(warmup_epochs)}
+    length: Any = {"epochs": float(epochs), "warmup_epochs": float(warmup_epochs)}
     for epoch in range(epochs + 1):
         ours = learning_rate(float(epoch), peak=5e-3, floor=1e-6, decay="cosine_from_start", **length)
         assert ours == pytest.approx(theirs._get_lr(epoch)[0])
 
 
 def test_steps():
-    course = {"peak": 1.0, "floor": 0.0, "warmup_epochs": 10.0, "epochs": 800.0, "decay": "steps"}
-    rates = [learning_rate(epoch, steps=(700.0, 750.0), **course) for epoch in (5.0, 10.0, 699.9, 700.0, 760.0)]  # type: ignore[arg-type]
+    course: Any = {"peak": 1.0, "floor": 0.0, "warmup_epochs": 10.0, "epochs": 800.0, "decay": "steps"}
+    rates = [learning_rate(epoch, steps=(700.0, 750.0), **course) for epoch in (5.0, 10.0, 699.9, 700.0, 760.0)]
     assert rates == pytest.approx([0.5, 1, 1, 0.1, 0.01])
-    assert learning_rate(700.0, **course) == 1.0  # type: ignore[arg-type]
+    assert learning_rate(700.0, **course) == 1.0
 
 
 def test_scaling_rule():
