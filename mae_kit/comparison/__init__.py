@@ -1,6 +1,7 @@
 """Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         _must_be_of(plan, out)
         rows = _follow_all(plan, with_copies(plan, out), out)
     if not is_hushed():
-        console.print(_table(rows))
+        console.print(_scores(rows))
+        console.print(_differences(rows))
         console.print(_costs(rows, said_alike(plan.budget._asdict())))
     if not alike(rows):
         say(UNLIKE)
@@ -123,21 +125,38 @@ def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
     return records
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    """A line for each measure and entry."""
-    table = Table(title=escape(f"{SCORE}, in %: mean over the seeds [its 95% interval]"), title_justify="left")
-    for heading in ("", "entry"):
+def _scores(rows: list[dict[str, Any]]) -> Table:
+    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]"
+    return _by_measure(
+        title, ("entry", "score"), rows, lambda row, score: (row["name"], with_interval(score)), "scores"
+    )
+
+
+def _differences(rows: list[dict[str, Any]]) -> Table:
+    def cells(row: dict[str, Any], difference: dict[str, Any]) -> tuple[str, ...]:
+        return row["name"], row["against"], with_interval(difference, "+")
+
+    title = "Differences, taken seed by seed"
+    return _by_measure(title, ("entry", "against", "difference"), rows, cells, "differences")
+
+
+def _by_measure(
+    title: str,
+    headings: tuple[str, ...],
+    rows: list[dict[str, Any]],
+    cells: Callable[[dict[str, Any], dict[str, Any]], tuple[str, ...]],
+    what: str,
+) -> Table:
+    """A line for each measure and entry, the last cell being the number."""
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("", *headings[:-1]):
         table.add_column(heading)
-    for heading in ("score", "difference"):
-        table.add_column(escape(heading), justify="right")
-    for measure in (name for name in SHOWN if any(name in row["scores"] for row in rows)):
-        known = [row for row in rows if measure in row["scores"]]
+    table.add_column(headings[-1], justify="right")
+    for measure in SHOWN:
+        known = [row for row in rows if measure in row[what]]
         for row in known:
-            difference = row["differences"].get(measure)
-            told = f"{with_interval(difference, '+')} to {row['against']}" if difference else ""
-            cells = row["name"], with_interval(row["scores"][measure]), told
             name = measure if row is known[0] else ""
-            table.add_row(name, *map(escape, cells), end_section=row is known[-1])
+            table.add_row(name, *map(escape, cells(row, row[what][measure])), end_section=row is known[-1])
     return table
 
 
