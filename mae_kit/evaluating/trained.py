@@ -81,7 +81,7 @@ def train_all(
         follow from it, and its `macro_f1`; or its `error`.
 
     Raises:
-        UserError: A training was begun with other settings.
+        UserError: A training was begun with other settings, or another process is at work in the folder.
         SystemExit: A signal stopped it.
     """
     config, _ = load_encoder(encoder)
