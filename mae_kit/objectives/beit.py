@@ -86,7 +86,13 @@ class BEiT(Objective):
         return F.interpolate(colours, size, mode="bicubic", antialias=True).clamp(0, 1)
 
     def pixels(self, prediction: Float[Tensor, "b n k"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        decoded = self.tokenizer.decode(prediction.argmax(dim=2), self.encoder.grid)
+        return self._decoded(prediction.argmax(dim=2), images)
+
+    def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self._decoded(self.codes(images), images)
+
+    def _decoded(self, codes: Int64[Tensor, "b n"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        decoded = self.tokenizer.decode(codes, self.encoder.grid)
         if decoded.shape != images.shape:
             decoded = F.interpolate(decoded, images.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
         return self.normalise(decoded)

@@ -88,11 +88,15 @@ class MaskedPatch(Objective):
         return Outcome(hidden_mean(error, hidden), {"accuracy": hidden_mean(right, hidden)}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        size, grid = self.encoder.patch_size, self.encoder.grid
         if self.target == "pixels":
-            return unpatchify(prediction.float(), size, grid)
-        cells = CELLS[self.target]
-        classes = prediction.unflatten(2, (cells * cells, -1)).argmax(dim=3)
+            return unpatchify(prediction.float(), self.encoder.patch_size, self.encoder.grid)
+        return self._painted(prediction.unflatten(2, (CELLS[self.target] ** 2, -1)).argmax(dim=3), images)
+
+    def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return images if self.target == "pixels" else self._painted(self.classes(images), images)
+
+    def _painted(self, classes: Int64[Tensor, "b n m"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        cells, grid = CELLS[self.target], self.encoder.grid
         small = unpatchify(colours_of(classes, self.encoder.channels).flatten(2), (cells, cells), grid)
         return self.normalise(F.interpolate(small, images.shape[2:], mode="nearest"))
 

@@ -60,8 +60,13 @@ class MaskFeat(Objective):
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Each cell as the lines that its gradients stand on, in each channel; brighter where there are more."""
         histograms = unpatchify(prediction.float(), self.cells, self.encoder.grid).unflatten(1, (-1, ORIENTATIONS))
-        drawn = torch.einsum("bckyx,kpq->bcypxq", histograms, _lines(self.cell, prediction.device))
+        drawn = histograms.new_zeros(())
+        for orientation, line in enumerate(_lines(self.cell, prediction.device)):
+            drawn = drawn.maximum(histograms[:, :, orientation, :, None, :, None] * line[:, None])  # b c y p x q
         return self.normalise(drawn.flatten(4, 5).flatten(2, 3).clamp(0, 1))
+
+    def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.pixels(self.target(images), images)
 
 
 def _most_hidden(grid: tuple[int, int], mask_ratio: float) -> int:

@@ -61,6 +61,10 @@ class Objective(Configured):
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """A prediction as images in the space of `images`, to be looked at."""
 
+    def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """What a perfect prediction would be in `pixels`: the images, but for targets that tell something of them."""
+        return images
+
     def reconstruct(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:

@@ -32,11 +32,13 @@ DRAWS = 32
 def picture(
     objective: Objective, normalise: Normalise, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
 ) -> np.ndarray:
-    """Input, hidden, prediction and pasted, a row an image: uint8 [H W 3]."""
+    """Input, hidden, prediction, and this pasted, or the target where it is not the input: uint8 [H W 3]."""
     seen = normalise(images)
     hidden, pixels = objective.reconstruct(seen, keys)
+    target = objective.target_pixels(seen)
     predicted, size = normalise.inverse(pixels).clamp(0, 1), objective.encoder.patch_size
-    return reconstruction_grid(images.float() / 255, hidden, patchify(predicted, size), size)
+    shown = None if target is seen else normalise.inverse(target).clamp(0, 1)
+    return reconstruction_grid(images.float() / 255, hidden, patchify(predicted, size), size, shown)
 
 
 def reconstruct(
@@ -50,6 +52,8 @@ def reconstruct(
     count: int = 8,
 ) -> dict[str, Any]:
     """Hide most of some images and draw what the model predicts: input | hidden | prediction | pasted together.
+
+    Where it predicts something else than pixels, as BEiT its codes, the last column is what it should have predicted.
 
     Args:
         run: A pretraining run, or its model.safetensors.
@@ -80,7 +84,7 @@ def reconstruct(
 
 
 def draw_prediction(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
-    """Write input | hidden | prediction | pasted; return the loss."""
+    """Write the picture; return the loss."""
     normalise, keys = Normalise(model.mean, model.std), _keys(seed, len(pixels))
     loss = float(model.objective(normalise(pixels), keys).loss)
     save_png(out, picture(model.objective, normalise, pixels, keys))

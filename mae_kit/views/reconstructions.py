@@ -25,8 +25,11 @@ def reconstruction_grid(
     hidden: Bool[Tensor, "b n"],
     prediction: Float[Tensor, "b n q"],
     patch_size: int | tuple[int, int],
+    target: Float[Tensor, "b c h w"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw input | hidden patches grey | prediction | prediction pasted among the visible patches.
+
+    Where the target is something else than the input: input | hidden | prediction | target.
 
     Only the hidden patches of the prediction are shown: the loss does not ask for the others, and they are noise.
 
@@ -35,11 +38,16 @@ def reconstruction_grid(
         hidden: [b n], True = hidden.
         prediction: [b n p*p*c], 0..1 pixels, of every patch.
         patch_size: Pixels a side of a patch, or (rows, columns).
+        target: [b c h w], 0..1, what the prediction should be, where that is not the input.
 
     Returns:
         RGB picture; images smaller than 96 pixels are enlarged by a whole factor, without smoothing.
     """
-    return tile_grid(dict(zip(COLUMNS, _columns(images, hidden, prediction, patch_size), strict=True)))
+    shown = dict(zip(COLUMNS, _columns(images, hidden, prediction, patch_size), strict=True))
+    if target is not None:
+        del shown["pasted"]
+        shown["target"] = target
+    return tile_grid(shown)
 
 
 def tile_grid(columns: dict[str, Float[Tensor, "b c h w"]]) -> UInt8[np.ndarray, "H W 3"]:

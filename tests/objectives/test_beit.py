@@ -125,6 +125,7 @@ def test_a_prediction_looks_like_the_image_that_its_codes_stand_for(tmp_path: Pa
     objective.set_statistics([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     codes = objective.codes(IMAGES)
     pixels = objective.colours(objective.pixels(F.one_hot(codes, 20).float(), IMAGES))
+    torch.testing.assert_close(objective.colours(objective.target_pixels(IMAGES)), pixels)
     decoded = objective.tokenizer.decode(codes, (4, 4))
     assert pixels.shape == IMAGES.shape and decoded.shape == (2, 3, 16, 16)
     torch.testing.assert_close(F.avg_pool2d(pixels, 2), decoded, atol=0.15, rtol=0)

@@ -172,6 +172,7 @@ def test_the_hidden_count_is_exact_or_in_its_bound_and_shapes_are_as_told(object
     assert all(value.shape == () for value in outcome.logs.values())
     pixels = objective.pixels(outcome.prediction, images_for(objective))
     assert pixels.shape == images_for(objective).shape and pixels.isfinite().all()
+    assert objective.target_pixels(images_for(objective)).shape == pixels.shape
 
 
 def test_the_loss_ignores_what_is_predicted_for_visible_patches(objective: Objective):

@@ -89,6 +89,7 @@ def test_a_sure_and_right_prediction_costs_nothing_and_looks_like_the_image():
     outcome = objective._classify(sure, objective.classes(images), torch.ones(2, 16, dtype=torch.bool))
     assert outcome.loss < 1e-6 and outcome.logs["accuracy"] == 1
     torch.testing.assert_close(objective.pixels(sure, images), images)
+    torch.testing.assert_close(objective.target_pixels(images), images)
 
 
 def test_pixels_are_the_whole_patch():

@@ -54,6 +54,13 @@ def test_each_column_shows_exactly_what_its_header_says(images: torch.Tensor, hi
     np.testing.assert_array_equal(found[:, PASTED][~at], true[~at])
 
 
+def test_a_target_that_is_not_the_input_stands_beside_the_prediction(images: torch.Tensor, hidden: torch.Tensor):
+    target = images.flip(3)
+    found = tiles(reconstruction_grid(images, hidden, patchify(images, (PATCH, PATCH)), PATCH, target), rows=3)
+    np.testing.assert_array_equal(found[:, PASTED], levels(target))
+    np.testing.assert_array_equal(found[:, PREDICTION][spread(hidden)], levels(images)[spread(hidden)])
+
+
 def test_a_perfect_prediction_of_normalised_patches_is_the_input(images: torch.Tensor, hidden: torch.Tensor) -> None:
     patches = patchify(images, (PATCH, PATCH))
     predicted = unnormalise_patches(normalise_patches(patches), patches)
