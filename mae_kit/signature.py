@@ -42,15 +42,6 @@ def parse(function: Callable[..., Any], prog: str, words: list[str], recipes: st
     return {name: arguments[name] for name in inspect.signature(function).parameters}
 
 
-def must_fit(function: Callable[..., Any], prog: str, words: list[str], recipes: str) -> None:
-    """Refuse the words that `parse` would refuse, and build nothing of them.
-
-    Raises:
-        UserError: As of `parse`.
-    """
-    _read(build_parser(function, prog, recipes), words, recipes)
-
-
 def _read(parser: ArgumentParser, words: list[str], recipes: str) -> tuple[Namespace, dict[str, Any]]:
     """Values of the parser's keys, and whether a run is to be resumed."""
     words = [_underscored(word) for word in words]
