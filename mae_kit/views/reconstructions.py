@@ -43,11 +43,11 @@ def reconstruction_grid(
     Returns:
         RGB picture; images smaller than 96 pixels are enlarged by a whole factor, without smoothing.
     """
-    shown = dict(zip(COLUMNS, _columns(images, hidden, prediction, patch_size), strict=True))
+    names: tuple[str, ...] = COLUMNS
+    shown: tuple[Tensor, ...] = _columns(images, hidden, prediction, patch_size)
     if target is not None:
-        del shown["pasted"]
-        shown["target"] = target
-    return tile_grid(shown)
+        names, shown = (*names[:-1], "target"), (*shown[:-1], target)
+    return tile_grid(dict(zip(names, shown, strict=True)))
 
 
 def tile_grid(columns: dict[str, Float[Tensor, "b c h w"]]) -> UInt8[np.ndarray, "H W 3"]:
