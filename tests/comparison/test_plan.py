@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
+from tiny_models import save_tokenizer
 
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison.copies import with_copies
@@ -255,9 +256,13 @@ def test_what_all_have_alike_is_nobodys_to_change(tmp_path: Path, content: dict[
 def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
     for path in (FOLDER / "compare").glob("*.yaml"):
         given = yaml.safe_load(path.read_text())
+        for overrides in (entry.get("overrides", {}) for entry in given["entries"].values()):
+            if "objective.tokenizer" in overrides:
+                overrides["objective.tokenizer"] = str(save_tokenizer(tmp_path))
         plan = read_plan(write(tmp_path, given | {"shards": content["shards"], "val": content["val"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         assert f"compare recipes/compare/{path.name}" in path.read_text()
+        must_be_trainable(plan, tmp_path)
         for name in plan.entries:
             tuned = arguments(next(s.words for s in stages(plan, name, 100, 0, tmp_path) if s.verb == "finetune"))
             assert tuned["model"] is not None or name == "beit"
