@@ -255,11 +255,11 @@ def test_one_bad_batch_is_skipped_and_counted(programs: Programs, words: Words, 
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={7}))
     assert ended.code == 0, ended.err
     assert "step 7: the loss or its gradient is not finite; the step is skipped" in ended.out
-    assert lines(run)[-1]["skipped_steps"] == 1
+    assert read_metrics(run)[-1]["skipped_steps"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in load_file(run / "model.safetensors").values())
     (hit,) = (line for line in lines(run) if line.get("loss", 0) is None)
     assert hit["step"] == 9
-    measured(f"one: {lines(run)[-1]['skipped_steps']} of 18 steps skipped")
+    measured(f"one: {read_metrics(run)[-1]['skipped_steps']} of 18 steps skipped")
 
 
 @pytest.mark.gate("R14")
@@ -270,9 +270,9 @@ def test_three_bad_batches_in_a_row_go_back_to_the_last_checkpoint(
     ended = programs.run(*words, "--run", run, patch=POISON.format(steps={6, 7, 8}))
     assert ended.code == 0, ended.err
     assert "step 8: back to the weights of step 5" in ended.out
-    assert lines(run)[-1]["skipped_steps"] == 3 and lines(run)[-1]["step"] == 18
-    assert lines(run)[-1]["loss"] < lines(run)[0]["loss"]
-    measured(f"three: back to step 5 of 8, loss {lines(run)[0]['loss']:.2f} to {lines(run)[-1]['loss']:.2f}")
+    assert read_metrics(run)[-1]["skipped_steps"] == 3 and read_metrics(run)[-1]["step"] == 18
+    assert read_metrics(run)[-1]["loss"] < lines(run)[0]["loss"]
+    measured(f"three: back to step 5 of 8, loss {lines(run)[0]['loss']:.2f} to {read_metrics(run)[-1]['loss']:.2f}")
 
 
 def test_what_steps_are_skipped_for_is_not_saved_over_what_was_sound(programs: Programs, words: Words, tmp_path: Path):
@@ -309,7 +309,7 @@ def test_a_complete_run_is_left_as_it_is(programs: Programs, trained: Path, tmp_
     ended = programs.run("pretrain", "--resume", run, "--json")
     assert ended.code == 0 and "is complete: it has trained for 18 of 18 steps" in ended.err
     result = json.loads(ended.out)
-    assert result["steps"] == result["step"] == 18 and result["loss"] == lines(trained)[-1]["loss"]
+    assert result["steps"] == result["step"] == 18 and result["loss"] == read_metrics(trained)[-1]["loss"]
     assert (run / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
     assert same(run, trained)
 
@@ -357,7 +357,7 @@ def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, t
     refused(seen[-1], "48 samples are now 59; 1 shards new (train-2.tar), 1 shards changed (train-1.tar)")
     ended = programs.run(*longer, "--allow-data-change")
     assert ended.code == 0 and "the data has changed: 48 samples are now 59" in ended.out
-    assert lines(tmp_path / "run")[-1]["step"] == 7
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 7
     refused(programs.run(*longer[:-1], "4", "--seed", "1"), "seed 0 is now 1")
     (tmp_path / "train-2.tar").unlink()
     seen.append(programs.run(*longer[:-1], "4"))
@@ -415,7 +415,7 @@ def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Pat
     assert programs.run(*words, tmp_path / "one").code == 0
     found = [json.loads(line) for line in (tmp_path / "one" / "quarantine.jsonl").read_text().splitlines()]
     assert [line["key"] for line in found].count("0004") >= 3 and {line["key"] for line in found} == {"0004", "0040"}
-    assert lines(tmp_path / "one")[-1]["bad_samples"] == len(found)
+    assert read_metrics(tmp_path / "one")[-1]["bad_samples"] == len(found)
     dice = random.Random(1)
     two = [*words[:-1], "--machine.workers", "2"]
     kills = resume_until_done(programs, tmp_path / "two", "pretrain", two, dice)
