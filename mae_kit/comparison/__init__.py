@@ -1,7 +1,6 @@
 """Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,36 +126,25 @@ def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
 
 def _scores(rows: list[dict[str, Any]]) -> Table:
     title = f"{SCORE}, in %: mean over the seeds [its 95% interval]"
-    return _by_measure(
-        title, ("entry", "score"), rows, lambda row, score: (row["name"], with_interval(score)), "scores"
-    )
+    return _by_measure(title, rows, "scores", {"entry": "name"})
 
 
 def _differences(rows: list[dict[str, Any]]) -> Table:
-    def cells(row: dict[str, Any], difference: dict[str, Any]) -> tuple[str, ...]:
-        return row["name"], row["against"], with_interval(difference, "+")
-
     title = "Differences, taken seed by seed"
-    return _by_measure(title, ("entry", "against", "difference"), rows, cells, "differences")
+    return _by_measure(title, rows, "differences", {"entry": "name", "against": "against"}, "+")
 
 
-def _by_measure(
-    title: str,
-    headings: tuple[str, ...],
-    rows: list[dict[str, Any]],
-    cells: Callable[[dict[str, Any], dict[str, Any]], tuple[str, ...]],
-    what: str,
-) -> Table:
-    """A line for each measure and entry, the last cell being the number."""
+def _by_measure(title: str, rows: list[dict[str, Any]], what: str, told: dict[str, str], sign: str = "") -> Table:
+    """A line for each measure and entry: what is `told` of the row by heading, then its number."""
     table = Table(title=escape(title), title_justify="left")
-    for heading in ("", *headings[:-1]):
+    for heading in ("", *told):
         table.add_column(heading)
-    table.add_column(headings[-1], justify="right")
+    table.add_column(what.removesuffix("s"), justify="right")
     for measure in SHOWN:
         known = [row for row in rows if measure in row[what]]
         for row in known:
-            name = measure if row is known[0] else ""
-            table.add_row(name, *map(escape, cells(row, row[what][measure])), end_section=row is known[-1])
+            cells = (*(row[key] for key in told.values()), with_interval(row[what][measure], sign))
+            table.add_row(measure if row is known[0] else "", *map(escape, cells), end_section=row is known[-1])
     return table
 
 

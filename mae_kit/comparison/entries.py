@@ -66,7 +66,7 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     return [
         _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
         _finetune(plan, name, encoder, seed, folder),
-        Stage(words, "", _prints(plan, "train", "val"), folder),
+        Stage(words, _prints(plan, "train", "val"), folder),
     ]
 
 
@@ -93,7 +93,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
     words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, "", _prints(plan, "images", "val"), folder)
+    return Stage(words, _prints(plan, "images", "val"), folder)
 
 
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
@@ -101,7 +101,7 @@ def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> S
     assert recipe.config is not None
     words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, "", _prints(plan, "train", "val"), folder)
+    return Stage(words, _prints(plan, "train", "val"), folder)
 
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:

@@ -111,13 +111,9 @@ class Plan(NamedTuple):
     def tuning(self, name: str) -> Recipe:
         """How this entry becomes a classifier; from scratch no layer learns slower than another, unless it says so."""
         entry = self.entries[name]
-        own = entry.finetune or Recipe(None)
-        changed = self.finetune.changed
-        if entry.config is None:
-            changed = changed | {"optimization.layer_decay": 1} | own.changed | entry.changed
-        else:
-            changed = changed | own.changed
-        return Recipe(own.config or self.finetune.config, changed)
+        own, scratch = entry.finetune or Recipe(None), entry.config is None
+        even, last = ({"optimization.layer_decay": 1}, entry.changed) if scratch else ({}, {})
+        return Recipe(own.config or self.finetune.config, self.finetune.changed | even | own.changed | last)
 
 
 def read_plan(config: Path) -> Plan:

@@ -96,7 +96,8 @@ def train_all(
 
 def _stage(own: list[str], common: list[str], prints: dict[str, str], folder: Path) -> Stage:
     recipe = digest(read_recipe(find_recipe(own[1], "downstream")))
-    return Stage(["finetune", *own, *common, "--run", str(folder / "finetune")], recipe, prints, folder)
+    words = ["finetune", *own, *common, "--run", str(folder / "finetune")]
+    return Stage(words, {"recipe": recipe, **prints}, folder)
 
 
 def _outcome(record: Record) -> dict[str, Any]:

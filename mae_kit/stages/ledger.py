@@ -17,7 +17,7 @@ from mae_kit.stages.command import Failed, run_command
 from mae_kit.stages.stage import Stage
 
 Record = dict[str, Any]
-"""`words`, `recipe` and fingerprints of the stage, and its `result` or its `error`."""
+"""`words` and fingerprints of the stage, and its `result` or its `error`."""
 
 
 def must_be_folder(out: Path) -> None:

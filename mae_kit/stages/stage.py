@@ -12,13 +12,11 @@ class Stage(NamedTuple):
 
     Attributes:
         words: The command line.
-        recipe: Digest of what its recipe says.
         prints: Fingerprints of what it reads, by name.
         folder: For its run, its log and its record.
     """
 
     words: list[str]
-    recipe: str
     prints: dict[str, str]
     folder: Path
 
@@ -38,7 +36,7 @@ class Stage(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What tells it from others of the same place, wherever that place is and however it is called."""
         here = f"{self.folder.parent}{os.sep}"
-        return {"words": [word.removeprefix(here) for word in self.words], "recipe": self.recipe, **self.prints}
+        return {"words": [word.removeprefix(here) for word in self.words], **self.prints}
 
 
 def digest(content: dict[str, Any]) -> str:
