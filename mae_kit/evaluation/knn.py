@@ -2,6 +2,8 @@
 Instance Discrimination", CVPR 2018).
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -30,33 +32,36 @@ def knn_predict(
         labels: Of the bank, 0 .. classes - 1, or sets of these.
         queries: Features to classify.
         classes: Number of classes.
-        k: Neighbours, at most m.
+        k: Neighbours, or as many as the bank has.
         temperature: .07 in the literature.
     """
-    cosines, places = nearest(bank, queries, min(k, len(bank)))
+    cosines, places = nearest(bank.split(BANK), queries, k)
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
     parts = zip(weights.split(QUERIES), places.split(QUERIES), strict=True)
     return torch.cat([answers(_shares(votes, labels[near], classes), labels) for votes, near in parts])
 
 
-def nearest(bank: Matrix, queries: Matrix, k: int) -> tuple[Float[Tensor, "q k"], Int64[Tensor, "q k"]]:
-    """Cosines of each query's k nearest, the largest first, and their places in the bank, which is read once.
+def nearest(
+    bank: Iterable[Float[Tensor, "_ _"]], queries: Matrix, k: int
+) -> tuple[Float[Tensor, "q n"], Int64[Tensor, "q n"]]:
+    """Cosines of each query's k nearest, the largest first, and their places in the bank; n is less for a smaller bank.
 
     Args:
-        bank: Features.
-        queries: Features; read once for every 8192 of the bank.
-        k: Neighbours, at most those that the bank has.
+        bank: Features, a part in memory at a time; read once.
+        queries: Features; read once for every part of the bank.
+        k: Neighbours.
     """
     cosines = torch.full((len(queries), k), -torch.inf, device=queries.device)
-    places = torch.zeros_like(cosines, dtype=torch.int64)
-    for block, rows in enumerate(bank.split(BANK)):
+    places, start = torch.zeros_like(cosines, dtype=torch.int64), 0
+    for rows in bank:
         known = F.normalize(rows.float(), dim=1)
         for number, asked in enumerate(queries.split(QUERIES)):
             part = slice(number * QUERIES, (number + 1) * QUERIES)
             near, where = (F.normalize(asked.float(), dim=1) @ known.T).topk(min(k, len(known)), dim=1)
             cosines[part], order = torch.cat([cosines[part], near], dim=1).topk(k, dim=1)
-            places[part] = torch.cat([places[part], where + block * BANK], dim=1).gather(1, order)
-    return cosines, places
+            places[part] = torch.cat([places[part], where + start], dim=1).gather(1, order)
+        start += len(rows)
+    return cosines[:, :start], places[:, :start]
 
 
 def _shares(weights: Float[Tensor, "q n"], labels: Tensor, classes: int) -> Float[Tensor, "q k"]:

@@ -14,9 +14,10 @@ from mae_kit.console import progress, say
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.loader import EvaluationBatches
 from mae_kit.data.remote import Place
+from mae_kit.evaluation.knn import nearest
 from mae_kit.training.settings import must_be_positive
 from mae_kit.views.encoder import BATCH, Eye
-from mae_kit.views.features import nearest, principal_colours, without_places
+from mae_kit.views.features import principal_colours, without_places
 from mae_kit.views.figures import must_be_png, save_figure, show_photo, tile_size, tiles
 
 NEIGHBOURS = 6
@@ -88,7 +89,7 @@ def find_neighbours(eye: Eye, queries: Float[Tensor, "b d"], index: Index) -> Ne
                 if len(batch.ids):
                     yield eye.patch_tokens(batch.images).mean(dim=1)
 
-        cosines, places = nearest(queries, bank(), NEIGHBOURS)
+        cosines, places = nearest(bank(), queries, NEIGHBOURS)
     rows = torch.cat(shown).numpy()[places.cpu().numpy()]
     one = EvaluationBatches(index, rows.flatten(), rows.size, encoder.image_size, encoder.channels)[0]
     names = [[index.keys[int(place)] for place in row] for row in rows]

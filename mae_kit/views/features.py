@@ -1,10 +1,7 @@
-"""Features as colours, and the images that are nearest by them. Pure functions."""
-
-from collections.abc import Iterable
+"""Features as colours. Pure functions."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 TAILS = 0.02  # share of the values at either end that is clipped: a few patches would take all the contrast
@@ -48,29 +45,3 @@ def _stretched(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     ordered = values.sort().values
     low, high = ordered[cut], ordered[-1 - cut]
     return ((values - low) / (high - low)).clamp(0, 1)
-
-
-def nearest(
-    queries: Float[Tensor, "q d"], bank: Iterable[Float[Tensor, "_ d"]], k: int
-) -> tuple[Float[Tensor, "q k"], Int64[Tensor, "q k"]]:
-    """The k features of a bank that are most alike each query, best first; of equal ones the earlier.
-
-    Args:
-        queries: Features.
-        bank: Parts of a bank that need not fit into memory; k is at most their sum.
-        k: How many.
-
-    Returns:
-        Cosines, and places in the bank.
-    """
-    queries = F.normalize(queries.float(), dim=1)
-    best = torch.empty(len(queries), 0, device=queries.device)
-    places = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    start = 0
-    for part in bank:
-        here = torch.arange(start, start + len(part), device=queries.device).expand(len(queries), -1)
-        start += len(part)
-        cosines = torch.cat([best, queries @ F.normalize(part.float(), dim=1).T], dim=1)
-        best, order = cosines.sort(dim=1, descending=True, stable=True)
-        best, places = best[:, :k], torch.cat([places, here], dim=1).gather(1, order[:, :k])
-    return best, places

@@ -40,19 +40,39 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
     predicted = knn_predict(bank, labels, queries, 5)
     monkeypatch.setattr(knn, "BANK", 39)
     monkeypatch.setattr(knn, "QUERIES", 17)
-    cosines, places = nearest(bank, queries, 20)
+    cosines, places = nearest(bank.split(39), queries, 20)
     torch.testing.assert_close(cosines, ordered.values[:, :20])
     assert torch.equal(places, ordered.indices[:, :20])
     assert torch.equal(knn_predict(bank, labels, queries, 5), predicted)
 
 
-def test_copies_in_several_blocks_count_as_often_as_they_are_there(monkeypatch: pytest.MonkeyPatch):
+def test_copies_in_several_blocks_count_as_often_as_they_are_there():
     """Which of more than k equal ones are taken is left open; that they are others each time is not."""
-    monkeypatch.setattr(knn, "BANK", 3)
     bank = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 1)
-    cosines, places = nearest(bank, torch.tensor([[2.0, 0.0], [0.0, 3.0]]), 4)
+    cosines, places = nearest(bank.split(3), torch.tensor([[2.0, 0.0], [0.0, 3.0]]), 4)
     assert (cosines == 1).all() and (places % 2 == torch.tensor([[0], [1]])).all()
     assert all(len(row.unique()) == 4 for row in places)
+
+
+def test_an_image_is_nearest_to_itself_and_then_to_its_near_copy():
+    bank = torch.randn(40, 16)
+    bank[33] = 3 * bank[7] + 0.01 * torch.randn(16)
+    cosines, places = nearest(bank.split(9), bank[[7, 20]], k=2)
+    assert places[0].tolist() == [7, 33] and places[1, 0] == 20
+    assert cosines[0].tolist() == pytest.approx([1, 1], abs=1e-3) and cosines[0, 0] > cosines[0, 1]
+
+
+@pytest.mark.parametrize("part", [1, 3, 7, 100])
+def test_parts_of_a_bank_are_as_good_as_the_whole(part: int):
+    bank, queries = torch.randn(50, 8), torch.randn(6, 8)
+    wanted = F.cosine_similarity(queries[:, None], bank[None], dim=2).topk(5)
+    cosines, places = nearest(bank.split(part), queries, k=5)
+    torch.testing.assert_close(cosines, wanted.values)
+    assert torch.equal(places, wanted.indices)
+
+
+def test_a_bank_smaller_than_k_gives_all_it_has():
+    assert nearest([torch.randn(3, 8)], torch.randn(2, 8), k=5)[1].sort().values.tolist() == [[0, 1, 2]] * 2
 
 
 def test_golden_predictions(shared: Path):

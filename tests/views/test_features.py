@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mae_kit.views.features import nearest, principal_colours, without_places
+from mae_kit.views.features import principal_colours, without_places
 
 
 def planted(dim: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,24 +41,3 @@ def test_what_is_common_to_a_place_is_taken_off():
     left = without_places(images + places)
     torch.testing.assert_close(left, (images - images.mean(dim=0)).expand(-1, 9, -1), rtol=0, atol=1e-4)
     assert torch.equal(without_places((images + places)[:15]), (images + places)[:15]), "too few to tell them apart"
-
-
-def test_an_image_is_nearest_to_itself_and_then_to_its_near_copy():
-    bank = torch.randn(40, 16)
-    bank[33] = 3 * bank[7] + 0.01 * torch.randn(16)
-    cosines, places = nearest(bank[[7, 20]], bank.split(9), k=2)
-    assert places[0].tolist() == [7, 33] and places[1, 0] == 20
-    assert cosines[0].tolist() == pytest.approx([1, 1], abs=1e-3) and cosines[0, 0] > cosines[0, 1]
-
-
-@pytest.mark.parametrize("part", [1, 3, 7, 100])
-def test_parts_of_a_bank_are_as_good_as_the_whole(part: int):
-    bank, queries = torch.randn(50, 8), torch.randn(6, 8)
-    wanted = torch.nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2).topk(5)
-    cosines, places = nearest(queries, bank.split(part), k=5)
-    torch.testing.assert_close(cosines, wanted.values)
-    assert torch.equal(places, wanted.indices)
-
-
-def test_a_bank_smaller_than_k_gives_all_it_has():
-    assert nearest(torch.randn(2, 8), [torch.randn(3, 8)], k=5)[1].sort().values.tolist() == [[0, 1, 2]] * 2
