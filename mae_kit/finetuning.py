@@ -94,41 +94,42 @@ def finetune(
     must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
     must_be_within(0, math.inf, {"generative": generative, "balance": balance})
     stream, val, classes = _open(data, optimization, machine, seed)
-    share, plan, folder = stream.share, stream.plan, Run(run, resume, stream.share.rank)
+    share, plan = stream.share, stream.plan
     augmentation.must_mix(plan.batch_size // share.world // share.parts)
-    state, done = _left_off(folder, plan) if resume else (None, {})
-    if state and done:
-        plan.must_continue(state["plan"], run, allow_data_change)
-        _must_be_of(val, done, run, data.val)
-        say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
-        _tell(done, data.val)
-        return _summary(run, done)
-    torch.manual_seed(seed)
-    classifier, config = _classifier(data, encoder, model, classes, drop_path)
-    config = replace(config, multi_label=stream.index.multi_label)
-    if blocks is not None:
-        freeze_below(classifier, blocks)
-    if generative:
-        go_on_predicting(classifier)
-    shift = _shift(stream.index, stream.rows, classes, balance)
-    module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
-    batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
-    if state:
-        module.resume(state, allow_data_change)
-    elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
-        classifier.fit_palette(module.augment.normalise(some_images(batches, IGPT.preview).images))
-    folder.start(arguments, module.start, module.bytes_to_write())
-    if machine.compile:
-        module.compile_model()
-    scores = _scores(val, config, every, share)
-    fit(module, batches, share, machine, every, [scores])
-    result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
-    if share.rank == 0:
-        save_classifier(folder.path, module.scored(), config)
-        replace_text(folder.path / RESULT, json.dumps(result, indent=2))
-        report(folder.path)
-    _tell(result, data.val)
-    return _summary(run, result)
+    with Run(run, resume, share.rank) as folder:
+        state, done = _left_off(folder, plan) if resume else (None, {})
+        if state and done:
+            plan.must_continue(state["plan"], run, allow_data_change)
+            _must_be_of(val, done, run, data.val)
+            say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+            _tell(done, data.val)
+            return _summary(run, done)
+        torch.manual_seed(seed)
+        classifier, config = _classifier(data, encoder, model, classes, drop_path)
+        config = replace(config, multi_label=stream.index.multi_label)
+        if blocks is not None:
+            freeze_below(classifier, blocks)
+        if generative:
+            go_on_predicting(classifier)
+        shift = _shift(stream.index, stream.rows, classes, balance)
+        module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
+        batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
+        if state:
+            module.resume(state, allow_data_change)
+        elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
+            classifier.fit_palette(module.augment.normalise(some_images(batches, IGPT.preview).images))
+        folder.start(arguments, module.start, module.bytes_to_write())
+        if machine.compile:
+            module.compile_model()
+        scores = _scores(val, config, every, share)
+        fit(module, batches, share, machine, every, [scores])
+        result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        if share.rank == 0:
+            save_classifier(folder.path, module.scored(), config)
+            replace_text(folder.path / RESULT, json.dumps(result, indent=2))
+            report(folder.path)
+        _tell(result, data.val)
+        return _summary(run, result)
 
 
 def _open(

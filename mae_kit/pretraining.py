@@ -141,23 +141,23 @@ def pretrain(
     _must_fit(data, encoder.channels)
     objective.set_statistics(data.mean, data.std)
     stream = open_stream(data.shards, data, optimization, machine, seed)
-    folder = Run(run, resume, stream.share.rank)
-    module = Pretraining(objective, data, optimization, stream.plan, folder)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
-    if resume and (state := load_latest(folder.checkpoints)):
-        module.resume(state, allow_data_change)
-    elif init:
-        start_from(init, objective, data.mean, data.std)
-    elif objective.preview:
-        objective.prepare(module.augment.normalise(some_images(batches, objective.preview).images))
-    callbacks = _callbacks(batches, objective, data, every, machine)
-    folder.start(arguments, module.start, module.bytes_to_write())
-    finish(module, objective, batches, stream.share, machine, every, callbacks)
-    if stream.share.rank == 0:
-        save_results(folder, objective, data, stream.plan.steps)
-        say(f"encoder: {folder.path / 'encoder.safetensors'}")
-        report(folder.path)
-    return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+    with Run(run, resume, stream.share.rank) as folder:
+        module = Pretraining(objective, data, optimization, stream.plan, folder)
+        if resume and (state := load_latest(folder.checkpoints)):
+            module.resume(state, allow_data_change)
+        elif init:
+            start_from(init, objective, data.mean, data.std)
+        elif objective.preview:
+            objective.prepare(module.augment.normalise(some_images(batches, objective.preview).images))
+        callbacks = _callbacks(batches, objective, data, every, machine)
+        folder.start(arguments, module.start, module.bytes_to_write())
+        finish(module, objective, batches, stream.share, machine, every, callbacks)
+        if stream.share.rank == 0:
+            save_results(folder, objective, data, stream.plan.steps)
+            say(f"encoder: {folder.path / 'encoder.safetensors'}")
+            report(folder.path)
+        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 
 
 def _must_fit(data: PretrainData, channels: int) -> None:

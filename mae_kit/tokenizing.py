@@ -177,18 +177,18 @@ def tokenizer(
     arguments = dict(locals())
     grid_of(data.size, model.stride)
     stream = open_stream(data.shards, data, optimization, machine, seed)
-    folder = Run(run, resume, stream.share.rank)
-    module = Tokenizing(model, data, relaxation, optimization, stream.plan, folder)
-    if resume and (state := load_latest(folder.checkpoints)):
-        module.resume(state, allow_data_change)
     batches = stream.batches(data.size, model.channels, data.crop_scale)
-    folder.start(arguments, module.start, module.bytes_to_write())
-    finish(module, model, batches, stream.share, machine, every, [_codebook(batches, every)])
-    if stream.share.rank == 0:
-        save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
-        say(f"tokenizer: {folder.path / FILE}")
-        report(folder.path)
-    return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+    with Run(run, resume, stream.share.rank) as folder:
+        module = Tokenizing(model, data, relaxation, optimization, stream.plan, folder)
+        if resume and (state := load_latest(folder.checkpoints)):
+            module.resume(state, allow_data_change)
+        folder.start(arguments, module.start, module.bytes_to_write())
+        finish(module, model, batches, stream.share, machine, every, [_codebook(batches, every)])
+        if stream.share.rank == 0:
+            save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
+            say(f"tokenizer: {folder.path / FILE}")
+            report(folder.path)
+        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 
 
 def _codebook(batches: TrainBatches, every: Every) -> Codebook:

@@ -16,10 +16,11 @@ from mae_kit.console import console, is_hushed, say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
+from mae_kit.folder_lock import alone
 from mae_kit.reporting import report
 from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike
 from mae_kit.stages.command import stoppable
-from mae_kit.stages.ledger import alone, complete, must_be_folder, recorded
+from mae_kit.stages.ledger import complete, must_be_folder, recorded
 
 RESULTS = "compare.json"
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all

@@ -9,9 +9,10 @@ from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
+from mae_kit.folder_lock import alone
 from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.stages.command import stoppable
-from mae_kit.stages.ledger import Record, alone, complete
+from mae_kit.stages.ledger import Record, complete
 from mae_kit.stages.stage import Stage, digest
 
 ATTENTIVE, FINETUNED = "attentive", "finetune"

@@ -2,13 +2,10 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from mae_kit.console import say
 from mae_kit.durable import replace_text
@@ -29,26 +26,6 @@ def must_be_folder(out: Path) -> None:
     file = next(filter(Path.is_file, (out, *out.parents)), None)
     if file:
         raise UserError(f"{file} is a file, where --out needs a folder", "choose another --out")
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """The folder for this process alone: two that go on with the same work would spoil each other's.
-
-    Raises:
-        UserError: Another one is at work there.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        what = f"another process is at work in {out}"
-        raise UserError(what, f"wait for its end; where there is none, remove {lock.lock_file}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
+from mae_kit.folder_lock import alone
 from mae_kit.metrics import FILE as METRICS
 from mae_kit.metrics import read_metrics
 
@@ -19,6 +21,8 @@ ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time
 
 class Run:
     """The folder of one training run; `start` makes it, so that a run that cannot work leaves nothing behind.
+
+    Within a `with` it is this process's alone: from there on what is resumed, from its start on what is new.
 
     Args:
         path: The folder.
@@ -30,7 +34,8 @@ class Run:
     """
 
     def __init__(self, path: Path, resume: bool = False, rank: int = 0):
-        self.path, self.rank = Path(path), rank
+        self.path, self.resume, self.rank = Path(path), resume, rank
+        self._held = ExitStack()
         if rank:
             return
         holds_run = (self.path / "config.yaml").exists()
@@ -40,6 +45,15 @@ class Run:
             raise UserError(
                 f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run"
             )
+
+    def __enter__(self) -> "Run":
+        """Raises UserError where another process is at work."""
+        if self.resume and not self.rank:
+            self._held.enter_context(alone(self.path))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     @property
     def checkpoints(self) -> Path:
@@ -60,7 +74,7 @@ class Run:
             needed: Bytes that the run will have written, those included that are there from before.
 
         Raises:
-            UserError: The folder cannot be written, or its disk has too little room.
+            UserError: The folder cannot be written, its disk has too little room, or another process has begun it.
         """
         if self.rank:
             return
@@ -69,6 +83,8 @@ class Run:
         missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            if not self.resume:
+                self._held.enter_context(alone(self.path))
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
             for unfinished in self.path.glob(MAKING):
@@ -77,7 +93,7 @@ class Run:
             replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
             for folder in filter(Path.is_dir, missing):
-                folder.rmdir()
+                shutil.rmtree(folder)
             raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
 
     def _must_fit(self, needed: int) -> None:

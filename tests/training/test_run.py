@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mae_kit.errors import UserError
+from mae_kit.folder_lock import LOCK
 from mae_kit.training.run import Run
 from mae_kit.training.settings import Every, Machine, Optimization, Plan
 
@@ -30,7 +31,7 @@ def test_nothing_is_made_before_the_start(tmp_path: Path):
     run = Run(tmp_path / "deep" / "run")
     assert not (tmp_path / "deep").exists()
     run.start(ARGUMENTS, step=0)
-    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.yaml"]
+    assert sorted(path.name for path in run.path.iterdir()) == [LOCK, "checkpoints", "config.yaml"]
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == {
         "part": {"size": [1, 2], "where": "a/b"},
         "run": "runs/a",
@@ -83,7 +84,7 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
     Run(tmp_path, resume=True).start(ARGUMENTS, 6)
     assert run.metrics.read_text() == line(3) + line(6)
     assert run.last_metrics() == {"step": 6, "loss": 1 / 6, "other": None}
-    assert list(run.checkpoints.iterdir()) == [] and list(run.path.glob(".*")) == []
+    assert list(run.checkpoints.iterdir()) == [] and list(run.path.glob(".*")) == [run.path / LOCK]
 
 
 @pytest.mark.parametrize(

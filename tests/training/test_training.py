@@ -336,6 +336,20 @@ def test_a_run_does_not_resume_as_another(programs: Programs, trained: Path, tmp
     assert (run / "config.yaml").read_text() == (trained / "config.yaml").read_text()
 
 
+def test_a_run_belongs_to_one_process_at_a_time(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+    """The second would take away checkpoints and lines that the first has written."""
+    run = tmp_path / "run"
+    first = programs.start(*words, "--run", run, patch=SLOW)
+    while first.alive() and not (run / "metrics.jsonl").exists():
+        time.sleep(0.02)
+    second = programs.run(
+        "pretrain", "--resume", run, patch="from mae_kit import folder_lock; folder_lock.PATIENCE = 0"
+    )
+    assert first.alive()
+    refused(second, f"another process is at work in {run}")
+    assert first.wait().code == 0 and same(run, trained)
+
+
 def refused(ended: Ended, complaint: str) -> None:
     assert ended.code == 2, ended
     (line,) = ended.err.splitlines()
