@@ -51,7 +51,7 @@ class PretrainData:
         color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
         std: Of each channel, in 0..1.
-        knn_shards: Labelled shards for the online kNN score; none if not given.
+        knn_shards: Labelled shards for the online kNN score, which begins with untrained weights; none if not given.
         mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
             For remote shards that do not fit into the cache, spinning disks and network file systems.
     """

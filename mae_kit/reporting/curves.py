@@ -40,7 +40,10 @@ COLLAPSED = (
     "The codebook has collapsed: few of its codes are in use, or many mean the same, and they say little of an image. "
     "Train on, or take fewer codes."
 )
-ABOUT_KNN = "A low kNN score is normal for masked pretraining; fine-tuning tells what the encoder is worth."
+ABOUT_KNN = (
+    "A kNN score begins with that of untrained weights, and may fall before it rises: that is normal for masked "
+    "pretraining; fine-tuning tells what the encoder is worth."
+)
 
 
 def curves(rows: list[Row]) -> str:

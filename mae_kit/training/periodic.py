@@ -19,10 +19,11 @@ class Periodic(Callback):
 
     Args:
         every: Steps between two calls.
+        first: Before the first step, too.
     """
 
-    def __init__(self, every: int):
-        self.every = every
+    def __init__(self, every: int, first: bool = False):
+        self.every, self.first = every, first
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         """What is done; batches go through `until_signal`, which may break it off."""
@@ -33,7 +34,7 @@ class Periodic(Callback):
         raise NotImplementedError
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pl_module.start and pl_module.step % self.every == 0:  # type: ignore[operator]
+        if (self.first or pl_module.start) and pl_module.step % self.every == 0:  # type: ignore[operator]
             done = trainer.is_global_zero and self.is_done(pl_module)
             if not trainer.strategy.broadcast(done):
                 self._act(trainer, pl_module)

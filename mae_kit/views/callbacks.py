@@ -56,6 +56,8 @@ def _picture_file(pl_module: Any) -> Path:
 class KnnScore(Periodic):
     """Is my run healthy? kNN score of mean patch features; half of the labelled samples, by chance, is the bank.
 
+    Untrained weights have a score well above chance: it comes first, and the others are to be judged by it.
+
     Args:
         batches: Labelled samples on rank 0, none on the others.
         classes: Number of classes.
@@ -64,7 +66,7 @@ class KnnScore(Periodic):
     """
 
     def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1):
-        super().__init__(every)
+        super().__init__(every, first=True)
         self.batches, self.classes, self.name = batches, classes, f"knn_{metric}"
 
     def is_done(self, pl_module: Any) -> bool:
