@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mae_kit.backbones.timm_models import pair
-from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, WARM_UP, Entry, Plan, setting
+from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.console import hush
 from mae_kit.downstream.classifier import build_classifier
 from mae_kit.errors import UserError
@@ -86,14 +86,21 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
     assert entry.config is not None
-    epochs = images / plan.samples
-    warmup = epochs * setting(entry, WARM_UP) / setting(entry, EPOCHS)
     words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
-    words += ["--optimization.epochs", f"{epochs:.6g}", "--optimization.warmup_epochs", f"{warmup:.6g}"]
+    words += _schedule(entry, images / plan.samples)
     words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
     return Stage(words, _prints(plan, "images", "val"), folder)
+
+
+def _schedule(entry: Entry, epochs: float) -> list[str]:
+    """The recipe's, shortened or stretched to the length that all have."""
+    share = epochs / setting(entry, EPOCHS)
+    words = ["--optimization.epochs", f"{epochs:.6g}"]
+    words += ["--optimization.warmup_epochs", f"{share * setting(entry, WARM_UP):.6g}"]
+    steps = ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS))
+    return [*words, "--optimization.steps", f"[{steps}]"] if steps else words
 
 
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:

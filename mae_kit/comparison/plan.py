@@ -15,7 +15,8 @@ from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.signature import parse
 from mae_kit.training.settings import must_be_positive, must_be_within
 
-EPOCHS, WARM_UP, BATCH_SIZE = "optimization.epochs", "optimization.warmup_epochs", "data.batch_size"
+EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"
+BATCH_SIZE = "data.batch_size"
 _NAME = re.compile(r"\w[\w.+-]*")
 _ALWAYS = ("config", "run", "seed")
 _OF_PRETRAINING = (
@@ -24,7 +25,8 @@ _OF_PRETRAINING = (
     "data.without",
     "data.knn_shards",
     EPOCHS,
-    WARM_UP,  # the recipe's share of the length, which is the comparison's
+    WARM_UP,  # this and the steps: the recipe's share of the length, which is the comparison's
+    STEPS,
 )
 _OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
 
@@ -184,10 +186,29 @@ def setting(entry: Entry, key: str) -> float:
     Raises:
         UserError: It is no number.
     """
+    return _number(entry, key, _value(entry, key, 0))
+
+
+def settings(entry: Entry, key: str) -> list[float]:
+    """Numbers that it has in a list, as `setting`.
+
+    Raises:
+        UserError: It is no list of numbers.
+    """
+    values = _value(entry, key, [])
+    if not isinstance(values, list):
+        raise UserError(f"{key} of {entry.config} is {values}", "give a list of numbers")
+    return [_number(entry, key, value) for value in values]
+
+
+def _value(entry: Entry, key: str, default: Any) -> Any:
     assert entry.config is not None
     part, name = key.split(".")
     own = read_recipe(find_recipe(entry.config, "pretrain")).get(part)
-    value = entry.changed.get(key, own.get(name, 0) if isinstance(own, dict) else 0)
+    return entry.changed.get(key, own.get(name, default) if isinstance(own, dict) else default)
+
+
+def _number(entry: Entry, key: str, value: Any) -> float:
     try:
         return float(value)  # YAML reads 1e1 as text
     except (TypeError, ValueError):
@@ -204,6 +225,7 @@ def _must_be_entry(name: str, entry: Entry) -> None:
         _must_leave(entry, _OF_PRETRAINING, f"entries.{name}")
         must_be_positive({f"{key} of {entry.config}": setting(entry, key) for key in (EPOCHS, BATCH_SIZE)})
         must_be_within(0, math.inf, {f"{WARM_UP} of {entry.config}": setting(entry, WARM_UP)})
+        settings(entry, STEPS)
     if entry.finetune:
         _must_finetune(entry.finetune, f"entries.{name}.finetune")
 

@@ -228,11 +228,25 @@ def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content
     assert arguments(pretrain)["optimization"].warmup_epochs == pytest.approx(0.5 * 2.5 / 10, rel=1e-5)
 
 
+def test_steps_of_the_rate_come_as_early_as_the_end(tmp_path: Path, content: dict[str, Any]):
+    own = PRETRAIN.replace("epochs: 3,", "epochs: 10, decay: steps, steps: [4, 8],")
+    assert own != PRETRAIN
+    (tmp_path / "pre.yaml").write_text(own)
+    plan = read_plan(write(tmp_path, content))
+    pretrain, *_ = (stage.words for stage in stages(plan, "mae", 100, 0, tmp_path))
+    made = arguments(pretrain)["optimization"]
+    assert made.steps == (pytest.approx(1), pytest.approx(2)) and made.epochs == 2.5
+    (tmp_path / "pre.yaml").write_text(own.replace("[4, 8]", "late"))
+    with pytest.raises(UserError, match=r"optimization.steps of .*pre.yaml is late: give a list of numbers"):
+        read_plan(write(tmp_path, content))
+
+
 @pytest.mark.parametrize(
     ("where", "key"),
     [
         ("entries.mae", "optimization.epochs"),
         ("entries.mae", "optimization.warmup-epochs"),
+        ("entries.mae", "optimization.steps"),
         ("entries.mae", "data.shards"),
         ("entries.mae", "data.without"),
         ("entries.mae", "data"),
