@@ -88,19 +88,16 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     assert entry.config is not None
     words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
     words += ["--data.without", plan.without] if plan.without else []
-    words += _schedule(entry, images / plan.samples)
-    words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
-    words += [*entry.words(), *more, "--run", str(folder / "pretrain")]
-    return Stage(words, _prints(plan, "images", "val"), folder)
-
-
-def _schedule(entry: Entry, epochs: float) -> list[str]:
-    """The recipe's, shortened or stretched to the length that all have."""
+    epochs = images / plan.samples
     share = epochs / setting(entry, EPOCHS)
-    words = ["--optimization.epochs", f"{epochs:.6g}"]
+    words += ["--optimization.epochs", f"{epochs:.6g}"]
     words += ["--optimization.warmup_epochs", f"{share * setting(entry, WARM_UP):.6g}"]
-    steps = ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS))
-    return [*words, "--optimization.steps", f"[{steps}]"] if steps else words
+    words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
+    words += entry.words()
+    if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
+        words += ["--optimization.steps", f"[{steps}]"]
+    words += [*more, "--run", str(folder / "pretrain")]
+    return Stage(words, _prints(plan, "images", "val"), folder)
 
 
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:

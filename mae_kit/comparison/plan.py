@@ -25,8 +25,7 @@ _OF_PRETRAINING = (
     "data.without",
     "data.knn_shards",
     EPOCHS,
-    WARM_UP,  # this and the steps: the recipe's share of the length, which is the comparison's
-    STEPS,
+    WARM_UP,  # the recipe's share of the length, which is the comparison's
 )
 _OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
 

@@ -35,7 +35,7 @@ def knn_predict(
         k: Neighbours, or as many as the bank has.
         temperature: .07 in the literature.
     """
-    cosines, places = nearest(bank.split(BANK), queries, k)
+    cosines, places = nearest(bank.split(BANK), queries, min(k, len(bank)))
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
     parts = zip(weights.split(QUERIES), places.split(QUERIES), strict=True)
     return torch.cat([answers(_shares(votes, labels[near], classes), labels) for votes, near in parts])
@@ -45,6 +45,8 @@ def nearest(
     bank: Iterable[Float[Tensor, "_ _"]], queries: Matrix, k: int
 ) -> tuple[Float[Tensor, "q n"], Int64[Tensor, "q n"]]:
     """Cosines of each query's k nearest, the largest first, and their places in the bank; n is less for a smaller bank.
+
+    Which of equally near ones come, and in what order, is left open.
 
     Args:
         bank: Features, a part in memory at a time; read once.

@@ -133,6 +133,13 @@ class Checkpoints(Callback):
         self.failed = ""
         self._saved = -1
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises UserError where the ranks have read different checkpoints: one was written meanwhile."""
+        start = trainer.strategy.broadcast(pl_module.start)
+        if start != pl_module.start:
+            what = f"a process goes on after step {pl_module.start}, the first one after step {start}"
+            raise UserError(what, "let nothing else write the run, and --resume it again")
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = pl_module.step  # type: ignore[attr-defined]
         if pl_module.step_is_done() and step % self.every == 0:  # type: ignore[operator]

@@ -24,7 +24,7 @@ from mae_kit.training.module import Training
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.record import Record
 from mae_kit.training.settings import Every, Machine
-from mae_kit.training.signals import Signals
+from mae_kit.training.signals import Signals, TakeBack
 
 
 def process_share(machine: Machine, batch_size: int) -> Share:
@@ -66,7 +66,7 @@ def fit(
     record, signals = Record(module.run, loader, every.log), Signals()
     announce(module, machine, share)
     checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
-    trainer = _trainer(module, machine, share, [record, checkpoints, *callbacks, signals])
+    trainer = _trainer(module, machine, share, [TakeBack(signals), record, checkpoints, *callbacks, signals])
     try:
         trainer.fit(module, loader)
     finally:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import yaml
 from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
-from mae_kit.folder_lock import alone
+from mae_kit.folder_lock import LOCK, alone
 from mae_kit.metrics import FILE as METRICS
 from mae_kit.metrics import read_metrics
 
@@ -38,13 +38,10 @@ class Run:
         self._held = ExitStack()
         if rank:
             return
-        holds_run = (self.path / "config.yaml").exists()
-        if resume and not holds_run:
+        if not resume:
+            self._must_be_new()
+        elif not self._recipe.exists():
             raise UserError(f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml")
-        if holds_run and not resume:
-            raise UserError(
-                f"{self.path} holds a run already", f"continue it with --resume {self.path}, or choose --run"
-            )
 
     def __enter__(self) -> "Run":
         """Raises UserError where another process is at work."""
@@ -54,6 +51,15 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
+
+    @property
+    def _recipe(self) -> Path:
+        return self.path / "config.yaml"
+
+    def _must_be_new(self) -> None:
+        if self._recipe.exists():
+            fix = f"continue it with --resume {self.path}, or choose --run"
+            raise UserError(f"{self.path} holds a run already", fix)
 
     @property
     def checkpoints(self) -> Path:
@@ -85,15 +91,17 @@ class Run:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             if not self.resume:
                 self._held.enter_context(alone(self.path))
+                self._must_be_new()  # asked again: another process may have begun it, and ended
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
             for unfinished in self.path.glob(MAKING):
                 unfinished.unlink()
-            self._keep_metrics_until(step)
-            replace_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+            self._keep_metrics_until(step if self.resume else -1)
+            replace_text(self._recipe, yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
-            for folder in filter(Path.is_dir, missing):
-                shutil.rmtree(folder)
+            self._held.close()  # some systems remove no file that is open
+            for folder in missing:
+                _remove_empty(folder)
             raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
 
     def _must_fit(self, needed: int) -> None:
@@ -129,6 +137,12 @@ class Run:
             return
         kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
         replace_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _plain(value: Any) -> Any:

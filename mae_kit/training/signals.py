@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class Signals(Callback):
-    """Stops a run at a step boundary. A second Ctrl-C stops it at once.
+    """Stops a run at a step boundary, the last of the callbacks. A second Ctrl-C stops it at once.
 
     Attributes:
         code: What all ranks exit with after `trainer.fit`; 0 if no signal came, or the training was over.
@@ -42,8 +42,7 @@ class Signals(Callback):
         """Those of a training."""
         return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM back from Lightning, whose handler talks to the other ranks out of step and may hang."""
+    def take(self) -> None:
         for number in NUMBERS:
             signal.signal(number, self._handle)
 
@@ -91,3 +90,19 @@ class Signals(Callback):
         if self.code:
             trainer.should_stop = True
         return more_anywhere > 0
+
+
+class TakeBack(Callback):
+    """Takes SIGTERM back from Lightning, whose handler talks to the other ranks out of step and may hang.
+
+    The first of the callbacks: others go through batches with the other ranks before the first step.
+
+    Args:
+        signals: Whose they are.
+    """
+
+    def __init__(self, signals: Signals):
+        self.signals = signals
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.take()

@@ -10,9 +10,9 @@ from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
 from processes import Programs
 
-from mae_kit import folder_lock
 from mae_kit.comparison import compare
 from mae_kit.errors import UserError
+from mae_kit.folder_lock import alone
 from mae_kit.reporting.entries import said_alike
 from mae_kit.stages import ledger
 from mae_kit.stages.command import Failed
@@ -208,14 +208,8 @@ def test_the_folder_may_be_moved(config: Path, trainings: Trainings, tmp_path: P
     assert not compare(config, Path("moved"))["failed"] and len(trainings.words) == done
 
 
-def test_two_at_once_are_one_too_many(
-    config: Path, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(folder_lock, "PATIENCE", 0.0)
-    with (
-        folder_lock.alone(tmp_path / "out"),
-        pytest.raises(UserError, match="another process is at work in"),
-    ):
+def test_two_at_once_are_one_too_many(config: Path, trainings: Trainings, tmp_path: Path):
+    with alone(tmp_path / "out"), pytest.raises(UserError, match="another process is at work in"):
         compare(config, tmp_path / "out")
     assert not trainings.words
 

@@ -236,7 +236,11 @@ def test_steps_of_the_rate_come_as_early_as_the_end(tmp_path: Path, content: dic
     pretrain, *_ = (stage.words for stage in stages(plan, "mae", 100, 0, tmp_path))
     made = arguments(pretrain)["optimization"]
     assert made.steps == (pytest.approx(1), pytest.approx(2)) and made.epochs == 2.5
+    content["entries"]["mae"]["overrides"] = {"optimization.steps": [], "optimization.decay": "cosine"}
+    pretrain, *_ = (stage.words for stage in stages(read_plan(write(tmp_path, content)), "mae", 100, 0, tmp_path))
+    assert arguments(pretrain)["optimization"].steps == ()
     (tmp_path / "pre.yaml").write_text(own.replace("[4, 8]", "late"))
+    content["entries"]["mae"]["overrides"] = {}
     with pytest.raises(UserError, match=r"optimization.steps of .*pre.yaml is late: give a list of numbers"):
         read_plan(write(tmp_path, content))
 
@@ -246,7 +250,6 @@ def test_steps_of_the_rate_come_as_early_as_the_end(tmp_path: Path, content: dic
     [
         ("entries.mae", "optimization.epochs"),
         ("entries.mae", "optimization.warmup-epochs"),
-        ("entries.mae", "optimization.steps"),
         ("entries.mae", "data.shards"),
         ("entries.mae", "data.without"),
         ("entries.mae", "data"),

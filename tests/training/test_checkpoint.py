@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from gates import Measured
 from processes import Programs
 
 from mae_kit.errors import UserError
-from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO, load_latest
 
 SAVE = """
 import itertools, torch
@@ -185,3 +186,10 @@ def test_killed_while_saving_there_is_always_a_whole_one(
         assert steps[-1] < latest["step"] == newest, "and the newest one there is whole"
         steps.append(latest["step"])
     measured(f"the newest loads, {len(steps) - 1} of {kills}")
+
+
+def test_ranks_that_have_read_different_checkpoints_do_not_start(tmp_path: Path):
+    first_reads: Any = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda mine: 10))
+    module: Any = SimpleNamespace(start=5)
+    with pytest.raises(UserError, match="goes on after step 5, the first one after step 10: let nothing else write"):
+        Checkpoints(tmp_path, 5).on_train_start(first_reads, module)

@@ -49,6 +49,16 @@ def test_a_run_is_not_overwritten_and_none_is_not_resumed(tmp_path: Path):
     Run(tmp_path, resume=True)
 
 
+def test_a_run_that_another_process_has_begun_and_left_meanwhile_is_not_taken_over(tmp_path: Path):
+    late = Run(tmp_path / "run")
+    with Run(tmp_path / "run") as first:
+        first.start(ARGUMENTS, 0)
+        first.append("metrics.jsonl", [line(5).strip()])
+    with pytest.raises(UserError, match="holds a run already"), late:
+        late.start(ARGUMENTS | {"seed": 4}, 0)
+    assert first.last_metrics()["step"] == 5 and yaml.safe_load((first.path / "config.yaml").read_text())["seed"] == 3
+
+
 def test_other_ranks_find_what_the_first_has_just_made(tmp_path: Path):
     first, second = Run(tmp_path / "run"), Run(tmp_path / "run", rank=1)
     second.start(ARGUMENTS, 0)

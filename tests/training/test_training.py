@@ -227,22 +227,23 @@ def test_a_signal_to_one_rank_stops_both_and_one_process_goes_on(
     close(run, trained)
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(("world", "scored_step"), [(1, 6), (2, 6), (2, 0)])
 @pytest.mark.gate("R8")
 def test_a_signal_ends_a_score_and_the_resumed_run_begins_with_it(
-    programs: Programs, words: Words, photos: Path, tmp_path: Path, world: int
+    programs: Programs, words: Words, photos: Path, tmp_path: Path, world: int, scored_step: int
 ):
     """To the last rank, which has nothing to score: only the first one has."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     words = [*words, "--every.picture", "6", "--data.knn_shards", photos / "val-*.tar"]
     assert [rank.wait().code for rank in group(programs, world, *words, "--run", whole)] == [0] * world
     ranks = group(programs, world, *words, "--run", run, patch=SLOW_SCORES)
-    ranks[0].wait_until((run / "reconstructions/step-00000006.png").exists)
+    begun = run / (f"reconstructions/step-{scored_step:08d}.png" if scored_step else "tensorboard")
+    ranks[0].wait_until(begun.exists)
     time.sleep(1)
     ranks[-1].send(signal.SIGTERM)
     ended = [rank.wait() for rank in ranks]
     assert [end.code for end in ended] == [143] * world, ended
-    assert steps(run)[-1] == 6 and [step for step, _ in scored(run, "knn_top1")] == [0]
+    assert [step for step, _ in scored(run, "knn_top1")] == list(range(0, scored_step, 6))
     ended = [rank.wait() for rank in group(programs, world, "pretrain", "--resume", run)]
     assert [end.code for end in ended] == [0] * world, ended
     assert same(run, whole) and scored(run, "knn_top1") == scored(whole, "knn_top1")
@@ -342,9 +343,7 @@ def test_a_run_belongs_to_one_process_at_a_time(programs: Programs, words: Words
     first = programs.start(*words, "--run", run, patch=SLOW)
     while first.alive() and not (run / "metrics.jsonl").exists():
         time.sleep(0.02)
-    second = programs.run(
-        "pretrain", "--resume", run, patch="from mae_kit import folder_lock; folder_lock.PATIENCE = 0"
-    )
+    second = programs.run("pretrain", "--resume", run)
     assert first.alive()
     refused(second, f"another process is at work in {run}")
     assert first.wait().code == 0 and same(run, trained)
