@@ -8,13 +8,14 @@ import random
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from gates import Measured
 from processes import Programs
+from pytorch_lightning import LightningModule, Trainer
 
 from mae_kit.errors import UserError
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO, load_latest
@@ -189,7 +190,7 @@ def test_killed_while_saving_there_is_always_a_whole_one(
 
 
 def test_ranks_that_have_read_different_checkpoints_do_not_start(tmp_path: Path):
-    first_reads: Any = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda mine: 10))
-    module: Any = SimpleNamespace(start=5)
+    trainer, module = Mock(spec=Trainer), Mock(spec=LightningModule, start=5)
+    trainer.strategy.broadcast.return_value = 10  # the first one's
     with pytest.raises(UserError, match="goes on after step 5, the first one after step 10: let nothing else write"):
-        Checkpoints(tmp_path, 5).on_train_start(first_reads, module)
+        Checkpoints(tmp_path, 5).on_train_start(trainer, module)
