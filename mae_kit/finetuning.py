@@ -93,7 +93,7 @@ def finetune(
     must_be_within(0, 1, {"drop_path": drop_path})
     must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
     must_be_within(0, math.inf, {"generative": generative, "balance": balance})
-    stream, val, classes = _open(data, optimization, machine, seed)
+    stream, val, classes = open_labelled(data, optimization, machine, seed)
     share, plan = stream.share, stream.plan
     augmentation.must_mix(plan.batch_size // share.world // share.parts)
     with Run(run, resume, share.rank) as folder:
@@ -132,10 +132,14 @@ def finetune(
         return _summary(run, result)
 
 
-def _open(
+def open_labelled(
     data: FinetuneData, optimization: Optimization, machine: Machine, seed: int
 ) -> tuple[Stream, Index, list[str]]:
-    """What is trained on, what is scored on, and the classes of both."""
+    """What is trained on, what is scored on, and the classes of both.
+
+    Raises:
+        UserError: No such images, labels or classes, or too few of them.
+    """
     train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
     train.must_fit(data.mix_shards)
     classes = common_classes(train, val, (data.train, data.val))

@@ -138,7 +138,7 @@ def pretrain(
     """
     arguments = dict(locals())
     encoder = objective.encoder
-    _must_fit(data, encoder.channels)
+    must_be_of_channels(data, encoder.channels)
     objective.set_statistics(data.mean, data.std)
     stream = open_stream(data.shards, data, optimization, machine, seed)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
@@ -160,7 +160,8 @@ def pretrain(
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 
 
-def _must_fit(data: PretrainData, channels: int) -> None:
+def must_be_of_channels(data: PretrainData, channels: int) -> None:
+    """Raises UserError where the statistics are of another number of channels than the encoder."""
     if not len(data.mean) == len(data.std) == channels:
         raise UserError(
             f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",

@@ -1,25 +1,30 @@
 """What each entry goes through: the command line of every stage."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from mae_kit.backbones.timm_models import pair
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
+from mae_kit.comparison.weights import weights_prints
 from mae_kit.console import hush
-from mae_kit.downstream.classifier import build_classifier
+from mae_kit.downstream.classifier import build_classifier, from_tensors, go_on_predicting
+from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
-from mae_kit.finetuning import finetune
-from mae_kit.pretraining import pretrain
+from mae_kit.finetuning import finetune, open_labelled
+from mae_kit.pretraining import must_be_of_channels, pretrain
 from mae_kit.signature import parse
 from mae_kit.stages.stage import Stage
+from mae_kit.training.stream import open_stream
 
 POINTS = 5  # of a curve of scores
 CLASSES = 2  # of a model that is built for a look
 
 
 def must_be_trainable(plan: Plan, out: Path) -> None:
-    """Refuse a key, a value or a model that a verb would refuse when, hours later, its turn has come.
+    """Refuse a key, a value, a model or images that a verb would refuse when, hours later, its turn has come.
 
     Raises:
         UserError: There is one; it names the entry.
@@ -28,24 +33,40 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
         words = {stage.verb: stage.words for stage in stages(plan, name, plan.samples, 0, out)}
         try:
             with hush():
-                _must_be_built(words)
+                _must_go(words)
         except UserError as error:
             what, fix = error.args
             raise UserError(f"entries.{name}: {what}", fix) from error
 
 
-def _must_be_built(words: dict[str, list[str]]) -> None:
-    """The model of each stage, without memory; the encoder is one that the fine-tuning takes."""
+def _must_go(words: dict[str, list[str]]) -> None:
+    """The images of each stage, and its model without memory; the encoder is one that the fine-tuning takes."""
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        spec, size = tuned["model"], pair(tuned["data"].image_size)
-        if "pretrain" not in words:
-            build_classifier(spec, CLASSES, None, tuned["drop_path"], size)
-            return
-        encoder = parse(pretrain, "mae-kit pretrain", words["pretrain"][1:], "pretrain")["objective"].encoder
+        asked = None
+        if "pretrain" in words:
+            asked = parse(pretrain, "mae-kit pretrain", words["pretrain"][1:], "pretrain")
+            must_be_of_channels(asked["data"], asked["objective"].encoder.channels)
+        classifier = _classifier(tuned, asked)
+    if tuned["generative"]:
+        go_on_predicting(classifier)
+    open_labelled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+    if asked:
+        open_stream(asked["data"].shards, asked["data"], asked["optimization"], asked["machine"], asked["seed"])
+
+
+def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> nn.Module:
+    """Of a fine-tuning's arguments, and of the pretraining's where there is one."""
+    spec, data = tuned["model"], tuned["data"]
+    if asked is None:
+        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size)).model
+    encoder, before = asked["objective"].encoder, asked["data"]
     if spec and spec.name != encoder.name:
         what = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
         raise UserError(what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare")
+    config = EncoderConfig(encoder.name, encoder.model_args, before.mean, before.std, "", 0, list(encoder.image_size))
+    form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
+    return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form).model
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
@@ -97,7 +118,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
         words += ["--optimization.steps", f"[{steps}]"]
     words += [*more, "--run", str(folder / "pretrain")]
-    return Stage(words, _prints(plan, "images", "val"), folder)
+    return Stage(words, _prints(plan, "images", "val") | weights_prints(entry, "pretrain"), folder)
 
 
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
@@ -105,7 +126,7 @@ def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> S
     assert recipe.config is not None
     words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, _prints(plan, "train", "val"), folder)
+    return Stage(words, _prints(plan, "train", "val") | weights_prints(recipe, "downstream"), folder)
 
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:

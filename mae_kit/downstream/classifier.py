@@ -136,6 +136,34 @@ def _from_encoder(
     path: Path, spec: ModelSpec | None, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
 ) -> Classifier:
     config, tensors = load_encoder(path)
+    return from_tensors(str(path), config, tensors, spec, classes, drop_path, image_size, channels)
+
+
+def from_tensors(
+    path: str,
+    config: EncoderConfig,
+    tensors: Tensors,
+    spec: ModelSpec | None,
+    classes: int,
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int,
+) -> Classifier:
+    """As `build_classifier`, from what an encoder's file holds.
+
+    Args:
+        path: What a complaint calls the encoder.
+        config: Of the encoder.
+        tensors: Of the encoder; without memory they tell whether they fit.
+        spec: None for the encoder's own.
+        classes: Number of classes.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        image_size: Height and width in pixels.
+        channels: Channels of the images.
+
+    Raises:
+        UserError: As of `build_classifier`.
+    """
     _check_encoder(path, config, spec, channels)
     changed = spec.args if spec else {}
     model = _create(
@@ -143,13 +171,15 @@ def _from_encoder(
         num_classes=classes,
         **_arguments(config.model, config.model_args, changed, drop_path, image_size, channels),
     )
-    tensors = _on_grid_of(model, _source(path, config, tensors), tensors)
-    dropped, fresh = _load(model, tensors, str(path))
+    source = _source(path, config, tensors)
+    _must_attend_alike(model, source, path)
+    tensors = _on_grid_of(model, source, tensors)
+    dropped, fresh = _load(model, tensors, f"the encoder {path}")
     _start_head(model)
     return Classifier(model, config.mean, config.std, len(tensors) - len(dropped), dropped, fresh)
 
 
-def _check_encoder(path: Path, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
+def _check_encoder(path: str, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
         raise UserError("model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != config.model:
@@ -197,12 +227,26 @@ def _create(name: str, **args: Any) -> Any:
     return build(name, args, fix)
 
 
-def _source(path: Path, config: EncoderConfig, tensors: Tensors) -> Any:
+def _source(path: str, config: EncoderConfig, tensors: Tensors) -> Any:
     """The encoder that the config describes, without memory: the file must hold its tensors, no more and no fewer."""
     with torch.device("meta"):
         source = _create(config.model, num_classes=0, **config.model_args)
-    refuse(str(path), differences(tensors, source.state_dict()))
+    refuse(f"the encoder {path}", differences(tensors, source.state_dict()))
     return source
+
+
+def _must_attend_alike(model: nn.Module, source: nn.Module, path: str) -> None:
+    """Heads split the same tensors: of another number of them no shape tells."""
+    now, trained = _heads(model), _heads(source)
+    if any(one != other for one, other in zip(now, trained, strict=False)):
+        what = f"model.args give attention {max(now)} heads, the encoder {path} was trained with {max(trained)}"
+        raise UserError(what, "leave num_heads out of model.args")
+
+
+def _heads(model: nn.Module) -> list[int]:
+    """Of each attention, from the first block on; timm's Hiera calls them otherwise."""
+    found = (getattr(part, "num_heads", getattr(part, "heads", None)) for part in model.modules())
+    return [heads for heads in found if isinstance(heads, int)]
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
-from itertools import zip_longest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,9 @@ def recorded(stage: Stage) -> Record:
     if changed and (_has_begun(stage) or "result" in before):
         causes = [_difference(before[name], now[name]) if name == "words" else name for name in changed]
         what = f"{stage.run} was begun with other settings ({', '.join(causes)})"
-        raise UserError(what, f"put them back, or choose another --out; {stage.folder} is what to remove to begin anew")
+        there = [stage.folder] if stage.verb == "pretrain" else filter(Path.exists, (stage.run, stage.record))
+        fix = f"put them back, or remove {' and '.join(map(str, there))} to begin that anew, or choose another --out"
+        raise UserError(what, fix)
     return {} if changed else before
 
 
@@ -87,11 +89,21 @@ def _has_begun(stage: Stage) -> bool:
 
 def _difference(before: list[str], now: list[str]) -> str:
     """The first one of two command lines, for people."""
-    pairs = list(zip_longest(before, now, fillvalue="nothing"))
-    place = next(number for number, (one, other) in enumerate(pairs) if one != other)
-    option = next((word for word in reversed(now[:place]) if word.startswith("--")), "")
-    one, other = pairs[place]
-    return f"{option} {one} then, {other} now".lstrip()
+    then, today = _options(before), _options(now)
+    names = (name for name in [*today, *then] if then.get(name) != today.get(name))
+    name = next(names, "the order of options")
+    return f"{name} {then.get(name, 'nothing')} then, {today.get(name, 'nothing')} now"
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    """Values by option; of what stands alone by its place."""
+    values: dict[str, str] = {}
+    for place, (before, word) in enumerate(pairwise(["", *words])):
+        if word.startswith("--"):
+            values[word] = "set"
+        else:
+            values[before if before.startswith("--") else f"word {place + 1}"] = word
+    return values
 
 
 def _outcome(stage: Stage, begun: bool, work: Callable[[Stage, bool], dict[str, Any]]) -> Record:

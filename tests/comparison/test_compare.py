@@ -155,7 +155,7 @@ def test_each_entry_may_be_compared_with_its_own(config: Path, trainings: Traini
     ("images", "overrides", "message"),
     [
         (80, {}, "out holds a comparison of another length: choose another --out"),
-        (64, {"ema": 0.5}, r"out/scratch-seed0/finetune was begun with other settings \(.*--ema now\): put them back"),
+        (64, {"ema": 0.5}, r"\(--ema nothing then, 0.5 now\): put them back, or remove .*seed0/finetune.json to"),
     ],
 )
 def test_what_has_begun_keeps_its_settings(
@@ -180,6 +180,23 @@ def test_a_new_entry_takes_nothing_away(config: Path, trainings: Trainings, tmp_
     rows = {row["name"]: row for row in json.loads((tmp_path / "out/compare.json").read_text())["entries"]}
     assert len(rows["new"]["scores"]["fine-tuned"]["seeds"]) == 1
     assert all(len(rows[name]["scores"]["fine-tuned"]["seeds"]) == 2 for name in ("mae", "simmim", "scratch"))
+
+
+def test_weights_that_are_replaced_meanwhile_are_not_mixed_with_the_old_ones(
+    config: Path, trainings: Trainings, tmp_path: Path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model.safetensors").write_bytes(b"one")
+    change(config, mae={"overrides": {"init": str(tmp_path / "run")}})
+    compare(config, tmp_path / "out")
+    done = len(trainings.words)
+    (tmp_path / "run/model.safetensors").write_bytes(b"other")
+    config.write_text(config.read_text().replace("seeds: 2", "seeds: 3"))
+    with pytest.raises(
+        UserError, match=r"mae-seed0/pretrain was begun with other settings \(init\): .* remove .*mae-seed0 to"
+    ):
+        compare(config, tmp_path / "out")
+    assert len(trainings.words) == done
 
 
 def test_a_recipe_that_is_edited_meanwhile_changes_nothing(config: Path, trainings: Trainings, tmp_path: Path):
@@ -249,7 +266,10 @@ def test_the_page_says_what_was_compared(config: Path, trainings: Trainings, tmp
 @pytest.mark.slow
 def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: Trainings, tmp_path: Path):
     content = yaml.safe_load(config.read_text().replace("images_seen: 64", "flops: 2.0e+9")) | {"seeds": 1}
-    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"objective.encoder.depth": 8}}
+    sizes = {"patch_size": 8, "embed_dim": 48, "depth": 8, "num_heads": 3}
+    tuned = {"config": None, "overrides": {"model.args": sizes}}
+    deeper = {"overrides": {"objective.encoder.depth": 8}, "finetune": tuned}
+    content["entries"]["simmim"] = content["entries"]["mae"] | deeper
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     compare(config, tmp_path / "out")
     asked = [words for words in trainings.words if words[0] == "pretrain"]
@@ -273,11 +293,11 @@ def test_trainings_that_are_real(config: Path, tmp_path: Path, programs: Program
 
     monkeypatch.setattr(ledger, "run_command", run)
     content = yaml.safe_load(config.read_text()) | {"seeds": 1}
-    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"data.batch_size": 64}}
+    content["entries"]["simmim"] = content["entries"]["mae"] | {"overrides": {"init": str(tmp_path / "no_run")}}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     mae, broken, scratch = compare(config, tmp_path / "out")["entries"]
     assert {"fine-tuned", "knn", "probe", "fewshot 1"} <= set(mae["scores"]) and mae["pretraining"]["images"] == 64
-    assert "batch_size" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
+    assert "no_run" in broken["failures"][0]["error"] and scratch["scores"]["fine-tuned"]
     assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
     page = (tmp_path / "out/report.html").read_text()
     assert "Reconstructions side by side" in page and "Loss of mae" in page and "TFLOPs" in page

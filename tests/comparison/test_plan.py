@@ -206,6 +206,12 @@ def test_what_would_fail_after_hours_is_told_at_once(
             "its encoder is a vit_small_patch16_224, and",
         ),
         ("entries.scratch", {"model.name": "vit_tinny"}, "model.name 'vit_tinny' is not in timm"),
+        ("entries.mae", {"objective.encoder.depth": 1}, "the encoder of this entry does not fit the model: blocks.1"),
+        ("entries.mae", {"objective.encoder.num_heads": 4}, "model.args give attention 3 heads, the encoder of this"),
+        ("entries.mae", {"data.mean": [0.5]}, "data.mean and data.std have 1 and 3 values, the encoder 3"),
+        ("entries.mae", {"data.batch_size": 64}, ".* holds 40 images, fewer than data.batch_size 64"),
+        ("finetune", {"data.labels_per_class": 50}, "data.labels_per_class 50, but a class of .* has 10 images"),
+        ("finetune", {"generative": 1}, "the model is not a causal iGPT"),
     ],
 )
 def test_overrides_that_a_verb_would_refuse_are_told_at_once(
@@ -276,6 +282,7 @@ def test_the_recipes_are_comparisons(tmp_path: Path, content: dict[str, Any]):
         for overrides in (entry.get("overrides", {}) for entry in given["entries"].values()):
             if "objective.tokenizer" in overrides:
                 overrides["objective.tokenizer"] = str(save_tokenizer(tmp_path))
+        write_shard(tmp_path / "train.tar", range(256))  # as many as a batch
         plan = read_plan(write(tmp_path, given | {"shards": content["shards"], "val": content["val"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         assert f"compare recipes/compare/{path.name}" in path.read_text()

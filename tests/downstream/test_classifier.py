@@ -162,6 +162,7 @@ def test_weights_with_a_head_keep_their_pooling(tmp_path: Path):
         (ModelSpec("test_vit2"), (32, 48), 3, "the encoder .* is a test_vit"),
         (ModelSpec("test_vit", {"patch_size": 4}), (32, 48), 3, r"patch_embed.proj.weight is \[64, 3, 8, 8\]"),
         (ModelSpec("test_vit", {"depth": 3}), (32, 48), 3, "blocks.2.norm1.weight is not in the file"),
+        (ModelSpec("test_vit", {"num_heads": 4}), (32, 48), 3, "give attention 4 heads, the encoder .* trained with 2"),
         (ModelSpec("test_vit", weights="timm"), (32, 48), 3, "model.weights and an encoder"),
         (None, (36, 48), 3, "patch_size 8x8 does not divide"),
     ],

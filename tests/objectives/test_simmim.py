@@ -7,6 +7,7 @@ import pytest
 import torch
 from ten_steps import ten_losses
 from timm.layers import DropPath
+from tiny_models import shaken
 from torch import Tensor
 
 from mae_kit.backbones import Beit, Swin, ViT
@@ -46,8 +47,8 @@ def as_theirs(head: Tensor, stride: int) -> Tensor:
     return head.unflatten(0, (stride, stride, 3)).movedim(2, 0).flatten(0, 2)
 
 
-def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and pixels of a transformers model that is given our weights."""
+def give(model: Any, objective: SimMIM, names: list[tuple[str, str]]) -> None:
+    """Our weights to a transformers model."""
     ours, stride = objective.state_dict(), objective.encoder.stride[0]
     tensors = {"decoder.0.weight": as_theirs(ours.pop("head.weight"), stride)[:, :, None, None]}
     tensors["decoder.0.bias"] = as_theirs(ours.pop("head.bias"), stride)
@@ -60,18 +61,24 @@ def theirs(model: Any, objective: SimMIM, names: list[tuple[str, str]], hidden: 
         tensors |= {name.replace("qkv", f"{part}_proj") if split else name: piece for part, piece in parts}
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     assert not unexpected and not missing
-    out = model.eval()(pixel_values=IMAGES, bool_masked_pos=hidden)
-    return out.loss, out.reconstruction
 
 
 def compare(model: Any, encoder: ViT | Swin, names: list[tuple[str, str]]) -> None:
-    torch.manual_seed(1)
-    objective = SimMIM(encoder, unit=16).eval()
-    hidden = unit_mask(torch.tensor([3, 5]), encoder.grid, objective.unit, objective.visible)
-    outcome = objective.compare(IMAGES, hidden)
-    loss, pixels = theirs(model, objective, names, hidden)
-    torch.testing.assert_close(objective.pixels(outcome.prediction, IMAGES), pixels, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(outcome.loss, loss, rtol=1e-5, atol=0)
+    """Pixels, and losses over ten steps, so that gradients are compared, too."""
+    objective = shaken(SimMIM(encoder, unit=16))
+    give(model.eval(), objective, names)
+    optimizers = [torch.optim.SGD(each.parameters(), 0.05) for each in (objective, model)]
+    for step in range(10):
+        hidden = unit_mask(torch.tensor([3, 5]) + 2 * step, encoder.grid, objective.unit, objective.visible)
+        outcome = objective.compare(IMAGES, hidden)
+        theirs = model(pixel_values=IMAGES, bool_masked_pos=hidden)
+        drawn = objective.pixels(outcome.prediction, IMAGES)
+        torch.testing.assert_close(drawn, theirs.reconstruction, rtol=1e-4, atol=5e-5 * (step + 1))  # they drift apart
+        torch.testing.assert_close(outcome.loss, theirs.loss, rtol=1e-4, atol=0)
+        for optimizer, loss in zip(optimizers, (outcome.loss, theirs.loss), strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def tiny_vit() -> ViT:
