@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mae_kit import cli
+from mae_kit.folder_lock import LOCK
 
 
 def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
@@ -125,7 +126,7 @@ def test_a_run_that_exists_is_not_overwritten(
 def test_what_a_run_leaves(trained: Path):
     names = {path.name for path in trained.iterdir()}
     files = {"config.yaml", "metrics.jsonl", "encoder.safetensors", "encoder.json", "model.safetensors", "report.html"}
-    assert names == files | {"tensorboard", "checkpoints", "reconstructions"}
+    assert names == files | {"tensorboard", "checkpoints", "reconstructions", LOCK}
     assert [path.name for path in (trained / "reconstructions").iterdir()] == ["step-00000018.png"]
     every = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in every if "loss" in row]

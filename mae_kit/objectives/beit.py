@@ -20,7 +20,8 @@ from mae_kit.tokenizers import fingerprint, load_tokenizer
 class BEiT(Objective):
     """Replace blocks of patches by a token, encode everything, predict the hidden patches' codes of a tokenizer.
 
-    The tokenizer sees the same crop at the size where it has one code a patch.
+    The tokenizer sees the same crop at the size where it has one code a patch: the encoder's is resized to it. The
+    original cuts it out of the photo a second time (datasets.py, Lanczos).
 
     Args:
         encoder: Sees the token in place of hidden patches.
