@@ -101,9 +101,7 @@ def test_operations_are_counted_before_any_training(tmp_path: Path, trials: Tria
     deeper = plan(tmp_path, {"objective.encoder.depth": 4}, flops=1e10)
     more = length(deeper, "mae", tmp_path / "other")["result"]
     assert more["flops_per_image"] > 1.4 * one["flops_per_image"] and more["images"] < one["images"]
-    with pytest.raises(
-        UserError, match=r"mae-flops/pretrain was .*encoder.depth nothing then, 4 now\): put"
-    ):
+    with pytest.raises(UserError, match=r"mae-flops/pretrain was .*encoder.depth nothing then, 4 now\): put"):
         length(deeper, "mae", tmp_path / "out")
 
 
