@@ -56,7 +56,8 @@ def recorded(stage: Stage) -> Record:
     if changed and (_has_begun(stage) or "result" in before):
         causes = [_difference(before[name], now[name]) if name == "words" else name for name in changed]
         what = f"{stage.run} was begun with other settings ({', '.join(causes)})"
-        there = [stage.folder] if stage.verb == "pretrain" else filter(Path.exists, (stage.run, stage.record))
+        own = filter(Path.exists, (stage.run, stage.record))
+        there = [stage.folder] if stage.verb == "pretrain" else own  # what else is there was made from a pretraining
         fix = f"put them back, or remove {' and '.join(map(str, there))} to begin that anew, or choose another --out"
         raise UserError(what, fix)
     return {} if changed else before
