@@ -10,16 +10,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from timm.layers import get_act_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mae_kit.backbones.timm_models import pair
+from mae_kit.masks import random_mask
 from mae_kit.palette import fit_palette, nearest_colours
 from mae_kit.randomness import ORDER, uniform
+from mae_kit.targets import hidden_mean
 
+BERT_HIDES = 0.15
+"""Share of the pixels (run.py, bert_mask_prob)."""
 _BLOCK = {"proj_bias": False, "act_layer": get_act_layer("quick_gelu"), "norm_layer": partial(nn.RMSNorm, eps=1e-5)}
 
 
@@ -122,12 +126,25 @@ class ImageGPT(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         return self.forward_head(self.forward_features(images))
 
-    def classify_and_predict(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, ""]]:
-        """Logits of the classes, and the loss of pretraining, which fine-tuning keeps (paper, "fine-tuning")."""
+    def classify_and_predict(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, ""]]:
+        """Logits of the classes, and the loss of pretraining, which fine-tuning keeps (paper, "fine-tuning").
+
+        A BERT has both from one image with pixels hidden by its key, as in the original, model.py.
+        """
         codes = self.codes(images)
-        tokens = self.encode(self.enter(codes))
-        logits = self.colour_head(tokens).float()
-        return self.forward_head(tokens), F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+        hidden = self._asked(codes, keys)
+        entered = self.enter(codes) if self.causal else self.embed(codes) * ~hidden[:, :, None]
+        tokens = self.encode(entered)
+        errors = F.cross_entropy(self.colour_head(tokens).float().transpose(1, 2), codes, reduction="none")
+        return self.forward_head(tokens), hidden_mean(errors, hidden)
+
+    def _asked(self, codes: Int64[Tensor, "b n"], keys: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        """The pixels to predict: all from those before, or the hidden ones from the others."""
+        if self.causal:
+            return torch.ones_like(codes, dtype=torch.bool)
+        return random_mask(keys, self.img_size, BERT_HIDES)
 
     def get_classifier(self) -> nn.Module:
         return self.head

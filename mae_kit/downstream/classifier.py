@@ -102,10 +102,10 @@ def go_on_predicting(model: nn.Module) -> None:
     """Let the colours' head of an iGPT learn beside the classes.
 
     Raises:
-        UserError: The model has no loss of its own without hidden pixels.
+        UserError: The model has no loss of its own.
     """
-    if not (isinstance(model, ImageGPT) and model.causal):
-        raise UserError("the model is not a causal iGPT, it predicts nothing but classes", "give --generative 0")
+    if not isinstance(model, ImageGPT):
+        raise UserError("the model is not an iGPT, it predicts nothing but classes", "give --generative 0")
     model.colour_head.requires_grad_(True)
 
 

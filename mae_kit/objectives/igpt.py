@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.backbones import GPT
+from mae_kit.backbones.image_gpt import BERT_HIDES
 from mae_kit.masks import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import unpatchify
@@ -31,7 +32,7 @@ class IGPT(Objective):
     encoder: GPT
     preview = 1024
 
-    def __init__(self, encoder: GPT, mask_ratio: float = 0.15):
+    def __init__(self, encoder: GPT, mask_ratio: float = BERT_HIDES):
         super().__init__()
         pixels = encoder.grid[0] * encoder.grid[1]
         must_leave_both(visible_count(pixels, mask_ratio), pixels, mask_ratio, "about .15")

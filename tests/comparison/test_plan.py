@@ -211,7 +211,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"data.mean": [0.5]}, "data.mean and data.std have 1 and 3 values, the encoder 3"),
         ("entries.mae", {"data.batch_size": 64}, ".* holds 40 images, fewer than data.batch_size 64"),
         ("finetune", {"data.labels_per_class": 50}, "data.labels_per_class 50, but a class of .* has 10 images"),
-        ("finetune", {"generative": 1}, "the model is not a causal iGPT"),
+        ("finetune", {"generative": 1}, "the model is not an iGPT"),
     ],
 )
 def test_overrides_that_a_verb_would_refuse_are_told_at_once(

@@ -100,6 +100,10 @@ def test_it_is_the_model_of_transformers(causal: bool):
     expected, loss = their_step(model := theirs(objective), objective, outcome.hidden)
     torch.testing.assert_close(outcome.prediction, expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(outcome.loss, loss, rtol=1e-5, atol=0)
+    ours = objective.encoder.model
+    ours.reset_classifier(4)
+    both = ours.head(expected.hidden_states[-1].mean(dim=1)), loss  # of one image, with pixels hidden from a BERT
+    torch.testing.assert_close(ours.classify_and_predict(IMAGES, KEYS), both, rtol=1e-4, atol=1e-5)
     if causal:
         norms = [block.ln_1 for block in model.transformer.h[1:]]
         layers = [norm(x) for norm, x in zip(norms, expected.hidden_states[1:], strict=False)]
@@ -230,8 +234,9 @@ def save(folder: Path, objective: IGPT) -> Path:
     return folder
 
 
-def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_path: Path):
-    objective = make()
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(causal: bool, tmp_path: Path):
+    objective = make(causal=causal)
     objective.prepare(IMAGES)
     built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
     model: Any = built.model
@@ -241,8 +246,8 @@ def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_pa
     F.cross_entropy(model(IMAGES), torch.tensor([0, 1])).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None], "else DDP waits"
     go_on_predicting(model)
-    logits, loss = model.classify_and_predict(IMAGES)
-    torch.testing.assert_close(logits, model(IMAGES))
+    logits, loss = model.classify_and_predict(IMAGES, KEYS)
+    assert torch.allclose(logits, model(IMAGES)) == causal, "from a BERT pixels are hidden"
     torch.testing.assert_close(loss, objective(IMAGES, KEYS).loss)
     loss.backward()
     assert model.colour_head.weight.grad.any()
@@ -254,8 +259,7 @@ def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(tmp_pa
         (lambda: GPT("igpt_x"), "'igpt_x' is not in timm: choose for example igpt_"),
         (lambda: GPT("resnet18"), "does not build resnet18"),
         (lambda: GPT("igpt_s", embed_dim=50, num_heads=3), "should be divisible"),
-        (lambda: go_on_predicting(timm.create_model("test_vit")), "not a causal iGPT.*give --generative 0"),
-        (lambda: go_on_predicting(make(causal=False).encoder.model), "not a causal iGPT"),
+        (lambda: go_on_predicting(timm.create_model("test_vit")), "not an iGPT.*give --generative 0"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: Callable[[], Any], complaint: str):
@@ -286,9 +290,13 @@ machine: {workers: 0, precision: fp32}
 
 
 @pytest.mark.slow
-def test_the_whole_road(programs: Programs, photos: Path, tmp_path: Path):
+@pytest.mark.parametrize("causal", ["true", "false"])
+def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path: Path):
     """Pretrain, be stopped and go on, fine-tune, look at both."""
-    (tmp_path / "pretrain.yaml").write_text(PRETRAIN.replace("KNN", str(photos / "val-0.tar")))
+    recipe = PRETRAIN.replace("KNN", str(photos / "val-0.tar")).replace(
+        "num_heads: 3", f"num_heads: 3, causal: {causal}"
+    )
+    (tmp_path / "pretrain.yaml").write_text(recipe)
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
     run, fine, train, val = tmp_path / "run", tmp_path / "fine", photos / "train-*.tar", photos / "val-0.tar"
 
