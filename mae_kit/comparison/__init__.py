@@ -18,7 +18,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.folder_lock import alone
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike
+from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, SCRATCH, UNLIKE, alike, cost_cells, said_alike
 from mae_kit.stages.command import stoppable
 from mae_kit.stages.ledger import complete, must_be_folder, recorded
 
@@ -113,20 +113,18 @@ def _done(plan: Plan, name: str, seed: int, out: Path) -> Records:
 
 
 def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
-    """All stages of one entry and seed; without an encoder there is nothing to go on with."""
-    records: Records = {}
+    """All stages of one entry and seed; without what the first one makes there is nothing to go on with."""
     measured = length(plan, name, out)
     if "error" in measured:
         return {"length": measured}
-    for stage in stages(plan, name, measured["result"]["images"], seed, out):
-        records[stage.verb] = complete(stage)
-        if "error" in records.get("pretrain", {}):
-            break
-    return records
+    first, *others = stages(plan, name, measured["result"]["images"], seed, out)
+    made = complete(first)
+    records = {} if "error" in made else {stage.verb: complete(stage) for stage in others}
+    return {first.verb: made} | records
 
 
 def _scores(rows: list[dict[str, Any]]) -> Table:
-    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]"
+    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]; {SCRATCH}"
     return _by_measure(title, rows, "scores", {"entry": "name"})
 
 

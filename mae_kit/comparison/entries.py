@@ -1,11 +1,13 @@
 """What each entry goes through: the command line of every stage."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from mae_kit.backbones import backbone
 from mae_kit.backbones.timm_models import pair
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.comparison.weights import weights_prints
@@ -30,10 +32,9 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
         UserError: There is one; it names the entry.
     """
     for name in plan.entries:
-        words = {stage.verb: stage.words for stage in stages(plan, name, plan.samples, 0, out)}
         try:
             with hush():
-                _must_go(words)
+                _must_go({stage.verb: stage.words for stage in stages(plan, name, plan.samples, 0, out)})
         except UserError as error:
             what, fix = error.args
             raise UserError(f"entries.{name}: {what}", fix) from error
@@ -70,7 +71,10 @@ def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> nn.Modul
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
-    """What an entry goes through: pretraining, fine-tuning, evaluation; from scratch the fine-tuning alone.
+    """What an entry goes through: pretraining, fine-tuning, evaluation.
+
+    From scratch there is no pretraining, and what is judged frozen is the encoder that the fine-tuning began with. Of
+    a model that is no encoder of ours, as a ConvNeXt, nothing is.
 
     Args:
         plan: Of the comparison.
@@ -81,14 +85,11 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     """
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:
-        return [_finetune(plan, name, "none", seed, folder)]
-    encoder = str(folder / "pretrain")
-    words = ["evaluate", encoder, "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
-    return [
-        _pretrain(plan, entry, images, folder, ["--seed", str(seed)]),
-        _finetune(plan, name, encoder, seed, folder),
-        Stage(words, _prints(plan, "train", "val"), folder),
-    ]
+        tuning = _finetune(plan, name, "none", seed, folder)
+        judged = [_evaluate(plan, tuning.run, seed, ["--untrained"])] if _is_of_encoder(tuning.words) else []
+        return [tuning, *judged]
+    training = _pretrain(plan, entry, images, folder, ["--seed", str(seed)])
+    return [training, _finetune(plan, name, str(training.run), seed, folder), _evaluate(plan, training.run, seed)]
 
 
 def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Stage:
@@ -127,6 +128,22 @@ def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> S
     words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
     return Stage(words, _prints(plan, "train", "val") | weights_prints(recipe, "downstream"), folder)
+
+
+def _evaluate(plan: Plan, run: Path, seed: int, more: Sequence[str] = ()) -> Stage:
+    words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed), *more]
+    return Stage(words, _prints(plan, "train", "val"), run.parent)
+
+
+def _is_of_encoder(words: list[str]) -> bool:
+    """Whether the classifier of a fine-tuning is an encoder of ours with a head."""
+    with torch.device("meta"):
+        tuned = parse(finetune, "mae-kit finetune", words[1:], "downstream")
+        try:
+            backbone(tuned["model"].name, tuned["model"].args, pair(tuned["data"].image_size))
+        except UserError:
+            return False
+    return True
 
 
 def _prints(plan: Plan, *names: str) -> dict[str, str]:

@@ -64,8 +64,8 @@ def evaluate(
             of the frozen ViT, too.
         finetune: A recipe of `mae-kit finetune`, as vit_tiny_64px: fine-tune the encoder, too.
         blocks: Fine-tune so many last blocks, a training each, as "[1,4]"; null for the whole encoder, the default.
-        untrained: Judge the encoder of a pretraining run with fresh weights in place of the trained ones: what its
-            architecture alone is worth.
+        untrained: Judge the encoder of a pretraining or fine-tuning run with fresh weights in place of the trained
+            ones: what its architecture alone is worth.
         out: Folder for evaluation.json, report.html and trainings; by default the run. Nothing is written where
             ENCODER is no run and no folder is given.
         seed: Of the linear probe, of trainings, and of fresh weights.

@@ -53,10 +53,11 @@ def _classifier(file: Path) -> Pretrained:
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()[CLASSIFIER])
     args = config["args"] | {"in_chans": len(config["mean"])}
+    size = config["image_size"]
     if timm.get_pretrained_cfg_value(config["name"], "fixed_input_size"):
-        args["img_size"] = config["image_size"]
+        args["img_size"] = size
     kind = f"our classifier of {len(config['classes'])} classes"
-    encoder = EncoderConfig(config["name"], args, config["mean"], config["std"], objective="classification", step=0)
+    encoder = EncoderConfig(config["name"], args, config["mean"], config["std"], "classification", 0, size)
     return Pretrained(kind, encoder, load_file(file), classes=config["classes"])
 
 

@@ -74,15 +74,24 @@ def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, 
 
 
 @pytest.mark.parametrize(("own", "decay"), [({}, 1), ({"optimization.layer_decay": 0.9}, 0.9)])
-def test_scratch_is_fine_tuned_alone_and_without_layer_decay(
+def test_scratch_is_fine_tuned_without_layer_decay_and_judged_as_it_began(
     tmp_path: Path, content: dict[str, Any], own: dict[str, Any], decay: float
 ):
     content["entries"]["scratch"] = {"config": None, "overrides": {"ema": 0.5}, "finetune": {"config": None}}
     content["entries"]["scratch"]["finetune"]["overrides"] = own
     content["finetune"]["overrides"] = {"optimization.layer_decay": 0.5}
-    (stage,) = stages(read_plan(write(tmp_path, content)), "scratch", 100, 0, tmp_path)
-    made = arguments(stage.words)
+    tuning, judged = stages(read_plan(write(tmp_path, content)), "scratch", 100, 0, tmp_path)
+    made, asked = arguments(tuning.words), arguments(judged.words)
     assert (made["encoder"], made["optimization"].layer_decay, made["ema"]) == ("none", decay, 0.5)
+    assert asked["encoder"] == made["run"] and asked["untrained"] and judged.folder == tuning.folder
+
+
+def test_what_is_no_encoder_of_ours_is_not_judged_frozen(tmp_path: Path, content: dict[str, Any]):
+    model = {"name": "convnext_atto", "args": {"depths": [1, 1, 1, 1]}}
+    content["entries"]["scratch"] = {"config": None, "overrides": {"model": model}}
+    plan = read_plan(write(tmp_path, content))
+    must_be_trainable(plan, tmp_path / "out")
+    assert [stage.verb for stage in stages(plan, "scratch", 100, 0, tmp_path)] == ["finetune"]
 
 
 def test_images_without_labels_are_told_before_hours_of_pretraining(tmp_path: Path, content: dict[str, Any]):
