@@ -16,6 +16,7 @@ from mae_kit.downstream.classifier import build_classifier, from_tensors, go_on_
 from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
 from mae_kit.finetuning import finetune, open_labelled
+from mae_kit.formats.starting import fitting
 from mae_kit.pretraining import must_be_of_channels, pretrain
 from mae_kit.signature import parse
 from mae_kit.stages.stage import Stage
@@ -42,18 +43,24 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
 
 def _must_go(words: dict[str, list[str]]) -> None:
     """The images of each stage, and its model without memory; the encoder is one that the fine-tuning takes."""
+    asked = _pretraining(words["pretrain"]) if "pretrain" in words else None
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        asked = None
-        if "pretrain" in words:
-            asked = parse(pretrain, "mae-kit pretrain", words["pretrain"][1:], "pretrain")
-            must_be_of_channels(asked["data"], asked["objective"].encoder.channels)
         classifier = _classifier(tuned, asked)
     if tuned["generative"]:
         go_on_predicting(classifier)
     open_labelled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
-    if asked:
-        open_stream(asked["data"].shards, asked["data"], asked["optimization"], asked["machine"], asked["seed"])
+
+
+def _pretraining(words: list[str]) -> dict[str, Any]:
+    """Its arguments, which can work, also with the weights that it starts from."""
+    with torch.device("meta"):
+        asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
+    must_be_of_channels(asked["data"], asked["objective"].encoder.channels)
+    if asked["init"]:
+        fitting(asked["init"], asked["objective"])
+    open_stream(asked["data"].shards, asked["data"], asked["optimization"], asked["machine"], asked["seed"])
+    return asked
 
 
 def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> nn.Module:

@@ -28,35 +28,50 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     Raises:
         UserError: The file's encoder or decoder is not the recipe's.
     """
-    encoder, heads = objective.encoder, _heads(objective)
-    weights = without_head(read_pretrained(path, Words(*heads)))
-    _must_take_the_same_images(path, weights, encoder.channels)
-    if isinstance(encoder, ViT | Beit):
-        weights = resized(weights, encoder.image_size)
-    own = encoder.model.state_dict()
-    found = differences(weights.tensors, own)
-    moved = [name for name in found if name.startswith(_FRESH)]
-    refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
-    if isinstance(encoder, ViT):
-        _must_have_the_same_heads(path, weights, heads)
-    encoder.model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
+    weights, moved = fitting(path, objective)
+    model = objective.encoder.model
+    own = model.state_dict()
+    model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
     fresh = [name for name in moved if name in own]
-    decoder = "decoder too" if _start_decoder(path, weights, objective) else "the decoder starts anew"
+    decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder starts anew"
     anew = f", {', '.join(fresh)} too" if fresh else ""
     if (weights.encoder.mean, weights.encoder.std) != (mean, std):
         say(f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's")
     say(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
 
 
+def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
+    """The weights of a file, positions resampled, and the names of the tensors that start anew.
+
+    Args:
+        path: As of `start_from`.
+        objective: Left as it is; it may be without memory.
+
+    Raises:
+        UserError: As of `start_from`.
+    """
+    encoder, heads = objective.encoder, _heads(objective)
+    weights = without_head(read_pretrained(path, Words(*heads)))
+    _must_take_the_same_images(path, weights, encoder.channels)
+    if isinstance(encoder, ViT | Beit):
+        weights = resized(weights, encoder.image_size)
+    found = differences(weights.tensors, encoder.model.state_dict())
+    moved = [name for name in found if name.startswith(_FRESH)]
+    refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
+    if isinstance(encoder, ViT):
+        _must_have_the_same_heads(path, weights, heads)
+    if weights.decoder is not None and isinstance(objective, MAE):
+        fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
+        refuse(f"the decoder of {path}", differences(weights.decoder.tensors, objective.decoder.state_dict()), fix)
+    return weights, moved
+
+
 _FIX = "give the recipe the {} that the file has"
 
 
-def _start_decoder(path: Path, weights: Pretrained, objective: Objective) -> bool:
+def _start_decoder(weights: Pretrained, objective: Objective) -> bool:
     if weights.decoder is None or not isinstance(objective, MAE):
         return False
-    own = objective.decoder.state_dict()
-    fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
-    refuse(f"the decoder of {path}", differences(weights.decoder.tensors, own), fix)
     objective.decoder.load_state_dict(weights.decoder.tensors, strict=True)
     if weights.decoder.normalised != objective.normalise_target:
         say(f"its decoder was trained for {'normalised' if weights.decoder.normalised else 'plain'} pixels, not these")

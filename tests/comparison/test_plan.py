@@ -220,6 +220,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"data.mean": [0.5]}, "data.mean and data.std have 1 and 3 values, the encoder 3"),
         ("entries.mae", {"data.batch_size": 64}, ".* holds 40 images, fewer than data.batch_size 64"),
         ("finetune", {"data.labels_per_class": 50}, "data.labels_per_class 50, but a class of .* has 10 images"),
+        ("entries.mae", {"init": "nowhere"}, "no file nowhere"),
         ("finetune", {"generative": 1}, "the model is not an iGPT"),
     ],
 )
