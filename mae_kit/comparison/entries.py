@@ -12,7 +12,7 @@ from mae_kit.backbones.timm_models import pair
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.comparison.weights import weights_prints
 from mae_kit.console import hush
-from mae_kit.downstream.classifier import build_classifier, from_tensors, go_on_predicting
+from mae_kit.downstream.classifier import ModelSpec, build_classifier, from_tensors, go_on_predicting
 from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
 from mae_kit.finetuning import finetune, open_labelled
@@ -80,8 +80,8 @@ def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> nn.Modul
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
     """What an entry goes through: pretraining, fine-tuning, evaluation.
 
-    From scratch there is no pretraining, and what is judged frozen is the encoder that the fine-tuning began with. Of
-    a model that is no encoder of ours, as a ConvNeXt, nothing is.
+    From scratch there is no pretraining, and what is judged frozen is the encoder that the fine-tuning began with.
+    Nothing is where that is no encoder of ours, as a ConvNeXt, or begins with published weights.
 
     Args:
         plan: Of the comparison.
@@ -93,7 +93,9 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:
         tuning = _finetune(plan, name, "none", seed, folder)
-        judged = [_evaluate(plan, tuning.run, seed, ["--untrained"])] if _is_of_encoder(tuning.words) else []
+        judged = (
+            [_evaluate(plan, tuning.run, seed, ["--untrained"])] if _begins_with_fresh_encoder(tuning.words) else []
+        )
         return [tuning, *judged]
     training = _pretrain(plan, entry, images, folder, ["--seed", str(seed)])
     return [training, _finetune(plan, name, str(training.run), seed, folder), _evaluate(plan, training.run, seed)]
@@ -142,12 +144,15 @@ def _evaluate(plan: Plan, run: Path, seed: int, more: Sequence[str] = ()) -> Sta
     return Stage(words, _prints(plan, "train", "val"), run.parent)
 
 
-def _is_of_encoder(words: list[str]) -> bool:
-    """Whether the classifier of a fine-tuning is an encoder of ours with a head."""
+def _begins_with_fresh_encoder(words: list[str]) -> bool:
+    """Whether the classifier of a fine-tuning is an encoder of ours with a head, all of it new."""
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words[1:], "downstream")
+        spec: ModelSpec | None = tuned["model"]
+        if spec is None or spec.weights:
+            return False
         try:
-            backbone(tuned["model"].name, tuned["model"].args, pair(tuned["data"].image_size))
+            backbone(spec.name, spec.args, pair(tuned["data"].image_size))
         except UserError:
             return False
     return True

@@ -57,7 +57,7 @@ def recorded(stage: Stage) -> Record:
         causes = [_difference(before[name], now[name]) if name == "words" else name for name in changed]
         what = f"{stage.run} was begun with other settings ({', '.join(causes)})"
         own = filter(Path.exists, (stage.run, stage.record))
-        there = [stage.folder] if stage.verb == "pretrain" else own  # what else is there was made from a pretraining
+        there = [stage.folder] if _is_first(stage) else own  # what else is there was made from it
         fix = f"put them back, or remove {' and '.join(map(str, there))} to begin that anew, or choose another --out"
         raise UserError(what, fix)
     return {} if changed else before
@@ -82,6 +82,11 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
     record = stage.settings | _outcome(stage, _has_begun(stage), work)
     replace_text(stage.record, json.dumps(record, indent=2))
     return record
+
+
+def _is_first(stage: Stage) -> bool:
+    """Of its folder: nothing else trains before a pretraining, nor before a fine-tuning from scratch."""
+    return stage.verb == "pretrain" or not (stage.folder / "pretrain.json").is_file()
 
 
 def _has_begun(stage: Stage) -> bool:

@@ -160,7 +160,7 @@ def test_each_entry_may_be_compared_with_its_own(config: Path, trainings: Traini
     ("images", "overrides", "message"),
     [
         (80, {}, "out holds a comparison of another length: choose another --out"),
-        (64, {"ema": 0.5}, r"\(--ema nothing then, 0.5 now\): put them back, or remove .*seed0/finetune.json to"),
+        (64, {"ema": 0.5}, r"\(--ema nothing then, 0.5 now\): put them back, or remove .*scratch-seed0 to"),
     ],
 )
 def test_what_has_begun_keeps_its_settings(

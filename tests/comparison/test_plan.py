@@ -86,11 +86,18 @@ def test_scratch_is_fine_tuned_without_layer_decay_and_judged_as_it_began(
     assert asked["encoder"] == made["run"] and asked["untrained"] and judged.folder == tuning.folder
 
 
-def test_what_is_no_encoder_of_ours_is_not_judged_frozen(tmp_path: Path, content: dict[str, Any]):
-    model = {"name": "convnext_atto", "args": {"depths": [1, 1, 1, 1]}}
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "convnext_atto", "args": {"depths": [1, 1, 1, 1]}},
+        {"name": "test_vit", "args": {"patch_size": 8}, "weights": "timm"},
+    ],
+)
+def test_what_does_not_begin_with_an_encoder_of_ours_is_not_judged_frozen(
+    tmp_path: Path, content: dict[str, Any], model: dict[str, Any]
+):
     content["entries"]["scratch"] = {"config": None, "overrides": {"model": model}}
     plan = read_plan(write(tmp_path, content))
-    must_be_trainable(plan, tmp_path / "out")
     assert [stage.verb for stage in stages(plan, "scratch", 100, 0, tmp_path)] == ["finetune"]
 
 
@@ -221,6 +228,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"data.batch_size": 64}, ".* holds 40 images, fewer than data.batch_size 64"),
         ("finetune", {"data.labels_per_class": 50}, "data.labels_per_class 50, but a class of .* has 10 images"),
         ("entries.mae", {"init": "nowhere"}, "no file nowhere"),
+        ("entries.scratch", {"model": None}, "model.name is missing"),
         ("finetune", {"generative": 1}, "the model is not an iGPT"),
     ],
 )
