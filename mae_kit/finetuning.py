@@ -72,8 +72,8 @@ def finetune(
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train so many last blocks, the norm behind them and the head; 0 the head alone. All if not given.
         ema: Decay of the moving average of the weights; none if not given.
-        generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); 0 for the classes
-            alone.
+        generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); a BERT then learns
+            both from images with 15% of the pixels hidden. 0 for the classes alone.
         balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
             are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
         every: How often to log, save and score.

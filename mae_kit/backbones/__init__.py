@@ -32,6 +32,7 @@ _FAMILIES: dict[str, type[Backbone]] = {
     "igpt_": GPT,
 }
 _DERIVED = ("global_pool", "mask_unit_size")  # arguments of timm's that our encoders set by themselves
+_DROPPING = "drop_rate"  # of timm's arguments for training alone: patch_drop_rate, attn_drop_rate and others
 
 
 def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None = None) -> Backbone:
@@ -47,7 +48,8 @@ def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | 
     """
     kind: Any = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
     sized = {"img_size": list(image_size)} if image_size else {}
-    given = sized | {key: value for key, value in model_args.items() if key not in _DERIVED}
+    ours = {key: value for key, value in model_args.items() if key not in _DERIVED and not key.endswith(_DROPPING)}
+    given = sized | ours
     if unknown := given.keys() - signature(kind.__init__).parameters.keys():
         what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
         raise UserError(what, "give one that differs from timm's own in its sizes alone")

@@ -18,7 +18,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.folder_lock import alone
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, SCRATCH, UNLIKE, alike, cost_cells, said_alike
+from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike, said_of_scratch
 from mae_kit.stages.command import stoppable
 from mae_kit.stages.ledger import complete, must_be_folder, recorded
 
@@ -35,10 +35,10 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
 
     Args:
         config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen, minutes or
-            flops, the seeds, the recipe that fine-tunes them all, and the entries by name. An entry is
-            `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the recipe's keys, as its
-            `finetune` another recipe or overrides than the others, and as `against` the entry that it is compared
-            with, in place of the first.
+            flops, the seeds, `overrides` of every pretraining, the recipe that fine-tunes them all, and the entries by
+            name. An entry is `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the
+            recipe's keys, as its `finetune` another recipe or overrides than the others, and as `against` the entry
+            that it is compared with, in place of the first.
         out: Folder for all of it: runs, compare.json, report.html, and the recipes as they were at the beginning.
 
     Returns:
@@ -61,8 +61,8 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         console.print(_scores(rows))
         console.print(_differences(rows))
         console.print(_costs(rows, said_alike(plan.budget._asdict())))
-    if not alike(rows):
-        say(UNLIKE)
+    for told in filter(None, (UNLIKE if not alike(rows) else "", said_of_scratch(rows))):
+        say(told)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
         say(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
@@ -124,7 +124,7 @@ def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
 
 
 def _scores(rows: list[dict[str, Any]]) -> Table:
-    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]; {SCRATCH}"
+    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]"
     return _by_measure(title, rows, "scores", {"entry": "name"})
 
 

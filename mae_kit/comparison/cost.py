@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.configured import build
+from mae_kit.downstream.classifier import go_on_predicting
 from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
 from mae_kit.downstream.classifier_file import load_classifier
 from mae_kit.errors import UserError
@@ -80,6 +81,7 @@ def _flops_of_classifier(run: Path) -> float:
     model.train()  # patches are dropped, where they are, in training alone
     images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
     if recipe.get("generative"):
+        go_on_predicting(model)
         parts: Any = model.classify_and_predict
         return _step(lambda: sum(part.sum() for part in parts(images, torch.arange(IMAGES))))
     return _step(lambda: model(images).sum())

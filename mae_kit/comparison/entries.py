@@ -53,11 +53,11 @@ def _must_go(words: dict[str, list[str]]) -> None:
 
 
 def _pretraining(words: list[str]) -> dict[str, Any]:
-    """Its arguments, which can work, also with the weights that it starts from."""
+    """Its arguments, which can work, also with the weights that it starts from; what has begun has read them."""
     with torch.device("meta"):
         asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
     must_be_of_channels(asked["data"], asked["objective"].encoder.channels)
-    if asked["init"]:
+    if asked["init"] and not asked["run"].exists():
         fitting(asked["init"], asked["objective"])
     open_stream(asked["data"].shards, asked["data"], asked["optimization"], asked["machine"], asked["seed"])
     return asked
@@ -89,6 +89,9 @@ def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[S
         images: That its pretraining sees.
         seed: Of all of it.
         out: Folder of the comparison.
+
+    Raises:
+        UserError: A recipe has keys or values that a verb refuses.
     """
     entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
     if entry.config is None:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -138,6 +138,7 @@ def _plan(
     train: str | None = None,
     seeds: int = 1,
     without: str | None = None,
+    overrides: dict[str, Any] | None = None,
 ) -> Plan:
     """A comparison, from the keys of its file.
 
@@ -152,10 +153,11 @@ def _plan(
         train: Labelled shards to learn classes from; by default those to pretrain on.
         seeds: Trainings of each entry.
         without: A list of samples that no pretraining sees, as `mae-kit dedup` writes it.
+        overrides: Of every pretraining, as {machine.threads: 1}; those of an entry come last.
     """
     budget = _budget({"images_seen": images_seen, "minutes": minutes, "flops": flops})
     must_be_positive({budget.kind: budget.amount, "seeds": seeds, "the number of entries": len(entries)})
-    named = {str(name): entry for name, entry in entries.items()}  # YAML reads 0.75 as a number
+    named = {str(name): _with(overrides or {}, entry) for name, entry in entries.items()}  # YAML reads 0.75 as a number
     for name, entry in named.items():
         _must_be_entry(name, entry)
         if entry.against not in (None, *named):
@@ -169,6 +171,10 @@ def _plan(
     images = kept(indexes[shards], without)
     prints = {"images": images.fingerprint, "train": indexes[train].fingerprint, "val": indexes[val].fingerprint}
     return Plan(shards, train, val, len(images.rows), budget, named, finetune, seeds, without, prints)
+
+
+def _with(overrides: dict[str, Any], entry: Entry) -> Entry:
+    return entry if entry.config is None else replace(entry, overrides={**overrides, **entry.changed})
 
 
 def _must_hold_keys(entries: Any) -> None:

@@ -7,24 +7,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from mae_kit.backbones import backbone
 from mae_kit.configured import build
 from mae_kit.encoder_file import EncoderConfig, load_encoder, save_encoder
 from mae_kit.formats.ours import CLASSIFIER, file_of, kind_of, read
+from mae_kit.formats.pretrained import fresh_timm
 from mae_kit.model_file import load_model
+
+Tensors = dict[str, Tensor]
+_KEPT = ("palette",)  # of an iGPT, which is no training's work
 
 
 @contextmanager
 def untrained_encoder(run: Path, seed: int) -> Iterator[Path]:
     """A folder with the encoder of a run under fresh weights, for as long as it is needed.
 
-    An iGPT keeps its palette, which is no training's work.
-
     Args:
-        run: A pretraining or fine-tuning run, or its model.safetensors or classifier.safetensors. The encoder starts as
-            that training does: a pretraining's as its objective says, a classifier's as timm says.
+        run: A pretraining or fine-tuning run, or its model.safetensors or classifier.safetensors. Of a fine-tuning the
+            weights are those that it begins with from scratch under this seed.
         seed: Of the weights.
 
     Raises:
@@ -32,26 +34,28 @@ def untrained_encoder(run: Path, seed: int) -> Iterator[Path]:
     """
     file = file_of(run)
     with torch.random.fork_rng():
-        config, fresh = _of_classifier(file, seed) if file and kind_of(file) == CLASSIFIER else _of_model(run, seed)
+        config, tensors = _of_classifier(file, seed) if file and kind_of(file) == CLASSIFIER else _of_model(run, seed)
     with TemporaryDirectory() as folder:
-        save_encoder(Path(folder), fresh.state_dict(), replace(config, step=0))
+        save_encoder(Path(folder), tensors, replace(config, step=0))
         yield Path(folder)
 
 
-def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, nn.Module]:
+def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
     trained = load_model(run).objective
     config, _ = load_encoder(run if run.is_dir() else run.parent)
     torch.manual_seed(seed)
     fresh = build(trained.config())
     fresh.load_state_dict(dict(trained.named_buffers()), strict=False)
-    return config, fresh.encoder.model
+    return config, fresh.encoder.model.state_dict()
 
 
-def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, nn.Module]:
+def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
+    """Without the head; of a norm that is behind the pooling the name before it."""
     weights = read(file)
     config = weights.encoder
+    with torch.device("meta"):
+        names = backbone(config.model, config.model_args, config.image_size).model.state_dict()
     torch.manual_seed(seed)
-    fresh = backbone(config.model, config.model_args, config.image_size).model
-    buffers = {name: weights.tensors[name] for name, _ in fresh.named_buffers() if name in weights.tensors}
-    fresh.load_state_dict(buffers, strict=False)
-    return config, fresh
+    start = fresh_timm(weights).state_dict()
+    start |= {name: weights.tensors[name] for name in _KEPT if name in start}
+    return config, {name: start[name if name in start else f"fc_{name}"] for name in names}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from mae_kit import encoder_file, model_file
 from mae_kit.backbones import GPT, ViT
 from mae_kit.encoder_file import EncoderConfig, load_encoder
-from mae_kit.formats.pretrained import Decoder, Pretrained
+from mae_kit.formats.pretrained import Decoder, Pretrained, classifier_args
 from mae_kit.model_file import load_model, objective_of
 from mae_kit.objectives import IGPT, MAE
 
@@ -52,7 +52,7 @@ def read(file: Path) -> Pretrained:
 def _classifier(file: Path) -> Pretrained:
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()[CLASSIFIER])
-    args = config["args"] | {"in_chans": len(config["mean"])}
+    args = classifier_args(config["name"], config["args"]) | {"in_chans": len(config["mean"])}
     size = config["image_size"]
     if timm.get_pretrained_cfg_value(config["name"], "fixed_input_size"):
         args["img_size"] = size

@@ -13,6 +13,7 @@ from mae_kit.formats.keys import differences, refuse
 from mae_kit.formats.names import Tensors
 
 _FIX = "give a whole file of one of the published layouts"
+_HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
 
 
 class Decoder(NamedTuple):
@@ -57,14 +58,24 @@ class Pretrained(NamedTuple):
     notes: list[str] = []  # noqa: RUF012
 
 
+def classifier_args(name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Those of timm's, and what our encoder would otherwise have as in pretraining."""
+    return {"q_pool": _HIERA_POOLS} | args if name.startswith("hiera_") else args
+
+
 def numbered(head: Tensor | None) -> list[str]:
     """Names of the classes of a head, of which a file has none: their numbers; of no head no names."""
     return [] if head is None else [str(number) for number in range(len(head))]
 
 
+def fresh_timm(weights: Pretrained) -> Any:
+    """The timm model as it begins, with weights of its own."""
+    return _build(weights, len(weights.classes))
+
+
 def build_timm(weights: Pretrained) -> Any:
     """The timm model with its weights, ready to use."""
-    model = _build(weights, len(weights.classes))
+    model = fresh_timm(weights)
     model.load_state_dict(weights.tensors, strict=True)
     return model.eval()
 
@@ -93,7 +104,7 @@ def must_be_whole(file: str, weights: Pretrained) -> None:
         UserError: Names those that differ, or timm does not build a model of this kind.
     """
     with torch.device("meta"):
-        model = _build(weights, len(weights.classes))
+        model = fresh_timm(weights)
     refuse(file, differences(weights.tensors, model.state_dict()), _FIX)
     if weights.decoder:
         refuse(file, differences(weights.decoder.tensors, _empty_decoder(model, weights.decoder).state_dict()), _FIX)

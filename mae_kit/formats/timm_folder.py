@@ -10,9 +10,7 @@ from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
 from mae_kit.formats.files import Raw
 from mae_kit.formats.plain_vit import Words
-from mae_kit.formats.pretrained import Pretrained, build_timm
-
-_HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
+from mae_kit.formats.pretrained import Pretrained, build_timm, classifier_args
 
 
 def recognises(raw: Raw) -> bool:
@@ -31,8 +29,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     labels = raw.config.get("label_names") or given.get("label_names") or range(count)
     mean, std = (list(given.get(key) or own[key]) for key in ("mean", "std"))
     args = _arguments(raw.config.get("model_args", {}), given, own)
-    if name.startswith("hiera_") and count:
-        args = {"q_pool": _HIERA_POOLS} | args
+    args = classifier_args(name, args) if count else args
     config = EncoderConfig(name, args, mean, std, objective="none", step=0, image_size=_unfixed_size(given, own))
     kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
     return Pretrained(kind, config, raw.tensors, classes=[str(label) for label in labels][:count]), []

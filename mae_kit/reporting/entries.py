@@ -13,7 +13,7 @@ from mae_kit.reporting.race import race
 from mae_kit.reporting.reconstructions import latest
 
 SCORE = "Top-1, or mean average precision where images have any number of classes"
-SCRATCH = "what is not pretrained is judged frozen as it began"
+SCRATCH = "What is not pretrained is judged frozen as its fine-tuning began."
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COSTS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
@@ -46,8 +46,15 @@ def said_alike(budget: Row) -> str:
     return f"Every pretraining {alike[budget['kind']]}"
 
 
+def said_of_scratch(rows: list[Row]) -> str:
+    """What frozen scores of entries that are not pretrained are of, if there are any."""
+    return SCRATCH if any("pretrain" not in row["recipes"] and "knn" in row["scores"] for row in rows) else ""
+
+
 def _scores(rows: list[Row], told: str) -> str:
-    about = note(f"{told}{SCORE}: mean over the seeds, 95% interval, and the value of each seed; {SCRATCH}.")
+    about = note(
+        f"{told}{SCORE}: mean over the seeds, 95% interval, and the value of each seed. {said_of_scratch(rows)}"
+    )
     knn = note(ABOUT_KNN) if any("knn" in row["scores"] for row in rows) else ""
     return section("Compared", _grid(rows, "scores", ".1f", "%"), about, knn, "" if alike(rows) else note(UNLIKE))
 

@@ -11,7 +11,7 @@ from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.stages.command import Failed, run_command
-from mae_kit.stages.stage import Stage
+from mae_kit.stages.stage import Stage, telling
 
 Record = dict[str, Any]
 """`words` and fingerprints of the stage, and its `result` or its `error`."""
@@ -51,6 +51,7 @@ def recorded(stage: Stage) -> Record:
         UserError: It was begun with other settings.
     """
     before = json.loads(stage.record.read_text(encoding="utf-8")) if stage.record.is_file() else {}
+    before |= {"words": telling(before["words"])} if "words" in before else {}
     now = stage.settings
     changed = [name for name in now if before.get(name, now[name]) != now[name]]  # what is not known is believed
     if changed and (_has_begun(stage) or "result" in before):
@@ -86,7 +87,7 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
 
 def _is_first(stage: Stage) -> bool:
     """Of its folder: nothing else trains before a pretraining, nor before a fine-tuning from scratch."""
-    return stage.verb == "pretrain" or not (stage.folder / "pretrain.json").is_file()
+    return stage.verb == "pretrain" or (stage.verb == "finetune" and not (stage.folder / "pretrain.json").is_file())
 
 
 def _has_begun(stage: Stage) -> bool:

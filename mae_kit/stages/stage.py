@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+_OF_MACHINE = ("--machine.workers", "--machine.threads", "--machine.cache", "--machine.cache_size")
 
 
 class Stage(NamedTuple):
@@ -36,7 +39,12 @@ class Stage(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What tells it from others of the same place, wherever that place is and however it is called."""
         here = f"{self.folder.parent}{os.sep}"
-        return {"words": [word.removeprefix(here) for word in self.words], **self.prints}
+        return {"words": telling([word.removeprefix(here) for word in self.words]), **self.prints}
+
+
+def telling(words: list[str]) -> list[str]:
+    """A command line without what changes how fast its work is done and nothing that comes of it."""
+    return [word for option, word in pairwise(["", *words]) if not {option, word} & {*_OF_MACHINE}]
 
 
 def digest(content: dict[str, Any]) -> str:

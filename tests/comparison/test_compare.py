@@ -18,7 +18,7 @@ from mae_kit.comparison import compare
 from mae_kit.errors import UserError
 from mae_kit.folder_lock import alone
 from mae_kit.objectives import MAE
-from mae_kit.reporting.entries import said_alike
+from mae_kit.reporting.entries import SCRATCH, said_alike, said_of_scratch
 from mae_kit.stages import ledger
 from mae_kit.stages.command import Failed
 
@@ -110,6 +110,7 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
     printed = capsys.readouterr().out
     assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
     page = (tmp_path / "out/report.html").read_text()
+    assert SCRATCH in page and SCRATCH in printed
     assert "Every pretraining sees 64 images." in page and "Every pretraining sees 64 images" in printed
     assert "Comparison: out" in page and "simmim against mae" in page and "-20.0" in page and "Failed" not in page
     assert compare(config, tmp_path / "out")["entries"] == result["entries"] and len(trainings.words) == 16
@@ -174,6 +175,18 @@ def test_what_has_begun_keeps_its_settings(
     with pytest.raises(UserError, match=message):
         compare(config, tmp_path / "out")
     assert (tmp_path / "out/compare.json").read_text() == before and len(trainings.words) == done
+
+
+def test_on_another_machine_it_goes_on(config: Path, trainings: Trainings, tmp_path: Path):
+    change(config, mae={"overrides": {"machine.threads": 1, "machine.workers": 0}})
+    compare(config, tmp_path / "out")
+    done = len(trainings.words)
+    change(config, mae={"overrides": {"machine.threads": 2}}, scratch={"overrides": {"machine.workers": 1}})
+    compare(config, tmp_path / "out")
+    assert len(trainings.words) == done
+    change(config, mae={"overrides": {"machine.precision": "bf16"}})
+    with pytest.raises(UserError, match=r"\(--machine.precision nothing then, bf16 now\)"):
+        compare(config, tmp_path / "out")
 
 
 def test_a_new_entry_takes_nothing_away(config: Path, trainings: Trainings, tmp_path: Path):
@@ -284,6 +297,12 @@ def test_equal_operations_are_other_numbers_of_images(config: Path, trainings: T
     mae, simmim = (float(words[words.index("--optimization.epochs") + 1]) for words in asked)
     assert mae > 1.5 * simmim > 0
     assert "Every pretraining has 0.002 TFLOPs." in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_scratch_is_is_said_where_it_was_judged():
+    pretrained = {"recipes": {"pretrain": {}}, "scores": {"knn": {}}}
+    assert not said_of_scratch([pretrained, {"recipes": {}, "scores": {"fine-tuned": {}}}])
+    assert said_of_scratch([pretrained, {"recipes": {}, "scores": {"knn": {}}}]) == SCRATCH
 
 
 def test_what_is_alike_is_said():

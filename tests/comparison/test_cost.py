@@ -85,6 +85,21 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(9, 48, 2))))
 
 
+def test_a_fine_tuning_that_goes_on_predicting_costs_the_colours_too(tmp_path: Path):
+    args: dict[str, Any] = {"colours": 16, "embed_dim": 48, "depth": 2, "num_heads": 3, "causal": False}
+    model = timm.create_model("igpt_s", num_classes=10, img_size=4, **args)
+    mean, std, *_ = STATISTICS
+    flops = []
+    for weight in (0.0, 1.0):
+        run = write_run(tmp_path / f"{weight}", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
+        recipe = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(recipe | {"generative": weight}))
+        save_classifier(run, model, ClassifierConfig("igpt_s", args, list("abcdefghij"), mean, std, (4, 4), 1.0))
+        flops.append(finetuning_cost(run)["flops"] or 0.0)
+    colours = 2 * 16 * 48 * 16  # multiplied and added, of all pixels
+    assert flops[1] - flops[0] == pytest.approx(5 * 16 * 3 * colours)
+
+
 def plan(**entries: int) -> Plan:
     """Of so many seeds."""
     recipe = Entry("mae_vit_tiny_64px")

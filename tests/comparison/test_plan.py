@@ -7,8 +7,9 @@ import pytest
 import yaml
 from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
-from tiny_models import save_tokenizer
+from tiny_models import save_run, save_tokenizer
 
+from mae_kit.backbones import ViT
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison.copies import with_copies
 from mae_kit.comparison.entries import POINTS, must_be_trainable, stages, trial
@@ -16,6 +17,7 @@ from mae_kit.comparison.plan import read_plan
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
+from mae_kit.objectives import MAE
 from mae_kit.recipes import FOLDER
 from mae_kit.signature import parse
 from mae_kit.stages.stage import Stage
@@ -71,6 +73,25 @@ def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, 
     made = arguments(trial(plan, "mae", 24, ["--every.log", "8", "--data.knn_shards", "null"], tmp_path).words)
     assert (made["optimization"].epochs, made["every"].log, made["data"].knn_shards) == (24 * 8 / 40, 8, None)
     assert made["run"] == tmp_path / "mae-images_seen/pretrain" and not made["data"].flip
+
+
+def test_overrides_of_every_pretraining_come_before_those_of_one(tmp_path: Path, content: dict[str, Any]):
+    content["overrides"] = {"data.flip": True, "data.batch_size": 8, "machine.threads": 1}
+    plan = read_plan(write(tmp_path, content))
+    made = arguments(stages(plan, "mae", 100, 0, tmp_path)[0].words)
+    assert (made["data"].flip, made["data"].batch_size, made["machine"].threads) == (False, 8, 1)
+    assert arguments(stages(plan, "scratch", 100, 0, tmp_path)[0].words)["machine"].threads == 0
+
+
+def test_weights_to_start_from_are_asked_for_before_the_first_step_alone(tmp_path: Path, content: dict[str, Any]):
+    encoder = ViT("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=48, depth=3, num_heads=3)
+    init = save_run(tmp_path / "deeper", MAE(encoder, decoder_dim=32, decoder_depth=1, decoder_heads=2))
+    content["entries"]["mae"]["overrides"]["init"] = str(init)
+    plan = read_plan(write(tmp_path, content))
+    with pytest.raises(UserError, match=r"entries.mae: .*deeper does not fit the model: blocks.2.* unknown"):
+        must_be_trainable(plan, tmp_path / "out")
+    (tmp_path / "out/mae-seed0/pretrain").mkdir(parents=True)
+    must_be_trainable(plan, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("own", "decay"), [({}, 1), ({"optimization.layer_decay": 0.9}, 0.9)])
