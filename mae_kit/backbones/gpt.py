@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -78,8 +77,7 @@ class GPT(Configured):
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
     ) -> Float[Tensor, "b n d"]:
         """All tokens, `token` in place of the embedding of each hidden pixel; not if causal."""
-        embedded = self.model.embed(self.model.codes(images))
-        return self.model.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
+        return self.model.fill(self.model.codes(images), hidden, token)
 
     def complete(
         self, images: Float[Tensor, "b c h w"], given: int, chances: Float[Tensor, "b n"]

@@ -105,6 +105,13 @@ class ImageGPT(nn.Module):
         """All tokens after the final norm."""
         return self.encode_layers(embedded, [len(self.blocks)])[0]
 
+    def fill(
+        self, codes: Int64[Tensor, "b n"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
+    ) -> Float[Tensor, "b n d"]:
+        """All tokens after the final norm, `token` in place of the embedding of each hidden pixel; not if causal."""
+        embedded = self.embed(codes)
+        return self.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
+
     def encode_layers(self, embedded: Float[Tensor, "b n d"], numbers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
         """All tokens after some of the blocks, from 1 and ascending, each through the norm that follows it."""
         x, found = embedded + self.pos_embed, []
@@ -135,8 +142,8 @@ class ImageGPT(nn.Module):
         """
         codes = self.codes(images)
         hidden = self._asked(codes, keys)
-        entered = self.enter(codes) if self.causal else self.embed(codes) * ~hidden[:, :, None]
-        tokens = self.encode(entered)
+        nothing = torch.zeros(self.embed_dim, device=codes.device)
+        tokens = self.encode(self.enter(codes)) if self.causal else self.fill(codes, hidden, nothing)
         errors = F.cross_entropy(self.colour_head(tokens).float().transpose(1, 2), codes, reduction="none")
         return self.forward_head(tokens), hidden_mean(errors, hidden)
 

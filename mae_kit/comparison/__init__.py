@@ -61,7 +61,9 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         console.print(_scores(rows))
         console.print(_differences(rows))
         console.print(_costs(rows, said_alike(plan.budget._asdict())))
-    for told in filter(None, (UNLIKE if not alike(rows) else "", said_of_scratch(rows))):
+    if not alike(rows):
+        say(UNLIKE)
+    if told := said_of_scratch(rows):
         say(told)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
