@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def load_module(file: Path, classes: Sequence[str]) -> dict[str, Tensor]:
         classes: Full names of the classes of its parts, none of which is imported.
 
     Raises:
-        ValueError: It holds other code, is no module or is damaged.
+        ValueError: It holds other code, is no module or is damaged, or is older than torch 1.6: such a file cannot be
+            read without importing the classes.
     """
+    if file.is_file() and not zipfile.is_zipfile(file):
+        remedy = "torch.save(torch.load(FILE, weights_only=False), FILE) where its package is installed makes it one"
+        raise ValueError(f"{file.name} is not the zip file that torch writes since 1.6; if you trust it, {remedy}")
     module = _load(file, "cpu", [(Part, name) for name in classes])
     if not isinstance(module, Part):
         raise ValueError(f"{file.name} holds no module")

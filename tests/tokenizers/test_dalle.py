@@ -120,6 +120,9 @@ def test_other_files_are_refused(published: tuple[Path, Any, Any]):
     torch.save({"a": torch.zeros(1)}, folder / "decoder.pkl")
     with pytest.raises(UserError, match=r"decoder\.pkl holds no module"):
         load_tokenizer(folder)
+    torch.save(nn.ReLU(), folder / "decoder.pkl", _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match=r"not the zip file that torch writes since 1\.6; if you trust it, torch\.save"):
+        load_tokenizer(folder)
     (folder / "decoder.pkl").write_bytes((folder / "encoder.pkl").read_bytes())
     with pytest.raises(UserError, match="does not hold DALL-E's tokenizer"):
         load_tokenizer(folder)
