@@ -81,7 +81,9 @@ class ConvNeXtV2(Configured):
         )
         return [_rows(stage) for stage in found]
 
-    def zero(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+    def zero(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], count: int | None = None
+    ) -> Float[Tensor, "b n d"]:
         """The cells of the last stage, zero where hidden: what a sparse convolution computes (FCMAE, section 3).
 
         Hidden positions are zero before every convolution, which so takes nothing from them; all else, the response
@@ -90,6 +92,7 @@ class ConvNeXtV2(Configured):
         Args:
             images: Normalised.
             hidden: The same count in every row.
+            count: How many are visible in a row; None to count them, which waits for the device.
         """
         at = hidden.unflatten(1, self.grid)
         x = images
@@ -98,14 +101,17 @@ class ConvNeXtV2(Configured):
         for stage in self.model.stages:
             for layer in stage.downsample.children():
                 x = _zeroed(layer(x), at)
-            x = _encode(stage.blocks, x, at)
+            x = _encode(stage.blocks, x, at, count)
         return _rows(self.model.norm_pre(x))
 
 
-def _encode(blocks: Any, x: Float[Tensor, "b d h w"], hidden: Bool[Tensor, "b y x"]) -> Float[Tensor, "b d h w"]:
+def _encode(
+    blocks: Any, x: Float[Tensor, "b d h w"], hidden: Bool[Tensor, "b y x"], count: int | None
+) -> Float[Tensor, "b d h w"]:
     """The blocks of a stage: depthwise convolutions over the whole map, all else at the visible positions."""
     size = x.shape[2:]
-    visible = visible_indices(_at_size(hidden, size).flatten(1))
+    in_a_cell = size.numel() // hidden[0].numel()
+    visible = visible_indices(_at_size(hidden, size).flatten(1), None if count is None else count * in_a_cell)
     tokens = _take(x, visible)
     for block in blocks:
         around = _take(block.conv_dw(_put(tokens, visible, size)), visible)

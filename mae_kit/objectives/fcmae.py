@@ -42,7 +42,8 @@ class FCMAE(Objective):
         super().__init__()
         cells = encoder.grid[0] * encoder.grid[1]
         choice = "about .6, or a smaller output_stride of the encoder"
-        must_leave_both(visible_count(cells, mask_ratio), cells, mask_ratio, choice)
+        self.visible = visible_count(cells, mask_ratio)
+        must_leave_both(self.visible, cells, mask_ratio, choice)
         self.encoder, self.mask_ratio, self.normalise_target = encoder, mask_ratio, normalise_target
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = ConvNeXtDecoder(encoder.dim, encoder.grid, outputs, decoder_dim, decoder_depth)
@@ -50,11 +51,13 @@ class FCMAE(Objective):
         nn.init.normal_(self.decoder.mask_token, std=0.02)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        return self.compare(images, random_mask(keys, self.encoder.grid, self.mask_ratio))
+        return self.compare(images, random_mask(keys, self.encoder.grid, self.mask_ratio), self.visible)
 
-    def compare(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> Outcome:
-        """The loss under a given mask, which hides the same count in every row."""
-        prediction = self.decoder(self.encoder.zero(images, hidden), hidden)
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], count: int | None = None
+    ) -> Outcome:
+        """The loss under a given mask, which hides as many in every row; `count` are visible, where that is known."""
+        prediction = self.decoder(self.encoder.zero(images, hidden, count), hidden)
         target = patch_targets(images, self.encoder.patch_size, self.normalise_target)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
 

@@ -1,0 +1,42 @@
+"""Objectives as one graph: nothing in their steps asks the device how many patches are seen.
+
+Not Hiera's, whose visible mask units timm picks by a condition.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
+COMPILED = """
+import torch
+from mae_kit.backbones import GPT, ConvNeXtV2, ViT
+from mae_kit.objectives import FCMAE, IGPT, MAE, MaskFeat, MaskedPatch, SimMIM
+torch.manual_seed(0)
+vit = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)
+convolutions = ConvNeXtV2("convnextv2_atto", 64, output_stride=16, depths=[1, 1, 2, 1], dims=[8, 16, 24, 32])
+gpt = GPT(img_size=8, embed_dim=32, depth=1, num_heads=2)
+objective = OBJECTIVE
+images, keys = torch.randn(2, 3, *objective.encoder.image_size), torch.arange(2)
+objective.prepare(torch.randn(20, 3, *objective.encoder.image_size))
+compiled = torch.compile(objective, fullgraph=True, backend="eager")(images, keys)
+plain = objective(images, keys)
+assert torch.equal(compiled.hidden, plain.hidden)
+torch.testing.assert_close(compiled.loss, plain.loss)
+"""
+MASKS = ("random", "block", "grid")
+OBJECTIVES = [
+    *(f'MAE(vit, mask="{mask}", decoder_dim=32, decoder_depth=1, decoder_heads=2)' for mask in MASKS),
+    "FCMAE(convolutions, decoder_dim=32)",
+    "SimMIM(vit, unit=16)",
+    "MaskedPatch(vit)",
+    "MaskFeat(vit)",
+    "IGPT(gpt)",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_step_is_one_graph(objective: str):
+    subprocess.run([sys.executable, "-c", COMPILED.replace("OBJECTIVE", objective)], check=True)
