@@ -48,22 +48,24 @@ def resample_positions(
 def resample_offsets(
     table: Float[Tensor, "r h"], old_grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Float[Tensor, "q h"]:
-    """Resample a table of relative positions to another grid, as BEiT does for fine-tuning (run_class_finetuning.py).
+    """Resample a table of relative positions to another grid, as BEiT does for fine-tuning (run_class_finetuning.py),
+    and SimMIM for Swin's windows (utils.py).
 
     The old offsets are spread over the new ones at distances that grow as a geometric progression, so that near patches
     stay as near as they were, and a cubic spline goes through them. On a smaller grid the far offsets are left out.
 
     Args:
-        table: A row for each offset of two patches, rows of the image first; then three that are kept, of what goes
-            to, from and between class tokens.
+        table: A row for each offset of two patches, rows of the image first; then those that are kept, BEiT's three of
+            what goes to, from and between class tokens.
         old_grid: Rows and columns of patches that it was trained with.
         new_grid: Rows and columns of patches that it is needed for.
     """
     if old_grid == new_grid:
         return table
-    offsets, kept = table[:-3], table[-3:]
     down, across = (_spline(old, new) for old, new in zip(old_grid, new_grid, strict=True))
-    image = offsets.double().unflatten(0, (2 * old_grid[0] - 1, 2 * old_grid[1] - 1))
+    sides = 2 * old_grid[0] - 1, 2 * old_grid[1] - 1
+    offsets, kept = table[: sides[0] * sides[1]], table[sides[0] * sides[1] :]
+    image = offsets.double().unflatten(0, sides)
     return torch.cat([torch.einsum("yu,xv,uvh->yxh", down, across, image).flatten(0, 1).to(table.dtype), kept])
 
 
@@ -73,7 +75,7 @@ def _spline(old: int, new: int) -> Float[Tensor, "q r"]:
         return torch.eye(2 * old - 1, dtype=torch.float64)
     places = _spread(old - 1, new - 1)
     wanted = torch.arange(1.0 - new, new, dtype=torch.float64).clamp(places[0], places[-1])
-    degree, reach = min(3, len(places) - 1), max(1.0, float(places[-1]))
+    degree, reach = min(3, len(places) - 1), places[-1].clamp(min=1.0)
     knots = places[2:-2] / reach if degree == 3 else places[:0]
     basis, asked = (_powers(x / reach, knots, degree) for x in (places, wanted))
     return torch.linalg.solve(basis, asked, left=False)

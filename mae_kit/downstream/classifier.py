@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import DropPath
 from timm.models.beit import Beit
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from mae_kit.backbones.image_gpt import ImageGPT
 from mae_kit.backbones.timm_models import build, pair
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
-from mae_kit.formats.adapting import has_positions, on_grid
+from mae_kit.formats.adapting import has_positions, in_windows, on_grid
 from mae_kit.formats.keys import differences, refuse
 from mae_kit.patches import grid_of
 
@@ -76,9 +77,9 @@ def build_classifier(
     The exceptions are a recipe that says otherwise, {global_pool: token} or {global_pool: map}, and weights that come
     with a head: these keep the pooling they were trained with.
 
-    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0, and the final norm is replaced by a
-    new one after a pooling by the mean (MAE, models_vit.py); without, all is as timm initialises it, as in the
-    original.
+    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0, a Swin's at .02, and the final norm
+    is replaced by a new one after a pooling by the mean (MAE, models_vit.py); without, all is as timm initialises it,
+    as in the original.
 
     Args:
         model: None for the encoder's own.
@@ -250,7 +251,9 @@ def _heads(model: nn.Module) -> list[int]:
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
-    """The tensors, with the positions of a ViT or BEiT resampled to the grid of the classifier."""
+    """The tensors, with the positions of a ViT or BEiT resampled to the classifier's grid, Swin's to its windows."""
+    if isinstance(source, SwinTransformer):
+        return in_windows(source, tensors, model)
     return on_grid(source, tensors, tuple(model.patch_embed.grid_size)) if has_positions(source) else tensors
 
 
@@ -280,9 +283,12 @@ def _may_start_anew(model: Any, name: str) -> bool:
 
 
 def _start_head(model: Any) -> None:
-    """The original's start of fine-tuning: nearly zero, so that the first steps do not shake the encoder."""
+    """The originals' start of fine-tuning: nearly zero, so that the first steps do not shake the encoder.
+
+    SimMIM's Swin keeps its own, of std .02 (models/swin_transformer.py).
+    """
     head = model.get_classifier()
-    if isinstance(head, nn.Linear):
+    if isinstance(head, nn.Linear) and not isinstance(model, SwinTransformer):
         nn.init.trunc_normal_(head.weight, std=2e-5)
         nn.init.zeros_(head.bias)
 

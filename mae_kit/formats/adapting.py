@@ -15,6 +15,7 @@ from mae_kit.patches import grid_of
 from mae_kit.position_tables import resample_offsets, resample_positions, sincos_positions
 
 ChannelMode = Literal["mean", "repeat"]
+OFFSETS = "relative_position_bias_table"
 
 
 def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
@@ -60,9 +61,22 @@ def on_grid(model: Any, tensors: Tensors, grid: tuple[int, int]) -> Tensors:
         if name == "pos_embed"
         else resample_offsets(tensor, old, grid)
         for name, tensor in tensors.items()
-        if name == "pos_embed" or name.endswith("relative_position_bias_table")
+        if name == "pos_embed" or name.endswith(OFFSETS)
     }
     return {**tensors, **resampled}
+
+
+def in_windows(model: Any, tensors: Tensors, target: Any) -> Tensors:
+    """Tensors for a Swin with windows of other sizes, as SimMIM fine-tunes at 224 px what it trained at 192.
+
+    Args:
+        model: What they were trained as, with its windows.
+        tensors: Under timm's names.
+        target: The same with other windows.
+    """
+    tables = {name: name.removesuffix(f".{OFFSETS}") for name in tensors if name.endswith(OFFSETS)}
+    old, new = ({n: tuple(swin.get_submodule(at).window_size) for n, at in tables.items()} for swin in (model, target))
+    return {**tensors, **{name: resample_offsets(tensors[name], old[name], new[name]) for name in tables}}
 
 
 def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:

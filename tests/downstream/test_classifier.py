@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import DropPath
 
-from mae_kit.downstream.classifier import ModelSpec, build_classifier
+from mae_kit.downstream.classifier import ModelSpec, build_classifier, from_tensors
 from mae_kit.encoder_file import EncoderConfig, load_encoder, save_encoder
 from mae_kit.errors import UserError
+from mae_kit.position_tables import resample_offsets
 from mae_kit.training.optimizer import build_optimizer, layer_decay_groups
 
 ARGS: dict[str, Any] = {"img_size": [32, 48], "patch_size": 8, "in_chans": 3, "depth": 2}
@@ -128,6 +129,39 @@ def test_an_encoder_of_another_family(tmp_path: Path):
     classifier = build_classifier(None, 3, tmp_path, 0.1, (64, 64))
     assert classifier.dropped == [] and classifier.fresh == ["head.fc.bias", "head.fc.weight"]
     assert classifier.model(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+WINDOWED: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "in_chans": 3}
+
+
+def test_a_swin_in_larger_windows(tmp_path: Path):
+    """As SimMIM fine-tunes at 224 px, in windows of 7, what it trained at 192 px in windows of 6."""
+    name = "swin_tiny_patch4_window7_224"
+    plain = write_encoder(tmp_path, name, WINDOWED | {"img_size": 48, "window_size": 6}).state_dict()
+    spec = ModelSpec(name, {"window_size": 7})
+    model: Any = build_classifier(spec, 1000, tmp_path, 0.0, (56, 56)).model
+    found = model.state_dict()
+    for key, tensor in plain.items():
+        moved = resample_offsets(tensor, (6, 6), (7, 7)) if key.endswith("bias_table") else tensor
+        assert torch.equal(found[key], moved), key
+    assert model(torch.randn(2, 3, 56, 56)).shape == (2, 1000)
+    assert 0.018 < model.head.fc.weight.std().item() < 0.022, "as in SimMIM's swin_transformer.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "changed"),
+    [
+        ("swin_tiny_patch4_window7_224", WINDOWED | {"img_size": 48, "window_size": 6}, {"window_size": 7}),
+        ("beit_base_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}, {}),
+    ],
+)
+def test_whether_positions_fit_another_size_is_told_without_memory(
+    name: str, args: dict[str, Any], changed: dict[str, Any]
+):
+    with torch.device("meta"):
+        tensors = timm.create_model(name, num_classes=0, **args).state_dict()
+        config = EncoderConfig(name, args, [0.5] * 3, [0.5] * 3, "", 0)
+        from_tensors("here", config, tensors, ModelSpec(name, changed), 2, 0.0, (56, 56), 3)
 
 
 def test_from_a_file_of_weights(tmp_path: Path):
