@@ -105,8 +105,8 @@ class Machine:
     """Where and how a recipe is computed. Several devices are torchrun's to start: one process each.
 
     It changes results by rounding alone where each image is computed for itself, as in MAE. What is drawn or averaged a
-    micro-batch depends on how large that is: colours, mixup, drop path, batch norm, BEiT's and MaskFeat's uneven masks,
-    the noise and the balance of a tokenizer's codes.
+    micro-batch depends on how large that is: colours, drop path, BEiT's and MaskFeat's uneven masks, the noise and the
+    balance of a tokenizer's codes; in fine-tuning flips, RandAugment, erasing, mixup, dropped patches and batch norm.
 
     Attributes:
         precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
