@@ -18,7 +18,7 @@ from mae_kit.data.exclusions import Kept, kept
 from mae_kit.data.index import Index, open_index
 from mae_kit.data.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.loader import EvaluationBatches, Share
-from mae_kit.downstream.classifier import ModelSpec, build_classifier, go_on_predicting
+from mae_kit.downstream.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
 from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.downstream.recipe import Augmentation, FinetuneData
 from mae_kit.downstream.scores import HEADLINES, ClassificationScores, MultiLabelScores, Scores
@@ -90,12 +90,10 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
-    must_be_within(0, 1, {"drop_path": drop_path})
-    must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
-    must_be_within(0, math.inf, {"generative": generative, "balance": balance})
+    must_be_in_bounds(drop_path, ema, generative, balance)
     stream, val, classes = open_labelled(data, optimization, machine, seed)
     share, plan = stream.share, stream.plan
-    augmentation.must_mix(plan.batch_size // share.world // share.parts)
+    augmentation.must_mix(stream.at_once)
     with Run(run, resume, share.rank) as folder:
         state, done = _left_off(folder, plan) if resume else (None, {})
         if state and done:
@@ -130,6 +128,13 @@ def finetune(
             report(folder.path)
         _tell(result, data.val)
         return _summary(run, result)
+
+
+def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
+    """Raises UserError where one of these settings cannot work."""
+    must_be_within(0, 1, {"drop_path": drop_path})
+    must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
+    must_be_within(0, math.inf, {"generative": generative, "balance": balance})
 
 
 def open_labelled(
@@ -200,21 +205,31 @@ def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -
 def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
 ) -> tuple[nn.Module, ClassifierConfig]:
-    """The model, and what is known of it: normalisation is the recipe's, else the weights', else ImageNet's."""
+    """The model, and what is known of it."""
     path = None if encoder == "none" else Path(encoder)
     known = load_encoder(path)[0] if path else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
     built = build_classifier(spec, len(classes), path, drop_path, size, channels)
     say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
-    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
-    if len(mean) != len(std):
-        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
-        raise UserError(what, "give both, one value a channel, as `mae-kit shard` prints them")
+    mean, std = normalisation(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
     return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
+
+
+def normalisation(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:
+    """Mean and std of each channel: the recipe's, else the weights', else ImageNet's.
+
+    Raises:
+        UserError: There are not as many of the one as of the other.
+    """
+    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
+    if len(mean) != len(std):
+        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
+        raise UserError(what, "give both, one value a channel, as `mae-kit shard` prints them")
+    return mean, std
 
 
 def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:

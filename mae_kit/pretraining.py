@@ -28,7 +28,7 @@ from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_shares, must_be_within
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_areas, must_be_shares, must_be_within
 from mae_kit.training.stream import open_stream, some_images
 from mae_kit.views.callbacks import KnnScore, Reconstructions
 
@@ -68,6 +68,7 @@ class PretrainData:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
+        must_be_areas(*self.crop_scale)
         must_be_within(0, math.inf, {"data.color_jitter": self.color_jitter})
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
 

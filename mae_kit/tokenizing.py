@@ -23,7 +23,7 @@ from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_within
+from mae_kit.training.settings import Every, Machine, Optimization, Plan, must_be_areas, must_be_within
 from mae_kit.training.stream import open_stream, spread_rows
 from mae_kit.views.callbacks import Codebook
 
@@ -51,6 +51,9 @@ class TokenizerData:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     mix_shards: int = 0
+
+    def __post_init__(self) -> None:
+        must_be_areas(*self.crop_scale)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from timm.models.hiera import Hiera as TimmHiera
 from torch import Tensor
 
-from mae_kit.backbones.timm_models import create, stochastic_depth
+from mae_kit.backbones.timm_models import create, pair, stochastic_depth
 from mae_kit.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.masks import visible_indices
@@ -70,7 +70,7 @@ class Hiera(Configured):
         height, width = self.model.patch_stride
         self.image_size: tuple[int, int] = (rows * height, columns * width)
         side = self.model.mask_unit_size[0]
-        grid_of(self.image_size, (side * height, side * width))
+        grid_of(self.image_size if img_size is None else pair(img_size), (side * height, side * width))
         pooled = POOLING**q_pool
         self.unit: tuple[int, int] = (side // pooled, side // pooled)
         self.patch_size = self.stride = height * pooled, width * pooled

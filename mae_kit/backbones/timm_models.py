@@ -6,7 +6,7 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_kit.errors import UserError
 
@@ -48,6 +48,12 @@ def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
         told = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"timm does not build {name} with {told} ({reason})", fix) from error
+
+
+def attention_heads(model: nn.Module) -> list[int]:
+    """Of each attention, from the first block on; timm's Hiera calls them otherwise."""
+    found = (getattr(part, "num_heads", getattr(part, "heads", None)) for part in model.modules())
+    return [heads for heads in found if isinstance(heads, int)]
 
 
 def stochastic_depth(rate: float) -> dict[str, float]:

@@ -1,25 +1,27 @@
 """What each entry goes through: the command line of every stage."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mae_kit.backbones import backbone
 from mae_kit.backbones.timm_models import pair
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.comparison.weights import weights_prints
 from mae_kit.console import hush
-from mae_kit.downstream.classifier import ModelSpec, build_classifier, from_tensors, go_on_predicting
+from mae_kit.data.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
+from mae_kit.downstream.classifier import Classifier, ModelSpec, build_classifier, from_tensors, go_on_predicting
 from mae_kit.encoder_file import EncoderConfig
 from mae_kit.errors import UserError
-from mae_kit.finetuning import finetune, open_labelled
+from mae_kit.finetuning import finetune, must_be_in_bounds, normalisation, open_labelled
 from mae_kit.formats.starting import fitting
 from mae_kit.pretraining import must_be_of_channels, pretrain
 from mae_kit.signature import parse
 from mae_kit.stages.stage import Stage
+from mae_kit.training.freezing import freeze_below
 from mae_kit.training.stream import open_stream
 
 POINTS = 5  # of a curve of scores
@@ -46,35 +48,45 @@ def _must_go(words: dict[str, list[str]]) -> None:
     asked = _pretraining(words["pretrain"]) if "pretrain" in words else None
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        classifier = _classifier(tuned, asked)
+        built = _classifier(tuned, asked)
+        if tuned["blocks"] is not None:
+            freeze_below(built.model, tuned["blocks"])
     if tuned["generative"]:
-        go_on_predicting(classifier)
-    open_labelled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+        go_on_predicting(built.model)
+    must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
+    data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
+    FinetuneAugment(*normalisation(data, built), CLASSES, **asdict(augmentation))
+    optimization.peak(data.batch_size)
+    augmentation.must_mix(open_labelled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
 
 
 def _pretraining(words: list[str]) -> dict[str, Any]:
     """Its arguments, which can work, also with the weights that it starts from; what has begun has read them."""
     with torch.device("meta"):
         asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
-    must_be_of_channels(asked["data"], asked["objective"].encoder.channels)
+    data, optimization = asked["data"], asked["optimization"]
+    must_be_of_channels(data, asked["objective"].encoder.channels)
+    PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
+    optimization.peak(data.batch_size)
     if asked["init"] and not asked["run"].exists():
         fitting(asked["init"], asked["objective"])
-    open_stream(asked["data"].shards, asked["data"], asked["optimization"], asked["machine"], asked["seed"])
+    open_stream(data.shards, data, optimization, asked["machine"], asked["seed"])
     return asked
 
 
-def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> nn.Module:
+def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifier:
     """Of a fine-tuning's arguments, and of the pretraining's where there is one."""
     spec, data = tuned["model"], tuned["data"]
     if asked is None:
-        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size)).model
+        channels = len(data.mean or IMAGENET_MEAN)
+        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size), channels)
     encoder, before = asked["objective"].encoder, asked["data"]
     if spec and spec.name != encoder.name:
         what = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
         raise UserError(what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare")
     config = EncoderConfig(encoder.name, encoder.model_args, before.mean, before.std, "", 0, list(encoder.image_size))
     form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
-    return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form).model
+    return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form)
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:

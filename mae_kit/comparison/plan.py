@@ -44,8 +44,8 @@ class Recipe:
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The overrides; an empty key in the file is none of them."""
-        return {str(key): value for key, value in (self.overrides or {}).items()}
+        """The overrides, their keys spelled in one way; an empty key in the file is none of them."""
+        return {str(key).replace("-", "_"): value for key, value in (self.overrides or {}).items()}
 
     def words(self) -> list[str]:
         """As the command line has them."""
@@ -63,7 +63,7 @@ class Entry(Recipe):
     """
 
     finetune: Recipe | None = None
-    against: str | None = None
+    against: str | int | float | None = None  # YAML reads 0.75 as a number
 
 
 class Budget(NamedTuple):
@@ -107,7 +107,8 @@ class Plan(NamedTuple):
 
     def against(self, name: str) -> str:
         """The entry that this one is compared with."""
-        return self.entries[name].against or next(iter(self.entries))
+        own = self.entries[name].against
+        return next(iter(self.entries)) if own is None else str(own)
 
     def tuning(self, name: str) -> Recipe:
         """How this entry becomes a classifier; from scratch no layer learns slower than another, unless it says so."""
@@ -160,7 +161,7 @@ def _plan(
     named = {str(name): _with(overrides or {}, entry) for name, entry in entries.items()}  # YAML reads 0.75 as a number
     for name, entry in named.items():
         _must_be_entry(name, entry)
-        if entry.against not in (None, *named):
+        if entry.against is not None and str(entry.against) not in named:
             raise UserError(f"entries.{name}.against is {entry.against}", f"name one of {', '.join(named)}")
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
@@ -244,7 +245,7 @@ def _must_finetune(recipe: Recipe, where: str) -> None:
 def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
     """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
     for key in recipe.changed:
-        own = [one for one in keys if f"{one}.".startswith(f"{key.replace('-', '_')}.")]
+        own = [one for one in keys if f"{one}.".startswith(f"{key}.")]
         if own:
             what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
             raise UserError(what, "leave it out, or override single other keys, as data.batch_size")

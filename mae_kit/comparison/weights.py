@@ -8,7 +8,7 @@ from mae_kit.comparison.plan import Recipe
 from mae_kit.recipes import find_recipe, read_recipe
 
 KEYS = ("init", "tokenizer", "weights")
-FILES = ("*.safetensors", "*.pkl")  # of a run; of DALL-E
+FILES = ("*.safetensors", "*.bin", "*.pkl")  # of a run and others; of older folders of transformers; of DALL-E
 
 
 def weights_prints(recipe: Recipe, kind: str) -> dict[str, str]:

@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import DropPath
 from timm.models.beit import Beit
+from timm.models.hiera import Hiera
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_kit.backbones.image_gpt import ImageGPT
-from mae_kit.backbones.timm_models import build, pair
+from mae_kit.backbones.timm_models import attention_heads, build, pair
 from mae_kit.encoder_file import EncoderConfig, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import has_positions, in_windows, on_grid
@@ -219,13 +220,17 @@ def _create(name: str, **args: Any) -> Any:
     """A timm model; what timm does not accept is the user's mistake.
 
     Raises:
-        UserError: No such name, argument or published weights.
+        UserError: No such name, argument or published weights, or the image does not consist of Hiera's mask units.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
         raise UserError(f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
     fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
-    return build(name, args, fix)
+    model = build(name, args, fix)
+    if isinstance(model, Hiera) and "img_size" in args:
+        (side, _), (height, width) = model.mask_unit_size, model.patch_stride
+        grid_of(pair(args["img_size"]), (side * height, side * width))
+    return model
 
 
 def _source(path: str, config: EncoderConfig, tensors: Tensors) -> Any:
@@ -238,16 +243,10 @@ def _source(path: str, config: EncoderConfig, tensors: Tensors) -> Any:
 
 def _must_attend_alike(model: nn.Module, source: nn.Module, path: str) -> None:
     """Heads split the same tensors: of another number of them no shape tells."""
-    now, trained = _heads(model), _heads(source)
+    now, trained = attention_heads(model), attention_heads(source)
     if any(one != other for one, other in zip(now, trained, strict=False)):
         what = f"model.args give attention {max(now)} heads, the encoder {path} was trained with {max(trained)}"
         raise UserError(what, "leave num_heads out of model.args")
-
-
-def _heads(model: nn.Module) -> list[int]:
-    """Of each attention, from the first block on; timm's Hiera calls them otherwise."""
-    found = (getattr(part, "num_heads", getattr(part, "heads", None)) for part in model.modules())
-    return [heads for heads in found if isinstance(heads, int)]
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
@@ -267,7 +266,8 @@ def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]
     found = differences(tensors, own)
     refuse(file, {name: what for name, what in found.items() if not _may_start_anew(model, name)})
     used = {name: tensor for name, tensor in tensors.items() if name not in found}
-    model.load_state_dict(own | used, strict=True)
+    if not any(tensor.is_meta for tensor in own.values()):  # a model without memory is asked whether they fit
+        model.load_state_dict(own | used, strict=True)
     return sorted(tensors.keys() - used.keys()), sorted(own.keys() - used.keys())
 
 

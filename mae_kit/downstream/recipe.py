@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from mae_kit.errors import UserError
-from mae_kit.training.settings import must_be_positive, must_be_shares, must_be_within
+from mae_kit.training.settings import must_be_areas, must_be_positive, must_be_shares, must_be_within
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class FinetuneData:
     def __post_init__(self) -> None:
         must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_share": self.crop_share})
         must_be_within(0, 1, {"data.crop_share": self.crop_share})
+        must_be_areas(*self.crop_scale)
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
 
 

@@ -1,9 +1,11 @@
 """Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mae_kit.backbones import Beit, ViT
+from mae_kit.backbones.timm_models import attention_heads
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.formats.adapting import resized
@@ -58,9 +60,9 @@ def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
     found = differences(weights.tensors, encoder.model.state_dict())
     moved = [name for name in found if name.startswith(_FRESH)]
     refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
-    if isinstance(encoder, ViT):
-        _must_have_the_same_heads(path, weights, heads)
+    _must_have_the_same_heads(path, "encoder", attention_heads(empty_encoder(weights)), attention_heads(encoder.model))
     if weights.decoder is not None and isinstance(objective, MAE):
+        _must_have_the_same_heads(path, "decoder", [weights.decoder.heads], [heads[1]])
         fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
         refuse(f"the decoder of {path}", differences(weights.decoder.tensors, objective.decoder.state_dict()), fix)
     return weights, moved
@@ -79,18 +81,18 @@ def _start_decoder(weights: Pretrained, objective: Objective) -> bool:
 
 
 def _heads(objective: Objective) -> tuple[int | None, int | None]:
-    """Of the encoder and the decoder, as the recipe has them: what a file does not say; a Swin's does."""
+    """Of the encoder and the decoder, as the recipe has them: what an original file does not say."""
     if not isinstance(objective.encoder, ViT):
         return None, None
     block: Any = objective.encoder.model.blocks[0]
     return block.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
 
 
-def _must_have_the_same_heads(path: Path, weights: Pretrained, heads: tuple[int | None, int | None]) -> None:
+def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
-    found = (empty_encoder(weights).blocks[0].attn.num_heads, weights.decoder.heads if weights.decoder else heads[1])
-    if found != heads:
-        raise UserError(f"{path} has {found} heads in encoder and decoder, the recipe {heads}", "give the recipe those")
+    if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
+        what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
+        raise UserError(what, "give the recipe those")
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:

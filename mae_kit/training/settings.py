@@ -63,6 +63,9 @@ class Optimization:
         if self.warmup_epochs > self.epochs:
             what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
             raise UserError(what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so")
+        if None not in (self.base_learning_rate, self.learning_rate):
+            fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
+            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has both", fix)
         self._check_steps()
 
     def _check_steps(self) -> None:
@@ -86,18 +89,14 @@ class Optimization:
         """The absolute learning rate after the warm-up.
 
         Raises:
-            UserError: Neither or both of the two rates are given.
+            UserError: Neither of the two rates is given.
         """
-        if (self.base_learning_rate is None) == (self.learning_rate is None):
-            what = "optimization needs one of base_learning_rate and learning_rate"
-            if self.learning_rate is None:
-                fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
-                raise UserError(f"{what}, and has none", fix)
-            fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
-            raise UserError(f"{what}, and has both", fix)
         if self.learning_rate is not None:
             return self.learning_rate
-        return absolute_learning_rate(self.base_learning_rate or 0.0, batch_size)
+        if self.base_learning_rate is None:
+            fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
+            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has none", fix)
+        return absolute_learning_rate(self.base_learning_rate, batch_size)
 
 
 @dataclass(frozen=True)
@@ -260,6 +259,17 @@ def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
     for name, channels in values.items():
         if channels and not all(0 <= value <= 1 for value in channels):
             raise UserError(f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
+
+
+def must_be_areas(smallest: float, largest: float) -> None:
+    """For the scale of crops.
+
+    Raises:
+        UserError: They are no shares of an area.
+    """
+    if not 0 < smallest <= largest <= 1:
+        what = f"data.crop_scale is {smallest:g} to {largest:g}"
+        raise UserError(what, "give two shares of the area, above 0, 1 at most, the smaller first")
 
 
 def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:

@@ -40,16 +40,13 @@ class Stream(NamedTuple):
     plan: Plan
     share: Share
 
-    def batches(self, image_size: tuple[int, int], channels: int, crop_scale: tuple[float, float]) -> TrainBatches:
-        """What this process takes of it, cropped to a size.
+    @property
+    def at_once(self) -> int:
+        """Images in a micro-batch of one device."""
+        return self.plan.batch_size // self.share.world // self.share.parts
 
-        Raises:
-            UserError: The scale is no share of an area.
-        """
-        smallest, largest = crop_scale
-        if not 0 < smallest <= largest <= 1:
-            what = f"data.crop_scale is {smallest:g} to {largest:g}"
-            raise UserError(what, "give two shares of the area, above 0, 1 at most, the smaller first")
+    def batches(self, image_size: tuple[int, int], channels: int, crop_scale: tuple[float, float]) -> TrainBatches:
+        """What this process takes of it, cropped to a size."""
         plan = self.plan
         form = plan.batch_size, image_size, channels, crop_scale
         return TrainBatches(self.index, self.rows, *form, plan.seed, self.share, plan.mix_shards)

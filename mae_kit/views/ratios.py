@@ -42,7 +42,8 @@ def over_ratios(
     encoder = objective.encoder
     n = encoder.grid[0] * encoder.grid[1]
     ratios = [ratio for ratio in RATIOS if 0 < visible_count(n, ratio) < n]
-    masks = (MASKS[objective.mask](keys, encoder.grid, ratio) for ratio in ratios)
+    kind = "random" if objective.mask == "grid" else objective.mask  # a grid is of one ratio
+    masks = (MASKS[kind](keys, encoder.grid, ratio) for ratio in ratios)
     return [_at_ratio(objective, normalise, images, ratio, hidden) for ratio, hidden in zip(ratios, masks, strict=True)]
 
 

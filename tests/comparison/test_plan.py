@@ -1,19 +1,23 @@
 """What is compared: command lines that parse, and files that make no sense."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import yaml
 from conftest import FINETUNE, PRETRAIN
 from photos import write_shard
+from safetensors.torch import save_file
 from tiny_models import save_run, save_tokenizer
 
 from mae_kit.backbones import ViT
 from mae_kit.cli import VERBS, load
 from mae_kit.comparison.copies import with_copies
 from mae_kit.comparison.entries import POINTS, must_be_trainable, stages, trial
-from mae_kit.comparison.plan import read_plan
+from mae_kit.comparison.plan import Recipe, read_plan, setting
+from mae_kit.comparison.weights import weights_prints
 from mae_kit.data.exclusions import write_exclusions
 from mae_kit.data.index import open_index
 from mae_kit.errors import UserError
@@ -251,6 +255,18 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"init": "nowhere"}, "no file nowhere"),
         ("entries.scratch", {"model": None}, "model.name is missing"),
         ("finetune", {"generative": 1}, "the model is not an iGPT"),
+        ("entries.mae", {"optimization.base_learning_rate": 1}, "optimization needs one of .*, and has both"),
+        ("entries.mae", {"optimization.learning_rate": None}, "optimization needs one of .*, and has none"),
+        ("finetune", {"optimization.base_learning_rate": 1}, "optimization needs one of .*, and has both"),
+        ("entries.mae", {"data.crop_scale": [0, 2]}, "data.crop_scale is 0 to 2"),
+        ("finetune", {"data.crop_scale": [0, 2]}, "data.crop_scale is 0 to 2"),
+        ("finetune", {"blocks": 3}, "blocks is 3, the model has 2"),
+        ("finetune", {"ema": 1}, "ema is 1"),
+        ("finetune", {"drop_path": 2}, "drop_path is 2"),
+        ("finetune", {"data.std": [0, 1, 1]}, "the std of channel 0 is 0"),
+        ("entries.mae", {"data.std": [0, 1, 1]}, "the std of channel 0 is 0"),
+        ("finetune", {"data.std": [1, 1]}, "data.mean has 3 values and data.std 2"),
+        ("finetune", {"machine.accumulate": 16}, "micro-batches of one image cannot be mixed"),
     ],
 )
 def test_overrides_that_a_verb_would_refuse_are_told_at_once(
@@ -264,11 +280,54 @@ def test_overrides_that_a_verb_would_refuse_are_told_at_once(
         must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
 
 
+def test_colours_of_grey_images_are_told_at_once(tmp_path: Path, content: dict[str, Any]):
+    grey: dict[str, Any] = {"data.mean": [0.5], "data.std": [0.5]}
+    mae = content["entries"]["mae"]
+    mae["overrides"] = grey | {"objective.encoder.in_chans": 1}
+    content["finetune"]["overrides"] = grey | {"augmentation.color_jitter": 0}
+    must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
+    for place in (mae["overrides"] | {"data.color_jitter": 0.4}, None), (None, {"augmentation.randaugment": 9}):
+        other = json.loads(json.dumps(content))
+        other["entries"]["mae"]["overrides"] = place[0] or mae["overrides"]
+        other["finetune"]["overrides"] |= place[1] or {}
+        with pytest.raises(UserError, match=r"^entries.mae: .* needs images of 3 channels, these have 1"):
+            must_be_trainable(read_plan(write(tmp_path, other)), tmp_path)
+
+
+def test_a_file_of_weights_for_grey_images_is_looked_at_as_the_verb_does(tmp_path: Path, content: dict[str, Any]):
+    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    trained = timm.create_model("vit_tiny_patch16_224", img_size=32, in_chans=1, num_classes=0, **args)
+    save_file(trained.state_dict(), tmp_path / "grey.safetensors")
+    grey = {"data.mean": [0.5], "data.std": [0.5], "augmentation.color_jitter": 0}
+    weights = {"model.weights": str(tmp_path / "grey.safetensors")}
+    content["entries"] = {"scratch": {"config": None, "overrides": weights}}
+    content["finetune"]["overrides"] = grey
+    must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
+
+
+@pytest.mark.parametrize("file", ["encoder.safetensors", "pytorch_model-00001-of-00002.bin", "encoder.pkl"])
+def test_weights_that_are_replaced_are_others(tmp_path: Path, file: str):
+    recipe = Recipe(None, {"init": str(tmp_path)})
+    prints = []
+    for content in (b"one", b"two"):
+        (tmp_path / file).write_bytes(content)
+        prints.append(weights_prints(recipe, "pretrain")["init"])
+    assert prints[0] != prints[1]
+
+
+def test_a_hyphen_is_an_underscore(tmp_path: Path, content: dict[str, Any]):
+    content["entries"]["mae"]["overrides"] = {"data.batch-size": 8, "data.crop-scale": [0.5, 1.0]}
+    entry = read_plan(write(tmp_path, content)).entries["mae"]
+    assert setting(entry, "data.batch_size") == 8 and entry.words()[0] == "--data.batch_size"
+
+
 def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content: dict[str, Any]):
     """YAML takes 1e1 for text, and 0.75 is no text."""
     (tmp_path / "pre.yaml").write_text(PRETRAIN.replace("epochs: 3,", "epochs: 1e1,"))
-    content["entries"] = {0.75: content["entries"]["mae"] | {"overrides": None}}
+    mae = content["entries"]["mae"] | {"overrides": None}
+    content["entries"] = {0.75: mae, 0.5: mae | {"against": 0.5}}
     plan = read_plan(write(tmp_path, content))
+    assert plan.against("0.75") == "0.75" and plan.against("0.5") == "0.5"
     pretrain, *_ = (stage.words for stage in stages(plan, "0.75", 100, 0, tmp_path))
     assert arguments(pretrain)["optimization"].warmup_epochs == pytest.approx(0.5 * 2.5 / 10, rel=1e-5)
 
@@ -309,7 +368,8 @@ def test_what_all_have_alike_is_nobodys_to_change(tmp_path: Path, content: dict[
     for name in where.split("."):
         place = place.setdefault(name, {"config": None})
     place["overrides"] = {key: 4}
-    said = rf"^{where}.overrides has {key}, and the comparison sets {key.replace('-', '_')}.* for all: leave it out"
+    key = key.replace("-", "_")
+    said = rf"^{where}.overrides has {key}, and the comparison sets {key}.* for all: leave it out"
     with pytest.raises(UserError, match=said):
         read_plan(write(tmp_path, content))
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import DropPath
 
+from mae_kit.backbones import Hiera
 from mae_kit.downstream.classifier import ModelSpec, build_classifier, from_tensors
 from mae_kit.encoder_file import EncoderConfig, load_encoder, save_encoder
 from mae_kit.errors import UserError
@@ -162,6 +163,17 @@ def test_whether_positions_fit_another_size_is_told_without_memory(
         tensors = timm.create_model(name, num_classes=0, **args).state_dict()
         config = EncoderConfig(name, args, [0.5] * 3, [0.5] * 3, "", 0)
         from_tensors("here", config, tensors, ModelSpec(name, changed), 2, 0.0, (56, 56), 3)
+
+
+def test_an_image_consists_of_hieras_mask_units():
+    spec = ModelSpec("hiera_tiny_224", {"embed_dim": 16, "stages": [1, 1, 1, 1]})
+    build_classifier(spec, 2, None, 0.0, (64, 64))
+    with pytest.raises(UserError, match="32x32 does not divide img_size 72x72"):
+        build_classifier(spec, 2, None, 0.0, (72, 72))
+    with pytest.raises(UserError, match="16x16 does not divide img_size 40x40"):
+        Hiera("hiera_tiny_224", img_size=40, embed_dim=16, num_heads=1, stages=[1, 1, 1], q_pool=1)
+    with pytest.raises(UserError, match="does not divide img_size 66x66"):
+        Hiera("hiera_tiny_224", img_size=66, embed_dim=16, num_heads=1, stages=[1, 1, 1], q_pool=1)
 
 
 def test_from_a_file_of_weights(tmp_path: Path):

@@ -10,7 +10,7 @@ from processes import Programs
 from safetensors.torch import load_file
 from tiny_models import MEAN, STD, save_run, save_tokenizer, shaken, tiny_classifier, tiny_mae, tiny_weights
 
-from mae_kit.backbones import Beit, Swin, ViT
+from mae_kit.backbones import GPT, Beit, Hiera, Swin, ViT
 from mae_kit.downstream.classifier import build_classifier
 from mae_kit.encoder_file import EncoderConfig, save_encoder
 from mae_kit.errors import UserError
@@ -18,7 +18,7 @@ from mae_kit.formats import original
 from mae_kit.formats.recognition import read_pretrained
 from mae_kit.formats.starting import start_from
 from mae_kit.importing import import_
-from mae_kit.objectives import MAE, BEiT, SimMIM
+from mae_kit.objectives import IGPT, MAE, BEiT, HieraMAE, MaskedPatch, MaskFeat, SimMIM
 from mae_kit.position_tables import resample_offsets, resample_positions
 from mae_kit.pretraining import PretrainData, save_results
 from mae_kit.training.run import Run
@@ -72,6 +72,38 @@ def test_a_swin_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "the decoder starts anew" in capsys.readouterr().out
     with pytest.raises(UserError, match="relative_position_bias_table is"):
         start_from(tmp_path, simmim(heads=2), MEAN, STD)
+
+
+@pytest.mark.parametrize("kind", [SimMIM, MaskedPatch, MaskFeat])
+@pytest.mark.parametrize("published", [False, True])
+def test_any_objective_of_a_vit_goes_on_from_a_whole_mae(tmp_path: Path, kind: Any, published: bool):
+    old, encoder = tiny_mae(), fresh().encoder
+    new = kind(encoder, **({"unit": 16} if kind is SimMIM else {}))
+    if published:
+        torch.save({"model": original.write(tiny_weights(old))}, tmp_path / "full.pth")
+    else:
+        save_run(tmp_path, old)
+    start_from(tmp_path / "full.pth" if published else tmp_path, new, MEAN, STD)
+    theirs = old.encoder.model.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.model.state_dict().items())
+
+
+HIERA: dict[str, Any] = {"img_size": 32, "embed_dim": 16, "stages": [1, 1]}
+OF_TWO_STAGES: dict[str, Any] = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda heads: HieraMAE(Hiera("hiera_tiny_224", num_heads=heads, q_pool=1, **HIERA), **OF_TWO_STAGES),
+        lambda heads: IGPT(GPT(img_size=4, embed_dim=16, depth=1, num_heads=heads, colours=4)),
+    ],
+)
+def test_heads_that_no_shape_shows(tmp_path: Path, make: Any):
+    run = save_run(tmp_path, make(1))
+    start_from(run, make(1), MEAN, STD)
+    with pytest.raises(UserError, match=r"the encoder of .* has attention of 1 heads, the recipe's of 2"):
+        start_from(run, make(2), MEAN, STD)
 
 
 SIZES: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -165,8 +197,8 @@ def test_what_does_not_fit(tmp_path: Path):
     deeper = MAE(ViT("vit_base_patch16_224", 32, 8, embed_dim=48, depth=3, num_heads=3), decoder_dim=32)
     with pytest.raises(UserError, match=r"blocks.2.norm1.weight is not in the file.*: give the recipe the encoder"):
         start_from(run, deeper, MEAN, STD)
-    for heads in ((4, 4), (3, 2)):  # no shape shows them
-        with pytest.raises(UserError, match=r"has \(3, 4\) heads in encoder and decoder, the recipe"):
+    for heads, said in (((4, 4), "encoder of .* of 3 heads, the"), ((3, 2), "decoder of .* of 4 heads, the")):
+        with pytest.raises(UserError, match=f"{said} recipe's of {heads[0] if heads[0] == 4 else 2}"):  # no shape
             start_from(run, fresh(heads=heads), MEAN, STD)
     grey = save_run(tmp_path / "grey", tiny_mae(in_chans=1))
     with pytest.raises(UserError, match="takes images of 1 channels, the recipe's encoder 3: convert it with"):
