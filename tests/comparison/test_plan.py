@@ -295,7 +295,7 @@ def test_colours_of_grey_images_are_told_at_once(tmp_path: Path, content: dict[s
 
 
 def test_a_file_of_weights_for_grey_images_is_looked_at_as_the_verb_does(tmp_path: Path, content: dict[str, Any]):
-    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    args: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
     trained = timm.create_model("vit_tiny_patch16_224", img_size=32, in_chans=1, num_classes=0, **args)
     save_file(trained.state_dict(), tmp_path / "grey.safetensors")
     grey = {"data.mean": [0.5], "data.std": [0.5], "augmentation.color_jitter": 0}
