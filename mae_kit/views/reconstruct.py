@@ -62,7 +62,7 @@ def reconstruct(
         show: The prediction; or the predictions with 10 to 95% hidden, side by side (ratios); or the loss of each
             patch, averaged over 32 draws of what is hidden (losses).
         mask_ratio: Share of the patches to hide; by default as in training.
-        mask: random, block or grid; by default as in training.
+        mask: random, block or grid; by default as in training, but of ratios at random where that was a grid.
         seed: Chooses what is hidden.
         count: How many images at most, spread evenly over them.
 
@@ -73,6 +73,8 @@ def reconstruct(
         UserError: A file without a decoder, no images, or a picture that is not made of such a model.
     """
     must_be_positive({"count": count})
+    if (mask, show) == ("grid", "ratios"):
+        raise UserError("a grid mask hides 75%, no other ratio", "give --mask random or block, or leave it out")
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     encoder = model.objective.encoder
     pixels, _ = load_images(images, encoder.image_size, encoder.channels, limit=count)

@@ -122,9 +122,10 @@ def test_the_length_of_a_run():
 def test_one_learning_rate():
     assert Optimization(1, base_learning_rate=1.5e-4).peak(4096) == pytest.approx(2.4e-3)
     assert Optimization(1, learning_rate=1e-3).peak(4096) == 1e-3
-    for optimization in (Optimization(1), Optimization(1, base_learning_rate=1e-4, learning_rate=1e-3)):
-        with pytest.raises(UserError, match="needs one of base_learning_rate and learning_rate"):
-            optimization.peak(256)
+    with pytest.raises(UserError, match="needs one of base_learning_rate and learning_rate, and has none"):
+        Optimization(1).peak(256)
+    with pytest.raises(UserError, match="needs one of base_learning_rate and learning_rate, and has both"):
+        Optimization(1, base_learning_rate=1e-4, learning_rate=1e-3)
 
 
 @pytest.mark.gate("R6")
