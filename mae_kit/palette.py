@@ -41,7 +41,8 @@ def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.nd
     some = np.random.default_rng(0).permutation(len(pixels))[:PIXELS]
     found = len(np.unique(pixels[some], axis=0))
     if found < count:
-        fix = f"give --objective.init_args.encoder.init_args.colours {found} or less, to finetune --model.args"
+        key = f"--objective.init_args.encoder.init_args.colours {found} or less"
+        fix = f'give {key}, in a fine-tuning --model.args "{{colours: {found}}}"'
         raise UserError(f"a palette of {count} colours of images that have {found}", fix)
     means: Any = MiniBatchKMeans(count, batch_size=BATCH, random_state=0, compute_labels=False)
     return means.fit(pixels[some]).cluster_centers_.astype(np.float32)
