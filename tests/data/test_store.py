@@ -231,8 +231,8 @@ def test_images_to_look_at(server: WebServer, monkeypatch: pytest.MonkeyPatch, t
 
 def read_all(url: str, cache: Cache) -> None:
     there = open_index(url, cache=cache)
-    loader = batches(there, mix=1)
-    assert not any(loader[step].bad for step in range(6))
+    loader = batches(there, mix=1)  # all samples: what is read ahead only, a process that ends leaves to the others
+    assert not any(loader[step].bad for step in range(len(there) // 16))
 
 
 def test_processes_share_the_downloads(server: WebServer, cache: Cache):
@@ -243,4 +243,4 @@ def test_processes_share_the_downloads(server: WebServer, cache: Cache):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert [server.asked[name] for name in (*TRAIN, "index.safetensors")] == [1, 1, 1, 1]
+    assert dict(server.asked) == dict.fromkeys([*TRAIN, "val-0.tar", "index.safetensors"], 1)
