@@ -20,6 +20,7 @@ from mae_kit.finetuning import finetune, must_be_in_bounds, normalisation, open_
 from mae_kit.formats.starting import fitting
 from mae_kit.pretraining import must_be_of_channels, pretrain
 from mae_kit.signature import parse
+from mae_kit.stages.ledger import has_result
 from mae_kit.stages.stage import Stage
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.stream import open_stream
@@ -31,13 +32,17 @@ CLASSES = 2  # of a model that is built for a look
 def must_be_trainable(plan: Plan, out: Path) -> None:
     """Refuse a key, a value, a model or images that a verb would refuse when, hours later, its turn has come.
 
+    An entry that is done is not asked: what it read, as weights or a tokenizer, may be gone.
+
     Raises:
         UserError: There is one; it names the entry.
     """
     for name in plan.entries:
         try:
             with hush():
-                _must_go({stage.verb: stage.words for stage in stages(plan, name, plan.samples, 0, out)})
+                ahead = [stages(plan, name, plan.samples, seed, out) for seed in range(plan.seeds)]
+                if not all(has_result(stage) for of_a_seed in ahead for stage in of_a_seed):
+                    _must_go({stage.verb: stage.words for stage in ahead[0]})
         except UserError as error:
             what, fix = error.args
             raise UserError(f"entries.{name}: {what}", fix) from error

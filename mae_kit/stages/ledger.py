@@ -44,13 +44,18 @@ def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
     return run_command(words, stage.folder / f"{stage.verb}.log")
 
 
+def has_result(stage: Stage) -> bool:
+    """Whether it is done, with these settings or others."""
+    return "result" in _read(stage)
+
+
 def recorded(stage: Stage) -> Record:
     """What is known of a stage; empty where it was not begun.
 
     Raises:
         UserError: It was begun with other settings.
     """
-    before = json.loads(stage.record.read_text(encoding="utf-8")) if stage.record.is_file() else {}
+    before = _read(stage)
     before |= {"words": telling(before["words"])} if "words" in before else {}
     now = stage.settings
     changed = [name for name in now if before.get(name, now[name]) != now[name]]  # what is not known is believed
@@ -83,6 +88,10 @@ def complete(stage: Stage, work: Callable[[Stage, bool], dict[str, Any]] = run_s
     record = stage.settings | _outcome(stage, _has_begun(stage), work)
     replace_text(stage.record, json.dumps(record, indent=2))
     return record
+
+
+def _read(stage: Stage) -> Record:
+    return json.loads(stage.record.read_text(encoding="utf-8")) if stage.record.is_file() else {}
 
 
 def _is_first(stage: Stage) -> bool:

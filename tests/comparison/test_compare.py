@@ -220,6 +220,21 @@ def test_weights_that_are_replaced_meanwhile_are_not_mixed_with_the_old_ones(
     assert len(trainings.words) == done
 
 
+def test_what_an_entry_that_is_done_began_with_may_be_gone(config: Path, trainings: Trainings, tmp_path: Path):
+    encoder = ViT("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    weights = save_run(tmp_path / "run", MAE(encoder, decoder_dim=32, decoder_depth=1, decoder_heads=2))
+    change(config, simmim={"overrides": {"init": str(weights)}})
+    trainings.stop_at = 16  # its scores of the second seed are there, those of scratch are not
+    with pytest.raises(SystemExit):
+        compare(config, tmp_path / "out")
+    shutil.rmtree(weights)
+    trainings.words, trainings.stop_at = [], 1000
+    assert not compare(config, tmp_path / "out")["failed"] and len(trainings.words) == 1
+    (tmp_path / "out/simmim-seed1/evaluate.json").unlink()
+    with pytest.raises(UserError, match=r"^entries.simmim: no file .*run"):
+        compare(config, tmp_path / "out")
+
+
 def test_a_recipe_that_is_edited_meanwhile_changes_nothing(config: Path, trainings: Trainings, tmp_path: Path):
     recipe = config.with_name("pre.yaml")
     trainings.stop_at = 9  # after the first seed

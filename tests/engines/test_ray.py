@@ -46,8 +46,9 @@ def start(*words: Any) -> subprocess.Popen[str]:
 def wait_until(process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not seen():
-        assert process.poll() is None, f"ended too early: {process.communicate()[0]}"
-        assert time.monotonic() < deadline
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"ended too early, or not in {SECONDS} s: {process.communicate()[0]}")
         time.sleep(0.001)
 
 
