@@ -3,19 +3,34 @@
 import json
 import shlex
 from html import escape
-from pathlib import Path
 
+from mae_kit.metrics import Row
+from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.reporting.folder import Folder
 from mae_kit.reporting.page import folded, note, section
 
 RECIPES = {
-    "vit_base_patch16_224": "vit_b16",
-    "vit_large_patch16_224": "vit_l16",
-    "vit_huge_patch14_224": "vit_h14",
-    "beit_base_patch16_224": "beit_b16",
+    ("mae", "vit_base_patch16_224", 224): "vit_b16",
+    ("mae", "vit_large_patch16_224", 224): "vit_l16",
+    ("mae", "vit_huge_patch14_224", 224): "vit_h14",
+    ("maskedpatch", "vit_base_patch16_224", 224): "vit_b16",
+    ("maskfeat", "vit_base_patch16_224", 224): "vit_b16_maskfeat",
+    ("simmim", "beit_base_patch16_224", 224): "vit_b16_simmim",
+    ("simmim", "swin_base_patch4_window7_224", 192): "swin_b_192px",
+    ("beit", "beit_base_patch16_224", 224): "beit_b16",
+    ("igpt", "igpt_s", 32): "igpt_s_32px",
+    ("igpt", "igpt_s", 16): "igpt_tiny_16px",
+    ("fcmae", "convnextv2_base", 224): "convnextv2_base",
+    ("fcmae", "convnextv2_tiny", 224): "convnextv2_tiny",
+    ("fcmae", "convnextv2_atto", 224): "convnextv2_atto",
+    ("fcmae", "convnextv2_atto", 64): "convnextv2_atto_64px",
+    ("hieramae", "hiera_base_224", 224): "hiera_base",
+    ("hieramae", "hiera_tiny_224", 64): "hiera_64px",
 }
-"""The downstream recipe made for an encoder, by timm's name."""
-ANY_VIT = ("vit_tiny_64px", "--model", "null")  # null: the model is the encoder's own
+"""The downstream recipe made for an encoder, by its objective, timm's name and the longer side of its images."""
+ANY = "vit_tiny_64px"  # the recipe of all others
+OWN_MODEL = ("--model", "null")  # the recipe's is another: that of the encoder
+WIDTHS = ("embed_dim", "depth", "num_heads")  # that make another model of the same name
 SIZE = 224  # of an encoder that says none: timm's own
 
 Command = tuple[str, list[str]]  # why, and its words
@@ -83,17 +98,25 @@ def _after_demo(folder: Folder) -> list[Command]:
 def _finetune(folder: Folder) -> list[str]:
     """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
     run, data = str(folder.path), folder.config.get("data", {})
-    name, arguments = folder.encoder["model"], folder.encoder["model_args"]
-    published = name in RECIPES and "embed_dim" not in arguments
-    recipe = [RECIPES[name]] if published else list(ANY_VIT)
-    size = json.dumps(arguments.get("img_size", SIZE))
+    size = folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE)
     train = data.get("shards", "DIR/train-*.tar")
-    words = ["mae-kit", "finetune", "--config", *recipe, "--data.image_size", size, "--encoder", run]
+    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder.encoder, size)]
+    words += ["--data.image_size", json.dumps(size), "--encoder", run]
     words += ["--data.train", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
     return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
 
 
+def _recipe_for(encoder: Row, size: int | list[int]) -> list[str]:
+    """The one made for it, or any, and whether its model is left out."""
+    longer = max(size) if isinstance(size, list) else size
+    name = RECIPES.get((encoder.get("objective", ""), encoder["model"], longer), ANY)
+    made_for = read_recipe(find_recipe(name, "downstream"))["model"]
+    theirs, ours = made_for.get("args", {}), encoder["model_args"]
+    fits = name != ANY and all(theirs.get(width) == ours.get(width) for width in WIDTHS)
+    return [name] if fits else [name, *OWN_MODEL]
+
+
 def _validation(train: str) -> str:
-    """The other half of what `mae-kit shard --val-fraction` wrote."""
-    path = Path(train)
-    return str(path.with_name(path.name.replace("train", "val", 1))) if "train" in path.name else "DIR/val-*.tar"
+    """The other half of what `mae-kit shard --val-fraction` wrote, of a pattern or a URL."""
+    folder, slash, name = train.rpartition("/")
+    return f"{folder}{slash}{name.replace('train', 'val', 1)}" if "train" in name else "DIR/val-*.tar"
