@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from mae_kit.durable import replace_text
+from mae_kit.evaluation.intervals import NORMAL
 from mae_kit.formats.pretrained import Pretrained
 from mae_kit.metrics import series
 from mae_kit.reporting.cards import interval
@@ -18,7 +19,6 @@ from mae_kit.reporting.reconstructions import latest
 
 PICTURE = "reconstructions.png"
 TAGS = ["masked-autoencoder", "self-supervised-learning", "vision-transformer", "mae_kit"]
-NORMAL = 1.96  # deviations on either side that hold 95% of a normal distribution
 FEW = 10  # logged losses; fewer have no interval
 LAST = 20  # one part in so many of the logged losses is averaged, but not fewer than a few
 WITH_DECODER = ("vit_mae", "original")

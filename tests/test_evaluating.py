@@ -24,6 +24,7 @@ from mae_kit.evaluation import intervals, probe
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score, wilson
 from mae_kit.evaluation.sides import Side, Sides
+from mae_kit.folder_lock import alone
 from mae_kit.signature import parse
 from mae_kit.stages import ledger
 from mae_kit.stages.command import Failed
@@ -189,15 +190,45 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
     finetunings.stop_at = 3
     with pytest.raises(SystemExit):
         mae_kit.evaluate(run, train="t", val="v", **ASKED)
-    assert not (run / "evaluation.json").exists()
+    written = json.loads((run / "evaluation.json").read_text())
+    assert written["extents"] and not written["trained"], "what frozen features are worth is not lost"
     begun = run / "evaluation/blocks-1/finetune"
     begun.mkdir()
     (begun / "config.yaml").write_text("")
     finetunings.words, finetunings.stop_at = [], 1000
     mae_kit.evaluate(run, train="t", val="v", **ASKED)
     failed_again, resumed, last = finetunings.words
-    assert resumed == ["finetune", "--resume", str(begun)]
+    assert resumed[:3] == ["finetune", "--resume", str(begun)]
+    here = ["--data.train", "t", "--data.val", "v", "--encoder", str(run)]
+    assert resumed[3:] == here, "it is found where it lies now"
     assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
+
+
+def test_a_run_that_was_moved_keeps_its_trainings(
+    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = ASKED | {"blocks": [1]}
+    mae_kit.evaluate(run, train="t", val="v", **asked)
+    run.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    finetunings.words = []
+    assert len(mae_kit.evaluate(Path("moved"), train="t", val="v", **asked)["trained"]) == 2
+    assert not finetunings.words
+
+
+def test_another_process_at_work_is_told_before_anything_is_read_or_replaced(
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {"train": "t", "val": "v", "untrained": True, "attentive": "attentive_tiny_64px"}
+    mae_kit.evaluate(run, **asked)
+    others: dict[str, Any] = asked | {"seed": 1}
+    before = (run / "evaluation-untrained/encoder" / FILE).read_bytes()
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: pytest.fail("features are read"))
+    with alone(run / "evaluation-untrained"), pytest.raises(UserError, match="another process is at work in"):
+        mae_kit.evaluate(run, **others)
+    with pytest.raises(UserError, match=r"begun with other settings \(--seed 0 then, 1 now"):
+        mae_kit.evaluate(run, **others)
+    assert (run / "evaluation-untrained/encoder" / FILE).read_bytes() == before
 
 
 def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):

@@ -18,7 +18,16 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.folder_lock import alone
 from mae_kit.reporting import report
-from mae_kit.reporting.entries import COSTS, FINETUNED, SCORE, UNLIKE, alike, cost_cells, said_alike, said_of_scratch
+from mae_kit.reporting.entries import (
+    COST_HEADINGS,
+    FINETUNED,
+    SCORE,
+    UNLIKE,
+    alike,
+    cost_cells,
+    said_alike,
+    said_of_scratch,
+)
 from mae_kit.stages.command import stoppable
 from mae_kit.stages.ledger import complete, must_be_folder, recorded
 
@@ -153,7 +162,7 @@ def _costs(rows: list[dict[str, Any]], told: str) -> Table:
     """A line for each entry that was pretrained."""
     table = Table(title=escape(told), title_justify="left")
     table.add_column("entry")
-    for heading in COSTS:
+    for heading in COST_HEADINGS:
         table.add_column(heading, justify="right")
     for row in rows:
         if row["pretraining"]:

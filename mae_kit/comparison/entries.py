@@ -27,6 +27,11 @@ from mae_kit.training.stream import open_stream
 
 POINTS = 5  # of a curve of scores
 CLASSES = 2  # of a model that is built for a look
+_SHARDS = {  # told apart by their fingerprints
+    "pretrain": ("--data.shards", "--data.knn_shards"),
+    "finetune": ("--data.train", "--data.val"),
+    "evaluate": ("--train", "--val"),
+}
 
 
 def must_be_trainable(plan: Plan, out: Path) -> None:
@@ -148,7 +153,8 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
     if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
         words += ["--optimization.steps", f"[{steps}]"]
     words += [*more, "--run", str(folder / "pretrain")]
-    return Stage(words, _prints(plan, "images", "val") | weights_prints(entry, "pretrain"), folder)
+    prints = _prints(plan, "images", "val") | weights_prints(entry, "pretrain")
+    return Stage(words, prints, folder, _SHARDS["pretrain"])
 
 
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
@@ -156,12 +162,13 @@ def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> S
     assert recipe.config is not None
     words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
-    return Stage(words, _prints(plan, "train", "val") | weights_prints(recipe, "downstream"), folder)
+    prints = _prints(plan, "train", "val") | weights_prints(recipe, "downstream")
+    return Stage(words, prints, folder, _SHARDS["finetune"])
 
 
 def _evaluate(plan: Plan, run: Path, seed: int, more: Sequence[str] = ()) -> Stage:
     words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed), *more]
-    return Stage(words, _prints(plan, "train", "val"), run.parent)
+    return Stage(words, _prints(plan, "train", "val"), run.parent, _SHARDS["evaluate"])
 
 
 def _begins_with_fresh_encoder(words: list[str]) -> bool:

@@ -17,7 +17,7 @@ from mae_kit.stages.command import Failed
 from mae_kit.stages.ledger import Record, complete, recorded, run_stage
 from mae_kit.stages.stage import Stage
 
-WARM_UP, STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
+TRIAL_WARM_UP, TRIAL_STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
 
 
 def length(plan: Plan, name: str, out: Path) -> Record:
@@ -68,8 +68,9 @@ def _images(plan: Plan, record: Record) -> float:
 
 def _trial(plan: Plan, name: str, out: Path) -> Stage:
     """Nothing but steps."""
-    words = ["--every.log", str(WARM_UP), "--every.checkpoint", str(STEPS), "--every.picture", str(STEPS)]
-    return trial(plan, name, STEPS, [*words, "--data.knn_shards", "null"], out)
+    never = str(TRIAL_STEPS)
+    words = ["--every.log", str(TRIAL_WARM_UP), "--every.checkpoint", never, "--every.picture", never]
+    return trial(plan, name, TRIAL_STEPS, [*words, "--data.knn_shards", "null"], out)
 
 
 def _count(stage: Stage, _: bool) -> dict[str, Any]:

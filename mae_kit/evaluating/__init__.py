@@ -13,15 +13,17 @@ from mae_kit.durable import replace_text
 from mae_kit.engines import Engine
 from mae_kit.errors import UserError
 from mae_kit.evaluating.known import subject, with_earlier
-from mae_kit.evaluating.tables import HEADINGS, frozen_table, trained_table
-from mae_kit.evaluating.trained import Trainings, lasting_encoder, plan_trainings, train_all
+from mae_kit.evaluating.tables import frozen_table, trained_table
+from mae_kit.evaluating.trained import Trainings, plan_trainings, prepare, train_all
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.intervals import Score
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import Extent, extent
 from mae_kit.evaluation.sides import Sides, encoder_folder, frozen_sides
 from mae_kit.evaluation.untrained import untrained_encoder
+from mae_kit.folder_lock import alone
 from mae_kit.reporting import report
+from mae_kit.reporting.evaluation import TOKENS
 from mae_kit.stages.ledger import must_be_folder
 from mae_kit.training.settings import must_be_positive
 
@@ -82,29 +84,29 @@ def evaluate(
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, other classes on the two sides, no such recipe, no
-            such blocks, no folder for trainings, or a file in its place.
+            such blocks, no folder for trainings, or a file in its place; a training was begun with other settings, or
+            another process is at work there.
     """
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"
-    with (
-        untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged,
-        encoder_folder(judged) as own,
-    ):
-        sides = frozen_sides(own, train, val, layers or (), workers, engine)
-        about = subject(own, train, val) if folder else {}
-        kept = lasting_encoder(own, encoder, folder / name / "encoder") if folder and trainings else encoder
-    found = {**_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
-    result = {"encoder": str(encoder), **about, **found}
-    if folder and trainings:
-        result["trained"] = train_all(trainings, kept, train, val, about["fingerprints"], seed, folder / name)
-        _tell_trained(result["trained"])
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.json"
-        replace_text(path, json.dumps(with_earlier(result, path), indent=2))
-        result |= report(folder)
-    return result | {"failed": sum("error" in one for one in result["trained"])}
+    place = folder / name if folder and trainings else None
+    with alone(place) if place else nullcontext():
+        with (
+            untrained_encoder(encoder, seed) if untrained else nullcontext(encoder) as judged,
+            encoder_folder(judged) as own,
+        ):
+            about = subject(own, train, val) if folder else {}
+            stages = prepare(trainings, own, encoder, train, val, about["fingerprints"], seed, place) if place else {}
+            sides = frozen_sides(own, train, val, layers or (), workers, engine)
+        found = {**_judge(sides, _methods(seed)), "extents": _extents(sides), "trained": []}
+        result = {"encoder": str(encoder), **about, **found}
+        page = _keep(result, folder, name) if folder else {}
+        if folder and stages:
+            result["trained"] = train_all(stages)
+            _tell_trained(result["trained"])
+            page = _keep(result, folder, name)
+    return result | page | {"failed": sum("error" in one for one in result["trained"])}
 
 
 def knn(
@@ -226,6 +228,14 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     return folder
 
 
+def _keep(result: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    """Write what is known so far, and the page of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    replace_text(path, json.dumps(with_earlier(result, path), indent=2))
+    return report(folder)
+
+
 def _methods(seed: int) -> dict[str, Method]:
     """All that ask frozen features, as the literature sets them."""
     methods: dict[str, Method] = {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)}
@@ -256,7 +266,7 @@ def _extents(sides: dict[Source, Sides]) -> list[dict[str, Any]]:
     """How much room the features take, said aloud."""
     extents = {source: extent(side.train.features) for source, side in sides.items()}
     for source, found in extents.items():
-        _tell_extent(f"layer {source.layer}, {HEADINGS[source.token]}", found)
+        _tell_extent(f"layer {source.layer}, {TOKENS[source.token]}", found)
     return [source._asdict() | found._asdict() for source, found in extents.items()]
 
 

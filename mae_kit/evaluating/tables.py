@@ -5,12 +5,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.evaluation.features import CLASS, MEAN
 from mae_kit.evaluation.intervals import METRICS, headline
+from mae_kit.reporting.evaluation import TOKENS
 
 Records = list[dict[str, Any]]
-
-HEADINGS = {MEAN: "mean of patches", CLASS: "class token"}
 
 
 def frozen_table(records: Records) -> Table:
@@ -18,7 +16,7 @@ def frozen_table(records: Records) -> Table:
     scores = {(one["method"], one["layer"], one["token"]): _percent(one) for one in records}
     tokens, layers = (dict.fromkeys(one[name] for one in records) for name in ("token", "layer"))
     headings = ("method", "layer") if len(layers) > 1 else ("method",)
-    table = _table(_title(records), headings, tuple(HEADINGS[token] for token in tokens))
+    table = _table(_title(records), headings, tuple(TOKENS[token] for token in tokens))
     for method, layer in dict.fromkeys((method, layer) for method, layer, _ in scores):
         cells = (escape(scores[method, layer, token]) for token in tokens)
         table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)

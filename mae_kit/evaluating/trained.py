@@ -9,13 +9,13 @@ from mae_kit.durable import replacing
 from mae_kit.encoder_file import CONFIG, FILE, load_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.intervals import MAP, Score, headline, score_share
-from mae_kit.folder_lock import alone
 from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.stages.command import stoppable
-from mae_kit.stages.ledger import Record, complete
+from mae_kit.stages.ledger import Record, complete, recorded
 from mae_kit.stages.stage import Stage, digest
 
-ATTENTIVE, FINETUNED = "attentive", "finetune"
+ATTENTIVE, WHOLE = "attentive", "finetune"
+_FINGERPRINTED = ("--data.train", "--data.val", "--encoder")
 _PROBE = ["--blocks", "0", "--model.args", "{global_pool: map}"]
 
 Trainings = dict[str, list[str]]
@@ -42,63 +42,73 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
     asked = {ATTENTIVE: ["--config", attentive, *_PROBE]} if attentive else {}
     for count in (blocks or [None]) if finetune else []:
         more = [] if count is None else ["--blocks", str(count)]
-        asked[FINETUNED if count is None else f"blocks {count}"] = ["--config", str(finetune), *more]
+        asked[WHOLE if count is None else f"blocks {count}"] = ["--config", str(finetune), *more]
     return asked
 
 
-def lasting_encoder(own: Path, given: Path, folder: Path) -> Path:
-    """An encoder under a name that stays, since a training that goes on reads it again.
-
-    Args:
-        own: What is judged: what was given, or an encoder of ours made of it for a while.
-        given: What the user gave; an encoder of ours stays where it is.
-        folder: Where any other is put.
-    """
-    if own == given:
-        return given
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (FILE, CONFIG):
-        with replacing(folder / name) as making:
-            shutil.copyfile(own / name, making)
-    return folder
-
-
-def train_all(
-    trainings: Trainings, encoder: Path, train: Place, val: Place, prints: dict[str, str], seed: int, folder: Path
-) -> list[Record]:
-    """Do what is left of each in a process of its own; one that fails does not stop the others.
+def prepare(
+    trainings: Trainings,
+    own: Path,
+    given: Path,
+    train: Place,
+    val: Place,
+    prints: dict[str, str],
+    seed: int,
+    folder: Path,
+) -> dict[str, Stage]:
+    """What is to be done of each, under an encoder that lasts, since a training that goes on reads it again.
 
     Args:
         trainings: By method.
-        encoder: Of ours.
+        own: The encoder that is judged: what was given, or one of ours made of it for a while, which is copied.
+        given: What the user gave; an encoder of ours stays where it is.
         train: Labelled shards.
         val: Labelled shards to score on.
-        prints: Fingerprints of these three.
+        prints: Fingerprints of the encoder and these two.
         seed: Of weights, order and augmentation.
-        folder: For a folder each.
+        folder: For a folder each; of this process alone.
+
+    Raises:
+        UserError: A training was begun with other settings: asked before anything is replaced.
+    """
+    lasting = given if own == given else folder / "encoder"
+    words = ["--data.train", str(train), "--data.val", str(val), "--encoder", str(lasting)]
+    words += ["--model.name", load_encoder(own)[0].model, "--seed", str(seed)]
+    stages = {
+        method: _stage(recipe, words, prints, folder / method.replace(" ", "-")) for method, recipe in trainings.items()
+    }
+    for stage in stages.values():
+        recorded(stage)
+    if lasting != given:
+        _copy(own, lasting)
+    return stages
+
+
+def train_all(stages: dict[str, Stage]) -> list[Record]:
+    """Do what is left of each in a process of its own; one that fails does not stop the others.
 
     Returns:
         Of each its `method`, and its `top1` with `low` and `high` (0..1), or its `map` without these, which do not
         follow from it, and its `macro_f1`; or its `error`.
 
     Raises:
-        UserError: A training was begun with other settings, or another process is at work in the folder.
         SystemExit: A signal stopped it.
     """
-    config, _ = load_encoder(encoder)
-    words = ["--data.train", str(train), "--data.val", str(val), "--encoder", str(encoder)]
-    words += ["--model.name", config.model, "--seed", str(seed)]
-    with alone(folder), stoppable():
-        stages = {
-            method: _stage(own, words, prints, folder / method.replace(" ", "-")) for method, own in trainings.items()
-        }
+    with stoppable():
         return [{"method": method, **_outcome(complete(stage))} for method, stage in stages.items()]
+
+
+def _copy(encoder: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in (FILE, CONFIG):
+        with replacing(folder / name) as making:
+            shutil.copyfile(encoder / name, making)
 
 
 def _stage(own: list[str], common: list[str], prints: dict[str, str], folder: Path) -> Stage:
     recipe = digest(read_recipe(find_recipe(own[1], "downstream")))
     words = ["finetune", *own, *common, "--run", str(folder / "finetune")]
-    return Stage(words, {"recipe": recipe, **prints}, folder)
+    return Stage(words, {"recipe": recipe, **prints}, folder, _FINGERPRINTED)
 
 
 def _outcome(record: Record) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mae_kit.evaluation.per_class import Counts, average_precision, class_rows, 
 TOP1, MAP = "top1", "map"
 METRICS = {TOP1: "Top-1", MAP: "Mean average precision"}
 COVERAGE, DRAWS = 0.95, 1000
+NORMAL = 1.96  # deviations on either side that hold so much of a normal distribution
 _TOGETHER, _WEIGHTS = 100, 4_000_000  # draws counted at once, and fewer where these take so many numbers
 
 Measure = Callable[[Float[np.ndarray, "n q"]], Float[np.ndarray, "n s"]]
@@ -85,7 +86,7 @@ def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
 
 def wilson(share: float, images: int) -> tuple[float, float]:
     """Ends of Wilson's 95% interval (1927) of a share of some images, 0..1; it has a width at 0 and 1, too."""
-    z2 = 1.96**2
+    z2 = NORMAL**2
     half = math.sqrt(share * (1 - share) * z2 * images + z2 * z2 / 4)
     low, high = ((share * images + (z2 / 2 + side)) / (images + z2) for side in (-half, half))
     return low, high

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mae_kit.errors import UserError
-
-COVERAGE = 0.95
+from mae_kit.evaluation.intervals import COVERAGE
 
 
 class SeedScore(NamedTuple):

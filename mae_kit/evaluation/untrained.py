@@ -1,4 +1,4 @@
-"""The encoder of a run as it was before training: what its architecture alone is worth."""
+"""The encoder of a run under fresh weights: what its architecture alone is worth."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +45,9 @@ def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
     config, _ = load_encoder(run if run.is_dir() else run.parent)
     torch.manual_seed(seed)
     fresh = build(trained.config())
-    fresh.load_state_dict(dict(trained.named_buffers()), strict=False)
+    learnt = dict(trained.named_parameters())
+    kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learnt}
+    fresh.load_state_dict(fresh.state_dict() | kept)
     return config, fresh.encoder.model.state_dict()
 
 

@@ -9,15 +9,15 @@ from mae_kit.reporting.comparison import score_cell
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.folder import read_labels_per_class
 from mae_kit.reporting.page import image, note, section, table, text_row
-from mae_kit.reporting.race import race
+from mae_kit.reporting.race import COSTS, race
 from mae_kit.reporting.reconstructions import latest
 
 SCORE = "Top-1, or mean average precision where images have any number of classes"
 SCRATCH = "What is not pretrained is judged frozen as its fine-tuning began."
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
-COSTS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
-STAGES = {"Pretraining": ("pretrain", "pretraining"), "Fine-tuning": ("finetune", "finetuning")}  # verb; its cost
+COST_HEADINGS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
+STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}  # by verb
 NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 
 
@@ -38,12 +38,12 @@ def said_alike(budget: Row) -> str:
         budget: Its `kind` and `amount`, of compare.json.
     """
     amount = budget["amount"]
-    alike = {
+    told = {
         "images_seen": f"sees {amount:,.0f} images",
         "minutes": f"has {amount:g} minutes of this machine, at the speed of a short trial",
         "flops": f"has {amount / 1e12:,.4g} TFLOPs",
     }
-    return f"Every pretraining {alike[budget['kind']]}"
+    return f"Every pretraining {told[budget['kind']]}"
 
 
 def said_of_scratch(rows: list[Row]) -> str:
@@ -94,11 +94,10 @@ def _grid(rows: list[Row], what: str, style: str, unit: str = "") -> str:
 def _recipes(rows: list[Row]) -> str:
     """What was compared: the recipes by name, and what the comparison's file changes in them."""
     lines = (
-        text_row((row["name"], *(_recipe(row["recipes"].get(verb)) for verb, _ in STAGES.values()), _encoder(row)))
-        for row in rows
+        text_row((row["name"], *(_recipe(row["recipes"].get(verb)) for verb in STAGES), _encoder(row))) for row in rows
     )
     about = note("A recipe and what the comparison changes in it; the runs' config.yaml have all settings.")
-    return section("Entries", table(("Entry", *STAGES, "Encoder pretrained"), "".join(lines)), about)
+    return section("Entries", table(("Entry", *STAGES.values(), "Encoder pretrained"), "".join(lines)), about)
 
 
 def _recipe(recipe: Row | None) -> str:
@@ -110,8 +109,9 @@ def _recipe(recipe: Row | None) -> str:
 
 def _encoder(row: Row) -> str:
     """Timm's name and what is not as timm has it."""
-    arguments = dict((row["encoder"] or {}).get("init_args", {}))
-    return ", ".join((arguments.pop("name", "-"), *(f"{key} {value}" for key, value in arguments.items() if value)))
+    given = dict((row["encoder"] or {}).get("init_args", {}))
+    name = given.pop("name", "-")
+    return ", ".join((name, *(f"{key} {value}" for key, value in given.items() if value is not None)))
 
 
 def _costs(rows: list[Row], told: str) -> str:
@@ -119,17 +119,17 @@ def _costs(rows: list[Row], told: str) -> str:
         f"{told}; as measured, a mean over the seeds, with scores and pictures. TFLOPs: 10^12 operations of the matrix "
         "products, forwards and backwards. What is made beforehand, as BEiT's tokenizer, is not counted."
     )
-    tables = "".join(_cost_table(rows, stage, cost) for stage, (_, cost) in STAGES.items())
+    tables = "".join(_cost_table(rows, stage, COSTS[verb]) for verb, stage in STAGES.items())
     return section("Cost", tables, about) if tables else ""
 
 
 def _cost_table(rows: list[Row], stage: str, cost: str) -> str:
     lines = "".join(text_row((row["name"], *cost_cells(row[cost]))) for row in rows if row[cost])
-    return table((f"{stage} of", *COSTS), lines) if lines else ""
+    return table((f"{stage} of", *COST_HEADINGS), lines) if lines else ""
 
 
 def cost_cells(cost: Row) -> tuple[str, ...]:
-    """Of a row's `pretraining` or `finetuning`, under the headings of `COSTS`."""
+    """Of a row's `pretraining` or `finetuning`, under the headings of `COST_HEADINGS`."""
     clocks = (f"{cost[name] / 60:,.1f}" for name in ("seconds", "core_seconds"))
     flops = "unknown" if cost["flops"] is None else f"{cost['flops'] / 1e12:,.4g}"
     return f"{cost['steps']:,.0f}", f"{cost['images']:,.0f}", *clocks, flops

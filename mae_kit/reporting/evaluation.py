@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from mae_kit.evaluation.features import CLASS, MEAN
 from mae_kit.evaluation.intervals import METRICS, headline
 from mae_kit.metrics import Row, is_finite
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.drawing import COLOURS, chart, dress, line
 from mae_kit.reporting.page import note, percent, section, table, text_row, warning
 
-TOKENS = {"mean": "mean of patches", "class": "class token"}
+TOKENS = {MEAN: "mean of patches", CLASS: "class token"}
 UNTRAINED = "untrained, "
 BY_LAYER = ("knn", "fewshot 10", "probe")
 COLLAPSED = (

@@ -11,7 +11,7 @@ from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.stages.command import Failed, run_command
-from mae_kit.stages.stage import Stage, telling
+from mae_kit.stages.stage import Stage
 
 Record = dict[str, Any]
 """`words` and fingerprints of the stage, and its `result` or its `error`."""
@@ -39,8 +39,8 @@ def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
         Failed: It ended with an error.
         SystemExit: A signal stopped it.
     """
-    say(f"\n$ mae-kit {shlex.join(stage.words)}")
-    words = [stage.verb, "--resume", str(stage.run)] if begun else stage.words
+    words = stage.going_on if begun else stage.words
+    say(f"\n$ mae-kit {shlex.join(words)}")
     return run_command(words, stage.folder / f"{stage.verb}.log")
 
 
@@ -56,7 +56,7 @@ def recorded(stage: Stage) -> Record:
         UserError: It was begun with other settings.
     """
     before = _read(stage)
-    before |= {"words": telling(before["words"])} if "words" in before else {}
+    before |= {"words": stage.telling(before["words"])} if "words" in before else {}
     now = stage.settings
     changed = [name for name in now if before.get(name, now[name]) != now[name]]  # what is not known is believed
     if changed and (_has_begun(stage) or "result" in before):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,13 @@ class Stage(NamedTuple):
         words: The command line.
         prints: Fingerprints of what it reads, by name.
         folder: For its run, its log and its record.
+        places: Options that say where that lies: it is the same elsewhere.
     """
 
     words: list[str]
     prints: dict[str, str]
     folder: Path
+    places: tuple[str, ...] = ()
 
     @property
     def verb(self) -> str:
@@ -39,12 +41,21 @@ class Stage(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """What tells it from others of the same place, wherever that place is and however it is called."""
         here = f"{self.folder.parent}{os.sep}"
-        return {"words": telling([word.removeprefix(here) for word in self.words]), **self.prints}
+        return {"words": self.telling([word.removeprefix(here) for word in self.words]), **self.prints}
 
+    @property
+    def going_on(self) -> list[str]:
+        """The command line that goes on with it, on this machine and with what it reads where that lies now."""
+        here = [each for each in pairwise(self.words) if each[0] in self._of_here]
+        return [self.verb, "--resume", str(self.run), *chain.from_iterable(here)]
 
-def telling(words: list[str]) -> list[str]:
-    """A command line without what changes how fast its work is done and nothing that comes of it."""
-    return [word for option, word in pairwise(["", *words]) if not {option, word} & {*_OF_MACHINE}]
+    def telling(self, words: list[str]) -> list[str]:
+        """A command line of its kind without what changes where and how fast its work is done, not what comes of it."""
+        return [word for option, word in pairwise(["", *words]) if not {option, word} & self._of_here]
+
+    @property
+    def _of_here(self) -> set[str]:
+        return {*_OF_MACHINE, *self.places}
 
 
 def digest(content: dict[str, Any]) -> str:

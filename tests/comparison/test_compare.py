@@ -144,7 +144,9 @@ def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings
     run = begin(tmp_path / "out/simmim-seed0/pretrain")
     trainings.words, trainings.stop_at = [], 1000
     assert len(compare(config, tmp_path / "out")["entries"][1]["scores"]["knn"]["seeds"]) == 2
-    assert trainings.words[0] == ["pretrain", "--resume", str(run)] and len(trainings.words) == 16 - 3
+    shards = [f"--data.shards {tmp_path}/train.tar", f"--data.knn_shards {tmp_path}/val.tar"]
+    assert trainings.words[0] == ["pretrain", "--resume", str(run), *" ".join(shards).split()]
+    assert len(trainings.words) == 16 - 3
 
 
 def test_each_entry_may_be_compared_with_its_own(config: Path, trainings: Trainings, tmp_path: Path):
@@ -187,6 +189,33 @@ def test_on_another_machine_it_goes_on(config: Path, trainings: Trainings, tmp_p
     change(config, mae={"overrides": {"machine.precision": "bf16"}})
     with pytest.raises(UserError, match=r"\(--machine.precision nothing then, bf16 now\)"):
         compare(config, tmp_path / "out")
+
+
+def test_shards_and_machine_may_be_others_where_it_goes_on(
+    config: Path, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    change(config, simmim={"overrides": {"machine.threads": 8}})
+    trainings.stop_at = 4
+    with pytest.raises(SystemExit):
+        compare(config, tmp_path / "out")
+    run = begin(tmp_path / "out/simmim-seed0/pretrain")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.tar").rename(tmp_path / f"elsewhere/{name}.tar")
+    config.write_text(config.read_text().replace(f"{tmp_path}/train", "elsewhere/train"))
+    config.write_text(config.read_text().replace(f"{tmp_path}/val", "elsewhere/val"))
+    change(config, simmim={"overrides": {"machine.threads": 1}})
+    trainings.words, trainings.stop_at = [], 1000
+    monkeypatch.chdir(tmp_path)
+    compare(config, tmp_path / "out")
+    assert len(trainings.words) == 16 - 3
+    verb, _, at, *others = trainings.words[0]
+    assert (verb, at) == ("pretrain", str(run))
+    assert dict(zip(others[::2], others[1::2], strict=True)) == {
+        "--data.shards": "elsewhere/train.tar",
+        "--data.knn_shards": "elsewhere/val.tar",
+        "--machine.threads": "1",
+    }
 
 
 def test_a_new_entry_takes_nothing_away(config: Path, trainings: Trainings, tmp_path: Path):

@@ -13,7 +13,7 @@ from processes import Programs
 
 from mae_kit.backbones import ViT
 from mae_kit.comparison.cost import flops_per_image
-from mae_kit.comparison.length import STEPS, WARM_UP, known_length, length
+from mae_kit.comparison.length import TRIAL_STEPS, TRIAL_WARM_UP, known_length, length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
@@ -72,8 +72,8 @@ def test_minutes_are_what_a_trial_makes_of_them_and_stay_so(tmp_path: Path, tria
     assert found == {"images_per_second": 8, "images": 720}, "16 images in 2 seconds, 90 seconds"
     assert known_length(made, "mae", tmp_path) == 720
     (words,) = trials.words
-    assert words[0] == "pretrain" and words[words.index("--optimization.epochs") + 1] == f"{STEPS * 16 / 40:g}"
-    assert words[words.index("--every.log") + 1] == str(WARM_UP)
+    assert words[0] == "pretrain" and words[words.index("--optimization.epochs") + 1] == f"{TRIAL_STEPS * 16 / 40:g}"
+    assert words[words.index("--every.log") + 1] == str(TRIAL_WARM_UP)
     assert not (tmp_path / "mae-minutes/pretrain").exists(), "the trial is thrown away"
     assert length(made, "mae", tmp_path)["result"] == found and len(trials.words) == 1
     assert length(made, "scratch", tmp_path)["result"] == {"images": 0}
@@ -116,5 +116,5 @@ def test_a_trial_that_is_real(tmp_path: Path, programs: Programs, monkeypatch: p
     started = time.perf_counter()
     found = length(plan(tmp_path, {}, minutes=1), "mae", tmp_path)["result"]
     elapsed = time.perf_counter() - started
-    assert found["images_per_second"] > STEPS * 16 / elapsed, "of the steps alone, not of what comes before them"
+    assert found["images_per_second"] > TRIAL_STEPS * 16 / elapsed, "of the steps alone, not of what comes before them"
     assert found["images"] == 60 * found["images_per_second"]
