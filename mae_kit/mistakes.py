@@ -72,7 +72,7 @@ def explain(message: str, parser: ArgumentParser) -> UserError:
     if found := _UNKNOWN_WORDS.search(message):
         return UserError(f"too many arguments, {found[1]}", _see(parser))
     if found := _MISSING.search(message):
-        return _missing(found[1], parser)
+        return _missing(f"{key}.{found[1]}" if key else found[1], parser)
     if found := _UNKNOWN_KEY.search(message):
         return _unknown_key(key, found[1], found[2], _CLASS.findall(message), parser)
     if found := _NO_KEYS.search(message):
@@ -145,6 +145,8 @@ def _near_class(message: str) -> str:
 
 
 def _missing(key: str, parser: ArgumentParser) -> UserError:
+    if "." in key:  # of a class that the recipe names
+        return UserError(f"{key} is missing", f"add --{key}, see --{_group(key)}.help CLASS")
     if f"--{key}" in parser._option_string_actions:
         return UserError(
             f"{key} is missing", f"add --{key} or --config RECIPE" if _takes_recipes(parser) else f"add --{key}"

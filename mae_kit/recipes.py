@@ -46,6 +46,11 @@ def find_recipe(name: str, kind: str) -> Path:
     raise UserError(f"no recipe {name}", _suggestion(given.stem, kind))
 
 
+def verb_of(recipe: dict[str, Any]) -> str | None:
+    """The verb that a recipe is for, by a key that no other verb's has; None where it has none of these."""
+    return next((verb for verb, key in KINDS.values() if key in recipe), None)
+
+
 def read_recipe(file: Path) -> dict[str, Any]:
     """What a recipe's file says.
 

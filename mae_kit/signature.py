@@ -14,7 +14,7 @@ from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.mistakes import explain, plain_types, refuse_nulls
-from mae_kit.recipes import KINDS, find_recipe, read_recipe
+from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
 
 
 class _Parser(ArgumentParser):
@@ -133,7 +133,27 @@ def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list
         configs.insert(0, _saved_recipe(known.resume, recipes))
     if run := known.resume or known.run:
         rest += ["--run", str(run)]
+    _must_be_one_objective(configs, rest)
     return {"resume": known.resume is not None}, _one_model(configs, rest)
+
+
+def _must_be_one_objective(configs: list[Path], words: list[str]) -> None:
+    """Another class would silently keep the settings of the first that have the same names, as its mask ratio."""
+    front = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    front.add_argument("--objective", action="append", default=[])
+    front.add_argument("--objective.class_path", dest="objective", action="append")
+    objectives = [read_recipe(path).get("objective") for path in configs]
+    objectives += map(yaml.safe_load, front.parse_known_args(words)[0].objective)
+    named = list(dict.fromkeys(filter(None, map(_class_name, objectives))))
+    if len(named) > 1:
+        what = f"the recipe is of {named[0]}, and the objective {named[1]}"
+        raise UserError(what, f"begin with a recipe of {named[1]}: no setting of another is kept")
+
+
+def _class_name(objective: Any) -> str:
+    """Without its module; empty where none is named."""
+    path = objective.get("class_path") if isinstance(objective, dict) else objective
+    return str(path or "").rpartition(".")[2]
 
 
 def _one_model(configs: list[Path], words: list[str]) -> list[str]:
@@ -176,8 +196,7 @@ def _saved_recipe(run: Path, recipes: str) -> Path:
     recipe = run / "config.yaml"
     if not recipe.is_file():
         raise UserError(f"{run} has no config.yaml", "give the folder of a run that was started before")
-    saved = read_recipe(recipe)
-    for kind, (verb, key) in KINDS.items():
-        if kind != recipes and key in saved:
-            raise UserError(f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")
+    verb = verb_of(read_recipe(recipe))
+    if verb not in (None, KINDS[recipes][0]):
+        raise UserError(f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")
     return recipe

@@ -21,6 +21,19 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     [
         (f"{PRETRAIN} --lr 1", "unknown option --lr: see `mae-kit pretrain --help`"),
         (f"{PRETRAIN} --optimization.lr 1", "unknown option --optimization.lr: see `mae-kit pretrain --help`"),
+        (
+            f"{PRETRAIN} --objective SimMIM",
+            "the recipe is of MAE, and the objective SimMIM: begin with a recipe of SimMIM: no setting of another is "
+            "kept",
+        ),
+        (
+            f"{PRETRAIN} --config beit_tiny_64px",
+            "the recipe is of MAE, and the objective BEiT: begin with a recipe of BEiT: no setting of another is kept",
+        ),
+        (
+            "pretrain --config beit_tiny_64px --data.shards x --run y",
+            "objective.tokenizer is missing: add --objective.tokenizer, see --objective.help CLASS",
+        ),
         (f"{PRETRAIN} --model x", "unknown option --model: see `mae-kit pretrain --help`"),
         ("shard a b --config c", "unknown option --config: see `mae-kit shard --help`"),
         (

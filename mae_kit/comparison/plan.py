@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,13 +11,16 @@ from mae_kit.data.exclusions import kept
 from mae_kit.data.index import open_index
 from mae_kit.data.labels import common_classes
 from mae_kit.errors import UserError
-from mae_kit.recipes import find_recipe, read_recipe
+from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
 from mae_kit.signature import parse
 from mae_kit.training.settings import must_be_positive, must_be_within
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"
 BATCH_SIZE = "data.batch_size"
+UNEVEN = 0.05  # of the images seen: further apart they are not the same
 _NAME = re.compile(r"\w[\w.+-]*")
+_SETTING = re.compile(r"[A-Za-z]\w*(\.\w+)*")
+_NO_SETTINGS = ("help", "json", "print_config", "resume")  # words of a command line that no recipe has
 _ALWAYS = ("config", "run", "seed")
 _OF_PRETRAINING = (
     *_ALWAYS,
@@ -45,7 +48,8 @@ class Recipe:
     @property
     def changed(self) -> dict[str, Any]:
         """The overrides, their keys spelled in one way; an empty key in the file is none of them."""
-        return {str(key).replace("-", "_"): value for key, value in (self.overrides or {}).items()}
+        plain = json.loads(json.dumps(self.overrides or {}, default=vars))  # the parser makes objects of classes
+        return {key.replace("-", "_"): value for key, value in plain.items()}
 
     def words(self) -> list[str]:
         """As the command line has them."""
@@ -64,6 +68,9 @@ class Entry(Recipe):
 
     finetune: Recipe | None = None
     against: str | int | float | None = None  # YAML reads 0.75 as a number
+
+
+_KEYS = tuple(one.name for one in fields(Entry))
 
 
 class Budget(NamedTuple):
@@ -163,6 +170,7 @@ def _plan(
         _must_be_entry(name, entry)
         if entry.against is not None and str(entry.against) not in named:
             raise UserError(f"entries.{name}.against is {entry.against}", f"name one of {', '.join(named)}")
+    _must_be_whole_steps(budget, named)
     if finetune.config is None:
         raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
     _must_finetune(finetune, "finetune")
@@ -179,11 +187,16 @@ def _with(overrides: dict[str, Any], entry: Entry) -> Entry:
 
 
 def _must_hold_keys(entries: Any) -> None:
-    """Of what is none the parser does not say which it is."""
+    """Of what is none the parser does not say which it is; a recipe that was forgotten is no training from scratch."""
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         if not isinstance(entry, dict):
             fix = "write {config: RECIPE}, or {config: null} for a training from scratch"
             raise UserError(f"entries.{name} is {entry}, it holds keys", fix)
+        for key in entry:
+            if key not in _KEYS:
+                raise UserError(f"unknown key entries.{name}.{key}", f"it may be one of {', '.join(_KEYS)}")
+        if "config" not in entry:
+            raise UserError(f"entries.{name}.config is missing", "give a recipe, or null for a training from scratch")
 
 
 def setting(entry: Entry, key: str) -> float:
@@ -229,6 +242,7 @@ def _must_be_entry(name: str, entry: Entry) -> None:
         _must_leave(entry, _OF_FINETUNING, f"entries.{name}")
     else:
         _must_leave(entry, _OF_PRETRAINING, f"entries.{name}")
+        _must_be_recipe(entry.config, "pretrain", f"entries.{name}")
         must_be_positive({f"{key} of {entry.config}": setting(entry, key) for key in (EPOCHS, BATCH_SIZE)})
         must_be_within(0, math.inf, {f"{WARM_UP} of {entry.config}": setting(entry, WARM_UP)})
         settings(entry, STEPS)
@@ -238,13 +252,32 @@ def _must_be_entry(name: str, entry: Entry) -> None:
 
 def _must_finetune(recipe: Recipe, where: str) -> None:
     if recipe.config is not None:
-        read_recipe(find_recipe(recipe.config, "downstream"))
+        _must_be_recipe(recipe.config, "downstream", where)
     _must_leave(recipe, _OF_FINETUNING, where)
+
+
+def _must_be_recipe(config: str, kind: str, where: str) -> None:
+    needed, verb = KINDS[kind][0], verb_of(read_recipe(find_recipe(config, kind)))
+    if verb not in (None, needed):
+        raise UserError(f"{where}.config is {config}, a recipe of {verb}", f"give one of {needed}")
+
+
+def _must_be_whole_steps(budget: Budget, entries: dict[str, Entry]) -> None:
+    """Of batches of other sizes the same images may be seen no more than nearly."""
+    for name, entry in entries.items():
+        if budget.kind == "images_seen" and entry.config is not None:
+            batch = setting(entry, BATCH_SIZE)
+            seen = batch * max(1, round(budget.amount / batch))
+            if abs(seen - budget.amount) > UNEVEN * budget.amount:
+                what = f"images_seen is {budget.amount}, and entries.{name} of batches of {batch:g} would see {seen:g}"
+                raise UserError(what, "give a multiple of all batch sizes, or entries another data.batch_size")
 
 
 def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
     """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
     for key in recipe.changed:
+        if not _SETTING.fullmatch(key) or key.rpartition(".")[2] in _NO_SETTINGS:
+            raise UserError(f"{where}.overrides has {key}, which is no setting", "give dotted ones, as data.batch_size")
         own = [one for one in keys if f"{one}.".startswith(f"{key}.")]
         if own:
             what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"

@@ -45,7 +45,7 @@ def _measured(
     runs = {seed: out / f"{name}-seed{seed}" for seed in seeds}
     ended = [seed for seed, records in seeds.items() if "result" in records.get("pretrain", {})] or list(seeds)
     return {
-        "encoder": encoder_of(runs[0] / "pretrain"),
+        "encoder": next(filter(None, (encoder_of(run / "pretrain") for run in runs.values())), None),
         "scores": _over_seeds(scores[name]),
         "differences": _differences(scores[name], scores[against]) if against != name else {},
         "pretraining": _mean([pretraining_cost(runs[seed] / "pretrain") for seed in ended]),

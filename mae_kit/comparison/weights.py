@@ -18,7 +18,7 @@ def weights_prints(recipe: Recipe, kind: str) -> dict[str, str]:
         recipe: Of an entry.
         kind: Folder of its recipe, where it is said by name.
     """
-    named = (_leaves(read_recipe(find_recipe(recipe.config, kind))) if recipe.config else {}) | recipe.changed
+    named = (_leaves(read_recipe(find_recipe(recipe.config, kind))) if recipe.config else {}) | _leaves(recipe.changed)
     places = {key.rpartition(".")[2]: Path(value) for key, value in named.items() if isinstance(value, str) and value}
     return {key: _print(place) for key, place in places.items() if key in KEYS and place.exists()}
 

@@ -7,12 +7,15 @@ from torch import Tensor
 
 from mae_kit.backbones import GPT
 from mae_kit.backbones.image_gpt import BERT_HIDES
+from mae_kit.errors import UserError
 from mae_kit.masks import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import unpatchify
 from mae_kit.randomness import FATE, uniform
 from mae_kit.targets import hidden_mean
 from mae_kit.tensors import Outcome
+
+GREYS = 256  # of one channel of 8 bits
 
 
 class IGPT(Objective):
@@ -26,7 +29,7 @@ class IGPT(Objective):
         mask_ratio: Share of the pixels that BERT hides (paper: .15); a causal encoder has all of them to predict.
 
     Raises:
-        UserError: The ratio leaves no pixel visible or none hidden.
+        UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colours.
     """
 
     encoder: GPT
@@ -36,6 +39,10 @@ class IGPT(Objective):
         super().__init__()
         pixels = encoder.grid[0] * encoder.grid[1]
         must_leave_both(visible_count(pixels, mask_ratio), pixels, mask_ratio, "about .15")
+        colours = len(encoder.model.palette)
+        if encoder.channels == 1 and colours > GREYS:
+            fix = f"give --objective.init_args.encoder.init_args.colours {GREYS} or less"
+            raise UserError(f"a palette of {colours} colours of images that have {GREYS} greys at most", fix)
         self.encoder, self.mask_ratio = encoder, mask_ratio
 
     def prepare(self, images: Float[Tensor, "m c h w"]) -> None:

@@ -9,7 +9,7 @@ from mae_kit.reporting.comparison import score_cell
 from mae_kit.reporting.curves import ABOUT_KNN
 from mae_kit.reporting.folder import read_labels_per_class
 from mae_kit.reporting.page import image, note, section, table, text_row
-from mae_kit.reporting.race import COSTS, race
+from mae_kit.reporting.race import COSTS, race, runs_of
 from mae_kit.reporting.reconstructions import latest
 
 SCORE = "Top-1, or mean average precision where images have any number of classes"
@@ -61,8 +61,8 @@ def _scores(rows: list[Row], told: str) -> str:
 
 def _labels(folder: Path, rows: list[Row]) -> str:
     """Told where scores side by side had other numbers of labels."""
-    runs = [folder / f"{row['name']}-seed0" / "finetune" for row in rows if FINETUNED in row["scores"]]
-    taken = {read_labels_per_class(run) for run in runs}
+    runs = [run for row in rows if FINETUNED in row["scores"] for run in runs_of(folder, row, "finetune")]
+    taken = {read_labels_per_class(run) for run in runs if (run / "config.yaml").is_file()}
     if taken <= {None}:
         return ""
     fine = f"{taken.pop()} labels a class" if len(taken) == 1 else "the labels that each recipe takes"
@@ -142,8 +142,9 @@ def _failures(rows: list[Row]) -> str:
 
 
 def _pictures(folder: Path, rows: list[Row]) -> str:
-    """Of the first seed: the same images, as every objective hides and predicts them."""
-    found = {row["name"]: latest(folder / f"{row['name']}-seed0" / "pretrain/reconstructions") for row in rows}
+    """Of the first seed that has one: the same images, as every objective hides and predicts them."""
+    drawn = {row["name"]: [latest(run / "reconstructions") for run in runs_of(folder, row, "pretrain")] for row in rows}
+    found = {name: next(filter(None, paths), None) for name, paths in drawn.items()}
     shown = "".join(_picture(name, path) for name, path in found.items() if path)
     return section("Reconstructions side by side", f"<div class=beside>{shown}</div>") if shown else ""
 

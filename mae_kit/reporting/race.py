@@ -56,11 +56,16 @@ def race(folder: Path, rows: list[Row]) -> str:
     return section("Over images, time and operations", choice("along", views), about)
 
 
+def runs_of(folder: Path, row: Row, verb: str) -> list[Path]:
+    """Of all seeds of an entry, whether they have begun or not."""
+    return [folder / f"{row['name']}-seed{seed}" / verb for seed in range(row["seeds"])]
+
+
 def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track]:
     tracks = []
     for number, row in enumerate(rows):
         look = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        for run in (folder / f"{row['name']}-seed{seed}" / verb for seed in range(row["seeds"])):
+        for run in runs_of(folder, row, verb):
             metrics = read_metrics(run)
             steps, values = series(metrics, metric)
             if steps.size:

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-COLLAPSED = 0.02
+COLLAPSED = 0.02  # of the codes
+ONE = 1.5  # fewer in use are as good as one, however small the codebook
 
 
 class Usage:
@@ -51,9 +52,10 @@ class Usage:
     @property
     def collapsed(self) -> bool:
         """Whether so few codes are in use, or told apart by their patches, that they say little of an image: a fiftieth
-        of those that could be, which are no more than there were patches.
+        of those that could be, which are no more than there were patches, and not above one in any codebook.
         """
-        return min(self.perplexity, 2**self.bits) < COLLAPSED * min(len(self.counts), float(self.counts.sum()))
+        enough = max(ONE, COLLAPSED * min(len(self.counts), float(self.counts.sum())))
+        return min(self.perplexity, 2**self.bits) < enough
 
 
 def _entropy(weights: Float[Tensor, " k"]) -> Float[Tensor, ""]:

@@ -182,6 +182,9 @@ def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Pa
     assert prints[0] != prints[1]
 
 
+PRE, FINE = (str(FOLDER / name) for name in ("pretrain/mae_vit_tiny_64px.yaml", "downstream/vit_tiny_64px.yaml"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,11 +203,42 @@ def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Pa
         ({"entries": {"mae": {"config": None, "against": "me"}}}, "entries.mae.against is me: name one of mae"),
         ({"finetune": {"config": "nothing"}}, "no recipe nothing"),
         ({"shards": "nowhere-*.tar"}, "no .tar shard"),
+        ({"entries": {"mae": {}}}, "entries.mae.config is missing: give a recipe, or null for a training from scratch"),
+        ({"entries": {"mae": {"confg": None}}}, "unknown key entries.mae.confg: it may be one of config, overrides,"),
+        (
+            {"finetune": {"config": "mae_vit_tiny_64px"}},
+            "mae_vit_tiny_64px is a recipe of pretrain: did you mean downstream/vit_tiny_64px",
+        ),
+        ({"finetune": {"config": PRE}}, f"finetune.config is {PRE}, a recipe of pretrain: give one of finetune"),
+        ({"entries": {"a": {"config": FINE}}}, f"entries.a.config is {FINE}, a recipe of finetune: give one of pretr"),
+        ({"images_seen": 1}, "images_seen is 1, and entries.mae of batches of 16 would see 16: give a multiple of"),
+        ({"images_seen": 40}, "images_seen is 40, and entries.mae of batches of 16 would see 32"),
     ],
 )
 def test_files_that_make_no_sense(tmp_path: Path, content: dict[str, Any], change: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
         read_plan(write(tmp_path, content | change))
+
+
+@pytest.mark.parametrize("key", ["help", "objective.help", "json", "print_config", "resume", "--data.flip"])
+@pytest.mark.parametrize("where", ["entries.mae", "finetune"])
+def test_words_of_a_command_line_are_no_settings(tmp_path: Path, content: dict[str, Any], where: str, key: str):
+    place: dict[str, Any] = content
+    for name in where.split("."):
+        place = place[name]
+    place["overrides"] = {key: True}
+    with pytest.raises(UserError, match=f"^{where}.overrides has .*, which is no setting: give dotted ones"):
+        read_plan(write(tmp_path, content))
+
+
+def test_weights_are_told_apart_wherever_they_are_named(tmp_path: Path):
+    weights = tmp_path / "a.safetensors"
+    for overrides in ({"model.weights": str(weights)}, {"model": {"name": "x", "weights": str(weights)}}):
+        prints = []
+        for content in (b"one", b"other"):
+            weights.write_bytes(content)
+            prints.append(weights_prints(Recipe("vit_tiny_64px", overrides), "downstream"))
+        assert prints[0].keys() == {"weights"} and prints[0] != prints[1]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +275,8 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.scratch", {"augmentaton.mixup": 0.5}, "unknown .*augmentaton"),
         ("finetune", {"optimisation.epochs": 3}, "unknown .*optimisation"),
         ("entries.mae", {"objective.mask_ratio": 3}, "mask_ratio 3"),
+        ("entries.mae", {"objective": "SimMIM"}, "the recipe is of MAE, and the objective SimMIM: begin with a recipe"),
+        ("entries.mae", {"objective": {"class_path": "mae_kit.objectives.SimMIM"}}, "the recipe is of MAE, and the ob"),
         (
             "entries.mae",
             {"objective.encoder.name": "vit_small_patch16_224"},
@@ -250,7 +286,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("entries.mae", {"objective.encoder.depth": 1}, "the encoder of this entry does not fit the model: blocks.1"),
         ("entries.mae", {"objective.encoder.num_heads": 4}, "model.args give attention 3 heads, the encoder of this"),
         ("entries.mae", {"data.mean": [0.5]}, "data.mean and data.std have 1 and 3 values, the encoder 3"),
-        ("entries.mae", {"data.batch_size": 64}, ".* holds 40 images, fewer than data.batch_size 64"),
+        ("entries.mae", {"data.batch_size": 50}, ".* holds 40 images, fewer than data.batch_size 50"),
         ("finetune", {"data.labels_per_class": 50}, "data.labels_per_class 50, but a class of .* has 10 images"),
         ("entries.mae", {"init": "nowhere"}, "no file nowhere"),
         ("entries.scratch", {"model": None}, "model.name is missing"),

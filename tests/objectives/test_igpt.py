@@ -46,6 +46,12 @@ def make(**changed: Any) -> IGPT:
     return objective.eval()
 
 
+def test_grey_pixels_have_no_more_colours_than_levels():
+    make(in_chans=1, colours=256)
+    with pytest.raises(UserError, match="a palette of 257 colours of images that have 256 greys at most: give --obj"):
+        make(in_chans=1, colours=257)
+
+
 def their_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights as transformers has them: the start is one more colour, matrices lie on their side."""
     t, ours = "transformer.", dict(tensors)

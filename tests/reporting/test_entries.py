@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from mae_kit.reporting.curves import curves
 from mae_kit.reporting.entries import FINETUNED, entries
@@ -33,6 +34,21 @@ def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels
         (run / "config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": number}}))
     page = entries(tmp_path, compared(["a", "b"]))
     assert told in page and ("labels a class" in page or "labels that" in page) == bool(told)
+
+
+def test_a_seed_that_failed_leaves_the_others_picture_and_labels(tmp_path: Path):
+    content = compared(["a", "b"])
+    for row in content["entries"]:
+        row["seeds"] = 2
+    for name, seed in (("a", 1), ("b", 0)):
+        run = tmp_path / f"{name}-seed{seed}"
+        for folder in ("finetune", "pretrain/reconstructions"):
+            (run / folder).mkdir(parents=True)
+        (run / "finetune/config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": 2}}))
+        Image.new("RGB", (4, 4)).save(run / "pretrain/reconstructions/step-0000001.png")
+    page = entries(tmp_path, content)
+    assert "Fine-tuned on 2 labels a class;" in page
+    assert 'alt="Reconstructions of a"' in page and 'alt="Reconstructions of b"' in page
 
 
 @pytest.mark.parametrize("collapsed", [0, 1])

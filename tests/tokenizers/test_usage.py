@@ -51,5 +51,7 @@ def test_images_may_come_in_parts():
 
 def test_a_codebook_has_collapsed_when_a_fiftieth_of_it_is_in_use():
     assert usage_of(sure([0] * 256, 512)).collapsed
+    assert all(usage_of(sure([1] * 64, codes)).collapsed for codes in (2, 8, 50))
+    assert not usage_of(sure([0, 1] * 32, 2)).collapsed
     assert not usage_of(sure([i % 16 for i in range(256)], 512)).collapsed
     assert not usage_of(sure(list(range(64)), 8192)).collapsed, "as many as there are patches"
