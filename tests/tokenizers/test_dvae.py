@@ -114,10 +114,10 @@ def test_it_learns_two_colours_by_heart():
     tokenizer = DVAE(codes=4, stride=2, width=8, blocks=1, code_dim=8)
     colours = torch.tensor([0.1, 0.9]).repeat(8)[torch.randperm(16)].reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
     images = colours.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    optimizer = torch.optim.Adam(tokenizer.parameters(), 1e-2)
-    for step in range(150):
+    optimizer = torch.optim.Adam(tokenizer.parameters(), 5e-3)
+    for step in range(300):
         optimizer.zero_grad()
-        evidence = tokenizer(images, max(0.1, 1 - step / 100))
+        evidence = tokenizer(images, max(0.1, 1 - step / 200))
         evidence.error.backward()
         optimizer.step()
     codes = tokenizer.encode(images)
