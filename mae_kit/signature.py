@@ -143,11 +143,19 @@ def _must_be_one_objective(configs: list[Path], words: list[str]) -> None:
     front.add_argument("--objective", action="append", default=[])
     front.add_argument("--objective.class_path", dest="objective", action="append")
     objectives = [read_recipe(path).get("objective") for path in configs]
-    objectives += map(yaml.safe_load, front.parse_known_args(words)[0].objective)
+    objectives += map(_value, front.parse_known_args(words)[0].objective)
     named = list(dict.fromkeys(filter(None, map(_class_name, objectives))))
     if len(named) > 1:
         what = f"the recipe is of {named[0]}, and the objective {named[1]}"
         raise UserError(what, f"begin with a recipe of {named[1]}: no setting of another is kept")
+
+
+def _value(word: str) -> Any:
+    """What it says as YAML; of what is none the parser tells."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        return None
 
 
 def _class_name(objective: Any) -> str:

@@ -27,6 +27,10 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
             "kept",
         ),
         (
+            f"{PRETRAIN} --objective [",
+            "objective: Expected a dot import path string: [: see `mae-kit pretrain --help`",
+        ),
+        (
             f"{PRETRAIN} --config beit_tiny_64px",
             "the recipe is of MAE, and the objective BEiT: begin with a recipe of BEiT: no setting of another is kept",
         ),

@@ -87,6 +87,7 @@ MADE_FOR = {
     "maskfeat_vit_b16": "vit_b16_maskfeat",
     "maskfeat_vit_tiny_64px": "vit_tiny_64px",
     "simmim_swin_b_192px": "swin_b_192px",
+    "simmim_swin_tiny_64px": "vit_tiny_64px",
     "simmim_vit_b16": "vit_b16_simmim",
     "simmim_vit_tiny_64px": "vit_tiny_64px",
 }
