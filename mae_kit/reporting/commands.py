@@ -4,6 +4,7 @@ import json
 import shlex
 from html import escape
 
+from mae_kit.backbones.timm_models import pair
 from mae_kit.metrics import Row
 from mae_kit.recipes import find_recipe, read_recipe
 from mae_kit.reporting.folder import Folder
@@ -98,18 +99,18 @@ def _after_demo(folder: Folder) -> list[Command]:
 def _finetune(folder: Folder) -> list[str]:
     """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
     run, data = str(folder.path), folder.config.get("data", {})
-    size = folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE)
+    height, width = pair(folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE))
+    size = height if height == width else [height, width]
     train = data.get("shards", "DIR/train-*.tar")
-    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder.encoder, size)]
+    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder.encoder, max(height, width))]
     words += ["--data.image_size", json.dumps(size), "--encoder", run]
     words += ["--data.train", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
     return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
 
 
-def _recipe_for(encoder: Row, size: int | list[int]) -> list[str]:
+def _recipe_for(encoder: Row, longer_side: int) -> list[str]:
     """The one made for it, or any, and whether its model is left out."""
-    longer = max(size) if isinstance(size, list) else size
-    name = RECIPES.get((encoder.get("objective", ""), encoder["model"], longer), ANY)
+    name = RECIPES.get((encoder.get("objective", ""), encoder["model"], longer_side), ANY)
     made_for = read_recipe(find_recipe(name, "downstream"))["model"]
     theirs, ours = made_for.get("args", {}), encoder["model_args"]
     fits = name != ANY and all(theirs.get(width) == ours.get(width) for width in WIDTHS)

@@ -43,19 +43,21 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("model", "arguments", "size", "named"),
+    ("objective", "model", "arguments", "size", "named"),
     [
-        ("vit_tiny_patch16_224", {"img_size": 64, "patch_size": 8}, 64, None),
-        ("vit_small_patch16_224", {"img_size": [64, 48]}, [64, 48], None),
-        ("vit_base_patch16_224", {}, 224, "vit_base_patch16_224"),
-        ("vit_base_patch16_224", {"embed_dim": 384}, 224, None),
-        ("vit_base_patch16_224", {"img_size": 96}, 96, None),
+        ("mae", "vit_tiny_patch16_224", {"img_size": 64, "patch_size": 8}, 64, None),
+        ("mae", "vit_small_patch16_224", {"img_size": [64, 48]}, [64, 48], None),
+        ("mae", "vit_base_patch16_224", {}, 224, "vit_base_patch16_224"),
+        ("mae", "vit_base_patch16_224", {"embed_dim": 384}, 224, None),
+        ("mae", "vit_base_patch16_224", {"img_size": 96}, 96, None),
+        ("beit", "beit_base_patch16_224", {"global_pool": "token"}, 224, "beit_base_patch16_224"),
+        ("beit", "beit_base_patch16_224", {"img_size": 64, "embed_dim": 192}, 64, None),
     ],
 )
 def test_an_encoder_of_any_kind_is_trained_on_at_its_size(
-    run: Path, model: str, arguments: dict, size: int | list[int], named: str | None
+    run: Path, objective: str, model: str, arguments: dict, size: int | list[int], named: str | None
 ) -> None:
-    (run / "encoder.json").write_text(json.dumps({"model": model, "model_args": arguments, "objective": "mae"}))
+    (run / "encoder.json").write_text(json.dumps({"model": model, "model_args": arguments, "objective": objective}))
     finetune, reconstruct, inspect = commands(run)
     meant = understood(finetune)
     assert meant["encoder"] == str(run)
@@ -102,9 +104,11 @@ def test_every_pretraining_has_its_fine_tuning() -> None:
 @pytest.mark.parametrize("name", MADE_FOR)
 def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_made_for_it(run: Path, name: str) -> None:
     config = encoder_config(name, run)
+    assert config.image_size
     (run / "encoder.json").write_text(json.dumps(asdict(config)))
     finetune = commands(run)[0]
     assert finetune[finetune.index("--config") + 1] == MADE_FOR[name]
+    assert finetune[finetune.index("--data.image_size") + 1] == str(config.image_size[0]), "a square, one number"
     with torch.device("meta"):
         meant = understood(finetune)
         tensors = backbone(config.model, config.model_args, config.image_size).model.state_dict()
