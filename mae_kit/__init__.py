@@ -9,27 +9,29 @@ an objective and its data, are objects here: see the notebook.
 import keyword
 from typing import TYPE_CHECKING, Any
 
+from mae_kit.version import __version__ as __version__
+
 if TYPE_CHECKING:  # for editors; the rest goes through `__getattr__`
-    from mae_kit.comparison import compare
-    from mae_kit.data.index import index
-    from mae_kit.data.shards import shard
-    from mae_kit.demonstration import demo
-    from mae_kit.diagnosis import doctor
-    from mae_kit.downstream.predict import predict
-    from mae_kit.duplicates import dedup
-    from mae_kit.evaluating import evaluate, fewshot, knn, probe
-    from mae_kit.exporting import export
-    from mae_kit.finetuning import finetune
-    from mae_kit.importing import import_
-    from mae_kit.inspection import inspect
-    from mae_kit.pretraining import pretrain
-    from mae_kit.reporting import report
-    from mae_kit.tokenizing import tokenizer
-    from mae_kit.views.attend import attention
-    from mae_kit.views.costs import bench
-    from mae_kit.views.describe import features
-    from mae_kit.views.locate import positions
-    from mae_kit.views.reconstruct import reconstruct
+    from mae_kit.commands.attention import attention
+    from mae_kit.commands.bench import bench
+    from mae_kit.commands.compare import compare
+    from mae_kit.commands.dedup import dedup
+    from mae_kit.commands.demo import demo
+    from mae_kit.commands.doctor import doctor
+    from mae_kit.commands.evaluate import evaluate, fewshot, knn, probe
+    from mae_kit.commands.export import export
+    from mae_kit.commands.features import features
+    from mae_kit.commands.finetune import finetune
+    from mae_kit.commands.import_ import import_
+    from mae_kit.commands.inspect import inspect
+    from mae_kit.commands.positions import positions
+    from mae_kit.commands.predict import predict
+    from mae_kit.commands.pretrain import pretrain
+    from mae_kit.commands.tokenizer import tokenizer
+    from mae_kit.data.index.open import index
+    from mae_kit.data.packing.writer import shard
+    from mae_kit.plots.reconstruct import reconstruct
+    from mae_kit.reports.page import report
 
 __all__ = [
     "attention",
@@ -56,12 +58,11 @@ __all__ = [
     "shard",
     "tokenizer",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    from mae_kit.calling import with_any_path
-    from mae_kit.cli import VERBS, load
+    from mae_kit.cli.calling import with_any_path
+    from mae_kit.cli.main import VERBS, load
 
     verb = next((verb for verb in VERBS if _function_name(verb) == name), None)
     if verb is None:

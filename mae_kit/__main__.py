@@ -5,7 +5,7 @@ Without the two dashes torchrun takes our --run for its own --run-path.
 
 import sys
 
-from mae_kit.cli import main
+from mae_kit.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

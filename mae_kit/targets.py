@@ -19,33 +19,33 @@ def patch_statistics(patches: Float[Tensor, "b n q"]) -> tuple[Float[Tensor, "b 
     return mean, (patches.var(dim=-1, keepdim=True) + EPSILON).sqrt()
 
 
-def normalise_patches(patches: Float[Tensor, "b n q"]) -> Float[Tensor, "b n q"]:
+def normalize_patches(patches: Float[Tensor, "b n q"]) -> Float[Tensor, "b n q"]:
     """MAE's target: each patch with zero mean and unit variance (section 3, "reconstruction target")."""
     mean, std = patch_statistics(patches)
     return (patches - mean) / std
 
 
-def unnormalise_patches(prediction: Float[Tensor, "b n q"], true: Float[Tensor, "b n q"]) -> Float[Tensor, "b n q"]:
-    """A prediction of normalised patches in pixels again, with the statistics of the true patches."""
+def unnormalize_patches(prediction: Float[Tensor, "b n q"], true: Float[Tensor, "b n q"]) -> Float[Tensor, "b n q"]:
+    """A prediction of normalized patches in pixels again, with the statistics of the true patches."""
     mean, std = patch_statistics(true)
     return prediction * std + mean
 
 
 def patch_targets(
-    images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalise: bool
+    images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalize: bool
 ) -> Float[Tensor, "b n q"]:
-    """What MAE's prediction of every patch is compared with: its pixels, normalised or not. fp32."""
+    """What MAE's prediction of every patch is compared with: its pixels, normalized or not. fp32."""
     patches = patchify(images, patch_size).float()
-    return normalise_patches(patches) if normalise else patches
+    return normalize_patches(patches) if normalize else patches
 
 
 def predicted_images(
-    prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalised: bool
+    prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"], patch_size: tuple[int, int], normalized: bool
 ) -> Float[Tensor, "b c h w"]:
-    """A prediction of `patch_targets` as images, with the statistics of the true patches where it is normalised."""
+    """A prediction of `patch_targets` as images, with the statistics of the true patches where it is normalized."""
     pixels = prediction.float()
-    if normalised:
-        pixels = unnormalise_patches(pixels, patchify(images, patch_size).float())
+    if normalized:
+        pixels = unnormalize_patches(pixels, patchify(images, patch_size).float())
     return unpatchify(pixels, patch_size, grid_of((images.shape[2], images.shape[3]), patch_size))
 
 
@@ -68,14 +68,14 @@ def hidden_mean_absolute_error(
     return hidden_mean((prediction.float() - target.float()).abs().mean(dim=-1), hidden)
 
 
-def colour_classes(colours: Float[Tensor, "b n m c"]) -> Int64[Tensor, "b n m"]:
-    """Colours in 0..1 as classes, 3 bits a channel, the first channel the highest (ViT paper, B.1.2)."""
-    levels = (colours * 8).floor().clamp(0, 7).long()
-    return (levels * _places(colours.shape[-1], levels)).sum(dim=-1)
+def color_classes(colors: Float[Tensor, "b n m c"]) -> Int64[Tensor, "b n m"]:
+    """Colors in 0..1 as classes, 3 bits a channel, the first channel the highest (ViT paper, B.1.2)."""
+    levels = (colors * 8).floor().clamp(0, 7).long()
+    return (levels * _places(colors.shape[-1], levels)).sum(dim=-1)
 
 
-def colours_of(classes: Int64[Tensor, "b n m"], channels: int) -> Float[Tensor, "b n m c"]:
-    """The colour in the middle of each class, 0..1."""
+def colors_of(classes: Int64[Tensor, "b n m"], channels: int) -> Float[Tensor, "b n m c"]:
+    """The color in the middle of each class, 0..1."""
     levels = classes[..., None] // _places(channels, classes) % 8
     return (levels + 0.5) / 8
 

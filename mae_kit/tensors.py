@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     """What a loader worker makes and the device receives; one a step and rank.
 
     Attributes:
-        images: uint8 [b c h w], cropped to one size, not normalised.
+        images: uint8 [b c h w], cropped to one size, not normalized.
         labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has.
         keys: int64 [b]; the random key of (seed, epoch, sample): flips and masks are functions of it.
         ids: int64 [b]; rows of the index, of the samples that were shown.

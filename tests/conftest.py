@@ -5,10 +5,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from photos import write_shards
-from processes import Programs
+from support.photo_shards import write_shards
+from support.processes import Programs
 
-pytest_plugins = ["gates"]
+pytest_plugins = ["support.gates"]
 
 hypothesis.settings.register_profile("busy machine", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("busy machine")
@@ -18,7 +18,7 @@ objective:
   class_path: mae_kit.objectives.MAE
   init_args:
     encoder:
-      class_path: mae_kit.backbones.vit.ViT
+      class_path: mae_kit.encoders.vit.ViT
       init_args: {name: vit_tiny_patch16_224, img_size: 32, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
     decoder_dim: 32
     decoder_depth: 1
@@ -71,7 +71,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of shards, to be left as it is: 96 labelled images in train-*.tar, 32 in val-0.tar."""
+    """A folder of shards, to be left as it is: 96 labeled images in train-*.tar, 32 in val-0.tar."""
     return write_shards(tmp_path_factory.mktemp("photos"))
 
 

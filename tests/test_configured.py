@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from mae_kit.backbones.vit import ViT
 from mae_kit.configured import Configured, build
+from mae_kit.encoders.vit import ViT
 from mae_kit.objectives import MAE
 
 
@@ -29,7 +29,7 @@ def test_a_config_is_whole_with_positional_and_default_arguments():
     config = tiny().config()
     assert config["class_path"] == "mae_kit.objectives.mae.MAE"
     arguments = config["init_args"]
-    assert arguments["mask_ratio"] == 0.5 and arguments["mask"] == "random" and arguments["normalise_target"] is True
+    assert arguments["mask_ratio"] == 0.5 and arguments["mask"] == "random" and arguments["norm_pix_loss"] is True
     assert arguments["encoder"]["init_args"]["img_size"] == [16, 32]
 
 
@@ -41,7 +41,7 @@ def test_a_config_is_whole_with_positional_and_default_arguments():
         ("mae_kitty.Thing", "not a class of mae_kit"),
         ("mae_kit.objectives.mae.nn.Linear", None),
         ("mae_kit.objectives.mae.UserError", "not a module that mae_kit saves"),
-        ("mae_kit.cli.main", "not a module that mae_kit saves"),
+        ("mae_kit.cli.main.main", "not a module that mae_kit saves"),
     ],
 )
 def test_a_file_cannot_choose_what_code_runs(path: str, complaint: str | None):

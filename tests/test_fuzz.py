@@ -10,15 +10,15 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from gates import Measured
 from hypothesis import strategies as st
-from readers import READERS
+from support.fuzz_targets import READERS
+from support.gates import Measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.gate("R18")]
 
 TIMES = 10_000
 FEW = 150  # without --campaign
-GUIDED = Path(__file__).with_name("guided.py")
+GUIDED = Path(__file__).parent / "support" / "fuzz_guided.py"
 PATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 Fuzz = Callable[[str, list[bytes], Callable[[bytes], None]], None]
 
@@ -69,7 +69,7 @@ def test_bytes_changed_by_chance(reader: str, fuzz: Fuzz, tmp_path: Path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_bytes_changed_towards_code_not_yet_reached(reader: str, campaign: bool, measured: Measured, tmp_path: Path):
+def test_bytes_changed_toward_code_not_yet_reached(reader: str, campaign: bool, measured: Measured, tmp_path: Path):
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed: there is none for this system")
     if not campaign and reader != "checkpoints":

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import save_tokenizer
+from support.tiny_models import save_tokenizer
 
-from mae_kit.cli import VERBS, load
-from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from mae_kit.downstream.classifier import ModelSpec, build_classifier
+from mae_kit.cli.main import VERBS, load
+from mae_kit.cli.parser import parse
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.recipes import FOLDER
-from mae_kit.signature import parse
+from mae_kit.tasks.classifier import ModelSpec, build_classifier
 
 NEEDED = {
     "pretrain": ["--data.shards", "x"],
@@ -43,7 +43,7 @@ def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path], tmp_path
         assert parameters > 100_000 and arguments["objective"].encoder.config()["init_args"]["img_size"]
 
 
-def test_beits_images_are_normalised_as_the_command_for_imagenet_1k_has_it():
+def test_beits_images_are_normalized_as_the_command_for_imagenet_1k_has_it():
     data = yaml.safe_load((FOLDER / "pretrain/beit_b16.yaml").read_text())["data"]
     assert (data["mean"], data["std"]) == (IMAGENET_MEAN, IMAGENET_STD)
 

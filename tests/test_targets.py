@@ -13,7 +13,7 @@ IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dt
 
 
 def differences(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the two neighbours, zero at the border: the gradients that scikit-image takes."""
+    """Of the two neighbors, zero at the border: the gradients that scikit-image takes."""
     down, right = torch.zeros_like(images), torch.zeros_like(images)
     down[:, :, 1:-1] = images[:, :, 2:] - images[:, :, :-2]
     right[..., 1:-1] = images[..., 2:] - images[..., :-2]
@@ -49,12 +49,12 @@ def test_where_nothing_changes_there_is_nothing():
     assert not flat.any()
 
 
-@pytest.mark.parametrize("normalised", [True, False])
-def test_a_perfect_prediction_is_the_image(normalised: bool):
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_perfect_prediction_is_the_image(normalized: bool):
     images, size = IMAGES.float(), (8, 16)
-    target = patch_targets(images, size, normalised)
-    assert torch.equal(target, patchify(images, size)) != normalised and target.shape == (2, 12, 384)
-    torch.testing.assert_close(predicted_images(target, images, size, normalised), images, rtol=1e-4, atol=1e-4)
+    target = patch_targets(images, size, normalized)
+    assert torch.equal(target, patchify(images, size)) != normalized and target.shape == (2, 12, 384)
+    torch.testing.assert_close(predicted_images(target, images, size, normalized), images, rtol=1e-4, atol=1e-4)
 
 
 def test_a_mean_of_the_hidden_is_over_the_whole_batch_and_nothing_is_0():

@@ -11,15 +11,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.configured import build
-from mae_kit.downstream.classifier import go_on_predicting
-from mae_kit.downstream.classifier_file import FILE as CLASSIFIER
-from mae_kit.downstream.classifier_file import load_classifier
 from mae_kit.errors import UserError
-from mae_kit.metrics import clock, read_metrics
 from mae_kit.objectives import Objective
 from mae_kit.recipes import read_recipe
-from mae_kit.reporting.folder import read_batch_size
+from mae_kit.reports.folder import read_batch_size
+from mae_kit.tasks.classifier import go_on_predicting
+from mae_kit.tasks.classifier_file import FILE as CLASSIFIER
+from mae_kit.tasks.classifier_file import load_classifier
 from mae_kit.training.freezing import freeze_below
+from mae_kit.training.metrics import clock, read_metrics
 
 Shape = tuple[int, ...]
 IMAGES = 2  # a batch norm needs more than one

@@ -7,23 +7,23 @@ from typing import Any
 
 import torch
 
-from mae_kit.backbones import backbone
-from mae_kit.backbones.timm_models import pair
+from mae_kit.cli.parser import parse
+from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled
+from mae_kit.commands.pretrain import must_be_of_channels, pretrain
+from mae_kit.comparison.ledger import has_result
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
-from mae_kit.comparison.weights import weights_prints
+from mae_kit.comparison.recipe_weights import weights_prints
+from mae_kit.comparison.stage import Stage
 from mae_kit.console import hush
-from mae_kit.data.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
-from mae_kit.downstream.classifier import Classifier, ModelSpec, build_classifier, from_tensors, go_on_predicting
-from mae_kit.encoder_file import EncoderConfig
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
+from mae_kit.encoders import backbone
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.finetuning import finetune, must_be_in_bounds, normalisation, open_labelled
-from mae_kit.formats.starting import fitting
-from mae_kit.pretraining import must_be_of_channels, pretrain
-from mae_kit.signature import parse
-from mae_kit.stages.ledger import has_result
-from mae_kit.stages.stage import Stage
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, from_tensors, go_on_predicting
 from mae_kit.training.freezing import freeze_below
-from mae_kit.training.stream import open_stream
+from mae_kit.training.samples import open_stream
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.initialize import fitting
 
 POINTS = 5  # of a curve of scores
 CLASSES = 2  # of a model that is built for a look
@@ -65,9 +65,9 @@ def _must_go(words: dict[str, list[str]]) -> None:
         go_on_predicting(built.model)
     must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
     data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
-    FinetuneAugment(*normalisation(data, built), CLASSES, **asdict(augmentation))
+    FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
     optimization.peak(data.batch_size)
-    augmentation.must_mix(open_labelled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
+    augmentation.must_mix(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
 
 
 def _pretraining(words: list[str]) -> dict[str, Any]:

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from mae_kit.cli.parser import parse
+from mae_kit.commands.pretrain import pretrain
 from mae_kit.comparison.cost import flops_per_image
 from mae_kit.comparison.entries import trial
+from mae_kit.comparison.ledger import Record, complete, recorded, run_stage
 from mae_kit.comparison.plan import Plan
+from mae_kit.comparison.process import Failed
+from mae_kit.comparison.stage import Stage
 from mae_kit.errors import UserError
-from mae_kit.metrics import read_metrics, series
-from mae_kit.pretraining import pretrain
-from mae_kit.signature import parse
-from mae_kit.stages.command import Failed
-from mae_kit.stages.ledger import Record, complete, recorded, run_stage
-from mae_kit.stages.stage import Stage
+from mae_kit.training.metrics import read_metrics, series
 
 TRIAL_WARM_UP, TRIAL_STEPS = 8, 24  # of a trial; memory and prefetched batches make the first ones unlike the rest
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mae_kit.data.exclusions import kept
-from mae_kit.data.index import open_index
-from mae_kit.data.labels import common_classes
+from mae_kit.cli.parser import parse
+from mae_kit.data.index.exclusions import kept
+from mae_kit.data.index.labels import common_classes
+from mae_kit.data.index.open import open_index
 from mae_kit.errors import UserError
 from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
-from mae_kit.signature import parse
-from mae_kit.training.settings import must_be_positive, must_be_within
+from mae_kit.training.config import must_be_positive, must_be_within
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"
 BATCH_SIZE = "data.batch_size"
@@ -90,8 +90,8 @@ class Plan(NamedTuple):
 
     Attributes:
         shards: To pretrain on.
-        train: Labelled shards to learn classes from.
-        val: Labelled shards to score on.
+        train: Labeled shards to learn classes from.
+        val: Labeled shards to score on.
         samples: Images to pretrain on.
         budget: Of every pretraining.
         entries: By name.
@@ -152,13 +152,13 @@ def _plan(
 
     Args:
         shards: To pretrain on.
-        val: Labelled shards to score on.
+        val: Labeled shards to score on.
         entries: What is compared, by name; the first is what the others are compared with, unless they say `against`.
         finetune: How every encoder becomes a classifier.
         images_seen: Length of every pretraining; or one of the next two in its place.
         minutes: Of training steps on this machine, in place of images_seen; a short trial says what they are worth.
         flops: Multiplications and additions, each counted, in place of images_seen.
-        train: Labelled shards to learn classes from; by default those to pretrain on.
+        train: Labeled shards to learn classes from; by default those to pretrain on.
         seeds: Trainings of each entry.
         without: A list of samples that no pretraining sees, as `mae-kit dedup` writes it.
         overrides: Of every pretraining, as {machine.threads: 1}; those of an entry come last.

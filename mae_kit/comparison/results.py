@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
+from mae_kit.comparison.ledger import Record
 from mae_kit.comparison.plan import Plan
+from mae_kit.evaluation.bootstrap import headline
 from mae_kit.evaluation.features import MEAN
-from mae_kit.evaluation.intervals import headline
 from mae_kit.evaluation.seeds import over_seeds
-from mae_kit.reporting.entries import FINETUNED
-from mae_kit.stages.ledger import Record
+from mae_kit.reports.entries import FINETUNED
 
 Records = dict[str, Record]
 """Of one entry and seed, by verb."""

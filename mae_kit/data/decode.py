@@ -2,7 +2,7 @@
 
 simplejpeg in its strict mode reads JPEGs, because Pillow silently accepts garbage inside the scan; Pillow reads the
 rest, from a fixed list of formats, after the size in the header was held against a cap. What Pillow gets wrong
-(16-bit grey saturates to white, float TIFF turns black, EXIF orientation is left to the caller) is put right here.
+(16-bit gray saturates to white, float TIFF turns black, EXIF orientation is left to the caller) is put right here.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Arra
 
     Args:
         data: The whole file: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), PPM, or a uint8 .npy [h w c].
-        channels: 3 for RGB and 1 for grey, whatever the file holds (alpha is dropped); any other number only from .npy.
+        channels: 3 for RGB and 1 for gray, whatever the file holds (alpha is dropped); any other number only from .npy.
         max_pixels: Refuse images whose header claims more, before anything of that size is allocated.
 
     Returns:
@@ -93,10 +93,10 @@ def decode_scaled(
 
 
 def decode_deep(data: bytes, max_pixels: int = MAX_PIXELS) -> Num[np.ndarray, "h w c"] | None:
-    """The values of an image of more than 8 bits as they are, upright: grey PNG, TIFF and PPM, and any .npy [h w c].
+    """The values of an image of more than 8 bits as they are, upright: gray PNG, TIFF and PPM, and any .npy [h w c].
 
     Returns:
-        [h w c] of the file's own kind of number; None where it has 8 bits, or is a colour image, of which Pillow reads
+        [h w c] of the file's own kind of number; None where it has 8 bits, or is a color image, of which Pillow reads
         no more.
 
     Raises:
@@ -313,12 +313,12 @@ def _stretch(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     return np.rint((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
 
 
-def _repeat(grey: UInt8[np.ndarray, "h w"], channels: int) -> Array:
-    return np.repeat(grey[:, :, None], channels, axis=2)
+def _repeat(gray: UInt8[np.ndarray, "h w"], channels: int) -> Array:
+    return np.repeat(gray[:, :, None], channels, axis=2)
 
 
 def _convert(image: Image.Image, channels: int) -> Array:
-    """RGB or grey without alpha; a palette with transparency goes through RGBA, the only way without a warning."""
+    """RGB or gray without alpha; a palette with transparency goes through RGBA, the only way without a warning."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "LAB":  # Pillow knows no way from it but to RGB

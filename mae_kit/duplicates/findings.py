@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from mae_kit.data.index import Index
-from mae_kit.data.labels import label_names, label_numbers
+from mae_kit.data.index.labels import label_names, label_numbers
+from mae_kit.data.index.open import Index
 from mae_kit.duplicates.groups import Groups
 from mae_kit.duplicates.orientations import ORIENTATIONS
 from mae_kit.duplicates.pairs import FEATURES, LOOKS, Pairs

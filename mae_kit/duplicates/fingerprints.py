@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
 from mae_kit.data.decode import decode_scaled
-from mae_kit.data.index import Index
-from mae_kit.data.sidecars import Arrays, Sidecars
+from mae_kit.data.index.open import Index
+from mae_kit.data.index.sidecars import Arrays, Sidecars
 from mae_kit.duplicates.hashes import SIDE, flipped_hashes
-from mae_kit.engines import Engine
 from mae_kit.errors import BadImage
+from mae_kit.parallel import Engine
 
 SIDECARS = Sidecars("fingerprints", "phash of 4 flips, thumbnail 16, blake2b-64; 1")
 THUMBNAIL = 16
@@ -25,10 +25,10 @@ class Fingerprints(NamedTuple):
 
     Attributes:
         hashes: Of the four flips.
-        thumbnails: Grey, squeezed to a square.
+        thumbnails: Gray, squeezed to a square.
         content: Hash of the file's bytes.
         decoded: False where an image does not decode; nothing else is known of it then.
-        plain: True where it is of one colour, or nearly: the standard deviation of the thumbnail is under two of 255
+        plain: True where it is of one color, or nearly: the standard deviation of the thumbnail is under two of 255
             levels. The signs of its frequencies are noise then, and its copies beyond telling.
     """
 
@@ -60,10 +60,10 @@ def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
         tick()
         try:
             data = part.read(row)
-            grey = decode_scaled(data, 2 * SIDE, 2 * SIDE, channels=1)[..., 0]
+            gray = decode_scaled(data, 2 * SIDE, 2 * SIDE, channels=1)[..., 0]
         except BadImage:
             continue
-        hashes[row], small = flipped_hashes(grey)
+        hashes[row], small = flipped_hashes(gray)
         thumbnails[row] = _halved(small)
         content[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
         decoded[row], plain[row] = True, thumbnails[row].std() < PLAIN

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mae_kit.data.index import Index
+from mae_kit.data.index.open import Index
 from mae_kit.duplicates.pairs import Pairs
 
 

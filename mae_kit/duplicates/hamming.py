@@ -79,7 +79,7 @@ class HammingTables:
 
     def _look_up(self, table: _Table, queries: UInt64[np.ndarray, " q"]) -> Iterator[Found]:
         values = _part(queries, table.shift)
-        who = np.argsort(values)  # neighbours in the table are then neighbours in time
+        who = np.argsort(values)  # neighbors in the table are then neighbors in time
         values, asked = values[who], queries[who]
         for mask in table.masks:
             flipped = values ^ mask

@@ -9,12 +9,12 @@ SIDE = 32  # px; `phash` looks at pictures of this size
 _FLIPS = (None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.ROTATE_180)
 
 
-def flipped_hashes(grey: UInt8[np.ndarray, "h w"]) -> tuple[list[int], UInt8[np.ndarray, "32 32"]]:
-    """Hashes of the four flips of a grey picture, and the small picture that they were taken of.
+def flipped_hashes(gray: UInt8[np.ndarray, "h w"]) -> tuple[list[int], UInt8[np.ndarray, "32 32"]]:
+    """Hashes of the four flips of a gray picture, and the small picture that they were taken of.
 
     The most significant bit is the mean's, which is set in all but black pictures; then row by row of frequencies.
     """
-    small = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small = Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return [_hash(small if flip is None else small.transpose(flip)) for flip in _FLIPS], np.asarray(small)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from mae_kit.data.decode import decode_scaled
-from mae_kit.data.labels import label_names, label_numbers
+from mae_kit.data.index.labels import label_names, label_numbers
 from mae_kit.duplicates.findings import Findings
 from mae_kit.duplicates.pairs import FEATURES, LOOKS
-from mae_kit.reporting.cards import card
-from mae_kit.reporting.page import image, note, page, section
+from mae_kit.reports.cards import card
+from mae_kit.reports.html import image, note, page, section
 
 SHOWN = 24  # pairs a section
 _GROUPS, _MEMBERS = 8, 8
@@ -45,7 +45,7 @@ def _numbers(counts: dict[str, int]) -> str:
         card("In the evaluation set", f"{counts['in_evaluation']:,}"),
         card("Groups with different labels", f"{counts['label_conflicts']:,}"),
         card("Not compared", f"{counts['not_compared']:,}", "do not decode"),
-        card("Of one colour", f"{counts['plain']:,}", "compared by their bytes alone"),
+        card("Of one color", f"{counts['plain']:,}", "compared by their bytes alone"),
     ]
     return f"<dl class=cards>{''.join(cards)}</dl>"
 

@@ -11,7 +11,7 @@ from mae_kit.console import progress
 from mae_kit.duplicates.fingerprints import Fingerprints
 from mae_kit.duplicates.hamming import HammingTables
 from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
-from mae_kit.engines.processes import cores
+from mae_kit.parallel.processes import cores
 
 BYTES, LOOKS, FEATURES = range(3)
 OUTLINES = 0.8
@@ -138,7 +138,7 @@ def _with_outlines(prints: Fingerprints, pairs: Pairs, orientation: int) -> Pair
 def outline_likeness(
     pictures: UInt8[np.ndarray, "k s s"], others: UInt8[np.ndarray, "k s s"]
 ) -> Float32[np.ndarray, " k"]:
-    """Cosine of the differences between neighbouring pixels, -1 to 1.
+    """Cosine of the differences between neighboring pixels, -1 to 1.
 
     Light and dark areas, which the hashes have compared already, count for little in it: of 78 pairs of strangers among
     9,469 photos whose hashes differ in up to 10 bits none reaches .7, where correlations of pixels reach .89.

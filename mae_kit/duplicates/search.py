@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mae_kit.data.index import Index
+from mae_kit.data.index.open import Index
 from mae_kit.duplicates.findings import Findings
 from mae_kit.duplicates.fingerprints import fingerprint
 from mae_kit.duplicates.groups import grouped
 from mae_kit.duplicates.pairs import Pairs, joined, looking_alike
-from mae_kit.engines import Engine
+from mae_kit.parallel import Engine
 
 
 class Found(NamedTuple):

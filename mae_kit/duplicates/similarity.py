@@ -1,4 +1,4 @@
-"""Which images an encoder takes for the same: nearest neighbours of its features. The only doorway to faiss."""
+"""Which images an encoder takes for the same: nearest neighbors of its features. The only doorway to faiss."""
 
 import math
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float32, Int64
 
 from mae_kit.console import progress
-from mae_kit.data.index import Index
+from mae_kit.data.index.open import Index
 from mae_kit.duplicates.pairs import FEATURES, Pairs, joined
-from mae_kit.encoder_file import load_encoder
-from mae_kit.engines import Engine
 from mae_kit.evaluation.features import extract_features
 from mae_kit.evaluation.rows import Matrix, Rows
+from mae_kit.parallel import Engine
+from mae_kit.weights.encoder_file import load_encoder
 
-NEIGHBOURS = 16  # of each image; what is alike beyond that hangs together through them
+NEIGHBORS = 16  # of each image; what is alike beyond that hangs together through them
 EXACT = 50_000
 _PROBES = 16
 _SEEN = 64  # images that a cell is placed by; faiss asks for 39
@@ -66,7 +66,7 @@ def similar(features: Matrix, rows: Int64[np.ndarray, " m"], own: int, similarit
     """
     mine, parts = int(np.searchsorted(rows, own)), [Pairs.of(rows[:0], rows[:0], FEATURES)]
     directions = _Directions(features, mine)
-    index, k = _index(directions), min(NEIGHBOURS, len(features))
+    index, k = _index(directions), min(NEIGHBORS, len(features))
     with progress("comparing", float(mine), "features") as advance:
         for start in range(0, mine, _QUERIES):
             asked = np.arange(start, min(start + _QUERIES, mine))

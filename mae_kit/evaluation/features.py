@@ -13,15 +13,15 @@ from jaxtyping import Int64, UInt8
 from safetensors import safe_open
 from torch import Tensor
 
-from mae_kit.backbones import Backbone, backbone
-from mae_kit.data.augment import Normalise
-from mae_kit.data.index import Index
-from mae_kit.data.loader import EvaluationBatches
-from mae_kit.data.sidecars import Arrays, Sidecars
-from mae_kit.encoder_file import CONFIG, FILE, load_encoder
-from mae_kit.engines import Engine
+from mae_kit.data.index.open import Index
+from mae_kit.data.index.sidecars import Arrays, Sidecars
+from mae_kit.data.loading.loader import EvaluationBatches
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.encoders import Backbone, backbone
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
+from mae_kit.parallel import Engine
+from mae_kit.weights.encoder_file import CONFIG, FILE, load_encoder
 
 MEAN, CLASS = "mean", "class"
 _BATCH = 64
@@ -89,24 +89,24 @@ def extract_features(
 
 def extract_shard(encoder: Path, content: str, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
     """The task: `rows`, counted from the shard's first, and features under the names of their sources."""
-    model, normalise = _load(encoder, content)
+    model, normalize = _load(encoder, content)
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
     blank = torch.zeros(1, model.channels, *model.image_size, dtype=torch.uint8)
-    widths = {name: values[:0] for name, values in _encode(model, normalise, layers, blank).items()}
+    widths = {name: values[:0] for name, values in _encode(model, normalize, layers, blank).items()}
     rows, parts = [np.empty(0, np.int64)], [widths]  # should no image of the shard decode
     for batch in batches:
         if len(batch.ids):
-            parts.append(_encode(model, normalise, layers, batch.images))
+            parts.append(_encode(model, normalize, layers, batch.images))
             rows.append(batch.ids.numpy())
         for _ in range(len(batch.ids) + len(batch.bad)):
             tick()
     return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
 
 
-def _encode(model: Backbone, normalise: Normalise, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
+def _encode(model: Backbone, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
     device = next(model.parameters()).device
     with torch.no_grad():
-        found = dict(zip(layers, model.layers(normalise(images.to(device)), layers), strict=True))
+        found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))
     pooled = {Source(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
     if model.has_class_token:
         pooled |= {Source(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
@@ -124,7 +124,7 @@ def _source(name: str) -> Source:
 
 
 def _content(encoder: Path) -> str:
-    """A hash of the weights, and of the file that says what they are of and how images are normalised for them."""
+    """A hash of the weights, and of the file that says what they are of and how images are normalized for them."""
     file = encoder / FILE if encoder.is_dir() else encoder
     return hashlib.sha256(file.read_bytes() + (file.parent / CONFIG).read_bytes()).hexdigest()[:16]
 
@@ -136,7 +136,7 @@ def _depth(encoder: Path) -> int:
 
 
 @cache
-def _load(encoder: Path, content: str) -> tuple[Backbone, Normalise]:
+def _load(encoder: Path, content: str) -> tuple[Backbone, Normalize]:
     """Once a process and content of the files; one process of many works with one thread."""
     if parent_process() is not None:
         torch.set_num_threads(1)
@@ -144,4 +144,4 @@ def _load(encoder: Path, content: str) -> tuple[Backbone, Normalise]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = backbone(config.model, config.model_args, config.image_size).eval()
     model.model.load_state_dict(tensors, strict=True)
-    return model.to(device), Normalise(config.mean, config.std).to(device)
+    return model.to(device), Normalize(config.mean, config.std).to(device)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mae_kit.evaluation.answers import Labels, multi_hot
+from mae_kit.evaluation.predictions import Labels, multi_hot
 
 BIAS = 100.0  # so large a feature that its weight is hardly shrunk
 L2 = 1024.0  # big_vision's, for features of any width
@@ -19,7 +19,7 @@ class Ridge(NamedTuple):
     Attributes:
         mean: Of the features it was fitted to.
         deviation: Of these.
-        weights: For standardised features and the bias.
+        weights: For standardized features and the bias.
     """
 
     mean: Float64[Tensor, " d"]
@@ -28,9 +28,9 @@ class Ridge(NamedTuple):
 
     def scores(self, queries: Float[Tensor, "q d"]) -> Float64[Tensor, "q c"]:
         """Of each class; the largest is the prediction."""
-        return self._standardised(queries) @ self.weights
+        return self._standardized(queries) @ self.weights
 
-    def _standardised(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m e"]:
+    def _standardized(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m e"]:
         return F.pad((features.double() - self.mean) / (self.deviation + 1e-5), (0, 1), value=BIAS)
 
 
@@ -38,7 +38,7 @@ def fit_ridge(train: Float[Tensor, "m d"], labels: Labels, classes: int, l2: flo
     """Linear regression onto +1 for the class, or the classes of a set, and -1 for the others.
 
     Args:
-        train: Features with known labels; their mean and deviation standardise the queries, too.
+        train: Features with known labels; their mean and deviation standardize the queries, too.
         labels: 0 .. classes - 1, or sets of these.
         classes: Number of classes.
         l2: Weight of the squared length of the weights.
@@ -46,7 +46,7 @@ def fit_ridge(train: Float[Tensor, "m d"], labels: Labels, classes: int, l2: flo
     deviation, mean = torch.std_mean(train.double(), dim=0, correction=0)
     ridge = Ridge(mean, deviation, torch.empty(0, classes).to(mean))
     targets = 2 * multi_hot(labels, classes).double() - 1
-    return ridge._replace(weights=_solve(ridge._standardised(train), targets, l2))
+    return ridge._replace(weights=_solve(ridge._standardized(train), targets, l2))
 
 
 def _solve(x: Float64[Tensor, "m e"], targets: Float64[Tensor, "m c"], l2: float) -> Float64[Tensor, "e c"]:

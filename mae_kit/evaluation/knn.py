@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours on frozen features (Wu et al., "Unsupervised Feature Learning via Non-Parametric
+"""Weighted nearest neighbors on frozen features (Wu et al., "Unsupervised Feature Learning via Non-Parametric
 Instance Discrimination", CVPR 2018).
 """
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mae_kit.evaluation.answers import Answers, Labels, answers
+from mae_kit.evaluation.predictions import Answers, Labels, answers
 from mae_kit.evaluation.rows import Matrix
 
 BANK, QUERIES = 8192, 1024  # rows at a time: their cosines take 32 MiB
@@ -25,14 +25,14 @@ def knn_predict(
 ) -> Answers:
     """The class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
 
-    Where images have any number of classes, the share of that sum, 0..1, which falls to neighbours with the class.
+    Where images have any number of classes, the share of that sum, 0..1, which falls to neighbors with the class.
 
     Args:
         bank: Features with known labels.
         labels: Of the bank, 0 .. classes - 1, or sets of these.
         queries: Features to classify.
         classes: Number of classes.
-        k: Neighbours, or as many as the bank has.
+        k: Neighbors, or as many as the bank has.
         temperature: .07 in the literature.
     """
     cosines, places = nearest(bank.split(BANK), queries, min(k, len(bank)))
@@ -51,7 +51,7 @@ def nearest(
     Args:
         bank: Features, a part in memory at a time; read once.
         queries: Features; read once for every part of the bank.
-        k: Neighbours.
+        k: Neighbors.
     """
     cosines = torch.full((len(queries), k), -torch.inf, device=queries.device)
     places, start = torch.zeros_like(cosines, dtype=torch.int64), 0
@@ -67,7 +67,7 @@ def nearest(
 
 
 def _shares(weights: Float[Tensor, "q n"], labels: Tensor, classes: int) -> Float[Tensor, "q k"]:
-    """Of the votes, by class; labels are those of the n neighbours, [q n] or [q n k]."""
+    """Of the votes, by class; labels are those of the n neighbors, [q n] or [q n k]."""
     shares = weights / weights.sum(dim=1, keepdim=True)
     if labels.ndim == 3:
         return torch.einsum("qn,qnk->qk", shares, labels.to(shares))

@@ -2,15 +2,15 @@
 
 import torch
 
-from mae_kit.data.labels import draw_per_class, smallest_class
-from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets, side_by_side
+from mae_kit.data.index.labels import draw_per_class, smallest_class
+from mae_kit.evaluation.bootstrap import Score, score_classes, score_sets
 from mae_kit.evaluation.fewshot import fit_ridge
-from mae_kit.evaluation.intervals import Score, score_classes, score_sets
 from mae_kit.evaluation.knn import knn_predict
+from mae_kit.evaluation.labeled_features import Sides
+from mae_kit.evaluation.predictions import Answers, Labels, answers, are_sets, side_by_side
 from mae_kit.evaluation.probe import probe_predict
-from mae_kit.evaluation.sides import Sides
 
-HALF = 0.5  # of the neighbours' votes; a target between -1 and +1, and a logit, are even at 0
+HALF = 0.5  # of the neighbors' votes; a target between -1 and +1, and a logit, are even at 0
 _QUERIES = 4096  # at a time
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mae_kit.data.order import permute, samples_at
 from mae_kit.errors import UserError
-from mae_kit.evaluation.answers import Answers, Labels, answers, are_sets, goodness, side_by_side
 from mae_kit.evaluation.lars import Lars
+from mae_kit.evaluation.predictions import Answers, Labels, answers, are_sets, goodness, side_by_side
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.training.schedule import learning_rate
 
@@ -24,7 +24,7 @@ _QUERIES = 4096  # at a time: each has five times as many logits as there are cl
 
 
 class Probe(nn.Module):
-    """Batch normalisation without weights of its own, and side by side linear layers, all alike at first.
+    """Batch normalization without weights of its own, and side by side linear layers, all alike at first.
 
     Args:
         dim: Width of the features.
@@ -72,7 +72,7 @@ def probe_predict(
         UserError: There are fewer than 20 training images.
     """
     if len(train) < FEWEST:
-        raise UserError(f"{len(train)} labelled images are too few for a linear probe", f"give {FEWEST} or more")
+        raise UserError(f"{len(train)} labeled images are too few for a linear probe", f"give {FEWEST} or more")
     order = torch.from_numpy(permute(np.arange(len(train)), len(train), seed))
     held, rest = order[: len(train) // 10], order[len(train) // 10 :]
     batch = min(batch_size, len(rest))

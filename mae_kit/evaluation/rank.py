@@ -39,7 +39,7 @@ def extent(features: Matrix) -> Extent:
 
 def rank_me(features: Float[Tensor, "m d"]) -> float:
     """Garrido et al., "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised Representations by
-    Their Rank", ICML 2023; not centred.
+    Their Rank", ICML 2023; not centered.
     """
     values = torch.linalg.svdvals(features.double())
     shares = values / values.sum().clamp(min=1e-12) + 1e-7

@@ -93,7 +93,7 @@ class Rows:
 
 
 def _fill(found: Float32[np.ndarray, "n d"], piece: Stored, rows: Int64[np.ndarray, " n"]) -> None:
-    """Ascending rows of one file; neighbours are read at once."""
+    """Ascending rows of one file; neighbors are read at once."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     with piece.file.open("rb", buffering=0) as opened:
         for first, end in pairwise(edges):

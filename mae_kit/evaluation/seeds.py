@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mae_kit.errors import UserError
-from mae_kit.evaluation.intervals import COVERAGE
+from mae_kit.evaluation.bootstrap import COVERAGE
 
 
 class SeedScore(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from mae_kit.backbones import Backbone, backbone
+from mae_kit.encoders import Backbone, backbone
 from mae_kit.training.precision import Precision, resolve
 
 SECONDS, PASSES = 1.0, 3  # to measure for, at the least

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from mae_kit.backbones import backbone
 from mae_kit.configured import build
-from mae_kit.encoder_file import EncoderConfig, load_encoder, save_encoder
-from mae_kit.formats.ours import CLASSIFIER, file_of, kind_of, read
-from mae_kit.formats.pretrained import fresh_timm
-from mae_kit.model_file import load_model
+from mae_kit.encoders import backbone
+from mae_kit.weights.encoder_file import EncoderConfig, load_encoder, save_encoder
+from mae_kit.weights.model_file import load_model
+from mae_kit.weights.native import CLASSIFIER, file_of, kind_of, read
+from mae_kit.weights.pretrained import fresh_timm
 
 Tensors = dict[str, Tensor]
 _KEPT = ("palette",)  # of an iGPT, which is no training's work
@@ -45,8 +45,8 @@ def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
     config, _ = load_encoder(run if run.is_dir() else run.parent)
     torch.manual_seed(seed)
     fresh = build(trained.config())
-    learnt = dict(trained.named_parameters())
-    kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learnt}
+    learned = dict(trained.named_parameters())
+    kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learned}
     fresh.load_state_dict(fresh.state_dict() | kept)
     return config, fresh.encoder.model.state_dict()
 

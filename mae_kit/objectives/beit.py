@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones import Beit, ViT
-from mae_kit.backbones.beit import truncated_normal
+from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders.beit import truncated_normal
+from mae_kit.encoders.tokenizers import fingerprint, load_tokenizer
 from mae_kit.errors import UserError
-from mae_kit.masks import blocks_fit, blockwise_mask, must_leave_both, visible_count
+from mae_kit.masking import blocks_fit, blockwise_mask, must_leave_both, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.tensors import Outcome
-from mae_kit.tokenizers import fingerprint, load_tokenizer
 
 
 class BEiT(Objective):
@@ -77,14 +77,14 @@ class BEiT(Objective):
     def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
         """What is to be predicted, in fp32: rounding would change which code is the best."""
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            return self.tokenizer.encode(self._view(self.colours(images)))
+            return self.tokenizer.encode(self._view(self.colors(images)))
 
-    def _view(self, colours: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
+    def _view(self, colors: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
         (rows, columns), (height, width) = self.encoder.grid, self.tokenizer.stride
         size = rows * height, columns * width
-        if colours.shape[2:] == size:
-            return colours
-        return F.interpolate(colours, size, mode="bicubic", antialias=True).clamp(0, 1)
+        if colors.shape[2:] == size:
+            return colors
+        return F.interpolate(colors, size, mode="bicubic", antialias=True).clamp(0, 1)
 
     def pixels(self, prediction: Float[Tensor, "b n k"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self._decoded(prediction.argmax(dim=2), images)
@@ -96,7 +96,7 @@ class BEiT(Objective):
         decoded = self.tokenizer.decode(codes, self.encoder.grid)
         if decoded.shape != images.shape:
             decoded = F.interpolate(decoded, images.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
-        return self.normalise(decoded)
+        return self.normalize(decoded)
 
 
 def _must_have_its_codes(beit: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

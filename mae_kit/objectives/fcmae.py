@@ -3,9 +3,9 @@
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones.convnextv2 import ConvNeXtV2
-from mae_kit.decoders import ConvNeXtDecoder
-from mae_kit.masks import must_leave_both, random_mask, visible_count
+from mae_kit.encoders.convnextv2 import ConvNeXtV2
+from mae_kit.encoders.decoders import ConvNeXtDecoder
+from mae_kit.masking import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
 from mae_kit.tensors import Outcome
@@ -14,14 +14,14 @@ from mae_kit.tensors import Outcome
 class FCMAE(Objective):
     """Hide most cells from a convolutional encoder, decode all by one block, compare the hidden ones with the pixels.
 
-    The cells are those of the encoder's last stage, 32 pixels a side in the paper. Response normalisation is over the
+    The cells are those of the encoder's last stage, 32 pixels a side in the paper. Response normalization is over the
     visible positions of each sample, as in the paper's JAX code (TRAINING.md); the released PyTorch code takes those of
     the whole batch together.
 
     Args:
         encoder: Hidden cells are zero in it, as in a sparse convolution.
         mask_ratio: Share of the cells that is hidden (paper: .6).
-        normalise_target: Compare with each cell normalised by its own mean and deviation.
+        norm_pix_loss: Compare with each cell normalized by its own mean and deviation.
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 1).
 
@@ -35,7 +35,7 @@ class FCMAE(Objective):
         self,
         encoder: ConvNeXtV2,
         mask_ratio: float = 0.6,
-        normalise_target: bool = True,
+        norm_pix_loss: bool = True,
         decoder_dim: int = 512,
         decoder_depth: int = 1,
     ):
@@ -44,10 +44,10 @@ class FCMAE(Objective):
         choice = "about .6, or a smaller output_stride of the encoder"
         self.visible = visible_count(cells, mask_ratio)
         must_leave_both(self.visible, cells, mask_ratio, choice)
-        self.encoder, self.mask_ratio, self.normalise_target = encoder, mask_ratio, normalise_target
+        self.encoder, self.mask_ratio, self.norm_pix_loss = encoder, mask_ratio, norm_pix_loss
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = ConvNeXtDecoder(encoder.dim, encoder.grid, outputs, decoder_dim, decoder_depth)
-        self.decoder.apply(_initialise)
+        self.decoder.apply(_initialize)
         nn.init.normal_(self.decoder.mask_token, std=0.02)
 
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
@@ -58,14 +58,14 @@ class FCMAE(Objective):
     ) -> Outcome:
         """The loss under a given mask, which hides as many in every row; `count` are visible, where that is known."""
         prediction = self.decoder(self.encoder.zero(images, hidden, count), hidden)
-        target = patch_targets(images, self.encoder.patch_size, self.normalise_target)
+        target = patch_targets(images, self.encoder.patch_size, self.norm_pix_loss)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.norm_pix_loss)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """As timm has it in the encoder; the released code leaves most at a deviation of 1, which the paper has not."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)

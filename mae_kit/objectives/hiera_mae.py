@@ -5,9 +5,9 @@ Bells-and-Whistles", ICML 2023).
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones.hiera import Hiera
-from mae_kit.decoders import StageFusion, TransformerDecoder
-from mae_kit.masks import must_leave_both, unit_mask, visible_count
+from mae_kit.encoders.decoders import StageFusion, TransformerDecoder
+from mae_kit.encoders.hiera import Hiera
+from mae_kit.masking import must_leave_both, unit_mask, visible_count
 from mae_kit.objectives.mae import as_in_mae
 from mae_kit.objectives.objective import Objective
 from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
@@ -20,7 +20,7 @@ class HieraMAE(Objective):
     Args:
         encoder: Sees only the visible mask units.
         mask_ratio: Share of the mask units that is hidden (paper: .6).
-        normalise_target: Compare with each cell normalised by its own mean and deviation.
+        norm_pix_loss: Compare with each cell normalized by its own mean and deviation.
         decoder_dim: Width of the decoder (hiera_mae.py: 512).
         decoder_depth: Blocks of the decoder (hiera_mae.py: 8).
         decoder_heads: Attention heads of the decoder (hiera_mae.py: 16).
@@ -36,7 +36,7 @@ class HieraMAE(Objective):
         self,
         encoder: Hiera,
         mask_ratio: float = 0.6,
-        normalise_target: bool = True,
+        norm_pix_loss: bool = True,
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
@@ -46,7 +46,7 @@ class HieraMAE(Objective):
         units = encoder.grid[0] * encoder.grid[1] // (self.unit[0] * self.unit[1])
         self.visible = visible_count(units, mask_ratio)
         must_leave_both(self.visible, units, mask_ratio, "about .6")
-        self.encoder, self.normalise_target = encoder, normalise_target
+        self.encoder, self.norm_pix_loss = encoder, norm_pix_loss
         self.fusion = StageFusion(encoder.widths, encoder.dim)
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         self.decoder = TransformerDecoder(
@@ -65,8 +65,8 @@ class HieraMAE(Objective):
         """The loss under a given mask, which hides whole units, the same count in every row."""
         tokens = self.fusion(self.encoder.drop(images, hidden))
         prediction = self.decoder(tokens, self.encoder.places(hidden))
-        target = patch_targets(images, self.encoder.patch_size, self.normalise_target)
+        target = patch_targets(images, self.encoder.patch_size, self.norm_pix_loss)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.norm_pix_loss)

@@ -5,23 +5,23 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mae_kit.backbones import GPT
-from mae_kit.backbones.image_gpt import BERT_HIDES
+from mae_kit.encoders import GPT
+from mae_kit.encoders.image_gpt import BERT_HIDES
 from mae_kit.errors import UserError
-from mae_kit.masks import must_leave_both, random_mask, visible_count
+from mae_kit.masking import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import unpatchify
 from mae_kit.randomness import FATE, uniform
 from mae_kit.targets import hidden_mean
 from mae_kit.tensors import Outcome
 
-GREYS = 256  # of one channel of 8 bits
+GRAYS = 256  # of one channel of 8 bits
 
 
 class IGPT(Objective):
-    """Predict the colour of every pixel from those before it, in raster order.
+    """Predict the color of every pixel from those before it, in raster order.
 
-    An encoder with causal false makes it the paper's BERT: some embeddings become zero, and the colours of these pixels
+    An encoder with causal false makes it the paper's BERT: some embeddings become zero, and the colors of these pixels
     are predicted from all others. The original draws their number by chance, here it is the same in every image.
 
     Args:
@@ -29,7 +29,7 @@ class IGPT(Objective):
         mask_ratio: Share of the pixels that BERT hides (paper: .15); a causal encoder has all of them to predict.
 
     Raises:
-        UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colours.
+        UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colors.
     """
 
     encoder: GPT
@@ -39,10 +39,10 @@ class IGPT(Objective):
         super().__init__()
         pixels = encoder.grid[0] * encoder.grid[1]
         must_leave_both(visible_count(pixels, mask_ratio), pixels, mask_ratio, "about .15")
-        colours = len(encoder.model.palette)
-        if encoder.channels == 1 and colours > GREYS:
-            fix = f"give --objective.init_args.encoder.init_args.colours {GREYS} or less"
-            raise UserError(f"a palette of {colours} colours of images that have {GREYS} greys at most", fix)
+        colors = len(encoder.model.palette)
+        if encoder.channels == 1 and colors > GRAYS:
+            fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
+            raise UserError(f"a palette of {colors} colors of images that have {GRAYS} grays at most", fix)
         self.encoder, self.mask_ratio = encoder, mask_ratio
 
     def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
@@ -59,7 +59,7 @@ class IGPT(Objective):
     def _compare(
         self, tokens: Float[Tensor, "b n d"], images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]
     ) -> Outcome:
-        codes, prediction = self.encoder.model.codes(images), self.encoder.model.colour_head(tokens)
+        codes, prediction = self.encoder.model.codes(images), self.encoder.model.color_head(tokens)
         error = F.cross_entropy(prediction.float().transpose(1, 2), codes, reduction="none")
         right = (prediction.argmax(dim=2) == codes).float()
         return Outcome(hidden_mean(error, hidden), {"accuracy": hidden_mean(right, hidden)}, hidden, prediction)
@@ -70,7 +70,7 @@ class IGPT(Objective):
     def reconstruct(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:
-        """A causal model completes the upper half: the colours of the lower one are drawn, by the keys."""
+        """A causal model completes the upper half: the colors of the lower one are drawn, by the keys."""
         if not self.encoder.causal:
             return super().reconstruct(images, keys)
         rows, columns = self.encoder.grid

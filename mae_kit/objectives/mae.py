@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones.vit import ViT
-from mae_kit.decoders import TransformerDecoder
+from mae_kit.encoders.decoders import TransformerDecoder
+from mae_kit.encoders.vit import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import MASKS, MaskKind, must_leave_both, visible_count, visible_indices
+from mae_kit.masking import MASKS, MaskKind, must_leave_both, visible_count, visible_indices
 from mae_kit.objectives.objective import Objective
 from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
 from mae_kit.tensors import Outcome
@@ -20,14 +20,14 @@ class MAE(Objective):
         encoder: Sees only the visible patches.
         mask_ratio: Share of the patches that is hidden (paper: .75).
         mask: Which patches: random, block or grid (paper, figure 6).
-        normalise_target: Compare with each patch normalised by its own mean and deviation (paper, table 1d).
+        norm_pix_loss: Compare with each patch normalized by its own mean and deviation (paper, table 1d).
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
 
     Raises:
         UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask;
-            or a patch is a single value, and to be normalised.
+            or a patch is a single value, and to be normalized.
     """
 
     encoder: ViT
@@ -37,7 +37,7 @@ class MAE(Objective):
         encoder: ViT,
         mask_ratio: float = 0.75,
         mask: MaskKind = "random",
-        normalise_target: bool = True,
+        norm_pix_loss: bool = True,
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
@@ -47,10 +47,10 @@ class MAE(Objective):
         must_leave_both(visible_count(patches, mask_ratio), patches, mask_ratio, "about .75")
         MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
-        if normalise_target and outputs == 1:
-            raise UserError("a patch of one value has no spread to be normalised by", "choose a larger patch")
+        if norm_pix_loss and outputs == 1:
+            raise UserError("a patch of one value has no spread to be normalized by", "choose a larger patch")
         self.encoder = encoder
-        self.mask_ratio, self.mask, self.normalise_target = mask_ratio, mask, normalise_target
+        self.mask_ratio, self.mask, self.norm_pix_loss = mask_ratio, mask, norm_pix_loss
         self.decoder = TransformerDecoder(
             encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads
         )
@@ -76,14 +76,14 @@ class MAE(Objective):
 
     def target(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n q"]:
         """What the prediction of every patch is compared with."""
-        return patch_targets(images, self.encoder.patch_size, self.normalise_target)
+        return patch_targets(images, self.encoder.patch_size, self.norm_pix_loss)
 
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return predicted_images(prediction, images, self.encoder.patch_size, self.normalise_target)
+        return predicted_images(prediction, images, self.encoder.patch_size, self.norm_pix_loss)
 
 
 def as_in_mae(module: nn.Module) -> None:
-    """The original's initialisation (models_mae.py): Xavier for every linear layer, LayerNorm the identity."""
+    """The original's initialization (models_mae.py): Xavier for every linear layer, LayerNorm the identity."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

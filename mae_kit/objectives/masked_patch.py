@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones import ViT
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import must_leave_both, random_mask, visible_count
+from mae_kit.masking import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.randomness import FATE, uniform
-from mae_kit.targets import colour_classes, colours_of, hidden_mean, hidden_mean_squared_error
+from mae_kit.targets import color_classes, colors_of, hidden_mean, hidden_mean_squared_error
 from mae_kit.tensors import Outcome
 
-Target = Literal["colour", "mosaic", "pixels"]
+Target = Literal["color", "mosaic", "pixels"]
 TO_TOKEN, TO_OTHER = 0.8, 0.1  # of the corrupted patches; the rest stays as it is
-CELLS = {"colour": 1, "mosaic": 4}  # a side of a patch
+CELLS = {"color": 1, "mosaic": 4}  # a side of a patch
 MOST_CHANNELS = 4  # 8 levels each: 4096 classes
 
 
@@ -31,7 +31,7 @@ class MaskedPatch(Objective):
     Args:
         encoder: Sees the corrupted embeddings.
         mask_ratio: Share of the patches that is corrupted (paper: .5).
-        target: colour = the mean colour of the patch in 3 bits a channel, one of 512 (the paper's best); mosaic = the
+        target: color = the mean color of the patch in 3 bits a channel, one of 512 (the paper's best); mosaic = the
             same for each of 4 x 4 cells; pixels = all of them, by squared error.
 
     Raises:
@@ -40,7 +40,7 @@ class MaskedPatch(Objective):
 
     encoder: ViT
 
-    def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "colour"):
+    def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "color"):
         super().__init__()
         patches = encoder.grid[0] * encoder.grid[1]
         must_leave_both(visible_count(patches, mask_ratio), patches, mask_ratio, "about .5")
@@ -73,11 +73,11 @@ class MaskedPatch(Objective):
         return torch.where(to_token[:, :, None], self.mask_token.to(x.dtype), x)
 
     def classes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n m"]:
-        """What is to be predicted: the colour of each cell of each patch, one of 8 ** c."""
+        """What is to be predicted: the color of each cell of each patch, one of 8 ** c."""
         cells = CELLS[self.target]
         size = self.encoder.patch_size[0] // cells, self.encoder.patch_size[1] // cells
-        means = F.avg_pool2d(self.colours(images), size)  # b c rows*cells columns*cells
-        return colour_classes(patchify(means, (cells, cells)).unflatten(2, (cells * cells, -1)))
+        means = F.avg_pool2d(self.colors(images), size)  # b c rows*cells columns*cells
+        return color_classes(patchify(means, (cells, cells)).unflatten(2, (cells * cells, -1)))
 
     def _classify(
         self, prediction: Float[Tensor, "b n q"], target: Int64[Tensor, "b n m"], hidden: Bool[Tensor, "b n"]
@@ -97,8 +97,8 @@ class MaskedPatch(Objective):
 
     def _painted(self, classes: Int64[Tensor, "b n m"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         cells, grid = CELLS[self.target], self.encoder.grid
-        small = unpatchify(colours_of(classes, self.encoder.channels).flatten(2), (cells, cells), grid)
-        return self.normalise(F.interpolate(small, images.shape[2:], mode="nearest"))
+        small = unpatchify(colors_of(classes, self.encoder.channels).flatten(2), (cells, cells), grid)
+        return self.normalize(F.interpolate(small, images.shape[2:], mode="nearest"))
 
 
 def _outputs(encoder: ViT, target: Target) -> int:
@@ -107,7 +107,7 @@ def _outputs(encoder: ViT, target: Target) -> int:
         return height * width * channels
     cells = CELLS[target]
     if height % cells or width % cells:
-        raise UserError(f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}", "choose colour")
+        raise UserError(f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}", "choose color")
     if channels > MOST_CHANNELS:
         raise UserError(f"target {target} has 8 levels a channel, too many classes for {channels}", "choose pixels")
     return cells * cells * 8**channels

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones import ViT
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import blocks_fit, blockwise_mask, must_leave_both
+from mae_kit.masking import blocks_fit, blockwise_mask, must_leave_both
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
@@ -63,7 +63,7 @@ class MaskFeat(Objective):
         drawn = histograms.new_zeros(())
         for orientation, line in enumerate(_lines(self.cell, prediction.device)):
             drawn = drawn.maximum(histograms[:, :, orientation, :, None, :, None] * line[:, None])  # b c y p x q
-        return self.normalise(drawn.flatten(4, 5).flatten(2, 3).clamp(0, 1))
+        return self.normalize(drawn.flatten(4, 5).flatten(2, 3).clamp(0, 1))
 
     def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.pixels(self.target(images), images)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mae_kit.backbones import Backbone
 from mae_kit.configured import Configured
+from mae_kit.encoders import Backbone
 from mae_kit.tensors import Outcome
 
 
@@ -32,27 +32,27 @@ class Objective(Configured):
         self.set_statistics([0.0], [1.0])
 
     def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """What images are normalised with, one value a channel: targets that are colours need to know."""
+        """What images are normalized with, one value a channel: targets that are colors need to know."""
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(list(values))[:, None, None], persistent=False)
 
-    def colours(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalised images as they were before, 0..1."""
+    def colors(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalized images as they were before, 0..1."""
         return images.float() * self.std + self.mean
 
-    def normalise(self, colours: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The inverse of `colours`."""
-        return (colours - self.mean) / self.std
+    def normalize(self, colors: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The inverse of `colors`."""
+        return (colors - self.mean) / self.std
 
     def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
-        """Compute from some images, normalised, what is not learned."""
+        """Compute from some images, normalized, what is not learned."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
         """Loss and prediction of a batch.
 
         Args:
-            images: Normalised, float.
+            images: Normalized, float.
             keys: The random key of each sample: what is hidden is a function of it, so that a resumed run, another
                 number of devices or a smaller micro-batch hides the same patches.
         """

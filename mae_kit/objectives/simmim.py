@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.backbones import Beit, Swin, ViT
+from mae_kit.encoders import Beit, Swin, ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import hidden_units, must_leave_both, unit_mask
+from mae_kit.masking import hidden_units, must_leave_both, unit_mask
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import grid_of, patchify, unpatchify
 from mae_kit.targets import hidden_mean_absolute_error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mae_kit.data.order import share, sum_of_keys
-from mae_kit.training.settings import Plan
+from mae_kit.training.config import Plan
 
 
 class Epoch(NamedTuple):

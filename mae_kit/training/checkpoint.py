@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from mae_kit.console import say
 from mae_kit.durable import replace_text, sync, sync_folder
 from mae_kit.errors import UserError
-from mae_kit.pickles import load_tensors
+from mae_kit.safe_pickle import load_tensors
 
 State = dict[str, Any]
 KEPT = 2

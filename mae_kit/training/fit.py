@@ -13,17 +13,17 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mae_kit.backbones.attention import write_out
 from mae_kit.console import say
-from mae_kit.data.loader import Loader, Share
+from mae_kit.data.loading.loader import Loader, Share
+from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
+from mae_kit.training.config import Every, Machine
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import Training
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.record import Record
-from mae_kit.training.settings import Every, Machine
 from mae_kit.training.signals import Signals, TakeBack
 
 

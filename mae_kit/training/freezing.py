@@ -32,7 +32,7 @@ def freeze_below(classifier: nn.Module, blocks: int) -> None:
 def frozen_parts(classifier: nn.Module) -> list[nn.Module]:
     """The modules before the first that learns: in training too they are to compute as in evaluation.
 
-    Dropout, drop path and dropped patches would blur features that cannot adapt to it, and batch normalisation would
+    Dropout, drop path and dropped patches would blur features that cannot adapt to it, and batch normalization would
     go on counting.
     """
     found = []

@@ -13,10 +13,10 @@ from mae_kit.randomness import combine
 from mae_kit.tensors import Batch
 from mae_kit.training.audit import Audit, Epoch
 from mae_kit.training.checkpoint import KEPT, State, load_latest
+from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.run import Run
 from mae_kit.training.schedule import learning_rate
-from mae_kit.training.settings import Optimization, Plan
 
 ROLLBACK_AFTER = 3  # steps in a row without a finite gradient
 ROLLBACKS = 3
@@ -28,7 +28,7 @@ MOST_BAD = 0.2  # share of bad samples among those shown that ends a run, once i
 class Training(LightningModule):
     """What every training has in common. Subclasses say what the loss is and which parameters learn how fast.
 
-    All randomness of a step (drop path, mixup, colour) comes from torch's generator, which is seeded anew at each
+    All randomness of a step (drop path, mixup, color) comes from torch's generator, which is seeded anew at each
     step from (seed, step, rank): a resumed run needs no generator state and draws the same.
 
     Args:
@@ -91,7 +91,7 @@ class Training(LightningModule):
 
     @property
     def step(self) -> int:
-        """Optimiser steps done since the run began, over all resumptions."""
+        """Optimizer steps done since the run began, over all resumptions."""
         return self.start + self.trainer.global_step
 
     def step_is_done(self) -> bool:
@@ -181,7 +181,7 @@ class Training(LightningModule):
         if torch.isfinite(self.gradient_norm):
             self.counts["skipped_in_a_row"] = 0
             return
-        optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
+        optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without a gradient
         self.counts["skipped_steps"] += 1
         self.counts["skipped_in_a_row"] += 1
         say(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
@@ -189,7 +189,7 @@ class Training(LightningModule):
             self._roll_back(optimizer)
 
     def _roll_back(self, optimizer: torch.optim.Optimizer) -> None:
-        """Weights and optimiser of the last checkpoint; the data goes on, past the batches that did the damage."""
+        """Weights and optimizer of the last checkpoint; the data goes on, past the batches that did the damage."""
         self.counts["skipped_in_a_row"] = 0
         self.counts["rollbacks"] += 1
         state = load_latest(self.run.checkpoints)

@@ -15,10 +15,10 @@ from rich.table import Column
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mae_kit.console import bar, console, is_hushed, say
-from mae_kit.data.loader import Loader
-from mae_kit.metrics import FILE as METRICS
-from mae_kit.metrics import clock, read_metrics
+from mae_kit.data.loading.loader import Loader
 from mae_kit.training.audit import Epoch
+from mae_kit.training.metrics import FILE as METRICS
+from mae_kit.training.metrics import clock, read_metrics
 from mae_kit.training.run import Run
 
 SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
@@ -107,7 +107,7 @@ class Record(Callback):
         )
 
     def _cpu_seconds(self) -> float:
-        """Processor time of this process and its loader workers: what a busy neighbour does not change."""
+        """Processor time of this process and its loader workers: what a busy neighbor does not change."""
         family = [self._process, *self._process.children(recursive=True)]
         return sum(times.user + times.system for times in (member.cpu_times() for member in family))
 

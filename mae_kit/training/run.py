@@ -12,9 +12,9 @@ import yaml
 from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
-from mae_kit.folder_lock import LOCK, alone
-from mae_kit.metrics import FILE as METRICS
-from mae_kit.metrics import read_metrics
+from mae_kit.training.lock import LOCK, alone
+from mae_kit.training.metrics import FILE as METRICS
+from mae_kit.training.metrics import read_metrics
 
 ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
 

@@ -22,13 +22,13 @@ from theirs import same_model, usual_batches
 from torch import Tensor, nn
 from turns import Way, table, take_turns
 
-from mae_kit.backbones.attention import write_out
-from mae_kit.backbones.vit import ViT
 from mae_kit.console import say
-from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
-from mae_kit.data.index import open_index
-from mae_kit.data.loader import Loader, Share, TrainBatches
-from mae_kit.masks import hide_smallest_last, visible_count
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import Loader, Share, TrainBatches
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.encoders.attention import write_out
+from mae_kit.encoders.vit import ViT
+from mae_kit.masking import hide_smallest_last, visible_count
 from mae_kit.objectives import MAE
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.optimizer import build_optimizer, parameter_groups
@@ -134,7 +134,7 @@ def same_loss(mae: MAE) -> tuple[float, float]:
 
 
 def our_step(task: Task, bf16: bool) -> Callable[[], float]:
-    """Read, decode and crop; flip and normalise on the device; objective, backward, gradient norm, AdamW."""
+    """Read, decode and crop; flip and normalize on the device; objective, backward, gradient norm, AdamW."""
     mae, device, index = task.begin(), _device(), open_index(Path(task.shards))
     keep_freed_memory()
     share = Share(parts=task.accumulate)
@@ -188,7 +188,7 @@ def _step(
 
 
 def from_memory(task: Task) -> Iterator[Tensor]:
-    """Decoded, cropped and normalised already."""
+    """Decoded, cropped and normalized already."""
     images = torch.randn(task.batch, 3, task.image_size, task.image_size, device=_device())
     while True:
         yield images

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mae_kit.cli.parser import parse
 from mae_kit.errors import UserError
-from mae_kit.signature import parse
 
 
 def run(function: Callable[..., dict[str, Any]]) -> None:

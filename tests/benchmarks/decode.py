@@ -17,8 +17,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from turns import Turn, Way, table, take_turns
 
 from mae_kit.console import say
-from mae_kit.data.index import open_index
-from mae_kit.data.loader import TrainBatches
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import TrainBatches
 
 
 def decode(shards: str, size: int = 224, images: int = 64, rounds: int = 20) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from mae_kit.console import say
 from mae_kit.data.decode import decode
-from mae_kit.data.index import Index, open_index
+from mae_kit.data.index.open import Index, open_index
 from mae_kit.duplicates.fingerprints import fingerprint_shard
 from mae_kit.duplicates.hamming import HammingTables
 from mae_kit.duplicates.pairs import Pairs
@@ -46,12 +46,12 @@ def cropped(share: float) -> Copy:
 
 
 def hue(degrees: int) -> Copy:
-    def recolour(photo: Image.Image) -> Image.Image:
+    def recolor(photo: Image.Image) -> Image.Image:
         pixels = np.array(photo.convert("HSV"))
         pixels[..., 0] += np.uint8(round(degrees / 360 * 256))
         return Image.fromarray(pixels, "HSV").convert("RGB")
 
-    return recolour
+    return recolor
 
 
 def marked(photo: Image.Image) -> Image.Image:
@@ -86,7 +86,7 @@ COPIES: dict[str, tuple[Copy, int]] = {
     "contrast 0.6": (lambda photo: ImageEnhance.Contrast(photo).enhance(0.6), 90),
     "hue by 60 degrees": (hue(60), 90),
     "hue by 180 degrees": (hue(180), 90),
-    "grey": (lambda photo: photo.convert("L"), 90),
+    "gray": (lambda photo: photo.convert("L"), 90),
     "text on it": (marked, 90),
     "cropped by 5%": (cropped(0.05), 90),
     "cropped by 10%": (cropped(0.1), 90),
@@ -191,7 +191,7 @@ def _search(hashes: int, queries: int) -> list[dict[str, float]]:
 
 
 def synthetic_hashes(count: int) -> np.ndarray:
-    """Random bits; a hundredth are copies of another but for up to 8 bits, a twentieth crowds around 1,000 centres."""
+    """Random bits; a hundredth are copies of another but for up to 8 bits, a twentieth crowds around 1,000 centers."""
     dice = np.random.default_rng(0)
     hashes = dice.integers(0, 2**64, count, dtype=np.uint64)
     near, crowd = count // 100, count // 20

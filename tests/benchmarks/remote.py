@@ -18,9 +18,9 @@ import numpy as np
 from command import run
 
 from mae_kit.console import say
-from mae_kit.data.cache import GIGABYTE, Cache
-from mae_kit.data.index import Index, open_index
-from mae_kit.data.loader import Loader, TrainBatches
+from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.loading.loader import Loader, TrainBatches
+from mae_kit.data.remote.cache import GIGABYTE, Cache
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -16,8 +16,8 @@ import numpy as np
 from command import run
 
 from mae_kit.console import say
-from mae_kit.data.index import open_index
-from mae_kit.data.loader import Loader, TrainBatches
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import Loader, TrainBatches
 
 GATES = {"mae-kit --help": 0.5, "first batch": 2.0}
 """Seconds that must not be exceeded."""
@@ -46,7 +46,7 @@ def startup(shards: str, size: int = 224, batch: int = 256, workers: int = 1, ti
     works = {
         "python, for comparison": lambda: _python("-c", "pass"),
         "mae-kit --help": lambda: _python("-m", "mae_kit", "--help"),
-        "imports of pretrain": lambda: _python("-c", "import mae_kit.pretraining"),
+        "imports of pretrain": lambda: _python("-c", "import mae_kit.commands.pretrain"),
         "opening the index": lambda: open_index(Path(shards)),
         "first batch": first_batch,
     }

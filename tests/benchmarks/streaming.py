@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from mae_kit.console import say
 from mae_kit.evaluation import probe
+from mae_kit.evaluation.labeled_features import Side, Sides
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import extent
 from mae_kit.evaluation.rows import Rows, stored_matrices
-from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.evaluation.speed import memory_growth
 
 _SHARD = 10_000
@@ -35,7 +35,7 @@ def streaming(
         images: To learn from.
         width: Of the features.
         queries: Images to score on: noisy copies of some of the first.
-        classes: Drawn by chance, so that only neighbours can tell those of the queries.
+        classes: Drawn by chance, so that only neighbors can tell those of the queries.
         folder: Where the files lie meanwhile; by default where the system keeps temporary ones.
 
     Returns:
@@ -47,7 +47,7 @@ def streaming(
         megabytes = images * width * 4 / 1e6
         say(f"{images:,} x {width} features are {megabytes:,.0f} MB")
         works: dict[str, Callable[[], Any]] = {
-            "nearest neighbours": partial(score_knn, sides, k=20, temperature=0.07),
+            "nearest neighbors": partial(score_knn, sides, k=20, temperature=0.07),
             "10 labels a class": partial(score_fewshot, sides, shots=10, seeds=5),
             "linear probe, an epoch": partial(score_probe, sides, epochs=1, batch_size=16_384, seed=0),
             "rank": partial(extent, sides.train.features),

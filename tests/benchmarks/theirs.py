@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from mae_kit.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from mae_kit.data.index import Index
+from mae_kit.data.index.open import Index
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.objectives import MAE
 
 _NAMES = (
@@ -52,7 +52,7 @@ def same_model(mae: MAE) -> Any:
         decoder_num_attention_heads=decoder_block.attn.num_heads,
         decoder_intermediate_size=decoder_block.mlp.fc1.out_features,
         mask_ratio=mae.mask_ratio,
-        norm_pix_loss=mae.normalise_target,
+        norm_pix_loss=mae.norm_pix_loss,
         layer_norm_eps=1e-6,
     )
     theirs = ViTMAEForPreTraining(config)
@@ -92,8 +92,8 @@ class UsualImages(Dataset[Tensor]):
 
     def __init__(self, index: Index, size: int):
         self.index = index
-        flip, normalise = transforms.RandomHorizontalFlip(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        self.transform: Any = transforms.Compose([usual_crop(size), flip, transforms.ToTensor(), normalise])
+        flip, normalize = transforms.RandomHorizontalFlip(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        self.transform: Any = transforms.Compose([usual_crop(size), flip, transforms.ToTensor(), normalize])
 
     def __len__(self) -> int:
         return len(self.index)

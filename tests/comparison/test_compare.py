@@ -9,18 +9,18 @@ import pytest
 import torch
 import yaml
 from conftest import FINETUNE, PRETRAIN
-from photos import write_shard
-from processes import Programs
-from tiny_models import save_run
+from support.photo_shards import write_shard
+from support.processes import Programs
+from support.tiny_models import save_run
 
-from mae_kit.backbones import ViT
-from mae_kit.comparison import compare
+from mae_kit.commands.compare import compare
+from mae_kit.comparison import ledger
+from mae_kit.comparison.process import Failed
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.folder_lock import alone
 from mae_kit.objectives import MAE
-from mae_kit.reporting.entries import SCRATCH, said_alike, said_of_scratch
-from mae_kit.stages import ledger
-from mae_kit.stages.command import Failed
+from mae_kit.reports.entries import SCRATCH, said_alike, said_of_scratch
+from mae_kit.training.lock import alone
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4, "new": 0.3}
 

@@ -8,17 +8,17 @@ import pytest
 import timm
 import torch
 import yaml
-from tiny_models import save_tokenizer
+from support.tiny_models import save_tokenizer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_kit.backbones import Beit, ViT
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
 from mae_kit.comparison.plan import Budget, Entry, Plan, Recipe
 from mae_kit.comparison.results import Records, summary
-from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.encoders import Beit, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
-from mae_kit.reporting.entries import cost_cells
+from mae_kit.reports.entries import cost_cells
+from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -85,8 +85,8 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(9, 48, 2))))
 
 
-def test_a_fine_tuning_that_goes_on_predicting_costs_the_colours_too(tmp_path: Path):
-    args: dict[str, Any] = {"colours": 16, "embed_dim": 48, "depth": 2, "num_heads": 3, "causal": False}
+def test_a_fine_tuning_that_goes_on_predicting_costs_the_colors_too(tmp_path: Path):
+    args: dict[str, Any] = {"colors": 16, "embed_dim": 48, "depth": 2, "num_heads": 3, "causal": False}
     model = timm.create_model("igpt_s", num_classes=10, img_size=4, **args)
     mean, std, *_ = STATISTICS
     flops = []
@@ -96,8 +96,8 @@ def test_a_fine_tuning_that_goes_on_predicting_costs_the_colours_too(tmp_path: P
         (run / "config.yaml").write_text(yaml.safe_dump(recipe | {"generative": weight}))
         save_classifier(run, model, ClassifierConfig("igpt_s", args, list("abcdefghij"), mean, std, (4, 4), 1.0))
         flops.append(finetuning_cost(run)["flops"] or 0.0)
-    colours = 2 * 16 * 48 * 16  # multiplied and added, of all pixels
-    assert flops[1] - flops[0] == pytest.approx(5 * 16 * 3 * colours)
+    colors = 2 * 16 * 48 * 16  # multiplied and added, of all pixels
+    assert flops[1] - flops[0] == pytest.approx(5 * 16 * 3 * colors)
 
 
 def plan(**entries: int) -> Plan:

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import yaml
 from conftest import FINETUNE, PRETRAIN
-from photos import write_shard
-from processes import Programs
+from support.photo_shards import write_shard
+from support.processes import Programs
 
-from mae_kit.backbones import ViT
+from mae_kit.comparison import ledger
 from mae_kit.comparison.cost import flops_per_image
 from mae_kit.comparison.length import TRIAL_STEPS, TRIAL_WARM_UP, known_length, length
 from mae_kit.comparison.plan import Plan, read_plan
+from mae_kit.comparison.process import Failed
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
-from mae_kit.stages import ledger
-from mae_kit.stages.command import Failed
 
 
 class Trial:

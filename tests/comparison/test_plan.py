@@ -8,23 +8,23 @@ import pytest
 import timm
 import yaml
 from conftest import FINETUNE, PRETRAIN
-from photos import write_shard
 from safetensors.torch import save_file
-from tiny_models import save_run, save_tokenizer
+from support.photo_shards import write_shard
+from support.tiny_models import save_run, save_tokenizer
 
-from mae_kit.backbones import ViT
-from mae_kit.cli import VERBS, load
+from mae_kit.cli.main import VERBS, load
+from mae_kit.cli.parser import parse
 from mae_kit.comparison.copies import with_copies
 from mae_kit.comparison.entries import POINTS, must_be_trainable, stages, trial
 from mae_kit.comparison.plan import Recipe, read_plan, setting
-from mae_kit.comparison.weights import weights_prints
-from mae_kit.data.exclusions import write_exclusions
-from mae_kit.data.index import open_index
+from mae_kit.comparison.recipe_weights import weights_prints
+from mae_kit.comparison.stage import Stage
+from mae_kit.data.index.exclusions import write_exclusions
+from mae_kit.data.index.open import open_index
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
 from mae_kit.recipes import FOLDER
-from mae_kit.signature import parse
-from mae_kit.stages.stage import Stage
 
 
 @pytest.fixture
@@ -159,16 +159,16 @@ def test_a_recipe_that_changes_is_another(tmp_path: Path, content: dict[str, Any
 
 
 def test_images_that_change_are_others_for_what_reads_them(tmp_path: Path, content: dict[str, Any]):
-    content["train"] = str(tmp_path / "labelled.tar")
+    content["train"] = str(tmp_path / "labeled.tar")
     write_shard(Path(content["train"]), range(8))
     path = write(tmp_path, content)
     before = stages(read_plan(path), "mae", 100, 0, tmp_path)
-    for change in ("labelled", "train"):
-        write_shard(tmp_path / f"{change}.tar", range(200, 240), labels=change == "labelled")
+    for change in ("labeled", "train"):
+        write_shard(tmp_path / f"{change}.tar", range(200, 240), labels=change == "labeled")
         after = stages(read_plan(path), "mae", 100, 0, tmp_path)
         assert [stage.words for stage in after] == [stage.words for stage in before]
         alike = [one.prints == other.prints for one, other in zip(before, after, strict=True)]
-        assert alike == [change == "labelled", False, False]
+        assert alike == [change == "labeled", False, False]
 
 
 def test_a_list_of_what_no_pretraining_sees_counts_by_what_is_on_it(tmp_path: Path, content: dict[str, Any]):
@@ -273,7 +273,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ),
         ("entries.mae", {"optimization.learning_rate": "fast"}, "optimization.learning_rate does not take 'fast'"),
         ("entries.scratch", {"augmentaton.mixup": 0.5}, "unknown .*augmentaton"),
-        ("finetune", {"optimisation.epochs": 3}, "unknown .*optimisation"),
+        ("finetune", {"optimizations.epochs": 3}, "unknown .*optimization"),
         ("entries.mae", {"objective.mask_ratio": 3}, "mask_ratio 3"),
         ("entries.mae", {"objective": "SimMIM"}, "the recipe is of MAE, and the objective SimMIM: begin with a recipe"),
         ("entries.mae", {"objective": {"class_path": "mae_kit.objectives.SimMIM"}}, "the recipe is of MAE, and the ob"),
@@ -316,11 +316,11 @@ def test_overrides_that_a_verb_would_refuse_are_told_at_once(
         must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
 
 
-def test_colours_of_grey_images_are_told_at_once(tmp_path: Path, content: dict[str, Any]):
-    grey: dict[str, Any] = {"data.mean": [0.5], "data.std": [0.5]}
+def test_colors_of_gray_images_are_told_at_once(tmp_path: Path, content: dict[str, Any]):
+    gray: dict[str, Any] = {"data.mean": [0.5], "data.std": [0.5]}
     mae = content["entries"]["mae"]
-    mae["overrides"] = grey | {"objective.encoder.in_chans": 1}
-    content["finetune"]["overrides"] = grey | {"augmentation.color_jitter": 0}
+    mae["overrides"] = gray | {"objective.encoder.in_chans": 1}
+    content["finetune"]["overrides"] = gray | {"augmentation.color_jitter": 0}
     must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
     for place in (mae["overrides"] | {"data.color_jitter": 0.4}, None), (None, {"augmentation.randaugment": 9}):
         other = json.loads(json.dumps(content))
@@ -330,14 +330,14 @@ def test_colours_of_grey_images_are_told_at_once(tmp_path: Path, content: dict[s
             must_be_trainable(read_plan(write(tmp_path, other)), tmp_path)
 
 
-def test_a_file_of_weights_for_grey_images_is_looked_at_as_the_verb_does(tmp_path: Path, content: dict[str, Any]):
+def test_a_file_of_weights_for_gray_images_is_looked_at_as_the_verb_does(tmp_path: Path, content: dict[str, Any]):
     args: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
     trained = timm.create_model("vit_tiny_patch16_224", img_size=32, in_chans=1, num_classes=0, **args)
-    save_file(trained.state_dict(), tmp_path / "grey.safetensors")
-    grey = {"data.mean": [0.5], "data.std": [0.5], "augmentation.color_jitter": 0}
-    weights = {"model.weights": str(tmp_path / "grey.safetensors")}
+    save_file(trained.state_dict(), tmp_path / "gray.safetensors")
+    gray = {"data.mean": [0.5], "data.std": [0.5], "augmentation.color_jitter": 0}
+    weights = {"model.weights": str(tmp_path / "gray.safetensors")}
     content["entries"] = {"scratch": {"config": None, "overrides": weights}}
-    content["finetune"]["overrides"] = grey
+    content["finetune"]["overrides"] = gray
     must_be_trainable(read_plan(write(tmp_path, content)), tmp_path)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gates import Measured
 from PIL import Image, ImageOps
+from support.gates import Measured
 
 from mae_kit.data.decode import cut_short, decode, decode_scaled, image_size
-from mae_kit.data.encode import encode
+from mae_kit.data.packing.encode import encode
 from mae_kit.errors import BadImage
 
 UPRIGHT = {
@@ -104,7 +104,7 @@ QUARANTINED = {
 
 
 def photo(height: int = 24, width: int = 40) -> Image.Image:
-    """Smooth colours without any symmetry, so that every turn of it differs."""
+    """Smooth colors without any symmetry, so that every turn of it differs."""
     y, x = np.mgrid[:height, :width]
     planes = (6 * x, 4 * y + 2 * x, 255 - 9 * y)
     return Image.fromarray(np.stack(planes, 2).clip(0, 255).astype(np.uint8))
@@ -134,12 +134,12 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.gate("R10")
 def test_decodes_the_odd_file(shared: Path, name: str):
     data = (shared / "data/bad/images" / name).read_bytes()
-    (height, width), colour = UPRIGHT[name]
+    (height, width), color = UPRIGHT[name]
     image = decode(data)
     assert image.shape == (height, width, 3)
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
-    assert image.mean((0, 1)) == pytest.approx(colour, abs=1)
+    assert image.mean((0, 1)) == pytest.approx(color, abs=1)
     assert image_size(data) == (width, height)
     assert decode(data, channels=1).shape == (height, width, 1)
 
@@ -232,7 +232,7 @@ def test_scaled_decoding_keeps_the_asked_size_and_the_orientation():
     assert decode_scaled(encoded(photo(), "PNG"), 2, 2).shape == (24, 40, 3)
 
 
-# Depth, colour, channels
+# Depth, color, channels
 
 
 def test_a_bitmap_without_its_file_header():
@@ -242,13 +242,13 @@ def test_a_bitmap_without_its_file_header():
     assert encode(data, None, 90, 3, None).suffix == "dib"
 
 
-def test_lab_is_grey_by_way_of_its_colours():
+def test_lab_is_gray_by_way_of_its_colors():
     data = encoded(Image.merge("LAB", photo().split()), "TIFF")
-    grey = np.asarray(Image.fromarray(decode(data)).convert("L"))
-    np.testing.assert_array_equal(decode(data, channels=1)[:, :, 0], grey)
+    gray = np.asarray(Image.fromarray(decode(data)).convert("L"))
+    np.testing.assert_array_equal(decode(data, channels=1)[:, :, 0], gray)
 
 
-def test_16_bit_grey_is_scaled_not_saturated():
+def test_16_bit_gray_is_scaled_not_saturated():
     values = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
     for kind in ("PNG", "TIFF"):
         image = decode(encoded(Image.fromarray(values), kind))
@@ -283,7 +283,7 @@ def test_modes(mode: str):
     assert apart(decode(data, 1)[:, :, 0], np.asarray(expected.convert("L"))) < 1
 
 
-def test_palette_with_transparency_keeps_its_colours():
+def test_palette_with_transparency_keeps_its_colors():
     palette = photo().quantize(16)
     data = encoded(palette, "PNG", transparency=bytes(range(16)))
     assert apart(decode(data), np.asarray(palette.convert("RGB"))) == 0

@@ -31,7 +31,7 @@ def test_permutations_look_shuffled():
     first, second = permute(np.arange(n), n, 1), permute(np.arange(n), n, 2)
     for order in (first, second):
         assert abs(np.corrcoef(np.arange(n), order)[0, 1]) < 0.05
-        assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.05, "neighbours part"
+        assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.05, "neighbors part"
     assert (first == second).mean() < 0.01 and (first == np.arange(n)).mean() < 0.01
 
 
@@ -124,7 +124,7 @@ def test_windows_look_shuffled():
     assert groups[0].isdisjoint(groups[1]), "each epoch groups other shards"
     window = first[:200]
     assert abs(np.corrcoef(np.arange(200), window % 50)[0, 1]) < 0.2
-    assert abs(np.corrcoef(window[1:] % 50, window[:-1] % 50)[0, 1]) < 0.2, "neighbours part"
+    assert abs(np.corrcoef(window[1:] % 50, window[:-1] % 50)[0, 1]) < 0.2, "neighbors part"
     assert not np.array_equal(first % 50, second % 50)
     assert not np.array_equal(first, Order(np.full(40, 50), 4, 2).samples_at(np.arange(2000))[1])
 

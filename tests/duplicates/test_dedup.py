@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from photos import write_shard
-from pictures import encoded, picture, write_pictures
 from PIL import Image, ImageEnhance
-from processes import Programs
+from support.photo_shards import write_shard
+from support.processes import Programs
+from support.random_images import encoded, picture, write_pictures
 
-from mae_kit import cli
-from mae_kit.data import table
-from mae_kit.duplicates import dedup
+from mae_kit.cli import main as cli
+from mae_kit.commands.dedup import dedup
+from mae_kit.data.index import index as table
 from mae_kit.duplicates.fingerprints import SIDECARS
 from mae_kit.errors import UserError
 
@@ -51,12 +51,12 @@ def test_copies_in_every_orientation_are_found_and_strangers_are_not(tmp_path: P
     assert listed(tmp_path)["copy-rotate_90"]["orientation"] == "turned left"
 
 
-def test_resized_recompressed_and_recoloured_copies_are_found(tmp_path: Path):
+def test_resized_recompressed_and_recolored_copies_are_found(tmp_path: Path):
     photo = picture(0, (200, 160))
     copies = {
         "a-half": encoded(photo.resize((100, 80))),
         "b-worse": encoded(photo, 20),
-        "c-grey": encoded(photo.convert("L")),
+        "c-gray": encoded(photo.convert("L")),
         "d-dark": encoded(ImageEnhance.Brightness(photo).enhance(0.6)),
         "e-flat": encoded(ImageEnhance.Contrast(photo).enhance(0.6)),
         "f-crop": encoded(photo.crop((3, 3, 197, 157))),
@@ -69,9 +69,9 @@ def test_resized_recompressed_and_recoloured_copies_are_found(tmp_path: Path):
     assert lines["g-same"]["evidence"] == "same bytes" and lines["b-worse"]["evidence"] == "looks alike"
 
 
-def test_pictures_of_one_colour_are_compared_by_their_bytes_alone(tmp_path: Path):
-    colours = {f"colour{n}": encoded(Image.new("RGB", (64, 48), (n * 12, 200, 255 - n * 12))) for n in range(20)}
-    write_pictures(tmp_path / "a.tar", colours | {"again": colours["colour3"]})
+def test_pictures_of_one_color_are_compared_by_their_bytes_alone(tmp_path: Path):
+    colors = {f"color{n}": encoded(Image.new("RGB", (64, 48), (n * 12, 200, 255 - n * 12))) for n in range(20)}
+    write_pictures(tmp_path / "a.tar", colors | {"again": colors["color3"]})
     found = dedup(tmp_path, workers=1)
     assert list(listed(tmp_path)) == ["again"] and found["groups"] == 1 and found["plain"] == 21
 
@@ -168,7 +168,7 @@ def test_a_killed_job_goes_on_with_the_shards_that_are_missing(programs: Program
 import time
 from mae_kit.duplicates import fingerprints
 hashes = fingerprints.flipped_hashes
-fingerprints.flipped_hashes = lambda grey: (time.sleep(0.1), hashes(grey))[1]
+fingerprints.flipped_hashes = lambda gray: (time.sleep(0.1), hashes(gray))[1]
 """
     running = programs.start("dedup", tmp_path, "--workers", "1", patch=slow)
     running.wait_until(lambda: (tmp_path / ".fingerprints" / "1.tar.safetensors").exists())

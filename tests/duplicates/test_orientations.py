@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
+from support.random_images import picture
 
 from mae_kit.duplicates.hashes import flipped_hashes
 from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
@@ -20,9 +20,9 @@ PILLOW = {
 
 
 def test_the_first_orientation_changes_nothing():
-    grey = np.asarray(picture(0).convert("L").resize((16, 16)))[None]
+    gray = np.asarray(picture(0).convert("L").resize((16, 16)))[None]
     assert ORIENTATIONS[0] == "as it is" and ORIENTATIONS[1:] == tuple(PILLOW)
-    assert (turn(grey, 0) == grey).all()
+    assert (turn(gray, 0) == gray).all()
 
 
 @pytest.mark.parametrize("name", PILLOW)

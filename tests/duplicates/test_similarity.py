@@ -1,4 +1,4 @@
-"""Neighbours by features: planted pairs come out, exactly and in cells; pairs of the evaluation set do not."""
+"""Neighbors by features: planted pairs come out, exactly and in cells; pairs of the evaluation set do not."""
 
 import numpy as np
 import pytest

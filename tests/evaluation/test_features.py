@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from photos import write_shard
+from support.photo_shards import write_shard
 
-from mae_kit.backbones import Swin, ViT
-from mae_kit.data.augment import Normalise
-from mae_kit.data.index import open_index
-from mae_kit.data.loader import EvaluationBatches
-from mae_kit.encoder_file import CONFIG, EncoderConfig, save_encoder
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import EvaluationBatches
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.encoders import Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.evaluation.features import Source, extract_features
+from mae_kit.weights.encoder_file import CONFIG, EncoderConfig, save_encoder
 
 ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
 
@@ -41,7 +41,7 @@ def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, w
     assert features.rows.tolist() == [row for row in range(15) if row != 3]
     images = EvaluationBatches(index, features.rows, 14, (32, 32))[0].images
     with torch.no_grad():
-        tokens = model(Normalise([0.5] * 3, [0.25] * 3)(images))
+        tokens = model(Normalize([0.5] * 3, [0.25] * 3)(images))
     np.testing.assert_allclose(features.values[Source(2, "mean")].read(), tokens[:, 1:].mean(dim=1), atol=1e-5)
     np.testing.assert_allclose(features.values[Source(2, "class")].read(), tokens[:, 0], atol=1e-5)
     assert features.last is features.values[Source(2, "mean")]
@@ -61,7 +61,7 @@ def test_they_are_kept_for_each_encoder(tmp_path: Path):
     assert len(list(tmp_path.glob(".features-*"))) == 2
 
 
-def test_another_normalisation_gives_others(tmp_path: Path):
+def test_another_normalization_gives_others(tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(5))
     index = open_index(tmp_path)
     encoder(tmp_path / "run", 0)
@@ -79,7 +79,7 @@ def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_pa
     assert set(both.values) == {Source(layer, token) for layer in (1, 2) for token in ("mean", "class")}
     np.testing.assert_allclose(both.last.read(), last.last.read(), atol=1e-6)
     model.model.blocks = model.model.blocks[:1]
-    images = Normalise([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, both.rows, 5, (32, 32))[0].images)
+    images = Normalize([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, both.rows, 5, (32, 32))[0].images)
     with torch.no_grad():
         np.testing.assert_allclose(both.values[Source(1, "class")].read(), model(images)[:, 0], atol=1e-5)
     assert len(list(tmp_path.glob(".features-*"))) == 2
@@ -100,6 +100,6 @@ def test_stages_of_a_swin_have_their_own_widths(tmp_path: Path):
         Source(1, "mean"): (3, 12),
         Source(2, "mean"): (3, 24),
     }
-    images = Normalise([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, features.rows, 3, (32, 32))[0].images)
+    images = Normalize([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, features.rows, 3, (32, 32))[0].images)
     with torch.no_grad():
         np.testing.assert_allclose(features.last.read(), model(images).mean(dim=1), atol=1e-5)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import clusters, overlapping
 from safetensors import safe_open
+from support.features import clusters, overlapping
 
 from mae_kit.evaluation.fewshot import BIAS, fit_ridge
 

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours against scikit-learn and against golden predictions."""
+"""Weighted nearest neighbors against scikit-learn and against golden predictions."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from made_up import clusters, overlapping
 from safetensors import safe_open
+from support.features import clusters, overlapping
 
 from mae_kit.evaluation import knn
 from mae_kit.evaluation.knn import knn_predict, nearest
@@ -23,7 +23,7 @@ def test_equal_to_scikit_learn(k: int, temperature: float):
 
 
 def test_votes_for_sets_are_equal_to_scikit_learns():
-    """The weighted share of the neighbours that have a class."""
+    """The weighted share of the neighbors that have a class."""
     neighbors = pytest.importorskip("sklearn.neighbors")
     (bank, labels), (queries, _) = clusters(1, 200), clusters(2, 300)
     sets = overlapping(labels)
@@ -33,7 +33,7 @@ def test_votes_for_sets_are_equal_to_scikit_learns():
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
-    """The last block of the bank is smaller than k, and neighbours come from all of them."""
+    """The last block of the bank is smaller than k, and neighbors come from all of them."""
     (bank, labels), (queries, _) = clusters(1, 200), clusters(2, 90)
     whole = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
     ordered = whole.sort(dim=1, descending=True)
@@ -84,7 +84,7 @@ def test_golden_predictions(shared: Path):
     assert (predicted == golden["test_labels"]).double().mean().item() == pytest.approx(accuracy)
 
 
-def test_scale_of_features_is_no_matter_and_few_neighbours_are_enough():
+def test_scale_of_features_is_no_matter_and_few_neighbors_are_enough():
     (bank, labels), (queries, _) = clusters(1, 10), clusters(2, 50)
     predicted = knn_predict(bank, labels, queries, 5, k=20)
     factors = torch.rand(50, 1) * 100 + 0.01

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import clusters, overlapping
 from safetensors.torch import save_file
+from support.features import clusters, overlapping
 
 from mae_kit.errors import UserError
 from mae_kit.evaluation import probe
+from mae_kit.evaluation.labeled_features import Side, Sides
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
 from mae_kit.evaluation.rank import extent
 from mae_kit.evaluation.rows import Rows, Stored, stored_matrices
-from mae_kit.evaluation.sides import Side, Sides
 from mae_kit.evaluation.speed import memory_growth
 
 
@@ -106,7 +106,7 @@ def hollow(file: Path, rows: int, width: int) -> Rows:
 @pytest.mark.slow
 @pytest.mark.skipif(memory_growth("cpu")() is None, reason="this system does not tell a process's peak of memory")
 def test_they_are_never_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """0.9 GB of features; a batch of queries in float64 and what standardises it take a quarter of one at most."""
+    """0.9 GB of features; a batch of queries in float64 and what standardizes it take a quarter of one at most."""
     monkeypatch.setattr(probe, "STEPS", 4)
     rows, some = hollow(tmp_path / "a.safetensors", 300_000, 768), np.arange(50)
     labels = torch.arange(5).repeat(60_000).to(rows.device)

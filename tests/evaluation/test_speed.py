@@ -45,7 +45,7 @@ def test_larger_images_cost_more():
             {"output_stride": 8, "depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32], "img_size": [64, 64]},
         ),
         ("swin_tiny_patch4_window7_224", {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}),
-        ("igpt_s", {"img_size": 8, "colours": 8, "embed_dim": 12, "depth": 1, "num_heads": 1}),
+        ("igpt_s", {"img_size": 8, "colors": 8, "embed_dim": 12, "depth": 1, "num_heads": 1}),
     ],
 )
 def test_encoders_of_every_kind_are_measured(name: str, model_args: dict[str, Any]):

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import MEAN, STD, shaken
+from support.tiny_models import MEAN, STD, shaken
+from support.untrained_run import write_run
 from torch import nn
-from untrained import write_run
 
-from mae_kit.backbones import backbone
-from mae_kit.backbones.image_gpt import ImageGPT
-from mae_kit.downstream.classifier import ModelSpec, build_classifier
-from mae_kit.downstream.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.encoder_file import load_encoder
+from mae_kit.encoders import backbone
+from mae_kit.encoders.image_gpt import ImageGPT
 from mae_kit.errors import UserError
 from mae_kit.evaluation.untrained import untrained_encoder
+from mae_kit.tasks.classifier import ModelSpec, build_classifier
+from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.weights.encoder_file import load_encoder
 
 SIZES = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
@@ -42,7 +42,7 @@ CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "beit": ("beit_base_patch16_224", {**SIZES, "init_values": 0.1}),
     "hiera": ("hiera_tiny_224", {"embed_dim": 16, "num_heads": 1, "stages": [1, 1, 1, 1]}),
     "convnextv2": ("convnextv2_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
-    "igpt": ("igpt_s", {"colours": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}),
+    "igpt": ("igpt_s", {"colors": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}),
 }
 SIZE = (64, 96)
 

@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from ten_steps import ten_losses
-from tiny_models import save_tokenizer, shaken
+from support.tiny_models import save_tokenizer, shaken
+from support.training_steps import ten_losses
 from torch import Tensor
 
-from mae_kit.backbones import Beit, ViT
-from mae_kit.downstream.classifier import build_classifier
+from mae_kit.commands.pretrain import PretrainData, Pretraining, save_results
+from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
-from mae_kit.masks import blockwise_mask
+from mae_kit.masking import blockwise_mask
 from mae_kit.objectives import BEiT
-from mae_kit.pretraining import PretrainData, Pretraining, save_results
-from mae_kit.tokenizers import load_tokenizer
+from mae_kit.tasks.classifier import build_classifier
+from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Optimization, Plan
 
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -110,22 +110,22 @@ def test_ten_training_steps(tmp_path: Path):
 def test_codes_are_the_tokenizers_of_the_same_crop_at_its_own_size(tmp_path: Path):
     objective = make(tmp_path)
     objective.set_statistics([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
-    colours = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    large = F.interpolate(colours, scale_factor=2.0)  # so that shrinking gives what it came from, but for the filter
-    codes = objective.codes(objective.normalise(large))
+    colors = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    large = F.interpolate(colors, scale_factor=2.0)  # so that shrinking gives what it came from, but for the filter
+    codes = objective.codes(objective.normalize(large))
     view = F.interpolate(large, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     assert torch.equal(codes, load_tokenizer(tmp_path).encode(view)) and len(codes.unique()) > 3
-    assert not torch.equal(codes, load_tokenizer(tmp_path).encode(view * 0.5)), "colours count"
+    assert not torch.equal(codes, load_tokenizer(tmp_path).encode(view * 0.5)), "colors count"
     same = BEiT(ViT("vit_tiny_patch16_224", 16, 4, **SIZES), str(tmp_path), smallest_block=2)
-    assert torch.equal(same.codes(colours), load_tokenizer(tmp_path).encode(colours)), "no resize where none is needed"
+    assert torch.equal(same.codes(colors), load_tokenizer(tmp_path).encode(colors)), "no resize where none is needed"
 
 
 def test_a_prediction_looks_like_the_image_that_its_codes_stand_for(tmp_path: Path):
     objective = make(tmp_path)
     objective.set_statistics([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     codes = objective.codes(IMAGES)
-    pixels = objective.colours(objective.pixels(F.one_hot(codes, 20).float(), IMAGES))
-    torch.testing.assert_close(objective.colours(objective.target_pixels(IMAGES)), pixels)
+    pixels = objective.colors(objective.pixels(F.one_hot(codes, 20).float(), IMAGES))
+    torch.testing.assert_close(objective.colors(objective.target_pixels(IMAGES)), pixels)
     decoded = objective.tokenizer.decode(codes, (4, 4))
     assert pixels.shape == IMAGES.shape and decoded.shape == (2, 3, 16, 16)
     torch.testing.assert_close(F.avg_pool2d(pixels, 2), decoded, atol=0.15, rtol=0)

@@ -11,7 +11,7 @@ import pytest
 # In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
 COMPILED = """
 import torch
-from mae_kit.backbones import GPT, ConvNeXtV2, ViT
+from mae_kit.encoders import GPT, ConvNeXtV2, ViT
 from mae_kit.objectives import FCMAE, IGPT, MAE, MaskFeat, MaskedPatch, SimMIM
 torch.manual_seed(0)
 vit = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)

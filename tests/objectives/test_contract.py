@@ -10,28 +10,28 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from tiny_models import save_tokenizer, shaken
+from support.tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
-from mae_kit.backbones import GPT, Backbone, Beit, ConvNeXtV2, Hiera, Swin, ViT, backbone
-from mae_kit.downstream.classifier_file import load_classifier, save_classifier
-from mae_kit.downstream.recipe import FinetuneData
-from mae_kit.encoder_file import load_encoder
+from mae_kit.commands.finetune import _classifier
+from mae_kit.commands.pretrain import PretrainData, save_results
+from mae_kit.encoders import GPT, Backbone, Beit, ConvNeXtV2, Hiera, Swin, ViT, backbone
 from mae_kit.errors import UserError
-from mae_kit.finetuning import _classifier
-from mae_kit.masks import hidden_units
+from mae_kit.masking import hidden_units
 from mae_kit.objectives import BEiT, MaskFeat, Objective, SimMIM, masked_patch
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.pretraining import PretrainData, save_results
+from mae_kit.tasks.classifier_file import load_classifier, save_classifier
+from mae_kit.tasks.config import FinetuneData
 from mae_kit.tensors import Outcome
 from mae_kit.training.run import Run
+from mae_kit.weights.encoder_file import load_encoder
 
 NAMES = [name for name in objectives.__all__ if name != "Objective"]
 SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2, "unit": 16, "smallest_block": 2}
 TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
 CONVOLUTIONS: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
-PIXELS: dict[str, Any] = {"img_size": 8, "colours": 16, **TINY}
+PIXELS: dict[str, Any] = {"img_size": 8, "colors": 16, **TINY}
 STAGES: dict[str, Any] = {"embed_dim": 16, "num_heads": 1}
 ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "square": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
@@ -63,15 +63,15 @@ ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
         "convnextv2_atto",
         {"img_size": [32, 48], "patch_size": 1, "in_chans": 1, **CONVOLUTIONS},
     ),
-    "colours": (GPT, "igpt_s", {"causal": False, **PIXELS}),
-    "colours, rectangle": (GPT, "igpt_s", {"causal": False, **PIXELS, "img_size": [6, 8], "in_chans": 1}),
-    "colours, causal": (GPT, "igpt_s", PIXELS),
+    "colors": (GPT, "igpt_s", {"causal": False, **PIXELS}),
+    "colors, rectangle": (GPT, "igpt_s", {"causal": False, **PIXELS, "img_size": [6, 8], "in_chans": 1}),
+    "colors, causal": (GPT, "igpt_s", PIXELS),
     "mask units": (Hiera, "hiera_tiny_224", {"img_size": [64, 96], "stages": [1, 1, 2, 1], **STAGES}),
     "small mask units": (Hiera, "hiera_tiny_224", {"img_size": 32, "stages": [1, 2, 1], "q_pool": 1, **STAGES}),
 }
 
 
-CAUSAL = "colours, causal"
+CAUSAL = "colors, causal"
 
 
 def encoders_of(name: str) -> list[str]:
@@ -201,7 +201,7 @@ def test_the_same_keys_give_the_same_loss(objective: Objective):
     assert is_causal(objective) or not torch.equal(objective(images, KEYS + 1).hidden, first.hidden)
 
 
-def test_a_sample_does_not_see_its_neighbours_in_the_batch(objective: Objective):
+def test_a_sample_does_not_see_its_neighbors_in_the_batch(objective: Objective):
     images, whole = images_for(objective), objective(images_for(objective), KEYS)
     alone = objective(images[1:2], KEYS[1:2])
     assert torch.equal(alone.hidden, whole.hidden[1:2])

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from ten_steps import ten_losses
-from tiny_models import MEAN, STD, shaken
+from support.tiny_models import MEAN, STD, shaken
+from support.training_steps import ten_losses
 
-from mae_kit.backbones import ConvNeXtV2
-from mae_kit.data.augment import Normalise
-from mae_kit.downstream.classifier import build_classifier
-from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.encoders import ConvNeXtV2
 from mae_kit.errors import UserError
-from mae_kit.formats.starting import start_from
-from mae_kit.masks import random_mask
+from mae_kit.masking import random_mask
 from mae_kit.objectives import FCMAE
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.views.reconstruct import picture
+from mae_kit.plots.reconstruct import picture
+from mae_kit.tasks.classifier import build_classifier
+from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.initialize import start_from
 
 SIZES: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 KEYS = torch.tensor([3, 5])
@@ -103,11 +103,11 @@ def test_its_encoder_becomes_a_classifier_and_goes_on(tmp_path: Path, name: str)
 def test_a_reconstruction_can_be_looked_at():
     fcmae = tiny()
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    drawn = picture(fcmae, Normalise(MEAN, STD), pixels, KEYS)
+    drawn = picture(fcmae, Normalize(MEAN, STD), pixels, KEYS)
     assert drawn.ndim == 3 and drawn.shape[2] == 3
     perfect = patchify(pixels.float(), (16, 16))
-    normalised = (perfect - perfect.mean(dim=2, keepdim=True)) / perfect.std(dim=2, keepdim=True)
-    torch.testing.assert_close(fcmae.pixels(normalised, pixels.float()), pixels.float(), rtol=1e-3, atol=1e-2)
+    normalized = (perfect - perfect.mean(dim=2, keepdim=True)) / perfect.std(dim=2, keepdim=True)
+    torch.testing.assert_close(fcmae.pixels(normalized, pixels.float()), pixels.float(), rtol=1e-3, atol=1e-2)
 
 
 def test_images_of_one_cell_are_refused():

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from ten_steps import ten_losses
-from tiny_models import MEAN, STD, shaken
+from support.tiny_models import MEAN, STD, shaken
+from support.training_steps import ten_losses
 
-from mae_kit.backbones import Hiera
-from mae_kit.downstream.classifier import ModelSpec, build_classifier
-from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.encoders import Hiera
 from mae_kit.errors import UserError
-from mae_kit.formats.starting import start_from
-from mae_kit.masks import hide_smallest_last, unit_mask, visible_count
+from mae_kit.masking import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
+from mae_kit.tasks.classifier import ModelSpec, build_classifier
 from mae_kit.training.optimizer import parameter_groups
+from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.initialize import start_from
 
 NAMES = [
     (r"^encoder\.model\.patch_embed\.proj", "hiera.embeddings.patch_embeddings.projection"),

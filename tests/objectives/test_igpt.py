@@ -12,28 +12,29 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from processes import Programs
 from safetensors.torch import load_file
-from ten_steps import ten_losses
+from support.processes import Programs
+from support.training_steps import ten_losses
 from torch import Tensor
 
-from mae_kit import cli, finetuning
-from mae_kit.backbones import GPT
-from mae_kit.backbones.completion import complete, draw
-from mae_kit.data.index import open_index
-from mae_kit.data.loader import EvaluationBatches
-from mae_kit.downstream.classifier import build_classifier, go_on_predicting
-from mae_kit.downstream.predict import predict
-from mae_kit.encoder_file import EncoderConfig, save_encoder
+from mae_kit.cli import main as cli
+from mae_kit.commands import finetune as finetuning
+from mae_kit.commands.predict import predict
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import EvaluationBatches
+from mae_kit.encoders import GPT
+from mae_kit.encoders.completion import complete, draw
 from mae_kit.errors import UserError
-from mae_kit.formats.starting import start_from
-from mae_kit.model_file import FILE, model_metadata
 from mae_kit.objectives import IGPT
+from mae_kit.plots.reconstruct import reconstruct
+from mae_kit.tasks.classifier import build_classifier, go_on_predicting
 from mae_kit.tensor_file import save_tensors
 from mae_kit.training.optimizer import parameter_groups
-from mae_kit.views.reconstruct import reconstruct
+from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.initialize import start_from
+from mae_kit.weights.model_file import FILE, model_metadata
 
-SIZES: dict[str, Any] = {"img_size": 8, "colours": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
+SIZES: dict[str, Any] = {"img_size": 8, "colors": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
 KEYS = torch.tensor([3, 5])
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -42,20 +43,20 @@ def make(**changed: Any) -> IGPT:
     """Its output does not start at zero, so that all that is before it shows."""
     torch.manual_seed(1)
     objective = IGPT(GPT("igpt_s", **(SIZES | changed)))
-    torch.nn.init.normal_(objective.encoder.model.colour_head.weight, std=0.2)
+    torch.nn.init.normal_(objective.encoder.model.color_head.weight, std=0.2)
     return objective.eval()
 
 
-def test_grey_pixels_have_no_more_colours_than_levels():
-    make(in_chans=1, colours=256)
-    with pytest.raises(UserError, match="a palette of 257 colours of images that have 256 greys at most: give --obj"):
-        make(in_chans=1, colours=257)
+def test_gray_pixels_have_no_more_colors_than_levels():
+    make(in_chans=1, colors=256)
+    with pytest.raises(UserError, match="a palette of 257 colors of images that have 256 grays at most: give --obj"):
+        make(in_chans=1, colors=257)
 
 
 def their_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights as transformers has them: the start is one more colour, matrices lie on their side."""
+    """The weights as transformers has them: the start is one more color, matrices lie on their side."""
     t, ours = "transformer.", dict(tensors)
-    theirs = {"lm_head.weight": ours.pop("colour_head.weight"), f"{t}wpe.weight": ours.pop("pos_embed")}
+    theirs = {"lm_head.weight": ours.pop("color_head.weight"), f"{t}wpe.weight": ours.pop("pos_embed")}
     theirs[f"{t}wte.weight"] = torch.cat([ours.pop("embed.weight"), ours.pop("start")[None]])
     theirs[f"{t}ln_f.weight"] = ours.pop("norm.weight")
     del ours["palette"]
@@ -163,7 +164,7 @@ def test_later_pixels_do_not_reach_earlier_predictions():
 def test_it_starts_as_the_original_does():
     torch.manual_seed(0)
     model: Any = GPT("igpt_s", 16, embed_dim=256, depth=4, num_heads=4).model
-    assert not model.colour_head.weight.any() and (model.norm.weight == 1).all()
+    assert not model.color_head.weight.any() and (model.norm.weight == 1).all()
     found = [model.embed.weight, model.pos_embed, model.start, model.blocks[0].attn.qkv.weight]
     found += [model.blocks[3].attn.proj.weight, model.blocks[1].mlp.fc1.weight, model.blocks[2].mlp.fc2.weight]
     stds = [float(tensor.detach().std()) for tensor in found if tensor is not None]
@@ -183,7 +184,7 @@ def test_hidden_embeddings_are_zero_and_the_others_are_seen_from_both_sides():
     outcome = objective(IMAGES, KEYS)
     assert outcome.hidden.sum(dim=1).tolist() == [10, 10]
     embedded = model.embed(model.codes(IMAGES)) * ~outcome.hidden[:, :, None]
-    torch.testing.assert_close(outcome.prediction, model.colour_head(model.encode(embedded)))
+    torch.testing.assert_close(outcome.prediction, model.color_head(model.encode(embedded)))
     last = embedded.clone()
     last[:, -1] += 1
     assert not torch.equal(model.encode(last)[:, 0], model.encode(embedded)[:, 0])
@@ -195,7 +196,7 @@ def test_a_completion_keeps_the_upper_half_and_draws_from_what_the_model_says():
     chances = torch.rand(2, 64, generator=torch.Generator().manual_seed(2))
     drawn = complete(model, codes, 30, chances)
     assert torch.equal(drawn[:, :30], codes[:, :30]) and not torch.equal(drawn, codes)
-    logits = model.colour_head(model.encode(model.colours_before(drawn)))  # of all places at once, without a past
+    logits = model.color_head(model.encode(model.colors_before(drawn)))  # of all places at once, without a past
     again = torch.stack([draw(logits[:, place], chances[:, place]) for place in range(30, 64)], dim=1)
     assert torch.equal(drawn[:, 30:], again)
     hidden, pixels = objective.reconstruct(IMAGES, KEYS)
@@ -206,7 +207,7 @@ def test_a_completion_keeps_the_upper_half_and_draws_from_what_the_model_says():
     assert not torch.equal(objective.reconstruct(IMAGES, KEYS + 1)[1], pixels)
 
 
-def test_colours_are_drawn_by_their_probabilities():
+def test_colors_are_drawn_by_their_probabilities():
     logits = torch.tensor([0.5, 1e-9, 0.2, 0.3]).log().expand(4000, -1)
     shares = torch.bincount(draw(logits, torch.arange(4000) / 4000), minlength=4) / 4000
     assert shares.tolist() == pytest.approx([0.5, 0, 0.2, 0.3], abs=1e-3)
@@ -215,12 +216,12 @@ def test_colours_are_drawn_by_their_probabilities():
 def test_the_palette_is_found_in_images_and_kept_with_the_weights():
     objective = make()
     assert objective.preview > 0
-    colours = torch.rand(16, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    colors = torch.rand(16, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
     codes = torch.arange(16).repeat(5, 4)
-    images = colours[codes].transpose(1, 2).unflatten(2, (8, 8))
+    images = colors[codes].transpose(1, 2).unflatten(2, (8, 8))
     objective.prepare(images)
     palette = objective.state_dict()["encoder.model.palette"]
-    assert torch.cdist(palette, colours).amin(dim=0).max() < 1e-5
+    assert torch.cdist(palette, colors).amin(dim=0).max() < 1e-5
     sure = 50 * F.one_hot(objective.encoder.model.codes(images), 16).float()
     torch.testing.assert_close(objective.pixels(sure, images), images)
 
@@ -241,7 +242,7 @@ def save(folder: Path, objective: IGPT) -> Path:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(causal: bool, tmp_path: Path):
+def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal: bool, tmp_path: Path):
     objective = make(causal=causal)
     objective.prepare(IMAGES)
     built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
@@ -256,7 +257,7 @@ def test_a_classifier_has_its_palette_and_learns_colours_only_if_asked_to(causal
     assert torch.allclose(logits, model(IMAGES)) == causal, "from a BERT pixels are hidden"
     torch.testing.assert_close(loss, objective(IMAGES, KEYS).loss)
     loss.backward()
-    assert model.colour_head.weight.grad.any()
+    assert model.color_head.weight.grad.any()
 
 
 @pytest.mark.parametrize(
@@ -278,8 +279,8 @@ objective:
   class_path: mae_kit.objectives.IGPT
   init_args:
     encoder:
-      class_path: mae_kit.backbones.gpt.GPT
-      init_args: {name: igpt_s, img_size: 8, colours: 32, embed_dim: 48, depth: 2, num_heads: 3}
+      class_path: mae_kit.encoders.gpt.GPT
+      init_args: {name: igpt_s, img_size: 8, colors: 32, embed_dim: 48, depth: 2, num_heads: 3}
 data: {batch_size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], knn_shards: KNN}
 optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 3.0e-3, weight_decay: 0.0}
 every: {log: 3, checkpoint: 5, picture: 1000}
@@ -328,17 +329,17 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
 def test_from_scratch_too_the_palette_is_found_in_the_images(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A palette is no training's work: a baseline that had colours of no image would be none."""
+    """A palette is no training's work: a baseline that had colors of no image would be none."""
     started = []
     monkeypatch.setattr(finetuning, "fit", lambda module, *rest: started.append(module) or sys.exit(143))
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
     data = ["--data.train", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
     words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]
-    args = ["--model.args", '{"img_size": 8, "colours": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}']
+    args = ["--model.args", '{"img_size": 8, "colors": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}']
     with pytest.raises(SystemExit, match="143"):
         cli.main([*words, *args])
     images = EvaluationBatches(open_index(photos / "train-0.tar"), np.arange(16), 16, (8, 8), 3)[0].images
-    model, seen = started[0].model, started[0].augment.normalise(images)
+    model, seen = started[0].model, started[0].augment.normalize(images)
     error = (seen - model.palette[model.codes(seen)].unflatten(1, (8, 8)).movedim(3, 1)).square().mean()
     assert error < 0.1 * seen.var()
 

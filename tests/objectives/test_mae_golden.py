@@ -7,17 +7,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mae_kit.backbones.vit import ViT
-from mae_kit.masks import hide_smallest_last
+from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
+from mae_kit.encoders.vit import ViT
+from mae_kit.masking import hide_smallest_last
 from mae_kit.objectives import MAE
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.position_tables import resample_positions, sincos_positions
 from mae_kit.training.optimizer import parameter_groups
 
 
-def tiny_mae(normalise_target: bool) -> MAE:
+def tiny_mae(norm_pix_loss: bool) -> MAE:
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    return MAE(encoder, 0.75, normalise_target=normalise_target, decoder_dim=32, decoder_depth=2, decoder_heads=4)
+    return MAE(encoder, 0.75, norm_pix_loss=norm_pix_loss, decoder_dim=32, decoder_depth=2, decoder_heads=4)
 
 
 def our_name(original: str) -> str:

@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float
-from ten_steps import ten_losses
+from support.training_steps import ten_losses
 from torch import Tensor
 
-from mae_kit.backbones import ViT
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import random_mask
+from mae_kit.masking import random_mask
 from mae_kit.objectives import MaskedPatch
 from mae_kit.patches import patchify
-from mae_kit.targets import colour_classes, colours_of
+from mae_kit.targets import color_classes, colors_of
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-def make(target: Any = "colour", **changed: Any) -> MaskedPatch:
+def make(target: Any = "color", **changed: Any) -> MaskedPatch:
     torch.manual_seed(0)
     arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3} | changed
     objective = MaskedPatch(ViT("vit_tiny_patch16_224", **arguments), target=target)
@@ -46,7 +46,7 @@ def test_of_the_corrupted_patches_most_become_the_token_some_another_patch_and_s
 @pytest.mark.parametrize(
     ("target", "golden"),
     [
-        ("colour", [6.4426, 5.6472, 5.349, 5.1614, 4.8997, 4.6445, 4.3784, 4.1422, 3.8911, 3.6126]),
+        ("color", [6.4426, 5.6472, 5.349, 5.1614, 4.8997, 4.6445, 4.3784, 4.1422, 3.8911, 3.6126]),
         ("mosaic", [6.2473, 6.1124, 5.8373, 5.6088, 5.3826, 5.1362, 4.8977, 4.6416, 4.385, 4.1411]),
         ("pixels", [0.36889, 0.29754, 0.20136, 0.14252, 0.10698, 0.0927, 0.091812, 0.098268, 0.10097, 0.099924]),
     ],
@@ -57,34 +57,34 @@ def test_ten_training_steps(target: str, golden: list[float]):
     assert ten_losses(make(target), images, (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
-def test_classes_and_colours_go_there_and_back():
+def test_classes_and_colors_go_there_and_back():
     classes = torch.arange(512)[None, :, None]
-    assert torch.equal(colour_classes(colours_of(classes, 3)), classes)
+    assert torch.equal(color_classes(colors_of(classes, 3)), classes)
     corners = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))[None, :, None]
-    assert colour_classes(corners).flatten().tolist() == [0, 7, 56, 63, 448, 455, 504, 511]
+    assert color_classes(corners).flatten().tolist() == [0, 7, 56, 63, 448, 455, 504, 511]
 
 
-def brute_force(colours: Float[Tensor, "c h w"], row: int, column: int, side: int) -> int:
+def brute_force(colors: Float[Tensor, "c h w"], row: int, column: int, side: int) -> int:
     """The class of one cell, from its pixels."""
-    levels = [min(int(8 * float(part[row : row + side, column : column + side].mean())), 7) for part in colours]
+    levels = [min(int(8 * float(part[row : row + side, column : column + side].mean())), 7) for part in colors]
     return levels[0] * 64 + levels[1] * 8 + levels[2]
 
 
-@pytest.mark.parametrize(("target", "side"), [("colour", 8), ("mosaic", 2)])
-def test_classes_are_mean_colours_of_the_image_before_it_was_normalised(target: str, side: int):
+@pytest.mark.parametrize(("target", "side"), [("color", 8), ("mosaic", 2)])
+def test_classes_are_mean_colors_of_the_image_before_it_was_normalized(target: str, side: int):
     objective = make(target)
-    colours = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    found = objective.classes(objective.normalise(colours))[0]
+    colors = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    found = objective.classes(objective.normalize(colors))[0]
     places = itertools.product(range(0, 32, 8), range(0, 32, 8))
     for patch, (row, column) in zip(found, places, strict=True):
         cells = itertools.product(range(row, row + 8, side), range(column, column + 8, side))
-        assert patch.tolist() == [brute_force(colours[0], *cell, side) for cell in cells]
+        assert patch.tolist() == [brute_force(colors[0], *cell, side) for cell in cells]
 
 
 def test_a_sure_and_right_prediction_costs_nothing_and_looks_like_the_image():
     objective = make("mosaic")
     cells = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)).mul(8).floor().add(0.5).div(8)
-    images = objective.normalise(cells.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    images = objective.normalize(cells.repeat_interleave(2, 2).repeat_interleave(2, 3))
     sure = 50 * torch.nn.functional.one_hot(objective.classes(images), 512).float().flatten(2)
     outcome = objective._classify(sure, objective.classes(images), torch.ones(2, 16, dtype=torch.bool))
     assert outcome.loss < 1e-6 and outcome.logs["accuracy"] == 1
@@ -100,11 +100,11 @@ def test_pixels_are_the_whole_patch():
     torch.testing.assert_close(outcome.loss, error)
 
 
-@pytest.mark.parametrize(("target", "share"), [("colour", 0.6), ("mosaic", 0.7), ("pixels", 0.3)])
+@pytest.mark.parametrize(("target", "share"), [("color", 0.6), ("mosaic", 0.7), ("pixels", 0.3)])
 def test_it_learns_an_image_by_heart(target: str, share: float):
     objective, keys = make(target), torch.arange(8)
     image = torch.rand(1, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    images = objective.normalise(image.expand(8, -1, -1, -1))
+    images = objective.normalize(image.expand(8, -1, -1, -1))
     optimizer = torch.optim.Adam(objective.parameters(), 5e-3)
     losses = []
     for step in range(15):
@@ -120,7 +120,7 @@ def test_it_learns_an_image_by_heart(target: str, share: float):
     ("target", "changed", "complaint"),
     [
         ("mosaic", {"patch_size": 2}, "target mosaic cuts a patch into 4x4 cells"),
-        ("colour", {"in_chans": 5}, "target colour has 8 levels a channel, too many classes for 5: choose pixels"),
+        ("color", {"in_chans": 5}, "target color has 8 levels a channel, too many classes for 5: choose pixels"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(target: str, changed: dict[str, int], complaint: str):

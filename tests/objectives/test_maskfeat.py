@@ -3,11 +3,11 @@
 import pytest
 import torch
 from skimage.feature import hog
-from ten_steps import ten_losses
+from support.training_steps import ten_losses
 
-from mae_kit.backbones import ViT
+from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import blockwise_mask
+from mae_kit.masking import blockwise_mask
 from mae_kit.objectives import MaskFeat, maskfeat
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from ten_steps import ten_losses
+from support.tiny_models import shaken
+from support.training_steps import ten_losses
 from timm.layers import DropPath
-from tiny_models import shaken
 from torch import Tensor
 
-from mae_kit.backbones import Beit, Swin, ViT
+from mae_kit.encoders import Beit, Swin, ViT
 from mae_kit.errors import UserError
-from mae_kit.masks import unit_mask
+from mae_kit.masking import unit_mask
 from mae_kit.objectives import SimMIM
 from mae_kit.training.optimizer import parameter_groups
 

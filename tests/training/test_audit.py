@@ -8,7 +8,7 @@ import torch
 
 from mae_kit.data.order import sample_keys, samples_at, share, sum_of_keys
 from mae_kit.training.audit import Audit, Epoch
-from mae_kit.training.settings import Plan
+from mae_kit.training.config import Plan
 
 PLAN = Plan(samples=37, batch_size=8, epochs=4, seed=5)  # epochs end within batches
 

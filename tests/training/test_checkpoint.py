@@ -13,9 +13,9 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from gates import Measured
-from processes import Programs
 from pytorch_lightning import LightningModule, Trainer
+from support.gates import Measured
+from support.processes import Programs
 
 from mae_kit.errors import UserError
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO, load_latest

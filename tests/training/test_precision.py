@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mae_kit import cli
+from mae_kit.cli import main as cli
 from mae_kit.training.precision import Precision, fused_attention_is_slow, resolve
 
 

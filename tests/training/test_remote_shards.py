@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from photos import write_shard
-from processes import Programs
-from runs import SLOW, Words, audited, same, steps
-from webserver import WebServer
+from support.photo_shards import write_shard
+from support.processes import Programs
+from support.runs import SLOW, Words, audited, same, steps
+from support.webserver import WebServer
 
-from mae_kit.data.index import open_index
+from mae_kit.data.index.open import open_index
 
 pytestmark = pytest.mark.slow
 

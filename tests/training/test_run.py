@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from mae_kit.errors import UserError
-from mae_kit.folder_lock import LOCK
+from mae_kit.training.config import Every, Machine, Optimization, Plan
+from mae_kit.training.lock import LOCK
 from mae_kit.training.run import Run
-from mae_kit.training.settings import Every, Machine, Optimization, Plan
 
 
 @dataclass(frozen=True)

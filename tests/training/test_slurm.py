@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs import SLOW, audited, curve, free_port
+from support.runs import SLOW, audited, curve, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ for pid in $pids; do wait $pid; ended=$?; if [ $ended -gt $code ]; then code=$en
 exit $code
 """
 SCONTROL = '#!/bin/bash\nif [ $1 = show ]; then echo 127.0.0.1; else echo "$@" >> {asked}; fi\n'
-MAE_KIT = "#!{python}\n{patch}\nfrom mae_kit.cli import main\nimport sys\nsys.exit(main())\n"
+MAE_KIT = "#!{python}\n{patch}\nfrom mae_kit.cli.main import main\nimport sys\nsys.exit(main())\n"
 
 
 def write_program(path: Path, text: str) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from gates import Measured
-from photos import write_shard
-from processes import Ended, Programs
-from runs import (
+from safetensors.torch import load_file
+from support.gates import Measured
+from support.photo_shards import write_shard
+from support.processes import Ended, Programs
+from support.runs import (
     SLOW,
     SLOW_SCORES,
     Words,
@@ -33,14 +34,13 @@ from runs import (
     scored,
     steps,
 )
-from safetensors.torch import load_file
 
-from mae_kit.metrics import clock, read_metrics
+from mae_kit.training.metrics import clock, read_metrics
 
 pytestmark = pytest.mark.slow
 
 POISON = """
-from mae_kit.pretraining import Pretraining
+from mae_kit.commands.pretrain import Pretraining
 loss = Pretraining.loss
 def poisoned(self, batch):
     values = loss(self, batch)
@@ -413,7 +413,7 @@ def test_a_killed_worker_is_replaced(
 def test_workers_that_never_live_end_the_run_with_one_line(
     programs: Programs, words: Words, tmp_path: Path, measured: Measured
 ):
-    deadly = "import os, signal, mae_kit.data.loader as l\n"
+    deadly = "import os, signal, mae_kit.data.loading.loader as l\n"
     deadly += "l._ignore_signals = lambda worker: os.kill(os.getpid(), signal.SIGKILL)"
     started = time.monotonic()
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=deadly)
@@ -448,7 +448,7 @@ def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tm
 def test_shards_that_vanish_end_the_run_with_one_line(programs: Programs, recipes: Path, tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(48))
     words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
-    blank = "from pathlib import Path; import mae_kit.pretraining as p; start = p.Run.start\n"
+    blank = "from pathlib import Path; import mae_kit.commands.pretrain as p; start = p.Run.start\n"
     blank += f"p.Run.start = lambda *a: (start(*a), Path({str(tmp_path / 'a.tar')!r}).write_bytes(b''))[0]"
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=blank)
     assert ended.code == 2 and "Traceback" not in ended.err, ended.err

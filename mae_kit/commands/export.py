@@ -1,0 +1,126 @@
+"""Weights as other programs read them: a folder for each."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.durable import replace_text, replacing
+from mae_kit.errors import UserError
+from mae_kit.reports.model_card import write_card
+from mae_kit.tensor_file import save_tensors
+from mae_kit.weights import huggingface, original
+from mae_kit.weights import onnx as graphs
+from mae_kit.weights import timm as timm_folder
+from mae_kit.weights.pretrained import Pretrained, is_plain_vit
+from mae_kit.weights.recognize import read_pretrained
+
+Format = Literal["timm", "vit_mae", "vit", "original", "onnx", "pt2"]
+_OF_VITS = ("vit_mae", "vit", "original")
+
+
+def export(
+    run: Path,
+    out: Path | None = None,
+    format: Format = "timm",
+    hub_dir: Path | None = None,
+    license: str = "other",
+) -> dict[str, Any]:
+    """Write an encoder, with its decoder or head where the format has a place for it, as other programs read it.
+
+    Args:
+        run: A run, one of its files, or any file or folder that `mae-kit import` reads.
+        out: The folder to write.
+        format: timm (config.json and safetensors), vit_mae and vit (transformers), original (the MAE code's .pth),
+            onnx, or pt2 (torch.export).
+        hub_dir: The folder to write in place of out, with a model card: ready to be uploaded to the Hub.
+        license: Of the weights, for the card, as the Hub abbreviates it: apache-2.0, cc-by-nc-4.0.
+
+    Returns:
+        Folder, its files, and what was exported.
+
+    Raises:
+        UserError: The weights are of no known kind, or the format has no place for them.
+    """
+    folder = _one_of(out, hub_dir)
+    weights = read_pretrained(run)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty", "choose another folder")
+    if format in _OF_VITS and not is_plain_vit(weights):
+        raise UserError(f"{format} has no place for {weights.encoder.model}", "give --format timm, onnx or pt2")
+    WRITERS[format](folder, weights)
+    if hub_dir:
+        write_card(folder, run, weights, format, license)
+    files = sorted(path.name for path in folder.iterdir())
+    say(f"{folder}: {weights.kind}, as {format}: {', '.join(files)}")
+    return {"folder": str(folder), "format": format, "kind": weights.kind, "files": files}
+
+
+def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
+    if (folder := out or hub_dir) is None or (out and hub_dir):
+        raise UserError("the folder to write is not said once", "give one of --out DIR and --hub-dir DIR")
+    return folder
+
+
+def _timm(folder: Path, weights: Pretrained) -> None:
+    _write(folder, {"config.json": (written := timm_folder.write(weights))[0]}, written[1])
+
+
+def _vit_mae(folder: Path, weights: Pretrained) -> None:
+    config, tensors = huggingface.write_mae(weights)
+    _write_transformers(folder, weights, config, tensors)
+
+
+def _vit(folder: Path, weights: Pretrained) -> None:
+    config, tensors = huggingface.write_vit(weights)
+    _write_transformers(folder, weights, config, tensors)
+
+
+def _write_transformers(folder: Path, weights: Pretrained, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    preprocessor = huggingface.write_preprocessor(weights, config["image_size"])
+    _write(folder, {"config.json": config, "preprocessor_config.json": preprocessor}, tensors)
+
+
+def _write(folder: Path, texts: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    for name, content in texts.items():
+        replace_text(folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def _original(folder: Path, weights: Pretrained) -> None:
+    tensors = original.write(weights)
+    _through(folder, "model.pth", lambda file: torch.save({"model": tensors}, file))
+
+
+def _onnx(folder: Path, weights: Pretrained) -> None:
+    _through(folder, "model.onnx", lambda file: graphs.save_onnx(weights, file))
+
+
+def _pt2(folder: Path, weights: Pretrained) -> None:
+    _through(folder, "model.pt2", lambda file: graphs.save_torch(weights, file))
+
+
+def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Let a library write under the name that it will have, in a folder beside, and move what it wrote."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as making:
+        write(Path(making) / name)
+        for file in sorted(Path(making).iterdir(), reverse=True):  # model.onnx.data before model.onnx
+            with replacing(folder / file.name) as moved:
+                file.rename(moved)
+
+
+WRITERS: dict[str, Callable[[Path, Pretrained], None]] = {
+    "timm": _timm,
+    "vit_mae": _vit_mae,
+    "vit": _vit,
+    "original": _original,
+    "onnx": _onnx,
+    "pt2": _pt2,
+}

@@ -1,0 +1,259 @@
+"""Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mae_kit.console import say
+from mae_kit.data.index.exclusions import Kept, kept
+from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
+from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.loading.loader import EvaluationBatches, Share
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
+from mae_kit.durable import replace_text
+from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.timm_models import pair
+from mae_kit.errors import UserError
+from mae_kit.objectives import IGPT
+from mae_kit.reports.page import report
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
+from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.tasks.config import Augmentation, FinetuneData
+from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
+from mae_kit.tasks.module import Finetuning
+from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.config import Every, Machine, Optimization, Plan, must_be_within
+from mae_kit.training.fit import fit, process_share
+from mae_kit.training.freezing import freeze_below
+from mae_kit.training.run import Run
+from mae_kit.training.samples import Stream, plan_for, some_images
+from mae_kit.weights.encoder_file import load_encoder
+
+EVALUATION_BATCH = 128
+RESULT = "result.json"
+
+
+def finetune(
+    data: FinetuneData,
+    optimization: Optimization,
+    run: Path,
+    encoder: str = "none",
+    model: ModelSpec | None = None,
+    augmentation: Augmentation = Augmentation(),
+    drop_path: float = 0.0,
+    blocks: int | None = None,
+    ema: float | None = None,
+    generative: float = 0.0,
+    balance: float = 0.0,
+    every: Every = Every(),
+    machine: Machine = Machine(),
+    seed: int = 0,
+    resume: bool = False,
+    allow_data_change: bool = False,
+) -> dict[str, Any]:
+    """Train a classifier on labeled shards, from a pretrained encoder or from scratch.
+
+    Images with one label each are learned by cross entropy over the classes; those with any number of them, from a
+    table with the column labels (`mae-kit shard --labels`), by a yes or no for each class.
+
+    Args:
+        data: The images and labels.
+        optimization: How the weights move; layer_decay is the factor between neighboring layers.
+        run: Folder of the run; everything it makes goes there.
+        encoder: A pretraining run or its encoder.safetensors; "none" trains the same model from scratch.
+        model: Which timm model, where the encoder does not say: --model.name NAME, --model.args "{KEY: VALUE}".
+        augmentation: What happens to a batch on the device.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        blocks: Train so many last blocks, the norm behind them and the head; 0 the head alone. All if not given.
+        ema: Decay of the moving average of the weights; none if not given.
+        generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); a BERT then learns
+            both from images with 15% of the pixels hidden. 0 for the classes alone.
+        balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
+            are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
+        every: How often to log, save and score.
+        machine: Where and how it is computed: precision, micro-batches, workers.
+        seed: Of weights, order, crops and augmentation.
+        resume: Continue the run in that folder.
+        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+
+    Returns:
+        Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
+        precision and macro-F1 where images have any number of classes; samples scored.
+
+    Raises:
+        UserError: A setting that cannot work, named with what to do.
+    """
+    arguments = dict(locals())
+    must_be_in_bounds(drop_path, ema, generative, balance)
+    stream, val, classes = open_labeled(data, optimization, machine, seed)
+    share, plan = stream.share, stream.plan
+    augmentation.must_mix(stream.at_once)
+    with Run(run, resume, share.rank) as folder:
+        state, done = _left_off(folder, plan) if resume else (None, {})
+        if state and done:
+            plan.must_continue(state["plan"], run, allow_data_change)
+            _must_be_of(val, done, run, data.val)
+            say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+            _tell(done, data.val)
+            return _summary(run, done)
+        torch.manual_seed(seed)
+        classifier, config = _classifier(data, encoder, model, classes, drop_path)
+        config = replace(config, multi_label=stream.index.multi_label)
+        if blocks is not None:
+            freeze_below(classifier, blocks)
+        if generative:
+            go_on_predicting(classifier)
+        shift = _shift(stream.index, stream.rows, classes, balance)
+        module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
+        batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
+        if state:
+            module.resume(state, allow_data_change)
+        elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
+            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.preview).images))
+        folder.start(arguments, module.start, module.bytes_to_write())
+        if machine.compile:
+            module.compile_model()
+        scores = _scores(val, config, every, share)
+        fit(module, batches, share, machine, every, [scores])
+        result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        if share.rank == 0:
+            save_classifier(folder.path, module.scored(), config)
+            replace_text(folder.path / RESULT, json.dumps(result, indent=2))
+            report(folder.path)
+        _tell(result, data.val)
+        return _summary(run, result)
+
+
+def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
+    """Raises UserError where one of these settings cannot work."""
+    must_be_within(0, 1, {"drop_path": drop_path})
+    must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
+    must_be_within(0, math.inf, {"generative": generative, "balance": balance})
+
+
+def open_labeled(
+    data: FinetuneData, optimization: Optimization, machine: Machine, seed: int
+) -> tuple[Stream, Index, list[str]]:
+    """What is trained on, what is scored on, and the classes of both.
+
+    Raises:
+        UserError: No such images, labels or classes, or too few of them.
+    """
+    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
+    train.must_fit(data.mix_shards)
+    classes = common_classes(train, val, (data.train, data.val))
+    share = process_share(machine, data.batch_size)
+    samples = kept(train, data.without)
+    rows = _training_rows(train, samples, data, seed)
+    return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
+
+
+def _tell(result: dict[str, Any], name: str) -> None:
+    told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
+    say(f"{told} on {result['samples']} images of {name}")
+
+
+def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
+    """Refuse to tell the result of a complete run as that of other images."""
+    if result["val"] != val.fingerprint:
+        fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
+        raise UserError(f"{run} is complete, and was not scored on the images of {name}", fix)
+
+
+def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
+    """The checkpoint to go on from, and the result, which only a complete run has.
+
+    A run that was killed while it was scored does its last steps again.
+    """
+    state = load_latest(run.checkpoints)
+    if state is None or state["step"] < plan.steps:
+        return state, {}
+    path = run.path / RESULT
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    if result.get("step") == state["step"]:
+        return state, result
+    return load_latest(run.checkpoints, before=plan.steps), {}
+
+
+def _scores(val: Index, config: ClassifierConfig, every: Every, share: Share) -> Scores:
+    """This process's part of them."""
+    mine = val.labeled()[share.rank :: share.world]
+    form = config.image_size, len(config.mean), config.crop_share
+    held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
+    if config.multi_label:
+        return MultiLabelScores(held_out, len(config.classes), every.picture)
+    return ClassificationScores(held_out, len(config.classes), every.picture)
+
+
+def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
+    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
+
+
+def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:
+    """Of each class `balance` times the logit of its share: a model that knew no more would have that logit."""
+    share = class_shares(index, rows, len(classes))
+    logit = np.log(share / (1 - share)) if index.multi_label else np.log(share)
+    return torch.from_numpy(balance * logit).float()
+
+
+def _classifier(
+    data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
+) -> tuple[nn.Module, ClassifierConfig]:
+    """The model, and what is known of it."""
+    path = None if encoder == "none" else Path(encoder)
+    known = load_encoder(path)[0] if path else None
+    size = pair(data.image_size)
+    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
+    say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
+    mean, std = normalization(data, built)
+    name = known.model if known else spec.name  # type: ignore[union-attr]
+    trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
+    args = trained | (spec.args if spec else {})
+    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
+
+
+def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:
+    """Mean and std of each channel: the recipe's, else the weights', else ImageNet's.
+
+    Raises:
+        UserError: There are not as many of the one as of the other.
+    """
+    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
+    if len(mean) != len(std):
+        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
+        raise UserError(what, "give both, one value a channel, as `mae-kit shard` prints them")
+    return mean, std
+
+
+def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
+    """Rows to train on: all labeled ones that are kept, or the first `labels_per_class` a class in a keyed order.
+
+    Raises:
+        UserError: A class has fewer, or images have several, or there are fewer rows than a batch.
+    """
+    if data.labels_per_class and index.multi_label:
+        what = f"data.labels_per_class draws by the one label of an image, those of {data.train} have any number"
+        raise UserError(what, "leave it out, or pack fewer images")
+    rows = np.intersect1d(index.labeled(), samples.rows)
+    if data.labels_per_class:
+        labels = index.label[rows]
+        short = smallest_class(labels)
+        if short < data.labels_per_class:
+            raise UserError(
+                f"data.labels_per_class {data.labels_per_class}, but a class of {data.train} has {short} images",
+                f"give --data.labels_per_class {short} or less",
+            )
+        rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
+    if len(rows) < data.batch_size:
+        raise UserError(
+            f"{len(rows)} labeled images of {data.train} are fewer than data.batch_size {data.batch_size}",
+            f"give --data.batch_size {len(rows)} or less",
+        )
+    return rows

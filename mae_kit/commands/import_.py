@@ -1,0 +1,101 @@
+"""Weights of other programs become a folder that every verb here takes."""
+
+from pathlib import Path
+from typing import Any
+
+from mae_kit.console import say
+from mae_kit.data.index.class_names import kept_apart
+from mae_kit.errors import UserError
+from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.tensor_file import save_tensors
+from mae_kit.training.config import must_be_positive
+from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
+from mae_kit.weights.encoder_file import save_encoder
+from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import to_igpt, to_objective
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
+from mae_kit.weights.recognize import read_pretrained
+from mae_kit.weights.timm import image_size
+
+CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
+
+
+def import_(
+    weights: Path,
+    out: Path,
+    img_size: int | list[int] | None = None,
+    channels: int | None = None,
+    channel_mode: ChannelMode = "mean",
+    normalized: bool | None = None,
+    encoder_heads: int | None = None,
+    decoder_heads: int | None = None,
+) -> dict[str, Any]:
+    """Read weights of another program into a folder that finetune, reconstruct and pretrain take.
+
+    The kinds are told by themselves: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
+    folders, ImageGPT's folders, timm's, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
+    transformers write them. Nothing in a file is run.
+
+    Args:
+        weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
+        out: The folder to make.
+        img_size: Pixels a side, or height and width: positions are interpolated; by default as trained.
+        channels: Of your images; by default as trained.
+        channel_mode: What a new channel starts as: the mean of the old ones, or each of them in turn (repeat).
+        normalized: Whether the decoder predicts normalized patches, which no file shows.
+        encoder_heads: Attention heads of the encoder, where neither file nor width say.
+        decoder_heads: Attention heads of the decoder, where neither file nor width say.
+
+    Returns:
+        Folder, kind, counts of tensors read, names left out, what was assumed.
+
+    Raises:
+        UserError: The file is of no known kind, wants to run code, or has tensors missing or unknown; or a number is
+            none of that kind.
+    """
+    size = [img_size, img_size] if isinstance(img_size, int) else img_size
+    _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
+    read = read_pretrained(weights, Words(encoder_heads, decoder_heads, normalized))
+    if size is not None:
+        read = resized(read, (size[0], size[1]))
+    if channels is not None:
+        read = rechannelled(read, channels, channel_mode)
+    _write(out, read)
+    report = _report(read)
+    say(
+        f"{weights}: {read.kind}; {report['encoder']} tensors of the encoder, {report['decoder']} of the decoder, "
+        f"left out: {', '.join(read.left_out) or 'none'}"
+    )
+    for note in read.notes:
+        say(f"assumed: {note}")
+    say(f"written: {out}")
+    return {"folder": str(out), **report}
+
+
+def _must_count(size: list[int] | None, **counts: int | None) -> None:
+    if size is not None and len(size) != 2:
+        raise UserError(f"img_size is {size}", "give pixels a side, or [height, width]")
+    must_be_positive({"img_size": min(size) if size else None, **counts})
+
+
+def _write(out: Path, weights: Pretrained) -> None:
+    if any(out.glob("*.safetensors")):
+        raise UserError(f"{out} holds weights already", "choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    save_encoder(out, dict(without_head(weights).tensors), weights.encoder)
+    if weights.decoder or weights.encoder.objective == "igpt":
+        whole = to_objective(weights) if weights.decoder else to_igpt(weights)
+        metadata = model_metadata(whole, weights.encoder.mean, weights.encoder.std)
+        save_tensors(out / FILE, whole.state_dict(), metadata)
+    if weights.classes:
+        model, c = build_timm(weights), weights.encoder
+        classes = kept_apart(weights.classes)
+        config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, image_size(model), CROP_SHARE)
+        save_classifier(out, model, config)
+
+
+def _report(weights: Pretrained) -> dict[str, Any]:
+    decoder = len(weights.decoder.tensors) if weights.decoder else 0
+    counts = {"encoder": len(weights.tensors), "decoder": decoder}
+    return {"kind": weights.kind, **counts, "left_out": weights.left_out, "assumed": weights.notes}

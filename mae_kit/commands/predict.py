@@ -1,0 +1,60 @@
+"""Classes and probabilities of your images."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.loading.images import read_images
+from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.tasks.classifier_file import ClassifierConfig, load_classifier
+from mae_kit.training.config import must_be_positive
+
+BATCH = 128
+
+
+def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = None) -> dict[str, Any]:
+    """Print the most likely classes of images, with probabilities.
+
+    They add up to 1, but where images may have any number of classes each has one of its own: from .5 on it is there.
+
+    Args:
+        run: A fine-tuning run, or its classifier.safetensors.
+        images: Images, folders of images or of shards, tars, or URLs of shards; any size.
+        top: How many classes to print for each image.
+        limit: How many images at most from each source; by default all.
+
+    Returns:
+        For each image its name and the top classes with probabilities, 0..1.
+
+    Raises:
+        UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
+    """
+    must_be_positive({"top": top, "limit": limit})
+    model, config = load_classifier(run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, normalize = model.to(device), Normalize(config.mean, config.std).to(device)
+    size = config.image_size[0], config.image_size[1]
+    results = []
+    for source in images:
+        found = islice(read_images(source, size, len(config.mean), config.crop_share), limit)
+        while some := list(islice(found, BATCH)):
+            with torch.no_grad():
+                logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()
+            for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
+                say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
+                results.append({"image": name, "classes": classes})
+    return {"predictions": results}
+
+
+def _likely(logits: Float[Tensor, "b k"], config: ClassifierConfig, top: int) -> list[dict[str, float]]:
+    """The top classes of each image, with probabilities."""
+    likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
+    values, places = (each.tolist() for each in likely.topk(min(top, len(config.classes)), dim=1))
+    names = ([config.classes[place] for place in row] for row in places)
+    return [dict(zip(*row, strict=True)) for row in zip(names, values, strict=True)]

@@ -1,0 +1,207 @@
+"""Pretraining: an objective, shards, and a run folder."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
+from mae_kit.data.order import permute
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.errors import UserError
+from mae_kit.evaluation.bootstrap import MAP, TOP1
+from mae_kit.objectives import Objective
+from mae_kit.plots.callbacks import KnnScore, Reconstructions
+from mae_kit.reports.page import report
+from mae_kit.tensor_file import save_tensors
+from mae_kit.tensors import Batch
+from mae_kit.training.checkpoint import load_latest
+from mae_kit.training.config import Every, Machine, Optimization, Plan, must_be_areas, must_be_shares, must_be_within
+from mae_kit.training.fit import finish
+from mae_kit.training.module import Training
+from mae_kit.training.optimizer import Group, parameter_groups
+from mae_kit.training.run import Run
+from mae_kit.training.samples import open_stream, some_images
+from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.initialize import start_from
+from mae_kit.weights.model_file import FILE, model_metadata
+
+PROBE_IMAGES = 8
+KNN_SAMPLES = 2000
+KNN_BATCH = 128
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """Which images, and what becomes of them before the objective sees them.
+
+    Attributes:
+        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+            https://), with their index beside them.
+        batch_size: Images a step, over all devices and micro-batches.
+        without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
+        crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
+        flip: Mirror half of the images; false where left and right matter, as in text.
+        color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
+        mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
+        std: Of each channel, in 0..1.
+        knn_shards: Labeled shards for the online kNN score, which begins with untrained weights; none if not given.
+        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
+            For remote shards that do not fit into the cache, spinning disks and network file systems.
+    """
+
+    shards: str
+    batch_size: int
+    without: str | None = None
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+    color_jitter: float = 0.0
+    mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
+    std: list[float] = field(default_factory=lambda: IMAGENET_STD)
+    knn_shards: str | None = None
+    mix_shards: int = 0
+
+    def __post_init__(self) -> None:
+        must_be_areas(*self.crop_scale)
+        must_be_within(0, math.inf, {"data.color_jitter": self.color_jitter})
+        must_be_shares({"data.mean": self.mean, "data.std": self.std})
+
+
+class Pretraining(Training):
+    """An objective in training.
+
+    Args:
+        objective: What is trained.
+        data: Says how images are normalized.
+        optimization: The recipe's part.
+        plan: The length of the run.
+        run: Its folder.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: PretrainData,
+        optimization: Optimization,
+        plan: Plan,
+        run: Run,
+    ):
+        super().__init__(optimization, plan, run)
+        self.objective = objective
+        self.augment = PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
+
+    def groups(self) -> list[Group]:
+        return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        outcome = self.objective(self.augment(batch.images, batch.keys), batch.keys)
+        return {"loss": outcome.loss, **outcome.logs}
+
+
+def pretrain(
+    objective: Objective,
+    data: PretrainData,
+    optimization: Optimization,
+    run: Path,
+    every: Every = Every(),
+    machine: Machine = Machine(),
+    seed: int = 0,
+    init: Path | None = None,
+    resume: bool = False,
+    allow_data_change: bool = False,
+) -> dict[str, Any]:
+    """Pretrain an encoder on shards without labels.
+
+    Args:
+        objective: The objective and its encoder; `--objective.help MAE` explains the settings of one,
+            `--objective.encoder.help ViT` those of an encoder.
+        data: The images.
+        optimization: How the weights move.
+        run: Folder of the run; everything it makes goes there.
+        every: How often to log, save and draw.
+        machine: Where and how it is computed: precision, micro-batches, workers.
+        seed: Of weights, order, crops and masks.
+        init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
+        resume: Continue the run in that folder.
+        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+
+    Returns:
+        `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`...
+
+    Raises:
+        UserError: A setting that cannot work, named with what to do.
+    """
+    arguments = dict(locals())
+    encoder = objective.encoder
+    must_be_of_channels(data, encoder.channels)
+    objective.set_statistics(data.mean, data.std)
+    stream = open_stream(data.shards, data, optimization, machine, seed)
+    batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
+    with Run(run, resume, stream.share.rank) as folder:
+        module = Pretraining(objective, data, optimization, stream.plan, folder)
+        if resume and (state := load_latest(folder.checkpoints)):
+            module.resume(state, allow_data_change)
+        elif init:
+            start_from(init, objective, data.mean, data.std)
+        elif objective.preview:
+            objective.prepare(module.augment.normalize(some_images(batches, objective.preview).images))
+        callbacks = _callbacks(batches, objective, data, every, machine)
+        folder.start(arguments, module.start, module.bytes_to_write())
+        finish(module, objective, batches, stream.share, machine, every, callbacks)
+        if stream.share.rank == 0:
+            save_results(folder, objective, data, stream.plan.steps)
+            say(f"encoder: {folder.path / 'encoder.safetensors'}")
+            report(folder.path)
+        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+
+
+def must_be_of_channels(data: PretrainData, channels: int) -> None:
+    """Raises UserError where the statistics are of another number of channels than the encoder."""
+    if not len(data.mean) == len(data.std) == channels:
+        raise UserError(
+            f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",
+            "give one value a channel, as `mae-kit shard` prints them",
+        )
+
+
+def _callbacks(
+    batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
+) -> list[Callback]:
+    size, channels = objective.encoder.image_size, objective.encoder.channels
+    callbacks: list[Callback] = [Reconstructions(some_images(batches, PROBE_IMAGES), every.picture)]
+    if data.knn_shards:
+        labeled = open_index(data.knn_shards, cache=machine.shard_cache())
+        rows = labeled.labeled()
+        if not len(rows):
+            raise UserError(
+                f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
+            )
+        rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
+        rows = np.sort(rows)  # shard by shard, as remote ones want to be read
+        mine = rows if batches.share.rank == 0 else rows[:0]
+        shown = EvaluationBatches(labeled, mine, KNN_BATCH, size, channels)
+        metric = MAP if labeled.multi_label else TOP1
+        callbacks.append(KnnScore(shown, labeled.class_count, every.picture, metric))
+    return callbacks
+
+
+def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:
+    """Write what others use: the encoder under timm's names, and the whole model."""
+    encoder = objective.encoder
+    config = EncoderConfig(
+        model=encoder.name,
+        model_args=encoder.model_args,
+        mean=data.mean,
+        std=data.std,
+        objective=type(objective).__name__.lower(),
+        step=step,
+        image_size=list(encoder.image_size),
+    )
+    save_encoder(run.path, encoder.model.state_dict(), config)
+    save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))

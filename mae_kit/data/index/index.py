@@ -1,0 +1,321 @@
+"""The index as a table of samples, in memory and on disk: one row each, arrays only, read by row number."""
+
+import hashlib
+import json
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64, UInt32
+from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from mae_kit.console import say
+from mae_kit.data.index.class_names import kept_apart
+from mae_kit.data.index.class_sets import ClassSets
+from mae_kit.data.index.descriptors import Descriptor, read_at
+from mae_kit.data.index.sample_ids import Keys
+from mae_kit.data.index.samples import Problem
+from mae_kit.data.remote.cache import READ_ONLY
+from mae_kit.data.remote.store import Stamps, Store
+from mae_kit.durable import replacing
+from mae_kit.errors import BadImage
+
+FILE, PARTS = "index.safetensors", ".index"
+VERSION = 1
+COLUMNS = {
+    "offset": np.int64,
+    "size": np.int64,
+    "crc32": np.uint32,
+    "label": np.int64,
+    "width": np.int32,
+    "height": np.int32,
+}
+_OPEN_SHARDS = 256
+
+
+@dataclass(eq=False)
+class Index:
+    """Samples of a folder of shards, one row each, in the order of shards and of bytes.
+
+    Attributes:
+        folder: Where the shards lie; the cache of remote ones.
+        shards: Names of the shards, relative to `folder`, sorted.
+        shard: Row of `shards` that holds the sample.
+        offset: First byte of the image in its shard.
+        size: Bytes of the image.
+        crc32: zlib's checksum of these bytes.
+        label: From the `.cls` member; -1 = no valid label.
+        width: Pixels, of the upright image.
+        height: Pixels, of the upright image.
+        keys: webdataset's keys.
+        classes: Lines of `classes.txt`, line k names label k; None without that file.
+        problems: All that was odd, by shard and offset.
+        sets: From the `.classes` members, of images that may have any number of classes; None where no shard of the
+            folder has such, and each sample has one label at most.
+        store: Brings remote shards into the folder; None where they lie in it.
+    """
+
+    folder: Path
+    shards: list[str]
+    shard: Int32[np.ndarray, " n"]
+    offset: Int64[np.ndarray, " n"]
+    size: Int64[np.ndarray, " n"]
+    crc32: UInt32[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"]
+    width: Int32[np.ndarray, " n"]
+    height: Int32[np.ndarray, " n"]
+    keys: Keys
+    classes: list[str] | None
+    problems: list[Problem]
+    sets: ClassSets | None = field(default=None, init=False)
+    store: Store | None = field(default=None, init=False)
+    _open: dict[int, Descriptor] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over what a run depends on: shard names, and sizes, offsets, checksums and labels of the samples."""
+        digest = hashlib.sha256(json.dumps(self.shards).encode())
+        for column in (self.shard, self.size, self.offset, self.crc32, self.label):
+            digest.update(np.ascontiguousarray(column).data)
+        if self.sets is not None:  # else the same as before there were sets, lest older runs do not resume
+            digest.update(self.sets.count.data)
+            digest.update(self.sets.values.data)
+        return digest.hexdigest()
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """Of each shard a short hash of the sizes, checksums and labels of its samples: tells which one changed."""
+        columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        parts = (
+            b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_sets(start, end)])
+            for start, end in borders
+        )
+        return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in zip(self.shards, parts, strict=True)}
+
+    def _bytes_of_sets(self, start: int, end: int) -> tuple[bytes, ...]:
+        if self.sets is None:
+            return ()
+        part = self.sets.take(np.arange(start, end))
+        return part.count.tobytes(), part.values.tobytes()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether images may have any number of classes."""
+        return self.sets is not None
+
+    @cached_property
+    def class_count(self) -> int:
+        """Lines of `classes.txt`; without it one more than the largest label."""
+        values = self.label if self.sets is None else np.append(self.label, self.sets.values)
+        return len(self.classes) if self.classes else 1 + int(values.max(initial=-1))
+
+    def labeled(self) -> Int64[np.ndarray, " m"]:
+        """Rows with a valid label, or with a set of classes, be it empty."""
+        return np.flatnonzero(self.label >= 0 if self.sets is None else (self.label >= 0) | self.sets.known)
+
+    def labels(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"] | Bool[np.ndarray, "b k"]:
+        """Of each row its label, -1 = none; in a multi-label set True for each class it has."""
+        label = self.label[rows].astype(np.int64)
+        if self.sets is None:
+            return label
+        hot = self.sets.take(rows).multi_hot(self.class_count)
+        single = np.flatnonzero(label >= 0)
+        hot[single, label[single]] = True
+        return hot
+
+    def read(self, row: int) -> bytes:
+        """Read the bytes of one image, from any thread or process.
+
+        Raises:
+            BadImage: They are not the bytes that were indexed, or cannot be read.
+            UserError: The server of a remote shard cannot be reached.
+        """
+        shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
+        try:
+            data = read_at(self._descriptor(shard), size, offset)
+        except OSError as error:
+            raise BadImage(f"cannot read {self.shards[shard]}: {error.strerror}") from None
+        if len(data) < size:
+            raise BadImage(f"{self.shards[shard]} ends inside the image: {len(data)} of {size} bytes")
+        if zlib.crc32(data) != self.crc32[row]:
+            raise BadImage(f"checksum differs from the index: {self.shards[shard]} changed, or the disk fails")
+        return data
+
+    def ahead(self, shards: Sequence[int]) -> None:
+        """Begin to fetch remote shards that will soon be read, in this order, instead of those asked for before."""
+        if self.store is not None:
+            self.store.ahead([(self.shards[shard], partial(self._damaged, shard)) for shard in shards])
+
+    def must_fit(self, mix_shards: int) -> None:
+        """Refuse an order of the samples in which remote shards would be fetched again and again.
+
+        Args:
+            mix_shards: How many are mixed at a time; 0 = all.
+
+        Raises:
+            UserError: Names a number that fits.
+        """
+        if self.store is not None:
+            self.store.must_hold(self.shards, mix_shards)
+
+    def _damaged(self, shard: int, file: Path) -> int:
+        """How many samples of a shard are not the bytes that were indexed."""
+        first, last = np.searchsorted(self.shard, [shard, shard + 1])
+        found = 0
+        with open(file, "rb") as opened:
+            for row in range(first, last):
+                opened.seek(self.offset[row])
+                found += zlib.crc32(opened.read(self.size[row])) != self.crc32[row]
+        return int(found)
+
+    def _descriptor(self, shard: int) -> Descriptor:
+        if self.store is not None:  # for one read: an open file would keep the room that another shard was given
+            return Descriptor(self.store.open(self.shards[shard], partial(self._damaged, shard)))
+        found = self._open.get(shard)
+        if found is None:
+            if len(self._open) >= _OPEN_SHARDS:
+                self._open = {}
+            found = self._open[shard] = Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
+        return found
+
+    def apart(self) -> list["Index"]:
+        """Of each shard an index of its own, light enough to travel to another process."""
+        problems: dict[str, list[Problem]] = defaultdict(list)
+        for problem in self.problems:
+            problems[problem.shard].append(problem)
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        return [
+            self._only(name, slice(*border), problems[name]) for name, border in zip(self.shards, borders, strict=True)
+        ]
+
+    def _only(self, name: str, rows: slice, problems: list[Problem]) -> "Index":
+        part = Index(
+            folder=self.folder,
+            shards=[name],
+            shard=np.zeros_like(self.shard[rows]),
+            keys=self.keys[rows].alone(),
+            classes=self.classes,
+            problems=problems,
+            **{column: getattr(self, column)[rows] for column in COLUMNS},
+        )
+        part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
+        part.sets = sets if sets is not None and sets.known.any() else None
+        return part
+
+    def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
+        return None if self.sets is None else self.sets.take(rows)
+
+    def within(self, pattern: str) -> "Index":
+        """The part in shards whose name matches a shell pattern."""
+        kept = [number for number, name in enumerate(self.shards) if fnmatchcase(name, pattern)]
+        if len(kept) == len(self.shards):
+            return self
+        rows = np.flatnonzero(np.isin(self.shard, kept))
+        names = [self.shards[number] for number in kept]
+        part = Index(
+            folder=self.folder,
+            shards=names,
+            shard=np.searchsorted(kept, self.shard[rows]).astype(np.int32),
+            keys=self.keys.take(rows),
+            classes=self.classes,
+            problems=[problem for problem in self.problems if problem.shard in set(names)],
+            **{name: getattr(self, name)[rows] for name in COLUMNS},
+        )
+        part.store, part.sets = self.store, self._sets_of(rows)
+        return part
+
+
+# The file
+
+
+def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
+    """An index that is damaged or of another version counts as none: it is made again."""
+    try:
+        with safe_open(path, "numpy") as file:
+            head = json.loads((file.metadata() or {})["mae_kit_index"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found = Index(
+            folder=base,
+            shards=list(head["stamps"]),
+            shard=arrays["shard"],
+            keys=Keys(arrays["key_letters"], arrays["key_start"], arrays["key_stop"]),
+            classes=head["classes"] and kept_apart(head["classes"]),
+            problems=[Problem(*problem) for problem in head["problems"]],
+            **{name: arrays[name] for name in COLUMNS},
+        )
+        found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        say(f"{path} is no index of this version; it will be made again.")
+        return {}, None
+    if head["version"] != VERSION or head["fingerprint"] != found.fingerprint:
+        say(f"{path} is damaged or of another version; it will be made again.")
+        return {}, None
+    return {name: (size, changed) for name, (size, changed) in head["stamps"].items()}, found
+
+
+def save(whole: Index, stamps: Stamps) -> Path:
+    """Write beside the shards, or into the user's cache where that folder does not take it; returns where.
+
+    Raises:
+        OSError: Neither takes it; nothing is left behind.
+    """
+    if takes_files(whole.folder):
+        try:
+            return write(whole.folder / FILE, whole, stamps)
+        except OSError:
+            pass  # full or read-only in a way its permissions do not show: the cache may be on another disk
+    return write(cache_file(whole.folder), whole, stamps)
+
+
+def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
+    head = {
+        "version": VERSION,
+        "stamps": stamps,
+        "classes": whole.classes,
+        "problems": whole.problems,
+        "fingerprint": whole.fingerprint,
+    }
+    arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
+    arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
+    arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, flush) as making:
+        making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))
+    return path
+
+
+def parts_folder(base: Path) -> Path:
+    """Where the indices of single shards lie until that of the folder is made."""
+    return base / PARTS if takes_files(base) else cache_file(base).with_suffix(".parts")
+
+
+def cache_file(base: Path) -> Path:
+    return cache_path("index", base).with_suffix(".safetensors")
+
+
+def cache_path(what: str, base: Path) -> Path:
+    """Where the user's cache keeps something that belongs beside the shards of a folder."""
+    name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
+    return user_cache_path("mae_kit") / f"{what}-{name}"
+
+
+def takes_files(folder: Path) -> bool:
+    """Whether its permissions let files in; a folder without any write bit is left alone even by the superuser."""
+    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)

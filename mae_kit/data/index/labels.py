@@ -1,0 +1,104 @@
+"""Labels of shards: the classes that two sides share, and a few samples of each class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from mae_kit.data.index.open import Index
+from mae_kit.data.order import permute
+from mae_kit.errors import UserError
+
+
+def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
+    """Names of the classes, which both sides must agree on.
+
+    Args:
+        train: Shards to learn from.
+        val: Shards to score on.
+        names: What the user called the two.
+
+    Raises:
+        UserError: A side has no labels, or the two have different lists of classes, or one a label an image and the
+            other any number, or there is no second class to tell from the first.
+    """
+    for index, where in zip((train, val), names, strict=True):
+        if not len(index.labeled()):
+            raise UserError(f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labeled shards")
+    if train.multi_label != val.multi_label:
+        several, one = names if train.multi_label else names[::-1]
+        what = f"images of {several} have any number of classes, those of {one} a single label"
+        raise UserError(what, "pack both from tables with the same columns")
+    if train.multi_label and not (train.classes and val.classes):
+        raise UserError(f"no classes.txt beside {names[bool(train.classes)]}", "put one there, line k names class k")
+    if train.classes and val.classes and train.classes != val.classes:
+        raise UserError(f"{names[0]} and {names[1]} have different classes.txt", "pack both with the same classes")
+    count = 1 + max(int(index.label.max()) for index in (train, val))
+    classes = train.classes or val.classes or [str(label) for label in range(count)]
+    if count > len(classes):
+        named = f"classes.txt beside {names[not train.classes]} names {len(classes)}"
+        raise UserError(f"there are labels up to {count - 1}, and {named}", "pack both with the same classes")
+    if len(classes) < 2 and not train.multi_label:
+        raise UserError(f"all images of {names[0]} and {names[1]} are of one class", "give two classes or more")
+    return classes
+
+
+def label_numbers(index: Index) -> Int64[np.ndarray, " n"]:
+    """The same number for the same label or set of classes; -1 = none."""
+    if index.sets is None:
+        return index.label
+    numbers = index.sets.numbers()
+    single = np.flatnonzero((index.label >= 0) & (numbers < 0))
+    numbers[single] = index.label[single] + len(index)
+    return numbers
+
+
+def label_names(index: Index, row: int) -> Sequence[str | int]:
+    """Of the classes of a sample; their numbers where they have no names."""
+    (labels,) = index.labels(np.array([row]))
+    found = np.flatnonzero(labels).tolist() if index.multi_label else [int(labels)] if labels >= 0 else []
+    return [index.classes[label] for label in found] if index.classes else found
+
+
+def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
+    """The share of some labeled samples that has each class, strictly between 0 and 1: half a sample more than it has.
+
+    Args:
+        index: The shards.
+        rows: Of the index.
+        classes: Number of classes.
+    """
+    single = index.label[rows]
+    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
+    counts = np.bincount(np.concatenate(found), minlength=classes)
+    return (counts + 0.5) / (len(rows) + 1)
+
+
+Labels = Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
+"""Class of each sample, or True for each class that it has."""
+
+
+def draw_per_class(labels: Labels, count: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """Places of the first `count` samples of each class in a keyed order, ascending; fewer where there are fewer.
+
+    A sample of several classes may be drawn for each of them.
+    """
+    shuffled = permute(np.arange(len(labels)), len(labels), seed)
+    places, classes = _pairs(labels[shuffled])
+    by_class = np.argsort(classes, kind="stable")
+    begins = np.searchsorted(classes[by_class], classes[by_class])  # of each one the place of its class's first
+    return np.unique(shuffled[places[by_class][np.arange(len(by_class)) - begins < count]])
+
+
+def smallest_class(labels: Labels) -> int:
+    """Samples of the class that has the fewest, of those that have any; 0 where none has."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.unique_counts(labels).counts
+    return int(min(counts[counts > 0], default=0))
+
+
+def _pairs(labels: Labels) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
+    """Samples, in their order, and a class that each has."""
+    if labels.ndim == 2:
+        samples, classes = np.nonzero(labels)
+        return samples, classes
+    return np.arange(len(labels)), labels

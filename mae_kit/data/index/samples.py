@@ -1,0 +1,220 @@
+"""One shard to its samples: members paired by key over the whole tar, and everything odd written down.
+
+A `.cls` member holds the one label of an image, a `.classes` member any number of them.
+Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Where that
+leaves a suffix like `b.0.jpg` and no plain image has the key, the last dot counts instead, so that no sample is lost.
+"""
+
+import re
+import zlib
+from collections.abc import Callable
+from io import BufferedIOBase, BufferedReader, FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_kit.data.decode import IMAGE_SUFFIXES, cut_short, image_size
+from mae_kit.data.index import tar
+from mae_kit.errors import BadImage
+
+LABEL_SUFFIX = "cls"
+CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one whole number
+LARGEST_IMAGE = 1 << 29
+_LARGEST_LABEL = 1 << 10
+_LARGEST_SET = 1 << 16
+_CLASSES = 1 << 16  # without classes.txt: a batch has a column for each
+_LABELS = 1 << 31
+
+
+class Problem(NamedTuple):
+    """One odd thing: in which shard, of which key (may be empty), at which byte, and why (`kind: detail`)."""
+
+    shard: str
+    key: str
+    offset: int
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        return self.reason.partition(":")[0]
+
+
+class Sample(NamedTuple):
+    """One image of a shard; `label` is -1 where the sample has no valid one, `classes` None where it has no set."""
+
+    key: str
+    offset: int
+    size: int
+    crc32: int
+    label: int
+    width: int
+    height: int
+    classes: tuple[int, ...] | None = None
+
+
+class _Found(NamedTuple):
+    """A member of interest: read once as the shard streams by, judged when all keys are known."""
+
+    key: str
+    offset: int
+    size: int = 0
+    crc32: int = 0
+    width: int = 0
+    height: int = 0
+    label: int = -1
+    classes: tuple[int, ...] | None = None
+    fault: str = ""
+
+
+class _Shard:
+    """What the walk of one shard gathers before keys are paired."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.images: dict[str, _Found] = {}
+        self.labels: dict[str, _Found] = {}
+        self.sets: dict[str, _Found] = {}
+        self.dotted: list[tuple[str, str, _Found]] = []  # plain key, suffix, the member under its own key
+        self.problems: list[Problem] = []
+
+    def report(self, key: str, offset: int, reason: str) -> None:
+        self.problems.append(Problem(self.name, key, offset, reason))
+
+    def add(self, suffix: str, found: _Found) -> None:
+        """Keep the first image and the first label of a key."""
+        places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
+        kind, place = places.get(suffix, ("image", self.images))
+        if found.key in place:
+            self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
+        else:
+            place[found.key] = found
+
+
+def read_shard(
+    path: Path, name: str, classes: int | None, advance: Callable[[int], None]
+) -> tuple[list[Sample], list[Problem]]:
+    """Find the samples of one tar.
+
+    Args:
+        path: The tar.
+        name: What reports call it.
+        classes: Labels count from 0 to here; None where the number of classes is unknown.
+        advance: Told the bytes gone through, now and then.
+
+    Returns:
+        The samples in the order of their bytes, and the problems likewise.
+    """
+    shard, done = _Shard(name), 0
+    with BufferedReader(FileIO(path), 1 << 20) as stream:
+        for entry in tar.walk(stream):
+            if isinstance(entry, tar.Damage):
+                shard.report("", entry.offset, entry.reason)
+            else:
+                _sort_in(shard, stream, entry, classes)
+            if entry.offset - done > 1 << 22:
+                advance(entry.offset - done)
+                done = entry.offset
+        advance(stream.seek(0, 2) - done)
+    _settle_dotted(shard)
+    samples = _pair(shard)
+    if not samples and not shard.problems:
+        shard.report("", 0, "no image: members with the suffix of an image are missing")
+    return samples, sorted(shard.problems, key=lambda problem: problem.offset)
+
+
+def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes: int | None) -> None:
+    folder, slash, base = member.name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if not stem or not dot:  # `._000.jpg` is macOS metadata, and no suffix is no image
+        return
+    suffix = suffix.lower()
+    last = suffix.rpartition(".")[2]
+    if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
+        return
+    key = f"{folder}{slash}{stem}"
+    own = f"{folder}{slash}{base[: -len(last) - 1]}"
+    found = _read(stream, member, own, last, classes)
+    # An array beside a plain image is an extra of it (an embedding, say), like `000.seg.png` beside `000.jpg`.
+    if suffix == last and last != "npy":
+        shard.add(suffix, found)
+    else:
+        shard.dotted.append((key, last, found))
+
+
+def _read(stream: BufferedIOBase, member: tar.Member, key: str, suffix: str, classes: int | None) -> _Found:
+    if suffix == LABEL_SUFFIX:
+        return _read_label(stream, member, key, classes)
+    return _read_classes(stream, member, key, classes) if suffix == CLASSES_SUFFIX else _read_image(stream, member, key)
+
+
+def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
+    if member.size > LARGEST_IMAGE:
+        return _Found(key, member.offset, fault=f"image too large: {member.size:,} bytes")
+    stream.seek(member.offset)
+    data = stream.read(member.size)
+    try:
+        width, height = image_size(data)
+    except BadImage as error:
+        return _Found(key, member.offset, fault=f"unreadable image: {error}")
+    if cut_short(data):
+        return _Found(key, member.offset, fault="unreadable image: JPEG cut short, without an end marker")
+    return _Found(key, member.offset, member.size, zlib.crc32(data), width, height)
+
+
+def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
+    label, fault = _whole_number(_read_text(stream, member, _LARGEST_LABEL), classes)
+    return _Found(key, member.offset, label=label, fault=fault)
+
+
+def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
+    """Whole numbers between spaces or commas; an empty member is an image that shows none of the classes."""
+    if member.size > _LARGEST_SET:
+        return _Found(key, member.offset, fault=f"set of classes too large: {member.size:,} bytes")
+    words = _read_text(stream, member, _LARGEST_SET).replace(",", " ").split()
+    numbers = [_whole_number(word, classes or _CLASSES) for word in words]
+    if fault := next((fault for _, fault in numbers if fault), ""):
+        return _Found(key, member.offset, fault=fault)
+    return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
+
+
+def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
+    stream.seek(member.offset)
+    return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
+
+
+def _whole_number(text: str, classes: int | None) -> tuple[int, str]:
+    """A label, or -1 and what is wrong with it."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        return -1, f"label is no whole number: {text[:40]!r}"
+    label = int(text)
+    if label < 0:
+        return -1, f"label is negative: {label}"
+    if label >= (classes or _LABELS):
+        return -1, f"label is out of range: {label} of {classes or _LABELS} classes"
+    return label, ""
+
+
+def _settle_dotted(shard: _Shard) -> None:
+    """Give members with dots in their suffix a key of their own, unless they are extras of a plain image."""
+    plain = set(shard.images)
+    for key, suffix, found in shard.dotted:
+        if key not in plain:
+            shard.add(suffix, found)
+
+
+def _pair(shard: _Shard) -> list[Sample]:
+    labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
+    samples, labeled = [], bool(labels)
+    for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
+        label = labels.pop(key, None)
+        if image.fault:
+            shard.report(key, image.offset, image.fault)
+            continue
+        if label is None and labeled:
+            shard.report(key, image.offset, "image without label")
+        elif label is not None and label.fault:
+            shard.report(key, label.offset, label.fault)
+        value, classes = (-1, None) if label is None else (label.label, label.classes)
+        samples.append(Sample(key, image.offset, image.size, image.crc32, value, image.width, image.height, classes))
+    for key, label in labels.items():
+        shard.report(key, label.offset, "label without image")
+    return samples

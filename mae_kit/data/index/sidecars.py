@@ -1,0 +1,116 @@
+"""What was computed from shards, a file a shard, in a hidden folder beside them: once, and again where one changed."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from mae_kit.console import progress
+from mae_kit.data.index.index import cache_path, takes_files
+from mae_kit.data.index.open import Index
+from mae_kit.durable import clear_unfinished, replacing
+from mae_kit.parallel import Engine, run_tasks
+
+Arrays = dict[str, np.ndarray]
+Make = Callable[[Index, Callable[[], None]], Arrays]
+
+
+class Sidecars(NamedTuple):
+    """One kind of such files.
+
+    Attributes:
+        name: Of the hidden folder, without its dot.
+        recipe: All that decides the arrays beside the shard; a file made by another recipe counts as none.
+    """
+
+    name: str
+    recipe: str
+
+    def compute(
+        self,
+        index: Index,
+        make: Make,
+        workers: int = 0,
+        engine: Engine = "processes",
+        preload: tuple[str, ...] = (),
+    ) -> list[Arrays]:
+        """The arrays of each shard, in their order; only those that are not there are made: see `complete`."""
+        return [_read(path) for path in self.complete(index, make, workers, engine, preload)]
+
+    def complete(
+        self,
+        index: Index,
+        make: Make,
+        workers: int = 0,
+        engine: Engine = "processes",
+        preload: tuple[str, ...] = (),
+    ) -> list[Path]:
+        """The file of each shard, in their order, for arrays that need not fit into memory.
+
+        Args:
+            index: The shards.
+            make: Arrays of one shard, from its index; calls its second argument once a sample. Picklable.
+            workers: Tasks at once; 0 = one a core.
+            engine: Where they run.
+            preload: Modules that `make` needs.
+
+        Raises:
+            OSError: Neither the folder nor the user's cache can be written.
+        """
+        parts = index.apart()
+        todo = [part for part in parts if self.find(part) is None]
+        self._sweep(index)
+        with progress(self.name, float(sum(map(len, todo)))) as advance:
+            run_tasks(partial(_make, self, make), todo, advance, workers, engine, preload)
+        return [self._made(part) for part in parts]
+
+    def find(self, part: Index) -> Path | None:
+        """The file of one shard, if there is a sound one: made from these samples by this recipe."""
+        return next((path for path in self._paths(part) if _stamp(path) == self._stamp(part)), None)
+
+    def write(self, part: Index, arrays: Arrays) -> None:
+        """Durably, beside the shard, or in the user's cache where that folder takes no files."""
+        beside, cache = self._paths(part)
+        path = beside if takes_files(part.folder) else cache
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as making:
+            making.write_bytes(to_safetensors(arrays, {"mae_kit_sidecar": self._stamp(part)}))
+
+    def _made(self, part: Index) -> Path:
+        path = self.find(part)
+        assert path is not None
+        return path
+
+    def _paths(self, part: Index) -> tuple[Path, Path]:
+        file = f"{part.shards[0]}.safetensors"
+        return part.folder / f".{self.name}" / file, cache_path(self.name, part.folder) / file
+
+    def _stamp(self, part: Index) -> str:
+        return json.dumps([self.recipe, part.contents[part.shards[0]]])
+
+    def _sweep(self, index: Index) -> None:
+        for folder in (index.folder / f".{self.name}", cache_path(self.name, index.folder)):
+            clear_unfinished(folder)
+
+
+def _make(sidecars: Sidecars, make: Make, part: Index, tick: Callable[[], None]) -> None:
+    sidecars.write(part, make(part, tick))
+
+
+def _read(path: Path) -> Arrays:
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _stamp(path: Path) -> str:
+    """What a file says it was made from; empty where there is none or it is damaged."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return (file.metadata() or {}).get("mae_kit_sidecar", "")
+    except (SafetensorError, OSError):
+        return ""

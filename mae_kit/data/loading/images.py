@@ -1,0 +1,94 @@
+"""Some images to look at or to classify, from wherever the user points."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, filterfalse, islice
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.decode import decode, decode_deep, is_dark, largest_of_16_bits
+from mae_kit.data.index.listing import list_images
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.crop import crop_resize, evaluation_box
+from mae_kit.data.remote.filesystem import Place, is_url
+from mae_kit.errors import BadImage, UserError
+
+
+def load_images(
+    source: Place, image_size: tuple[int, int], channels: int, limit: int
+) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
+    """At most `limit` images and their names, spread evenly over what is there: neighbors are mostly of one class or
+    one day. Others take the place of those that do not decode. Of a URL the first ones, since shards are fetched whole.
+    """
+    order = range if is_url(source) else partial(_spread, limit)
+    found = _decode(source, order, image_size, channels)
+    pixels, names = zip(*islice(found, limit), strict=True)
+    return torch.stack(pixels), list(names)
+
+
+def read_images(
+    source: Place, image_size: tuple[int, int], channels: int, crop_share: float = 1.0
+) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+    """Central crops of images one by one, each with its name; those that do not decode are named and left out.
+
+    Args:
+        source: An image, a folder of images, a tar, or a folder or pattern of shards; or a URL of shards.
+        image_size: Height and width in pixels.
+        channels: Channels to decode to.
+        crop_share: Share of the shorter side that the crop keeps.
+
+    Raises:
+        UserError: Nothing is there, or nothing that decodes.
+    """
+    return _decode(source, range, image_size, channels, crop_share)
+
+
+def _decode(
+    source: Place,
+    order: Callable[[int], Iterable[int]],
+    image_size: tuple[int, int],
+    channels: int,
+    crop_share: float = 1.0,
+) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+    """As `read_images`, in the order of so many images."""
+    names, read = _source(source)
+    decoded = dark = False
+    for place in order(len(names)):
+        try:
+            data = read(place)
+            image = decode(data, channels)
+        except BadImage as error:
+            say(f"{names[place]} is left out: {error}")
+            continue
+        if not dark and (dark := _is_dark(data)):
+            say(f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`")
+        decoded = True
+        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
+    if not decoded:
+        raise UserError(f"no image in {source}", "give an image, a folder of images, or shards")
+
+
+def _spread(limit: int, count: int) -> Iterator[int]:
+    """All of `count` places: `limit` of them evenly spread, then the others."""
+    step = max(1.0, count / limit)
+    first = [int(i * step) for i in range(min(count, limit))]
+    return chain(first, filterfalse(set(first).__contains__, range(count)))
+
+
+def _is_dark(data: bytes) -> bool:
+    deep = decode_deep(data)
+    return deep is not None and is_dark(largest_of_16_bits(deep) or 0)
+
+
+def _source(place: Place) -> tuple[Sequence[str], Callable[[int], bytes]]:
+    """The images' names, and a function that reads the bytes of one."""
+    source = Path(place)
+    if is_url(place) or source.suffix == ".tar" or (source.is_dir() and any(source.glob("*.tar"))):
+        index = open_index(place)
+        return index.keys, index.read
+    files = [source / name for name in list_images(source)[0]] if source.is_dir() else [source] * source.is_file()
+    return [str(file) for file in files], lambda i: files[i].read_bytes()

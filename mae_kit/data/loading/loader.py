@@ -1,0 +1,258 @@
+"""From the index to batches: every worker reads by offset, decodes, crops and ships whole uint8 batches.
+
+Nothing here has state: item `i` of a dataset is the same batch in every process, worker and attempt.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mae_kit.console import say
+from mae_kit.data.decode import decode, decode_scaled
+from mae_kit.data.index.open import Index
+from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
+from mae_kit.data.order import Order, sample_keys, share
+from mae_kit.errors import BadImage, UserError
+from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
+from mae_kit.tensors import Batch
+
+SUBSTITUTES = 100
+DEATHS = 3  # of workers without a batch in between
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of each step that this process takes: its rank, and the micro-batches a step is accumulated over."""
+
+    rank: int = 0
+    world: int = 1
+    parts: int = 1
+
+
+class TrainBatches(Dataset[Batch]):
+    """Item `step * parts + part` is this rank's micro-batch of that step, randomly cropped.
+
+    Args:
+        index: The shards.
+        rows: Rows of the index to train on, int64, ascending; the permutation runs over them.
+        batch_size: Images a step over all ranks and parts; a multiple of both.
+        image_size: Height and width in pixels.
+        channels: Channels to decode to.
+        crop_scale: Smallest and largest share of the image's area; (1, 1) with a square image is the whole image.
+        seed: Of the run.
+        share: Of this process.
+        mix_shards: Shards whose samples are mixed, one such group after another; 0 mixes all samples.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        rows: np.ndarray,
+        batch_size: int,
+        image_size: tuple[int, int],
+        channels: int = 3,
+        crop_scale: tuple[float, float] = (0.2, 1.0),
+        seed: int = 0,
+        share: Share | None = None,
+        mix_shards: int = 0,
+    ):
+        self.index, self.rows, self.batch_size = index, rows, batch_size
+        self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
+        self.seed, self.share = seed, share or Share()
+        self.order = Order(np.bincount(index.shard[rows], minlength=len(index.shards)), mix_shards, seed)
+
+    def __getitem__(self, item: int) -> Batch:
+        step, part = divmod(item, self.share.parts)
+        positions = share(step, self.batch_size, self.share.rank, self.share.world, part, self.share.parts)
+        epochs, samples = self.order.samples_at(positions)
+        self.index.ahead(self.order.shards_from(int(positions[0])))
+        keys = sample_keys(epochs, samples, self.seed)
+        draws = uniform_numpy(keys, CROP, DRAWS)
+        bad: list[str] = []
+        shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, keys, draws, strict=True)]
+        ids = np.array([row for row, _ in shown])
+        images = torch.stack([image for _, image in shown])
+        labels = torch.from_numpy(self.index.labels(ids))
+        return Batch(images, labels, torch.from_numpy(keys.view(np.int64).copy()), torch.from_numpy(ids), bad)
+
+    def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
+        """The sample's row and crop; in place of one that does not decode, others drawn by its key, and a note."""
+        for attempt in range(SUBSTITUTES):
+            row = int(self.rows[sample])
+            try:
+                return row, self._crop(row, draws)
+            except BadImage as error:
+                bad.append(quarantine_line(self.index, row, error))
+                sample = int(combine(key, SUBSTITUTE, attempt)) % len(self.rows)
+        raise BadImage(f"{SUBSTITUTES} samples in a row did not decode, the last: {bad[-1]}")
+
+    def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
+        """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
+        size = int(self.index.height[row]), int(self.index.width[row])
+        box = random_resized_box(draws, size, self.crop_scale)
+        by = reduction(box, self.image_size)
+        height, width = (-(-side // by) if by > 1 else 0 for side in size)
+        image = decode_scaled(self.index.read(row), height, width, self.channels)
+        if image.shape[:2] != size:
+            box = reduced(box, by, image.shape[:2])
+        return crop_resize(image, box, self.image_size)
+
+
+class EvaluationBatches(Dataset[Batch]):
+    """Item `i` is the i-th batch of the rows in their order, centrally cropped; bad images are left out.
+
+    Args:
+        index: The shards.
+        rows: Rows of the index, int64.
+        batch_size: Images an item.
+        image_size: Height and width in pixels.
+        channels: Channels to decode to.
+        crop_share: Share of the shorter side that the crop keeps, 224/256 in MAE's evaluation.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        rows: np.ndarray,
+        batch_size: int,
+        image_size: tuple[int, int],
+        channels: int = 3,
+        crop_share: float = 1.0,
+    ):
+        self.index, self.rows, self.batch_size = index, rows, batch_size
+        self.image_size, self.channels, self.crop_share = image_size, channels, crop_share
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[item] for item in range(len(self)))
+
+    def __getitem__(self, item: int) -> Batch:
+        self.index.ahead(list(dict.fromkeys(self.index.shard[self._rows_of(item, 2)].tolist())))
+        bad: list[str] = []
+        shown: list[tuple[int, torch.Tensor]] = []
+        for row in self._rows_of(item):
+            try:
+                image = decode(self.index.read(int(row)), self.channels)
+            except BadImage as error:
+                bad.append(quarantine_line(self.index, int(row), error))
+                continue
+            box = evaluation_box(image.shape[:2], self.image_size, self.crop_share)
+            shown.append((int(row), crop_resize(image, box, self.image_size)))
+        ids = np.array([row for row, _ in shown], dtype=np.int64)
+        nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
+        pixels = torch.stack([image for _, image in shown]) if shown else nothing
+        labels = torch.from_numpy(self.index.labels(ids))
+        return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
+
+    def _rows_of(self, item: int, items: int = 1) -> np.ndarray:
+        return self.rows[item * self.batch_size : (item + items) * self.batch_size]
+
+
+def quarantine_line(index: Index, row: int, error: BadImage) -> str:
+    """One JSON line of the quarantine list."""
+    shard = index.shards[int(index.shard[row])]
+    where = {"shard": shard, "key": index.keys[row], "offset": int(index.offset[row])}
+    return json.dumps(where | {"reason": str(error)}, sort_keys=True)
+
+
+class Loader:
+    """Batches `start` to `stop` of a dataset, made ahead by worker processes; it measures how long it was waited for.
+
+    A worker that is killed, for want of memory as a rule, is replaced: batches are arithmetic, so none is lost.
+
+    Args:
+        batches: The dataset.
+        start: First item.
+        stop: One past the last item.
+        workers: Worker processes; 0 loads in this process.
+        pin: Whether a GPU will fetch the batches.
+
+    Attributes:
+        waited: Seconds that `next` took so far.
+    """
+
+    def __init__(self, batches: Dataset[Batch], start: int, stop: int, workers: int, pin: bool = False):
+        self.waited = 0.0
+        self.batches, self.start, self.stop, self.workers, self.pin = batches, start, stop, workers, pin
+        self._running = self._all()
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._running = self._all()
+        return self._running
+
+    def close(self) -> None:
+        """End the workers: the interpreter, at its end, would wait for ever on processes that ignore its signal."""
+        self._running.close()
+
+    def _all(self) -> Generator[Batch, None, None]:
+        item, deaths = self.start, 0
+        while item < self.stop:
+            try:
+                for batch in self._from(item):
+                    yield batch
+                    item, deaths = item + 1, 0
+            except _WorkerDied as error:
+                deaths += 1
+                if deaths > DEATHS:
+                    fix = "give the machine more memory, or --machine.workers 0"
+                    raise UserError(f"loader workers die again and again ({error})", fix) from None
+                say(f"{error}; others take over")
+
+    def _from(self, item: int) -> Generator[Batch, None, None]:
+        batches = iter(
+            DataLoader(
+                self.batches,
+                batch_size=None,
+                sampler=range(item, self.stop),  # type: ignore[arg-type]
+                num_workers=self.workers,
+                pin_memory=self.pin,
+                prefetch_factor=2 if self.workers else None,
+                worker_init_fn=_ignore_signals,
+            )
+        )
+        if self.workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises in whatever line is being run
+        try:
+            while (batch := self._next(batches)) is not None:
+                yield batch
+        finally:  # not left to the garbage collector: a traceback may hold the iterator, and with it the workers
+            getattr(batches, "_shutdown_workers", lambda: None)()
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        started = time.perf_counter()
+        try:
+            return next(batches, None)
+        except BadImage as error:  # from a worker, its message is a whole traceback
+            reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
+            raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
+        except RuntimeError as error:
+            if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
+                raise _WorkerDied(str(error)) from None
+            before, _, told = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
+            if before:  # torch makes this of errors with two arguments
+                raise UserError(*told.rsplit(": ", 1)) from None
+            raise
+        finally:
+            self.waited += time.perf_counter() - started
+
+
+class _WorkerDied(Exception):
+    pass
+
+
+def _ignore_signals(worker: int) -> None:
+    """The trainer decides what a signal means; its workers end when it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,188 @@
+"""Datasets that the libraries `datasets` (Hugging Face) and `torchvision` fetch; imported only when asked for."""
+
+import inspect
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from mae_kit.data.index.class_names import kept_apart
+from mae_kit.data.packing.sources import HELD_OUT, TRAIN, Source, choose_splits
+from mae_kit.errors import BadImage, UserError
+
+
+class RowReader:
+    """Reads row i of several datasets laid end to end.
+
+    Args:
+        parts: Datasets whose items are (image, label): image as bytes, path or Pillow image.
+    """
+
+    def __init__(self, parts: list[Any]):
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __call__(self, row: int, name: str) -> bytes:
+        part = int(np.searchsorted(self.ends, row, side="right"))
+        start = int(self.ends[part - 1]) if part else 0
+        return _as_bytes(self.parts[part][row - start])
+
+
+def open_hub(src: str, labels: str) -> Source:
+    """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
+    if labels == "folders":
+        raise UserError("labels from folders need a folder of images", "leave out --labels")
+    hub, _, rest = src.partition(":")
+    name, _, split = rest.partition(":")
+    if hub == "hf":
+        return _hugging_face(name, split or None, labels)
+    return _torchvision(name, split or None, labels)
+
+
+def _source(kind: str, parts: dict[str, Any], values: list[Any], classes: list[str] | None, labels: str) -> Source:
+    splits = _take(list(parts))
+    held_out = np.repeat(np.array([splits[split] for split in parts]), [len(part) for part in parts.values()])
+    numbers = [
+        np.full(len(part), -1) if value is None or labels == "none" else np.asarray(value, np.int64)
+        for part, value in zip(parts.values(), values, strict=True)
+    ]
+    return Source(
+        kind=kind,
+        read=RowReader(list(parts.values())),
+        names=[f"{split}/{row:09d}" for split, part in parts.items() for row in range(len(part))],
+        labels=np.concatenate(numbers),
+        held_out=held_out if held_out.any() else None,
+        classes=None if labels == "none" or classes is None else kept_apart(classes),
+    )
+
+
+def _take(names: list[str]) -> dict[str, bool]:
+    """Which splits to take and whether each is held out: train and one other, or all that there are as one."""
+    known = [name for name in names if name.lower() in (*TRAIN, *HELD_OUT)]
+    return choose_splits(known) or dict.fromkeys(names, False)
+
+
+def _as_bytes(item: Any) -> bytes:
+    """The file of an item's image as it is, or losslessly as PNG where the library hands out pixels."""
+    image = (item["bytes"] or item["path"]) if isinstance(item, dict) else item[0]
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror}") from None
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# Hugging Face
+
+
+class _ImageColumn:
+    """One column of undecoded images as a sequence; a Dataset pickles as the paths of its memory-mapped files."""
+
+    def __init__(self, dataset: Any, column: str):
+        self.dataset, self.column = dataset, column
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.dataset[row][self.column]
+
+
+def _hugging_face(name: str, split: str | None, labels: str) -> Source:
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError(f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'") from None
+    try:
+        found = datasets.load_dataset(name, split=split)
+    except Exception as error:  # network, hub and script errors of five libraries have no common base
+        raise UserError(f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat") from error
+    tables = dict(found) if split is None else {split: found}
+    splits = _take(list(tables))
+    tables = {key: table for key, table in tables.items() if key in splits}
+    features = next(iter(tables.values())).features
+    image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if image is None:
+        raise UserError(f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images")
+    parts = {
+        key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
+        for key, table in tables.items()
+    }
+    values = [None if label is None else table[label] for table in tables.values()]
+    classes = None if label is None else list(features[label].names)
+    return _source(f"hf:{name} ({', '.join(parts)})", parts, values, classes, labels)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+# torchvision
+
+
+def _torchvision(name: str, split: str | None, labels: str) -> Source:
+    try:
+        import torchvision.datasets as library
+    except ImportError:
+        raise UserError(f"torchvision:{name} needs the library `torchvision`", "pip install torchvision") from None
+    kind = getattr(library, name, None)
+    if not (inspect.isclass(kind) and issubclass(kind, library.VisionDataset)):
+        raise UserError(f"torchvision has no dataset {name}", "write it as in torchvision.datasets, such as CIFAR10")
+    parts = _torchvision_splits(kind, name, split)
+    values = [_labels(part) for part in parts.values()]
+    classes = getattr(next(iter(parts.values())), "classes", None)
+    if classes is not None:
+        classes = [entry if isinstance(entry, str) else entry[0] for entry in classes]
+    return _source(f"torchvision:{name} ({', '.join(parts)})", parts, values, classes, labels)
+
+
+def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, Any]:
+    """One dataset a split: the one asked for, or train and the first held-out one that exists."""
+    accepted = inspect.signature(kind).parameters
+    if "train" in accepted:
+        if split not in (None, "train", "test"):
+            raise UserError(f"torchvision:{name} has no split {split}", "use train or test")
+        wanted = [split] if split else ["train", "test"]
+        return {key: _fetch(kind, name, train=key == "train") for key in wanted}
+    if "split" not in accepted:
+        return {"all": _fetch(kind, name)}
+    if split:
+        return {split: _fetch(kind, name, split=split)}
+    parts = {"train": _fetch(kind, name, split="train")}
+    for key in HELD_OUT:
+        try:
+            return {**parts, key: _fetch(kind, name, split=key)}
+        except UserError as error:
+            if not isinstance(error.__cause__, ValueError):  # this is how torchvision says that there is no such split
+                raise
+    return parts
+
+
+def _fetch(kind: Any, name: str, **choice: Any) -> Any:
+    """Build the dataset, downloading where it can; `loader`, where there is one, hands over the files undecoded."""
+    accepted = inspect.signature(kind).parameters
+    folder = platformdirs.user_cache_path("mae_kit") / "torchvision" / name.lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    offered = {"root": folder, "download": True, "loader": str}
+    try:
+        return kind(**{key: value for key, value in offered.items() if key in accepted}, **choice)
+    except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others alike
+        raise UserError(f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat") from error
+
+
+def _labels(dataset: Any) -> Any:
+    """All labels without decoding an image; torchvision has several names for them."""
+    for attribute in ("targets", "labels", "_labels", "y"):
+        values = getattr(dataset, attribute, None)
+        if values is not None:
+            return values
+    pairs = getattr(dataset, "samples", None) or getattr(dataset, "_samples", None)
+    return None if pairs is None else [label for _, label in pairs]

@@ -1,0 +1,145 @@
+"""Which sample goes to which shard, decided up front from keyed hashes of the samples' names."""
+
+import hashlib
+import os
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX
+from mae_kit.data.packing.encode import Levels
+from mae_kit.data.packing.sources import Source
+from mae_kit.errors import UserError
+
+# tar: a member is a header block and whole blocks of data; a file ends on a whole record.
+BLOCK, RECORD = 512, 10_240
+# Small sets are cut up to this often, at no fewer samples each, so that several workers have something to do.
+_PIECES, _SAMPLES_A_PIECE = 32, 256
+
+
+class Settings(NamedTuple):
+    """All that decides the bytes of the shards beside the source; the fields are `shard`'s arguments."""
+
+    resize: int | None
+    quality: int
+    val_fraction: float
+    max_shard_size: int
+    seed: int
+    labels: str
+    channels: int
+    black: float | None = None
+    white: float | None = None
+
+    @property
+    def levels(self) -> Levels | None:
+        """What becomes of more than 8 bits."""
+        return None if self.white is None else Levels(self.black or 0, self.white)
+
+
+class Label(NamedTuple):
+    """The member that says what an image shows.
+
+    Attributes:
+        suffix: Of its name.
+        classes: One; or, of a multi-label set, any number.
+    """
+
+    suffix: str
+    classes: tuple[int, ...]
+
+    @property
+    def text(self) -> bytes:
+        return " ".join(map(str, self.classes)).encode()
+
+
+class Task(NamedTuple):
+    """One shard to write: its file name and the samples in it, in order."""
+
+    shard: str
+    rows: list[int]
+    names: list[str]
+    keys: list[str]
+    labels: list[Label | None]
+
+
+def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
+    """Assign every sample to a shard.
+
+    Args:
+        source: The listing, n samples.
+        settings: Of these seed, val_fraction and max_shard_size count.
+        sizes: int64 [n], bytes of each image in the shard, as known or expected.
+
+    Raises:
+        UserError: val_fraction leaves no sample for train or for val.
+    """
+    draws = _draws(source.names, settings.seed)
+    held_out = source.held_out if source.held_out is not None else draws[:, 0] / 2**64 < settings.val_fraction
+    if settings.val_fraction and (held_out.all() or not held_out.any()):
+        share = f"{held_out.sum()} of {len(held_out)} images fall to val"
+        raise UserError(share, "change --val-fraction or --seed, or add images")
+    order = np.argsort(draws[:, 1], kind="stable")
+    labels = _labels(source)
+    costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(label) for label in labels])
+    keys = source.keys or _numbers(len(source.names))
+    tasks = []
+    for split, flag in (("train", False), ("val", True)):
+        rows = order[held_out[order] == flag]
+        parts = np.split(rows, _cuts(costs[rows], settings.max_shard_size))
+        tasks += [
+            _task(f"{split}-{i:06d}.tar", part, source, keys, labels) for i, part in enumerate(parts) if len(part)
+        ]
+    return tasks
+
+
+def _draws(names: list[str], seed: int) -> np.ndarray:
+    """uint64 [n 2], even over all values: one number that decides on val and one for the order.
+
+    A hash of the name, so that adding images to the source moves none from train to val.
+    """
+    key = seed.to_bytes(16, "little", signed=True)
+    digests = (hashlib.blake2b(os.fsencode(name), digest_size=16, key=key).digest() for name in names)
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+
+
+def _numbers(n: int) -> list[str]:
+    """Keys: the place in the source's order, so that a sample can be traced back to its file."""
+    width = max(6, len(str(n - 1)))
+    return [f"{i:0{width}d}" for i in range(n)]
+
+
+def _cuts(costs: np.ndarray, max_size: int) -> list[int]:
+    """Where to cut a row of samples so that no shard of two or more is larger than max_size bytes."""
+    if not len(costs):
+        return []
+    pieces = min(_PIECES, max(1, len(costs) // _SAMPLES_A_PIECE))
+    limit = min(max_size - RECORD, costs.sum() / pieces + costs.mean())
+    cuts, used = [], 0
+    for i, cost in enumerate(costs.tolist()):
+        if used and used + cost > limit:
+            cuts.append(i)
+            used = 0
+        used += cost
+    return cuts
+
+
+def _labels(source: Source) -> list[Label | None]:
+    """Of each sample; one with a single label has that also where others have sets."""
+    made = cache(Label)  # of a million images, most show what others show
+    single = [made(LABEL_SUFFIX, (label,)) if label >= 0 else None for label in source.labels.tolist()]
+    if source.sets is None:
+        return single
+    sets = source.sets.tolist()
+    return [own if each is None else made(CLASSES_SUFFIX, each) for own, each in zip(single, sets, strict=True)]
+
+
+def _cost(label: Label | None) -> int:
+    """Bytes in the shard."""
+    return 0 if label is None else BLOCK * (1 + -(-len(label.text) // BLOCK))
+
+
+def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> Task:
+    places = rows.tolist()
+    names, taken = [source.names[i] for i in places], [keys[i] for i in places]
+    return Task(name, places, names, taken, [labels[i] for i in places])

@@ -1,0 +1,144 @@
+"""Remote shards as files of a local cache: fetched when somebody reads them, or a little before."""
+
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock
+
+from mae_kit.console import say
+from mae_kit.data.remote.cache import GIGABYTE, Cache
+from mae_kit.data.remote.filesystem import NotThere, download, version
+from mae_kit.durable import replacing
+from mae_kit.errors import BadImage, UserError
+
+Stamp = tuple[int, int]  # bytes, time of change in ns
+Stamps = dict[str, Stamp]  # of each shard
+Damage = Callable[[Path], int]  # a shard's file -> samples in it that are not what was indexed
+
+CONNECTIONS = 2  # of each process, beside the one that its reader may be waiting for
+DOWNLOADS = 3  # of a shard that arrives damaged
+WINDOWS = 3  # of shards that the cache has to hold: the one being left, the one being read, the next
+
+
+class Store:
+    """The shards of one URL.
+
+    Safe to fork and to pickle at any time: it holds names, and what its threads do is seen from the cache alone.
+
+    Args:
+        url: Of the folder, without a slash at its end.
+        stamps: As the index has them.
+        cache: Where they go.
+    """
+
+    def __init__(self, url: str, stamps: Stamps, cache: Cache):
+        self.url, self.stamps, self.cache = url, stamps, cache
+        self._missing: set[str] = set()
+        self._asked: tuple[int, list[str]] = (0, [])
+        self._queue: deque[tuple[str, Damage]] = deque()
+
+    def open(self, shard: str, damage: Damage) -> int:
+        """A descriptor of a shard.
+
+        Args:
+            shard: Its name.
+            damage: Counts the damaged samples in its file. A shard that stays damaged is kept: its samples are found
+                damaged when they are read, as those of a local shard are.
+
+        Raises:
+            BadImage: It is not on the server.
+            UserError: The server cannot be reached, or the cache has no room.
+        """
+        if shard not in self._missing:
+            try:
+                return self.cache.open(self._name(shard), partial(self._fetch, shard, damage))
+            except NotThere:
+                self._missing.add(shard)
+        raise BadImage(f"cannot read {shard}: it is not on the server")
+
+    def ahead(self, wanted: list[tuple[str, Damage]]) -> None:
+        """Fetch shards in the background, in this order; what was wanted before and not begun is forgotten."""
+        asked = (os.getpid(), [shard for shard, _ in wanted])  # threads do not live on in a forked process
+        if asked == self._asked:
+            return
+        self._asked, self._queue = asked, deque(wanted)
+        for _ in range(CONNECTIONS):
+            threading.Thread(target=self._work, args=(self._queue,), daemon=True).start()
+
+    def must_hold(self, shards: list[str], mix: int) -> None:
+        """Refuse to mix more shards at a time than the cache can hold.
+
+        Args:
+            shards: All that are read.
+            mix: Shards at a time; 0 = all.
+
+        Raises:
+            UserError: Names a number that it can hold.
+        """
+        sizes = sorted((self.stamps[shard][0] for shard in shards), reverse=True)
+        total, room = sum(sizes), self.cache.size
+        fitting = sum(WINDOWS * sum(sizes[: n + 1]) <= room for n in range(len(sizes)))
+        if total <= room or 0 < mix <= fitting:
+            return
+        wanted = f"{self.url} holds {total / GIGABYTE:.3g} GB of shards, the cache {room / GIGABYTE:.3g} GB"
+        if fitting:
+            raise UserError(wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size")
+        least = min(total, WINDOWS * sizes[0]) / GIGABYTE
+        raise UserError(wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1")
+
+    def _work(self, queue: deque[tuple[str, Damage]]) -> None:
+        while queue is self._queue and queue:
+            try:
+                shard, damage = queue.popleft()
+                self.cache.fetch(self._name(shard), partial(self._fetch, shard, damage), wait=False)
+            except (IndexError, NotThere, UserError):
+                return  # the queue has run dry, or whoever reads the shard will meet the same and tell it
+
+    def _name(self, shard: str) -> str:
+        size, changed = self.stamps[shard]
+        return f"{_hash(f'{self.url}/{shard} {changed}')}-{size}"
+
+    def _fetch(self, shard: str, damage: Damage, making: Path) -> None:
+        url, size = f"{self.url}/{shard}", self.stamps[shard][0]
+        for _ in range(DOWNLOADS):
+            download(url, making)
+            os.truncate(making, min(size, making.stat().st_size))
+            damaged = damage(making)
+            if not damaged:
+                return
+        say(f"{url} is not what was indexed: {damaged} samples are damaged, {DOWNLOADS} downloads alike")
+
+
+def fetch_index(url: str, file: str, cache: Cache) -> Path:
+    """The index file of remote shards, downloaded unless the server's is known; it lies beside the cache's files.
+
+    Args:
+        url: Of the folder.
+        file: Name of the index.
+        cache: Where it goes; small beside the shards, it does not count there.
+
+    Raises:
+        UserError: There is none, or it cannot be fetched.
+    """
+    folder = cache.folder / ".index"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        tag = version(f"{url}/{file}")
+        path = folder / f"{_hash(url)}.{_hash(tag)}"
+        with FileLock(folder / f"{_hash(url)}.lock"):
+            if not (tag and path.exists()):
+                with replacing(path) as making:
+                    download(f"{url}/{file}", making)
+    except NotThere:
+        fix = f"run `mae-kit index` where the shards are made, and upload {file} with them"
+        raise UserError(f"no {file} in {url}", fix) from None
+    return path
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

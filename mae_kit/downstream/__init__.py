@@ -1,1 +1,0 @@
-"""Using an encoder: classifiers that start from it or from nothing."""

@@ -1,0 +1,44 @@
+"""Attention written out instead of fused into one kernel: to see what each head attends to, or because it is faster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from timm.utils.attention_extract import AttentionExtract
+from torch import Tensor, nn
+
+from mae_kit.encoders.vit import ViT
+
+
+def attention_maps(encoder: ViT, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l a t t"]:
+    """The attention of l layers with a heads: row q of a map says where token q looks, and sums to 1.
+
+    It needs b * l * a * t * t floats: 60 MB for one image of 224 pixels and a ViT-L.
+    """
+    with _written_out(encoder):
+        maps = AttentionExtract(encoder.model)(images)
+    return torch.stack(list(maps.values()), dim=1)
+
+
+def write_out(module: nn.Module) -> None:
+    """Let every attention layer of timm's compute its map, t * t numbers a head, where torch has a kernel without."""
+    for layer in _layers(module):
+        layer.fused_attn = False
+
+
+@contextmanager
+def _written_out(encoder: ViT) -> Iterator[None]:
+    """A fused kernel never holds the map, so that none can be taken from it."""
+    fused = [layer.fused_attn for layer in _layers(encoder)]
+    write_out(encoder)
+    try:
+        yield
+    finally:
+        for layer, before in zip(_layers(encoder), fused, strict=True):
+            layer.fused_attn = before
+
+
+def _layers(module: nn.Module) -> list[Any]:
+    return [part for part in module.modules() if hasattr(part, "fused_attn")]

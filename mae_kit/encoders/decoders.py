@@ -1,0 +1,111 @@
+"""Light heads that turn encoded tokens into predictions for every patch."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from timm.layers import LayerNorm
+from timm.models.convnext import ConvNeXtBlock
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from mae_kit.encoders.position_embeddings import sincos_positions
+from mae_kit.errors import UserError
+
+
+class TransformerDecoder(nn.Module):
+    """MAE's decoder: visible tokens, mask tokens everywhere else, fixed positions, a few narrow blocks.
+
+    Args:
+        encoder_dim: Width of the encoder's tokens.
+        grid: Rows and columns of patches.
+        outputs: Values predicted for a patch, p * p * c.
+        prefix: Prefix tokens the encoder puts in front; they pass through and their prediction is dropped.
+        dim: Width of the decoder.
+        depth: Blocks.
+        heads: Attention heads.
+
+    Raises:
+        UserError: The heads do not divide the width.
+    """
+
+    def __init__(
+        self, encoder_dim: int, grid: tuple[int, int], outputs: int, prefix: int, dim: int, depth: int, heads: int
+    ):
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise UserError(f"decoder_heads {heads} does not divide decoder_dim {dim}", "choose for example 8 of 512")
+        self.grid, self.prefix = grid, prefix
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(sincos_positions(dim, grid, prefix), requires_grad=False)
+        _must_have_blocks(depth)
+        self.blocks = nn.Sequential(*[Block(dim, heads, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)])
+        self.norm = LayerNorm(dim, eps=1e-6)
+        self.pred = nn.Linear(dim, outputs)
+
+    def forward(self, tokens: Float[Tensor, "b t d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b n q"]:
+        """Predict every patch from the encoded prefix and visible tokens, which `visible` puts in their places."""
+        x = self.embed(tokens)
+        prefix, x = x[:, : self.prefix], x[:, self.prefix :]
+        b, _, d = x.shape
+        everywhere = self.mask_token.to(x.dtype).expand(b, self.grid[0] * self.grid[1], d)
+        placed = everywhere.scatter(1, visible[:, :, None].expand(-1, -1, d), x)
+        x = torch.cat([prefix, placed], dim=1) + self.pos_embed
+        return self.pred(self.norm(self.blocks(x)))[:, self.prefix :]
+
+
+class ConvNeXtDecoder(nn.Module):
+    """FCMAE's decoder: the cells in their places, a mask token in the others, one dense ConvNeXt V2 block.
+
+    Args:
+        encoder_dim: Width of the encoder's cells.
+        grid: Rows and columns of cells.
+        outputs: Values predicted for a cell, p * p * c.
+        dim: Width of the decoder.
+        depth: Blocks.
+    """
+
+    def __init__(self, encoder_dim: int, grid: tuple[int, int], outputs: int, dim: int, depth: int):
+        super().__init__()
+        self.grid = grid
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        _must_have_blocks(depth)
+        self.blocks = nn.Sequential(*[ConvNeXtBlock(dim, use_grn=True, ls_init_value=None) for _ in range(depth)])
+        self.pred = nn.Linear(dim, outputs)
+
+    def forward(self, cells: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n q"]:
+        """Predict every cell; what the encoder has at hidden ones is not used."""
+        x = self.embed(cells)
+        x = torch.where(hidden[:, :, None], self.mask_token.to(x.dtype), x)
+        x = self.blocks(x.transpose(1, 2).unflatten(2, self.grid))
+        return self.pred(x.flatten(2).transpose(1, 2))
+
+
+class StageFusion(nn.Module):
+    """Hiera's: what each stage made of the mask units, brought to the size of the last by a convolution, added up.
+
+    Args:
+        widths: Of the maps before the last, the finest first; each has twice the side of the next.
+        dim: Width of the last.
+    """
+
+    def __init__(self, widths: list[int], dim: int):
+        super().__init__()
+        sides = [2 ** (len(widths) - i) for i in range(len(widths))]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, dim, side, side) for width, side in zip(widths, sides, strict=True)
+        )
+        self.norm = LayerNorm(dim, eps=1e-6)
+
+    def forward(self, maps: list[Float[Tensor, "b u _ _ _"]]) -> Float[Tensor, "b v d"]:
+        """Tokens of all mask units, one unit after the other."""
+        total = maps[-1]
+        for layer, x in zip(self.layers, maps[:-1], strict=True):
+            small = layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            total = total + small.unflatten(0, total.shape[:2])
+        return self.norm(total).flatten(1, 3)
+
+
+def _must_have_blocks(depth: int) -> None:
+    if depth < 1:
+        raise UserError(f"decoder_depth is {depth}", "give 1 block or more")

@@ -1,0 +1,184 @@
+"""How far a score on some images may be off: the bootstrap's 95% interval, or Wilson's."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
+
+TOP1, MAP = "top1", "map"
+METRICS = {TOP1: "Top-1", MAP: "Mean average precision"}
+COVERAGE, DRAWS = 0.95, 1000
+NORMAL = 1.96  # deviations on either side that hold so much of a normal distribution
+_TOGETHER, _WEIGHTS = 100, 4_000_000  # draws counted at once, and fewer where these take so many numbers
+
+Measure = Callable[[Float[np.ndarray, "n q"]], Float[np.ndarray, "n s"]]
+"""Of each trial, with the images counted so many times."""
+
+
+class Score(NamedTuple):
+    """What counts first, 0..1, with an interval; and what does not hide rare classes. NaN where it is not known.
+
+    Attributes:
+        metric: `top1`, the share of the images whose class is right; `map`, mean average precision, where images have
+            any number of classes.
+        value: Of it, the mean over trials.
+        low: Lower end of the 95% interval.
+        high: Upper end.
+        macro_f1: The mean of the classes' F1, the mean over trials.
+        macro_low: Lower end of its interval.
+        macro_high: Upper end.
+        of_classes: What is told of each class, [k], counted over all trials.
+    """
+
+    metric: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    macro_f1: float = math.nan
+    macro_low: float = math.nan
+    macro_high: float = math.nan
+    of_classes: dict[str, np.ndarray] | None = None
+
+    def record(self, classes: Sequence[str] = ()) -> dict[str, Any]:
+        """For a JSON file: the value under its metric's name, a row for each class, null where it is not known.
+
+        Args:
+            classes: Their names.
+        """
+        metric, value, *others, columns = self
+        numbers = {metric: value, **dict(zip(self._fields[2:-1], others, strict=True))}
+        known = {name: None if math.isnan(number) else number for name, number in numbers.items()}
+        return known | ({"of_classes": class_rows(columns, classes)} if columns else {})
+
+
+def headline(record: dict[str, Any]) -> tuple[str, Any]:
+    """The metric that counts first and its value or None, of a score's record or a classifier's result."""
+    metric = MAP if MAP in record else TOP1
+    return metric, record.get(metric)
+
+
+def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
+    """The percentile bootstrap (Efron, 1979) over images, and over trials where there are several.
+
+    Images drawn from such as are all right, or all wrong, say nothing of how far that is by chance: the ends of top-1
+    are then Wilson's, while macro-F1 and mean average precision keep the bootstrap's, without a width.
+
+    Args:
+        right: Whether each image was classified rightly, a row a trial.
+        seed: Of the resampling.
+    """
+    random = np.random.default_rng(seed)
+    trials, images = right.shape
+    values = right.astype(np.float32)
+    value = float(values.mean())
+    if value in (0, 1):
+        return Score(TOP1, value, *wilson(value, images))
+    means = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        weights = np.bincount(random.integers(trials, size=trials), minlength=trials).astype(np.float32)
+        means[draw] = (weights @ values)[random.integers(images, size=images)].mean() / trials
+    return Score(TOP1, value, *_ends(means))
+
+
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """Ends of Wilson's 95% interval (1927) of a share of some images, 0..1; it has a width at 0 and 1, too."""
+    z2 = NORMAL**2
+    half = math.sqrt(share * (1 - share) * z2 * images + z2 * z2 / 4)
+    low, high = ((share * images + (z2 / 2 + side)) / (images + z2) for side in (-half, half))
+    return low, high
+
+
+def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, " q"], classes: int) -> Score:
+    """As `score`, and the classes' mean F1 with an interval made alike, each class that is there counting the same.
+
+    Args:
+        predicted: Class of each image, a row a trial.
+        truth: Class of each image.
+        classes: Number of classes.
+    """
+
+    def counts(weights: Float[np.ndarray, "n q"]) -> Counts:
+        return _counts(predicted, truth, weights, classes)
+
+    trials, images = predicted.shape
+    macro_f1, low, high = _resampled(lambda weights: macro(counts(weights).f1()), trials, images)
+    right, true, named = (part.sum(axis=(0, 1)) for part in counts(np.ones((1, images), np.float32)))
+    return score(predicted == truth)._replace(
+        macro_f1=macro_f1,
+        macro_low=low,
+        macro_high=high,
+        of_classes=_columns(Counts(right, true, named), trials),
+    )
+
+
+def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"], yes: float) -> Score:
+    """Mean average precision and macro-F1, both with the interval of `score`; what no image has does not count.
+
+    Args:
+        scores: Of each class, larger where it is likelier, for all images of each trial.
+        truth: The classes of each image.
+        yes: The score from which on a class counts as there.
+    """
+    said = scores >= yes
+
+    def precision(weights: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n s"]:
+        return np.stack([macro(average_precision(trial, truth, weights)) for trial in scores], axis=-1)
+
+    def f1(weights: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n s"]:
+        return np.stack([macro(Counts.of_sets(trial, truth, weights).f1()) for trial in said], axis=-1)
+
+    trials, images, _ = scores.shape
+    found = (*_resampled(precision, trials, images), *_resampled(f1, trials, images))
+    together = Counts.of_sets(np.concatenate(said), np.tile(truth, (trials, 1)))
+    each = np.mean([average_precision(trial, truth) for trial in scores], axis=0)
+    return Score(MAP, *found, _columns(together, trials) | {"average_precision": each})
+
+
+def _columns(counts: Counts, trials: int) -> dict[str, np.ndarray]:
+    """Of all trials together; the images are the same in each."""
+    columns = counts.columns()
+    return columns | {"images": columns["images"] // trials}
+
+
+def _counts(
+    predicted: Int64[np.ndarray, "s q"],
+    truth: Int64[np.ndarray, " q"],
+    weights: Float[np.ndarray, "n q"],
+    classes: int,
+) -> Counts:
+    """[n s k]: of each trial, with the images counted so many times."""
+    hits = predicted == truth
+    right = np.array([[np.bincount(truth, weight * hit, classes) for hit in hits] for weight in weights])
+    named = np.array([[np.bincount(trial, weight, classes) for trial in predicted] for weight in weights])
+    true = np.array([np.bincount(truth, weight, classes) for weight in weights])[:, None]
+    return Counts(right, np.broadcast_to(true, right.shape), named)
+
+
+def _resampled(measure: Measure, trials: int, images: int) -> tuple[float, float, float]:
+    """The mean over trials, and the ends of its interval over images and trials."""
+    random = np.random.default_rng(0)
+    means = []
+    together = max(1, min(_TOGETHER, _WEIGHTS // images))
+    for first in range(0, DRAWS, together):
+        draws = min(together, DRAWS - first)
+        chosen = random.integers(trials, size=(draws, trials))
+        rows = random.integers(images, size=(draws, images))
+        weights = np.stack([np.bincount(drawn, minlength=images) for drawn in rows]).astype(np.float32)
+        means.append(np.take_along_axis(measure(weights), chosen, axis=1).mean(axis=1))
+    once = np.ones((1, images), np.float32)
+    return float(measure(once).mean()), *_ends(np.concatenate(means))
+
+
+def _ends(means: np.ndarray) -> tuple[float, float]:
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def score_share(share: float, images: int) -> Score:
+    """Of one trial of which only the share of right answers is known: which they are, the bootstrap does not ask."""
+    return score(np.arange(images)[None] < round(share * images))

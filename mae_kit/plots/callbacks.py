@@ -1,0 +1,143 @@
+"""What a training without labels shows of itself every so often: a grid of reconstructions, and a score."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pytorch_lightning import Trainer
+from torch import Tensor
+
+from mae_kit.console import say
+from mae_kit.data.order import permute
+from mae_kit.encoders.tokenizers import DVAE
+from mae_kit.encoders.tokenizers.usage import Usage
+from mae_kit.evaluation.bootstrap import TOP1
+from mae_kit.evaluation.knn import knn_predict
+from mae_kit.evaluation.predictions import goodness
+from mae_kit.plots.reconstruct import picture
+from mae_kit.plots.reconstructions import save_png, tile_grid
+from mae_kit.tensors import Batch
+from mae_kit.training.periodic import Periodic
+from mae_kit.training.record import Record
+from mae_kit.training.signals import Signals
+
+SHOWN = 8
+
+
+class Reconstructions(Periodic):
+    """The same images with the same patches hidden, over the run: reconstructions/step-*.png.
+
+    Args:
+        batch: The probe.
+        every: Steps between two pictures.
+    """
+
+    def __init__(self, batch: Batch, every: int):
+        super().__init__(every)
+        self.batch = batch
+
+    def is_done(self, pl_module: Any) -> bool:
+        return _picture_file(pl_module).exists()
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
+            grid = picture(pl_module.objective, pl_module.augment.normalize, batch.images, batch.keys)
+            save_png(_picture_file(pl_module), grid)
+
+
+def _picture_file(pl_module: Any) -> Path:
+    return pl_module.run.path / "reconstructions" / f"step-{pl_module.step:08d}.png"
+
+
+class KnnScore(Periodic):
+    """Is my run healthy? kNN score of mean patch features; half of the labeled samples, by chance, is the bank.
+
+    Untrained weights have a score well above chance: it comes first, and the others are to be judged by it.
+
+    Args:
+        batches: Labeled samples on rank 0, none on the others.
+        classes: Number of classes.
+        every: Steps between two scores.
+        metric: `top1`, or `map` where images have any number of classes.
+    """
+
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1):
+        super().__init__(every, first=True)
+        self.batches, self.classes, self.name = batches, classes, f"knn_{metric}"
+
+    def is_done(self, pl_module: Any) -> bool:
+        return pl_module.run.has_metric(pl_module.step, self.name)
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        batches = Signals.of(trainer).until_signal(trainer, pl_module, self.batches)
+        seen = [self._features(pl_module, batch) for batch in batches]
+        if trainer.is_global_zero:
+            x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
+            shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
+            bank, queries = shuffled[::2], shuffled[1::2]
+            predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
+            Record.of(trainer).write(pl_module, {self.name: goodness(predicted, y[queries])})
+
+    def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        encoder = pl_module.objective.encoder
+        tokens = encoder(pl_module.augment.normalize(batch.images))
+        return tokens[:, encoder.prefix :].mean(dim=1).float(), batch.labels
+
+
+class Codebook(Periodic):
+    """Is my tokenizer healthy? Images beside what their codes stand for, how many codes are in use and what they tell.
+
+    Args:
+        batches: The same images each time on rank 0, none on the others.
+        every: Steps between two looks.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int):
+        super().__init__(every)
+        self.batches = batches
+
+    def is_done(self, pl_module: Any) -> bool:
+        return pl_module.run.has_metric(pl_module.step, "perplexity")
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        usage = Usage(pl_module.tokenizer.codebook, pl_module.device)
+        *_, noise = pl_module.relaxation.at(pl_module.plan.epoch(pl_module.step))
+        for number, batch in enumerate(Signals.of(trainer).until_signal(trainer, pl_module, self.batches)):
+            colors = batch.images.float() / 255
+            with torch.autocast(colors.device.type, enabled=False):  # as BEiT asks: rounding changes the best code
+                logits = pl_module.tokenizer.logits(colors) / noise
+            usage.add(logits)
+            if number == 0:
+                save_png(_picture_file(pl_module), _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN]))
+        if trainer.is_global_zero:
+            Record.of(trainer).write(pl_module, _measured(usage))
+            if usage.collapsed:
+                say(f"step {pl_module.step}: {_collapse(usage)}")
+
+
+def _decoded(
+    tokenizer: DVAE, colors: Float[Tensor, "b c h w"], logits: Float[Tensor, "b k y x"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Images beside what the best code of each patch stands for."""
+    decoded = tokenizer.decode(logits.argmax(dim=1).flatten(1), tokenizer.grid_of(colors))
+    return tile_grid({"input": colors.cpu(), "decoded": decoded.cpu()})
+
+
+def _measured(usage: Usage) -> dict[str, float]:
+    return {
+        "perplexity": usage.perplexity,
+        "codes_used": usage.used,
+        "bits_per_code": usage.bits,
+        "collapsed": int(usage.collapsed),
+    }
+
+
+def _collapse(usage: Usage) -> str:
+    return (
+        f"the codebook has collapsed, {usage.perplexity:.1f} of {len(usage.counts)} codes are in use by perplexity, "
+        f"and a code tells {usage.bits:.1f} bits of its patch; train on, or take fewer codes"
+    )

@@ -1,0 +1,78 @@
+"""The same images with less and less to go by."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.masking import MASKS, visible_count
+from mae_kit.objectives import MAE
+from mae_kit.patches import unpatchify
+from mae_kit.plots.figures import show_photo, tile_size, tiles
+
+RATIOS = (0.1, 0.25, 0.5, 0.75, 0.85, 0.9, 0.95)
+GRAY = 128
+
+
+class AtRatio(NamedTuple):
+    """Images with a share of their patches hidden.
+
+    Attributes:
+        ratio: The share asked for.
+        loss: On the hidden patches.
+        hidden: True = hidden.
+        seen: Hidden patches gray.
+        pasted: Hidden patches as predicted.
+    """
+
+    ratio: float
+    loss: float
+    hidden: Bool[Tensor, "b n"]
+    seen: UInt8[Tensor, "b c h w"]
+    pasted: UInt8[Tensor, "b c h w"]
+
+
+def over_ratios(
+    objective: MAE, normalize: Normalize, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+) -> list[AtRatio]:
+    """Reconstruct images at every ratio that leaves a patch visible; what is hidden at one stays hidden at the next."""
+    encoder = objective.encoder
+    n = encoder.grid[0] * encoder.grid[1]
+    ratios = [ratio for ratio in RATIOS if 0 < visible_count(n, ratio) < n]
+    kind = "random" if objective.mask == "grid" else objective.mask  # a grid is of one ratio
+    masks = (MASKS[kind](keys, encoder.grid, ratio) for ratio in ratios)
+    return [_at_ratio(objective, normalize, images, ratio, hidden) for ratio, hidden in zip(ratios, masks, strict=True)]
+
+
+def _at_ratio(
+    objective: MAE, normalize: Normalize, images: UInt8[Tensor, "b c h w"], ratio: float, hidden: Bool[Tensor, "b n"]
+) -> AtRatio:
+    normalized = normalize(images)
+    outcome = objective.compare(normalized, hidden)
+    predicted = _eight_bits(normalize.inverse(objective.pixels(outcome.prediction, normalized)))
+    encoder = objective.encoder
+    patches = torch.ones(len(images), hidden.shape[1], encoder.patch_size[0] * encoder.patch_size[1])
+    at = unpatchify(patches * hidden[:, :, None], encoder.patch_size, encoder.grid).bool()
+    seen, pasted = torch.where(at, GRAY, images).to(torch.uint8), torch.where(at, predicted, images)
+    return AtRatio(ratio, float(outcome.loss), hidden, seen, pasted)
+
+
+def _eight_bits(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def ratios_figure(images: UInt8[Tensor, "b c h w"], found: list[AtRatio]) -> Figure:
+    """Input | each ratio; of an image two rows, what is seen and the prediction pasted into it."""
+    height, width = tile_size((images.shape[2], images.shape[3]))
+    figure = Figure(figsize=((1 + len(found)) * width, 2 * len(images) * height + 0.3), layout="constrained")
+    axes = tiles(figure, 2 * len(images), ["input", *(f"{at.ratio:.0%} hidden" for at in found)])
+    for i, image in enumerate(images):
+        above, below = axes[2 * i : 2 * i + 2]
+        show_photo(above[0], image)
+        for column, at in enumerate(found, start=1):
+            show_photo(above[column], at.seen[i])
+            show_photo(below[column], at.pasted[i])
+    return figure

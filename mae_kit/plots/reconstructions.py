@@ -1,0 +1,105 @@
+"""What a model sees and what it makes of it: one picture, a row an image."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mae_kit.durable import replacing
+from mae_kit.patches import grid_of, patchify, unpatchify
+
+COLUMNS = ("input", "hidden", "prediction", "pasted")
+GRAY = 0.5  # where nothing is seen or asked for
+PAPER = 255
+INK = 40
+TILE = 96  # pixels a tile's shorter side has at least
+GAP = 4  # pixels between tiles; four times that between panels
+ROWS_IN_ONE_PANEL = 6  # more rows than this are split into two panels
+
+
+def reconstruction_grid(
+    images: Float[Tensor, "b c h w"],
+    hidden: Bool[Tensor, "b n"],
+    prediction: Float[Tensor, "b n q"],
+    patch_size: int | tuple[int, int],
+    target: Float[Tensor, "b c h w"] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw input | hidden patches gray | prediction | prediction pasted among the visible patches.
+
+    Where the target is something else than the input: input | hidden | prediction | target.
+
+    Only the hidden patches of the prediction are shown: the loss does not ask for the others, and they are noise.
+
+    Args:
+        images: [b c h w], 0..1, not normalized. One channel is shown gray; of more than three the first three.
+        hidden: [b n], True = hidden.
+        prediction: [b n p*p*c], 0..1 pixels, of every patch.
+        patch_size: Pixels a side of a patch, or (rows, columns).
+        target: [b c h w], 0..1, what the prediction should be, where that is not the input.
+
+    Returns:
+        RGB picture; images smaller than 96 pixels are enlarged by a whole factor, without smoothing.
+    """
+    names: tuple[str, ...] = COLUMNS
+    shown: tuple[Tensor, ...] = _columns(images, hidden, prediction, patch_size)
+    if target is not None:
+        names, shown = (*names[:-1], "target"), (*shown[:-1], target)
+    return tile_grid(dict(zip(names, shown, strict=True)))
+
+
+def tile_grid(columns: dict[str, Float[Tensor, "b c h w"]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Columns of images in 0..1, each under its name; see `reconstruction_grid`."""
+    names, tiles = list(columns), np.stack([_rgb(column) for column in columns.values()], axis=1)
+    factor = -(-TILE // min(tiles.shape[2:4]))
+    tiles = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
+    half = len(tiles) if len(tiles) <= ROWS_IN_ONE_PANEL else -(-len(tiles) // 2)
+    panels = [_panel(tiles[start : start + half], half, names) for start in range(0, len(tiles), half)]
+    between = np.full((len(panels[0]), 3 * GAP, 3), PAPER, np.uint8)
+    return np.concatenate([part for panel in panels for part in (between, panel)][1:], axis=1)
+
+
+def save_png(path: Path, array: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Write a picture whole or not at all: a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as making:
+        Image.fromarray(array).save(making, format="PNG", optimize=True)
+
+
+def _columns(
+    images: Tensor, hidden: Tensor, prediction: Tensor, patch_size: int | tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+    grid = grid_of((images.shape[2], images.shape[3]), size)
+    patches, at = patchify(images, size), hidden.unsqueeze(-1)
+    predicted, gray = prediction.to(patches.dtype), torch.full_like(patches, GRAY)
+    masked, asked = torch.where(at, gray, patches), torch.where(at, predicted, gray)
+    pasted = torch.where(at, predicted, patches)
+    return images, unpatchify(masked, size, grid), unpatchify(asked, size, grid), unpatchify(pasted, size, grid)
+
+
+def _rgb(images: Tensor) -> UInt8[np.ndarray, "b h w 3"]:
+    """0..1 [b c h w] -> uint8 [b h w 3]; two channels show their first, as one channel does."""
+    three = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
+    levels = (three.detach().float().nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _panel(tiles: UInt8[np.ndarray, "b k h w 3"], rows: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Header and rows of tiles, with room for `rows` of them."""
+    b, k, h, w, _ = tiles.shape
+    framed = np.pad(tiles, ((0, rows - b), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=PAPER)
+    body = framed.transpose(0, 2, 1, 3, 4).reshape(rows * (h + GAP), k * (w + GAP), 3)
+    return np.pad(np.concatenate([_header(w + GAP, names), body]), ((0, 0), (GAP, 0), (0, 0)), constant_values=PAPER)
+
+
+def _header(width: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """The columns' names, each in the middle of a column of `width` pixels."""
+    size = min(max(12, width // 8), 28)
+    picture = Image.new("RGB", (width * len(names), size * 2), (PAPER,) * 3)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    for i, name in enumerate(names):
+        draw.text(((i + 0.5) * width, size), name, fill=(INK,) * 3, font=font, anchor="mm")
+    return np.asarray(picture)

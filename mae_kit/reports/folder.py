@@ -1,0 +1,94 @@
+"""What the files of a run folder say, as far as they are there: a run may be going, or have been killed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_kit.recipes import read_recipe
+from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
+
+
+class Folder(NamedTuple):
+    """What a page is made of.
+
+    Attributes:
+        path: The folder.
+        kind: Demo, Comparison, Fine-tuning, Evaluation, Tokenizer or Pretraining.
+        training: The folder of the training shown: `path`, but of a demo its pretraining.
+        metrics: Of that training, by step.
+        config: Its recipe.
+        encoder: encoder.json, once a pretraining has ended.
+        quarantine: The bad samples it met.
+        result: result.json, once a fine-tuning has ended.
+        demo: demo.json.
+        compared: compare.json.
+        evaluation: evaluation.json.
+        untrained: evaluation-untrained.json.
+    """
+
+    path: Path
+    kind: str
+    training: Path
+    metrics: list[Row]
+    config: Row
+    encoder: Row
+    quarantine: list[Row]
+    result: Row
+    demo: Row
+    compared: Row
+    evaluation: Row
+    untrained: Row
+
+    @property
+    def step(self) -> int | None:
+        """That a pretraining has come to, once it has ended; it may have gone on."""
+        return max([self.encoder.get("step", 0), *(row["step"] for row in self.metrics)]) if self.encoder else None
+
+
+def read_folder(path: Path) -> Folder:
+    """All that is there; what is missing is empty."""
+    result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
+    evaluation, untrained = (_json(path / name) for name in ("evaluation.json", "evaluation-untrained.json"))
+    training = path / demo.get("pretraining", "")
+    config = _recipe(training / "config.yaml")
+    return Folder(
+        path,
+        _kind(demo, compared, result, evaluation or untrained, config),
+        training,
+        read_metrics(training),
+        config,
+        _json(training / "encoder.json"),
+        json_lines(training / "quarantine.jsonl"),
+        result,
+        demo,
+        compared,
+        evaluation,
+        untrained,
+    )
+
+
+def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -> str:
+    if demo or compared:
+        return "Demo" if demo else "Comparison"
+    if result or "encoder" in config:
+        return "Fine-tuning"
+    if evaluation and not config:
+        return "Evaluation"
+    return "Tokenizer" if "relaxation" in config else "Pretraining"
+
+
+def read_batch_size(run: Path) -> int:
+    """Images a step, as the recipe of a run says."""
+    return int(_recipe(run / "config.yaml")["data"]["batch_size"])
+
+
+def read_labels_per_class(run: Path) -> int | None:
+    """How many labels of each class a fine-tuning has, as its recipe says; None for all of them."""
+    return _recipe(run / "config.yaml").get("data", {}).get("labels_per_class")
+
+
+def _json(path: Path) -> Row:
+    return json_object(text_of(path))
+
+
+def _recipe(path: Path) -> Row:
+    return read_recipe(path) if path.is_file() else {}

@@ -1,0 +1,301 @@
+"""A classifier: any timm model by name, from timm's own start, from weights, or from an encoder pretrained here."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import DropPath
+from timm.models.beit import Beit
+from timm.models.hiera import Hiera
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.timm_models import attention_heads, build, pair
+from mae_kit.errors import UserError
+from mae_kit.patches import grid_of
+from mae_kit.weights.adapt import has_positions, in_windows, on_grid
+from mae_kit.weights.encoder_file import EncoderConfig, load_encoder
+from mae_kit.weights.parameter_names import differences, refuse
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which timm model.
+
+    Attributes:
+        name: timm's name, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
+        args: timm's arguments that differ from the name's own, for example {patch_size: 8}, {global_pool: token}, or
+            {global_pool: map} for attention that pools the patch tokens of a ViT.
+        weights: Where it starts if no encoder is given: null for timm's initialization, "timm" for the weights that
+            timm publishes under the name, or a safetensors file with timm's parameter names.
+    """
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+
+
+class Classifier(NamedTuple):
+    """A model and where its tensors come from.
+
+    Attributes:
+        model: [b c h w] normalized images -> [b k] logits.
+        mean: Of each channel in [0, 1], that the weights were trained with; None where they start anew.
+        std: Of each channel.
+        loaded: How many tensors were loaded.
+        dropped: Names in the file that the classifier has no place for.
+        fresh: Names in the classifier that start anew.
+    """
+
+    model: nn.Module
+    mean: list[float] | None
+    std: list[float] | None
+    loaded: int
+    dropped: list[str]
+    fresh: list[str]
+
+
+def build_classifier(
+    model: ModelSpec | None,
+    classes: int,
+    encoder: Path | None,
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int = 3,
+) -> Classifier:
+    """Build a classifier; a plain ViT or BEiT pools the mean of its patch tokens, without the class token.
+
+    The exceptions are a recipe that says otherwise, {global_pool: token} or {global_pool: map}, and weights that come
+    with a head: these keep the pooling they were trained with.
+
+    From an encoder the head starts at a truncated normal of std 2e-5 with bias 0, a Swin's at .02, and the final norm
+    is replaced by a new one after a pooling by the mean (MAE, models_vit.py); without, all is as timm initializes it,
+    as in the original.
+
+    Args:
+        model: None for the encoder's own.
+        classes: Number of classes.
+        encoder: A pretraining run, or its encoder.safetensors; None to start without.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        image_size: Height and width in pixels.
+        channels: Channels of the images.
+
+    Raises:
+        UserError: timm knows no such model or argument, the file is of another kind, or its tensors do not fit.
+    """
+    if encoder is not None:
+        return _from_encoder(encoder, model, classes, drop_path, image_size, channels)
+    if model is None:
+        raise UserError("model.name is missing", "name one of timm's models, or give an encoder")
+    return _from_name(model, classes, drop_path, image_size, channels)
+
+
+def go_on_predicting(model: nn.Module) -> None:
+    """Let the colors' head of an iGPT learn beside the classes.
+
+    Raises:
+        UserError: The model has no loss of its own.
+    """
+    if not isinstance(model, ImageGPT):
+        raise UserError("the model is not an iGPT, it predicts nothing but classes", "give --generative 0")
+    model.color_head.requires_grad_(True)
+
+
+def _from_name(
+    spec: ModelSpec, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
+) -> Classifier:
+    own_pooling = {"global_pool": None} if spec.weights else {}
+    args = _arguments(spec.name, {}, own_pooling | spec.args, drop_path, image_size, channels)
+    model = _create(spec.name, num_classes=classes, pretrained=spec.weights == "timm", **args)
+    names = list(model.state_dict())
+    if spec.weights is None:
+        return Classifier(model, None, None, 0, [], sorted(names))
+    if spec.weights == "timm":
+        return _published(model, classes, channels)
+    dropped, fresh = _load(model, _read(Path(spec.weights)), spec.weights)
+    return Classifier(model, None, None, len(names) - len(fresh), dropped, fresh)
+
+
+def _published(model: Any, classes: int, channels: int) -> Classifier:
+    """Timm has loaded its weights, all but a head for another number of classes."""
+    config, names = model.pretrained_cfg, sorted(model.state_dict())
+    fresh = [name for name in names if _is_head(model, name)] if config["num_classes"] != classes else []
+    mean, std = (list(config[key]) if channels == len(config[key]) else None for key in ("mean", "std"))
+    return Classifier(model, mean, std, len(names) - len(fresh), [], fresh)
+
+
+def _from_encoder(
+    path: Path, spec: ModelSpec | None, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
+) -> Classifier:
+    config, tensors = load_encoder(path)
+    return from_tensors(str(path), config, tensors, spec, classes, drop_path, image_size, channels)
+
+
+def from_tensors(
+    path: str,
+    config: EncoderConfig,
+    tensors: Tensors,
+    spec: ModelSpec | None,
+    classes: int,
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int,
+) -> Classifier:
+    """As `build_classifier`, from what an encoder's file holds.
+
+    Args:
+        path: What a complaint calls the encoder.
+        config: Of the encoder.
+        tensors: Of the encoder; without memory they tell whether they fit.
+        spec: None for the encoder's own.
+        classes: Number of classes.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        image_size: Height and width in pixels.
+        channels: Channels of the images.
+
+    Raises:
+        UserError: As of `build_classifier`.
+    """
+    _check_encoder(path, config, spec, channels)
+    changed = spec.args if spec else {}
+    model = _create(
+        config.model,
+        num_classes=classes,
+        **_arguments(config.model, config.model_args, changed, drop_path, image_size, channels),
+    )
+    source = _source(path, config, tensors)
+    _must_attend_alike(model, source, path)
+    tensors = _on_grid_of(model, source, tensors)
+    dropped, fresh = _load(model, tensors, f"the encoder {path}")
+    _start_head(model)
+    return Classifier(model, config.mean, config.std, len(tensors) - len(dropped), dropped, fresh)
+
+
+def _check_encoder(path: str, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
+    if spec and spec.weights:
+        raise UserError("model.weights and an encoder are both given", "drop one of the two")
+    if spec and spec.name != config.model:
+        raise UserError(f"model.name is {spec.name}, the encoder {path} is a {config.model}", "name that, or no model")
+    trained = config.model_args.get("in_chans", 3)
+    if trained != channels:
+        raise UserError(f"the encoder {path} takes images of {trained} channels, not {channels}", "use such images")
+
+
+def _arguments(
+    name: str,
+    trained: dict[str, Any],
+    changed: dict[str, Any],
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int,
+) -> dict[str, Any]:
+    """Timm's arguments: what the encoder had, then what this use needs, then what the recipe says."""
+    with torch.device("meta"):
+        probe = _create(name)
+    args = {key: value for key, value in trained.items() if key != "img_size"} | {"in_chans": channels}
+    if drop_path or any(isinstance(part, DropPath) for part in probe.modules()):  # Swin's own rate is .1
+        args["drop_path_rate"] = drop_path
+    if probe.pretrained_cfg["fixed_input_size"]:
+        args["img_size"] = image_size
+    if type(probe) in (VisionTransformer, Beit) and args.get("global_pool", probe.global_pool) == "token":
+        args["global_pool"] = "avg"
+    args |= changed
+    patch = getattr(getattr(probe, "patch_embed", None), "patch_size", None)
+    if patch is not None and "img_size" in args:
+        grid_of(image_size, pair(args.get("patch_size", patch)))
+    return args
+
+
+def _create(name: str, **args: Any) -> Any:
+    """A timm model; what timm does not accept is the user's mistake.
+
+    Raises:
+        UserError: No such name, argument or published weights, or the image does not consist of Hiera's mask units.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
+        raise UserError(f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+    fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
+    model = build(name, args, fix)
+    if isinstance(model, Hiera) and "img_size" in args:
+        (side, _), (height, width) = model.mask_unit_size, model.patch_stride
+        grid_of(pair(args["img_size"]), (side * height, side * width))
+    return model
+
+
+def _source(path: str, config: EncoderConfig, tensors: Tensors) -> Any:
+    """The encoder that the config describes, without memory: the file must hold its tensors, no more and no fewer."""
+    with torch.device("meta"):
+        source = _create(config.model, num_classes=0, **config.model_args)
+    refuse(f"the encoder {path}", differences(tensors, source.state_dict()))
+    return source
+
+
+def _must_attend_alike(model: nn.Module, source: nn.Module, path: str) -> None:
+    """Heads split the same tensors: of another number of them no shape tells."""
+    now, trained = attention_heads(model), attention_heads(source)
+    if any(one != other for one, other in zip(now, trained, strict=False)):
+        what = f"model.args give attention {max(now)} heads, the encoder {path} was trained with {max(trained)}"
+        raise UserError(what, "leave num_heads out of model.args")
+
+
+def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
+    """The tensors, with the positions of a ViT or BEiT resampled to the classifier's grid, Swin's to its windows."""
+    if isinstance(source, SwinTransformer):
+        return in_windows(source, tensors, model)
+    return on_grid(source, tensors, tuple(model.patch_embed.grid_size)) if has_positions(source) else tensors
+
+
+def _load(model: Any, tensors: Tensors, file: str) -> tuple[list[str], list[str]]:
+    """Load every tensor but those of the head; returns the names dropped from the file and those that start anew.
+
+    Raises:
+        UserError: A tensor outside the head is missing, unknown or of another shape; names it.
+    """
+    own = model.state_dict()
+    found = differences(tensors, own)
+    refuse(file, {name: what for name, what in found.items() if not _may_start_anew(model, name)})
+    used = {name: tensor for name, tensor in tensors.items() if name not in found}
+    if not any(tensor.is_meta for tensor in own.values()):  # a model without memory is asked whether they fit
+        model.load_state_dict(own | used, strict=True)
+    return sorted(tensors.keys() - used.keys()), sorted(own.keys() - used.keys())
+
+
+def _is_head(model: Any, name: str) -> bool:
+    heads = model.pretrained_cfg["classifier"]
+    return name.startswith(tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads)))
+
+
+def _may_start_anew(model: Any, name: str) -> bool:
+    """The head, and in a ViT or BEiT the norm, which moves behind the pooling, and attention that pools."""
+    pooling = ("norm.", "fc_norm.", "attn_pool.") if isinstance(model, VisionTransformer | Beit) else ()
+    return _is_head(model, name) or name.startswith(pooling)
+
+
+def _start_head(model: Any) -> None:
+    """The originals' start of fine-tuning: nearly zero, so that the first steps do not shake the encoder.
+
+    SimMIM's Swin keeps its own, of std .02 (models/swin_transformer.py).
+    """
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear) and not isinstance(model, SwinTransformer):
+        nn.init.trunc_normal_(head.weight, std=2e-5)
+        nn.init.zeros_(head.bias)
+
+
+def _read(file: Path) -> Tensors:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        fix = 'give a safetensors file with timm\'s names, "timm", or null'
+        raise UserError(f"model.weights {file} cannot be read as safetensors ({error})", fix) from error

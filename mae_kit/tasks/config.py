@@ -1,0 +1,86 @@
+"""The parts of a fine-tuning's recipe that say what is learned from."""
+
+import math
+from dataclasses import dataclass
+
+from mae_kit.errors import UserError
+from mae_kit.training.config import must_be_areas, must_be_positive, must_be_shares, must_be_within
+
+
+@dataclass(frozen=True)
+class FinetuneData:
+    """Which labeled images.
+
+    Attributes:
+        train: A folder of labeled shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+            https://), with their index beside them.
+        val: Labeled shards to score on.
+        batch_size: Images a step, over all devices and micro-batches.
+        image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
+        without: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
+        labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
+        crop_scale: Smallest and largest share of an image's area that a training crop shows.
+        crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
+        mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
+        std: Of each channel, in 0..1.
+        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
+            For remote shards that do not fit into the cache, spinning disks and network file systems.
+    """
+
+    train: str
+    val: str
+    batch_size: int
+    image_size: int | list[int]
+    without: str | None = None
+    labels_per_class: int | None = None
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_share: float = 0.875
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    mix_shards: int = 0
+
+    def __post_init__(self) -> None:
+        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_share": self.crop_share})
+        must_be_within(0, 1, {"data.crop_share": self.crop_share})
+        must_be_areas(*self.crop_scale)
+        must_be_shares({"data.mean": self.mean, "data.std": self.std})
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a batch on the device.
+
+    Attributes:
+        flip: Mirror half of the images.
+        randaugment: Magnitude of RandAugment, 9 in MAE; none if not given.
+        color_jitter: Strength of brightness, contrast and saturation jitter.
+        erasing: Share of the images that lose a box to noise.
+        mixup: Alpha; 0 turns it off.
+        cutmix: Alpha; 0 turns it off.
+        smoothing: Of the labels.
+    """
+
+    flip: bool = True
+    randaugment: float | None = None
+    color_jitter: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
+        must_be_within(0, 1, shares)
+        must_be_within(0, 10, {"augmentation.randaugment": self.randaugment})
+        alphas = {"augmentation.mixup": self.mixup, "augmentation.cutmix": self.cutmix}
+        must_be_within(0, math.inf, alphas | {"augmentation.color_jitter": self.color_jitter})
+
+    def must_mix(self, images: int) -> None:
+        """Refuse to mix where so many at a time are one.
+
+        Raises:
+            UserError: They are, and are to be mixed.
+        """
+        if images == 1 and (self.mixup or self.cutmix):
+            fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
+            raise UserError("micro-batches of one image cannot be mixed", fix)

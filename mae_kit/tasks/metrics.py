@@ -1,0 +1,159 @@
+"""How good a classifier is on held-out shards, while it trains and at the end."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.utilities import dim_zero_cat
+
+from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
+from mae_kit.tensors import Batch
+from mae_kit.training.periodic import Periodic
+from mae_kit.training.record import Record
+from mae_kit.training.signals import Signals
+
+HEADLINES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "map": "mean average precision",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+THRESHOLD = 0.5  # of the probability from which on a class counts as there
+
+
+class Scores(Periodic):
+    """Scores of held-out samples, shared out among the ranks.
+
+    Args:
+        batches: This rank's share of the labeled samples.
+        every: Steps between two scores.
+        logged: Names of the scores to write on the way, the one that counts first.
+        metrics: Gather what the scores are made of.
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int, logged: tuple[str, ...], metrics: MetricCollection):
+        super().__init__(every)
+        self.batches, self.logged, self.metrics = batches, logged, metrics
+
+    def is_done(self, pl_module: Any) -> bool:
+        return pl_module.run.has_metric(pl_module.step, f"val_{self.logged[0]}")
+
+    def act(self, trainer: Trainer, pl_module: Any) -> None:
+        """Run over the held-out samples and write the scores."""
+        model = pl_module.scored()
+        self.metrics.to(pl_module.device).reset()
+        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
+            logits = model(pl_module.augment.normalize(batch.images))
+            self.update(logits.float(), batch.labels)
+        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+        if trainer.is_global_zero:
+            Record.of(trainer).write(pl_module, {f"val_{name}": self._found[name] for name in self.logged})
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch."""
+        raise NotImplementedError
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        """The scores, 0..1, of all batches."""
+        raise NotImplementedError
+
+    def result(self, classes: list[str]) -> dict[str, Any]:
+        """The last scores, 0..1, and under `of_classes` a row for each class; null where nothing can be said."""
+        return self._found | {"classes": classes, "of_classes": class_rows(self._found["of_classes"], classes)}
+
+
+class ClassificationScores(Scores):
+    """Of one label an image: top-1, top-5, what counts every class alike, and the confusion [true][predicted].
+
+    Args:
+        batches: This rank's share of the labeled samples.
+        classes: Number of classes.
+        every: Steps between two scores.
+    """
+
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+        metrics = {
+            "top1": MulticlassAccuracy(classes, average="micro"),
+            "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
+            "confusion": MulticlassConfusionMatrix(classes),
+        }
+        super().__init__(batches, every, ("top1", "top5", "macro_f1"), MetricCollection(dict(metrics)))
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        self.metrics.update(logits, labels)
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        confusion = computed["confusion"].numpy()
+        counts = Counts.of_confusion(confusion)
+        return {
+            "top1": float(computed["top1"]),
+            "top5": float(computed["top5"]),
+            "macro_f1": float(macro(counts.f1())),
+            "balanced_accuracy": float(macro(counts.recall())),
+            "samples": int(confusion.sum()),
+            "of_classes": counts.columns(),
+            "confusion": confusion.tolist(),
+        }
+
+    def result(self, classes: list[str]) -> dict[str, Any]:
+        """As of all scores, and `per_class`, the accuracy of each class that has samples."""
+        whole = super().result(classes)
+        per_class = {row["name"]: row["recall"] for row in whole["of_classes"] if row["recall"] is not None}
+        return whole | {"per_class": per_class}
+
+
+class MultiLabelScores(Scores):
+    """Of any number of classes an image: mean average precision, and F1 where a class is there from .5 on.
+
+    Means are over the classes, each counting alike, but for those that no sample has.
+
+    Args:
+        batches: This rank's share of the labeled samples.
+        classes: Number of classes.
+        every: Steps between two scores.
+    """
+
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+        metrics = {"probability": _Rows(classes), "true": _Rows(classes)}
+        super().__init__(batches, every, ("map", "macro_f1"), MetricCollection(dict(metrics), compute_groups=False))
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        self.metrics["probability"].update(logits.sigmoid())
+        self.metrics["true"].update(labels.float())
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        probability, true = computed["probability"].numpy(), computed["true"].numpy() > 0
+        counts = Counts.of_sets(probability >= THRESHOLD, true)
+        precision = average_precision(probability, true)
+        return {
+            "map": float(macro(precision)),
+            "macro_f1": float(macro(counts.f1())),
+            "samples": len(true),
+            "of_classes": counts.columns() | {"average_precision": precision},
+        }
+
+
+class _Rows(Metric):
+    """All rows [n k] of all ranks; a rank without samples has a matrix of none, since ranks gather like with like."""
+
+    rows: list[Tensor]
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def reset(self) -> None:
+        super().reset()
+        self.rows.append(torch.empty(0, self.classes, device=self.device))
+
+    def update(self, rows: Tensor) -> None:
+        self.rows.append(rows)
+
+    def compute(self) -> Tensor:
+        return dim_zero_cat(self.rows)

@@ -1,6 +1,0 @@
-"""Images as codes of a learned codebook, one a patch: what BEiT predicts."""
-
-from mae_kit.tokenizers.dvae import DVAE
-from mae_kit.tokenizers.tokenizer_file import fingerprint, load_tokenizer
-
-__all__ = ["DVAE", "fingerprint", "load_tokenizer"]

@@ -1,0 +1,284 @@
+"""What a recipe says of training: what changes results (optimization) apart from what must not (machine)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mae_kit.console import say
+from mae_kit.data.remote.cache import GIGABYTE, Cache
+from mae_kit.errors import UserError
+from mae_kit.parallel.processes import cores
+from mae_kit.training.precision import Precision
+from mae_kit.training.schedule import Decay, absolute_learning_rate
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights move.
+
+    Attributes:
+        epochs: Length of the run in passes over the data; fractions are fine.
+        warmup_epochs: Linear warm-up from 0.
+        base_learning_rate: For a batch of 256; the absolute rate is this times batch_size / 256.
+        learning_rate: The absolute rate itself, in place of base_learning_rate.
+        min_learning_rate: Absolute rate at the end of the half cosine.
+        decay: cosine = half of one from the end of the warm-up to the end of the run; cosine_from_start = half of one
+            over the whole run, of which the warm-up hides the beginning (SimMIM); steps = a tenth from each of `steps`
+            on.
+        steps: These epochs, ascending; none for a rate that stays.
+        weight_decay: Of all but biases and other 1-D parameters.
+        betas: AdamW's moments; (.9, .95) in MAE's pretraining, (.9, .999) in fine-tuning.
+        clip: Largest norm of the gradient; none if not given.
+        optimizer: adamw, or sgd with momentum .9 for residual networks.
+        layer_decay: Factor between the learning rates of neighboring layers (fine-tuning); 1 for none.
+        layer_blocks: Consecutive blocks of a stage that count as one layer there (ConvNeXt V2-B: 3).
+    """
+
+    epochs: float
+    warmup_epochs: float = 0.0
+    base_learning_rate: float | None = None
+    learning_rate: float | None = None
+    min_learning_rate: float = 0.0
+    decay: Decay = "cosine"
+    steps: tuple[float, ...] = ()
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    layer_decay: float = 1.0
+    layer_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        must_be_positive(
+            self._named("epochs", "layer_blocks", "clip", "base_learning_rate", "learning_rate", "layer_decay")
+        )
+        must_be_within(0, math.inf, self._named("warmup_epochs", "min_learning_rate", "weight_decay"))
+        must_be_within(0, 1, self._named("layer_decay"))
+        if not 0 <= min(self.betas) <= max(self.betas) < 1:
+            raise UserError(f"optimization.betas are {list(self.betas)}", "give two numbers from 0 on, below 1")
+        if self.warmup_epochs > self.epochs:
+            what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
+            raise UserError(what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so")
+        if None not in (self.base_learning_rate, self.learning_rate):
+            fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
+            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has both", fix)
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        if self.decay != "steps":
+            if self.steps:
+                raise UserError(f"optimization.decay {self.decay} has no steps", "give --optimization.steps []")
+            return
+        if self.min_learning_rate:
+            what = "optimization.min_learning_rate is where a cosine ends, and optimization.decay is steps"
+            raise UserError(what, "give --optimization.min_learning_rate 0")
+        marks = [self.warmup_epochs, *self.steps, self.epochs]
+        if marks != sorted(marks):
+            shown = ", ".join(f"{step:g}" for step in self.steps)
+            what = f"optimization.steps [{shown}] do not ascend from warmup_epochs {self.warmup_epochs:g} to "
+            raise UserError(f"{what}epochs {self.epochs:g}", f"give --optimization.steps [{self.epochs * 0.875:g}]")
+
+    def _named(self, *names: str) -> dict[str, float | None]:
+        return {f"optimization.{name}": getattr(self, name) for name in names}
+
+    def peak(self, batch_size: int) -> float:
+        """The absolute learning rate after the warm-up.
+
+        Raises:
+            UserError: Neither of the two rates is given.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.base_learning_rate is None:
+            fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
+            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has none", fix)
+        return absolute_learning_rate(self.base_learning_rate, batch_size)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a recipe is computed. Several devices are torchrun's to start: one process each.
+
+    It changes results by rounding alone where each image is computed for itself, as in MAE. What is drawn or averaged a
+    micro-batch depends on how large that is: colors, drop path, BEiT's and MaskFeat's uneven masks, the noise and the
+    balance of a tokenizer's codes; in fine-tuning flips, RandAugment, erasing, mixup, dropped patches and batch norm.
+
+    Attributes:
+        precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
+        accumulate: Micro-batches a step is split into on each device, to fit into its memory.
+        workers: Loader processes a device; -1 chooses by the number of cores.
+        threads: Of torch on the processor; 0 leaves its choice, all cores. A small model is faster with one.
+        compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
+        cache: Folder for shards that come from a URL, shared by the processes and runs of this machine; by default in
+            the user's cache.
+        cache_size: GB of shards it may hold.
+    """
+
+    precision: Precision = "auto"
+    accumulate: int = 1
+    workers: int = -1
+    threads: int = 0
+    compile: bool = False
+    cache: Path | None = None
+    cache_size: float = 20.0
+
+    def __post_init__(self) -> None:
+        must_be_positive({"machine.accumulate": self.accumulate, "machine.cache_size": self.cache_size})
+        must_be_within(-1, math.inf, {"machine.workers": self.workers})
+        must_be_within(0, math.inf, {"machine.threads": self.threads})
+
+    def shard_cache(self) -> Cache:
+        """Where shards from a URL go."""
+        size = round(self.cache_size * GIGABYTE)
+        return Cache(size=size) if self.cache is None else Cache(self.cache, size)
+
+    def loader_workers(self) -> int:
+        """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
+        if self.workers >= 0:
+            return self.workers
+        if not torch.cuda.is_available():
+            return 1
+        return max(1, min(12, cores() // max(1, torch.cuda.device_count())))
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often, in steps.
+
+    Attributes:
+        log: A line of metrics.
+        checkpoint: A checkpoint to resume from.
+        picture: A look at the run: pictures, and the scores on held-out or labeled images.
+    """
+
+    log: int = 20
+    checkpoint: int = 500
+    picture: int = 1000
+
+    def __post_init__(self) -> None:
+        must_be_positive({f"every.{name}": value for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of a run by arithmetic: the stream of samples is epochs * samples long, cut into global batches.
+
+    Attributes:
+        samples: Samples in an epoch.
+        batch_size: Images a step over all devices and micro-batches.
+        epochs: Passes.
+        seed: Of the run: data order, crops, masks and drop path are functions of it.
+        data: Fingerprint of the samples.
+        shards: Of each shard a short hash of what is in it.
+        mix_shards: Shards that are mixed at a time; 0 = all samples.
+    """
+
+    samples: int
+    batch_size: int
+    epochs: float
+    seed: int
+    data: str = ""
+    shards: dict[str, str] = field(default_factory=dict)
+    mix_shards: int = 0
+
+    def __post_init__(self) -> None:
+        must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
+        if self.mix_shards < 0:
+            raise UserError(f"data.mix_shards is {self.mix_shards}", "give 0 to mix all samples, or so many shards")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run; at least one."""
+        return max(1, round(self.epochs * self.samples / self.batch_size))
+
+    def epoch(self, step: int) -> float:
+        """Passes done before this step."""
+        return step * self.batch_size / self.samples
+
+    def must_continue(self, before: dict[str, Any], run: Path, allow_data_change: bool = False) -> None:
+        """Refuse to resume on another stream of samples; another number of epochs is another end of the same stream.
+
+        Args:
+            before: The plan that the checkpoint was made under.
+            run: Its folder.
+            allow_data_change: The user knows that the samples are others.
+
+        Raises:
+            UserError: Names what differs.
+        """
+        before = {"mix_shards": 0} | before  # a checkpoint from before there was a choice
+        if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
+            said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
+            raise UserError(f"{run} cannot be resumed: {', '.join(said)}", "resume with what it was started with")
+        if self.has_data_of(before):
+            return
+        difference = f"{before['samples']} samples are now {self.samples}; {_difference(before['shards'], self.shards)}"
+        if not allow_data_change:
+            fix = "resume with the data it was started with, or give --allow-data-change"
+            raise UserError(f"{run} cannot be resumed: {difference}", fix)
+        say(f"the data has changed: {difference}")
+
+    def has_data_of(self, other: dict[str, Any]) -> bool:
+        """Whether another plan, as a checkpoint holds it, goes over the same samples."""
+        return (self.samples, self.data) == (other["samples"], other["data"])
+
+
+def _difference(before: dict[str, str], now: dict[str, str]) -> str:
+    """Which shards are gone, new or changed; a few of each by name."""
+    groups = {
+        "gone": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+        "changed": [name for name in now if name in before and now[name] != before[name]],
+    }
+    named = {what: ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for what, names in groups.items()}
+    said = [f"{len(names)} shards {what} ({named[what]})" for what, names in groups.items() if names]
+    return ", ".join(said) or "other samples of the same shards"
+
+
+def must_be_positive(values: Mapping[str, float | None]) -> None:
+    """For settings that count something, by key; those that are not given are passed over.
+
+    Raises:
+        UserError: Names the first that is 0 or less, or not finite.
+    """
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{name} is {value}", "give a number above 0")
+
+
+def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
+    """For means and standard deviations of channels, by key; those that are not given are passed over.
+
+    Raises:
+        UserError: Names the first that is outside 0 to 1, as where they are told in 0 to 255.
+    """
+    for name, channels in values.items():
+        if channels and not all(0 <= value <= 1 for value in channels):
+            raise UserError(f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
+
+
+def must_be_areas(smallest: float, largest: float) -> None:
+    """For the scale of crops.
+
+    Raises:
+        UserError: They are no shares of an area.
+    """
+    if not 0 < smallest <= largest <= 1:
+        what = f"data.crop_scale is {smallest:g} to {largest:g}"
+        raise UserError(what, "give two shares of the area, above 0, 1 at most, the smaller first")
+
+
+def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:
+    """For settings that have bounds, which are allowed but for infinity; those that are not given are passed over.
+
+    Raises:
+        UserError: Names the first that is outside, or not finite.
+    """
+    for name, value in values.items():
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            fix = f"give {low:g} or more" if high == math.inf else f"give a number from {low:g} to {high:g}"
+            raise UserError(f"{name} is {value:g}", fix)

@@ -1,0 +1,105 @@
+"""BEiT's encoders: the original's files (unilm/beit), pretrained or fine-tuned, and transformers' folders."""
+
+import re
+from typing import Any
+
+from mae_kit.errors import UserError
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.files import Raw
+from mae_kit.weights.huggingface import ENCODER as VIT
+from mae_kit.weights.huggingface import LAYER as VIT_LAYER
+from mae_kit.weights.huggingface import epsilon_note, normalization
+from mae_kit.weights.names import Names, Tensors, prefixed
+from mae_kit.weights.plain_vit import BLOCK, Words, depth_of
+from mae_kit.weights.pretrained import Pretrained, numbered
+
+SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
+TABLE = "relative_position_bias_table"
+SHARED = f"rel_pos_bias.{TABLE}"
+OWN = {
+    "norm1.*": "norm1.*",
+    "norm2.*": "norm2.*",
+    "attn.q_bias": "attn.q_bias",
+    "attn.v_bias": "attn.v_bias",
+    f"attn.{TABLE}": f"attn.{TABLE}",
+    "gamma_1": "gamma_1",
+    "gamma_2": "gamma_2",
+}
+ORIGINAL = Names(
+    {
+        "cls_token": "cls_token",
+        "pos_embed": "pos_embed",
+        "patch_embed.proj.*": "patch_embed.proj.*",
+        **prefixed(OWN | BLOCK, "blocks.#.", "blocks.#."),
+        SHARED: SHARED,
+        "norm.*": "norm.*",
+        "fc_norm.*": "fc_norm.*",
+        "head.*": "head.*",
+    }
+)
+LAYER = {
+    "attention.attention.query.bias": "attn.q_bias",
+    "attention.attention.value.bias": "attn.v_bias",
+    f"attention.attention.relative_position_bias.{TABLE}": f"attn.{TABLE}",
+    "lambda_1": "gamma_1",
+    "lambda_2": "gamma_2",
+    **VIT_LAYER,
+}
+ENCODER = {  # before the plain ViT's entries, which would take the biases for thirds
+    **prefixed(LAYER, "encoder.layer.#.", "blocks.#."),
+    f"encoder.relative_position_bias.{TABLE}": SHARED,
+    "pooler.layernorm.*": "fc_norm.*",
+    **VIT,
+}
+HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "beit.") | {"classifier.*": "head.*"})
+LEFT_OUT = re.compile(r"((beit\.)?embeddings\.)?mask_token|lm_head\..*|(.*\.)?relative_position_index")
+
+
+def recognizes(raw: Raw) -> bool:
+    return raw.config.get("model_type") == "beit" or (not raw.config and "blocks.0.attn.q_bias" in raw.tensors)
+
+
+def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
+    """In our words, and the names that are unknown to the layout."""
+    theirs = bool(raw.config)
+    if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
+        raise UserError(f"{raw.path} has a norm before its last norm", "give one trained with use_mean_pooling: true")
+    tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
+    left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
+    if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
+        raise UserError(f"{raw.path} has two last norms and no head", "give a whole file")
+    tensors = _a_table_a_block(tensors)
+    name, args = _model(raw, tensors)
+    mean, std = normalization(raw, args["in_chans"]) if theirs else ([0.5] * args["in_chans"],) * 2
+    classes = numbered(tensors.get("head.weight"))
+    what = f"classifier of {len(classes)} classes" if classes else "encoder only"
+    kind = f"{'Hugging Face' if theirs else 'original'} BEiT, {what}"
+    config = EncoderConfig(name, args, mean, std, objective="beit", step=0)
+    notes = epsilon_note(raw.config) if theirs else []
+    whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
+    return whole, [name for name in others if name not in left_out]
+
+
+def _a_table_a_block(tensors: Tensors) -> Tensors:
+    """Pretraining's one table of relative positions, as the blocks have it: each its copy (modeling_finetune.py)."""
+    if SHARED not in tensors:
+        return tensors
+    copies = {f"blocks.{block}.attn.{TABLE}": tensors[SHARED].clone() for block in range(depth_of(tensors))}
+    return {name: tensor for name, tensor in tensors.items() if name != SHARED} | copies
+
+
+def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
+    """All that is no default of timm's, from the shapes: a row of the bias table for each offset, a column a head."""
+    dim, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
+    table = tensors.get(f"blocks.0.attn.{TABLE}")
+    if table is None:
+        raise UserError(f"{raw.path} has no relative positions", "give a BEiT that has them, as the published ones do")
+    offsets, heads = table.shape
+    side = (round((offsets - 3) ** 0.5) + 1) // 2
+    args: dict[str, Any] = {"img_size": side * patch, "patch_size": patch, "in_chans": channels}
+    args |= {"global_pool": "avg" if "fc_norm.weight" in tensors else "token"}
+    args |= {"use_abs_pos_emb": True} if "pos_embed" in tensors else {}
+    depth = depth_of(tensors)
+    if name := SIZES.get((dim, depth, heads)):
+        return name, args
+    return "beit_base_patch16_224", args | {"embed_dim": dim, "depth": depth, "num_heads": heads}

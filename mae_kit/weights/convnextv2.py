@@ -1,0 +1,105 @@
+"""ConvNeXt V2's encoders: the original's files (facebookresearch/ConvNeXt-V2) and transformers' folders."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.files import Raw
+from mae_kit.weights.huggingface import epsilon_note, normalization
+from mae_kit.weights.names import Names, prefixed
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.pretrained import Pretrained, numbered
+
+SIZES: dict[tuple[int, tuple[int, ...]], str] = {
+    (40, (2, 2, 6, 2)): "convnextv2_atto",
+    (48, (2, 2, 6, 2)): "convnextv2_femto",
+    (64, (2, 2, 6, 2)): "convnextv2_pico",
+    (80, (2, 2, 8, 2)): "convnextv2_nano",
+    (96, (3, 3, 9, 3)): "convnextv2_tiny",
+    (128, (3, 3, 27, 3)): "convnextv2_base",
+    (192, (3, 3, 27, 3)): "convnextv2_large",
+    (352, (3, 3, 27, 3)): "convnextv2_huge",
+}
+CONVOLUTIONAL = ("atto", "femto", "pico", "nano")  # timm keeps their linear layers as 1 x 1 convolutions
+BLOCK = {
+    "dwconv.*": "conv_dw.*",
+    "norm.*": "norm.*",
+    "pwconv1.*": "mlp.fc1.*",
+    "grn.gamma": "mlp.grn.weight",
+    "grn.beta": "mlp.grn.bias",
+    "pwconv2.*": "mlp.fc2.*",
+}
+ORIGINAL = Names(
+    {
+        **{f"downsample_layers.0.{i}.*": f"stem.{i}.*" for i in (0, 1)},
+        "downsample_layers.#.#.*": "stages.#.downsample.#.*",
+        **prefixed(BLOCK, "stages.#.#.", "stages.#.blocks.#."),
+        "norm.*": "head.norm.*",
+        "head.*": "head.fc.*",
+    }
+)
+LAYER = {
+    "dwconv.*": "conv_dw.*",
+    "layernorm.*": "norm.*",
+    "pwconv1.*": "mlp.fc1.*",
+    "grn.*": "mlp.grn.*",
+    "pwconv2.*": "mlp.fc2.*",
+}
+ENCODER = {
+    "embeddings.patch_embeddings.*": "stem.0.*",
+    "embeddings.layernorm.*": "stem.1.*",
+    **prefixed(LAYER, "encoder.stages.#.layers.#.", "stages.#.blocks.#."),
+    "encoder.stages.#.downsampling_layer.#.*": "stages.#.downsample.#.*",
+    "layernorm.*": "head.norm.*",
+}
+HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "convnextv2.") | {"classifier.*": "head.fc.*"})
+
+
+def recognizes(raw: Raw) -> bool:
+    original = {"downsample_layers.0.0.weight", "stages.0.0.grn.gamma"} <= raw.tensors.keys()
+    return raw.config.get("model_type") == "convnextv2" or (not raw.config and original)
+
+
+def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
+    """In our words, and the names that are unknown to the layout."""
+    theirs = bool(raw.config)
+    tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
+    name, args = _model(tensors)
+    notes = epsilon_note(raw.config) if theirs else []
+    if "head.norm.weight" not in tensors:  # FCMAE has no norm behind its encoder
+        last = tensors[f"stages.{_stages(tensors) - 1}.blocks.0.norm.weight"]
+        tensors |= {"head.norm.weight": torch.ones(len(last)), "head.norm.bias": torch.zeros(len(last))}
+        notes.append("the last norm, which the pretraining does not have, starts as the identity")
+    linear = not name.endswith(CONVOLUTIONAL)
+    tensors = {key: _shaped(key, tensor, linear) for key, tensor in tensors.items()}
+    classes = numbered(tensors.get("head.fc.weight"))
+    what = f"classifier of {len(classes)} classes" if classes else "encoder only"
+    mean, std = normalization(raw, args["in_chans"])
+    config = EncoderConfig(name, args, mean, std, objective="none" if classes else "fcmae", step=0)
+    kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"
+    return Pretrained(kind, config, tensors, None, classes, [], notes), unknown
+
+
+def _model(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    dims = [tensors[f"stages.{i}.blocks.0.norm.weight"].numel() for i in range(_stages(tensors))]
+    blocks = [name.split(".") for name in tensors if name.endswith("conv_dw.bias")]
+    depths = [sum(stage == str(i) for _, stage, *_ in blocks) for i in range(len(dims))]
+    channels = {"in_chans": tensors["stem.0.weight"].shape[1]}
+    if name := SIZES.get((dims[0], tuple(depths))):
+        return name, channels
+    return "convnextv2_base", channels | {"depths": depths, "dims": dims}
+
+
+def _stages(tensors: dict[str, Tensor]) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("stages."))
+
+
+def _shaped(name: str, tensor: Tensor, linear: bool) -> Tensor:
+    """As timm has it: one number a channel in the response normalization, and layers that may be convolutions."""
+    if ".grn." in name:
+        return tensor.flatten()
+    if ".mlp.fc" in name and name.endswith("weight") and not linear:
+        return tensor[:, :, None, None]
+    return tensor

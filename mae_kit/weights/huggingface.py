@@ -1,0 +1,206 @@
+"""Hugging Face's ViTMAE and ViT, as transformers writes and reads them: config.json and model.safetensors."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mae_kit.errors import UserError
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.files import Raw
+from mae_kit.weights.names import Names, prefixed
+from mae_kit.weights.original import joined, split, statistics
+from mae_kit.weights.plain_vit import Words, depth_of, named
+from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, numbered
+
+EPSILON = 1e-6  # of timm's layer norms, and of the original's
+LAYER = {
+    "layernorm_before.*": "norm1.*",
+    "attention.attention.query.*": "attn.qkv.*|q",
+    "attention.attention.key.*": "attn.qkv.*|k",
+    "attention.attention.value.*": "attn.qkv.*|v",
+    "attention.output.dense.*": "attn.proj.*",
+    "layernorm_after.*": "norm2.*",
+    "intermediate.dense.*": "mlp.fc1.*",
+    "output.dense.*": "mlp.fc2.*",
+}
+ENCODER = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.*": "patch_embed.proj.*",
+    **prefixed(LAYER, "encoder.layer.#.", "blocks.#."),
+    "layernorm.*": "norm.*",
+}
+DECODER = {
+    "decoder.mask_token": "decoder/mask_token",
+    "decoder.decoder_pos_embed": "decoder/pos_embed",
+    "decoder.decoder_embed.*": "decoder/embed.*",
+    **prefixed(LAYER, "decoder.decoder_layers.#.", "decoder/blocks.#."),
+    "decoder.decoder_norm.*": "decoder/norm.*",
+    "decoder.decoder_pred.*": "decoder/pred.*",
+}
+# transformers 5.23 saves the decoder's layers under a name of its own.
+RENAMED = prefixed(LAYER, "decoder.decoder_encoder.layer.#.", "decoder/blocks.#.")
+HEAD = {"classifier.*": "head.*"}
+BARE = Names(ENCODER)
+WHOLE = Names(prefixed(ENCODER, "vit.") | DECODER)
+READ = Names(ENCODER | prefixed(ENCODER, "vit.") | DECODER | RENAMED | HEAD)
+LEFT_OUT = re.compile(r"(vit\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)|decoder\.0\.(weight|bias)")
+TYPES = ("vit_mae", "vit")
+
+
+def recognizes(raw: Raw) -> bool:
+    return raw.config.get("model_type") in TYPES
+
+
+def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
+    """In our words, and the names that are unknown to the layout."""
+    config = raw.config
+    must_be_plain(raw)
+    tensors, unknown = READ.ours(raw.tensors)
+    left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
+    encoder, decoding = split(tensors)
+    head = {name for name in encoder if name.startswith("head.")}
+    sizes = {"img_size": config["image_size"], "patch_size": config["patch_size"], "in_chans": config["num_channels"]}
+    name, args = named(config["hidden_size"], depth_of(encoder), config["num_attention_heads"], sizes)
+    mean, std = normalization(raw, config["num_channels"])
+    labels = [str(label) for _, label in sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))]
+    classes = (labels or numbered(encoder["head.weight"])) if head else []
+    decoder = _decoder(config, decoding) if decoding else None
+    kind = _kind(config, decoder, classes)
+    whole = Pretrained(
+        kind,
+        EncoderConfig(name, args, mean, std, objective="mae" if config["model_type"] == "vit_mae" else "none", step=0),
+        encoder,
+        decoder,
+        classes,
+        left_out,
+        epsilon_note(config),
+    )
+    return whole, [name for name in unknown if name not in left_out]
+
+
+def must_be_plain(raw: Raw) -> None:
+    """Refuse what timm's plain blocks do not compute.
+
+    Raises:
+        UserError: Another activation, ratio of the layers, or no bias.
+    """
+    c = raw.config
+    if c.get("hidden_act", "gelu") != "gelu":
+        raise UserError(f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported")
+    if c["intermediate_size"] != 4 * c["hidden_size"]:
+        raise UserError(f"{raw.path}: intermediate_size {c['intermediate_size']}", "only 4 x hidden_size is supported")
+    if not c.get("qkv_bias", True):
+        raise UserError(f"{raw.path}: its attention has no bias", "only qkv_bias true is supported")
+
+
+def normalization(raw: Raw, channels: int) -> tuple[list[float], list[float]]:
+    """As the folder says, or else as the family is used: supervised ViTs and BEiT saw -1..1."""
+    if "image_mean" in raw.preprocessor and "image_std" in raw.preprocessor:
+        return list(raw.preprocessor["image_mean"]), list(raw.preprocessor["image_std"])
+    if raw.config.get("model_type") in ("vit", "beit"):
+        return [0.5] * channels, [0.5] * channels
+    return statistics(channels)
+
+
+def epsilon_note(config: dict[str, Any], used: float = EPSILON) -> list[str]:
+    """Transformers' own default is 1e-12, with which it also describes weights that were trained with 1e-6."""
+    epsilon = config.get("layer_norm_eps", 1e-12)
+    return (
+        [] if epsilon == used else [f"layer norms add {used:g} here, {epsilon:g} in the file: features differ a little"]
+    )
+
+
+def write_mae(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors of a ViTMAEForPreTraining, or of a ViTMAEModel where there is no decoder."""
+    config = _config(weights, "vit_mae")
+    if weights.decoder is None:
+        return config | {"architectures": ["ViTMAEModel"]}, BARE.theirs(weights.tensors)
+    d = weights.decoder
+    config |= {
+        "architectures": ["ViTMAEForPreTraining"],
+        "decoder_hidden_size": d.dim,
+        "decoder_num_hidden_layers": d.depth,
+        "decoder_num_attention_heads": d.heads,
+        "decoder_intermediate_size": 4 * d.dim,
+        "mask_ratio": d.mask_ratio,
+        "norm_pix_loss": d.normalized,
+    }
+    return config, WHOLE.theirs(joined(dict(weights.tensors), d))
+
+
+def write_vit(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors of a ViTModel; its pooler, which no pretraining here has, is the identity before tanh."""
+    config, tensors = _config(weights, "vit"), BARE.theirs(weights.tensors)
+    dim = config["hidden_size"]
+    return config | {"architectures": ["ViTModel"]}, tensors | {
+        "pooler.dense.weight": torch.eye(dim),
+        "pooler.dense.bias": torch.zeros(dim),
+    }
+
+
+def write_preprocessor(weights: Pretrained, size: int | list[int]) -> dict[str, Any]:
+    """preprocessor_config.json: how transformers makes images ready."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": weights.encoder.mean,
+        "image_std": weights.encoder.std,
+    }
+
+
+def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
+    """What both have in common.
+
+    Raises:
+        UserError: transformers' class has no place for this encoder.
+    """
+    model = build_timm(weights)
+    embed = model.patch_embed
+    if weights.classes or model.no_embed_class or model.num_prefix_tokens != 1 or model.global_pool != "token":
+        raise UserError(
+            "transformers has no class for this encoder", "export the encoder of a pretraining run, or timm"
+        )
+    if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
+        raise UserError(f"transformers' {kind} takes squares, not {embed.img_size}", "import it with --img-size first")
+    return {
+        "model_type": kind,
+        "hidden_size": model.embed_dim,
+        "num_hidden_layers": len(model.blocks),
+        "num_attention_heads": model.blocks[0].attn.num_heads,
+        "intermediate_size": model.blocks[0].mlp.fc1.out_features,
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "image_size": embed.img_size[0],
+        "patch_size": embed.patch_size[0],
+        "num_channels": embed.proj.in_channels,
+        "qkv_bias": True,
+    }
+
+
+def _decoder(config: dict[str, Any], tensors: dict[str, Tensor]) -> Decoder:
+    return Decoder(
+        tensors,
+        config["decoder_hidden_size"],
+        config["decoder_num_hidden_layers"],
+        config["decoder_num_attention_heads"],
+        config["mask_ratio"],
+        config["norm_pix_loss"],
+    )
+
+
+def _kind(config: dict[str, Any], decoder: Decoder | None, classes: list[str]) -> str:
+    if decoder:
+        pixels = "normalized" if decoder.normalized else "plain"
+        return f"Hugging Face ViTMAE, encoder and decoder, {pixels} pixels"
+    if classes:
+        return f"Hugging Face ViT, classifier of {len(classes)} classes (class token)"
+    return f"Hugging Face {'ViTMAE' if config['model_type'] == 'vit_mae' else 'ViT'}, encoder only"

@@ -1,0 +1,104 @@
+"""Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_kit.console import say
+from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders.timm_models import attention_heads
+from mae_kit.errors import UserError
+from mae_kit.objectives import MAE, Objective
+from mae_kit.weights.adapt import resized
+from mae_kit.weights.parameter_names import differences, refuse
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.pretrained import Pretrained, empty_encoder, without_head
+from mae_kit.weights.recognize import read_pretrained
+
+_FRESH = ("norm.", "fc_norm.")  # the last norm of a mean-pooled classifier is behind the pooling
+
+
+def start_from(path: Path, objective: Objective, mean: list[float], std: list[float]) -> None:
+    """Give an objective the weights of a file, positions resampled to its image size; says what started anew.
+
+    Args:
+        path: A run, one of our files, or any published checkpoint that `mae-kit import` reads.
+        objective: As the recipe makes it; its weights are replaced.
+        mean: Of each channel, that images will be normalized with; says so if the weights have seen others.
+        std: Of each channel.
+
+    Raises:
+        UserError: The file's encoder or decoder is not the recipe's.
+    """
+    weights, moved = fitting(path, objective)
+    model = objective.encoder.model
+    own = model.state_dict()
+    model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
+    fresh = [name for name in moved if name in own]
+    decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder starts anew"
+    anew = f", {', '.join(fresh)} too" if fresh else ""
+    if (weights.encoder.mean, weights.encoder.std) != (mean, std):
+        say(f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's")
+    say(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
+
+
+def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
+    """The weights of a file, positions resampled, and the names of the tensors that start anew.
+
+    Args:
+        path: As of `start_from`.
+        objective: Left as it is; it may be without memory.
+
+    Raises:
+        UserError: As of `start_from`.
+    """
+    encoder, heads = objective.encoder, _heads(objective)
+    weights = without_head(read_pretrained(path, Words(*heads)))
+    _must_take_the_same_images(path, weights, encoder.channels)
+    if isinstance(encoder, ViT | Beit):
+        weights = resized(weights, encoder.image_size)
+    found = differences(weights.tensors, encoder.model.state_dict())
+    moved = [name for name in found if name.startswith(_FRESH)]
+    refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
+    _must_have_the_same_heads(path, "encoder", attention_heads(empty_encoder(weights)), attention_heads(encoder.model))
+    if weights.decoder is not None and isinstance(objective, MAE):
+        _must_have_the_same_heads(path, "decoder", [weights.decoder.heads], [heads[1]])
+        fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
+        refuse(f"the decoder of {path}", differences(weights.decoder.tensors, objective.decoder.state_dict()), fix)
+    return weights, moved
+
+
+_FIX = "give the recipe the {} that the file has"
+
+
+def _start_decoder(weights: Pretrained, objective: Objective) -> bool:
+    if weights.decoder is None or not isinstance(objective, MAE):
+        return False
+    objective.decoder.load_state_dict(weights.decoder.tensors, strict=True)
+    if weights.decoder.normalized != objective.norm_pix_loss:
+        say(f"its decoder was trained for {'normalized' if weights.decoder.normalized else 'plain'} pixels, not these")
+    return True
+
+
+def _heads(objective: Objective) -> tuple[int | None, int | None]:
+    """Of the encoder and the decoder, as the recipe has them: what an original file does not say."""
+    if not isinstance(objective.encoder, ViT):
+        return None, None
+    block: Any = objective.encoder.model.blocks[0]
+    return block.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
+
+
+def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:
+    """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
+    if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
+        what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
+        raise UserError(what, "give the recipe those")
+
+
+def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:
+    trained = weights.encoder.model_args.get("in_chans", 3)
+    if trained != channels:
+        raise UserError(
+            f"{path} takes images of {trained} channels, the recipe's encoder {channels}",
+            f"convert it with `mae-kit import {path} FOLDER --channels {channels}`, and start from that",
+        )

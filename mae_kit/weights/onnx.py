@@ -1,0 +1,114 @@
+"""An encoder or classifier as a graph that runs without its code: ONNX and torch.export."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mae_kit.errors import UserError
+from mae_kit.weights.pretrained import Pretrained, build_timm
+from mae_kit.weights.timm import image_size
+
+INPUT = "images"
+LARGEST = 1.5e9  # bytes of weights inside an ONNX file, which cannot hold 2 GB
+
+
+class OneSize(nn.Module):
+    """A timm model at the size it was made for.
+
+    Args:
+        model: An encoder or a classifier.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
+        """Logits [b k] of a classifier, or features after the last norm: tokens [b t d] of a transformer."""
+        return self.model(images) if self.model.num_classes else self.model.forward_features(images)
+
+
+class AnySize(OneSize):
+    """A plain vision transformer for images of any size that its patch divides: it resamples its positions itself."""
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
+        """As `OneSize`."""
+        model = self.model
+        x = model.patch_embed.proj(images)
+        rows = 0 if model.no_embed_class else model.num_prefix_tokens
+        x = (x + self._positions(rows, x.shape[2:])).flatten(2).transpose(1, 2)
+        prefix = torch.cat([token for token in (model.cls_token, model.reg_token) if token is not None], dim=1)
+        prefix = prefix + model.pos_embed[:, :rows] if rows else prefix
+        x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)  # len(x) would fix the batch
+        x = model.norm(model.blocks(model.norm_pre(x)))
+        return model.forward_head(x) if model.num_classes else x
+
+    def _positions(self, rows: int, grid: torch.Size) -> Tensor:
+        """The table as an image; at its own size this is the identity, so that the graph needs no branch."""
+        table = self.model.pos_embed[:, rows:].unflatten(1, self.model.patch_embed.grid_size).permute(0, 3, 1, 2)
+        return F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+
+
+def export_graph(weights: Pretrained) -> ExportedProgram:
+    """The graph, for any batch, and any image size where the model is a plain vision transformer."""
+    module, images, shapes = _traced(weights)
+    return torch.export.export(module, (images,), dynamic_shapes=shapes)
+
+
+def save_torch(weights: Pretrained, file: Path) -> None:
+    """Write a .pt2 file: `torch.export.load(file).module()(images)`."""
+    torch.export.save(export_graph(weights), file)
+
+
+def save_onnx(weights: Pretrained, file: Path) -> None:
+    """Write an .onnx file; weights too large for one lie beside it, in `model.onnx.data`.
+
+    Raises:
+        UserError: The packages that write it are not installed.
+    """
+    module, images, shapes = _traced(weights)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values())
+    output = "logits" if weights.classes else "features"
+    try:
+        torch.onnx.export(
+            module,
+            (images,),
+            file,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=[INPUT],
+            output_names=[output],
+            external_data=size > LARGEST,
+            verbose=False,
+        )
+    except ImportError as error:
+        raise UserError(f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"') from error
+
+
+def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+    """The module, an example of what it takes, and which of its sizes are free."""
+    model = build_timm(weights)
+    channels = weights.encoder.model_args.get("in_chans", 3)
+    if not _is_plain(model):
+        return OneSize(model).eval(), torch.zeros(2, channels, *image_size(model)), {INPUT: {0: Dim("batch")}}
+    (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
+    example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four sizes that are not alike
+    free = {0: Dim("batch"), 2: height * Dim("rows"), 3: width * Dim("columns")}
+    return AnySize(model).eval(), example, {INPUT: free}
+
+
+def _is_plain(model: Any) -> bool:
+    return (
+        type(model) is VisionTransformer
+        and type(model.patch_embed) is PatchEmbed
+        and model.pos_embed is not None
+        and isinstance(model.patch_embed.norm, nn.Identity)
+        and (model.cls_token is not None or model.reg_token is not None)
+    )

@@ -1,0 +1,114 @@
+"""The original MAE's files (facebookresearch/mae), which are also timm's plain ViTs: four kinds, told by their keys."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.files import Raw
+from mae_kit.weights.names import Names, prefixed
+from mae_kit.weights.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Words, depth_of, guessed_heads, model_of
+from mae_kit.weights.pretrained import Decoder, Pretrained, numbered
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+ENCODER = {
+    "cls_token": "cls_token",
+    "pos_embed": "pos_embed",
+    "patch_embed.proj.*": "patch_embed.proj.*",
+    **prefixed(BLOCK, "blocks.#.", "blocks.#."),
+    "norm.*": "norm.*",
+}
+DECODER = {
+    "mask_token": "decoder/mask_token",
+    "decoder_pos_embed": "decoder/pos_embed",
+    "decoder_embed.*": "decoder/embed.*",
+    **prefixed(BLOCK, "decoder_blocks.#.", "decoder/blocks.#."),
+    "decoder_norm.*": "decoder/norm.*",
+    "decoder_pred.*": "decoder/pred.*",
+}
+NAMES = Names(ENCODER | DECODER)
+HEAD = Names({"fc_norm.*": "fc_norm.*", "head.*": "head.*"})
+PROBE = ("head.0.running_mean", "head.0.running_var", "head.0.num_batches_tracked", "head.1.weight", "head.1.bias")
+
+
+def recognizes(raw: Raw) -> bool:
+    return {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= raw.tensors.keys()
+
+
+def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
+    """In our words, and the names that are unknown to the layout."""
+    tensors, others = NAMES.ours(raw.tensors)
+    behind, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
+    encoder, decoding = split(tensors)
+    classes = numbered(behind.get("head.weight"))
+    probe = [name for name in unknown if name in PROBE]
+    heads, notes = words.encoder_heads, []
+    if not heads:
+        heads, note = guessed_heads(encoder["cls_token"].shape[-1], HEADS, HEAD_DIM, "encoder")
+        notes.append(note)
+    name, args = model_of(str(raw.path), encoder, heads)
+    if "fc_norm.weight" in behind:
+        args |= {"global_pool": "avg"}
+    config = EncoderConfig(name, args, *statistics(args["in_chans"]), objective="mae", step=0)
+    decoder, more = _decoder(raw, decoding, words)
+    kind = _kind(decoder, behind, classes, probe)
+    whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + more)
+    return whole, [name for name in unknown if name not in probe]
+
+
+def write(weights: Pretrained) -> dict[str, Tensor]:
+    """The tensors of the original's file: under "model" in what `torch.save` writes."""
+    tensors = dict(weights.tensors)
+    behind = {name: tensors.pop(name) for name in list(tensors) if name.startswith(("fc_norm.", "head."))}
+    return NAMES.theirs(joined(tensors, weights.decoder)) | HEAD.theirs(behind)
+
+
+def split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The encoder's tensors and the decoder's, from one table."""
+    encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder/")}
+    return encoder, {k.removeprefix("decoder/"): v for k, v in tensors.items() if k not in encoder}
+
+
+def joined(encoder: dict[str, Tensor], decoder: Decoder | None) -> dict[str, Tensor]:
+    """The inverse of `split`."""
+    return encoder | ({f"decoder/{name}": tensor for name, tensor in decoder.tensors.items()} if decoder else {})
+
+
+def statistics(channels: int) -> tuple[list[float], list[float]]:
+    """ImageNet's, which MAE was trained with; their means where there are not three channels."""
+    if channels == len(MEAN):
+        return MEAN, STD
+    return [round(sum(MEAN) / 3, 3)] * channels, [round(sum(STD) / 3, 3)] * channels
+
+
+def _decoder(raw: Raw, tensors: dict[str, Tensor], words: Words) -> tuple[Decoder | None, list[str]]:
+    if not tensors:
+        return None, []
+    dim, notes, heads = tensors["mask_token"].shape[-1], [], words.decoder_heads
+    if not heads:
+        heads, note = guessed_heads(dim, {}, DECODER_HEAD_DIM, "decoder")
+        notes.append(note)
+    normalized, why = _normalized(raw, words)
+    notes.append(f"the decoder predicts {'normalized' if normalized else 'plain'} pixels, {why}")
+    ratio = raw.settings.get("mask_ratio", 0.75)
+    return Decoder(tensors, dim, depth_of(tensors), heads, float(ratio), normalized), notes
+
+
+def _normalized(raw: Raw, words: Words) -> tuple[bool, str]:
+    """No tensor shows it."""
+    if words.normalized is not None:
+        return words.normalized, "as you say"
+    if "norm_pix_loss" in raw.settings:
+        return bool(raw.settings["norm_pix_loss"]), "as its settings say"
+    if "visualize" in Path(raw.path).name:
+        return False, "by the file's name; --normalized says otherwise"
+    return True, "which no tensor shows; --normalized says otherwise"
+
+
+def _kind(decoder: Decoder | None, behind: dict[str, Tensor], classes: list[str], probe: list[str]) -> str:
+    if decoder:
+        return f"original MAE, encoder and decoder, {'normalized' if decoder.normalized else 'plain'} pixels"
+    if classes:
+        pooled = "mean of the patches" if "fc_norm.weight" in behind else "class token"
+        return f"original MAE, fine-tuned classifier of {len(classes)} classes ({pooled})"
+    return "original MAE, linear probe" if probe else "original MAE or a plain ViT of timm's, encoder only"

@@ -1,0 +1,87 @@
+"""timm's folders, as on the Hub: config.json and model.safetensors, for `timm.create_model("local-dir:DIR")`."""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from mae_kit.errors import UserError
+from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.files import Raw
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args
+
+
+def recognizes(raw: Raw) -> bool:
+    return "architecture" in raw.config
+
+
+def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
+    """In our words; what is unknown shows when the model is built."""
+    name = raw.config["architecture"]
+    if not timm.is_model(name):
+        raise UserError(f"{raw.path}: timm has no model {name}", "update timm")
+    given = raw.config.get("pretrained_cfg", raw.config)
+    with torch.device("meta"):
+        own: Any = timm.create_model(name).pretrained_cfg
+    count = raw.config.get("num_classes", given.get("num_classes", 0))
+    labels = raw.config.get("label_names") or given.get("label_names") or range(count)
+    mean, std = (list(given.get(key) or own[key]) for key in ("mean", "std"))
+    args = _arguments(raw.config.get("model_args", {}), given, own)
+    args = classifier_args(name, args) if count else args
+    config = EncoderConfig(name, args, mean, std, objective="none", step=0, image_size=_unfixed_size(given, own))
+    kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
+    return Pretrained(kind, config, raw.tensors, classes=[str(label) for label in labels][:count]), []
+
+
+def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors."""
+    config = weights.encoder
+    model = build_timm(weights)
+    height, width = image_size(model)
+    cfg = {
+        "input_size": [config.model_args.get("in_chans", 3), height, width],
+        "fixed_input_size": model.pretrained_cfg["fixed_input_size"],
+        "interpolation": "bicubic",
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+        "mean": config.mean,
+        "std": config.std,
+        "num_classes": len(weights.classes),
+        "first_conv": model.pretrained_cfg["first_conv"],
+        "classifier": model.pretrained_cfg["classifier"],
+    }
+    content: dict[str, Any] = {
+        "architecture": config.model,
+        "num_classes": len(weights.classes),
+        "num_features": model.num_features,
+        "model_args": config.model_args,
+        "pretrained_cfg": cfg,
+    }
+    if isinstance(pool := getattr(model, "global_pool", None), str):
+        content["global_pool"] = pool
+    if weights.classes:
+        content["label_names"] = weights.classes
+    return content, dict(weights.tensors)
+
+
+def image_size(model: Any) -> tuple[int, int]:
+    """Height and width that the model takes, or was made for."""
+    embed = getattr(model, "patch_embed", None)
+    size = getattr(embed, "img_size", None) or model.pretrained_cfg["input_size"][1:]
+    return int(size[0]), int(size[1])
+
+
+def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Those written down, and the size and channels of its images where they are not the name's own."""
+    channels, *size = given.get("input_size") or own["input_size"]
+    found = {"in_chans": channels}
+    if own["fixed_input_size"] and tuple(size) != tuple(own["input_size"][1:]):
+        found["img_size"] = list(size)
+    return found | {name: value for name, value in args.items() if name != "num_classes"}
+
+
+def _unfixed_size(given: dict[str, Any], own: dict[str, Any]) -> list[int] | None:
+    """Of the images, where no argument of the model says it."""
+    return None if own["fixed_input_size"] else list((given.get("input_size") or own["input_size"])[1:])

@@ -1,0 +1,372 @@
+"""The verbs: features that tell everything or nothing, and one real command line."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from support.features import clusters
+from support.photo_shards import write_shard
+from support.processes import Programs
+from support.tiny_models import save_run, tiny_mae, tiny_weights
+
+import mae_kit
+from mae_kit.cli import main as cli
+from mae_kit.cli.main import VERBS, load
+from mae_kit.cli.parser import parse
+from mae_kit.commands import evaluate as evaluating
+from mae_kit.comparison import known, ledger
+from mae_kit.comparison.process import Failed
+from mae_kit.data.index.open import open_index
+from mae_kit.errors import UserError
+from mae_kit.evaluation import bootstrap as intervals
+from mae_kit.evaluation import probe
+from mae_kit.evaluation.bootstrap import Score, wilson
+from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.labeled_features import Side, Sides
+from mae_kit.training.lock import alone
+from mae_kit.weights.encoder_file import FILE, load_encoder, save_encoder
+
+NAMES = list("abcde")
+
+
+def made_up(noise: float) -> dict[Source, Sides]:
+    """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
+    labels = torch.arange(5).repeat(9)
+    (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
+    clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
+    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), NAMES)
+    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), NAMES)
+    return {Source(12, "mean"): sides, Source(12, "class"): blind}
+
+
+def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(one["method"], one["token"]): one for one in result["scores"]}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short probes, and intervals of few draws."""
+    monkeypatch.setattr(probe, "STEPS", 1)
+    monkeypatch.setattr(intervals, "DRAWS", 200)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up features stand for those of any encoder, names of shards for what is in them."""
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: made_up(0.1))
+    monkeypatch.setattr(evaluating, "encoder_folder", nullcontext)
+    monkeypatch.setattr(known, "open_index", lambda shards: SimpleNamespace(fingerprint=shards))
+
+
+WORDS = ["run", "--train", "t", "--val", "v"]
+
+
+@pytest.mark.slow
+def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
+    scores = by_name(result)
+    methods = ["knn", "fewshot 1", "fewshot 5", "fewshot 10", "fewshot 25", "probe"]
+    assert list(scores) == [(method, token) for method in methods for token in ("mean", "class")]
+    for method in ("knn", "fewshot 1", "fewshot 5", "probe"):
+        known = {"method": method, "layer": 12, "token": "mean", "top1": 1, "low": wilson(1, 200)[0], "high": 1}
+        known |= dict.fromkeys(("macro_f1", "macro_low", "macro_high"), 1)
+        rows = [{"name": name, "images": 40, "precision": 1, "recall": 1, "f1": 1} for name in NAMES]
+        assert scores[method, "mean"] == known | {"of_classes": rows}
+        found = scores[method, "class"]
+        assert found["low"] < found["top1"] < found["high"] and 0.05 < found["top1"] < 0.4
+    assert scores["fewshot 10", "mean"]["top1"] is None
+    assert [(one["token"], one["dim"], one["collapsed"]) for one in result["extents"]] == [
+        ("mean", 5, False),
+        ("class", 16, False),
+    ]
+    out = capsys.readouterr().out
+    assert "100.0 [98.1, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
+    assert "45 images known, 200 scored, 5 classes" in out
+
+
+def test_a_collapse_is_said_aloud(judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
+    result = mae_kit.evaluate(Path("run"), train="t", val="v")
+    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
+    scored = [one["top1"] for one in result["scores"] if one["top1"] is not None]
+    assert scored == [pytest.approx(0.2)] * len(scored) != []
+
+
+def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    asked: list[Any] = []
+    two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *words: asked.append(words) or two)
+    assert cli.main(["knn", *WORDS, "--layers", "[6,12]"]) == 0
+    assert asked == [(Path("run"), "t", "v", [6, 12], 0)]
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "knn" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["knn", "6"], ["knn", "12"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--blocks", "[1]"], "blocks are given, and no recipe to train them: add --finetune RECIPE, as vit_tiny_64px"),
+        (["--attentive", "attentive_tiny_64px"], "run is no run, and there is no folder for trainings: add --out DIR"),
+        (["--finetune", "vit_tinny_64px"], "no recipe vit_tinny_64px: did you mean downstream/vit_tiny_64px"),
+        (["--finetune", "vit_tiny_64px", "--blocks", "[x]"], "blocks does not take"),
+        (["--finetune", "vit_tiny_64px", "--blocks", "[1,-1,null]"], "blocks are [1, -1, None]: give numbers from 0"),
+        (["--out", "note/out"], "note is a file, where --out needs a folder: choose another --out"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    words: list[str], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note").touch()
+    assert cli.main(["evaluate", *WORDS, *words]) == 2
+    assert error in capsys.readouterr().err
+
+
+class Finetunings:
+    """Stand for the processes: so many of 200 images right, a broken one, and a signal after so many."""
+
+    def __init__(self) -> None:
+        self.words: list[list[str]] = []
+        self.stop_at = 1000
+
+    def __call__(self, words: list[str], log: Path) -> dict[str, Any]:
+        self.words.append(words)
+        if len(self.words) == self.stop_at:
+            raise SystemExit(143)
+        if log.parent.name == "blocks-9":
+            raise Failed("blocks is 9, the model has 2")
+        return {"top1": 0.5, "macro_f1": 0.4, "samples": 200}
+
+
+@pytest.fixture
+def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
+    finetunings = Finetunings()
+    monkeypatch.setattr(ledger, "run_command", finetunings)
+    monkeypatch.setattr(evaluating, "_methods", lambda _: {})
+    return finetunings
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A pretraining with an encoder."""
+    run, mae = tmp_path / "run", tiny_mae()
+    save_run(run, mae)
+    save_encoder(run, mae.encoder.model.state_dict(), tiny_weights(mae).encoder)
+    (run / "config.yaml").write_text("objective: {}\n")
+    return run
+
+
+ASKED: dict[str, Any] = {"attentive": "attentive_tiny_64px", "finetune": "vit_tiny_64px", "blocks": [9, 1, None]}
+
+
+def test_trainings_are_scored_beside_the_frozen_features(
+    finetunings: Finetunings, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    result = mae_kit.evaluate(run, train="t", val="v", seed=3, **ASKED)
+    names = [Path(words[-1]).relative_to(run).as_posix() for words in finetunings.words]
+    assert names == [f"evaluation/{name}/finetune" for name in ("attentive", "blocks-9", "blocks-1", "finetune")]
+    arguments = [parse(load(VERBS["finetune"]), "", words[1:], "downstream") for words in finetunings.words]
+    assert [each["blocks"] for each in arguments] == [0, 9, 1, None]
+    assert [each["model"].args.get("global_pool") for each in arguments] == ["map", None, None, None]
+    assert {(each["encoder"], each["model"].name, each["seed"]) for each in arguments} == {
+        (str(run), "vit_base_patch16_224", 3)
+    }
+    attentive, failed, *_ = result["trained"]
+    assert attentive["method"] == "attentive" and 0.42 < attentive["low"] < 0.5 == attentive["top1"]
+    assert attentive["high"] < 0.58 and (attentive["macro_f1"], attentive["macro_low"]) == (0.4, None)
+    assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
+    assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
+    assert result["failed"] == 1
+    printed = capsys.readouterr().out
+    assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
+
+
+def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Path):
+    finetunings.stop_at = 3
+    with pytest.raises(SystemExit):
+        mae_kit.evaluate(run, train="t", val="v", **ASKED)
+    written = json.loads((run / "evaluation.json").read_text())
+    assert written["extents"] and not written["trained"], "what frozen features are worth is not lost"
+    begun = run / "evaluation/blocks-1/finetune"
+    begun.mkdir()
+    (begun / "config.yaml").write_text("")
+    finetunings.words, finetunings.stop_at = [], 1000
+    mae_kit.evaluate(run, train="t", val="v", **ASKED)
+    failed_again, resumed, last = finetunings.words
+    assert resumed[:3] == ["finetune", "--resume", str(begun)]
+    here = ["--data.train", "t", "--data.val", "v", "--encoder", str(run)]
+    assert resumed[3:] == here, "it is found where it lies now"
+    assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
+
+
+def test_a_run_that_was_moved_keeps_its_trainings(
+    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = ASKED | {"blocks": [1]}
+    mae_kit.evaluate(run, train="t", val="v", **asked)
+    run.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    finetunings.words = []
+    assert len(mae_kit.evaluate(Path("moved"), train="t", val="v", **asked)["trained"]) == 2
+    assert not finetunings.words
+
+
+def test_another_process_at_work_is_told_before_anything_is_read_or_replaced(
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {"train": "t", "val": "v", "untrained": True, "attentive": "attentive_tiny_64px"}
+    mae_kit.evaluate(run, **asked)
+    others: dict[str, Any] = asked | {"seed": 1}
+    before = (run / "evaluation-untrained/encoder" / FILE).read_bytes()
+    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: pytest.fail("features are read"))
+    with alone(run / "evaluation-untrained"), pytest.raises(UserError, match="another process is at work in"):
+        mae_kit.evaluate(run, **others)
+    with pytest.raises(UserError, match=r"begun with other settings \(--seed 0 then, 1 now"):
+        mae_kit.evaluate(run, **others)
+    assert (run / "evaluation-untrained/encoder" / FILE).read_bytes() == before
+
+
+def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
+    mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+    save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
+    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights, arch"):
+        mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
+
+
+def test_other_images_under_the_same_names_are_another_training(
+    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(known, "open_index", open_index)
+    asked: dict[str, Any] = {
+        "train": str(tmp_path / "a/train.tar"),
+        "val": str(tmp_path / "b/val.tar"),
+        "finetune": "vit_tiny_64px",
+    }
+    for name, numbers in (("train", range(4)), ("val", range(4))):
+        Path(asked[name]).parent.mkdir()
+        write_shard(Path(asked[name]), numbers)
+    mae_kit.evaluate(run, **asked)
+    mae_kit.evaluate(run, **asked)
+    assert len(finetunings.words) == 1
+    write_shard(Path(asked["val"]), range(4, 9))
+    with pytest.raises(UserError, match=r"evaluation/finetune/finetune was begun with other settings \(val\)"):
+        mae_kit.evaluate(run, **asked)
+
+
+def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Finetunings, run: Path):
+    mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px", untrained=True)
+    kept = run / "evaluation-untrained/encoder"
+    (words,) = finetunings.words
+    assert words[words.index("--encoder") + 1] == str(kept)
+    fresh, trained = load_encoder(kept)[1], load_encoder(run)[1]
+    assert fresh.keys() == trained.keys() and not torch.equal(fresh["norm.bias"], trained["norm.bias"])
+    assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
+
+
+def test_earlier_scores_of_the_same_weights_and_images_stay(
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
+        sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
+        monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: sides)
+        monkeypatch.setattr(evaluating, "_methods", lambda _: {name: lambda _: Score("top1") for name in "ab"})
+        told = mae_kit.evaluate(run, train="t", val=val, **asked)
+        assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
+        return json.loads((run / "evaluation.json").read_text())
+
+    evaluated("v", 2, finetune="vit_tiny_64px")
+    both = evaluated("v", 1)
+    rows = [(one["method"], one["layer"], one["token"]) for one in both["scores"]]
+    assert rows == [(name, layer, token) for name in "ab" for layer in (1, 2) for token in ("mean", "class")]
+    assert [(one["layer"], one["token"]) for one in both["extents"]] == [row[1:] for row in rows[:4]]
+    assert both["trained"][0]["top1"] == 0.5 and both["step"] == 7
+    assert "are replaced" not in capsys.readouterr().out
+    other = evaluated("w", 1)
+    assert {one["layer"] for one in other["scores"]} == {1} and not other["trained"]
+    assert "evaluation.json has held scores of other weights or other images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):
+    result = mae_kit.evaluate(run / FILE, train="t", val="v", out=tmp_path / "out")
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "methods"),
+    [
+        ("knn", ["--k", "1", "--temperature", "1"], ["knn"]),
+        ("fewshot", ["--shots", "[2,3]", "--seeds", "2"], ["fewshot 2", "fewshot 3"]),
+        ("probe", ["--epochs", "2", "--batch-size", "16"], ["probe"]),
+    ],
+)
+def test_each_method_alone(
+    verb: str, words: list[str], methods: list[str], judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in result["scores"]] == [method for method in methods for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "error"),
+    [
+        ("knn", ["--k", "0"], "k is 0: give a number above 0"),
+        ("fewshot", ["--shots", "[5,0]"], "shots is 0: give a number above 0"),
+        ("probe", ["--epochs", "0"], "epochs is 0: give a number above 0"),
+        ("knn", ["5"], "too many arguments, 5: see `mae-kit knn --help`"),
+    ],
+)
+def test_numbers_that_make_no_sense(
+    verb: str, words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main([verb, *WORDS, *words]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_the_sides_are_named(judged: None, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["knn", "run", "--train", "t"]) == 2
+    assert capsys.readouterr().err == "mae-kit: error: val is missing: add --val\n"
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_on_its_shards(
+    trained: Path, photos: Path, recipes: Path, programs: Programs, tmp_path: Path
+):
+    words = [trained, "--train", photos / "train-*.tar", "--val", photos / "val-0.tar", "--workers", "1", "--json"]
+    ended = programs.run("evaluate", *words, "--attentive", recipes / "finetune.yaml", "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
+    assert (result["train"], result["val"], result["classes"]) == (96, 32, 4)
+    scores = by_name(result)
+    for method in ("knn", "fewshot 10", "probe"):
+        for one in (scores[method, token] for token in ("mean", "class")):
+            assert one["layer"] == 2 and 0 <= one["low"] <= one["top1"] <= one["high"] <= 1
+    assert scores["probe", "mean"]["low"] > 0.25  # the light's direction can be read from any patch features
+    (attentive,) = result["trained"]
+    tuned = json.loads((tmp_path / "evaluation/attentive/finetune/result.json").read_text())
+    assert attentive["method"] == "attentive" and attentive["top1"] == pytest.approx(tuned["top1"])
+    assert "Attentive probe" in (tmp_path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_on_images_with_any_number_of_classes(trained: Path, programs: Programs, tmp_path: Path):
+    for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
+        write_shard(tmp_path / f"{name}.tar", numbers, sets=True)
+    (tmp_path / "classes.txt").write_text("never\ndusk\nnoon\nnight\n")
+    words = [trained, "--train", tmp_path / "train.tar", "--val", tmp_path / "val.tar", "--workers", "1", "--json"]
+    ended = programs.run("evaluate", *words, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    scores = by_name(json.loads(ended.out))
+    probe = scores["probe", "mean"]
+    assert 0.6 < probe["low"] <= probe["map"] <= probe["high"] <= 1, "by chance .5, .25 and .25: a mean of .33"
+    assert 0 <= probe["macro_low"] <= probe["macro_f1"] <= probe["macro_high"] <= 1
+    assert [row["name"] for row in probe["of_classes"]] == ["never", "dusk", "noon", "night"]
+    assert [row["images"] for row in probe["of_classes"]] == [0, 16, 8, 8]
+    assert "Mean average precision" in (tmp_path / "out/report.html").read_text("utf-8")

@@ -1,0 +1,96 @@
+"""The verb `export`: its mistakes, and the folder for the Hub with a card that is true and whose code runs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from support.tiny_models import save_run, tiny_mae
+
+import mae_kit
+from mae_kit.cli import main as cli
+from mae_kit.commands.export import export
+
+
+def card(folder: Path) -> tuple[dict[str, Any], str]:
+    """Its head and its text."""
+    _, head, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def run_lines(folder: Path, images: torch.Tensor) -> Any:
+    """What the card's three lines give, its address on the Hub replaced by the folder."""
+    (code,) = re.findall(r"```python\n(.+?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert code.count("\n") == 3
+    code = code.replace(f"hf-hub:OWNER/{folder.name}", f"local-dir:{folder}")
+    scope: dict[str, Any] = {"images": images}
+    exec(code, scope)
+    return scope["output"]
+
+
+def test_the_original_layout_loads_as_the_original_code_would(tmp_path: Path):
+    mae = tiny_mae()
+    export(save_run(tmp_path / "run", mae), tmp_path / "out", format="original")
+    tensors = torch.load(tmp_path / "out" / "model.pth", weights_only=True)["model"]
+    assert torch.equal(
+        tensors["decoder_blocks.1.attn.qkv.weight"], mae.decoder.state_dict()["blocks.1.attn.qkv.weight"]
+    )
+    assert tensors["pos_embed"].shape == (1, 17, 48) and len(tensors) == 62
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("{run}", "the folder to write is not said once: give one of"),
+        ("{run} --out a --hub-dir b", "is not said once"),
+        ("{run} --out {run}", "is not empty: choose another folder"),
+        ("{run}/nothing --out {run}/x", "no file .*nothing"),
+        ("{run} --out {run}/x --format jpeg", "format does not take 'jpeg'"),
+    ],
+)
+def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, complaint: str):
+    save_run(tmp_path / "run", tiny_mae())
+    assert cli.main(["export", *words.format(run=tmp_path / "run").split()]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and re.search(complaint, lines[0]), lines
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_pretraining_for_the_hub(trained: Path, tmp_path: Path):
+    result = mae_kit.export(trained, hub_dir=tmp_path / "tiny-mae", license="apache-2.0")
+    assert result["files"] == ["README.md", "config.json", "model.safetensors", "reconstructions.png"]
+    head, text = card(tmp_path / "tiny-mae")
+    assert head["license"] == "apache-2.0" and head["library_name"] == "timm"
+    assert head["pipeline_tag"] == "image-feature-extraction" and "masked-autoencoder" in head["tags"]
+    picture = (trained / "reconstructions" / "step-00000018.png").read_bytes()
+    assert "(reconstructions.png)" in text and (tmp_path / "tiny-mae/reconstructions.png").read_bytes() == picture
+    assert "| training images | 96 |" in text and "| passes over them | 3.0 |" in text and "18 steps" in text
+    losses = [
+        row["loss"] for row in map(json.loads, (trained / "metrics.jsonl").read_text().splitlines()) if "loss" in row
+    ]
+    assert f"| {losses[-1]:.4f} |" in text and "batch_size: 16" in text
+    assert str(trained.parent) not in text, "the card names a path of this machine"
+    whole = load_file(trained / "model.safetensors")
+    assert len(load_file(tmp_path / "tiny-mae" / "model.safetensors")) == sum(n.startswith("encoder.") for n in whole)
+    assert run_lines(tmp_path / "tiny-mae", torch.randn(2, 3, 32, 32)).shape == (2, 48)
+
+
+def test_a_classifier_for_the_hub(tmp_path: Path):
+    from support.tiny_models import tiny_classifier
+
+    (tmp_path / "run").mkdir()
+    model = tiny_classifier()
+    torch.save({"model": model.state_dict()}, tmp_path / "a.pth")
+    mae_kit.import_(tmp_path / "a.pth", tmp_path / "run", encoder_heads=3)
+    (tmp_path / "run" / "result.json").write_text('{"encoder": "none", "top1": 0.9, "top5": 1.0, "samples": 100}')
+    mae_kit.export(tmp_path / "run", hub_dir=tmp_path / "hub")
+    head, text = card(tmp_path / "hub")
+    assert head["pipeline_tag"] == "image-classification" and head["license"] == "other"
+    assert "| top-1 | 90.0% | 82.6–94.5% |" in text and "| classes | 0, 1, 2, 3, 4 |" in text
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(run_lines(tmp_path / "hub", images), model(images), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,319 @@
+"""The verb `finetune`: from scratch and from an encoder, killed and resumed, and its users' mistakes."""
+
+import json
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from support.photo_shards import CLASSES, classes_of, write_shard
+from support.processes import Programs
+from support.runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
+from torch import nn
+
+from mae_kit.cli import main as cli
+from mae_kit.commands import finetune as finetuning
+from mae_kit.data.index.open import open_index
+from mae_kit.tasks.classifier_file import ClassifierConfig
+from mae_kit.tasks.config import Augmentation
+from mae_kit.tasks.module import Finetuning
+from mae_kit.tensors import Batch
+from mae_kit.training.config import Optimization, Plan
+from mae_kit.training.run import Run
+from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+
+
+@pytest.fixture(scope="module")
+def words(photos: Path, recipes: Path) -> Words:
+    shards = ["--data.train", photos / "train-*.tar", "--data.val", photos / "val-*.tar"]
+    return ["finetune", "--config", recipes / "finetune.yaml", *shards]
+
+
+@pytest.fixture(scope="module")
+def tuned(programs: Programs, words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """From scratch, with everything on that draws: drop path, mixing, erasing, colors; and a moving average."""
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    ended = programs.run(*words, "--run", run)
+    assert ended.code == 0, ended.err
+    return run
+
+
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def scores(run: Path) -> dict[str, Any]:
+    return {name: result(run)[name] for name in ("top1", "top5", "samples", "per_class", "confusion", "step", "loss")}
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(tuned: Path):
+    names = {path.name for path in tuned.iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "classifier.safetensors", "result.json", "report.html"}
+    found = result(tuned)
+    assert found["samples"] == 32 and found["classes"] == list(CLASSES) and 0 <= found["top1"] <= 1 == found["top5"]
+    assert sum(map(sum, found["confusion"])) == 32 and set(found["per_class"]) == set(CLASSES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_at_any_moment_it_resumes_bit_by_bit(
+    programs: Programs, words: Words, tuned: Path, tmp_path: Path, workers: str
+):
+    run, dice = tmp_path / "run", random.Random(int(workers))
+    kills = resume_until_done(programs, run, "finetune", [*words, "--machine.workers", workers], dice)
+    assert kills >= 2
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_as_it_is(programs: Programs, tuned: Path, tmp_path: Path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    ended = programs.run("finetune", "--resume", run, "--json")
+    assert ended.code == 0 and "is complete: it has trained for 18 of 18 steps" in ended.err
+    assert json.loads(ended.out)["top1"] == result(tuned)["top1"]
+    write_shard(tmp_path / "val.tar", range(8))
+    ended = programs.run("finetune", "--resume", run, "--data.val", tmp_path / "val.tar")
+    assert ended.code == 2 and "is complete, and was not scored on the images of" in ended.err
+    assert (run / "metrics.jsonl").read_bytes() == (tuned / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_while_it_was_scored_it_repeats_the_last_steps(programs: Programs, tuned: Path, tmp_path: Path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    (run / "result.json").unlink()
+    (run / "classifier.safetensors").unlink()
+    ended = programs.run("finetune", "--resume", run)
+    assert ended.code == 0 and "resuming after step 15" in ended.out, ended.err
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [12, 18])
+@pytest.mark.gate("R8")
+def test_a_signal_ends_a_score_and_the_resumed_run_makes_up_for_it(
+    programs: Programs, words: Words, tuned: Path, tmp_path: Path, at: int
+):
+    run = tmp_path / "run"
+    often = ["--every.picture", "12"] if at == 12 else []
+    running = programs.start(*words, "--run", run, *often, patch=SLOW_SCORES)
+    running.wait_until(lambda: (run / "metrics.jsonl").exists() and at in [step for step, *_ in curve(run)])
+    time.sleep(1)
+    running.send(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code == 143 and f"stopped by a signal after step {at}" in ended.out, ended
+    assert not (run / "result.json").exists()
+    assert programs.run("finetune", "--resume", run).code == 0
+    assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
+    assert [step for step, _ in scored(run, "val_top1")] == sorted({at, 18})
+    assert scored(run, "val_top1")[-1] == scored(tuned, "val_top1")[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_score_every_sample_once(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    ended = [rank.wait() for rank in group(programs, 2, *words, "--run", run)]
+    assert [end.code for end in ended] == [0, 0], ended
+    assert result(run)["samples"] == 32 and [step for step, *_ in curve(run)] == [3, 6, 9, 12, 15, 18]
+
+
+@pytest.mark.slow
+def test_an_encoder_is_tuned_and_predicts(
+    programs: Programs, words: Words, photos: Path, trained: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    plain = ["--model", "null", "--augmentation.mixup", "0", "--augmentation.cutmix", "0", "--ema", "null"]
+    longer = ["--optimization.epochs", "12", "--drop_path", "0", "--augmentation.flip", "false"]
+    ended = programs.run(*words, "--run", run, "--encoder", trained, *plain, *longer)
+    assert ended.code == 0, ended.err
+    assert "new: fc_norm.bias, fc_norm.weight, head.bias, head.weight" in ended.out
+    assert result(run)["top1"] > 0.4, "chance is a quarter"
+    predicted = programs.run("predict", run, photos / "val-0.tar", "--top", "1", "--json")
+    answers = json.loads(predicted.out)["predictions"]
+    right = [CLASSES[int(answer["image"]) % 4] in answer["classes"] for answer in answers]
+    assert sum(right) / len(right) == pytest.approx(result(run)["top1"])
+
+
+@pytest.mark.slow
+def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
+    programs: Programs, words: Words, tmp_path: Path
+):
+    """The last block learns and attention pools; with drop path, mixing and a moving average."""
+    args: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    encoder = timm.create_model("vit_tiny_patch16_224", num_classes=0, **args).state_dict()
+    config = EncoderConfig("vit_tiny_patch16_224", args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], "mae", 7)
+    save_encoder(tmp_path, dict(encoder), config)
+    run, partial = tmp_path / "run", ["--model.args", "{global_pool: map}", "--blocks", "1"]
+    ended = programs.run(*words, "--encoder", tmp_path, *partial, "--run", run)
+    assert ended.code == 0 and "new: attn_pool.kv.bias" in ended.out, ended.err
+    trained = load_file(run / "classifier.safetensors")
+    kept = {name: torch.equal(trained[name], encoder[name]) for name in encoder}
+    assert kept == {name: not name.startswith(("blocks.1.", "norm.")) for name in encoder}
+    before = (run / "classifier.safetensors").read_bytes()
+    (run / "result.json").unlink()
+    assert "resuming after step 15" in programs.run("finetune", "--resume", run).out
+    assert (run / "classifier.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ("--data.train {unlabeled}", "unlabeled has no labels: pack class folders"),
+        ("--data.val {unlabeled}", "unlabeled has no labels"),
+        ("--data.val nowhere", "no folder nowhere"),
+        ("--data.batch_size 128", "96 labeled images of .* are fewer than data.batch_size 128"),
+        ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
+        ("--data.labels_per_class 2", "8 labeled images of .* are fewer than data.batch_size 16"),
+        (
+            "--data.train {sets} --data.val {sets} --data.labels_per_class 2",
+            "those of .*sets have any number: leave it",
+        ),
+        ("--data.train {sets}", "images of .*sets have any number of classes, those of .* a single label"),
+        ("--data.image_size 30", "patch_size 8x8 does not divide img_size 30x30"),
+        ("--encoder {file}", "is not a safetensors file"),
+        ("--encoder {empty}", "no encoder at "),
+        ("--model null", "model.name is missing: name one of timm's models, or give an encoder"),
+        ("--model.name vit_tinny", "is not in timm"),
+        ("--blocks 3", "blocks is 3, the model has 2: give 0 to 2, or null for the whole model"),
+        ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "randaugment needs images of 3 channels"),
+        ("--data.mean [0.5]", "data.mean has 1 values and data.std 3: give both"),
+        ("--data.std [0.2,0,0.2]", "the std of channel 1 is 0"),
+        ("--data.crop_scale [0.5,2]", "data.crop_scale is 0.5 to 2: give two shares of the area"),
+        ("--optimization.betas [1.0,0.9]", r"optimization.betas are \[1.0, 0.9\]"),
+        ("--machine.accumulate 16 --augmentation.mixup 1", "micro-batches of one image cannot be mixed"),
+        ("--drop_path 1.5", "drop_path is 1.5"),
+        ("--ema 1", "ema is 1: give a number from 0 to 0.999999"),
+        ("--data.std [58,57,57]", r"data.std is \[58.0, 57.0, 57.0\]: give shares of 255, each from 0 to 1"),
+        ("--data.crop_share 1.1", "data.crop_share is 1.1: give a number from 0 to 1"),
+        (
+            '--model.name convnext_atto --model.args {{"depths":[1,1],"dims":[8,8]}}',
+            "timm does not build convnext_atto",
+        ),
+        ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
+        ("--resume {empty} --run {empty}", "has no config.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(
+    words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, complaint: str
+):
+    (tmp_path / "file").write_text("")
+    for name in ("empty", "unlabeled", "sets"):
+        (tmp_path / name).mkdir()
+    write_shard(tmp_path / "sets" / "a.tar", range(8), sets=True)
+    (tmp_path / "sets" / "classes.txt").write_text("\n".join(CLASSES))
+    write_shard(tmp_path / "unlabeled" / "a.tar", range(8), labels=False)
+    folders = {name: tmp_path / name for name in ("file", "empty", "sets", "unlabeled")}
+    line = mistake(capsys, [*words, "--run", tmp_path / "run", *changed.format(**folders).split()])
+    assert re.search(complaint, line), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "sets", "unlabeled"]
+
+
+def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):
+    write_shard(tmp_path / "single.tar", range(40))
+    rows = np.array([row for row in range(40) if row % 4 == 0 or row < 4])
+    shift = finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=1.0)
+    torch.testing.assert_close(shift.softmax(dim=0), torch.tensor([10.5, 1.5, 1.5, 1.5]) / 15)
+    assert not finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=0.0).any()
+    (tmp_path / "single.tar").unlink()
+    write_shard(tmp_path / "sets.tar", range(40), sets=True)
+    shift = finetuning._shift(open_index(tmp_path), np.arange(40), list(CLASSES), balance=2.0)
+    torch.testing.assert_close((shift / 2).sigmoid(), torch.tensor([0.5, 20.5, 10.5, 10.5]) / 41)
+
+
+def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("index", torch.arange(1000), persistent=False)
+    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0)
+    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
+    module = Finetuning(model, config, Augmentation(), 0.9999, 0.0, torch.zeros(4), *course)
+    for _ in range(3):
+        module.average.update_parameters(model)  # type: ignore[union-attr]
+    tensors = zip(module.scored().named_buffers(), model.named_buffers(), strict=True)
+    assert all(torch.equal(mean, value) for (_, mean), (_, value) in tensors)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bool):
+    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0, multi_label)
+    plain, shift = Augmentation(flip=False, smoothing=0.0), torch.tensor([0.0, 1.0, 2.0, 3.0])
+    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
+    module = Finetuning(nn.Flatten(), config, plain, None, 0.0, shift, *course)
+    single = torch.tensor([1, 3])
+    sets = torch.tensor([[False, True, False, True], [False] * 4])
+    labels = sets if multi_label else single
+    keys = torch.zeros(2, dtype=torch.int64)
+    images = torch.tensor([[0, 255, 0, 0], [255, 0, 0, 255]], dtype=torch.uint8).reshape(2, 1, 2, 2)
+    found = module.loss(Batch(images, labels, keys, keys, []))["loss"]
+    logits = images.flatten(1) / 127.5 - 1 + shift
+    if multi_label:
+        expected = -torch.where(sets, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
+    else:
+        expected = -logits.log_softmax(dim=1)[range(2), single].mean()
+    torch.testing.assert_close(found, expected)
+    assert "shift" not in module.state_dict(), "checkpoints of before resume"
+
+
+@pytest.mark.slow
+def test_several_classes_an_image_are_learned_and_predicted(programs: Programs, recipes: Path, tmp_path: Path):
+    for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
+        write_shard(tmp_path / f"{name}.tar", numbers, sets=True)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    shards = ["--data.train", tmp_path / "train.tar", "--data.val", tmp_path / "val.tar"]
+    plain = ["--augmentation.mixup", "0", "--augmentation.cutmix", "0", "--augmentation.flip", "false"]
+    longer = ["--optimization.epochs", "10", "--drop_path", "0", "--optimization.layer_decay", "1", "--ema", "null"]
+    run = tmp_path / "run"
+    words = ["finetune", "--config", recipes / "finetune.yaml", *shards, *plain, *longer, "--balance", "1"]
+    ended = programs.run(*words, "--run", run, "--json")
+    assert ended.code == 0, ended.err
+    told, found = json.loads(ended.out), result(run)
+    assert set(told) == {"run", "map", "macro_f1", "samples"} and told["map"] == found["map"]
+    assert [row["images"] for row in found["of_classes"]] == [0, 16, 8, 8] and found["of_classes"][0]["recall"] is None
+    assert found["map"] > 0.6, "chance is a third"
+    assert scored(run, "val_map")[-1][1] == found["map"]
+    predicted = programs.run("predict", run, tmp_path / "val.tar", "--top", "4", "--json")
+    said = {int(one["image"]): one["classes"] for one in json.loads(predicted.out)["predictions"]}
+    dusk = [classes["dusk"] >= 0.5 for number, classes in said.items() if 1 in classes_of(number)]
+    assert np.mean(dusk) == pytest.approx(found["of_classes"][1]["recall"])
+
+
+def mistake(capsys: pytest.CaptureFixture[str], words: Words) -> str:
+    """The one line that a command ends with."""
+    code = cli.main([str(word) for word in words])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("mae-kit: error: "), lines
+    return lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["model.safetensors", "classifier.safetensors"])
+def test_a_file_of_another_kind_is_no_encoder(
+    words: Words, trained: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+):
+    file = (trained if kind.startswith("model") else tuned) / kind
+    line = mistake(capsys, [*words, "--encoder", file, "--run", tmp_path / "run"])
+    assert re.search(rf"{kind} is no encoder \(mae_kit_\w+\)", line) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_pretraining_does_not_resume_as_a_fine_tuning(trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert "is a run of pretrain: mae-kit pretrain --resume" in mistake(capsys, ["finetune", "--resume", trained])
+
+
+@pytest.mark.slow
+def test_a_residual_network_with_a_moving_average(programs: Programs, words: Words, tmp_path: Path):
+    """Batch norm has buffers, one of them a whole number; SGD has another state than AdamW."""
+    model = ["--model.name", "test_resnet", "--model.args", "{}", "--optimization.optimizer", "sgd"]
+    words = [*words, "--run", tmp_path / "run", *model, "--optimization.epochs", "1"]
+    whole = programs.run(*words)
+    assert whole.code == 0, whole.err
+    words[words.index(tmp_path / "run")] = tmp_path / "stopped"
+    resume_until_done(programs, tmp_path / "stopped", "finetune", words, random.Random(2))
+    assert same(tmp_path / "run", tmp_path / "stopped", "classifier.safetensors")

@@ -1,0 +1,89 @@
+"""The verb `import`: what it leaves is a folder that the other verbs take."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from support.photo_shards import jpeg
+from support.tiny_models import tiny_classifier, tiny_mae, tiny_weights
+
+import mae_kit
+from mae_kit.cli import main as cli
+from mae_kit.tasks.classifier import build_classifier
+from mae_kit.weights import original
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    torch.save({"model": original.write(tiny_weights(tiny_mae()))}, tmp_path / "mae_pretrain_full.pth")
+    return tmp_path / "mae_pretrain_full.pth"
+
+
+HEADS = ["--encoder-heads", "3", "--decoder-heads", "4"]
+
+
+def test_what_it_says(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["import", str(published), str(tmp_path / "run"), *HEADS, "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["kind"] == "original MAE, encoder and decoder, normalized pixels"
+    assert (result["encoder"], result["decoder"], result["left_out"]) == (30, 32, [])
+    assert "assumed: the decoder predicts normalized pixels, which no tensor shows" in captured.err
+    assert f"{result['kind']}; 30 tensors of the encoder, 32 of the decoder, left out: none" in captured.err
+
+
+def test_the_other_verbs_take_it(published: Path, tmp_path: Path):
+    mae_kit.import_(published, tmp_path / "run", img_size=48, channels=1, encoder_heads=3, decoder_heads=4)
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(jpeg(number))
+    shown = mae_kit.reconstruct(tmp_path / "run", tmp_path / "photos", tmp_path / "grid.png")
+    assert shown["images"] == 3 and (tmp_path / "grid.png").is_file()
+    classifier = build_classifier(None, 4, tmp_path / "run", 0.0, (64, 64), channels=1)
+    assert classifier.loaded == 28 and classifier.fresh == [
+        "fc_norm.bias",
+        "fc_norm.weight",
+        "head.bias",
+        "head.weight",
+    ]
+
+
+def test_a_fine_tuned_file_predicts(tmp_path: Path):
+    model = tiny_classifier()
+    torch.save({"model": model.state_dict()}, tmp_path / "finetuned.pth")
+    mae_kit.import_(tmp_path / "finetuned.pth", tmp_path / "run", encoder_heads=3)
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    (line,) = mae_kit.predict(tmp_path / "run", [tmp_path / "a.jpg"])["predictions"]
+    assert len(line["classes"]) == 3
+
+
+def test_weights_are_not_overwritten(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["import", str(published), str(tmp_path / "run"), *HEADS]
+    assert cli.main(words) == 0
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert cli.main(words) == 2
+    assert "holds weights already: choose another folder" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("--channels 0", "channels is 0: give a number above 0"),
+        ("--img-size 0", "img_size is 0: give a number above 0"),
+        ("--img-size [32,-16]", "img_size is -16: give a number above 0"),
+        ("--img-size [32]", "img_size is [32]: give pixels a side, or [height, width]"),
+        ("--encoder-heads 0", "encoder_heads is 0: give a number above 0"),
+        ("--decoder-heads -1", "decoder_heads is -1: give a number above 0"),
+    ],
+)
+def test_numbers_that_count_nothing(words: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["import", str(tmp_path / "x.pth"), str(tmp_path / "run"), *words.split()]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_heads_that_do_not_divide_the_width(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    heads = ["--encoder-heads", "5", "--decoder-heads", "4"]
+    assert cli.main(["import", str(published), str(tmp_path / "run"), *heads]) == 2
+    assert "5 attention heads do not divide its width of 48: give --encoder-heads N" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Classes of the user's images: all of them, a batch in memory at a time."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from support.photo_shards import jpeg, write_shard
+from support.tiny_models import ARGS, MEAN, STD, tiny_classifier
+
+import mae_kit
+from mae_kit.cli import main as cli
+from mae_kit.commands import predict
+from mae_kit.data.loading import images
+from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    args = {**ARGS, "global_pool": "avg"}
+    config = ClassifierConfig("vit_base_patch16_224", args, [*"abcde"], MEAN, STD, (32, 32), 1.0)
+    save_classifier(tmp_path, tiny_classifier(), config)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten, and one that does not decode."""
+    (tmp_path / "photos").mkdir()
+    for number in range(10):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(jpeg(number))
+    (tmp_path / "photos" / "3a.jpg").write_bytes(b"<html>")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_all_images_of_all_sources_in_batches_as_alone(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
+    write_shard(run / "a.tar", range(3))
+    alone = [mae_kit.predict(run, [photos / f"{number}.jpg"])["predictions"][0] for number in range(10)]
+    monkeypatch.setattr(predict, "BATCH", 4)
+    found = mae_kit.predict(run, [photos, run / "a.tar"])["predictions"]
+    assert [line["image"] for line in found] == [*(f"{photos}/{number}.jpg" for number in range(10)), *_keys(3)]
+    for one, same in zip(alone, found, strict=False):
+        assert one["image"] == same["image"] and one["classes"] == pytest.approx(same["classes"], abs=1e-5)
+    assert inspect.signature(mae_kit.predict).parameters["limit"].default is None
+    assert len(mae_kit.predict(run, [photos, run / "a.tar"], limit=2)["predictions"]) == 4
+
+
+def _keys(count: int) -> list[str]:
+    return [f"{number:04d}" for number in range(count)]
+
+
+def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[int] = []
+    told: list[int] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda data, channels: (decode(data, channels), read.append(1))[0])
+    monkeypatch.setattr(predict, "say", lambda line: told.append(len(read)))
+    monkeypatch.setattr(predict, "BATCH", 4)
+    mae_kit.predict(run, [photos])
+    assert told == [4] * 4 + [8] * 4 + [10] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--limit", "0"], "limit is 0: give a number above 0"),
+        (["--top", "0"], "top is 0: give a number above 0"),
+        (["--top", "-1"], "top is -1: give a number above 0"),
+    ],
+)
+def test_numbers_that_count_nothing(
+    run: Path, photos: Path, words: list[str], error: str, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["predict", str(run), str(photos), *words]) == 2
+    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"

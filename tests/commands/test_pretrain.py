@@ -1,0 +1,266 @@
+"""The verb `pretrain`: what it leaves behind, and its users' mistakes, which leave nothing."""
+
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
+from support.photo_shards import write_shard
+from support.processes import Ended, Programs
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mae_kit.cli import main as cli
+from mae_kit.training.lock import LOCK
+
+
+def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
+    """The one line that a command ends with."""
+    code = cli.main([str(word) for word in words])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1, lines
+    assert lines[0].startswith("mae-kit: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("every: null", "every holds no keys: give some, or leave it out"),
+        ("machine: 3", "machine holds no keys"),
+        ("seed: null", "seed is empty: give a value, or leave the key out"),
+        ("machine: {workers: }", "machine.workers is empty"),
+        ("objective: {init_args: {mask_ratio: }}", "objective.mask_ratio is empty"),
+        ("objective: {init_args: {encoder: {init_args: {name: }}}}", "objective.encoder.name is empty"),
+    ],
+)
+def test_empty_keys_of_a_recipe(
+    recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, complaint: str
+):
+    (tmp_path / "more.yaml").write_text(line)
+    words = ["--config", recipes / "pretrain.yaml", "--config", tmp_path / "more.yaml"]
+    said = mistake(capsys, ["pretrain", *words, "--data.shards", "photos", "--run", tmp_path / "run"])
+    assert complaint in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ("--data.shards nowhere", "no folder nowhere"),
+        ("--data.shards {recipes}", "no .tar shard in "),
+        ("--data.shards {photos}/test-*.tar", "no shard in .* is called test-"),
+        ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),
+        ("--data.batch_size 0", "data.batch_size is 0: give a number above 0"),
+        ("--machine.accumulate 3", "data.batch_size 16 does not divide among 1 devices x 3 micro-batches"),
+        ("--seed 99999999999999999999", r"no model can be built \("),
+        ("--objective.init_args.decoder_heads 3", "decoder_heads 3 does not divide decoder_dim 32"),
+        ("--objective.init_args.decoder_dim 34", "sin-cos positions need a width that is a multiple of 4, not 34"),
+        ("--optimization.lr 1", "unknown option --optimization.lr"),
+        ("--data.without nowhere.jsonl", "no list of samples to leave out at nowhere.jsonl: give the duplicates.jsonl"),
+        ("--data.mean [0.5]", "data.mean and data.std have 1 and 3 values, the encoder 3"),
+        ("--data.crop_scale [0,0.5]", "data.crop_scale is 0 to 0.5"),
+        ("--optimization.layer_decay 0.5", "optimization.layer_decay and layer_blocks are for fine-tuning"),
+        ("--data.knn_shards {unlabeled}", "has no labels"),
+        ("--objective.init_args.mask grid --objective.init_args.mask_ratio 0.5", "a grid mask hides 75%"),
+        ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder name 'vit_tinny' is not in timm"),
+        (
+            "--data.mean [123.7,116.3,103.5]",
+            r"data.mean is \[123.7, 116.3, 103.5\]: give shares of 255, each from 0 to 1",
+        ),
+        ("--data.color_jitter -1", "data.color_jitter is -1: give 0 or more"),
+        ("--objective.init_args.decoder_depth -1", "decoder_depth is -1: give 1 block or more"),
+        ("--objective.init_args.encoder.init_args.depth 0", r"timm does not build .*depth=0.* \(no block\)"),
+        ("--run {file}/run", r"cannot write to .* \(Not a directory\): choose another --run folder"),
+        ("--resume {empty} --run {empty}", "has no config.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(
+    photos: Path,
+    recipes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: str,
+    complaint: str,
+):
+    (tmp_path / "file").write_text("")
+    for name in ("empty", "unlabeled"):
+        (tmp_path / name).mkdir()
+    write_shard(tmp_path / "unlabeled" / "a.tar", range(8), labels=False)
+    folders = {name: tmp_path / name for name in ("file", "empty", "unlabeled")}
+    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    line = mistake(capsys, ["pretrain", *words, *changed.format(photos=photos, recipes=recipes, **folders).split()])
+    assert re.search(complaint, line), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "unlabeled"]
+
+
+def test_a_read_only_folder(
+    photos: Path, recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """As the system tells it; the superuser that tests may run as would write anyway."""
+
+    def mkdir(path: Path, *args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert "(Permission denied): choose another --run folder" in mistake(capsys, ["pretrain", *words])
+
+
+@pytest.mark.slow
+def test_a_run_that_exists_is_not_overwritten(
+    trained: Path, photos: Path, recipes: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", trained]
+    assert f"{trained} holds a run already: continue it with --resume {trained}" in mistake(
+        capsys, ["pretrain", *words]
+    )
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(trained: Path):
+    names = {path.name for path in trained.iterdir()}
+    files = {"config.yaml", "metrics.jsonl", "encoder.safetensors", "encoder.json", "model.safetensors", "report.html"}
+    assert names == files | {"tensorboard", "checkpoints", "reconstructions", LOCK}
+    assert [path.name for path in (trained / "reconstructions").iterdir()] == ["step-00000018.png"]
+    every = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in every if "loss" in row]
+    assert [row["step"] for row in rows] == [3, 6, 9, 12, 15, 18]
+    assert [(row["step"], row["audit_epoch"]) for row in every if "audit_epoch" in row] == [(6, 0), (12, 1), (18, 2)]
+    assert rows[-1]["loss"] < rows[0]["loss"] and rows[-1]["bad_samples"] == rows[-1]["skipped_steps"] == 0
+    events = EventAccumulator(str(trained / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12, 15, 18]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
+
+
+@pytest.mark.slow
+def test_the_encoder_is_the_one_in_the_model_and_loads_in_plain_timm(trained: Path):
+    config = json.loads((trained / "encoder.json").read_text())
+    tensors = load_file(trained / "encoder.safetensors")
+    model = timm.create_model(config["model"], num_classes=0, **config["model_args"])
+    model.load_state_dict(tensors, strict=True)
+    whole = load_file(trained / "model.safetensors")
+    assert all(torch.equal(tensor, whole[f"encoder.model.{name}"]) for name, tensor in tensors.items())
+    assert config["objective"] == "mae" and config["step"] == 18
+
+
+@pytest.mark.slow
+def test_the_saved_config_runs_again_to_the_same_weights(programs: Programs, trained: Path, tmp_path: Path):
+    ended = programs.run("pretrain", "--config", trained / "config.yaml", "--run", tmp_path / "again")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    configs = [yaml.safe_load((run / "config.yaml").read_text()) for run in (trained, tmp_path / "again")]
+    assert configs[0] | {"run": ""} == configs[1] | {"run": ""}
+
+
+@pytest.mark.slow
+def test_another_seed_is_another_training_and_json_is_alone_on_stdout(
+    programs: Programs, trained: Path, tmp_path: Path
+):
+    words = ["pretrain", "--config", trained / "config.yaml", "--run", tmp_path / "run", "--seed", "1"]
+    ended: Ended = programs.run(*words, "--optimization.epochs", "0.5", "--json")
+    result = json.loads(ended.out)
+    assert result["run"] == str(tmp_path / "run") and result["steps"] == result["step"] == 3
+    assert "learning rate 0.001" in ended.err and "effective batch 16" in ended.err
+    losses = [
+        json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["loss"] for run in (trained, tmp_path / "run")
+    ]
+    assert losses[0] != losses[1]
+
+
+DTYPES = """
+import torch
+linear, seen = torch.nn.Linear.forward, set()
+def forward(self, x):
+    product = linear(self, x)
+    if product.dtype not in seen:
+        seen.add(product.dtype)
+        print("a product in", product.dtype, flush=True)
+    return product
+torch.nn.Linear.forward = forward
+"""
+"""Tells each type that a layer's product has."""
+
+
+@pytest.mark.slow
+def test_half_precision_and_odd_encoders_train(programs: Programs, photos: Path, recipes: Path, tmp_path: Path):
+    """A rectangle with registers, one channel, in bf16."""
+    encoder = "--objective.init_args.encoder.init_args."
+    words = [
+        "--data.mean",
+        "[0.5]",
+        "--data.std",
+        "[0.25]",
+        "--optimization.epochs",
+        "1",
+        "--machine.precision",
+        "bf16",
+    ]
+    words += [
+        f"{encoder}name",
+        "vit_small_patch14_reg4_dinov2",
+        f"{encoder}img_size",
+        "[32, 48]",
+        f"{encoder}in_chans",
+        "1",
+    ]
+    ended = programs.run(
+        "pretrain",
+        "--config",
+        recipes / "pretrain.yaml",
+        "--data.shards",
+        photos / "train-*.tar",
+        "--run",
+        tmp_path / "run",
+        *words,
+        patch=DTYPES,
+    )
+    assert ended.code == 0 and "bf16 autocast, as asked" in ended.out, ended.err
+    assert "a product in torch.bfloat16" in ended.out
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights.values())
+
+
+@pytest.mark.slow
+def test_shards_with_damage_beside_good_ones(programs: Programs, photos: Path, recipes: Path, tmp_path: Path):
+    shards = shutil.copytree(photos, tmp_path / "shards")
+    data = (shards / "train-1.tar").read_bytes()
+    cut = len(data) // 2 + 100
+    with tarfile.open(shards / "train-1.tar") as tar:
+        whole = sum(member.name.endswith(".cls") and member.offset_data + member.size <= cut for member in tar)
+    (shards / "train-1.tar").write_bytes(data[:cut])
+    (shards / "train-2.tar").write_bytes(b"no tar at all")
+    words = ["--data.shards", shards / "train-*.tar", "--run", tmp_path / "run", "--optimization.epochs", "2"]
+    ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
+    assert ended.code == 0, ended.err
+    every = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["audit_samples"] for row in every if "audit_epoch" in row] == [32 + whole]
+
+
+@pytest.mark.slow
+def test_samples_on_a_list_are_not_trained_on_and_another_list_is_another_run(
+    programs: Programs, photos: Path, recipes: Path, tmp_path: Path
+):
+    shards = shutil.copytree(photos, tmp_path / "shards")
+    (shards / "train-3.tar").write_bytes((shards / "train-2.tar").read_bytes())  # 32 samples twice
+    deduped = programs.run("dedup", shards / "train-*.tar", "--workers", "1", "--json")
+    assert json.loads(deduped.out)["duplicates"] == 32, deduped.err
+    words = ["--data.shards", shards / "train-*.tar", "--data.without", shards / "duplicates.jsonl"]
+    words += ["--run", tmp_path / "run", "--optimization.epochs", "1"]
+    ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
+    assert ended.code == 0, ended.err
+    every = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    audits = [row for row in every if "audit_epoch" in row]
+    assert [row["audit_samples"] for row in audits] == [96] and audits[0]["audit_keys"] == audits[0]["audit_expected"]
+    lines = (shards / "duplicates.jsonl").read_text().splitlines(keepends=True)
+    (shards / "duplicates.jsonl").write_text("".join(lines[:-1]))
+    again = programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2")
+    assert again.code == 2
+    assert "cannot be resumed: 96 samples are now 97; other samples of the same shards" in again.err
+    (shards / "duplicates.jsonl").write_text("".join(lines))
+    assert programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2").code == 0

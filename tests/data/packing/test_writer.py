@@ -1,0 +1,719 @@
+"""Packing real files: what ends in which shard, that nothing is lost or torn, that the bytes are always the same."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torchvision.datasets
+from PIL import Image
+from support.photo_shards import write_shards
+
+from mae_kit.data.index.open import open_index
+from mae_kit.data.packing import writer as shards
+from mae_kit.data.packing.plan import Settings, Task, plan
+from mae_kit.data.packing.sources import open_source
+from mae_kit.data.packing.writer import Job, shard, write_shard
+from mae_kit.errors import UserError
+
+COMMAND = (
+    "import sys; from pathlib import Path; from mae_kit.data.packing.writer import shard\n"
+    "if __name__ == '__main__': shard(sys.argv[1], Path(sys.argv[2]), max_shard_size=65_536, workers=int(sys.argv[3]))"
+)
+
+
+def photo(path: Path, seed: int, size: tuple[int, int] = (40, 30), **how) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(coarse).resize(size).save(path, **({"format": "JPEG"} | how))
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve photos, flat."""
+    for i in range(12):
+        photo(tmp_path / f"photos/img {i:02d}.jpg", i)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough photos for dozens of small shards."""
+    root = tmp_path_factory.mktemp("many")
+    for i in range(1000):
+        photo(root / f"{i % 7}/{i}.jpg", i, (96, 96))
+    return root
+
+
+def members(out: Path, pattern: str = "*.tar") -> dict[str, bytes]:
+    """Contents of all members by name; a name that comes twice is an error."""
+    found: dict[str, bytes] = {}
+    for path in sorted(out.glob(pattern)):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert member.name not in found
+                assert (member.mtime, member.uid, member.gid) == (0, 0, 0)
+                found[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]
+    return found
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def leftovers(out: Path) -> list[Path]:
+    return [path for path in out.rglob("*") if path.name.endswith(".making")]
+
+
+def skipped(out: Path) -> dict[str, str]:
+    lines = (out / "skipped.jsonl").read_text().splitlines()
+    return {line["name"]: line["reason"] for line in map(json.loads, lines)}
+
+
+def test_flat_folder_goes_in_untouched(photos: Path, tmp_path: Path):
+    stats = shard(str(photos), tmp_path / "out", workers=1)
+    expected = {f"{i:06d}.jpg": path.read_bytes() for i, path in enumerate(sorted(photos.iterdir()))}
+    assert members(tmp_path / "out") == expected
+    assert stats["splits"]["train"]["images"] == 12 and stats["splits"]["val"]["images"] == 0
+    assert not (tmp_path / "out/classes.txt").exists() and not leftovers(tmp_path / "out")
+    assert json.loads((tmp_path / "out/stats.json").read_text()) | {"out": str(tmp_path / "out")} == stats
+
+
+def test_the_index_reads_what_was_written(photos: Path, tmp_path: Path):
+    shard(str(photos), tmp_path / "out", workers=1)
+    index = open_index(tmp_path / "out")
+    assert len(index) == 12 and not index.problems and index.classes is None
+    assert sorted(index.read(i) for i in range(12)) == sorted(p.read_bytes() for p in photos.iterdir())
+
+
+def test_nested_folder_hidden_files_and_suffix_of_the_content(tmp_path: Path):
+    photo(tmp_path / "in/a/b/really-png.jpg", 0, format="PNG")
+    photo(tmp_path / "in/top.JPEG", 1)
+    photo(tmp_path / "in/a/.thumbnails/small.jpg", 2)
+    photo(tmp_path / "in/a/._top.jpg", 3)
+    (tmp_path / "in/notes.txt").write_text("no image")
+    (tmp_path / "in/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "in/a/loop").symlink_to(tmp_path / "in")
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert set(members(tmp_path / "out")) == {"000000.png", "000001.jpg"}
+    assert set(skipped(tmp_path / "out")) == {"notes.txt", "gone.jpg"}
+
+
+def test_class_folders(tmp_path: Path):
+    for i, name in enumerate(["dog/1", "dog/old/2", "cat/1", "ant/1"]):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    (tmp_path / "in/empty").mkdir()
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    labels = {name: data for name, data in members(tmp_path / "out").items() if name.endswith("cls")}
+    assert labels == {"000000.cls": b"0", "000001.cls": b"1", "000002.cls": b"2", "000003.cls": b"2"}
+    assert (tmp_path / "out/classes.txt").read_text() == "ant\ncat\ndog\n"
+    assert stats["splits"]["train"]["classes"] == {"ant": 1, "cat": 1, "dog": 2}
+    assert open_index(tmp_path / "out").problems == []
+
+
+def test_bytes_that_are_no_utf8(tmp_path: Path):
+    odd = os.fsdecode(b"caf\xe9")
+    for folder in ("bar", odd):
+        photo(tmp_path / f"in/{folder}/{odd}.jpg", 0)
+        (tmp_path / f"in/{folder}/{odd}").write_text("no image")
+    with pytest.raises(UserError, match=r"the class caf\\xe9 has bytes in its name that are not UTF-8: rename its"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels="none")
+    assert stats["splits"]["train"]["images"] == 2 and set(skipped(tmp_path / "out")) == {f"bar/{odd}", f"{odd}/{odd}"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_class_whose_name_has_several_lines(tmp_path: Path, end: str, table: bool):
+    big = f"big{end}cat"
+    for folder in (big, "dog"):
+        photo(tmp_path / f"in/{'x' if table else folder}/{folder[0]}.jpg", 0)
+    (tmp_path / "labels.csv").write_text(f'file,label\nx/b.jpg,"{big}"\nx/d.jpg,dog\n', newline="")
+    labels = str(tmp_path / "labels.csv") if table else "auto"
+    with pytest.raises(UserError, match=r"the class 'big\\\w+cat' has a line break in its name: rename its folder, or"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [("a/1", "2"), ("a/1", "a/2")])
+def test_an_image_at_the_top_or_a_single_folder_makes_no_classes(tmp_path: Path, names: tuple[str, str]):
+    for i, name in enumerate(names):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["without_label"] == 2 and not (tmp_path / "out/classes.txt").exists()
+
+
+def test_labels_can_be_switched_off_and_forced(tmp_path: Path):
+    photo(tmp_path / "in/2024-01/1.jpg", 0)
+    photo(tmp_path / "in/2024-02/1.jpg", 1)
+    assert shard(str(tmp_path / "in"), tmp_path / "none", workers=1, labels="none")["splits"]["train"]["classes"] == {}
+    photo(tmp_path / "in/top.jpg", 2)
+    with pytest.raises(UserError, match=r"top\.jpg lies in no class folder"):
+        shard(str(tmp_path / "in"), tmp_path / "forced", workers=1, labels="folders")
+    assert not (tmp_path / "forced").exists()
+
+
+def labeled(folder: Path, table: str) -> Path:
+    """Four photos and a table beside them."""
+    for i, name in enumerate(["a", "b", "c", "d/e"]):
+        photo(folder / f"in/{name}.jpg", i)
+    (folder / "labels.csv").write_text(table)
+    return folder / "in"
+
+
+def test_a_table_of_several_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = labeled(tmp_path, "file,labels\na.jpg,sea;boat\nb.jpg,\nd/e.jpg,sea\n")
+    stats = shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    labels = {name: data for name, data in members(tmp_path / "out").items() if not name.endswith("jpg")}
+    assert labels == {"000000.classes": b"0 1", "000001.classes": b"", "000003.classes": b"1"}
+    train = stats["splits"]["train"]
+    assert train["classes"] == {"boat": 1, "sea": 2} and (train["images"], train["without_label"]) == (4, 1)
+    assert "1 of 4 images" in capsys.readouterr().out
+    index = open_index(tmp_path / "out")
+    assert index.multi_label and index.classes == ["boat", "sea"]
+    assert [problem.reason for problem in index.problems] == ["image without label"]
+    again = shard(str(tmp_path / "out"), tmp_path / "again", workers=1)
+    assert members(tmp_path / "again") == members(tmp_path / "out") and again["splits"]["train"] == train
+    plain = shard(str(tmp_path / "out"), tmp_path / "plain", workers=1, labels="none")
+    assert plain["splits"]["train"]["without_label"] == 4
+
+
+def test_a_table_of_one_label_each_and_another_table_is_another_job(tmp_path: Path):
+    source = labeled(tmp_path, "file,label\na.jpg,sea\nb.jpg,boat\n")
+    shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    labels = {name: data for name, data in members(tmp_path / "out").items() if not name.endswith("jpg")}
+    assert labels == {"000000.cls": b"1", "000001.cls": b"0"} and not open_index(tmp_path / "out").multi_label
+    labeled(tmp_path, "file,labels\na.jpg,sea\nb.jpg,boat\n")
+    with pytest.raises(UserError, match="holds another job: source differ"):
+        shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
+    with pytest.raises(UserError, match=r"labels\.csv names files, and .* is no folder of images"):
+        shard(str(tmp_path / "out/*.tar"), tmp_path / "new", workers=1, labels=str(tmp_path / "labels.csv"))
+    with pytest.raises(UserError, match=r"out holds no image \("):
+        shard(str(tmp_path / "out"), tmp_path / "new", workers=1, labels=str(tmp_path / "labels.csv"))
+
+
+def test_split_folders_keep_their_split_and_test_is_not_mixed_into_val(tmp_path: Path):
+    for i, name in enumerate(["train/cat/1", "train/dog/1", "train/dog/2", "val/cat/1", "test/dog/9"]):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"cat": 1, "dog": 2}
+    assert stats["splits"]["val"]["classes"] == {"cat": 1}
+    assert set(skipped(tmp_path / "out")) == {"test/dog/9.jpg"}
+    with pytest.raises(UserError, match="has its own val split"):
+        shard(str(tmp_path / "in"), tmp_path / "again", workers=1, val_fraction=0.1)
+
+
+def test_splits_are_known_by_other_names_and_in_capitals(tmp_path: Path):
+    for i, name in enumerate(["Training/cat/1", "Training/dog/1", "Val/cat/1", "Testing/dog/9"]):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"cat": 1, "dog": 1}
+    assert stats["splits"]["val"]["classes"] == {"cat": 1}
+    assert set(skipped(tmp_path / "out")) == {"Testing/dog/9.jpg"}
+
+
+@pytest.mark.parametrize("odd", ["extra/1.jpg", "extra.jpg"])
+def test_splits_beside_anything_else_are_refused(tmp_path: Path, odd: str):
+    for i, name in enumerate(["train/1.jpg", "VAL/2.jpg", odd]):
+        photo(tmp_path / f"in/{name}", i)
+    with pytest.raises(UserError, match=f"in holds {odd.partition('/')[0]} beside the splits train and VAL: move it"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_to_itself_is_skipped(photos: Path, tmp_path: Path):
+    for name in ("loop.jpg", "loop"):
+        (photos / name).symlink_to(photos / name)
+    assert shard(str(photos), tmp_path / "out", workers=1)["splits"]["train"]["images"] == 12
+    assert set(skipped(tmp_path / "out")) == {"loop", "loop.jpg"}
+
+
+def test_a_flat_val_beside_class_folders_in_train_is_refused(tmp_path: Path):
+    for i, name in enumerate(["train/cat/1", "train/dog/1", "val/1"]):
+        photo(tmp_path / f"in/{name}.jpg", i)
+    with pytest.raises(UserError, match=r"val/1\.jpg lies in no class folder"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert shard(str(tmp_path / "in"), tmp_path / "out", workers=1, labels="none")["splits"]["val"]["images"] == 1
+
+
+def test_tar_shards_keep_keys_labels_and_split(tmp_path: Path):
+    source = write_shards(tmp_path / "source")
+    shard(str(source), tmp_path / "out", workers=1)
+    for split in ("train", "val"):
+        assert members(tmp_path / "out", f"{split}-*.tar") == members(source, f"{split}-*.tar")
+    assert (tmp_path / "out/classes.txt").read_bytes() == (source / "classes.txt").read_bytes()
+
+
+@pytest.mark.slow
+def test_mean_and_deviation_are_those_of_the_datas_own_readme(shared: Path, tmp_path: Path):
+    stats = shard(str(shared / "data/clothing128"), tmp_path / "out", workers=1)
+    assert np.round(stats["mean"], 4).tolist() == [0.5508, 0.4728, 0.4523]
+    assert np.round(stats["std"], 4).tolist() == [0.2526, 0.2503, 0.2390]
+
+
+def test_one_tar_or_a_pattern_is_a_source_of_one_split(tmp_path: Path):
+    source = write_shards(tmp_path / "source")
+    one = shard(str(source / "val-0.tar"), tmp_path / "one", workers=1)
+    pattern = shard(str(source / "val-*.tar"), tmp_path / "pattern", workers=1, val_fraction=0.5)
+    assert one["splits"]["train"]["images"] == 32
+    assert pattern["splits"]["train"]["images"] + pattern["splits"]["val"]["images"] == 32
+
+
+def test_keys_that_come_twice_are_numbered_anew(photos: Path, tmp_path: Path):
+    for name in ("a", "b"):
+        shard(str(photos), tmp_path / name, workers=1, seed=ord(name))
+        (tmp_path / "both").mkdir(exist_ok=True)
+        (tmp_path / name / "train-000000.tar").rename(tmp_path / f"both/{name}.tar")
+    shard(str(tmp_path / "both"), tmp_path / "out", workers=1)
+    assert len(members(tmp_path / "out")) == 24
+
+
+def test_val_is_disjoint_and_keeps_its_images_when_more_are_added(many: Path, tmp_path: Path):
+    for i in range(100):
+        os.makedirs(tmp_path / "some", exist_ok=True)
+        (tmp_path / f"some/{i:03d}.jpg").hardlink_to(many / f"{i % 7}/{i}.jpg")
+    stats = shard(str(tmp_path / "some"), tmp_path / "before", workers=1, val_fraction=0.2)
+    before = {split: set(members(tmp_path / "before", f"{split}-*").values()) for split in ("train", "val")}
+    assert not before["train"] & before["val"] and len(before["train"] | before["val"]) == 100
+    assert 10 <= stats["splits"]["val"]["images"] <= 30
+    for i in range(100, 200):
+        (tmp_path / f"some/a{i:03d}.jpg").hardlink_to(many / f"{i % 7}/{i}.jpg")
+    shard(str(tmp_path / "some"), tmp_path / "after", workers=1, val_fraction=0.2)
+    after = {split: set(members(tmp_path / "after", f"{split}-*").values()) for split in ("train", "val")}
+    assert before["train"] < after["train"] and before["val"] < after["val"]
+
+
+def test_a_class_that_one_side_lacks_is_told(many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for i in range(14):
+        (tmp_path / f"few/{i % 7}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"few/{i % 7}/{i}.jpg").hardlink_to(many / f"{i % 7}/{i}.jpg")
+    splits = shard(str(tmp_path / "few"), tmp_path / "out", workers=1, val_fraction=0.3)["splits"]
+    said = capsys.readouterr().out.replace("\n", " ")
+    for split, lost in ((s, {str(i) for i in range(7)} - set(splits[s]["classes"])) for s in ("train", "val")):
+        assert (f"classes without an image in {split}: {', '.join(sorted(lost))}" in said) == bool(lost)
+    assert set(splits["val"]["classes"]) < {str(i) for i in range(7)}, "else this shows nothing"
+
+
+def test_shards_stay_below_their_size_and_are_mixed(many: Path, tmp_path: Path):
+    shard(str(many), tmp_path / "out", workers=1, max_shard_size=100_000)
+    sizes = [path.stat().st_size for path in (tmp_path / "out").glob("*.tar")]
+    assert max(sizes) <= 100_000 and len(sizes) > 10
+    first = {data for name, data in members(tmp_path / "out", "train-000000.tar").items() if name.endswith("cls")}
+    assert len(first) == 7
+
+
+def test_statistics_equal_numpy(photos: Path, tmp_path: Path):
+    from mae_kit.data.decode import decode
+
+    stats = shard(str(photos), tmp_path / "out", workers=1)
+    pixels = np.stack([decode(path.read_bytes()) for path in photos.iterdir()]) / 255
+    np.testing.assert_allclose(stats["mean"], pixels.mean((0, 1, 2)), atol=1e-12)
+    np.testing.assert_allclose(stats["std"], pixels.std((0, 1, 2)), atol=1e-12)
+
+
+def test_resize_shrinks_the_short_side_turns_upright_and_keeps_gray(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(tmp_path / "in/0-turned.jpg", 0, (400, 200), exif=exif)
+    photo(tmp_path / "in/1-small.png", 1, (30, 20), format="PNG")
+    Image.radial_gradient("L").resize((99, 300)).save(tmp_path / "in/2-gray.png")
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, resize=50, quality=80)
+    found = {name: Image.open(io.BytesIO(data)) for name, data in members(tmp_path / "out").items()}
+    assert {name: (image.size, image.mode, image.format) for name, image in found.items()} == {
+        "000000.jpg": ((50, 100), "RGB", "JPEG"),
+        "000001.jpg": ((30, 20), "RGB", "JPEG"),
+        "000002.jpg": ((50, 152), "L", "JPEG"),
+    }
+
+
+def test_resize_is_close_to_pillow(tmp_path: Path):
+    path = photo(tmp_path / "in/big.jpg", 7, (640, 480), quality=95)
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, resize=96, quality=95)
+    ours = np.asarray(Image.open(io.BytesIO(members(tmp_path / "out")["000000.jpg"])), float)
+    theirs = np.asarray(Image.open(path).resize((128, 96), Image.Resampling.BICUBIC), float)
+    assert ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 1.5
+
+
+def test_channels_of_arrays(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    array = np.arange(4 * 4 * 5, dtype=np.uint8).reshape(4, 4, 5)
+    np.save(tmp_path / "in/a.npy", array)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=5)
+    assert set(members(tmp_path / "out")) == {"000000.npy"}
+    np.testing.assert_allclose(stats["mean"], array.reshape(-1, 5).mean(0) / 255)
+
+
+def xray(path: Path, scale: int) -> np.ndarray:
+    """A gray PNG of 16 bits with values up to 100 * scale; returns its values."""
+    values = (np.arange(101, dtype=np.uint16) * scale)[None].repeat(4, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return values
+
+
+def test_white_makes_8_bits_of_12(tmp_path: Path):
+    values = xray(tmp_path / "in/a.png", 40)
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=1, black=100, white=3900)
+    (stored,) = members(tmp_path / "out").values()
+    expected = np.rint(((values.astype(float) - 100) / 3800).clip(0, 1) * 255)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), expected)
+    np.testing.assert_allclose(stats["mean"], expected.mean() / 255)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32, ">u2"])
+@pytest.mark.parametrize("channels", [3, 13])
+def test_white_makes_8_bits_of_arrays(tmp_path: Path, kind: Any, channels: int):
+    values = np.arange(4 * 5 * channels).reshape(4, 5, channels).astype(kind)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", np.asfortranarray(values))
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=channels, white=float(values.max()))
+    ((name, stored),) = members(tmp_path / "out").items()
+    found = np.load(io.BytesIO(stored)) if name.endswith("npy") else np.asarray(Image.open(io.BytesIO(stored)))
+    np.testing.assert_array_equal(found, np.rint(values.astype(float) / values.max() * 255))
+
+
+def test_white_leaves_8_bits_and_says_what_it_cannot_read(tmp_path: Path):
+    path = photo(tmp_path / "in/0.jpg", 0)
+    np.save(tmp_path / "in/1.npy", np.full((2, 2, 3), np.nan, np.float32))
+    np.save(tmp_path / "in/2.npy", np.zeros((2, 2, 3), np.uint16))
+    (tmp_path / "in/2.npy").write_bytes((tmp_path / "in/2.npy").read_bytes()[:-1])
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, white=4095)
+    assert members(tmp_path / "out") == {"000000.jpg": path.read_bytes()}
+    assert skipped(tmp_path / "out") == {"1.npy": "pixels that are not finite", "2.npy": "a .npy that is cut"}
+
+
+def test_dark_images_of_16_bits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    xray(tmp_path / "in/a.png", 40)
+    photo(tmp_path / "in/b.jpg", 0)
+    stats = shard(str(tmp_path / "in"), tmp_path / "dark", workers=1)
+    assert (stats["deep"], stats["largest"]) == (1, 4000)
+    told = "1 images have 16 bits and no value above 4,000, so they are DARK now: pack them again with --white 4095"
+    assert told in capsys.readouterr().out
+    xray(tmp_path / "in/c.png", 400)
+    shard(str(tmp_path / "in"), tmp_path / "bright", workers=1)
+    assert "DARK" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds another job: source, white differ"):
+        shard(str(tmp_path / "in"), tmp_path / "dark", workers=1, white=4095)
+
+
+def test_every_bad_image_ends_in_a_shard_or_in_the_list(shared: Path, tmp_path: Path):
+    source = shared / "data/bad/images"
+    stats = shard(str(source), tmp_path / "out", workers=1)
+    names = sorted(path.name for path in source.iterdir())
+    listed = skipped(tmp_path / "out")
+    stored = set(members(tmp_path / "out").values())
+    assert all(reason for reason in listed.values()) and len(listed) == stats["skipped"]
+    assert all((name in listed) != ((source / name).read_bytes() in stored) for name in names)
+    assert {"made-cut-last2.jpg", "made-lfs-pointer.jpg", "made-big-10000x10000.png"} <= set(listed)
+    assert not {"made-ok.jpg", "made-I16.png", "made-uppercase.JPEG", "made-png-named.jpg"} & set(listed)
+    assert not open_index(tmp_path / "out").problems
+
+
+def test_a_second_run_writes_nothing_anew_and_another_job_is_refused(photos: Path, tmp_path: Path):
+    first = shard(str(photos), tmp_path / "out", workers=1)
+    tar = tmp_path / "out/train-000000.tar"
+    before = tar.stat().st_ino
+    assert shard(str(photos), tmp_path / "out", workers=1) == first and tar.stat().st_ino == before
+    with pytest.raises(UserError, match="another job: seed differ"):
+        shard(str(photos), tmp_path / "out", workers=1, seed=1)
+    photo(photos / "new.jpg", 99)
+    with pytest.raises(UserError, match="another job: source differ"):
+        shard(str(photos), tmp_path / "out", workers=1)
+
+
+def test_a_shard_that_was_cut_afterwards_is_written_again(photos: Path, tmp_path: Path):
+    shard(str(photos), tmp_path / "out", workers=1)
+    before = files(tmp_path / "out")
+    os.truncate(tmp_path / "out/train-000000.tar", 1000)
+    shard(str(photos), tmp_path / "out", workers=1)
+    assert files(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"resize": 0}, "resize is 0: give 1 or more"),
+        ({"quality": 101}, "quality is 101: give 1 to 100"),
+        ({"val_fraction": 1.0}, "val_fraction is 1.0: give 0 up to"),
+        ({"val_fraction": 1e-9}, "0 of 12 images fall to val"),
+        ({"max_shard_size": 10}, "max_shard_size is 10: give 65,536 bytes or more"),
+        ({"workers": -1}, "workers is -1"),
+        ({"white": 0}, "white is 0: give a number above --black"),
+        ({"white": np.inf}, "white is inf: give a number above --black"),
+        ({"black": 5}, "black is 5: give --white, too"),
+        ({"resize": 8, "channels": 4}, "channels is 4: give 1 or more, and 1 or 3 with --resize"),
+    ],
+)
+def test_arguments_out_of_range(photos: Path, tmp_path: Path, arguments: dict[str, Any], message: str):
+    with pytest.raises(UserError) as error:
+        shard(str(photos), tmp_path / "out", **arguments)
+    assert message in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_none(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/a.txt").write_text("x")
+    (tmp_path / "page.tar").write_text("<html>" * 400)
+    cases = {
+        "missing": "does not exist",
+        "empty": "holds no image: give",
+        "text": "holds no image (1 .txt)",
+        "text/a.txt": "is a file",
+        "page.tar": "page.tar",
+        "no-*.tar": "no-*.tar",
+    }
+    for name, message in cases.items():
+        with pytest.raises(UserError) as error:
+            shard(str(tmp_path / name), tmp_path / "out", workers=1)
+        assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_cannot_be(photos: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/holiday.txt").write_text("x")
+    cases = {"file": "is a file", "full": "holds other files", "photos/out": "lies inside", "photos": "lies inside"}
+    for name, message in cases.items():
+        with pytest.raises(UserError) as error:
+            shard(str(photos), tmp_path / name, workers=1)
+        assert message in str(error.value)
+    assert len(list(photos.iterdir())) == 12
+
+
+@pytest.mark.parametrize("out", ["/proc/shards", "/dev/null/shards"])
+def test_an_out_that_takes_no_files(photos: Path, out: str):
+    with pytest.raises(UserError, match=f"{out}: .*: give a folder that can be written"):
+        shard(str(photos), Path(out), workers=1)
+
+
+def test_nothing_decodes(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_text("<html>")
+    with pytest.raises(UserError, match="none of 1 images decodes"):
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert set(skipped(tmp_path / "out")) == {"a.jpg"} and not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_a_job_that_packed_nothing_leaves_its_list_and_the_folder_to_the_corrected_one(photos: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="none of 12 images decodes"):
+        shard(str(photos), tmp_path / "out", workers=1, channels=4)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["skipped.jsonl"]
+    assert len(skipped(tmp_path / "out")) == 12
+    assert shard(str(photos), tmp_path / "out", workers=1)["splits"]["train"]["images"] == 12
+    assert not skipped(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(many: Path, tmp_path: Path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # writing further fails just as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"out: File too large: free about [\d.]+ MB and repeat"):
+            shard(str(many), tmp_path / "out", workers=1, max_shard_size=100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not leftovers(tmp_path / "out") and not list((tmp_path / "out").glob("*.tar"))
+    shard(str(many), tmp_path / "out", workers=1, max_shard_size=100_000)
+    assert len(open_index(tmp_path / "out")) == 1000
+
+
+def start(source: Path, out: Path, workers: int, wait_for: int) -> subprocess.Popen[str]:
+    """Run the verb in a session of its own, as in a terminal, until some shards are done."""
+    command = [sys.executable, "-c", COMMAND, str(source), str(out), str(workers)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "shards.json").exists() or len(list(out.glob(".shards/*.json"))) < wait_for:
+        assert process.poll() is None and time.monotonic() < deadline, "ended before it could be stopped"
+        time.sleep(0.001)
+    return process
+
+
+@pytest.mark.slow
+def test_killed_runs_finish_to_the_same_bytes_for_any_number_of_workers(many: Path, tmp_path: Path):
+    shard(str(many), tmp_path / "whole", workers=1, max_shard_size=65_536)
+    expected = files(tmp_path / "whole")
+    for workers in (1, 2):
+        out = tmp_path / f"killed-{workers}"
+        process = start(many, out, workers, wait_for=5)
+        process.kill()
+        process.communicate()
+        done = {
+            path.name: path.stat().st_ino for path in out.glob("*.tar") if (out / f".shards/{path.name}.json").exists()
+        }
+        assert 5 <= len(done) < len([name for name in expected if name.endswith(".tar")])
+        shard(str(many), out, workers=3 - workers, max_shard_size=65_536)
+        assert files(out) == expected
+        assert all((out / name).stat().st_ino == number for name, number in done.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "wait_for"), [(1, 3), (2, 3), (2, 0)])
+def test_ctrl_c_leaves_whole_shards_only(many: Path, tmp_path: Path, workers: int, wait_for: int):
+    process = start(many, tmp_path / "out", workers, wait_for)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    # One process says so, once; with the error it was handling at that moment, if any.
+    assert process.returncode != 0 and errors.count("\nKeyboardInterrupt\n") == 1
+    assert errors.endswith("\nKeyboardInterrupt\n")
+    assert not leftovers(tmp_path / "out")
+    records = {path.name.removesuffix(".json") for path in (tmp_path / "out/.shards").iterdir()}
+    assert {path.name for path in (tmp_path / "out").glob("*.tar")} - records == set()
+
+
+def attempt(job: Job, task: Task, together: threading.Barrier) -> None:
+    def tick() -> None:
+        together.wait(60)
+
+    write_shard(job, task, tick)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_two_attempts_at_once_are_as_good_as_one(photos: Path, tmp_path: Path, decode: bool):
+    """As where a node is cut off: its task is begun again elsewhere and ends twice."""
+    if not decode:
+        for path in photos.iterdir():
+            path.write_text("<html>")
+    source, settings = open_source(str(photos), "auto"), Settings(None, 90, 0.0, 1 << 20, 0, "auto", 3)
+    (task,) = plan(source, settings, np.full(12, 1000))
+    for name, attempts in {"one": 1, "two": 2}.items():
+        job = Job(tmp_path / name, settings, source.read)
+        (tmp_path / name / ".shards").mkdir(parents=True)
+        for _ in range(10):
+            together = threading.Barrier(attempts)
+            with ThreadPoolExecutor(attempts) as pool:
+                for done in [pool.submit(attempt, job, task, together) for _ in range(attempts)]:
+                    done.result()
+            assert (tmp_path / name / task.shard).exists() == decode
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_what_another_machine_may_be_writing_is_left_alone_until_all_is_there(photos: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    fresh, stale = (tmp_path / f"out/.train-000000.tar.{name}.making" for name in ("fresh", "stale"))
+    for path in (fresh, stale):
+        path.write_bytes(b"half")
+    os.utime(stale, (0, 0))
+    source = photos.rename(tmp_path / "elsewhere")
+    photos.mkdir()
+    (photos / "page.jpg").write_text("<html>")
+    with pytest.raises(UserError, match="none of 1 images decodes"):
+        shard(str(photos), tmp_path / "out", workers=1)
+    assert leftovers(tmp_path / "out") == [fresh]
+    (tmp_path / "out/skipped.jsonl").unlink()
+    shard(str(source), tmp_path / "out", workers=1)
+    assert not leftovers(tmp_path / "out")
+
+
+def test_shards_that_went_to_a_disk_of_another_machine_are_missed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def elsewhere(job: Job, task: Task, tick) -> None:
+        (tmp_path / "node/.shards").mkdir(parents=True)
+        write_shard(job._replace(out=tmp_path / "node"), task, tick)
+
+    monkeypatch.setattr(shards, "write_shard", elsewhere)
+    with pytest.raises(UserError, match="lacks 1 of 1 shards that were written, such as train-000000"):
+        shard(str(photos), tmp_path / "out", workers=1)
+
+
+def test_a_source_that_goes_away_is_no_reason_to_leave_images_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def unmounted(job: Job, task: Task, tick) -> None:
+        photos.rename(tmp_path / "unmounted")
+        write_shard(job, task, tick)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_shard", unmounted)
+        with pytest.raises(UserError, match=r"photos is not there on .*: mount it and repeat"):
+            shard(str(photos), tmp_path / "out", workers=1)
+    (tmp_path / "unmounted").rename(photos)
+    assert shard(str(photos), tmp_path / "out", workers=1)["skipped"] == 0
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_run_end_and_clean_up(many: Path, tmp_path: Path):
+    process = start(many, tmp_path / "out", 2, wait_for=3)
+    process.kill()
+    process.communicate()  # their share of the pipe closes as they end
+    deadline = time.monotonic() + 20
+    while leftovers(tmp_path / "out") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not leftovers(tmp_path / "out")
+
+
+# Libraries
+
+
+def test_a_library_that_is_absent_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"hf:beans needs the library `datasets`: pip install"):
+        shard("hf:beans", tmp_path / "out")
+    with pytest.raises(UserError, match="torchvision has no dataset Nothing"):
+        shard("torchvision:Nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_of_hugging_face_keeps_its_files_classes_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets", reason="pip install 'mae_kit[hf]'")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    for number, name in enumerate(("train/cat", "train/dog", "train/dog", "test/cat")):
+        photo(tmp_path / "hub" / name / f"{number}.jpg", number)
+    stats = shard(f"hf:{tmp_path / 'hub'}", tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"cat": 1, "dog": 2}
+    assert stats["splits"]["val"]["classes"] == {"cat": 1}
+    stored = set(members(tmp_path / "out").values())
+    assert {path.read_bytes() for path in (tmp_path / "hub").rglob("*.jpg")} < stored
+    assert shard(f"hf:{tmp_path / 'hub'}:test", tmp_path / "test", workers=1)["splits"]["train"]["images"] == 1
+
+
+class Squares(torchvision.datasets.VisionDataset):
+    """A dataset of pixels with the constructor of CIFAR10."""
+
+    classes = ("dark", "bright")
+
+    def __init__(self, root: str | Path, train: bool = True, download: bool = False):
+        super().__init__(root)
+        self.targets = [0, 1, 1] if train else [1]
+
+    def __getitem__(self, index: int):
+        label = self.targets[index]
+        return Image.new("RGB", (8, 8), (200 * label + index, 0, 0)), label
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def test_torchvision_pixels_are_stored_losslessly_with_their_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torchvision.datasets, "Squares", Squares, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stats = shard("torchvision:Squares", tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"dark": 1, "bright": 2}
+    assert stats["splits"]["val"]["classes"] == {"bright": 1}
+    found = members(tmp_path / "out")
+    assert Image.open(io.BytesIO(found["000002.png"])).getpixel((0, 0)) == (202, 0, 0)
+    assert (tmp_path / "out/classes.txt").read_text() == "dark\nbright\n"
+    monkeypatch.setattr(Squares, "classes", ["crane", "crane"])
+    stats = shard("torchvision:Squares", tmp_path / "cranes", workers=1)
+    assert stats["splits"]["train"]["classes"] == {"crane": 1, "crane (2)": 2}
+    assert shard("torchvision:Squares:test", tmp_path / "test", workers=1)["splits"]["train"]["images"] == 1
+    with pytest.raises(UserError, match="no split val: use train or test"):
+        shard("torchvision:Squares:val", tmp_path / "val", workers=1)

@@ -1,0 +1,136 @@
+"""Files from web servers and object stores: they arrive whole in spite of faults, or one line says why not."""
+
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from support.webserver import WebServer
+
+from mae_kit.data.remote import filesystem as remote
+from mae_kit.data.remote.filesystem import NotThere, download, is_url, version
+from mae_kit.errors import UserError
+
+DATA = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """Serves one file of a megabyte, `a.tar`; clients make short pauses."""
+    monkeypatch.setattr(remote, "PAUSES", [0.001] * 4)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.tar").write_bytes(DATA)
+    server = WebServer(tmp_path / "web")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("place", "url"),
+    [
+        ("s3://bucket/a", True),
+        ("https://host/a-*.tar", True),
+        ("gs://b", True),
+        ("train-*.tar", False),
+        ("/data/a:b", False),
+        ("C:\\shards", False),
+        (Path("https://host/a"), False),
+    ],
+)
+def test_what_a_url_is(place: str | Path, url: bool):
+    assert is_url(place) == url
+
+
+@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("faults", [[], ["drop"], ["drop", "drop", "drop"], ["busy", "drop", "busy"]])
+def test_a_file_arrives_in_spite_of_faults(server: WebServer, tmp_path: Path, parts: bool, faults: list[str]):
+    server.parts = parts
+    server.fail("a.tar", faults)
+    (tmp_path / "a").write_bytes(b"what was there before")
+    download(f"{server.url}/a.tar", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
+def test_a_download_goes_on_where_it_broke_off(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "PART", 100_000)
+    server.fail("a.tar", ["drop"])
+    download(f"{server.url}/a.tar", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == DATA
+    assert server.sent["a.tar"] == len(DATA)
+    assert server.asked["a.tar"] == 1 + 6, "half of it at once, the other half in parts"
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("busy", r"/a.tar cannot be read \(503.*Service Unavailable.*\): see that the server can be reached"),
+        ("drop", r"/a.tar cannot be read \(.*Not enough data.*\): see that"),
+        ("forbidden", r"/a.tar may not be read \(403.*\): check the credentials"),
+    ],
+)
+def test_what_keeps_failing_is_one_line(server: WebServer, tmp_path: Path, fault: str, complaint: str):
+    server.fail("a.tar", repeat(fault))
+    with pytest.raises(UserError, match=complaint) as caught:
+        download(f"{server.url}/a.tar", tmp_path / "a")
+    assert "\n" not in str(caught.value)
+    assert server.asked["a.tar"] == (1 if fault == "forbidden" else 5) or fault == "drop"
+
+
+def test_a_server_that_is_gone(server: WebServer, tmp_path: Path):
+    server.stop()
+    for action in (lambda: download(f"{server.url}/a.tar", tmp_path / "a"), lambda: version(f"{server.url}/a.tar")):
+        with pytest.raises(UserError, match=r"cannot be read \(Cannot connect to host 127.0.0.1.*\): see that"):
+            action()
+    server.start()
+    assert version(f"{server.url}/a.tar")
+
+
+def test_what_is_not_there(server: WebServer, tmp_path: Path):
+    for action in (lambda: download(f"{server.url}/b.tar", tmp_path / "b"), lambda: version(f"{server.url}/b.tar")):
+        with pytest.raises(NotThere):
+            action()
+    assert server.asked["b.tar"] == 0
+
+
+def test_a_version_lasts_as_long_as_the_file(server: WebServer):
+    first = version(f"{server.url}/a.tar")
+    assert version(f"{server.url}/a.tar") == first != ""
+    (server.folder / "a.tar").write_bytes(DATA[::-1])
+    assert version(f"{server.url}/a.tar") != first
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_network(server: WebServer):
+    with pytest.raises(OSError, match="No space left"):
+        download(f"{server.url}/a.tar", Path("/dev/full"))
+    assert server.asked["a.tar"] == 1
+
+
+def test_an_object_store(tmp_path: Path):
+    """One in memory, in place of a bucket."""
+    store = fsspec.filesystem("memory")
+    store.pipe("/bucket/a.tar", DATA)
+    first = version("memory://bucket/a.tar")
+    download("memory://bucket/a.tar", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == DATA
+    store.pipe("/bucket/a.tar", DATA[::-1])
+    assert version("memory://bucket/a.tar") != first != ""
+    with pytest.raises(NotThere):
+        download("memory://bucket/b.tar", tmp_path / "b")
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs"), ("hdfs", "remote")])
+def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str):
+    def missing(url: str, **options: Any) -> None:
+        raise ImportError("Install what reads it")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    complaint = rf"{scheme}:// needs a library \(Install what reads it\): pip install 'mae_kit\[{extra}\]'"
+    with pytest.raises(UserError, match=complaint):
+        download(f"{scheme}://bucket/a.tar", tmp_path / "a")
+
+
+def test_a_scheme_that_nobody_knows(tmp_path: Path):
+    with pytest.raises(UserError, match=r"htps://host/a.tar cannot be opened .*: give s3://, gs://, https:// or"):
+        download("htps://host/a.tar", tmp_path / "a")

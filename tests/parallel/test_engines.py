@@ -1,0 +1,80 @@
+"""What holds for every engine: each task once, all steps counted, the first error ends the others."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support import toy_tasks
+
+from mae_kit.errors import UserError
+from mae_kit.parallel import Engine, processes, run_tasks
+
+TASKS = [f"task {number}" for number in range(10)]
+
+
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    return request.param
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_once_and_every_step_counted(tmp_path: Path, engine: Engine, workers: int):
+    advanced: list[float] = []
+    run_tasks(partial(toy_tasks.note, tmp_path), TASKS, advanced.append, workers, engine)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {task: f"{task}\n" for task in TASKS}
+    assert sum(advanced) == len(TASKS) * toy_tasks.STEPS
+
+
+def test_workers_are_started_anew_where_no_server_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    monkeypatch.delattr(processes, "_start_server")
+    run_tasks(partial(toy_tasks.note, tmp_path), TASKS[:2], lambda steps: None, 2, "processes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == TASKS[:2]
+
+
+def test_one_worker_does_one_task_at_a_time(tmp_path: Path, engine: Engine):
+    run_tasks(partial(toy_tasks.alone, tmp_path), TASKS[:4], lambda steps: None, 1, engine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == TASKS[:4]
+
+
+def test_a_negative_number_of_workers_is_refused_with_nothing_to_do_as_well(engine: Engine):
+    for tasks in (TASKS, []):
+        with pytest.raises(UserError, match=r"workers is -1: give 0 \(one a core\) or more"):
+            run_tasks(print, tasks, lambda steps: None, -1, engine)
+
+
+def test_relative_paths_count_from_here(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    run_tasks(partial(toy_tasks.note, Path()), TASKS, lambda steps: None, 1, engine)
+    assert len(list(tmp_path.iterdir())) == len(TASKS)
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_error_is_the_tasks_own_and_the_others_have_ended(tmp_path: Path, engine: Engine, bad: int):
+    tasks = ["good", "bad", "never", "never either"] if bad else ["bad", "good", "never", "never either"]
+    with pytest.raises(UserError) as error:
+        run_tasks(partial(toy_tasks.fail, tmp_path), tasks, lambda steps: None, 2, engine)
+    assert type(error.value) is UserError and error.value.args == ("this is bad", "give a good one")
+    begun = {path.stem for path in tmp_path.glob("*.begun")}
+    assert begun == {path.stem for path in tmp_path.glob("*.ended")} and "good" in begun
+
+
+def test_a_killed_worker(tmp_path: Path, engine: Engine):
+    """Processes give up, since on this machine memory is short for the next attempt too; Ray tries again."""
+    job = partial(toy_tasks.die, tmp_path)
+    if engine == "processes":
+        with pytest.raises(UserError, match="a worker process was killed: repeat the command"):
+            run_tasks(job, ["bad", "good"], lambda steps: None, 2, engine)
+    advanced: list[float] = []
+    run_tasks(job, ["bad", "good"], advanced.append, 2, engine)
+    assert (tmp_path / "bad").read_text() == "bad\n" and (tmp_path / "good").exists()
+    assert sum(advanced) == 2 * toy_tasks.STEPS
+
+
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_no_tasks_need_no_engine(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    run_tasks(partial(toy_tasks.note, tmp_path), [], lambda steps: None, engine=engine)

@@ -1,0 +1,139 @@
+"""Sharding and indexing on a Ray cluster that loses a node half-way: the job ends, nothing twice, nothing missing."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import toy_tasks
+from support.photo_shards import write_shards
+
+from mae_kit.commands.dedup import dedup
+from mae_kit.data.index.open import open_index
+from mae_kit.data.packing.writer import shard
+from mae_kit.errors import UserError
+from mae_kit.parallel import Engine, run_tasks
+
+IMAGES, SECONDS = 600, 240
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos large enough that to pack them takes seconds; no two alike."""
+    root = tmp_path_factory.mktemp("many")
+    for i in range(IMAGES):
+        coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(coarse).resize((640, 480)).save(root / f"{i}.jpg", quality=70)
+    return root
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def start(*words: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mae_kit", *map(str, words), "--engine", "ray"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_until(process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not seen():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"ended too early, or not in {SECONDS} s: {process.communicate()[0]}")
+        time.sleep(0.001)
+
+
+def printed(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=SECONDS)[0]
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_sharding_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
+    whole, out, node = tmp_path / "whole", tmp_path / "out", cluster.other()
+    shard(str(many), whole, resize=64, max_shard_size=65_536)
+    total = len(list(whole.glob("*.tar")))
+    process = start("shard", many, out, "--resize", 64, "--max-shard-size", 65_536)
+    wait_until(process, lambda: len(list(out.glob(".shards/*.json"))) >= total // 4)
+    cluster.kill(node)
+    assert len(list(out.glob(".shards/*.json"))) < total - 1
+    text = printed(process)
+    cluster.bury(node)
+    assert process.returncode == 0, text
+    assert f"Ray cluster {cluster.address}: 2 nodes, 2 processors" in text
+    assert files(out) == files(whole), "each image once, and no leftovers"
+    assert len(open_index(out)) == IMAGES
+
+
+@pytest.mark.slow
+def test_indexing_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
+    shard(str(many), tmp_path / "out", max_shard_size=65_536)
+    expected, node = open_index(tmp_path / "out").fingerprint, cluster.other()
+    (tmp_path / "out/index.safetensors").unlink()
+    total = len(list(tmp_path.glob("out/*.tar")))
+    process = start("index", tmp_path / "out")
+    wait_until(process, lambda: len(list(tmp_path.glob("out/.index/*.safetensors"))) >= total // 8)
+    cluster.kill(node)
+    text = printed(process)
+    cluster.bury(node)
+    assert process.returncode == 0, text
+    assert open_index(tmp_path / "out").fingerprint == expected and not (tmp_path / "out/.index").exists()
+
+
+@pytest.mark.slow
+def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: Any, many: Path, tmp_path: Path):
+    shard(str(many), tmp_path / "whole", resize=64, max_shard_size=65_536)
+    out = tmp_path / "out"
+    process = start("shard", many, out, "--resize", 64, "--max-shard-size", 65_536)
+    wait_until(process, lambda: len(list(out.glob(".shards/*.json"))) >= 3)
+    process.send_signal(signal.SIGINT)
+    text = printed(process)
+    assert process.returncode == 130, text
+    done = {path: path.stat().st_ino for path in out.glob("*.tar") if (out / f".shards/{path.name}.json").exists()}
+    assert 3 <= len(done) < len(list(tmp_path.glob("whole/*.tar")))
+    shard(str(many), out, resize=64, max_shard_size=65_536, engine="ray")
+    assert files(out) == files(tmp_path / "whole")
+    assert all(path.stat().st_ino == number for path, number in done.items())
+
+
+@pytest.mark.slow
+def test_fingerprints_and_features_are_the_same(cluster: Any, trained: Path, tmp_path: Path):
+    kept = {}
+    engines: tuple[Engine, Engine] = ("processes", "ray")
+    for engine in engines:
+        shards = write_shards(tmp_path / engine)
+        found = dedup(shards / "val-*.tar", encoder=trained, similarity=0.01, engine=engine)
+        lines = (shards / "duplicates.jsonl").read_text().splitlines()[1:]
+        kept[engine] = [
+            {n: found[n] for n in found.keys() - {"list", "keep_list", "page"}},
+            lines,
+            files(shards).keys(),
+        ]
+    assert kept["ray"] == kept["processes"] and len(kept["ray"][1]) > 0
+    assert sum(".features-" in name for name in kept["ray"][2]) == 1  # shard
+
+
+def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
+        run_tasks(partial(toy_tasks.note, tmp_path), [""], lambda steps: None, engine="ray")
+
+
+def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ray" or name.endswith("on_ray")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"needs the library `ray`: pip install 'mae_kit\[ray\]'"):
+        run_tasks(partial(toy_tasks.note, tmp_path), [""], lambda steps: None, engine="ray")

@@ -1,0 +1,104 @@
+"""The verb `reconstruct`: a picture of any images, chosen in kind, share and seed; and its users' mistakes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from support.untrained_run import MEAN, STD, make_mae
+
+from mae_kit.cli import main as cli
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.plots.reconstruct import picture, reconstruct
+
+
+def test_a_picture_of_images_of_any_size(run: Path, images: Path, tmp_path: Path):
+    result = reconstruct(run, images, tmp_path / "deep" / "grid.png")
+    assert (
+        result["images"] == 4 and 0 < result["loss"] < 10 and result["picture"] == str(tmp_path / "deep" / "grid.png")
+    )
+    with Image.open(tmp_path / "deep" / "grid.png") as opened:
+        assert opened.mode == "RGB" and opened.width > 4 * 96 and opened.height > 4 * 96
+
+
+def test_from_shards(run: Path, photos: Path, tmp_path: Path):
+    assert reconstruct(run, photos / "val-0.tar", tmp_path / "grid.png", count=3)["images"] == 3
+
+
+def drawn(run: Path, images: Path, out: Path, **choices: Any) -> bytes:
+    reconstruct(run, images, out, **choices)
+    return out.read_bytes()
+
+
+def test_seed_share_and_kind_choose_what_is_hidden(run: Path, images: Path, tmp_path: Path):
+    out = tmp_path / "grid.png"
+    usual = drawn(run, images, out)
+    assert drawn(run, images, out) == usual == drawn(run, images, out, seed=0, mask_ratio=0.75, mask="random")
+    others: list[dict[str, Any]] = [{"seed": 1}, {"mask_ratio": 0.5}, {"mask": "block"}, {"mask": "grid"}]
+    assert len({usual, *(drawn(run, images, out, **choice) for choice in others)}) == 5
+
+
+@pytest.mark.slow
+def test_the_loss_at_each_ratio_and_of_each_patch(run: Path, images: Path, tmp_path: Path):
+    usual = reconstruct(run, images, tmp_path / "grid.png", count=2)["loss"]
+    ratios = reconstruct(run, images, tmp_path / "ratios.png", "ratios", count=2)["loss"]
+    assert list(ratios) == ["10%", "25%", "50%", "75%", "85%", "90%"], "of 16 patches 95% would be all"
+    assert ratios["75%"] == pytest.approx(usual)
+    losses = reconstruct(run, images, tmp_path / "losses.png", "losses", count=2)["loss"]
+    assert losses == pytest.approx(usual, rel=0.1) and losses != usual
+    for name in ("ratios.png", "losses.png"):
+        with Image.open(tmp_path / name) as opened:
+            assert opened.width > 200 and opened.height > 200
+
+
+def test_the_picture_shows_the_prediction_in_true_pixels():
+    """With plain pixels as the target, a decoder that always says 0 predicts the mean that was normalized with."""
+    mae = make_mae(norm_pix_loss=False)
+    torch.nn.init.zeros_(mae.decoder.pred.weight)
+    torch.nn.init.zeros_(mae.decoder.pred.bias)
+    images = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    grid = picture(mae, Normalize(MEAN, STD), images, torch.tensor([1]))
+    colors = {tuple(color) for color in grid.reshape(-1, 3).tolist()}
+    assert (102, 128, 153) in colors, "the mean, in 8 bits"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("{run}/encoder.safetensors {images}", "encoder.safetensors has no decoder: it is not a whole model"),
+        ("{images} {images}", "no model.safetensors in .*images"),
+        ("{run} {run}/nowhere.jpg", "no image in .*nowhere.jpg"),
+        ("{run} {images} --out grid.jpg", "--out grid.jpg is not a PNG: give --out grid.png"),
+        ("{run} {images} --mask grid --mask_ratio 0.5", "a grid mask hides 75%"),
+        ("{run} {images} --mask stripes", "mask does not take 'stripes': give "),
+        ("{run} {images} --mask_ratio 1", "mask_ratio 1.* leaves none on one side"),
+        ("{run} {images} --mask grid --show ratios", "a grid mask hides 75%"),
+        ("{run} {images} --show all", "show does not take 'all': give "),
+        ("{run} {images} --count 0", "count is 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    run: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    complaint: str,
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reconstruct", *words.format(run=run, images=images).split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(complaint, line), line
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.slow
+def test_a_real_run_by_the_command_line(programs: Any, trained: Path, photos: Path, tmp_path: Path):
+    words = ["reconstruct", trained, photos / "val-0.tar", "--out", tmp_path / "grid.png", "--count", "4", "--json"]
+    ended = programs.run(*words)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["loss"] < 1.3 and (tmp_path / "grid.png").exists()

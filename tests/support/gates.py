@@ -1,0 +1,177 @@
+"""Gates: what has to hold when a fault is injected. A test says with `@pytest.mark.gate("R1")` which one it stands for.
+
+`make faults` runs them alone and as often as they ask for (`--campaign`), and writes faults/RESULTS.md, in which the
+rows of gates that were not run stay as they are; without it the same tests inject the same faults fewer times.
+"""
+
+import os
+import platform
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import torch
+
+RESULTS = Path(__file__).parents[1] / "faults" / "RESULTS.md"
+Measured = Callable[[str], None]
+
+
+class Gate(NamedTuple):
+    """What is injected, what has to hold, and what the best other tool does (each as measured or read elsewhere)."""
+
+    fault: str
+    asked: str
+    others: str
+
+
+GATES = {
+    "R1": Gate(
+        "kill -9 at random moments, saving included, then `--resume`",
+        "curve and weights bit-identical to an uninterrupted run, 30 of 30",
+        "none publishes it (torchtitan: equal batches; Hugging Face: equal loss without workers)",
+    ),
+    "R2": Gate(
+        "several stops within an epoch, 0, 1, 2 and 4 workers after them",
+        "every sample exactly once an epoch, by the audit in metrics.jsonl",
+        "streaming: one stop, sorted ids",
+    ),
+    "R3": Gate(
+        "1, 2, 4, then 1 processes between the stops, the batch fixed",
+        "the same samples in each epoch, loss within 1e-6",
+        "streaming claims it where sizes divide",
+    ),
+    "R4": Gate(
+        "kill -9 while saving, 200 times, TMPDIR on another file system",
+        "the newest checkpoint loads, 200 of 200",
+        "Lightning: 1 of 12",
+    ),
+    "R5": Gate(
+        "the newest checkpoint with a bit flipped, cut, or without manifest",
+        "found by its hash, the one before is taken, one line",
+        "Lightning: crash",
+    ),
+    "R6": Gate(
+        "full disk while saving; too little room before the start",
+        "the old one stays, the run goes on, fails at its end alone; said before it starts",
+        "crash",
+    ),
+    "R7": Gate("a run folder that cannot be written", "refused before training", "Lightning: silent"),
+    "R8": Gate(
+        "SIGTERM, SIGINT, SIGUSR1, also to one rank only, also while it scores",
+        "all ranks save that step and exit 143 (130), the rest is bit-identical",
+        "NeMo AutoModel",
+    ),
+    "R9": Gate(
+        "shards cut in header, data, at a border, empty, gzip, shuffled; flipped header bits",
+        "each named, no wrong pair, the rest used",
+        "webdataset mislabels",
+    ),
+    "R10": Gate("79 odd and damaged images", "golden RGB, or quarantine with a reason", "-"),
+    "R11": Gate(
+        "damaged images among sound ones, the run killed",
+        "replaced alike: bit-identical; at most 10% slower at 5% damage",
+        "webdataset: half a second for each",
+    ),
+    "R12": Gate(
+        "pickles that call, links, `..`, a million members, decompression bombs",
+        "no code run, nothing written outside, memory bounded",
+        "timm",
+    ),
+    "R13": Gate("one shard, two ranks of three workers each", "no hang, the same training", "webdataset: hangs"),
+    "R14": Gate("NaN in one batch; in three in a row; in all", "skipped; rolled back; one line", "MAE's code: exits"),
+    "R15": Gate("a loader worker killed; all of them", "replaced, bit-identical; one line", "RuntimeError"),
+    "R16": Gate(
+        "shards changed, gone, new; the same ones elsewhere",
+        "refused with the difference, or --allow-data-change; goes on",
+        "-",
+    ),
+    "R17": Gate("50,000 steps of a tiny model", "less than 1 MB of memory gained in 1,000 steps", "-"),
+    "R18": Gate("mutated images, tars, checkpoints and recipes", "typed errors only, 10,000 of each", "-"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--campaign", action="store_true", help="inject every fault as often as the gates ask")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gate(name): a fault that must not cost a run; see tests/support/gates.py")
+    if config.getoption("--campaign"):
+        config.pluginmanager.register(Campaign(), "campaign")
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> bool:
+    """Whether to inject the fault as often as the gate asks."""
+    return bool(request.config.getoption("--campaign"))
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Writes down a figure for the table."""
+    return lambda figure: request.node.user_properties.append(("measured", figure))
+
+
+class Campaign:
+    """Gathers outcomes and figures, and writes the table at the end."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, list[str]] = defaultdict(list)
+        self.figures: dict[str, list[str]] = defaultdict(list)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        report: pytest.TestReport = yield
+        if report.when == "call" or report.outcome != "passed":
+            for mark in item.iter_markers("gate"):
+                self.outcomes[mark.args[0]].append(report.outcome)
+                self.figures[mark.args[0]] += [
+                    str(value) for name, value in report.user_properties if name == "measured"
+                ]
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        RESULTS.parent.mkdir(exist_ok=True)
+        table = "\n".join(self._table())  # before the file is opened, which it reads
+        RESULTS.write_text(table + "\n", encoding="utf-8")
+
+    def _table(self) -> Iterable[str]:
+        before = _rows(RESULTS)
+        yield "# What faults cost"
+        yield ""
+        memory = psutil.virtual_memory().total / 2**30
+        yield f"`make faults` on {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()},"
+        yield f"Python {platform.python_version()}, torch {torch.__version__}."
+        yield "What the best other tool does is quoted, not measured by this command."
+        yield ""
+        yield "| gate | fault | has to hold | result | measured | best other tool | run |"
+        yield "|---|---|---|---|---|---|---|"
+        for name, gate in GATES.items():
+            yield self._row(name, gate) if self.outcomes[name] or name not in before else before[name]
+
+    def _row(self, name: str, gate: Gate) -> str:
+        asked = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        figures = "; ".join(dict.fromkeys(self.figures[name])) or "-"
+        cells = [name, gate.fault, gate.asked, self._result(name), figures, gate.others]
+        run = f"{time.strftime('%Y-%m-%d')}, {commit}" if self.outcomes[name] else "-"
+        return f"| {' | '.join([*cells, run])} |"
+
+    def _result(self, name: str) -> str:
+        outcomes = self.outcomes[name]
+        if not outcomes:
+            return "not run"
+        passed = outcomes.count("passed")
+        missing = [f"{outcomes.count(kind)} {kind}" for kind in ("failed", "skipped") if kind in outcomes]
+        return ", ".join([f"{passed} of {len(outcomes)} tests pass", *missing])
+
+
+def _rows(table: Path) -> dict[str, str]:
+    """The rows of an earlier table by their gate."""
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    return {line.split("|")[1].strip(): line for line in lines if line.startswith("| R")}

@@ -1,0 +1,260 @@
+"""Classifiers: any timm model, from scratch or from an encoder, with nothing lost on the way unsaid."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.layers import DropPath
+
+from mae_kit.encoders import Hiera
+from mae_kit.encoders.position_embeddings import resample_offsets
+from mae_kit.errors import UserError
+from mae_kit.tasks.classifier import ModelSpec, build_classifier, from_tensors
+from mae_kit.training.optimizer import build_optimizer, layer_decay_groups
+from mae_kit.weights.encoder_file import EncoderConfig, load_encoder, save_encoder
+
+ARGS: dict[str, Any] = {"img_size": [32, 48], "patch_size": 8, "in_chans": 3, "depth": 2}
+SPEC = ModelSpec("test_vit", {"patch_size": 8, "depth": 2})
+
+
+def write_encoder(folder: Path, name: str = "test_vit", args: dict[str, Any] = ARGS) -> Any:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, **args)
+    config = EncoderConfig(name, args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], objective="mae", step=7)
+    save_encoder(folder, model.state_dict(), config)
+    return model.eval()
+
+
+def test_features_equal_plain_timms(tmp_path: Path):
+    plain = write_encoder(tmp_path)
+    classifier = build_classifier(None, 5, tmp_path, 0.1, (32, 48))
+    model: Any = classifier.model.eval()
+    images = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.norm(model.forward_features(images)), plain.forward_features(images))
+        tokens = model.forward_features(images)
+        pooled = model.fc_norm(tokens[:, 1:].mean(1))
+        torch.testing.assert_close(model(images), model.head(pooled))
+        torch.testing.assert_close(model.forward_head(tokens, pre_logits=True), pooled)  # no class token in the mean
+    assert classifier.mean == [0.4, 0.5, 0.6] and classifier.std == [0.2, 0.2, 0.3]
+
+
+def test_reports_every_tensor(tmp_path: Path):
+    plain = write_encoder(tmp_path)
+    classifier = build_classifier(SPEC, 5, tmp_path / "encoder.safetensors", 0.0, (32, 48))
+    assert classifier.dropped == ["norm.bias", "norm.weight"]
+    assert classifier.fresh == ["fc_norm.bias", "fc_norm.weight", "head.bias", "head.weight"]
+    assert classifier.loaded == len(plain.state_dict()) - 2
+    loaded = {k: v for k, v in classifier.model.state_dict().items() if k not in classifier.fresh}
+    assert all(torch.equal(v, plain.state_dict()[k]) for k, v in loaded.items())
+
+
+def test_starts_as_the_original_does(tmp_path: Path):
+    write_encoder(tmp_path)
+    tuned: Any = build_classifier(SPEC, 1000, tmp_path, 0.1, (32, 48)).model
+    assert 1e-5 < tuned.head.weight.std().item() < 3e-5 and not tuned.head.bias.any()
+    assert tuned.pos_embed.requires_grad
+    scratch: Any = build_classifier(SPEC, 1000, None, 0.1, (32, 48)).model
+    assert 0.018 < scratch.head.weight.std().item() < 0.022, "timm's own"
+    assert [(n, p.shape) for n, p in scratch.named_parameters()] == [(n, p.shape) for n, p in tuned.named_parameters()]
+    assert tuned.blocks[1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+def test_without_stochastic_depth_a_swin_has_none():
+    """Its own is .1."""
+    spec = ModelSpec("swin_tiny_patch4_window7_224", {"embed_dim": 12, "depths": [1, 2], "num_heads": [1, 2]})
+    rates = {}
+    for rate in (0.0, 0.2):
+        model = build_classifier(spec, 5, None, rate, (224, 224)).model
+        rates[rate] = max((part.drop_prob for part in model.modules() if isinstance(part, DropPath)), default=0)
+    assert rates == {0.0: 0, 0.2: pytest.approx(0.2)}
+
+
+def test_positions_follow_the_resolution(tmp_path: Path):
+    plain = write_encoder(tmp_path)
+    model: Any = build_classifier(None, 3, tmp_path, 0.0, (64, 64)).model
+    assert model.pos_embed.shape[1] == 1 + 8 * 8 and model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    torch.testing.assert_close(model.pos_embed[:, :1], plain.pos_embed[:, :1])
+    grid = plain.pos_embed[:, 1:].reshape(1, 4, 6, -1).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(grid, (8, 8), mode="bicubic", align_corners=False)
+    torch.testing.assert_close(model.pos_embed[0, 1:].T.reshape(-1, 8, 8), wanted[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "test_convnext", "test_efficientnet"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_model_learns(name: str, channels: int):
+    args = {"depth": 2} if name.startswith("vit") else {}
+    torch.manual_seed(0)
+    model = build_classifier(ModelSpec(name, args), 4, None, 0.1, (64, 64), channels).model
+    optimizer = build_optimizer(layer_decay_groups(model, 0.05, 0.75), betas=(0.9, 0.999))
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3 * group["lr_scale"]
+    images, labels, losses = torch.randn(4, channels, 64, 64), torch.arange(4), []
+    for _ in range(4):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_atto",
+        "swin_tiny_patch4_window7_224",
+        "mixer_s32_224",
+        "tnt_s_patch16_224",
+        "vit_small_r26_s32_224",
+        "deit_small_patch16_224",
+        "resnetv2_50x1_bit",
+    ],
+)
+def test_the_supervised_baselines_build_and_learn(name: str):
+    model: Any = build_classifier(ModelSpec(name), 3, None, 0.1, (64, 64)).model
+    logits = model(torch.randn(2, 3, 64, 64))
+    logits.sum().backward()
+    assert logits.shape == (2, 3)
+    assert sum(len(g["params"]) for g in layer_decay_groups(model, 0.05, 0.75)) == len(list(model.parameters()))
+
+
+def test_an_encoder_of_another_family(tmp_path: Path):
+    write_encoder(tmp_path, "test_convnext", {"in_chans": 3})
+    classifier = build_classifier(None, 3, tmp_path, 0.1, (64, 64))
+    assert classifier.dropped == [] and classifier.fresh == ["head.fc.bias", "head.fc.weight"]
+    assert classifier.model(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+WINDOWED: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "in_chans": 3}
+
+
+def test_a_swin_in_larger_windows(tmp_path: Path):
+    """As SimMIM fine-tunes at 224 px, in windows of 7, what it trained at 192 px in windows of 6."""
+    name = "swin_tiny_patch4_window7_224"
+    plain = write_encoder(tmp_path, name, WINDOWED | {"img_size": 48, "window_size": 6}).state_dict()
+    spec = ModelSpec(name, {"window_size": 7})
+    model: Any = build_classifier(spec, 1000, tmp_path, 0.0, (56, 56)).model
+    found = model.state_dict()
+    for key, tensor in plain.items():
+        moved = resample_offsets(tensor, (6, 6), (7, 7)) if key.endswith("bias_table") else tensor
+        assert torch.equal(found[key], moved), key
+    assert model(torch.randn(2, 3, 56, 56)).shape == (2, 1000)
+    assert 0.018 < model.head.fc.weight.std().item() < 0.022, "as in SimMIM's swin_transformer.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "changed"),
+    [
+        ("swin_tiny_patch4_window7_224", WINDOWED | {"img_size": 48, "window_size": 6}, {"window_size": 7}),
+        ("beit_base_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}, {}),
+    ],
+)
+def test_whether_positions_fit_another_size_is_told_without_memory(
+    name: str, args: dict[str, Any], changed: dict[str, Any]
+):
+    with torch.device("meta"):
+        tensors = timm.create_model(name, num_classes=0, **args).state_dict()
+        config = EncoderConfig(name, args, [0.5] * 3, [0.5] * 3, "", 0)
+        from_tensors("here", config, tensors, ModelSpec(name, changed), 2, 0.0, (56, 56), 3)
+
+
+def test_an_image_consists_of_hieras_mask_units():
+    spec = ModelSpec("hiera_tiny_224", {"embed_dim": 16, "stages": [1, 1, 1, 1]})
+    build_classifier(spec, 2, None, 0.0, (64, 64))
+    with pytest.raises(UserError, match="32x32 does not divide img_size 72x72"):
+        build_classifier(spec, 2, None, 0.0, (72, 72))
+    with pytest.raises(UserError, match="16x16 does not divide img_size 40x40"):
+        Hiera("hiera_tiny_224", img_size=40, embed_dim=16, num_heads=1, stages=[1, 1, 1], q_pool=1)
+    with pytest.raises(UserError, match="does not divide img_size 66x66"):
+        Hiera("hiera_tiny_224", img_size=66, embed_dim=16, num_heads=1, stages=[1, 1, 1], q_pool=1)
+
+
+def test_from_a_file_of_weights(tmp_path: Path):
+    trained = timm.create_model("test_resnet", num_classes=7)
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    spec = ModelSpec("test_resnet", weights=str(tmp_path / "weights.safetensors"))
+    classifier = build_classifier(spec, 3, None, 0.0, (64, 64))
+    assert classifier.fresh == classifier.dropped == ["fc.bias", "fc.weight"]
+    assert build_classifier(spec, 7, None, 0.0, (64, 64)).fresh == []
+    with pytest.raises(UserError, match=r"does not fit the model: .* and \d+ more"):
+        build_classifier(ModelSpec("test_convnext", weights=spec.weights), 3, None, 0.0, (64, 64))
+    (tmp_path / "text").write_text("no weights")
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        build_classifier(ModelSpec("test_resnet", weights=str(tmp_path / "text")), 3, None, 0.0, (64, 64))
+
+
+def test_weights_with_a_head_keep_their_pooling(tmp_path: Path):
+    trained = timm.create_model("test_vit", img_size=32, num_classes=2).eval()
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    spec = ModelSpec("test_vit", weights=str(tmp_path / "weights.safetensors"))
+    classifier, images = build_classifier(spec, 2, None, 0.0, (32, 32)), torch.randn(1, 3, 32, 32)
+    assert classifier.fresh == []
+    torch.testing.assert_close(classifier.model.eval()(images), trained(images))
+    token = build_classifier(ModelSpec("test_vit", {"global_pool": "token"}), 2, None, 0.0, (32, 32)).model
+    assert token.state_dict().keys() == trained.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "channels", "message"),
+    [
+        (None, (32, 48), 1, "takes images of 3 channels, not 1"),
+        (ModelSpec("test_vit2"), (32, 48), 3, "the encoder .* is a test_vit"),
+        (ModelSpec("test_vit", {"patch_size": 4}), (32, 48), 3, r"patch_embed.proj.weight is \[64, 3, 8, 8\]"),
+        (ModelSpec("test_vit", {"depth": 3}), (32, 48), 3, "blocks.2.norm1.weight is not in the file"),
+        (ModelSpec("test_vit", {"num_heads": 4}), (32, 48), 3, "give attention 4 heads, the encoder .* trained with 2"),
+        (ModelSpec("test_vit", weights="timm"), (32, 48), 3, "model.weights and an encoder"),
+        (None, (36, 48), 3, "patch_size 8x8 does not divide"),
+    ],
+)
+def test_an_encoder_that_does_not_fit(tmp_path: Path, spec: Any, size: Any, channels: int, message: str):
+    write_encoder(tmp_path)
+    with pytest.raises(UserError, match=message):
+        build_classifier(spec, 3, tmp_path, 0.0, size, channels)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ModelSpec("vit_tinny_patch16_224"), "is not in timm: choose for example vit_tiny"),
+        (ModelSpec("test_resnet", {"patch_size": 8}), "timm does not build test_resnet with .*patch_size"),
+        (ModelSpec("vit_tiny_patch16_224", {"patch_size": 7}), "patch_size 7x7 does not divide"),
+        (None, "model.name is missing"),
+    ],
+)
+def test_a_model_that_is_none(spec: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        build_classifier(spec, 3, None, 0.0, (64, 64))
+
+
+def test_files_of_another_kind(tmp_path: Path):
+    with pytest.raises(UserError, match="no encoder at"):
+        load_encoder(tmp_path)
+    plain = write_encoder(tmp_path)
+    config, tensors = load_encoder(tmp_path)
+    assert config.model_args == ARGS and set(tensors) == set(plain.state_dict())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.json", "encoder.safetensors"]
+    save_file(dict(tensors), tmp_path / "model.safetensors", {"mae_kit-model": "{}"})
+    with pytest.raises(UserError, match=r"model.safetensors is no encoder \(mae_kit-model\)"):
+        load_encoder(tmp_path / "model.safetensors")
+    save_encoder(tmp_path, {k: v for k, v in tensors.items() if k != "cls_token"}, config)
+    with pytest.raises(UserError, match="does not fit the model: cls_token is not in the file"):
+        build_classifier(None, 3, tmp_path, 0.0, (32, 48))
+    (tmp_path / "encoder.json").write_text('{"format": "mae_kit-encoder", "version": 2}')
+    with pytest.raises(UserError, match="version 2"):
+        load_encoder(tmp_path)
+    (tmp_path / "encoder.json").write_text("not json")
+    with pytest.raises(UserError, match="is not an encoder's config"):
+        load_encoder(tmp_path)
+    (tmp_path / "encoder.json").unlink()
+    with pytest.raises(UserError, match=r"no encoder\.json beside"):
+        load_encoder(tmp_path)
+    (tmp_path / "encoder.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(UserError, match="is not a safetensors file"):
+        load_encoder(tmp_path)

@@ -1,0 +1,131 @@
+"""The original MAE's files: which of the kinds a file is, nothing lost, and the original's own numbers."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from support.tiny_models import ARGS, tiny_classifier, tiny_mae, tiny_weights
+
+from mae_kit.errors import UserError
+from mae_kit.masking import hide_smallest_last
+from mae_kit.weights import original
+from mae_kit.weights.files import Raw
+from mae_kit.weights.native import to_objective
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.pretrained import build_timm
+from mae_kit.weights.recognize import read_pretrained
+
+HEADS = Words(encoder_heads=3, decoder_heads=4)
+
+
+def save(path: Path, tensors: Any, **more: Any) -> Path:
+    torch.save({"model": dict(tensors), **more}, path)
+    return path
+
+
+def test_the_originals_weights_give_the_originals_numbers(shared: Path, tmp_path: Path):
+    golden = load_file(shared / "golden/mae_forward.safetensors")
+    tensors = {name.removeprefix("model."): t for name, t in golden.items() if name.startswith("model.")}
+    weights = read_pretrained(save(tmp_path / "a.pth", tensors), HEADS)
+    assert weights.kind == "original MAE, encoder and decoder, normalized pixels" and weights.left_out == []
+    outcome = to_objective(weights).compare(golden["images"], hide_smallest_last(golden["noise"], 4))
+    torch.testing.assert_close(outcome.prediction, golden["pred"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outcome.loss, golden["norm_pix.loss"][0], rtol=1e-5, atol=1e-5)
+    written = original.write(weights)
+    assert written.keys() == tensors.keys() and all(torch.equal(written[name], tensors[name]) for name in tensors)
+
+
+def test_there_and_back(tmp_path: Path):
+    mae = tiny_mae(img_size=32, in_chans=1)
+    theirs = original.write(tiny_weights(mae))
+    assert {"mask_token", "decoder_pos_embed", "decoder_blocks.1.mlp.fc2.bias", "decoder_pred.weight"} <= theirs.keys()
+    again = read_pretrained(save(tmp_path / "a.pth", theirs), HEADS)
+    images, keys = torch.randn(2, 1, 32, 32), torch.tensor([1, 2])
+    assert torch.equal(to_objective(again)(images, keys).prediction, mae(images, keys).prediction)
+    assert again.encoder.model_args == ARGS | {"in_chans": 1}
+    assert again.encoder.mean == [0.449]
+
+
+def test_encoder_only(tmp_path: Path):
+    model = tiny_mae().encoder.model
+    weights = read_pretrained(save(tmp_path / "a.pth", model.state_dict()), HEADS)
+    assert weights.kind == "original MAE or a plain ViT of timm's, encoder only" and weights.decoder is None
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(build_timm(weights)(images), model(images))
+
+
+@pytest.mark.parametrize(("pool", "words"), [("avg", "mean of the patches"), ("token", "class token")])
+def test_fine_tuned(tmp_path: Path, pool: str, words: str):
+    model = tiny_classifier(global_pool=pool)
+    weights = read_pretrained(save(tmp_path / "a.pth", model.state_dict()), HEADS)
+    assert weights.kind == f"original MAE, fine-tuned classifier of 5 classes ({words})"
+    assert weights.classes == list("01234")
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(build_timm(weights)(images), model(images))
+    assert original.write(weights).keys() == model.state_dict().keys()
+
+
+def test_a_linear_probe_loses_its_head_and_says_so(tmp_path: Path):
+    tensors = dict(tiny_mae().encoder.model.state_dict())
+    tensors |= {"head.0.running_mean": torch.zeros(48), "head.0.running_var": torch.ones(48)}
+    tensors |= {"head.1.weight": torch.zeros(5, 48), "head.1.bias": torch.zeros(5)}
+    weights = read_pretrained(save(tmp_path / "a.pth", tensors), HEADS)
+    assert weights.kind == "original MAE, linear probe" and len(weights.left_out) == 4 and weights.classes == []
+
+
+def test_whether_pixels_are_normalized(tmp_path: Path):
+    """No tensor shows it: the user, then the settings, then the name."""
+    theirs = original.write(tiny_weights(tiny_mae()))
+    plain = save(tmp_path / "mae_visualize_vit_tiny.pth", theirs)
+    said = read_pretrained(plain, HEADS)
+    assert said.decoder and not said.decoder.normalized and "by the file's name" in said.notes[-1]
+    assert read_pretrained(plain, Words(3, 4, True)).decoder.normalized  # type: ignore[union-attr]
+    args = argparse.Namespace(norm_pix_loss=False, mask_ratio=0.6)
+    told = read_pretrained(save(tmp_path / "a.pth", theirs, args=args), HEADS)
+    assert told.decoder and not told.decoder.normalized and told.decoder.mask_ratio == 0.6
+
+
+def test_published_sizes_are_known_by_their_width(tmp_path: Path):
+    """Shapes alone, at the published widths: heads are in no tensor."""
+    with torch.device("meta"):
+        base = timm.create_model("vit_base_patch16_224", num_classes=0)
+    empty = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in base.state_dict().items()}
+    weights, _ = original.read(Raw(tmp_path, empty, {}, {}, {}), Words())
+    assert weights.encoder.model == "vit_base_patch16_224"
+    assert weights.encoder.model_args == {"img_size": 224, "patch_size": 16, "in_chans": 3}
+    assert "12 attention heads" in weights.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.pop("norm.weight"), "does not fit the model: norm.weight is not in the file"),
+        (lambda t: t.pop("decoder_blocks.1.norm1.bias"), "blocks.1.norm1.bias is not in the file"),
+        (lambda t: t.update(extra=torch.ones(1)), r"\(original MAE, encoder and decoder, .*\) also holds extra"),
+        (lambda t: t.update({"norm.weight": torch.ones(5)}), r"norm.weight is \[5\] in the file, \[48\] in the model"),
+        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48)), "16 positions are no class token's and a square's"),
+        (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "only a ratio of 4 is supported"),
+        (lambda t: t.pop("blocks.0.attn.qkv.weight"), "is of no layout that we know"),
+    ],
+)
+def test_a_file_that_is_not_whole(tmp_path: Path, change: Any, complaint: str):
+    tensors = original.write(tiny_weights(tiny_mae()))
+    change(tensors)
+    with pytest.raises(UserError, match=complaint):
+        read_pretrained(save(tmp_path / "a.pth", tensors), HEADS)
+
+
+def test_heads_that_nobody_says(tmp_path: Path):
+    path = save(tmp_path / "a.pth", original.write(tiny_weights(tiny_mae())))
+    with pytest.raises(UserError, match="a width of 48 does not say how many heads encoder has: give --encoder-heads"):
+        read_pretrained(path)
+
+
+def test_an_image_gpt_needs_its_config(tmp_path: Path):
+    tensors = {"transformer.h.0.attn.c_attn.weight": torch.ones(2, 6)}
+    with pytest.raises(UserError, match="is an ImageGPT checkpoint without its config"):
+        read_pretrained(save(tmp_path / "a.pth", tensors))

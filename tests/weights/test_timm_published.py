@@ -1,0 +1,142 @@
+"""Weights that timm publishes: from a cache of the Hub as it lies on disk, without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants as hub
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from support.photo_shards import write_shard
+from support.tiny_models import shaken
+
+from mae_kit.cli import main as cli
+from mae_kit.encoders import ViT, backbone
+from mae_kit.errors import UserError
+from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.labeled_features import encoder_folder, frozen_sides
+from mae_kit.objectives import MAE
+from mae_kit.weights import timm as timm_folder
+from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.files import Raw
+from mae_kit.weights.initialize import start_from
+from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.recognize import read_pretrained
+
+NAME = "test_vit.r160_in1k"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, and no network."""
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def publish(cache: Path, name: str, without: str = "nothing") -> Any:
+    """Leave random weights where the Hub's client would have put those of timm."""
+    model = shaken(timm.create_model(name))
+    snapshot = cache / f"models--timm--{name}" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (cache / f"models--timm--{name}" / "refs").mkdir()
+    (cache / f"models--timm--{name}" / "refs" / "main").write_text("0123")
+    tensors = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith(without)}
+    save_file(tensors, snapshot / "model.safetensors")
+    return model
+
+
+def test_a_name_is_read_as_its_folder_would_be(cache: Path):
+    model = publish(cache, NAME)
+    weights = read_pretrained(Path(f"timm:{NAME}"))
+    assert weights.kind == "timm's test_vit, classifier of 1000 classes"
+    assert weights.encoder.mean == weights.encoder.std == [0.5] * 3
+    assert all(torch.equal(weights.tensors[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.slow
+def test_it_is_judged(cache: Path, tmp_path: Path):
+    model = publish(cache, NAME)
+    write_shard(tmp_path / "a.tar", range(2))
+    sides = frozen_sides(Path(f"timm:{NAME}"), tmp_path / "a.tar", tmp_path / "a.tar", workers=1)
+    with encoder_folder(Path(f"timm:{NAME}")) as folder:
+        config, tensors = load_encoder(folder)
+    assert not any(name.startswith("head") for name in tensors)
+    encoder = backbone(config.model, config.model_args).eval()
+    encoder.model.load_state_dict(tensors, strict=True)
+    images = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), model.forward_features(images))
+    assert sides[Source(encoder.depth, "mean")].train.features.shape == (2, encoder.dim)
+
+
+@pytest.mark.slow
+def test_it_is_imported_and_started_from(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = publish(cache, NAME)
+    assert cli.main(["import", f"timm:{NAME}", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "classifier.safetensors").is_file()
+    assert f"timm:{NAME}: timm's test_vit, classifier of 1000 classes" in capsys.readouterr().out
+    mae = MAE(ViT("test_vit", 80), decoder_dim=32, decoder_depth=1, decoder_heads=2)
+    start_from(Path(f"timm:{NAME}"), mae, [0.5] * 3, [0.5] * 3)
+    assert torch.equal(mae.encoder.model.state_dict()["cls_token"], model.cls_token)
+
+
+@pytest.mark.slow
+def test_a_convnextv2_whose_file_has_no_last_norm(cache: Path):
+    """As timm publishes FCMAE's; the images are of the size that these weights have seen."""
+    model = publish(cache, "convnextv2_atto.fcmae", without="head.")
+    with encoder_folder(Path("timm:convnextv2_atto.fcmae")) as folder:
+        config, tensors = load_encoder(folder)
+    assert config.image_size == [224, 224] and torch.equal(tensors["head.norm.weight"], torch.ones(320))
+    encoder = backbone(config.model, config.model_args, config.image_size).eval()
+    encoder.model.load_state_dict(tensors, strict=True)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), model.forward_features(images).flatten(2).mT)
+
+
+@pytest.mark.parametrize(("classes", "pools"), [(5, 3), (0, 2)])
+def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp_path: Path):
+    args: dict[str, Any] = {"embed_dim": 8, "num_heads": 1}
+    model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
+    config = {"architecture": "hiera_tiny_224", "num_classes": classes, "model_args": args}
+    weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Words())
+    encoder: Any = backbone("hiera_tiny_224", weights.encoder.model_args)
+    assert encoder.model.q_pool == pools
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("test_vit.r16_in1k", "timm publishes no weights under the name 'test_vit.r16_in1k': choose .* timm:test_vit."),
+        ("hf-hub:timm/test_vit", "timm publishes no weights under the name"),
+        ("", "timm publishes no weights under the name '': choose for example timm:vit_base_patch16_224.mae"),
+        (NAME, f"timm:{NAME} cannot be fetched \\(.*: check the network, or bring the cache"),
+        ("resnet18.a1_in1k", "'resnet18' is not a plain vision transformer"),
+    ],
+)
+def test_what_is_refused_in_one_line(name: str, complaint: str):
+    with pytest.raises(UserError, match=complaint) as error, encoder_folder(Path(f"timm:{name}")):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_weights_whose_norm_is_behind_the_pooling_are_refused(monkeypatch: pytest.MonkeyPatch, cache: Path):
+    """Timm's BEiTs have been fine-tuned: no norm that any patch token has been through."""
+    create = timm.create_model
+
+    def small(name: str, **words: Any) -> Any:
+        sizes: dict[str, Any] = {"depth": 1, "embed_dim": 24, "num_heads": 1}
+        return create(name, **sizes | words)
+
+    monkeypatch.setattr(timm, "create_model", small)
+    publish(cache, "beit_base_patch16_224.in22k_ft_in22k")
+    wanted = r"fc_norm.weight is unknown to the model.*: give weights as they were pretrained"
+    with pytest.raises(UserError, match=wanted), encoder_folder(Path("timm:beit_base_patch16_224.in22k_ft_in22k")):
+        pass
+
+
+def test_arguments_that_no_encoder_takes():
+    with pytest.raises(UserError, match="no encoder is made of a beit_base_patch16_224 with use_abs_pos_emb: give"):
+        backbone("beit_base_patch16_224", {"use_abs_pos_emb": True})
