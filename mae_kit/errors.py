@@ -1,19 +1,21 @@
-"""What can go wrong by somebody else's hand: the user's mistake, and an image that is none."""
+"""UserError: invalid input or configuration. BadImage: undecodable image bytes."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend; the command line prints it as one line and exits 2.
+    """A mistake the user can fix; the command line prints it as one line and exits with 2.
 
     Args:
-        what: What is wrong, naming the file or the key.
+        key: Which setting or input is at fault, for programs and tests: `data.crop_scale`, `encoder.name`.
+        problem: What is wrong, naming the file or the setting.
         fix: What to do or type next.
     """
 
-    def __init__(self, what: str, fix: str):
-        super().__init__(what, fix)  # both, so that it can be made again on its way out of a worker process
+    def __init__(self, key: str, problem: str, fix: str):
+        super().__init__(key, problem, fix)  # all three, so that it can be rebuilt on its way out of a worker process
+        self.key, self.problem, self.fix = key, problem, fix
 
     def __str__(self) -> str:
-        return "{}: {}".format(*self.args)
+        return f"{self.problem}: {self.fix}"
 
 
 class BadImage(ValueError):

@@ -46,7 +46,9 @@ def must_leave_both(part: int, count: int, mask_ratio: float, choice: str) -> No
         UserError: The part is none or all of them.
     """
     if not 0 < part < count:
-        raise UserError(f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}")
+        raise UserError(
+            "masking.both", f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}"
+        )
 
 
 def random_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
@@ -78,7 +80,9 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
     rows, columns = grid
     if mask_ratio != 0.75 or rows % 2 or columns % 2:
         what = f"a grid mask hides 75% of an even grid of patches, not {mask_ratio:.0%} of {rows}x{columns}"
-        raise UserError(what, "choose mask random or block, or mask_ratio 0.75 and another image size")
+        raise UserError(
+            "masking.grid_mask", what, "choose mask random or block, or mask_ratio 0.75 and another image size"
+        )
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(keys.device)
     return hidden.expand(len(keys), -1)

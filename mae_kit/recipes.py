@@ -42,8 +42,8 @@ def find_recipe(name: str, kind: str) -> Path:
             return folder / file_name
     for other, (verb, _) in KINDS.items():
         if (FOLDER / other / file_name).is_file():
-            raise UserError(f"{name} is a recipe of {verb}", _suggestion(given.stem, kind))
-    raise UserError(f"no recipe {name}", _suggestion(given.stem, kind))
+            raise UserError("recipes.find_recipe", f"{name} is a recipe of {verb}", _suggestion(given.stem, kind))
+    raise UserError("recipes.find_recipe", f"no recipe {name}", _suggestion(given.stem, kind))
 
 
 def verb_of(recipe: dict[str, Any]) -> str | None:
@@ -60,9 +60,9 @@ def read_recipe(file: Path) -> dict[str, Any]:
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _OnceEach)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not YAML", " ".join(str(error).split())) from None
+        raise UserError("recipes.read_recipe", f"{file} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} is no recipe", "it holds `key: value` lines, see recipes/")
+        raise UserError("recipes.read_recipe", f"{file} is no recipe", "it holds `key: value` lines, see recipes/")
     return content
 
 

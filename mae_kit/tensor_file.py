@@ -43,4 +43,4 @@ def read_header(file: Path, fix: str) -> dict[str, str]:
         with safe_open(file, "pt") as opened:
             return opened.metadata() or {}
     except SafetensorError as error:
-        raise UserError(f"{file} is not a safetensors file ({error})", fix) from error
+        raise UserError("tensor_file.read_header", f"{file} is not a safetensors file ({error})", fix) from error

@@ -126,7 +126,7 @@ def _run(name: str, words: list[str]) -> Any:
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, 1)
         fix = f"did you mean `mae-kit {near[0]}`?" if near else f"choose one of {', '.join(VERBS)}"
-        raise UserError(f"no such verb {name!r}", fix)
+        raise UserError("main.run", f"no such verb {name!r}", fix)
     if "--json" not in words:
         return _call(name, words)
     with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries

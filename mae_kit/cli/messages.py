@@ -68,9 +68,11 @@ def explain(message: str, parser: ArgumentParser) -> UserError:
         message = _innermost(message)
     key = ".".join(_KEY.findall(message))
     if found := _UNKNOWN_OPTION.search(message):
-        return UserError(f"unknown option {found[1]}", nearest(found[1], _options(parser)) or _see(parser))
+        return UserError(
+            "messages.explain", f"unknown option {found[1]}", nearest(found[1], _options(parser)) or _see(parser)
+        )
     if found := _UNKNOWN_WORDS.search(message):
-        return UserError(f"too many arguments, {found[1]}", _see(parser))
+        return UserError("messages.explain", f"too many arguments, {found[1]}", _see(parser))
     if found := _MISSING.search(message):
         return _missing(f"{key}.{found[1]}" if key else found[1], parser)
     if found := _UNKNOWN_KEY.search(message):
@@ -80,9 +82,9 @@ def explain(message: str, parser: ArgumentParser) -> UserError:
     if found := _WRONG_UNION.search(message) or _WRONG_TYPE.search(message):
         first = _first_key(found[1])
         fix = f"did you mean --{key}.{first} {found[2].strip()}?" if first else f"give {_kinds(found[1])}"
-        return UserError(f"{key} does not take {found[2].strip()!r}", fix)
+        return UserError("messages.explain", f"{key} does not take {found[2].strip()!r}", fix)
     reason = plain_types(message.splitlines()[-1] if key else " ".join(message.split())).strip()
-    return UserError(f"{key}: {reason}" if key else reason, _near_class(message) or _see(parser))
+    return UserError("messages.explain", f"{key}: {reason}" if key else reason, _near_class(message) or _see(parser))
 
 
 def _innermost(message: str) -> str:
@@ -103,12 +105,12 @@ def refuse_nulls(parser: ArgumentParser, values: Namespace) -> None:
         if kind is not None:
             _refuse_null(key, kind, value)
         elif _is_group(key, parser) and not isinstance(value, Namespace):
-            raise UserError(f"{key} holds no keys", "give some, or leave it out")
+            raise UserError("messages.nulls", f"{key} holds no keys", "give some, or leave it out")
 
 
 def _refuse_null(key: str, kind: Any, value: Any) -> None:
     if value is None and type(None) not in get_args(kind):
-        raise UserError(f"{key} is empty", "give a value, or leave the key out")
+        raise UserError("messages.null", f"{key} is empty", "give a value, or leave the key out")
     if isinstance(value, Namespace) and "class_path" in value:
         kinds = get_type_hints(_class(value.class_path).__init__)
         for name, argument in vars(value.get("init_args", Namespace())).items():
@@ -133,7 +135,7 @@ def _first_key(types: str) -> str:
 
 def _no_keys(key: str, value: str, parser: ArgumentParser) -> UserError:
     own = [option for option in _options(parser) if option.startswith(f"--{key}.")]
-    return UserError(f"{key} is not {value!r}, it holds keys", f"give one of {', '.join(own)}")
+    return UserError("messages.no_keys", f"{key} is not {value!r}, it holds keys", f"give one of {', '.join(own)}")
 
 
 def _near_class(message: str) -> str:
@@ -146,12 +148,14 @@ def _near_class(message: str) -> str:
 
 def _missing(key: str, parser: ArgumentParser) -> UserError:
     if "." in key:  # of a class that the recipe names
-        return UserError(f"{key} is missing", f"add --{key}, see --{_group(key)}.help CLASS")
+        return UserError("messages.missing", f"{key} is missing", f"add --{key}, see --{_group(key)}.help CLASS")
     if f"--{key}" in parser._option_string_actions:
         return UserError(
-            f"{key} is missing", f"add --{key} or --config RECIPE" if _takes_recipes(parser) else f"add --{key}"
+            "messages.missing",
+            f"{key} is missing",
+            f"add --{key} or --config RECIPE" if _takes_recipes(parser) else f"add --{key}",
         )
-    return UserError(f"{key.upper()} is missing", _see(parser))
+    return UserError("messages.missing", f"{key.upper()} is missing", _see(parser))
 
 
 def _unknown_key(key: str, group: str | None, name: str, classes: list[str], parser: ArgumentParser) -> UserError:
@@ -162,7 +166,7 @@ def _unknown_key(key: str, group: str | None, name: str, classes: list[str], par
         known = [option.removeprefix(f"--{key}.").removeprefix("--") for option in _options(parser) if key in option]
     dot = f"{key}." if key else ""
     near = nearest(dot + name, [dot + word for word in known])
-    return UserError(f"unknown key {dot}{name}", near or f"it may be one of {', '.join(known)}")
+    return UserError("messages.unknown_key", f"unknown key {dot}{name}", near or f"it may be one of {', '.join(known)}")
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -65,7 +65,9 @@ def _instantiate(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:
         raise
     except Exception as error:  # whatever torch and timm trip over in odd numbers
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"no model can be built ({reason})", "look at the recipe's numbers") from error
+        raise UserError(
+            "parser.instantiate", f"no model can be built ({reason})", "look at the recipe's numbers"
+        ) from error
 
 
 def build_parser(function: Callable[..., Any], prog: str, recipes: str = "") -> ArgumentParser:
@@ -129,7 +131,7 @@ def _recipes_first(words: list[str], recipes: str) -> tuple[dict[str, Any], list
     if known.resume:
         if known.run and known.run.resolve() != known.resume.resolve():
             what = f"--resume {known.resume} goes on in that folder, not in --run {known.run}"
-            raise UserError(what, "leave out one of the two")
+            raise UserError("resume", what, "leave out one of the two")
         configs.insert(0, _saved_recipe(known.resume, recipes))
     if run := known.resume or known.run:
         rest += ["--run", str(run)]
@@ -147,7 +149,9 @@ def _must_be_one_objective(configs: list[Path], words: list[str]) -> None:
     named = list(dict.fromkeys(filter(None, map(_class_name, objectives))))
     if len(named) > 1:
         what = f"the recipe is of {named[0]}, and the objective {named[1]}"
-        raise UserError(what, f"begin with a recipe of {named[1]}: no setting of another is kept")
+        raise UserError(
+            "parser.one_objective", what, f"begin with a recipe of {named[1]}: no setting of another is kept"
+        )
 
 
 def _value(word: str) -> Any:
@@ -203,8 +207,10 @@ def _readable(recipe: Path) -> Path:
 def _saved_recipe(run: Path, recipes: str) -> Path:
     recipe = run / "config.yaml"
     if not recipe.is_file():
-        raise UserError(f"{run} has no config.yaml", "give the folder of a run that was started before")
+        raise UserError(
+            "parser.saved_recipe", f"{run} has no config.yaml", "give the folder of a run that was started before"
+        )
     verb = verb_of(read_recipe(recipe))
     if verb not in (None, KINDS[recipes][0]):
-        raise UserError(f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")
+        raise UserError("parser.saved_recipe", f"{run} is a run of {verb}", f"mae-kit {verb} --resume {run}")
     return recipe

@@ -114,9 +114,9 @@ def _existing(eye: Eye, layer: int | None, query: Query) -> int:
     depth = len(eye.vit.model.blocks)
     layer = depth if layer is None else layer
     if not 1 <= layer <= depth:
-        raise UserError(f"the encoder has no layer {layer}", f"give --layer 1 to {depth}")
+        raise UserError("attention.existing", f"the encoder has no layer {layer}", f"give --layer 1 to {depth}")
     if query == "class" and eye.vit.model.cls_token is None:
-        raise UserError("the encoder has no class token", "leave --query out")
+        raise UserError("attention.existing", "the encoder has no class token", "leave --query out")
     return layer
 
 

@@ -92,7 +92,7 @@ def _must_be_of(plan: Plan, out: Path) -> None:
     other = [name for name, now in _common(plan).items() if before.get(name, now) != now]
     if other:
         what = " and ".join({"budget": "another length", "prints": "other images"}[name] for name in other)
-        raise UserError(f"{out} holds a comparison of {what}", "choose another --out")
+        raise UserError("compare.of", f"{out} holds a comparison of {what}", "choose another --out")
 
 
 def _follow_all(plan: Plan, kept: Plan, out: Path) -> list[dict[str, Any]]:

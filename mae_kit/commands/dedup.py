@@ -85,20 +85,22 @@ def _check(distance: int, similarity: float, out: Path | None) -> None:
     }
     for said, (fix, holds) in checks.items():
         if not holds:
-            raise UserError(said, fix)
+            raise UserError("dedup.check", said, fix)
 
 
 def _must_differ(index: Index, evaluation: Index) -> None:
     shared = sorted(set(index.shards) & set(evaluation.shards))
     if shared and index.folder.resolve() == evaluation.folder.resolve():
         fix = "give patterns that tell them apart, such as DIR/train-*.tar and --against DIR/val-*.tar"
-        raise UserError(f"{shared[0]} is on both sides: all of it would go", fix)
+        raise UserError("dedup.must_differ", f"{shared[0]} is on both sides: all of it would go", fix)
 
 
 def _must_take_files(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not takes_files(folder):
-        raise UserError(f"{folder} takes no files", "give an --out FOLDER/NAME.jsonl that can be written")
+        raise UserError(
+            "dedup.must_take_files", f"{folder} takes no files", "give an --out FOLDER/NAME.jsonl that can be written"
+        )
 
 
 def _find(
@@ -120,7 +122,7 @@ def _find(
 
             by_features = FeatureSearch(encoder, similarity, workers, engine)
     except ModuleNotFoundError as error:
-        raise UserError(f"dedup needs {error.name}", "pip install 'mae_kit[dedup]'") from None
+        raise UserError("dedup.find", f"dedup needs {error.name}", "pip install 'mae_kit[dedup]'") from None
     return find(index, evaluation, distance, workers, engine, by_features)
 
 

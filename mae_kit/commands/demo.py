@@ -94,7 +94,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
         UserError: The images are no class folders, a class has fewer than 2, or the demo's own are not installed.
     """
     if not 1 <= seeds <= LARGEST_SEEDS:
-        raise UserError(f"seeds is {seeds}", f"give 1 to {LARGEST_SEEDS}")
+        raise UserError("demo.demo", f"seeds is {seeds}", f"give 1 to {LARGEST_SEEDS}")
     _need_libraries()
     started = time.perf_counter()
     course = PHOTOS if images else DIGITS
@@ -115,7 +115,9 @@ def _need_libraries() -> None:
         import scipy.stats  # noqa: F401
         import sklearn.datasets  # noqa: F401
     except ImportError as error:
-        raise UserError(f"the demo needs {error.name}", 'install it with pip install "mae_kit[demo]"') from None
+        raise UserError(
+            "demo.need_libraries", f"the demo needs {error.name}", 'install it with pip install "mae_kit[demo]"'
+        ) from None
 
 
 # The steps -----------------------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ def _shard(images: Path, out: Path, course: Course) -> Shards:
     counts = train["classes"]
     lost = set((out / "classes.txt").read_text(encoding="utf-8").splitlines()) - set(counts)
     if lost:
-        raise UserError(f"class {min(lost)} of {images} has no image to train on", "give it more images")
+        raise UserError("demo.shard", f"class {min(lost)} of {images} has no image to train on", "give it more images")
     return Shards(out, train["images"], min(counts.values()), len(counts))
 
 
@@ -159,11 +161,17 @@ def _check_classes(images: Path) -> bool:
     """
     source = open_source(str(images), "auto")
     if source.classes is None:
-        raise UserError(f"{images} holds no class folders", "give a folder with one folder of images a class")
+        raise UserError(
+            "demo.check_classes", f"{images} holds no class folders", "give a folder with one folder of images a class"
+        )
     counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.classes))
     if counts.min() < 2:
         name = source.classes[int(counts.argmin())]
-        raise UserError(f"class {name} of {images} has {counts.min()} image", "give each class 2 or more, better 20")
+        raise UserError(
+            "demo.check_classes",
+            f"class {name} of {images} has {counts.min()} image",
+            "give each class 2 or more, better 20",
+        )
     return source.held_out is not None
 
 

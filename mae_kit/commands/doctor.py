@@ -77,7 +77,9 @@ def _disk(folder: Path) -> dict[str, Any]:
             making.write_bytes(os.urandom(DISK_BYTES))
         (folder / "mae_kit-doctor").unlink()
     except OSError as error:
-        raise UserError(f"cannot write to {folder.absolute()} ({error.strerror})", "choose another --folder") from None
+        raise UserError(
+            "doctor.disk", f"cannot write to {folder.absolute()} ({error.strerror})", "choose another --folder"
+        ) from None
     seconds = time.perf_counter() - started
     free = shutil.disk_usage(folder).free / 1e9
     return {"free_disk_gb": round(free, 1), "durable_megabytes_per_second": round(DISK_BYTES / 1e6 / seconds)}
@@ -102,7 +104,9 @@ def _survives(folder: Path) -> dict[str, Any]:
         with _started(words, log) as process:
             _end(process, log)
         if not kills:
-            raise UserError("the small run was always over before it could be killed", "please report it")
+            raise UserError(
+                "doctor.survives", "the small run was always over before it could be killed", "please report it"
+            )
         return {"kills": kills, **_compare(place / "alone", run)}
 
 
@@ -142,7 +146,7 @@ def _end(process: "subprocess.Popen[str]", log: Path) -> None:
     _wait(lambda: process.poll() is not None)
     if process.returncode:
         last = (log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"a small training ends with exit code {process.returncode}", last)
+        raise UserError("doctor.end", f"a small training ends with exit code {process.returncode}", last)
 
 
 def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> bool:
@@ -163,7 +167,9 @@ def _wait(seen: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not seen():
         if time.monotonic() > deadline:
-            raise UserError(f"a small training gets nowhere in {SECONDS} seconds", "see what else is running here")
+            raise UserError(
+                "doctor.wait", f"a small training gets nowhere in {SECONDS} seconds", "see what else is running here"
+            )
         time.sleep(0.002)
 
 
@@ -172,7 +178,11 @@ def _compare(alone: Path, killed: Path) -> dict[str, Any]:
     weights = [(run / "model.safetensors").read_bytes() for run in (alone, killed)]
     if curves[0] != curves[1] or weights[0] != weights[1]:
         what = "curve" if curves[0] != curves[1] else "weights"
-        raise UserError(f"a run that was killed here ends with another {what}", "please report it with the lines above")
+        raise UserError(
+            "doctor.compare",
+            f"a run that was killed here ends with another {what}",
+            "please report it with the lines above",
+        )
     say(f"the same weights and the same curve of {len(curves[0])} steps, bit by bit")
     return {"self_test": "bit-identical", "steps": len(curves[0])}
 

@@ -222,7 +222,9 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     """Where results go; a run keeps its own."""
     folder = out or (encoder if (encoder / "config.yaml").is_file() else None)
     if trainings and not folder:
-        raise UserError(f"{encoder} is no run, and there is no folder for trainings", "add --out DIR")
+        raise UserError(
+            "evaluate.folder", f"{encoder} is no run, and there is no folder for trainings", "add --out DIR"
+        )
     if folder:
         must_be_folder(folder)
     return folder

@@ -163,7 +163,7 @@ def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> Non
     """Refuse to tell the result of a complete run as that of other images."""
     if result["val"] != val.fingerprint:
         fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
-        raise UserError(f"{run} is complete, and was not scored on the images of {name}", fix)
+        raise UserError("finetune.of", f"{run} is complete, and was not scored on the images of {name}", fix)
 
 
 def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
@@ -228,7 +228,7 @@ def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], l
     mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
     if len(mean) != len(std):
         what = f"data.mean has {len(mean)} values and data.std {len(std)}"
-        raise UserError(what, "give both, one value a channel, as `mae-kit shard` prints them")
+        raise UserError("data.mean", what, "give both, one value a channel, as `mae-kit shard` prints them")
     return mean, std
 
 
@@ -240,19 +240,21 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
     """
     if data.labels_per_class and index.multi_label:
         what = f"data.labels_per_class draws by the one label of an image, those of {data.train} have any number"
-        raise UserError(what, "leave it out, or pack fewer images")
+        raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
     rows = np.intersect1d(index.labeled(), samples.rows)
     if data.labels_per_class:
         labels = index.label[rows]
         short = smallest_class(labels)
         if short < data.labels_per_class:
             raise UserError(
+                "data.labels_per_class",
                 f"data.labels_per_class {data.labels_per_class}, but a class of {data.train} has {short} images",
                 f"give --data.labels_per_class {short} or less",
             )
         rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
     if len(rows) < data.batch_size:
         raise UserError(
+            "finetune.training_rows",
             f"{len(rows)} labeled images of {data.train} are fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {len(rows)} or less",
         )

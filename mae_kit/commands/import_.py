@@ -75,13 +75,13 @@ def import_(
 
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
-        raise UserError(f"img_size is {size}", "give pixels a side, or [height, width]")
+        raise UserError("img_size", f"img_size is {size}", "give pixels a side, or [height, width]")
     must_be_positive({"img_size": min(size) if size else None, **counts})
 
 
 def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")):
-        raise UserError(f"{out} holds weights already", "choose another folder")
+        raise UserError("import.write", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     save_encoder(out, dict(without_head(weights).tensors), weights.encoder)
     if weights.decoder or weights.encoder.objective == "igpt":

@@ -54,8 +54,14 @@ def inspect(run: Path, images: Place | None = None, count: int = 4) -> dict[str,
 def _trained_on(run: Path) -> Place:
     config = run / "config.yaml"
     if not config.is_file():
-        raise UserError(f"{run} has no config.yaml, which names its images", "give images, or the folder of a run")
+        raise UserError(
+            "inspect.trained_on",
+            f"{run} has no config.yaml, which names its images",
+            "give images, or the folder of a run",
+        )
     data = read_recipe(config).get("data", {})
     if "shards" not in data:
-        raise UserError(f"{config} has no data.shards", "give the run of a pretraining, or images")
+        raise UserError(
+            "inspect.trained_on", f"{config} has no data.shards", "give the run of a pretraining, or images"
+        )
     return data["shards"]

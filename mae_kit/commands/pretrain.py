@@ -165,6 +165,7 @@ def must_be_of_channels(data: PretrainData, channels: int) -> None:
     """Raises UserError where the statistics are of another number of channels than the encoder."""
     if not len(data.mean) == len(data.std) == channels:
         raise UserError(
+            "data.mean",
             f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",
             "give one value a channel, as `mae-kit shard` prints them",
         )
@@ -180,7 +181,9 @@ def _callbacks(
         rows = labeled.labeled()
         if not len(rows):
             raise UserError(
-                f"{data.knn_shards} has no labels", "give shards with .cls members, or leave knn_shards out"
+                "pretrain.callbacks",
+                f"{data.knn_shards} has no labels",
+                "give shards with .cls members, or leave knn_shards out",
             )
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         rows = np.sort(rows)  # shard by shard, as remote ones want to be read

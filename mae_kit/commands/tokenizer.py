@@ -91,7 +91,11 @@ class Relaxation:
     def __post_init__(self) -> None:
         for name in ("temperature", "noise"):
             if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"relaxation.{name} is {getattr(self, name)}", "give a number above 0, 1 at most")
+                raise UserError(
+                    "tokenizer.unusable",
+                    f"relaxation.{name} is {getattr(self, name)}",
+                    "give a number above 0, 1 at most",
+                )
         rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight", "noise_epochs")
         must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
 

@@ -49,8 +49,7 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
                 if not all(has_result(stage) for of_a_seed in ahead for stage in of_a_seed):
                     _must_go({stage.verb: stage.words for stage in ahead[0]})
         except UserError as error:
-            what, fix = error.args
-            raise UserError(f"entries.{name}: {what}", fix) from error
+            raise UserError(error.key, f"entries.{name}: {error.problem}", error.fix) from error
 
 
 def _must_go(words: dict[str, list[str]]) -> None:
@@ -93,7 +92,9 @@ def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifi
     encoder, before = asked["objective"].encoder, asked["data"]
     if spec and spec.name != encoder.name:
         what = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
-        raise UserError(what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare")
+        raise UserError(
+            "entries.classifier", what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare"
+        )
     config = EncoderConfig(encoder.name, encoder.model_args, before.mean, before.std, "", 0, list(encoder.image_size))
     form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
     return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form)

@@ -25,7 +25,7 @@ def must_be_folder(out: Path) -> None:
     """
     file = next(filter(Path.is_file, (out, *out.parents)), None)
     if file:
-        raise UserError(f"{file} is a file, where --out needs a folder", "choose another --out")
+        raise UserError("ledger.folder", f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
 def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def recorded(stage: Stage) -> Record:
         own = filter(Path.exists, (stage.run, stage.record))
         there = [stage.folder] if _is_first(stage) else own  # what else is there was made from it
         fix = f"put them back, or remove {' and '.join(map(str, there))} to begin that anew, or choose another --out"
-        raise UserError(what, fix)
+        raise UserError("ledger.recorded", what, fix)
     return {} if changed else before
 
 

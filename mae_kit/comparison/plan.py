@@ -169,10 +169,14 @@ def _plan(
     for name, entry in named.items():
         _must_be_entry(name, entry)
         if entry.against is not None and str(entry.against) not in named:
-            raise UserError(f"entries.{name}.against is {entry.against}", f"name one of {', '.join(named)}")
+            raise UserError(
+                "plan.plan", f"entries.{name}.against is {entry.against}", f"name one of {', '.join(named)}"
+            )
     _must_be_whole_steps(budget, named)
     if finetune.config is None:
-        raise UserError("finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px")
+        raise UserError(
+            "finetune.config", "finetune.config is null", "give the recipe that makes classifiers, as vit_tiny_64px"
+        )
     _must_finetune(finetune, "finetune")
     train = train or shards
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, train, val))}
@@ -191,12 +195,18 @@ def _must_hold_keys(entries: Any) -> None:
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         if not isinstance(entry, dict):
             fix = "write {config: RECIPE}, or {config: null} for a training from scratch"
-            raise UserError(f"entries.{name} is {entry}, it holds keys", fix)
+            raise UserError("plan.must_hold_keys", f"entries.{name} is {entry}, it holds keys", fix)
         for key in entry:
             if key not in _KEYS:
-                raise UserError(f"unknown key entries.{name}.{key}", f"it may be one of {', '.join(_KEYS)}")
+                raise UserError(
+                    "plan.must_hold_keys", f"unknown key entries.{name}.{key}", f"it may be one of {', '.join(_KEYS)}"
+                )
         if "config" not in entry:
-            raise UserError(f"entries.{name}.config is missing", "give a recipe, or null for a training from scratch")
+            raise UserError(
+                "plan.must_hold_keys",
+                f"entries.{name}.config is missing",
+                "give a recipe, or null for a training from scratch",
+            )
 
 
 def setting(entry: Entry, key: str) -> float:
@@ -216,7 +226,7 @@ def settings(entry: Entry, key: str) -> list[float]:
     """
     values = _value(entry, key, [])
     if not isinstance(values, list):
-        raise UserError(f"{key} of {entry.config} is {values}", "give a list of numbers")
+        raise UserError("plan.settings", f"{key} of {entry.config} is {values}", "give a list of numbers")
     return [_number(entry, key, value) for value in values]
 
 
@@ -231,13 +241,13 @@ def _number(entry: Entry, key: str, value: Any) -> float:
     try:
         return float(value)  # YAML reads 1e1 as text
     except (TypeError, ValueError):
-        raise UserError(f"{key} of {entry.config} is {value}", "give a number") from None
+        raise UserError("plan.number", f"{key} of {entry.config} is {value}", "give a number") from None
 
 
 def _must_be_entry(name: str, entry: Entry) -> None:
     """Refuse what would fail after hours, when the turn comes to it."""
     if not _NAME.fullmatch(name):
-        raise UserError(f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
+        raise UserError("plan.entry", f"{name!r} cannot name an entry", "use letters, digits, and - _ + . between them")
     if entry.config is None:
         _must_leave(entry, _OF_FINETUNING, f"entries.{name}")
     else:
@@ -259,7 +269,7 @@ def _must_finetune(recipe: Recipe, where: str) -> None:
 def _must_be_recipe(config: str, kind: str, where: str) -> None:
     needed, verb = KINDS[kind][0], verb_of(read_recipe(find_recipe(config, kind)))
     if verb not in (None, needed):
-        raise UserError(f"{where}.config is {config}, a recipe of {verb}", f"give one of {needed}")
+        raise UserError("plan.recipe", f"{where}.config is {config}, a recipe of {verb}", f"give one of {needed}")
 
 
 def _must_be_whole_steps(budget: Budget, entries: dict[str, Entry]) -> None:
@@ -270,23 +280,29 @@ def _must_be_whole_steps(budget: Budget, entries: dict[str, Entry]) -> None:
             seen = batch * max(1, round(budget.amount / batch))
             if abs(seen - budget.amount) > UNEVEN * budget.amount:
                 what = f"images_seen is {budget.amount}, and entries.{name} of batches of {batch:g} would see {seen:g}"
-                raise UserError(what, "give a multiple of all batch sizes, or entries another data.batch_size")
+                raise UserError(
+                    "images_seen", what, "give a multiple of all batch sizes, or entries another data.batch_size"
+                )
 
 
 def _must_leave(recipe: Recipe, keys: tuple[str, ...], where: str) -> None:
     """Refuse overrides of what the comparison sets, also by a whole part such as `data`: not all would be alike."""
     for key in recipe.changed:
         if not _SETTING.fullmatch(key) or key.rpartition(".")[2] in _NO_SETTINGS:
-            raise UserError(f"{where}.overrides has {key}, which is no setting", "give dotted ones, as data.batch_size")
+            raise UserError(
+                "plan.must_leave",
+                f"{where}.overrides has {key}, which is no setting",
+                "give dotted ones, as data.batch_size",
+            )
         own = [one for one in keys if f"{one}.".startswith(f"{key}.")]
         if own:
             what = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
-            raise UserError(what, "leave it out, or override single other keys, as data.batch_size")
+            raise UserError("plan.must_leave", what, "leave it out, or override single other keys, as data.batch_size")
 
 
 def _budget(amounts: dict[Any, float | None]) -> Budget:
     given = {kind: amount for kind, amount in amounts.items() if amount is not None}
     if len(given) != 1:
         what = f"{' and '.join(given)} are all given" if given else "no length is given"
-        raise UserError(what, f"give one of {', '.join(amounts)}")
+        raise UserError("plan.budget", what, f"give one of {', '.join(amounts)}")
     return Budget(*given.popitem())

@@ -34,9 +34,17 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
         UserError: There is no such recipe, or blocks are given without one, or fewer than none.
     """
     if blocks and not finetune:
-        raise UserError("blocks are given, and no recipe to train them", "add --finetune RECIPE, as vit_tiny_64px")
+        raise UserError(
+            "trained.plan_trainings",
+            "blocks are given, and no recipe to train them",
+            "add --finetune RECIPE, as vit_tiny_64px",
+        )
     if min(filter(None, blocks or ()), default=0) < 0:
-        raise UserError(f"blocks are {blocks}", "give numbers from 0, the head alone, or null for the whole encoder")
+        raise UserError(
+            "trained.plan_trainings",
+            f"blocks are {blocks}",
+            "give numbers from 0, the head alone, or null for the whole encoder",
+        )
     for recipe in filter(None, (attentive, finetune)):
         find_recipe(recipe, "downstream")
     asked = {ATTENTIVE: ["--config", attentive, *_PROBE]} if attentive else {}

@@ -52,5 +52,5 @@ def backbone(name: str, model_args: dict[str, Any], image_size: Sequence[int] | 
     given = sized | ours
     if unknown := given.keys() - signature(kind.__init__).parameters.keys():
         what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
-        raise UserError(what, "give one that differs from timm's own in its sizes alone")
+        raise UserError("encoders.backbone", what, "give one that differs from timm's own in its sizes alone")
     return kind(name, **given)

@@ -102,7 +102,7 @@ class Beit(Configured):
 def _create(name: str, model_args: dict) -> Any:
     model: Any = create(name, model_args, "beit_*_224")
     if type(model) is not TimmBeit:
-        raise UserError(f"encoder name {name!r} is not a BEiT", "choose one of timm's beit_* models")
+        raise UserError("beit.create", f"encoder name {name!r} is not a BEiT", "choose one of timm's beit_* models")
     return model
 
 
@@ -144,4 +144,4 @@ def _must_be_shared(model: Any, tensors: dict[str, Tensor], prefix: str, *_: Any
     tables = [tensors[name] for name in _tables(model, prefix) if name in tensors]
     if not all(torch.equal(tables[0], table) for table in tables):
         what = "the blocks of these weights have relative positions of their own, as after fine-tuning"
-        raise UserError(what, "start from a BEiT that was only pretrained")
+        raise UserError("beit.shared", what, "start from a BEiT that was only pretrained")

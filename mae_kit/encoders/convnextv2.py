@@ -53,7 +53,9 @@ class ConvNeXtV2(Configured):
         super().__init__()
         self.name = name
         if any(side < 1 or side % 2 == 0 for side in kernel_sizes or []):
-            raise UserError(f"kernel_sizes {kernel_sizes}: a side has a middle", "give odd numbers, as 7")
+            raise UserError(
+                "convnextv2.unusable", f"kernel_sizes {kernel_sizes}: a side has a middle", "give odd numbers, as 7"
+            )
         given = {
             "patch_size": patch_size,
             "output_stride": output_stride,
@@ -154,6 +156,10 @@ def _create(name: str, model_args: dict[str, Any]) -> Any:
     model = create(name, model_args, "convnextv2_*")
     stages: Any = model.stages if type(model) is ConvNeXt else None
     if stages is None or not isinstance(stages[0].blocks[0].mlp, GlobalResponseNormMlp):
-        raise UserError(f"encoder name {name!r} is not a ConvNeXt V2", "choose one of timm's convnextv2_* models")
+        raise UserError(
+            "convnextv2.create",
+            f"encoder name {name!r} is not a ConvNeXt V2",
+            "choose one of timm's convnextv2_* models",
+        )
     model.head.requires_grad_(False)  # its norm: in the encoder's file, but behind the cells that we use
     return model

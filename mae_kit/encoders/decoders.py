@@ -32,7 +32,11 @@ class TransformerDecoder(nn.Module):
     ):
         super().__init__()
         if heads < 1 or dim % heads:
-            raise UserError(f"decoder_heads {heads} does not divide decoder_dim {dim}", "choose for example 8 of 512")
+            raise UserError(
+                "decoders.unusable",
+                f"decoder_heads {heads} does not divide decoder_dim {dim}",
+                "choose for example 8 of 512",
+            )
         self.grid, self.prefix = grid, prefix
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -108,4 +112,4 @@ class StageFusion(nn.Module):
 
 def _must_have_blocks(depth: int) -> None:
     if depth < 1:
-        raise UserError(f"decoder_depth is {depth}", "give 1 block or more")
+        raise UserError("decoder_depth", f"decoder_depth is {depth}", "give 1 block or more")

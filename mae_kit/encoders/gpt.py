@@ -89,5 +89,5 @@ class GPT(Configured):
 def _create(name: str, model_args: dict[str, Any]) -> ImageGPT:
     model = create(name, model_args, "igpt_*")
     if type(model) is not ImageGPT:
-        raise UserError(f"encoder name {name!r} is not an iGPT", "choose igpt_s, igpt_m or igpt_l")
+        raise UserError("gpt.create", f"encoder name {name!r} is not an iGPT", "choose igpt_s, igpt_m or igpt_l")
     return model

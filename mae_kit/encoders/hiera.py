@@ -65,7 +65,11 @@ class Hiera(Configured):
         self.model = _create(name, self.model_args | stochastic_depth(drop_path))
         first = self.model.blocks[0]
         if first.dim_out % first.attn.heads:
-            raise UserError(f"num_heads {first.attn.heads} does not divide embed_dim {first.dim_out}", "choose another")
+            raise UserError(
+                "hiera.unusable",
+                f"num_heads {first.attn.heads} does not divide embed_dim {first.dim_out}",
+                "choose another",
+            )
         rows, columns = self.model.tokens_spatial_shape
         height, width = self.model.patch_stride
         self.image_size: tuple[int, int] = (rows * height, columns * width)
@@ -116,6 +120,6 @@ class Hiera(Configured):
 def _create(name: str, model_args: dict[str, Any]) -> Any:
     model = create(name, model_args, "hiera_*_224")
     if type(model) is not TimmHiera:
-        raise UserError(f"encoder name {name!r} is not a Hiera", "choose one of timm's hiera_* models")
+        raise UserError("hiera.create", f"encoder name {name!r} is not a Hiera", "choose one of timm's hiera_* models")
     model.head.requires_grad_(False)  # its norm: in the encoder's file, but behind the cells that we use
     return model

@@ -90,5 +90,7 @@ class Swin(Configured):
 def _create(name: str, model_args: dict) -> SwinTransformer:
     model = create(name, model_args, "swin_*_patch4_window7_224")
     if type(model) is not SwinTransformer:
-        raise UserError(f"encoder name {name!r} is not a Swin transformer", "choose one of timm's swin_* models")
+        raise UserError(
+            "swin.create", f"encoder name {name!r} is not a Swin transformer", "choose one of timm's swin_* models"
+        )
     return model

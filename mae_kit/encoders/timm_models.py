@@ -24,7 +24,9 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
     """
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
-        raise UserError(f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+        raise UserError(
+            "timm_models.create", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+        )
     return build(name, model_args, "change the encoder's arguments", num_classes=0)
 
 
@@ -47,7 +49,7 @@ def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         told = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"timm does not build {name} with {told} ({reason})", fix) from error
+        raise UserError("timm_models.build", f"timm does not build {name} with {told} ({reason})", fix) from error
 
 
 def attention_heads(model: nn.Module) -> list[int]:
@@ -66,7 +68,9 @@ def stochastic_depth(rate: float) -> dict[str, float]:
         UserError: It is outside 0 to 1.
     """
     if not 0 <= rate <= 1:
-        raise UserError(f"the encoder's drop_path is {rate:g}", "give a number from 0 to 1")
+        raise UserError(
+            "timm_models.stochastic_depth", f"the encoder's drop_path is {rate:g}", "give a number from 0 to 1"
+        )
     return {"drop_path_rate": rate}
 
 
@@ -78,7 +82,7 @@ def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """
     sides = [size] * 2 if isinstance(size, int) else [int(side) for side in size]
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError(f"a size of {size} pixels", "give one number, or height and width")
+        raise UserError("timm_models.pair", f"a size of {size} pixels", "give one number, or height and width")
     return sides[0], sides[1]
 
 

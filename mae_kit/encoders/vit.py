@@ -128,7 +128,11 @@ def _create(name: str, model_args: dict) -> VisionTransformer:
     model = create(name, model_args, "vit_base_patch16_224")
     # A subclass may have tokens that we do not know of, as the distilled DeiT has.
     if type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
-        raise UserError(f"encoder name {name!r} is not a plain vision transformer", "choose one of timm's vit_* models")
+        raise UserError(
+            "vit.create",
+            f"encoder name {name!r} is not a plain vision transformer",
+            "choose one of timm's vit_* models",
+        )
     for pooling in (model.fc_norm, model.attn_pool):  # in the encoder's file, but behind the tokens that we use
         if pooling is not None:
             pooling.requires_grad_(False)

@@ -74,7 +74,11 @@ def extract_features(
     depth = _depth(encoder)
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:
-        raise UserError(f"layers are {chosen}, the encoder has {depth}", f"give numbers from 1 to {depth}")
+        raise UserError(
+            "features.extract_features",
+            f"layers are {chosen}, the encoder has {depth}",
+            f"give numbers from 1 to {depth}",
+        )
     content = _content(encoder)
     asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
     kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")

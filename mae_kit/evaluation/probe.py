@@ -72,7 +72,11 @@ def probe_predict(
         UserError: There are fewer than 20 training images.
     """
     if len(train) < FEWEST:
-        raise UserError(f"{len(train)} labeled images are too few for a linear probe", f"give {FEWEST} or more")
+        raise UserError(
+            "probe.probe_predict",
+            f"{len(train)} labeled images are too few for a linear probe",
+            f"give {FEWEST} or more",
+        )
     order = torch.from_numpy(permute(np.arange(len(train)), len(train), seed))
     held, rest = order[: len(train) // 10], order[len(train) // 10 :]
     batch = min(batch_size, len(rest))

@@ -101,7 +101,9 @@ def _fill(found: Float32[np.ndarray, "n d"], piece: Stored, rows: Int64[np.ndarr
             wanted = found[first:end].data.cast("B")
             while wanted.nbytes:  # a network's disk may give less than it was asked for
                 if not (count := opened.readinto(wanted)):
-                    raise UserError(f"{piece.file} ends too early", "delete it: its features are then made anew")
+                    raise UserError(
+                        "rows.fill", f"{piece.file} ends too early", "delete it: its features are then made anew"
+                    )
                 wanted = wanted[count:]
 
 

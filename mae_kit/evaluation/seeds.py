@@ -46,4 +46,6 @@ def need_scipy() -> None:
     try:
         import scipy.stats  # noqa: F401
     except ImportError:
-        raise UserError("intervals over seeds need scipy", 'install it with pip install "mae_kit[demo]"') from None
+        raise UserError(
+            "seeds.need_scipy", "intervals over seeds need scipy", 'install it with pip install "mae_kit[demo]"'
+        ) from None

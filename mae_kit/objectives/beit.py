@@ -46,11 +46,11 @@ class BEiT(Objective):
         self.most = int(rows * columns * mask_ratio)
         if not (0 < smallest_block <= self.most and blocks_fit(encoder.grid, self.most, smallest_block)):
             what = f"blocks of {smallest_block} to {self.most} patches do not fit into {rows}x{columns}"
-            raise UserError(what, "choose a smaller smallest_block, above 0, or a larger image")
+            raise UserError("beit.unusable", what, "choose a smaller smallest_block, above 0, or a larger image")
         self.tokenizer = load_tokenizer(Path(tokenizer))
         if self.tokenizer.channels != encoder.channels:
             what = f"{tokenizer} takes images of {self.tokenizer.channels} channels, the encoder {encoder.channels}"
-            raise UserError(what, "train a tokenizer on such images")
+            raise UserError("beit.unusable", what, "train a tokenizer on such images")
         self.register_buffer("codes_of", fingerprint(self.tokenizer))
         self.register_load_state_dict_pre_hook(_must_have_its_codes)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.dim))  # 3-D as in the original, where it decays
@@ -104,4 +104,4 @@ def _must_have_its_codes(beit: Any, state: dict[str, Tensor], prefix: str, *_: A
     name = f"{prefix}codes_of"
     if name in state and not torch.equal(state[name].cpu(), beit.codes_of.cpu()):
         what = "the tokenizer is not the one whose codes these weights were trained on"
-        raise UserError(what, "give that one with --objective.tokenizer, or start a new run")
+        raise UserError("beit.its_codes", what, "give that one with --objective.tokenizer, or start a new run")

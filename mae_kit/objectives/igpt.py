@@ -42,7 +42,9 @@ class IGPT(Objective):
         colors = len(encoder.model.palette)
         if encoder.channels == 1 and colors > GRAYS:
             fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
-            raise UserError(f"a palette of {colors} colors of images that have {GRAYS} grays at most", fix)
+            raise UserError(
+                "igpt.unusable", f"a palette of {colors} colors of images that have {GRAYS} grays at most", fix
+            )
         self.encoder, self.mask_ratio = encoder, mask_ratio
 
     def prepare(self, images: Float[Tensor, "m c h w"]) -> None:

@@ -48,7 +48,9 @@ class MAE(Objective):
         MASKS[mask](torch.zeros(1, dtype=torch.int64), encoder.grid, mask_ratio)  # what it refuses, it refuses now
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         if norm_pix_loss and outputs == 1:
-            raise UserError("a patch of one value has no spread to be normalized by", "choose a larger patch")
+            raise UserError(
+                "mae.unusable", "a patch of one value has no spread to be normalized by", "choose a larger patch"
+            )
         self.encoder = encoder
         self.mask_ratio, self.mask, self.norm_pix_loss = mask_ratio, mask, norm_pix_loss
         self.decoder = TransformerDecoder(

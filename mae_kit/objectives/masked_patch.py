@@ -107,7 +107,15 @@ def _outputs(encoder: ViT, target: Target) -> int:
         return height * width * channels
     cells = CELLS[target]
     if height % cells or width % cells:
-        raise UserError(f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}", "choose color")
+        raise UserError(
+            "masked_patch.outputs",
+            f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}",
+            "choose color",
+        )
     if channels > MOST_CHANNELS:
-        raise UserError(f"target {target} has 8 levels a channel, too many classes for {channels}", "choose pixels")
+        raise UserError(
+            "masked_patch.outputs",
+            f"target {target} has 8 levels a channel, too many classes for {channels}",
+            "choose pixels",
+        )
     return cells * cells * 8**channels

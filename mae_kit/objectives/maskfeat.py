@@ -76,7 +76,9 @@ def _most_hidden(grid: tuple[int, int], mask_ratio: float) -> int:
     must_leave_both(most, patches, mask_ratio, "about .4")
     if not blocks_fit(grid, most, _smallest_block(most)):
         raise UserError(
-            f"blocks do not fit into {grid[0]}x{grid[1]} patches", "choose a larger image or a smaller patch"
+            "maskfeat.most_hidden",
+            f"blocks do not fit into {grid[0]}x{grid[1]} patches",
+            "choose a larger image or a smaller patch",
         )
     return most
 
@@ -89,7 +91,7 @@ def _cells_of(patch_size: tuple[int, int], cell: int) -> tuple[int, int]:
     """Rows and columns of cells in a patch."""
     if cell < 1 or patch_size[0] % cell or patch_size[1] % cell:
         what = f"cell {cell} does not divide the encoder's patch, {patch_size[0]}x{patch_size[1]}"
-        raise UserError(what, f"choose for example {math.gcd(*patch_size)}")
+        raise UserError("maskfeat.cells_of", what, f"choose for example {math.gcd(*patch_size)}")
     return patch_size[0] // cell, patch_size[1] // cell
 
 

@@ -66,5 +66,5 @@ def _patches_of(unit: int, patch_size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of patches in a unit."""
     if unit < 1 or unit % patch_size[0] or unit % patch_size[1]:
         what = f"unit {unit} is no multiple of the encoder's patch, {patch_size[0]}x{patch_size[1]}"
-        raise UserError(what, f"choose for example {max(patch_size)}")
+        raise UserError("simmim.patches_of", what, f"choose for example {max(patch_size)}")
     return unit // patch_size[0], unit // patch_size[1]

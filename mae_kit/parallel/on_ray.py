@@ -22,7 +22,7 @@ try:
     import ray
     from ray.exceptions import RayError, RayTaskError
 except ImportError:
-    raise UserError("--engine ray needs the library `ray`", "pip install 'mae_kit[ray]'") from None
+    raise UserError("engine", "--engine ray needs the library `ray`", "pip install 'mae_kit[ray]'") from None
 
 _RETRIES = 3
 _PATIENCE = 60  # seconds for stopped tasks to clean up; a node that is cut off never answers
@@ -72,7 +72,9 @@ def _cluster(workers: int) -> Iterator[None]:
         say(f"Ray cluster {ray.get_runtime_context().gcs_address}: {nodes} nodes, {_processors():g} processors")
     except OSError as error:
         if address:
-            raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this") from error
+            raise UserError(
+                "on_ray.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
+            ) from error
         say("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())
     try:
@@ -109,7 +111,9 @@ def _steps(finished: Any) -> int:
         raise error.cause from error
     except RayError as error:
         fix = "repeat the command (is memory short on the nodes?): what is done is kept"
-        raise UserError(f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix) from error
+        raise UserError(
+            "on_ray.steps", f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix
+        ) from error
 
 
 def _stop(running: list[Any], halt: Any) -> None:

@@ -49,7 +49,11 @@ class Eye:
             UserError: It is no plain vision transformer.
         """
         if not isinstance(self.encoder, ViT):
-            raise UserError(f"the encoder {self.encoder.name} is not a plain vision transformer", "give the run of one")
+            raise UserError(
+                "encoder.vit",
+                f"the encoder {self.encoder.name} is not a plain vision transformer",
+                "give the run of one",
+            )
         return self.encoder
 
     def load(self, images: Place, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:

@@ -74,7 +74,11 @@ def reconstruct(
     """
     must_be_positive({"count": count})
     if (mask, show) == ("grid", "ratios"):
-        raise UserError("a grid mask hides 75%, no other ratio", "give --mask random or block, or leave it out")
+        raise UserError(
+            "reconstruct.reconstruct",
+            "a grid mask hides 75%, no other ratio",
+            "give --mask random or block, or leave it out",
+        )
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     encoder = model.objective.encoder
     pixels, _ = load_images(images, encoder.image_size, encoder.channels, limit=count)
@@ -126,7 +130,11 @@ def _keys(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
 def _mae(model: Model) -> MAE:
     if not isinstance(model.objective, MAE):
         kind = type(model.objective).__name__
-        raise UserError(f"the model was trained with {kind}, which has no ratios or losses to show", "leave --show out")
+        raise UserError(
+            "reconstruct.mae",
+            f"the model was trained with {kind}, which has no ratios or losses to show",
+            "leave --show out",
+        )
     return model.objective
 
 

@@ -32,11 +32,15 @@ def report(run: Path) -> dict[str, str]:
         UserError: There is no such folder, nothing of a run in it, or the page cannot be written there.
     """
     if not run.is_dir():
-        raise UserError(f"{run} is no folder", "give the run folder that pretrain, finetune or demo wrote")
+        raise UserError(
+            "page.report", f"{run} is no folder", "give the run folder that pretrain, finetune or demo wrote"
+        )
     folder = read_folder(run)
     sections = _sections(folder)
     if not any(sections):
-        raise UserError(f"{run} holds no run", "give a folder with metrics.jsonl, result.json or config.yaml in it")
+        raise UserError(
+            "page.report", f"{run} holds no run", "give a folder with metrics.jsonl, result.json or config.yaml in it"
+        )
     path = run / "report.html"
     _write(path, page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder)))
     say(f"report: {path}")
@@ -66,5 +70,5 @@ def _write(path: Path, text: str) -> None:
         replace_text(path, text)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written", f"{error.strerror}; free space there or make it writable"
+            "page.write", f"{path} cannot be written", f"{error.strerror}; free space there or make it writable"
         ) from error

@@ -96,7 +96,7 @@ def build_classifier(
     if encoder is not None:
         return _from_encoder(encoder, model, classes, drop_path, image_size, channels)
     if model is None:
-        raise UserError("model.name is missing", "name one of timm's models, or give an encoder")
+        raise UserError("model.name", "model.name is missing", "name one of timm's models, or give an encoder")
     return _from_name(model, classes, drop_path, image_size, channels)
 
 
@@ -107,7 +107,11 @@ def go_on_predicting(model: nn.Module) -> None:
         UserError: The model has no loss of its own.
     """
     if not isinstance(model, ImageGPT):
-        raise UserError("the model is not an iGPT, it predicts nothing but classes", "give --generative 0")
+        raise UserError(
+            "classifier.go_on_predicting",
+            "the model is not an iGPT, it predicts nothing but classes",
+            "give --generative 0",
+        )
     model.color_head.requires_grad_(True)
 
 
@@ -183,12 +187,18 @@ def from_tensors(
 
 def _check_encoder(path: str, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
-        raise UserError("model.weights and an encoder are both given", "drop one of the two")
+        raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != config.model:
-        raise UserError(f"model.name is {spec.name}, the encoder {path} is a {config.model}", "name that, or no model")
+        raise UserError(
+            "model.name", f"model.name is {spec.name}, the encoder {path} is a {config.model}", "name that, or no model"
+        )
     trained = config.model_args.get("in_chans", 3)
     if trained != channels:
-        raise UserError(f"the encoder {path} takes images of {trained} channels, not {channels}", "use such images")
+        raise UserError(
+            "classifier.check_encoder",
+            f"the encoder {path} takes images of {trained} channels, not {channels}",
+            "use such images",
+        )
 
 
 def _arguments(
@@ -224,7 +234,7 @@ def _create(name: str, **args: Any) -> Any:
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
-        raise UserError(f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+        raise UserError("model.name", f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
     fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
     model = build(name, args, fix)
     if isinstance(model, Hiera) and "img_size" in args:
@@ -246,7 +256,7 @@ def _must_attend_alike(model: nn.Module, source: nn.Module, path: str) -> None:
     now, trained = attention_heads(model), attention_heads(source)
     if any(one != other for one, other in zip(now, trained, strict=False)):
         what = f"model.args give attention {max(now)} heads, the encoder {path} was trained with {max(trained)}"
-        raise UserError(what, "leave num_heads out of model.args")
+        raise UserError("model.args", what, "leave num_heads out of model.args")
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:
@@ -298,4 +308,6 @@ def _read(file: Path) -> Tensors:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         fix = 'give a safetensors file with timm\'s names, "timm", or null'
-        raise UserError(f"model.weights {file} cannot be read as safetensors ({error})", fix) from error
+        raise UserError(
+            "model.weights", f"model.weights {file} cannot be read as safetensors ({error})", fix
+        ) from error

@@ -61,10 +61,18 @@ def load_classifier(path: Path) -> tuple[nn.Module, ClassifierConfig]:
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"no {FILE} in {path}", "give the folder of a fine-tuning run that has ended")
+        raise UserError(
+            "classifier_file.load_classifier",
+            f"no {FILE} in {path}",
+            "give the folder of a fine-tuning run that has ended",
+        )
     metadata = read_header(file, f"give a run folder or its {FILE}")
     if FORMAT not in metadata:
-        raise UserError(f"{file} is no classifier of mae_kit", "give the folder of a fine-tuning run")
+        raise UserError(
+            "classifier_file.load_classifier",
+            f"{file} is no classifier of mae_kit",
+            "give the folder of a fine-tuning run",
+        )
     content = json.loads(metadata[FORMAT])
     size = (content["image_size"][0], content["image_size"][1])
     config = ClassifierConfig(**content | {"image_size": size})

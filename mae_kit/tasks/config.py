@@ -83,4 +83,4 @@ class Augmentation:
         """
         if images == 1 and (self.mixup or self.cutmix):
             fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
-            raise UserError("micro-batches of one image cannot be mixed", fix)
+            raise UserError("config.must_mix", "micro-batches of one image cannot be mixed", fix)

@@ -108,7 +108,9 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
             say(f"checkpoint {error}; trying the one before")
     if candidates:
         raise UserError(
-            f"every checkpoint in {folder} is damaged", "start a new run, from its model.safetensors if any"
+            "checkpoint.load_latest",
+            f"every checkpoint in {folder} is damaged",
+            "start a new run, from its model.safetensors if any",
         )
     return None
 
@@ -138,7 +140,7 @@ class Checkpoints(Callback):
         start = trainer.strategy.broadcast(pl_module.start)
         if start != pl_module.start:
             what = f"a process goes on after step {pl_module.start}, the first one after step {start}"
-            raise UserError(what, "let nothing else write the run, and --resume it again")
+            raise UserError("checkpoint.on_train_start", what, "let nothing else write the run, and --resume it again")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = pl_module.step  # type: ignore[attr-defined]

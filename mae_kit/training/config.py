@@ -59,28 +59,44 @@ class Optimization:
         must_be_within(0, math.inf, self._named("warmup_epochs", "min_learning_rate", "weight_decay"))
         must_be_within(0, 1, self._named("layer_decay"))
         if not 0 <= min(self.betas) <= max(self.betas) < 1:
-            raise UserError(f"optimization.betas are {list(self.betas)}", "give two numbers from 0 on, below 1")
+            raise UserError(
+                "optimization.betas",
+                f"optimization.betas are {list(self.betas)}",
+                "give two numbers from 0 on, below 1",
+            )
         if self.warmup_epochs > self.epochs:
             what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
-            raise UserError(what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so")
+            raise UserError(
+                "optimization.warmup_epochs", what, f"give --optimization.warmup_epochs {self.epochs / 20:g} or so"
+            )
         if None not in (self.base_learning_rate, self.learning_rate):
             fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
-            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has both", fix)
+            raise UserError(
+                "config.unusable", "optimization needs one of base_learning_rate and learning_rate, and has both", fix
+            )
         self._check_steps()
 
     def _check_steps(self) -> None:
         if self.decay != "steps":
             if self.steps:
-                raise UserError(f"optimization.decay {self.decay} has no steps", "give --optimization.steps []")
+                raise UserError(
+                    "optimization.decay",
+                    f"optimization.decay {self.decay} has no steps",
+                    "give --optimization.steps []",
+                )
             return
         if self.min_learning_rate:
             what = "optimization.min_learning_rate is where a cosine ends, and optimization.decay is steps"
-            raise UserError(what, "give --optimization.min_learning_rate 0")
+            raise UserError("optimization.steps", what, "give --optimization.min_learning_rate 0")
         marks = [self.warmup_epochs, *self.steps, self.epochs]
         if marks != sorted(marks):
             shown = ", ".join(f"{step:g}" for step in self.steps)
             what = f"optimization.steps [{shown}] do not ascend from warmup_epochs {self.warmup_epochs:g} to "
-            raise UserError(f"{what}epochs {self.epochs:g}", f"give --optimization.steps [{self.epochs * 0.875:g}]")
+            raise UserError(
+                "config.check_steps",
+                f"{what}epochs {self.epochs:g}",
+                f"give --optimization.steps [{self.epochs * 0.875:g}]",
+            )
 
     def _named(self, *names: str) -> dict[str, float | None]:
         return {f"optimization.{name}": getattr(self, name) for name in names}
@@ -95,7 +111,9 @@ class Optimization:
             return self.learning_rate
         if self.base_learning_rate is None:
             fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
-            raise UserError("optimization needs one of base_learning_rate and learning_rate, and has none", fix)
+            raise UserError(
+                "config.peak", "optimization needs one of base_learning_rate and learning_rate, and has none", fix
+            )
         return absolute_learning_rate(self.base_learning_rate, batch_size)
 
 
@@ -188,7 +206,11 @@ class Plan:
     def __post_init__(self) -> None:
         must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
         if self.mix_shards < 0:
-            raise UserError(f"data.mix_shards is {self.mix_shards}", "give 0 to mix all samples, or so many shards")
+            raise UserError(
+                "data.mix_shards",
+                f"data.mix_shards is {self.mix_shards}",
+                "give 0 to mix all samples, or so many shards",
+            )
 
     @property
     def steps(self) -> int:
@@ -213,13 +235,17 @@ class Plan:
         before = {"mix_shards": 0} | before  # a checkpoint from before there was a choice
         if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
             said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
-            raise UserError(f"{run} cannot be resumed: {', '.join(said)}", "resume with what it was started with")
+            raise UserError(
+                "config.must_continue",
+                f"{run} cannot be resumed: {', '.join(said)}",
+                "resume with what it was started with",
+            )
         if self.has_data_of(before):
             return
         difference = f"{before['samples']} samples are now {self.samples}; {_difference(before['shards'], self.shards)}"
         if not allow_data_change:
             fix = "resume with the data it was started with, or give --allow-data-change"
-            raise UserError(f"{run} cannot be resumed: {difference}", fix)
+            raise UserError("config.must_continue", f"{run} cannot be resumed: {difference}", fix)
         say(f"the data has changed: {difference}")
 
     def has_data_of(self, other: dict[str, Any]) -> bool:
@@ -247,7 +273,7 @@ def must_be_positive(values: Mapping[str, float | None]) -> None:
     """
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{name} is {value}", "give a number above 0")
+            raise UserError("config.positive", f"{name} is {value}", "give a number above 0")
 
 
 def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
@@ -258,7 +284,7 @@ def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
     """
     for name, channels in values.items():
         if channels and not all(0 <= value <= 1 for value in channels):
-            raise UserError(f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
+            raise UserError("config.shares", f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
 
 
 def must_be_areas(smallest: float, largest: float) -> None:
@@ -269,7 +295,7 @@ def must_be_areas(smallest: float, largest: float) -> None:
     """
     if not 0 < smallest <= largest <= 1:
         what = f"data.crop_scale is {smallest:g} to {largest:g}"
-        raise UserError(what, "give two shares of the area, above 0, 1 at most, the smaller first")
+        raise UserError("data.crop_scale", what, "give two shares of the area, above 0, 1 at most, the smaller first")
 
 
 def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:
@@ -281,4 +307,4 @@ def must_be_within(low: float, high: float, values: Mapping[str, float | None]) 
     for name, value in values.items():
         if value is not None and not (low <= value <= high and math.isfinite(value)):
             fix = f"give {low:g} or more" if high == math.inf else f"give a number from {low:g} to {high:g}"
-            raise UserError(f"{name} is {value:g}", fix)
+            raise UserError("config.within", f"{name} is {value:g}", fix)

@@ -37,6 +37,7 @@ def process_share(machine: Machine, batch_size: int) -> Share:
     share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate)
     if batch_size % (share.world * share.parts):
         raise UserError(
+            "data.batch_size",
             f"data.batch_size {batch_size} does not divide among {share.world} devices x {share.parts} micro-batches",
             f"choose a multiple of {share.world * share.parts}",
         )
@@ -76,7 +77,7 @@ def fit(
     if checkpoints.failed:
         path = module.run.path
         raise UserError(
-            f"checkpoint {checkpoints.failed} of {path} was not written", f"make room, then --resume {path}"
+            "fit.fit", f"checkpoint {checkpoints.failed} of {path} was not written", f"make room, then --resume {path}"
         )
     if signals.code:
         sys.exit(signals.code)

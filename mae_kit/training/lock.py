@@ -31,7 +31,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         fix = f"wait for its end, or end it; if its machine is gone, remove {lock.lock_file}"
-        raise UserError(f"another process is at work in {folder}", fix) from None
+        raise UserError("lock.alone", f"another process is at work in {folder}", fix) from None
     except OSError:
         pass
     try:

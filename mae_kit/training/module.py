@@ -74,7 +74,9 @@ class Training(LightningModule):
             self.load_state_dict(state["model"], strict=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"the checkpoint in {self.run.path} is of another model ({reason})", _SAME) from None
+            raise UserError(
+                "module.resume", f"the checkpoint in {self.run.path} is of another model ({reason})", _SAME
+            ) from None
         self._optimizer_state = state["optimizer"]
         if not self.plan.has_data_of(state["plan"]):
             self._audit = Audit.begun_at(self.plan, self.start)
@@ -142,6 +144,7 @@ class Training(LightningModule):
         shown = max(self.plan.samples, (self.step + 1) * self.plan.batch_size) / self.trainer.world_size
         if self.counts["bad_samples"] > MOST_BAD * shown:
             raise UserError(
+                "module.quarantine",
                 f"more than {MOST_BAD:.0%} of the images do not decode, see {self.run.path / 'quarantine.jsonl'}",
                 "mend the shards: `mae-kit index` names every damaged one",
             )
@@ -195,6 +198,7 @@ class Training(LightningModule):
         state = load_latest(self.run.checkpoints)
         if state is None or self.counts["rollbacks"] > ROLLBACKS:
             raise UserError(
+                "module.roll_back",
                 f"the loss is not finite at step {self.step}, {ROLLBACK_AFTER} times in a row",
                 "lower optimization.base_learning_rate, or give optimization.clip 1",
             )

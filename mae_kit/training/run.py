@@ -41,7 +41,9 @@ class Run:
         if not resume:
             self._must_be_new()
         elif not self._recipe.exists():
-            raise UserError(f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml")
+            raise UserError(
+                "run.unusable", f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml"
+            )
 
     def __enter__(self) -> "Run":
         """Raises UserError where another process is at work."""
@@ -59,7 +61,7 @@ class Run:
     def _must_be_new(self) -> None:
         if self._recipe.exists():
             fix = f"continue it with --resume {self.path}, or choose --run"
-            raise UserError(f"{self.path} holds a run already", fix)
+            raise UserError("run.new", f"{self.path} holds a run already", fix)
 
     @property
     def checkpoints(self) -> Path:
@@ -102,7 +104,9 @@ class Run:
             self._held.close()  # some systems remove no file that is open
             for folder in missing:
                 _remove_empty(folder)
-            raise UserError(f"cannot write to {self.path} ({error.strerror})", "choose another --run folder") from error
+            raise UserError(
+                "run.start", f"cannot write to {self.path} ({error.strerror})", "choose another --run folder"
+            ) from error
 
     def _must_fit(self, needed: int) -> None:
         there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
@@ -111,6 +115,7 @@ class Run:
         missing = needed - written - disk.free
         if missing > 0 and disk.total:  # a file system that does not say how large it is has 0
             raise UserError(
+                "run.must_fit",
                 f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
                 "make room, or choose another --run folder",
             )

@@ -60,13 +60,18 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
             that the devices cannot share.
     """
     if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
-        raise UserError("optimization.layer_decay and layer_blocks are for fine-tuning", "leave them out")
+        raise UserError(
+            "optimization.layer_decay",
+            "optimization.layer_decay and layer_blocks are for fine-tuning",
+            "leave them out",
+        )
     index = open_index(shards, cache=machine.shard_cache())
     index.must_fit(data.mix_shards)
     samples = kept(index, data.without)
     share, count = process_share(machine, data.batch_size), len(samples.rows)
     if count < data.batch_size:
         raise UserError(
+            "samples.open_stream",
             f"{shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
         )

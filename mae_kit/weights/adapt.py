@@ -30,7 +30,9 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     """
     model = empty_encoder(weights)
     if not has_positions(model):
-        raise UserError(f"{weights.encoder.model} has no position table to resample", "leave out --img-size")
+        raise UserError(
+            "adapt.resized", f"{weights.encoder.model} has no position table to resample", "leave out --img-size"
+        )
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
     tensors = on_grid(model, weights.tensors, new)
@@ -91,7 +93,9 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
         UserError: It has no such layer.
     """
     if (first := empty_encoder(weights).pretrained_cfg["first_conv"]) is None:
-        raise UserError(f"{weights.encoder.model} has no first convolution to change", "leave out --channels")
+        raise UserError(
+            "adapt.rechannelled", f"{weights.encoder.model} has no first convolution to change", "leave out --channels"
+        )
     first = f"{first}.weight"
     kernel = weights.tensors[first]
     old = kernel.shape[1]

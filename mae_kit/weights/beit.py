@@ -63,11 +63,13 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     """In our words, and the names that are unknown to the layout."""
     theirs = bool(raw.config)
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
-        raise UserError(f"{raw.path} has a norm before its last norm", "give one trained with use_mean_pooling: true")
+        raise UserError(
+            "beit.read", f"{raw.path} has a norm before its last norm", "give one trained with use_mean_pooling: true"
+        )
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
-        raise UserError(f"{raw.path} has two last norms and no head", "give a whole file")
+        raise UserError("beit.read", f"{raw.path} has two last norms and no head", "give a whole file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     mean, std = normalization(raw, args["in_chans"]) if theirs else ([0.5] * args["in_chans"],) * 2
@@ -93,7 +95,9 @@ def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     dim, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
     table = tensors.get(f"blocks.0.attn.{TABLE}")
     if table is None:
-        raise UserError(f"{raw.path} has no relative positions", "give a BEiT that has them, as the published ones do")
+        raise UserError(
+            "beit.model", f"{raw.path} has no relative positions", "give a BEiT that has them, as the published ones do"
+        )
     offsets, heads = table.shape
     side = (round((offsets - 3) ** 0.5) + 1) // 2
     args: dict[str, Any] = {"img_size": side * patch, "patch_size": patch, "in_chans": channels}

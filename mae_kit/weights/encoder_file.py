@@ -61,27 +61,31 @@ def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"no encoder at {file}", _FIX)
+        raise UserError("encoder_file.load_encoder", f"no encoder at {file}", _FIX)
     config = _read_config(file)
     try:
         return config, load_file(file)
     except SafetensorError as error:
-        raise UserError(f"{file} is damaged ({error})", _FIX) from error
+        raise UserError("encoder_file.load_encoder", f"{file} is damaged ({error})", _FIX) from error
 
 
 def _read_config(file: Path) -> EncoderConfig:
     """From the file beside it, after the header has said that the tensors are an encoder's."""
     kinds = [key for key in read_header(file, _FIX) if key.startswith("mae_kit")]
     if FORMAT not in kinds:
-        raise UserError(f"{file} is no encoder ({', '.join(kinds) or 'made by another program'})", _FIX)
+        raise UserError(
+            "encoder_file.read_config", f"{file} is no encoder ({', '.join(kinds) or 'made by another program'})", _FIX
+        )
     config = file.parent / CONFIG
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         version = content.pop("version"), content.pop("format")
         if version != (1, FORMAT):
-            raise UserError(f"{config} is of format {version[1]!r}, version {version[0]!r}", _FIX)
+            raise UserError(
+                "encoder_file.read_config", f"{config} is of format {version[1]!r}, version {version[0]!r}", _FIX
+            )
         return EncoderConfig(**content)
     except FileNotFoundError as error:
-        raise UserError(f"no {CONFIG} beside {file}", _FIX) from error
+        raise UserError("encoder_file.read_config", f"no {CONFIG} beside {file}", _FIX) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} is not an encoder's config ({error})", _FIX) from error
+        raise UserError("encoder_file.read_config", f"{config} is not an encoder's config ({error})", _FIX) from error

@@ -89,11 +89,19 @@ def must_be_plain(raw: Raw) -> None:
     """
     c = raw.config
     if c.get("hidden_act", "gelu") != "gelu":
-        raise UserError(f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported")
+        raise UserError(
+            "huggingface.plain", f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported"
+        )
     if c["intermediate_size"] != 4 * c["hidden_size"]:
-        raise UserError(f"{raw.path}: intermediate_size {c['intermediate_size']}", "only 4 x hidden_size is supported")
+        raise UserError(
+            "huggingface.plain",
+            f"{raw.path}: intermediate_size {c['intermediate_size']}",
+            "only 4 x hidden_size is supported",
+        )
     if not c.get("qkv_bias", True):
-        raise UserError(f"{raw.path}: its attention has no bias", "only qkv_bias true is supported")
+        raise UserError(
+            "huggingface.plain", f"{raw.path}: its attention has no bias", "only qkv_bias true is supported"
+        )
 
 
 def normalization(raw: Raw, channels: int) -> tuple[list[float], list[float]]:
@@ -167,10 +175,16 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
     embed = model.patch_embed
     if weights.classes or model.no_embed_class or model.num_prefix_tokens != 1 or model.global_pool != "token":
         raise UserError(
-            "transformers has no class for this encoder", "export the encoder of a pretraining run, or timm"
+            "huggingface.config",
+            "transformers has no class for this encoder",
+            "export the encoder of a pretraining run, or timm",
         )
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
-        raise UserError(f"transformers' {kind} takes squares, not {embed.img_size}", "import it with --img-size first")
+        raise UserError(
+            "huggingface.config",
+            f"transformers' {kind} takes squares, not {embed.img_size}",
+            "import it with --img-size first",
+        )
     return {
         "model_type": kind,
         "hidden_size": model.embed_dim,

@@ -51,7 +51,9 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     tensors, others = NAMES.ours(raw.tensors)
     biases = [name for name in others if BIAS.fullmatch(name)]
     if any(raw.tensors[name].any() for name in biases):
-        raise UserError(f"{raw.path} has biases, which iGPT has not", "give one trained without, as OpenAI's")
+        raise UserError(
+            "imagegpt.read", f"{raw.path} has biases, which iGPT has not", "give one trained without, as OpenAI's"
+        )
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     tensors = {name: _upright(name, tensor) for name, tensor in tensors.items()}
     tensors |= {"palette": _palette(raw), "start": tensors["embed.weight"][-1]}
@@ -70,7 +72,9 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
 def _must_be_computed_alike(raw: Raw) -> None:
     for key, value in COMPUTED.items():
         if raw.config.get(key, value) != value:
-            raise UserError(f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported")
+            raise UserError(
+                "imagegpt.computed_alike", f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported"
+            )
 
 
 def _upright(name: str, tensor: Tensor) -> Tensor:
@@ -81,7 +85,11 @@ def _upright(name: str, tensor: Tensor) -> Tensor:
 def _palette(raw: Raw) -> Tensor:
     clusters = raw.preprocessor.get("clusters")
     if clusters is None:
-        raise UserError(f"{raw.path} has no palette", "give the folder with preprocessor_config.json and its clusters")
+        raise UserError(
+            "imagegpt.palette",
+            f"{raw.path} has no palette",
+            "give the folder with preprocessor_config.json and its clusters",
+        )
     return torch.tensor(clusters, dtype=torch.float32)
 
 

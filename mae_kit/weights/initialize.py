@@ -92,13 +92,14 @@ def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
         what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
-        raise UserError(what, "give the recipe those")
+        raise UserError("initialize.the_same_heads", what, "give the recipe those")
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:
     trained = weights.encoder.model_args.get("in_chans", 3)
     if trained != channels:
         raise UserError(
+            "initialize.must_take_the_same_images",
             f"{path} takes images of {trained} channels, the recipe's encoder {channels}",
             f"convert it with `mae-kit import {path} FOLDER --channels {channels}`, and start from that",
         )

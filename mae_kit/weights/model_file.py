@@ -48,22 +48,34 @@ def load_model(path: Path, **changed: Any) -> Model:
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"no {FILE} in {path}", "give the folder of a pretraining run that has saved its model")
+        raise UserError(
+            "model_file.load_model",
+            f"no {FILE} in {path}",
+            "give the folder of a pretraining run that has saved its model",
+        )
     metadata = read_header(file, _FIX)
     if FORMAT not in metadata:
-        raise UserError(f"{file} has no decoder: it is not a whole model", f"give the run folder, or its {FILE}")
+        raise UserError(
+            "model_file.load_model",
+            f"{file} has no decoder: it is not a whole model",
+            f"give the run folder, or its {FILE}",
+        )
     config = json.loads(metadata[FORMAT])
     given = {name: value for name, value in changed.items() if value is not None}
     unknown = given.keys() - config["objective"]["init_args"].keys()
     if unknown:
         kind = config["objective"]["class_path"].rpartition(".")[2]
-        raise UserError(f"{kind}, which {file} holds, has no {', '.join(sorted(unknown))}", "leave it out")
+        raise UserError(
+            "model_file.load_model", f"{kind}, which {file} holds, has no {', '.join(sorted(unknown))}", "leave it out"
+        )
     config["objective"]["init_args"] |= given
     objective = build(config["objective"])
     try:
         objective.load_state_dict(load_file(file), strict=True)
     except RuntimeError as error:
         what = f"{file} does not fit its objective as it is now ({' '.join(str(error).split())})"
-        raise UserError(what, "read it with the mae_kit that wrote it, or train anew") from error
+        raise UserError(
+            "model_file.load_model", what, "read it with the mae_kit that wrote it, or train anew"
+        ) from error
     objective.set_statistics(config["mean"], config["std"])
     return Model(objective.eval(), config["mean"], config["std"])

@@ -89,7 +89,9 @@ def save_onnx(weights: Pretrained, file: Path) -> None:
             verbose=False,
         )
     except ImportError as error:
-        raise UserError(f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"') from error
+        raise UserError(
+            "onnx.save_onnx", f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"'
+        ) from error
 
 
 def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:

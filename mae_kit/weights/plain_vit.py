@@ -48,7 +48,11 @@ def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> 
     """
     heads = known.get(dim) or dim // head_dim
     if not heads or dim % heads:
-        raise UserError(f"a width of {dim} does not say how many heads {what} has", f"give --{what}-heads N")
+        raise UserError(
+            "plain_vit.guessed_heads",
+            f"a width of {dim} does not say how many heads {what} has",
+            f"give --{what}-heads N",
+        )
     return heads, f"{what}: {heads} attention heads, by its width of {dim}; --{what}-heads says otherwise"
 
 
@@ -63,12 +67,22 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
     dim, channels, height, width = kernel.shape
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
-        raise UserError(f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported")
+        raise UserError(
+            "plain_vit.model_of", f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported"
+        )
     if dim % heads:
-        raise UserError(f"{file}: {heads} attention heads do not divide its width of {dim}", "give --encoder-heads N")
+        raise UserError(
+            "plain_vit.model_of",
+            f"{file}: {heads} attention heads do not divide its width of {dim}",
+            "give --encoder-heads N",
+        )
     side = round((table.shape[1] - 1) ** 0.5)
     if side**2 != table.shape[1] - 1:
-        raise UserError(f"{file}: {table.shape[1]} positions are no class token's and a square's", "give such a file")
+        raise UserError(
+            "plain_vit.model_of",
+            f"{file}: {table.shape[1]} positions are no class token's and a square's",
+            "give such a file",
+        )
     sizes = {"img_size": _one_or_two(side * height, side * width), "patch_size": _one_or_two(height, width)}
     return named(dim, depth_of(tensors), heads, sizes | {"in_chans": channels})
 

@@ -34,12 +34,16 @@ def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
     try:
         weights, unknown = layout.read(raw, words)
     except KeyError as error:
-        raise UserError(f"{path} lacks {error}", _FIX) from error
+        raise UserError("recognize.read_pretrained", f"{path} lacks {error}", _FIX) from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX) from error
+        raise UserError(
+            "recognize.read_pretrained", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
+        ) from error
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise UserError(f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
+        raise UserError(
+            "recognize.read_pretrained", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX
+        )
     must_be_whole(str(path), weights)
     return weights
 
@@ -50,8 +54,12 @@ def _layout(raw: Raw) -> ModuleType:
             return layout
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
         fix = "give the folder that holds both, and preprocessor_config.json"
-        raise UserError(f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
+        raise UserError("recognize.layout", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
-        raise UserError(f"{raw.path} is of transformers, without its config.json", "give the folder that holds both")
+        raise UserError(
+            "recognize.layout",
+            f"{raw.path} is of transformers, without its config.json",
+            "give the folder that holds both",
+        )
     first = ", ".join(list(raw.tensors)[:3])
-    raise UserError(f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)
+    raise UserError("recognize.layout", f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)

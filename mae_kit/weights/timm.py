@@ -21,7 +21,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     """In our words; what is unknown shows when the model is built."""
     name = raw.config["architecture"]
     if not timm.is_model(name):
-        raise UserError(f"{raw.path}: timm has no model {name}", "update timm")
+        raise UserError("timm.read", f"{raw.path}: timm has no model {name}", "update timm")
     given = raw.config.get("pretrained_cfg", raw.config)
     with torch.device("meta"):
         own: Any = timm.create_model(name).pretrained_cfg

@@ -27,7 +27,7 @@ def architecture(path: Path) -> str:
     if not timm.is_model_pretrained(name):
         near = difflib.get_close_matches(name, timm.list_pretrained(), 3) or [_EXAMPLE]
         fix = f"choose for example {', '.join(PREFIX + one for one in near)}"
-        raise UserError(f"timm publishes no weights under the name {name!r}", fix)
+        raise UserError("timm_published.architecture", f"timm publishes no weights under the name {name!r}", fix)
     return name.split(".")[0]
 
 
@@ -43,6 +43,6 @@ def read_published(path: Path) -> Raw:
     except Exception as error:  # network, hub and timm have no common base
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         fix = "check the network, or bring the cache of Hugging Face (HF_HOME) from a machine that has fetched them"
-        raise UserError(f"{path} cannot be fetched ({reason})", fix) from error
+        raise UserError("timm_published.read_published", f"{path} cannot be fetched ({reason})", fix) from error
     config = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": model.pretrained_cfg}
     return Raw(path, model.state_dict(), {}, config, {})

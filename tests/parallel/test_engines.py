@@ -56,7 +56,7 @@ def test_an_error_is_the_tasks_own_and_the_others_have_ended(tmp_path: Path, eng
     tasks = ["good", "bad", "never", "never either"] if bad else ["bad", "good", "never", "never either"]
     with pytest.raises(UserError) as error:
         run_tasks(partial(toy_tasks.fail, tmp_path), tasks, lambda steps: None, 2, engine)
-    assert type(error.value) is UserError and error.value.args == ("this is bad", "give a good one")
+    assert type(error.value) is UserError and error.value.args == ("toy.bad", "this is bad", "give a good one")
     begun = {path.stem for path in tmp_path.glob("*.begun")}
     assert begun == {path.stem for path in tmp_path.glob("*.ended")} and "good" in begun
 

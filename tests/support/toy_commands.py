@@ -41,7 +41,7 @@ class Hide(Objective):
         import torch
 
         if ratio == 1:
-            raise UserError("ratio 1 leaves nothing visible", "choose .75")
+            raise UserError("toy_commands.unusable", "ratio 1 leaves nothing visible", "choose .75")
         self.encoder, self.ratio = encoder, ratio
         self.weight = torch.rand(()).item()
 
@@ -110,7 +110,7 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step
     if how == "step":
         return {"failed": 2}
     raise {
-        "user": UserError("photos/ holds no images", "give another folder"),
+        "user": UserError("toy_commands.fail", "photos/ holds no images", "give another folder"),
         "disk": OSError(28, "No space left on device", "runs/a"),
         "way": FileExistsError(17, "File exists", "runs/a"),
         "bug": ZeroDivisionError("a bug"),

@@ -32,7 +32,7 @@ def fail(folder: Path, task: str, tick: Callable[[], None]) -> None:
     if task == "bad":
         while not list(folder.glob("*.begun")):
             time.sleep(0.01)
-        raise UserError("this is bad", "give a good one")
+        raise UserError("toy.bad", "this is bad", "give a good one")
     (folder / f"{task}.begun").touch()
     try:
         for _ in range(6000):

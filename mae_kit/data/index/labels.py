@@ -24,22 +24,42 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     """
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labeled()):
-            raise UserError(f"{where} has no labels", "pack class folders with `mae-kit shard`, or give labeled shards")
+            raise UserError(
+                "labels.common_classes",
+                f"{where} has no labels",
+                "pack class folders with `mae-kit shard`, or give labeled shards",
+            )
     if train.multi_label != val.multi_label:
         several, one = names if train.multi_label else names[::-1]
         what = f"images of {several} have any number of classes, those of {one} a single label"
-        raise UserError(what, "pack both from tables with the same columns")
+        raise UserError("labels.common_classes", what, "pack both from tables with the same columns")
     if train.multi_label and not (train.classes and val.classes):
-        raise UserError(f"no classes.txt beside {names[bool(train.classes)]}", "put one there, line k names class k")
+        raise UserError(
+            "labels.common_classes",
+            f"no classes.txt beside {names[bool(train.classes)]}",
+            "put one there, line k names class k",
+        )
     if train.classes and val.classes and train.classes != val.classes:
-        raise UserError(f"{names[0]} and {names[1]} have different classes.txt", "pack both with the same classes")
+        raise UserError(
+            "labels.common_classes",
+            f"{names[0]} and {names[1]} have different classes.txt",
+            "pack both with the same classes",
+        )
     count = 1 + max(int(index.label.max()) for index in (train, val))
     classes = train.classes or val.classes or [str(label) for label in range(count)]
     if count > len(classes):
         named = f"classes.txt beside {names[not train.classes]} names {len(classes)}"
-        raise UserError(f"there are labels up to {count - 1}, and {named}", "pack both with the same classes")
+        raise UserError(
+            "labels.common_classes",
+            f"there are labels up to {count - 1}, and {named}",
+            "pack both with the same classes",
+        )
     if len(classes) < 2 and not train.multi_label:
-        raise UserError(f"all images of {names[0]} and {names[1]} are of one class", "give two classes or more")
+        raise UserError(
+            "labels.common_classes",
+            f"all images of {names[0]} and {names[1]} are of one class",
+            "give two classes or more",
+        )
     return classes
 
 

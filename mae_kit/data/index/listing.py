@@ -62,7 +62,7 @@ def _walk(root: Path) -> Iterator[os.DirEntry]:
             with os.scandir(folder) as found:
                 entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
         except OSError as error:
-            raise UserError(f"{folder}: {error.strerror}", "make the folder readable") from None
+            raise UserError("listing.walk", f"{folder}: {error.strerror}", "make the folder readable") from None
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))

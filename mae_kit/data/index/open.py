@@ -90,7 +90,7 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
     """
     if is_url(folder):
         fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
-        raise UserError(f"every byte of {folder} would have to be downloaded", fix)
+        raise UserError("open.index", f"every byte of {folder} would have to be downloaded", fix)
     base, pattern = _split(Path(folder))
     stamps, start = _stamps(base, pattern), time.perf_counter()
     parts = Parts.of(base, read_classes(base))
@@ -100,7 +100,9 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
         _must_hold_images(whole, parts, folder)
         saved = save(whole, _believed(whole, stamps))
     except OSError as error:
-        raise UserError(f"the index of {base} cannot be saved", f"{error.strerror}; make room there") from None
+        raise UserError(
+            "open.index", f"the index of {base} cannot be saved", f"{error.strerror}; make room there"
+        ) from None
     parts.remove()
     part = _usable(whole.within(pattern), folder)
     megabytes = sum(size for size, _ in stamps.values()) / 1e6
@@ -122,7 +124,9 @@ def _split(folder: Path) -> tuple[Path, str]:
         return base, glob.escape(name)
     if not base.is_dir() or glob.escape(name) == name:
         missing = folder if base.is_dir() else base
-        raise UserError(f"no folder {missing}", "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT")
+        raise UserError(
+            "open.split", f"no folder {missing}", "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT"
+        )
     return base, name
 
 
@@ -134,10 +138,10 @@ def _stamps(base: Path, pattern: str) -> Stamps:
     if not tars:
         inside = ", ".join(sorted({path.parent.name for path in base.glob("*/*.tar")})[:5])
         fix = f"name one of its folders {inside}" if inside else "make some with mae-kit shard IMAGES OUT"
-        raise UserError(f"no .tar shard in {base}", fix)
+        raise UserError("open.stamps", f"no .tar shard in {base}", fix)
     names = [name for name, _ in tars]
     if not any(fnmatchcase(name, pattern) for name in names):
-        raise UserError(f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
+        raise UserError("open.stamps", f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
     return {name: (status.st_size, status.st_mtime_ns) for name, status in tars}
 
 
@@ -160,7 +164,7 @@ def _usable(part: Index, folder: Place) -> Index:
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"
-    raise UserError(f"no usable image in {folder} ({first})", fix)
+    raise UserError("open.usable", f"no usable image in {folder} ({first})", fix)
 
 
 # A URL
@@ -175,11 +179,17 @@ def _open_remote(url: str, cache: Cache) -> Index:
         stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)
-        raise UserError(f"{base}/{FILE} is damaged or of another version", "run `mae-kit index` again and upload it")
+        raise UserError(
+            "open.open_remote",
+            f"{base}/{FILE} is damaged or of another version",
+            "run `mae-kit index` again and upload it",
+        )
     whole.store = Store(base, stamps, cache)
     part = whole.within(name)
     if not part.shards:
-        raise UserError(f"no shard in {base} is called {name}", f"it holds {', '.join(whole.shards[:5])}")
+        raise UserError(
+            "open.open_remote", f"no shard in {base} is called {name}", f"it holds {', '.join(whole.shards[:5])}"
+        )
     return _usable(part, url)
 
 

@@ -207,7 +207,7 @@ class Loader:
                 deaths += 1
                 if deaths > DEATHS:
                     fix = "give the machine more memory, or --machine.workers 0"
-                    raise UserError(f"loader workers die again and again ({error})", fix) from None
+                    raise UserError("loader.all", f"loader workers die again and again ({error})", fix) from None
                 say(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
@@ -236,13 +236,13 @@ class Loader:
             return next(batches, None)
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
-            raise UserError(reason, "mend the shards: `mae-kit index` names every damaged one") from None
+            raise UserError("loader.next", reason, "mend the shards: `mae-kit index` names every damaged one") from None
         except RuntimeError as error:
             if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
                 raise _WorkerDied(str(error)) from None
             before, _, told = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
             if before:  # torch makes this of errors with two arguments
-                raise UserError(*told.rsplit(": ", 1)) from None
+                raise UserError("loader.next", *told.rsplit(": ", 1)) from None
             raise
         finally:
             self.waited += time.perf_counter() - started

@@ -33,7 +33,7 @@ class RowReader:
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
     if labels == "folders":
-        raise UserError("labels from folders need a folder of images", "leave out --labels")
+        raise UserError("hubs.open_hub", "labels from folders need a folder of images", "leave out --labels")
     hub, _, rest = src.partition(":")
     name, _, split = rest.partition(":")
     if hub == "hf":
@@ -99,11 +99,15 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError(f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'") from None
+        raise UserError(
+            "hubs.hugging_face", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'"
+        ) from None
     try:
         found = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and script errors of five libraries have no common base
-        raise UserError(f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat") from error
+        raise UserError(
+            "hubs.hugging_face", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
+        ) from error
     tables = dict(found) if split is None else {split: found}
     splits = _take(list(tables))
     tables = {key: table for key, table in tables.items() if key in splits}
@@ -111,7 +115,11 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
     label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if image is None:
-        raise UserError(f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images")
+        raise UserError(
+            "hubs.hugging_face",
+            f"hf:{name} has no column of images ({', '.join(features)})",
+            "name a dataset of images",
+        )
     parts = {
         key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
         for key, table in tables.items()
@@ -132,10 +140,16 @@ def _torchvision(name: str, split: str | None, labels: str) -> Source:
     try:
         import torchvision.datasets as library
     except ImportError:
-        raise UserError(f"torchvision:{name} needs the library `torchvision`", "pip install torchvision") from None
+        raise UserError(
+            "hubs.torchvision", f"torchvision:{name} needs the library `torchvision`", "pip install torchvision"
+        ) from None
     kind = getattr(library, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, library.VisionDataset)):
-        raise UserError(f"torchvision has no dataset {name}", "write it as in torchvision.datasets, such as CIFAR10")
+        raise UserError(
+            "hubs.torchvision",
+            f"torchvision has no dataset {name}",
+            "write it as in torchvision.datasets, such as CIFAR10",
+        )
     parts = _torchvision_splits(kind, name, split)
     values = [_labels(part) for part in parts.values()]
     classes = getattr(next(iter(parts.values())), "classes", None)
@@ -149,7 +163,7 @@ def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, An
     accepted = inspect.signature(kind).parameters
     if "train" in accepted:
         if split not in (None, "train", "test"):
-            raise UserError(f"torchvision:{name} has no split {split}", "use train or test")
+            raise UserError("hubs.torchvision_splits", f"torchvision:{name} has no split {split}", "use train or test")
         wanted = [split] if split else ["train", "test"]
         return {key: _fetch(kind, name, train=key == "train") for key in wanted}
     if "split" not in accepted:
@@ -175,7 +189,9 @@ def _fetch(kind: Any, name: str, **choice: Any) -> Any:
     try:
         return kind(**{key: value for key, value in offered.items() if key in accepted}, **choice)
     except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others alike
-        raise UserError(f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat") from error
+        raise UserError(
+            "hubs.fetch", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
+        ) from error
 
 
 def _labels(dataset: Any) -> Any:

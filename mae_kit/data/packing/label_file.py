@@ -47,13 +47,19 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
     for line in lines:
         name = os.path.normpath((line["file"] or "").strip())
         if name in rows:
-            raise UserError(f"{path} has {name} twice", "keep one of the lines; several classes go into one field")
+            raise UserError(
+                "label_file.read_label_file",
+                f"{path} has {name} twice",
+                "keep one of the lines; several classes go into one field",
+            )
         rows[name] = _names(line[SEVERAL] or "") if several else [(line[ONE] or "").strip()]
     _must_be_there(path, root, list(rows), images)
     known = rows if several else {name: labels for name, labels in rows.items() if labels[0]}
     classes = sorted({label for labels in known.values() for label in labels})
     if not classes:
-        raise UserError(f"{path} names no class", f"fill in the column {SEVERAL if several else ONE}")
+        raise UserError(
+            "label_file.read_label_file", f"{path} names no class", f"fill in the column {SEVERAL if several else ONE}"
+        )
     if without := len(images) - len(known):
         say(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
     return LabelFile(known, classes, several)
@@ -63,16 +69,18 @@ def _read(path: Path) -> list[dict[str, str | None]]:
     """The lines below the first, by its words."""
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
-        raise UserError(f"no file of labels at {path}", fix)
+        raise UserError("label_file.read", f"no file of labels at {path}", fix)
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
             lines = list(csv.DictReader(opened, restval=""))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8") from error
+        raise UserError(
+            "label_file.read", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
+        ) from error
     columns = set(lines[0]) if lines else set()
     if "file" not in columns or len(columns & {ONE, SEVERAL}) != 1:
         fix = f"begin it with the line file,{ONE} (one class an image) or file,{SEVERAL} (several, with ; between)"
-        raise UserError(f"{path} has no lines under the columns file and {ONE} or {SEVERAL}", fix)
+        raise UserError("label_file.read", f"{path} has no lines under the columns file and {ONE} or {SEVERAL}", fix)
     return lines
 
 
@@ -84,4 +92,6 @@ def _must_be_there(path: Path, root: Path, names: list[str], images: Collection[
     lost = [name for name in names if name not in images]
     if lost:
         fix = "correct them: names are relative to that folder"
-        raise UserError(f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}", fix)
+        raise UserError(
+            "label_file.there", f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}", fix
+        )

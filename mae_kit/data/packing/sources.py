@@ -67,7 +67,11 @@ def open_source(src: str, labels: str) -> Source:
         UserError: SRC is missing, empty, holds no image, or needs a library that is absent.
     """
     if labels not in FROM_SOURCE and not Path(src).is_dir():
-        raise UserError(f"{labels} names files, and {src} is no folder of images", "give the folder they lie in")
+        raise UserError(
+            "sources.open_source",
+            f"{labels} names files, and {src} is no folder of images",
+            "give the folder they lie in",
+        )
     if src.startswith(("hf:", "torchvision:")):
         from mae_kit.data.packing.hubs import open_hub
 
@@ -77,11 +81,17 @@ def open_source(src: str, labels: str) -> Source:
         return _open_folder(path, labels)
     if path.is_file() and path.suffix != ".tar":
         raise UserError(
-            f"{src} is a file", "give the folder it lies in, a .tar, or a quoted pattern such as 'DIR/*.tar'"
+            "sources.open_source",
+            f"{src} is a file",
+            "give the folder it lies in, a .tar, or a quoted pattern such as 'DIR/*.tar'",
         )
     if path.is_file() or glob.has_magic(src):
         return tar_source(path, labels)
-    raise UserError(f"{src} does not exist", "give a folder of images, tar shards, hf:NAME or torchvision:NAME")
+    raise UserError(
+        "sources.open_source",
+        f"{src} does not exist",
+        "give a folder of images, tar shards, hf:NAME or torchvision:NAME",
+    )
 
 
 def choose_splits(names: Sequence[str]) -> dict[str, bool] | None:
@@ -107,7 +117,9 @@ def _kinds_of_splits(names: Sequence[str]) -> tuple[list[str], list[str], list[s
 def _check_there(folder: Path) -> None:
     """A disk that is gone, or a node that never had it, is no reason to leave out image after image."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is not there on {platform.node()}", "mount it and repeat the command")
+        raise UserError(
+            "sources.check_there", f"{folder} is not there on {platform.node()}", "mount it and repeat the command"
+        )
 
 
 # A folder of images
@@ -134,7 +146,9 @@ def _open_folder(root: Path, labels: str) -> Source:
         return tar_source(root, labels)
     found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in _suffixes(skipped).most_common(5))
     raise UserError(
-        f"{root} holds no image" + (f" ({found})" if found else ""), "give a folder with images or tars in it"
+        "sources.open_folder",
+        f"{root} holds no image" + (f" ({found})" if found else ""),
+        "give a folder with images or tars in it",
     )
 
 
@@ -198,7 +212,7 @@ def _split_folders(root: Path, names: list[str]) -> tuple[list[str], np.ndarray 
         train, held_out, others = _kinds_of_splits(sorted(set(tops)))
         if train and held_out:
             what = f"{root} holds {others[0]} beside the splits {train[0]} and {held_out[0]}"
-            raise UserError(what, "move it away, or rename what is a class and no split")
+            raise UserError("sources.split_folders", what, "move it away, or rename what is a class and no split")
         return names, None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
@@ -216,7 +230,11 @@ def _class_folders(root: Path, names: list[str], labels: str, split: bool) -> li
     folders = [path[0] for path in paths if len(path) > 1]
     several = len(set(folders)) > 1
     if flat and (labels == "folders" or (labels == "auto" and split and several)):
-        raise UserError(f"{root}: {flat[0]} lies in no class folder", "move it into one, or use --labels none")
+        raise UserError(
+            "sources.class_folders",
+            f"{root}: {flat[0]} lies in no class folder",
+            "move it into one, or use --labels none",
+        )
     return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
 
 
@@ -240,7 +258,7 @@ class TarReader(NamedTuple):
 def tar_source(path: Path, labels: str) -> Source:
     """Samples of existing shards; labels, classes, splits (by the shards' names) and, where possible, keys are kept."""
     if labels == "folders":
-        raise UserError("labels from folders need a folder of images", "leave out --labels")
+        raise UserError("sources.tar_source", "labels from folders need a folder of images", "leave out --labels")
     index = open_index(path)
     kept, held_out = _split_shards(index)
     names = [f"{index.shards[index.shard[row]]}/{index.keys[row]}" for row in kept.tolist()]

@@ -100,7 +100,9 @@ def shard(
     _check_classes(source)
     say(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
-        raise UserError(f"{src} has its own val split", "leave out --val-fraction, or give its train part alone")
+        raise UserError(
+            "writer.shard", f"{src} has its own val split", "leave out --val-fraction, or give its train part alone"
+        )
     sizes, mean = _expected_bytes(out, source, settings)
     tasks = plan(source, settings, sizes)
     with _writing(out, int(sizes.sum())):
@@ -132,7 +134,7 @@ def _check_settings(settings: Settings, workers: int) -> None:
     for name, (allowed, holds) in checks.items():
         if not holds:
             value = workers if name == "workers" else getattr(settings, name)
-            raise UserError(f"{name} is {value}", f"give {allowed}")
+            raise UserError("writer.check_settings", f"{name} is {value}", f"give {allowed}")
 
 
 def _channels_fit(settings: Settings) -> bool:
@@ -141,15 +143,15 @@ def _channels_fit(settings: Settings) -> bool:
 
 def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file", "give a folder for the shards")
+        raise UserError("writer.check_out", f"{out} is a file", "give a folder for the shards")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
-        raise UserError(f"{out} lies inside {src}", "give a folder for the shards elsewhere")
+        raise UserError("writer.check_out", f"{out} lies inside {src}", "give a folder for the shards elsewhere")
     # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
     # what was skipped, all that is left of a job that packed nothing.
     others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())
     if others and not (out / PLAN).exists():
-        raise UserError(f"{out} holds other files", "give a new folder")
+        raise UserError("writer.check_out", f"{out} holds other files", "give a new folder")
 
 
 def _check_classes(source: Source) -> None:
@@ -157,9 +159,17 @@ def _check_classes(source: Source) -> None:
     for name in source.classes or []:
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if shown != name:
-            raise UserError(f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder")
+            raise UserError(
+                "writer.check_classes",
+                f"the class {shown} has bytes in its name that are not UTF-8",
+                "rename its folder",
+            )
         if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
-            raise UserError(f"the class {name!r} has a line break in its name", "rename its folder, or mend the table")
+            raise UserError(
+                "writer.check_classes",
+                f"the class {name!r} has a line break in its name",
+                "rename its folder, or mend the table",
+            )
 
 
 @contextmanager
@@ -170,9 +180,11 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
-            raise UserError(f"{out}: {error.strerror}", fix) from error
+            raise UserError("writer.writing", f"{out}: {error.strerror}", fix) from error
         if error.errno in _NOT_WRITABLE:
-            raise UserError(f"{out}: {error.strerror}", "give a folder that can be written") from error
+            raise UserError(
+                "writer.writing", f"{out}: {error.strerror}", "give a folder that can be written"
+            ) from error
         raise
 
 
@@ -202,7 +214,7 @@ def _check_same(out: Path, job: dict[str, Any]) -> int | None:
     different = [name for name in job if job[name] != old.get("job", {}).get(name)]
     if different:
         fix = "repeat that command, give a new folder, or delete this one"
-        raise UserError(f"{out} holds another job: {', '.join(different)} differ", fix)
+        raise UserError("writer.check_same", f"{out} holds another job: {', '.join(different)} differ", fix)
     return old["mean_bytes"]
 
 
@@ -318,7 +330,11 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
     lost = [task.shard for task in tasks if not _is_done(out, task.shard)]
     if lost:
         fix = "repeat the command; with --engine ray give a folder that all nodes share"
-        raise UserError(f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}", fix)
+        raise UserError(
+            "writer.check_done",
+            f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}",
+            fix,
+        )
 
 
 def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
@@ -332,7 +348,7 @@ def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
     if not any(record["images"] for record in records.values()):
         _take_back(out)
         what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
-        raise UserError(what, f"see {out / SKIPPED} for the reasons")
+        raise UserError("writer.finish", what, f"see {out / SKIPPED} for the reasons")
     if source.classes is not None:
         replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
     splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
@@ -364,4 +380,4 @@ def _load_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise UserError(f"{path} is damaged", "delete the folder and begin again") from None
+        raise UserError("writer.load_json", f"{path} is damaged", "delete the folder and begin again") from None

@@ -97,9 +97,13 @@ def _open(url: str) -> tuple[Any, str]:
         return url_to_fs(url, **_web_options() if scheme in ("http", "https") else {})
     except ImportError as error:
         extra = _EXTRAS.get(scheme, "remote")
-        raise UserError(f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'") from None
+        raise UserError(
+            "filesystem.open", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
+        ) from None
     except ValueError as error:
-        raise UserError(f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path") from None
+        raise UserError(
+            "filesystem.open", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
+        ) from None
 
 
 def _web_options() -> dict[str, Any]:
@@ -124,10 +128,12 @@ def _persist(url: str, action: Callable[[], _Result]) -> _Result:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise
             if status in (401, 403) or isinstance(error, PermissionError):
-                raise UserError(f"{url} may not be read ({reason})", "check the credentials") from None
+                raise UserError(
+                    "filesystem.persist", f"{url} may not be read ({reason})", "check the credentials"
+                ) from None
             if pause is None:
                 fix = "see that the server can be reached, and start again; a run goes on with --resume"
-                raise UserError(f"{url} cannot be read ({reason})", fix) from None
+                raise UserError("filesystem.persist", f"{url} cannot be read ({reason})", fix) from None
             time.sleep(pause)
     raise AssertionError
 

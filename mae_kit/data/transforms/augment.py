@@ -38,7 +38,7 @@ class Normalize(nn.Module):
         super().__init__()
         if min(std) <= 0:
             what = f"the std of channel {std.index(min(std))} is {min(std):g}"
-            raise UserError(what, "give data.std a 1 for a channel that is the same everywhere")
+            raise UserError("augment.unusable", what, "give data.std a 1 for a channel that is the same everywhere")
         spread = torch.tensor(std).view(1, -1, 1, 1)
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
         self.register_buffer("shift", torch.tensor(mean).view(1, -1, 1, 1) / spread, persistent=False)
@@ -297,4 +297,8 @@ def _chosen(rows: Tensor, device: torch.device) -> Tensor:
 def _need_rgb(channels: int, **stages: bool) -> None:
     for key, on in stages.items():
         if on and channels != 3:
-            raise UserError(f"{key} needs images of 3 channels, these have {channels}", f"turn {key} off in the recipe")
+            raise UserError(
+                "augment.need_rgb",
+                f"{key} needs images of 3 channels, these have {channels}",
+                f"turn {key} off in the recipe",
+            )

@@ -59,10 +59,10 @@ class DVAE(Configured):
     ):
         super().__init__()
         if stride < 1 or stride & (stride - 1):
-            raise UserError(f"stride {stride} is no power of two", "choose 8 or 16")
+            raise UserError("dvae.unusable", f"stride {stride} is no power of two", "choose 8 or 16")
         if codes < 2 or width < 4 or blocks < 1:
             what = f"codes {codes}, width {width}, blocks {blocks}: there are at least 2, 4 and 1"
-            raise UserError(what, "choose about 8192, 256 and 2")
+            raise UserError("dvae.unusable", what, "choose about 8192, 256 and 2")
         self.codebook, self.stride, self.channels = codes, (stride, stride), in_chans
         widths = [width * 2**i for i in range(stride.bit_length())]
         self.encoder = nn.Sequential(

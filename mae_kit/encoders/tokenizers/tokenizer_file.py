@@ -42,7 +42,7 @@ def load_tokenizer(path: Path) -> DVAE:
         return frozen(dalle.read(path))
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"no tokenizer at {file}", _FIX)
+        raise UserError("tokenizer_file.load_tokenizer", f"no tokenizer at {file}", _FIX)
     return frozen(_read(file))
 
 
@@ -57,7 +57,7 @@ def fingerprint(tokenizer: DVAE) -> UInt8[Tensor, "8"]:
 def _read(file: Path) -> DVAE:
     metadata = read_header(file, _FIX)
     if FORMAT not in metadata:
-        raise UserError(f"{file} is no tokenizer", _FIX)
+        raise UserError("tokenizer_file.read", f"{file} is no tokenizer", _FIX)
     with torch.device("meta"):
         tokenizer = build(json.loads(metadata[FORMAT]))
     tokenizer.load_state_dict(load_file(file), strict=True, assign=True)
