@@ -91,7 +91,7 @@ def test_a_download_that_fails_leaves_nothing(tmp_path: Path):
 
     def failing(path: Path) -> None:
         path.write_bytes(b"half of it")
-        raise UserError("the server", "is gone")
+        raise UserError("toy.server", "the server", "is gone")
 
     with pytest.raises(UserError, match="the server"):
         read(cache, 1, failing)
