@@ -1,4 +1,4 @@
-"""Recipes by name: the YAML files in `recipes/`, of the source checkout or as installed."""
+"""Recipe files: found by name, and read through the one doorway for YAML."""
 
 import difflib
 import sysconfig
@@ -14,7 +14,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent / "recipes"
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "mae_kit" / "recipes"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 
-# Of each folder of recipes the verb that takes them, and a key that no other verb's runs have.
+# For each folder of recipes, the command that takes them, and a key that the runs of no other command have.
 KINDS = {
     "pretrain": ("pretrain", "objective"),
     "tokenizer": ("tokenizer", "relaxation"),
@@ -22,13 +22,16 @@ KINDS = {
     "compare": ("compare", "entries"),
 }
 
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20  # of nested lists and mappings; a recipe needs 6
+
 
 def find_recipe(name: str, kind: str) -> Path:
-    """The file of a recipe.
+    """Find the file of a recipe.
 
     Args:
         name: A path, or a recipe's name with or without its folder and suffix: `mae_vit_b16`, `on/gpu`.
-        kind: The folder looked in first, of those in `KINDS`. After it `on`, the machines.
+        kind: The folder that is searched first, one of `KINDS`; then `on`, the overlays for machines.
 
     Raises:
         UserError: There is none; names the nearest.
@@ -40,41 +43,65 @@ def find_recipe(name: str, kind: str) -> Path:
     for folder in (FOLDER / kind, FOLDER / "on", FOLDER, FOLDER.parent):
         if (folder / file_name).is_file():
             return folder / file_name
-    for other, (verb, _) in KINDS.items():
+    for other, (command, _) in KINDS.items():
         if (FOLDER / other / file_name).is_file():
-            raise UserError("recipes.find_recipe", f"{name} is a recipe of {verb}", _suggestion(given.stem, kind))
-    raise UserError("recipes.find_recipe", f"no recipe {name}", _suggestion(given.stem, kind))
+            raise UserError("recipe.kind", f"{name} is a recipe of {command}", _suggestion(given.stem, kind))
+    raise UserError("recipe.name", f"no recipe {name}", _suggestion(given.stem, kind))
+
+
+def is_shipped(recipe: Path) -> bool:
+    """Tell the recipes of mae_kit from a user's own file."""
+    return FOLDER.resolve() in recipe.resolve().parents
 
 
 def verb_of(recipe: dict[str, Any]) -> str | None:
-    """The verb that a recipe is for, by a key that no other verb's has; None where it has none of these."""
+    """The command that a recipe is for, known by a key that no other command has; None where it has none of these."""
     return next((verb for verb, key in KINDS.values() if key in recipe), None)
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
-    """What a recipe's file says.
+    """Read a recipe, a comparison or the `config.yaml` of a run.
 
     Raises:
-        UserError: It is not YAML, holds no keys, or one twice.
+        UserError: The file is not YAML as `parse_yaml` takes it, or not a mapping.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _OnceEach)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError("recipes.read_recipe", f"{file} is not YAML", " ".join(str(error).split())) from None
-    if not isinstance(content, dict):
-        raise UserError("recipes.read_recipe", f"{file} is no recipe", "it holds `key: value` lines, see recipes/")
+        content = parse_yaml(file.read_bytes()[: MAX_BYTES + 1].decode())
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError("recipe.yaml", f"{file} is not YAML", " ".join(str(error).split())) from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError("recipe.mapping", f"{file} is not a recipe", "it holds `key: value` lines, see recipes/")
     return content
 
 
-class _OnceEach(yaml.SafeLoader):
-    """Of a key that is there twice YAML's own loader takes the last, without a word."""
+def parse_yaml(text: str) -> Any:
+    """Plain values from YAML: no tags, aliases or repeated keys, of bounded size and depth.
+
+    Raises:
+        ValueError: It is larger, deeper, or refers to itself.
+        yaml.YAMLError: It is not YAML.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"it uses the alias *{event.anchor}: repeat the value instead")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+    return yaml.load(text, _UniqueKeys)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses repeated keys, of which YAML's own loader silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = []
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in names:
-                raise ConstructorError(problem=f"{name} is there twice", problem_mark=key.start_mark)
+                raise ConstructorError(problem=f"the key {name} is repeated", problem_mark=key.start_mark)
             names.append(name)
         return super().construct_mapping(node, deep)
 

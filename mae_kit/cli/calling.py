@@ -1,32 +1,62 @@
-"""A verb called from Python: a string will do where it asks for a path, a path for a string, and one for a list."""
+"""Commands called from Python: recipes by name, and the values that the command line takes."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Protocol
+
+from mae_kit.cli.parser import arguments_of
+from mae_kit.cli.schema import arguments
 
 
-def with_any_path(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, signature and docstring included; the command line reads all of these from words."""
-    kinds, signature = get_type_hints(verb), inspect.signature(verb)
+class RecipeCommand(Protocol):
+    """A command that takes recipes, as `mae_kit.pretrain`."""
 
-    @functools.wraps(verb)
-    def call(*positional: Any, **named: Any) -> Any:
-        given = signature.bind(*positional, **named)
-        for name, value in given.arguments.items():
-            given.arguments[name] = _fit(value, kinds.get(name))
-        return verb(*given.args, **given.kwargs)
+    def __call__(
+        self, recipe: str | Path | None = None, *overlays: str | Path, resume: str | Path | None = None, **settings: Any
+    ) -> dict[str, Any]:
+        """Run the command.
+
+        Args:
+            recipe: A recipe's name or path; none where `resume` or all settings are given.
+            overlays: More recipes, each overriding those before.
+            resume: The folder of a run to continue.
+            settings: By short name (`data`, `epochs`, `batch_size`, `lr`, ...) or dotted path, for which Python needs
+                a dictionary: `**{"data.crop_scale": [.2, 1]}`. Objects of the command's own types are taken as they
+                are: `objective=MAE(...)`, `data=PretrainData(...)`. `config` is another name for `recipe`.
+
+        Returns:
+            What `mae-kit ... --json` prints.
+
+        Raises:
+            UserError: A setting is unknown, missing or cannot work; its `key` names it.
+        """
+        ...
+
+
+def with_recipes(function: Callable[..., Any], kind: str) -> RecipeCommand:
+    """A command that takes recipes, for Python.
+
+    Args:
+        function: The command.
+        kind: The folder of its recipes.
+    """
+
+    @functools.wraps(function)
+    def call(*recipes: Any, config: Any = None, resume: Any = None, **settings: Any) -> Any:
+        files = [str(one) for one in (*recipes, config) if one is not None]
+        return function(**arguments_of(function, kind, files, resume, settings))
 
     return call
 
 
-def _fit(value: Any, kind: Any) -> Any:
-    wanted = (kind, *get_args(kind))  # of `Path | None` both
-    if isinstance(value, str) and Path in wanted and str not in wanted:
-        return Path(value)
-    if isinstance(value, Path) and str in wanted and Path not in wanted:
-        return str(value)
-    if isinstance(value, str | Path) and get_origin(kind) is list:
-        return [value]
-    return value
+def with_plain_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command without recipes, for Python: a path may be a string, and a list of one its element."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        return function(**arguments(function, signature.bind(*positional, **named).arguments))
+
+    return call

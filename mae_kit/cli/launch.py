@@ -1,0 +1,114 @@
+"""Several processes on this machine, without torchrun: the same command once for each device."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from mae_kit.errors import UserError
+
+GRACE = 30.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.2
+
+
+def device_count(devices: str) -> int:
+    """How many processes `--devices` asks for: a number, or auto for one on each GPU.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if devices in ("auto", "true"):
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    if not devices.isdecimal() or int(devices) < 1:
+        raise UserError("devices", f"devices does not take {devices!r}", "give a number, or auto for all GPUs")
+    return int(devices)
+
+
+def is_launched() -> bool:
+    """Whether torchrun, SLURM or this module has started this process as one of several."""
+    return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def launch(words: Sequence[str], count: int) -> int:
+    """Run `mae-kit` with these words in `count` processes, under the environment that torchrun sets.
+
+    The first speaks; what another one complained about is printed where the first had no reason to stop.
+
+    Returns:
+        0 if all succeed, else the exit code of the first that fails; the others are then stopped.
+    """
+    with tempfile.TemporaryFile() as complaints:
+        processes = _start(words, count, complaints)
+        before = {one: signal.signal(one, _forward(processes)) for one in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            rank, code = _wait(processes)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if rank and code:
+            complaints.seek(0)
+            sys.stderr.write(complaints.read().decode(errors="replace"))
+    return code
+
+
+def _start(words: Sequence[str], count: int, complaints: IO[bytes]) -> list[subprocess.Popen[bytes]]:
+    import torch
+
+    threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    shared = threads | os.environ | {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "mae_kit", *words],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=complaints if rank else None,
+        )
+        for rank in range(count)
+    ]
+
+
+def _forward(processes: list[subprocess.Popen[bytes]]):
+    def handler(number: int, _: object) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    return handler
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
+    """Rank and exit code of the first that fails, 0 and 0 if none does."""
+    failed = None
+    while failed is None and any(process.poll() is None for process in processes):
+        time.sleep(POLL)
+        failed = next((rank for rank, process in enumerate(processes) if process.poll()), None)
+    failed = next((rank for rank, process in enumerate(processes) if process.poll()), failed)
+    if failed is None:
+        return 0, 0
+    _stop(processes)
+    code = processes[failed].returncode
+    return failed, code if code > 0 else 128 - code
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + GRACE
+    for process in processes:
+        try:
+            process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

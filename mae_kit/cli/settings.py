@@ -1,0 +1,195 @@
+"""One mapping of settings out of recipes, overlays, a saved run, and what is given besides."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from mae_kit.cli.words import SHORT
+from mae_kit.errors import UserError
+from mae_kit.own_code import allow, in_working_directory
+from mae_kit.recipe_file import KINDS, find_recipe, is_shipped, read_recipe, verb_of
+
+log = logging.getLogger(__name__)
+
+Settings = dict[str, Any]
+RATES = ("learning_rate", "base_learning_rate")  # one of the two is given
+
+
+def merged(kind: str, recipes: list[str], resume: Path | None, given: Mapping[str, Any]) -> Settings:
+    """Merge everything into one mapping; later layers override earlier ones.
+
+    Args:
+        kind: The folder of recipes, one of `KINDS`.
+        recipes: Names or paths: a recipe, then its overlays.
+        resume: The folder of a run, whose `config.yaml` is the first layer.
+        given: Values by dotted key or short name.
+
+    Raises:
+        UserError: A file is missing or not a recipe, or two layers name different objectives.
+    """
+    files = [find_recipe(name, kind) for name in recipes]
+    layers = [_read(file) for file in files]
+    own = nested({_long(key, value): value for key, value in given.items()})
+    _allow_named(own)
+    if resume:
+        layers.insert(0, _saved(resume, kind))
+        own["run"] = _same_run(resume, own.get("run"))
+    settings: Settings = {}
+    for layer in [*layers, own]:
+        _check_objective(settings, layer)
+        _drop_replaced(settings, layer)
+        settings = merge(settings, layer)
+    if files and "run" not in settings:
+        settings["run"] = next_run(files[0].stem)
+    return settings | {"resume": resume is not None}
+
+
+def _long(key: str, value: Any) -> str:
+    """The setting that a short name stands for; `data` may also be all of its settings."""
+    return key if isinstance(value, Mapping) or is_dataclass(value) else SHORT.get(key, key)
+
+
+def _read(file: Path) -> Settings:
+    """A recipe. Classes that a recipe of the user's names are looked for in the working directory, too."""
+    content = read_recipe(file)
+    if isinstance(content.get("objective"), str):
+        content["objective"] = {"class_path": content["objective"]}
+    if not is_shipped(file):
+        _allow_named(content)
+    return content
+
+
+def _allow_named(content: Any) -> None:
+    for path in _class_paths(content):
+        module = path.rpartition(".")[0]
+        if module and in_working_directory(module) and module.split(".")[0] != "mae_kit":
+            allow(module)
+
+
+def _class_paths(content: Any) -> Iterator[str]:
+    """The classes of the objective and of its parts, in the only places that may name one."""
+    objective = content.get("objective")
+    objective = {"class_path": objective} if isinstance(objective, str) else objective
+    if isinstance(objective, dict):
+        inner = objective.get("init_args")
+        parts = inner.values() if isinstance(inner, dict) else ()
+        for part in (objective, *parts):
+            path = part.get("class_path") if isinstance(part, dict) else None
+            if isinstance(path, str):
+                yield path
+
+
+def _saved(run: Path, kind: str) -> Settings:
+    file = run / "config.yaml"
+    if not file.is_file():
+        fix = "give the folder of a run that was started before"
+        raise UserError("resume", f"{run} has no config.yaml", fix)
+    content = read_recipe(file)
+    command = verb_of(content)
+    if command not in (None, KINDS[kind][0]):
+        raise UserError("resume", f"{run} is a run of {command}", f"mae-kit {command} --resume {run}")
+    return content
+
+
+def _same_run(resume: Path, run: Any) -> str:
+    if run is not None and Path(run).resolve() != resume.resolve():
+        what = f"--resume {resume} continues in that folder, not in --run {run}"
+        raise UserError("resume", what, "leave out one of the two")
+    return str(resume)
+
+
+def nested(given: Mapping[str, Any]) -> Settings:
+    """Values by dotted key as nested mappings; dataclasses become mappings of their fields.
+
+    Raises:
+        UserError: A key has both a value and settings of its own.
+    """
+    settings: Settings = {}
+    for key in sorted(given, key=lambda key: key.count(".")):
+        *groups, last = key.split(".")
+        place = settings
+        for group in groups:
+            place = _inside(place, group, key)
+        place[last] = _as_mapping(given[key])
+    return settings
+
+
+def _inside(place: Settings, group: str, key: str) -> Settings:
+    inner = place.setdefault(group, {})
+    if isinstance(inner, str):
+        inner = place[group] = {"class_path": inner}
+    if not isinstance(inner, dict):
+        raise UserError(key, f"{key} cannot be set", f"{group} is {inner!r}")
+    return inner.setdefault("init_args", {}) if "class_path" in inner else inner
+
+
+_CLASS_KEYS = {"class_path", "init_args"}
+
+
+def _as_mapping(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def merge(base: Settings, over: Mapping[str, Any]) -> Settings:
+    """`base` with the values of `over`, mappings within each other; another class keeps nothing of the first."""
+    result = dict(base)
+    for key, value in over.items():
+        before = base.get(key)
+        if not (isinstance(before, dict) and isinstance(value, Mapping)):
+            result[key] = value
+        elif "class_path" not in before:
+            result[key] = merge(before, value)
+        elif not value.keys() & _CLASS_KEYS:
+            result[key] = merge(before, {"init_args": value})
+        else:
+            same = _name(value) in ("", _name(before))
+            result[key] = merge(before, value) if same else dict(value)
+    return result
+
+
+def _check_objective(settings: Settings, layer: Mapping[str, Any]) -> None:
+    """Another class would silently keep those settings of the first that have the same names, as its mask ratio."""
+    before, now = _name(settings.get("objective")), _name(layer.get("objective"))
+    if before and now and before != now:
+        what = f"the recipe is of {before}, and the objective {now}"
+        raise UserError("objective", what, f"begin with a recipe of {now}: no setting of another is kept")
+
+
+def _name(part: Any) -> str:
+    """The class that a part names or has, without its module; empty where it names none."""
+    if part is None or isinstance(part, str | Mapping):
+        path = part.get("class_path", "") if isinstance(part, Mapping) else part or ""
+        return str(path).rpartition(".")[2]
+    return type(part).__name__
+
+
+def _drop_replaced(settings: Settings, layer: Mapping[str, Any]) -> None:
+    """Of another model the arguments of the first are dropped, and of another kind of learning rate the first."""
+    model, other = settings.get("model"), layer.get("model")
+    if isinstance(model, dict) and isinstance(other, Mapping) and model.get("args"):
+        if other.get("name", model.get("name")) != model.get("name"):
+            dropped = model.pop("args")
+            if "args" not in other:
+                log.info("%s drops model.args %s of %s", other["name"], dropped, model.get("name"))
+    rates, others = settings.get("optimization"), layer.get("optimization")
+    if isinstance(rates, dict) and isinstance(others, Mapping):
+        given = [name for name in RATES if others.get(name) not in (None, "null")]
+        if len(given) == 1:
+            rates.pop(RATES[1 - RATES.index(given[0])], None)
+
+
+def next_run(recipe: str) -> str:
+    """The next free folder `runs/RECIPE[-N]`.
+
+    Raises:
+        UserError: Several processes would choose one each.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        raise UserError("run", "several processes need one run folder", "add --run RUN")
+    names = (recipe if number == 1 else f"{recipe}-{number}" for number in range(1, 100_000))
+    return next(str(Path("runs") / name) for name in names if not (Path("runs") / name).exists())
