@@ -14,7 +14,7 @@ from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
 from mae_kit.cli.messages import explain, plain_types, refuse_nulls
 from mae_kit.errors import UserError
-from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
+from mae_kit.recipe_file import KINDS, find_recipe, read_recipe, verb_of
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.reconstruct import Show, reconstruct
-from mae_kit.recipes import read_recipe
+from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.page import report
 
 log = logging.getLogger(__name__)

@@ -102,7 +102,7 @@ class Pretraining(Training):
         return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outcome = self.objective(self.augment(batch.images, batch.keys), batch.keys)
+        outcome = self.objective(self.augment(batch.images, batch.seeds), batch.seeds)
         return {"loss": outcome.loss, **outcome.logs}
 
 

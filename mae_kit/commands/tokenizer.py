@@ -144,7 +144,7 @@ class Tokenizing(Training):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         temperature, weight, noise = self.relaxation.at(self.plan.epoch(self.step))
-        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature, self.relaxation.hard, noise)
+        evidence = self.tokenizer(self.augment(batch.images, batch.seeds), temperature, self.relaxation.hard, noise)
         values = math.prod(self.tokenizer.stride) * self.tokenizer.channels  # that a code stands for
         loss = evidence.error + weight / values * evidence.divergence
         loss = loss + self.relaxation.imbalance_weight * evidence.imbalance

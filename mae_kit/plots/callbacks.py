@@ -47,7 +47,7 @@ class Reconstructions(Periodic):
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
-            grid = picture(pl_module.objective, pl_module.augment.normalize, batch.images, batch.keys)
+            grid = picture(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
             save_png(_picture_file(pl_module), grid)
 
 

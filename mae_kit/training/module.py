@@ -133,7 +133,7 @@ class Training(LightningModule):
         if batch.bad:
             self._quarantine(batch.bad)
         parts = self.trainer.accumulate_grad_batches
-        self._audit.see(batch.keys, self.step, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
+        self._audit.see(batch.seeds, self.step, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
         values = self.loss(batch)
         for name, value in values.items():  # here, since Lightning scales what it hands to callbacks
             part = value.detach().float() / parts

@@ -148,7 +148,7 @@ def our_step(task: Task, bf16: bool) -> Callable[[], float]:
 
     def part() -> Tensor:
         ready = next(loader)
-        keys = ready.keys.to(device, non_blocking=True)
+        keys = ready.seeds.to(device, non_blocking=True)
         return mae(augment(ready.images.to(device, non_blocking=True), keys), keys).loss
 
     return _step(mae, part, optimizer, task.accumulate, bf16)

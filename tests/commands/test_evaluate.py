@@ -15,7 +15,7 @@ from support.tiny_models import save_run, tiny_mae, tiny_weights
 
 import mae_kit
 from mae_kit.cli import main as cli
-from mae_kit.cli.main import VERBS, load
+from mae_kit.cli.main import load
 from mae_kit.cli.parser import parse
 from mae_kit.commands import evaluate as evaluating
 from mae_kit.comparison import known, ledger
@@ -175,7 +175,7 @@ def test_trainings_are_scored_beside_the_frozen_features(
     result = mae_kit.evaluate(run, train="t", val="v", seed=3, **ASKED)
     names = [Path(words[-1]).relative_to(run).as_posix() for words in finetunings.words]
     assert names == [f"evaluation/{name}/finetune" for name in ("attentive", "blocks-9", "blocks-1", "finetune")]
-    arguments = [parse(load(VERBS["finetune"]), "", words[1:], "downstream") for words in finetunings.words]
+    arguments = [parse(load("finetune"), "", words[1:], "downstream") for words in finetunings.words]
     assert [each["blocks"] for each in arguments] == [0, 9, 1, None]
     assert [each["model"].args.get("global_pool") for each in arguments] == ["map", None, None, None]
     assert {(each["encoder"], each["model"].name, each["seed"]) for each in arguments} == {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.errors import UserError
 
@@ -121,9 +122,9 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step
 
 
 VERBS = {
-    "train": cli.Verb("support.toy_commands:train", "train a toy", "Toys", "pretrain"),
-    "look": cli.Verb("support.toy_commands:look", "look at a toy", "Toys"),
-    "fail": cli.Verb("support.toy_commands:fail", "break a toy", "Toys"),
+    "train": cli.Verb("train a toy", "Toys", "pretrain"),
+    "look": cli.Verb("look at a toy", "Toys"),
+    "fail": cli.Verb("break a toy", "Toys"),
 }
 
 RECIPE = """
@@ -143,4 +144,6 @@ if __name__ == "__main__":
     from support import toy_commands
 
     cli.VERBS.update(toy_commands.VERBS)
+    for verb in toy_commands.VERBS:
+        setattr(mae_kit, verb, getattr(toy_commands, verb))
     sys.exit(cli.main())

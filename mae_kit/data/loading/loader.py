@@ -20,12 +20,12 @@ from mae_kit.data.index.open import Index
 from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
 from mae_kit.data.order import Order, sample_keys, share
 from mae_kit.errors import BadImage, UserError
-from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
+from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
 from mae_kit.tensors import Batch
 
 log = logging.getLogger(__name__)
 
-SUBSTITUTES = 100
+REPLACEMENTS = 100
 DEATHS = 3  # of workers without a batch in between
 
 
@@ -86,14 +86,14 @@ class TrainBatches(Dataset[Batch]):
 
     def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
         """The sample's row and crop; in place of one that does not decode, others drawn by its key, and a note."""
-        for attempt in range(SUBSTITUTES):
+        for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
             try:
                 return row, self._crop(row, draws)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
-                sample = int(combine(key, SUBSTITUTE, attempt)) % len(self.rows)
-        raise BadImage(f"{SUBSTITUTES} samples in a row did not decode, the last: {bad[-1]}")
+                sample = int(combine(key, REPLACEMENT, attempt)) % len(self.rows)
+        raise BadImage(f"{REPLACEMENTS} samples in a row did not decode, the last: {bad[-1]}")
 
     def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
         """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
