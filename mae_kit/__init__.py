@@ -58,6 +58,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:  # at run time these go through `__getattr__`
+    from mae_kit.cli.calling import RecipeCommand
     from mae_kit.commands.attention import attention as attention
     from mae_kit.commands.bench import bench as bench
     from mae_kit.commands.compare import compare as compare
@@ -70,13 +71,10 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.evaluate import probe as probe
     from mae_kit.commands.export import export as export
     from mae_kit.commands.features import features as features
-    from mae_kit.commands.finetune import finetune as finetune
     from mae_kit.commands.import_ import import_ as import_
     from mae_kit.commands.inspect import inspect as inspect
     from mae_kit.commands.positions import positions as positions
     from mae_kit.commands.predict import predict as predict
-    from mae_kit.commands.pretrain import pretrain as pretrain
-    from mae_kit.commands.tokenizer import tokenizer as tokenizer
     from mae_kit.data.index.open import index as index
     from mae_kit.data.packing.writer import shard as shard
     from mae_kit.encoders import GPT as GPT
@@ -98,6 +96,10 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.plots.reconstruct import reconstruct as reconstruct
     from mae_kit.reports.page import report as report
 
+    pretrain: RecipeCommand
+    tokenizer: RecipeCommand
+    finetune: RecipeCommand
+
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
@@ -107,9 +109,9 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     if isinstance(value, type):
         return value
-    from mae_kit.cli.calling import with_any_path
+    from mae_kit.cli.calling import as_command
 
-    return with_any_path(value)
+    return as_command(value)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mae_kit
-from mae_kit.cli.main import VERBS, load
+from mae_kit.cli.main import COMMANDS, load
 
 
 @pytest.mark.parametrize("name", mae_kit.__all__)
@@ -19,7 +19,7 @@ def test_every_name_resolves_and_has_a_docstring(name: str):
 
 
 def test_every_command_is_a_function():
-    assert {load(verb).__name__ for verb in VERBS} <= set(mae_kit.__all__)
+    assert {load(verb).__name__ for verb in COMMANDS} <= set(mae_kit.__all__)
 
 
 def test_a_name_that_is_not_there():
@@ -30,8 +30,11 @@ def test_a_name_that_is_not_there():
 def test_editors_know_every_name():
     tree = ast.parse(Path(mae_kit.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    imported = {name.asname: one.module for one in block.body if isinstance(one, ast.ImportFrom) for name in one.names}
-    assert imported == {name: f"mae_kit.{module}" for name, module in mae_kit._MODULES.items()}
+    imports = [one for one in block.body if isinstance(one, ast.ImportFrom)]
+    known = {name.asname: one.module for one in imports for name in one.names if name.asname}
+    typed = [one.target.id for one in block.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+    known |= {name: f"mae_kit.commands.{name}" for name in typed}
+    assert known == {name: f"mae_kit.{module}" for name, module in mae_kit._MODULES.items()}
 
 
 def test_a_command_keeps_its_name_where_a_module_is_imported_first():

@@ -4,12 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from mae_kit.cli.main import COMMANDS
 from mae_kit.cli.parser import arguments_of
 from mae_kit.cli.schema import arguments
 
 
+@runtime_checkable
 class RecipeCommand(Protocol):
     """A command that takes recipes, as `mae_kit.pretrain`."""
 
@@ -33,6 +35,15 @@ class RecipeCommand(Protocol):
             UserError: A setting is unknown, missing or cannot work; its `key` names it.
         """
         ...
+
+
+def as_command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A public function, as Python calls it; those that are not commands stay as they are."""
+    name = function.__name__.rstrip("_")
+    if name not in COMMANDS:
+        return function
+    kind = COMMANDS[name].recipes
+    return with_recipes(function, kind) if kind else with_plain_values(function)
 
 
 def with_recipes(function: Callable[..., Any], kind: str) -> RecipeCommand:

@@ -3,7 +3,8 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from mae_kit.cli.schema import class_options, find_part, named_parameters, record_type, type_name
@@ -69,15 +70,17 @@ def _common(function: Callable[..., Any]) -> list[tuple[str, str]]:
     texts = {}
     for name, kind in _records(function):
         texts |= {f"{name}.{one}": text for one, text in _docs(kind).items()}
-    known = [(f"--{short}", f"{texts[long]} ({long})") for short, long in SHORT.items() if long in texts]
+    known = [
+        (f"--{short.replace('_', '-')}", f"{texts[long]} ({long})") for short, long in SHORT.items() if long in texts
+    ]
     return known + [(f"--{name}", text) for name, text in RECIPE_OPTIONS.items()]
 
 
 def _arguments(function: Callable[..., Any], recipes: bool) -> list[tuple[str, str]]:
     records = dict(_records(function))
     skipped = {*records, "resume", "run"} if recipes else set(records)
-    lines = _lines(function, function, "", () if recipes else tuple(_positional(function)))
-    return [(head, text) for head, text in lines if head.lstrip("-").split()[0].lower() not in skipped]
+    places = () if recipes else tuple(_positional(function))
+    return list(_lines(function, function, "", places, skipped))
 
 
 def _records(function: Callable[..., Any]) -> Iterator[tuple[str, type]]:
@@ -92,25 +95,34 @@ def _record_section(name: str, kind: type) -> str:
 
 
 def _lines(
-    function: Callable[..., Any], documented: Any, prefix: str, places: tuple[str, ...] = ()
+    function: Callable[..., Any],
+    documented: Any,
+    prefix: str,
+    places: Container[str] = (),
+    skipped: Container[str] = (),
 ) -> Iterator[tuple[str, str]]:
     """Of each parameter how it is written, and what it is."""
     hints, docs = get_type_hints(function), _docs(documented)
     for name, one in named_parameters(function).items():
+        if name in skipped:
+            continue
         kind = hints.get(name, Any)
-        shown = name.upper() if name in places else f"--{prefix}{name} {_kind(kind)}".rstrip()
-        default = "" if one.default is one.empty else f" (default: {_default(one.default)})"
-        yield shown, f"{docs.get(name, '')}{default}"
+        option = f"--{prefix}{name}" if prefix else f"--{name.replace('_', '-')}"
+        yield name.upper() if name in places else f"{option} {_kind(kind)}".rstrip(), docs.get(name, "") + _default(one)
 
 
 def _kind(kind: Any) -> str:
     if classes := class_options(kind):
         return " or ".join(one.__name__ for one in classes)
-    return type_name(kind).partition(", as ")[0]
+    names = {None: "", bool: "", bool | None: "", Path: "PATH", str: "TEXT", int: "N", float: "X"}
+    return names.get(kind, type_name(kind).replace("'", "").replace(" or ", "|"))
 
 
-def _default(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if value.__hash__ else str(value)
+def _default(one: inspect.Parameter) -> str:
+    if one.default is one.empty or one.default is None or one.default is False:
+        return ""
+    shown = str(one.default).replace("<factory>", "see the recipe")
+    return f" (default: {'true' if one.default is True else shown})"
 
 
 def _prose(documented: Any) -> str:

@@ -1,9 +1,10 @@
-"""The door: one verb, one function. Nothing beyond the standard library is imported before a verb is chosen."""
+"""The entry point: one command, one function. Only the standard library is imported before a command is chosen."""
 
 import contextlib
 import difflib
 import errno
 import importlib
+import inspect
 import io
 import json
 import keyword
@@ -17,15 +18,15 @@ from mae_kit.errors import UserError
 from mae_kit.version import __version__
 
 
-class Verb(NamedTuple):
-    """One word of the command line; the function of that name in `mae_kit` does the work.
+class Command(NamedTuple):
+    """A command; the function of the same name in `mae_kit` does the work.
 
-    Its signature is the command line, its docstring the help.
+    Its signature is the schema of the command line, its docstring the help.
 
     Attributes:
-        help: One line for the list of verbs.
+        help: One line for the list of commands.
         group: The heading it is listed under.
-        recipes: The folder of recipes it takes with --config; a verb without one takes plain arguments.
+        recipes: The folder of the recipes it takes as its first words; empty for one that takes none.
     """
 
     help: str
@@ -33,30 +34,30 @@ class Verb(NamedTuple):
     recipes: str = ""
 
 
-VERBS = {
-    "shard": Verb("pack a folder of images into shards", "Data"),
-    "index": Verb("index shards and name every damaged one", "Data"),
-    "dedup": Verb("find near-duplicates, and what a test set has as well", "Data"),
-    "pretrain": Verb("train an encoder without labels", "Train", "pretrain"),
-    "tokenizer": Verb("train the codes BEiT predicts", "Train", "tokenizer"),
-    "finetune": Verb("train a classifier with labels", "Train", "downstream"),
-    "reconstruct": Verb("show what the model predicts for your images", "Look"),
-    "inspect": Verb("look inside a run: all pictures, into its report", "Look"),
-    "attention": Verb("show where an encoder looks, and how far", "Look"),
-    "features": Verb("show features as colors, and nearest images", "Look"),
-    "positions": Verb("show how alike the position embeddings are", "Look"),
-    "predict": Verb("print classes and probabilities of your images", "Look"),
-    "bench": Verb("measure an encoder's speed and memory over image sizes", "Look"),
-    "report": Verb("turn a run folder into one HTML page", "Look"),
-    "evaluate": Verb("say what an encoder is worth, frozen or tuned", "Judge"),
-    "knn": Verb("score an encoder by nearest neighbors", "Judge"),
-    "fewshot": Verb("score an encoder by a few labels a class", "Judge"),
-    "probe": Verb("score an encoder by a linear layer", "Judge"),
-    "compare": Verb("train several objectives alike, judge them alike", "Judge"),
-    "import": Verb("read weights of another program", "Exchange"),
-    "export": Verb("write weights as other programs read them", "Exchange"),
-    "doctor": Verb("say what this machine has; kill a run and resume it", "All"),
-    "demo": Verb("all of it in a few minutes: shard, pretrain, look, finetune", "All"),
+COMMANDS = {
+    "shard": Command("pack a folder of images into shards", "Data"),
+    "index": Command("index shards and name every damaged one", "Data"),
+    "dedup": Command("find near-duplicates, and what a test set has as well", "Data"),
+    "pretrain": Command("train an encoder without labels", "Train", "pretrain"),
+    "tokenizer": Command("train the codes BEiT predicts", "Train", "tokenizer"),
+    "finetune": Command("train a classifier with labels", "Train", "downstream"),
+    "reconstruct": Command("show what the model predicts for your images", "Look"),
+    "inspect": Command("look inside a run: all pictures, into its report", "Look"),
+    "attention": Command("show where an encoder looks, and how far", "Look"),
+    "features": Command("show features as colors, and nearest images", "Look"),
+    "positions": Command("show how alike the position embeddings are", "Look"),
+    "predict": Command("print classes and probabilities of your images", "Look"),
+    "bench": Command("measure an encoder's speed and memory over image sizes", "Look"),
+    "report": Command("turn a run folder into one HTML page", "Look"),
+    "evaluate": Command("say what an encoder is worth, frozen or tuned", "Judge"),
+    "knn": Command("score an encoder by nearest neighbors", "Judge"),
+    "fewshot": Command("score an encoder by a few labels a class", "Judge"),
+    "probe": Command("score an encoder by a linear layer", "Judge"),
+    "compare": Command("train several objectives alike, judge them alike", "Judge"),
+    "import": Command("read weights of another program", "Exchange"),
+    "export": Command("write weights as other programs read them", "Exchange"),
+    "doctor": Command("say what this machine has; kill a run and resume it", "All"),
+    "demo": Command("all of it in a few minutes: shard, pretrain, look, finetune", "All"),
 }
 
 # What the owner of the disk can mend; every other OSError is ours.
@@ -81,74 +82,136 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `mae-kit`; by default those of this process.
 
     Returns:
-        The exit code: 0, 1 for a fault of ours or a step that failed (the result counts them as `failed`), 2 for a
+        The exit code: 0, 1 for an internal error or a step that failed (the result counts them as `failed`), 2 for a
         mistake of the user, 130 when interrupted. A function that stops with a code of its own (`SystemExit`, 143 after
         a SIGTERM) keeps it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # the names of files are any bytes
+            stream.reconfigure(errors="backslashreplace")  # file names are any bytes
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(overview())
-        return 0
-    if words[0] in ("-V", "--version"):
-        print(f"mae-kit {__version__}")
-        return 0
     try:
-        result = _run(words[0], words[1:])
+        return _answer(words) if not words or words[0] not in COMMANDS else _run(words[0], words[1:])
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         return _complain(error)
-    return int(isinstance(result, dict) and bool(result.get("failed")))
+
+
+def _answer(words: list[str]) -> int:
+    """What needs no command: help, the version, completion."""
+    first, second = [*words, "", ""][:2]
+    if first in ("-V", "--version"):
+        return _print(f"mae-kit {__version__}")
+    if first == "--completion":
+        from mae_kit.cli.completion import script
+
+        return _print(script(second))
+    if first == "help" and second in COMMANDS:
+        return _run(second, ["--help"])
+    if first in ("", "-h", "--help", "help"):
+        return _print(overview())
+    near = difflib.get_close_matches(first, COMMANDS, 1)
+    fix = f"did you mean `mae-kit {near[0]}`?" if near else f"choose one of {', '.join(COMMANDS)}"
+    raise UserError("command", f"no such command {first!r}", fix)
 
 
 def overview() -> str:
-    """The list of verbs, by group."""
-    width = max(map(len, VERBS))
-    lines = ["usage: mae-kit VERB ...", ""]
-    for group in dict.fromkeys(verb.group for verb in VERBS.values()):
-        verbs = [f"  {name:{width}}  {verb.help}" for name, verb in VERBS.items() if verb.group == group]
-        lines += [f"{group}:", *verbs, ""]
-    lines += ["`mae-kit VERB --help` lists the arguments of a verb; --json prints its result as one JSON object."]
+    """The list of commands, by group."""
+    width = max(map(len, COMMANDS))
+    lines = ["usage: mae-kit COMMAND ...", ""]
+    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+        listed = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items() if command.group == group]
+        lines += [f"{group}:", *listed, ""]
+    lines += [
+        "`mae-kit COMMAND --help` lists the arguments of a command, `mae-kit recipes` the recipes.",
+        "`--json` prints the result of any command as one JSON object, `--version` the version,",
+        "`--completion bash|zsh|fish` a script that completes commands, recipes and options in that shell.",
+    ]
     return "\n".join(lines)
 
 
-def load(verb: str) -> Callable[..., Any]:
-    """The function that does a verb's work."""
-    return getattr(importlib.import_module("mae_kit"), f"{verb}_" if keyword.iskeyword(verb) else verb)
+def load(command: str) -> Callable[..., Any]:
+    """The function that does a command's work."""
+    name = f"{command}_" if keyword.iskeyword(command) else command
+    return inspect.unwrap(getattr(importlib.import_module("mae_kit"), name))
 
 
-def _run(name: str, words: list[str]) -> Any:
-    if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, 1)
-        fix = f"did you mean `mae-kit {near[0]}`?" if near else f"choose one of {', '.join(VERBS)}"
-        raise UserError("main.run", f"no such verb {name!r}", fix)
-    if "--json" not in words:
-        return _call(name, words)
-    with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries
-        result = _call(name, [word for word in words if word != "--json"])
-    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
-        print(json.dumps(result))
-    return result
+def read(command: str, words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a command's function that its words stand for.
 
-
-def _call(name: str, words: list[str]) -> Any:
+    Raises:
+        UserError: A word is not understood.
+    """
     from mae_kit.cli.parser import parse
 
+    return parse(load(command), words, COMMANDS[command].recipes)
+
+
+def _run(name: str, words: list[str]) -> int:
+    from mae_kit.cli.launch import device_count, is_launched, launch
+    from mae_kit.cli.words import take
+
+    if asked := next(
+        (word for word in words if word in ("-h", "--help") or word.partition("=")[0].endswith(".help")), None
+    ):
+        return _help(name, asked, words)
+    recipes = COMMANDS[name].recipes
+    devices, words = take(words, "devices") if recipes else ("", words)
+    if devices and not is_launched() and (count := device_count(devices)) > 1:
+        return launch([name, *_with_run(name, words)], count)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    from mae_kit.console import is_main_process, messages
+
+    with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = load(name)(**read(name, words))
+    if as_json and is_main_process():
+        _print(json.dumps(result))
+    return int(isinstance(result, dict) and bool(result.get("failed")))
+
+
+def _asks_for_help(word: str) -> bool:
+    return word in ("-h", "--help") or (word.startswith("--") and word.partition("=")[0].endswith(".help"))
+
+
+def _with_run(name: str, words: list[str]) -> list[str]:
+    """Several processes need one folder, chosen before they start."""
+    chosen = any(word.partition("=")[0] in ("--run", "--resume") for word in words)
+    return words if chosen else [*words, "--run", str(read(name, words)["run"])]
+
+
+def _help(name: str, asked: str, words: list[str]) -> int:
+    from mae_kit.cli.help import help_of, help_of_part
+
     function = load(name)
-    return function(**parse(function, f"mae-kit {name}", words, VERBS[name].recipes))
+    if not asked.startswith("--") or asked == "--help":
+        return _print(help_of(name, function, COMMANDS[name].recipes))
+    key, _, class_name = asked[2:].partition("=")
+    behind = words[words.index(asked) + 1 :]
+    class_name = class_name or next((word for word in behind[:1] if not word.startswith("--")), "")
+    return _print(help_of_part(function, key.removesuffix(".help").replace("-", "_"), class_name))
+
+
+def _print(text: str) -> int:
+    """Print what was asked for; a reader that stops early, as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _complain(error: Exception) -> int:
+    from mae_kit.console import inert
+
     if isinstance(error, UserError):
-        print(f"mae-kit: error: {error}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(str(error))}", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.errno in _USER_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"mae-kit: error: {where}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(where)}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
         return 2
     traceback.print_exception(error)
-    print(f"mae-kit {__version__}: this is our fault; please report it with the lines above", file=sys.stderr)
+    print(f"mae-kit {__version__}: internal error; please report it with the traceback above", file=sys.stderr)
     return 1

@@ -26,7 +26,7 @@ def parse(function: Callable[..., Any], words: Sequence[str], recipes: str = "")
     Raises:
         UserError: Names the key at fault and the nearest valid one.
     """
-    read = read_words(words, lambda name: _takes_value(function, name, recipes))
+    read = read_words(words, lambda name: _kind(function, name, recipes))
     for module in read.options.pop("import", []):
         allow(module)
     for name in read.options:
@@ -60,11 +60,8 @@ def arguments_of(
     return arguments(function, settings)
 
 
-def _takes_value(function: Callable[..., Any], name: str, recipes: str) -> bool:
-    if name in OUTSIDE:
-        return True
-    key = SHORT.get(name, name) if recipes else name
-    return kind_of(function, key) not in (bool, None)
+def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:
+    return str if name in OUTSIDE else kind_of(function, SHORT.get(name, name) if recipes else name)
 
 
 def _must_be_known(function: Callable[..., Any], name: str, recipes: str) -> None:
@@ -81,8 +78,8 @@ def _recipes(read: Words, resume: str | None) -> list[str]:
     """The recipe and its overlays. Further words are what the shell made of a pattern without quotes."""
     for word in read.places[1 if not resume else 0 :]:
         if Path(word).suffix not in ("", ".yaml", ".yml") and Path(word).exists():
-            what = f"--data was given several files, {word} among them"
-            raise UserError("data.path", what, "put the pattern in quotes: --data 'shards/train-*.tar'")
+            fix = "if a pattern became many words, quote it: --data 'shards/train-*.tar'"
+            raise UserError("recipe.name", f"{word} is not a recipe", fix)
     return read.places
 
 
@@ -104,5 +101,3 @@ def _placed(function: Callable[..., Any], read: Words) -> dict[str, Any]:
         fix = "put a pattern in quotes" if Path(places[0]).exists() else "see --help"
         raise UserError("arguments", f"too many arguments, {places[0]} is one", fix)
     return values | read.options
-
-

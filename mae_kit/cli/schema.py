@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import math
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -17,7 +16,6 @@ from mae_kit.own_code import find_class
 from mae_kit.recipe_file import parse_yaml
 
 _SCALARS = (bool, int, float, str, Path, type(None))
-_EXAMPLES = {list: "[.5,.5,.5]", tuple: "[.2,1]", dict: "{patch_size: 8}"}
 
 
 def arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,14 +329,14 @@ def _mismatch(key: str, value: Any, kinds: Iterable[Any]) -> UserError:
 
 
 def type_name(kind: Any) -> str:
-    """A type as people write it: `int or null`, `'a' or 'b'`, `a list, as [.5,.5,.5]`."""
+    """A type as people write it: `int or null`, `'a' or 'b'`, `[N,...]`."""
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, members))
     if origin is Literal:
         return " or ".join(map(repr, members))
-    if origin is tuple and ... not in members:
-        return f"{len(members)} numbers, as {_EXAMPLES[tuple]}"
-    if origin in _EXAMPLES:
-        return f"a {origin.__name__}, as {_EXAMPLES[origin]}"
+    if origin in (list, tuple):
+        return f"[{','.join(map(type_name, members)) if origin is tuple and ... not in members else 'a,b,...'}]"
+    if origin is dict:
+        return "{key: value}"
     return "null" if kind is type(None) else getattr(kind, "__name__", str(kind))

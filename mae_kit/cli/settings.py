@@ -171,11 +171,13 @@ def _name(part: Any) -> str:
 def _drop_replaced(settings: Settings, layer: Mapping[str, Any]) -> None:
     """Of another model the arguments of the first are dropped, and of another kind of learning rate the first."""
     model, other = settings.get("model"), layer.get("model")
-    if isinstance(model, dict) and isinstance(other, Mapping) and model.get("args"):
-        if other.get("name", model.get("name")) != model.get("name"):
-            dropped = model.pop("args")
-            if "args" not in other:
-                log.info("%s drops model.args %s of %s", other["name"], dropped, model.get("name"))
+    both = isinstance(model, dict) and isinstance(other, Mapping) and "args" in model
+    if both and other.get("name", model.get("name")) != model.get("name"):
+        dropped = model.pop("args")
+        if dropped and "args" not in other:
+            log.info(
+                f"model.args {dropped} of {model.get('name')} are dropped: --model.args sets those of {other['name']}"
+            )
     rates, others = settings.get("optimization"), layer.get("optimization")
     if isinstance(rates, dict) and isinstance(others, Mapping):
         given = [name for name in RATES if others.get(name) not in (None, "null")]

@@ -29,13 +29,13 @@ class Words(NamedTuple):
     options: dict[str, Any]
 
 
-def read_words(words: Sequence[str], takes_value: Callable[[str], bool]) -> Words:
+def read_words(words: Sequence[str], kind_of: Callable[[str], Any]) -> Words:
     """Split a command line.
 
     Args:
         words: What stands behind the command.
-        takes_value: Tells by an option's name whether it needs a value; one that does not may still have `true` or
-            `false` behind it.
+        kind_of: The type of an option, by its name. A bool without a value is true; None, a type that is not known yet,
+            takes the next word if there is one.
 
     Raises:
         UserError: An option has no value.
@@ -51,7 +51,7 @@ def read_words(words: Sequence[str], takes_value: Callable[[str], bool]) -> Word
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if not equals:
-            value = _value(name, rest, takes_value(name))
+            value = _value(name, rest, kind_of(name))
         if name in REPEATED:
             options.setdefault(name, []).append(value)
         else:
@@ -59,12 +59,29 @@ def read_words(words: Sequence[str], takes_value: Callable[[str], bool]) -> Word
     return Words(places, options)
 
 
-def _value(name: str, rest: list[str], needed: bool) -> str:
-    if rest and not rest[0].startswith("--") and (needed or rest[0].lower() in ("true", "false", "yes", "no")):
+def _value(name: str, rest: list[str], kind: Any) -> str:
+    follows = bool(rest) and not rest[0].startswith("--")
+    if follows and (kind is not bool or rest[0].lower() in ("true", "false", "yes", "no")):
         return rest.pop(0)
-    if needed:
-        raise UserError(name, f"--{name} has no value", f"give --{name} VALUE")
-    return "true"
+    if kind in (bool, None):
+        return "true"
+    raise UserError(name, f"--{name} has no value", f"give --{name} VALUE")
+
+
+def take(words: Sequence[str], option: str) -> tuple[str, list[str]]:
+    """Take an option out of a command line.
+
+    Returns:
+        Its value, `true` if it has none, empty if it is not there; and the other words.
+    """
+    rest = list(words)
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == f"--{option}":
+            follows = not equals and words[place + 1 : place + 2] and not words[place + 1].startswith("--")
+            del rest[place : place + 1 + bool(follows)]
+            return (words[place + 1] if follows else value or "true"), rest
+    return "", rest
 
 
 def short_of(key: str) -> str:

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from support.photo_shards import write_shard
 from support.tiny_models import save_run, save_tokenizer
 
-from mae_kit.cli.main import VERBS, load
-from mae_kit.cli.parser import parse
+from mae_kit.cli.main import read
 from mae_kit.comparison.copies import with_copies
 from mae_kit.comparison.entries import POINTS, must_be_trainable, stages, trial
 from mae_kit.comparison.plan import Recipe, read_plan, setting
@@ -51,7 +50,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 
 
 def arguments(words: list[str]) -> dict[str, Any]:
-    return parse(load(words[0]), words[0], words[1:], VERBS[words[0]].recipes)
+    return read(words[0], words[1:])
 
 
 def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, content: dict[str, Any]):

@@ -11,8 +11,7 @@ import pytest
 import torch
 from support.tiny_models import save_tokenizer
 
-from mae_kit.cli.main import VERBS, load
-from mae_kit.cli.parser import parse
+from mae_kit.cli.main import read
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import FOLDER
@@ -31,7 +30,7 @@ def commands(run: Path) -> list[list[str]]:
 def understood(words: list[str]) -> dict:
     program, name, *rest = words
     assert program == "mae-kit"
-    return parse(load(name), "mae-kit", rest, VERBS[name].recipes)
+    return read(name, rest)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Each line of stdin is JSON: `words`, `folder` for stdout, stderr, pid and rc, `env`, and `patch`, Python to run before.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.cli import main as cli
-from mae_kit.cli import parser as signature
 
 
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for verb in ("pretrain", "finetune", "predict", "reconstruct"):
-        signature.build_parser(cli.load(verb), verb, cli.VERBS[verb].recipes)
+        cli.load(verb)
+    importlib.import_module("mae_kit.cli.parser")
     for line in sys.stdin:
         job = json.loads(line)
         if os.fork() == 0:

@@ -1,5 +1,6 @@
 """Verbs that do nothing, for the tests of the door; run as a program, it is `mae-kit` with these verbs added."""
 
+import logging
 import sys
 from abc import ABC
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Literal
 
 import mae_kit
 from mae_kit.cli import main as cli
-from mae_kit.console import say
 from mae_kit.errors import UserError
+
+log = logging.getLogger("mae_kit.toys")
 
 
 class Objective(ABC):
@@ -42,7 +44,7 @@ class Hide(Objective):
         import torch
 
         if ratio == 1:
-            raise UserError("toy_commands.unusable", "ratio 1 leaves nothing visible", "choose .75")
+            raise UserError("toy.ratio", "ratio 1 leaves nothing visible", "choose .75")
         self.encoder, self.ratio = encoder, ratio
         self.weight = torch.rand(()).item()
 
@@ -52,12 +54,12 @@ class Data:
     """The images.
 
     Attributes:
-        shards: Their folder.
+        path: Their folder.
         size: In pixels.
         kind: Where they come from.
     """
 
-    shards: Path
+    path: Path
     size: int = 32
     kind: Literal["photos", "drawings"] = "photos"
 
@@ -78,7 +80,7 @@ def train(
     return {
         "ratio": objective.ratio,
         "weight": objective.weight,
-        "shards": str(data.shards),
+        "path": str(data.path),
         "size": data.size,
         "run": str(run),
         "steps": steps,
@@ -95,7 +97,7 @@ def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: 
         ratio: Share that is hidden.
         fast: Whether to hurry.
     """
-    say(f"looking at {images[0]}")
+    log.info(f"looking at {images[0]}")
     print("printed by a library")
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 
@@ -119,10 +121,10 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step
     }[how]
 
 
-VERBS = {
-    "train": cli.Verb("train a toy", "Toys", "pretrain"),
-    "look": cli.Verb("look at a toy", "Toys"),
-    "fail": cli.Verb("break a toy", "Toys"),
+COMMANDS = {
+    "train": cli.Command("train a toy", "Toys", "pretrain"),
+    "look": cli.Command("look at a toy", "Toys"),
+    "fail": cli.Command("break a toy", "Toys"),
 }
 
 RECIPE = """
@@ -132,7 +134,7 @@ objective:
     encoder: {class_path: support.toy_commands.Encoder, init_args: {width: 8}}
     ratio: .5
 data:
-  shards: photos
+  path: photos
   size: 64
 seed: 3
 """
@@ -141,7 +143,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from support import toy_commands
 
-    cli.VERBS.update(toy_commands.VERBS)
-    for verb in toy_commands.VERBS:
+    cli.COMMANDS.update(toy_commands.COMMANDS)
+    for verb in toy_commands.COMMANDS:
         setattr(mae_kit, verb, getattr(toy_commands, verb))
     sys.exit(cli.main())
