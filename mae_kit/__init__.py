@@ -44,7 +44,7 @@ _MODULES = {
     "fewshot": "commands.evaluate",
     "finetune": "commands.finetune",
     "import_": "commands.import_",
-    "index": "data.index.open",
+    "index": "commands.index",
     "inspect": "commands.inspect",
     "knn": "commands.evaluate",
     "positions": "commands.positions",
@@ -53,7 +53,7 @@ _MODULES = {
     "probe": "commands.evaluate",
     "reconstruct": "plots.reconstruct",
     "report": "reports.page",
-    "shard": "data.packing.writer",
+    "shard": "commands.shard",
     "tokenizer": "commands.tokenizer",
 }
 
