@@ -200,7 +200,7 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
     mae_kit.evaluate(run, train="t", val="v", **ASKED)
     failed_again, resumed, last = finetunings.words
     assert resumed[:3] == ["finetune", "--resume", str(begun)]
-    here = ["--data.train", "t", "--data.val", "v", "--encoder", str(run)]
+    here = ["--data.path", "t", "--data.val", "v", "--encoder", str(run)]
     assert resumed[3:] == here, "it is found where it lies now"
     assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
 

@@ -209,7 +209,7 @@ def test_what_does_not_fit(tmp_path: Path):
 def test_a_run_that_starts_from_another(programs: Programs, trained: Path, tmp_path: Path):
     """Its loss goes on where the other ended; and when it is resumed, it is not started over."""
     words = ["--config", trained / "config.yaml", "--run", tmp_path / "run", "--init", trained]
-    ended = programs.run("pretrain", *words, "--optimization.epochs", "1", "--every.log", "1")
+    ended = programs.run("pretrain", *words, "--optimization.epochs", "1", "--intervals.log_every_n_steps", "1")
     assert ended.code == 0 and "decoder too" in ended.out, ended.err
     first, last = (
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
