@@ -1,6 +1,7 @@
 """Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
 
 import json
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mae_kit.console import say
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
@@ -34,6 +34,8 @@ from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
 from mae_kit.weights.encoder_file import load_encoder
+
+log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 128
 RESULT = "result.json"
@@ -99,7 +101,7 @@ def finetune(
         if state and done:
             plan.must_continue(state["plan"], run, allow_data_change)
             _must_be_of(val, done, run, data.held_out)
-            say(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
+            log.info(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
             _tell(done, data.held_out)
             return _summary(run, done)
         torch.manual_seed(seed)
@@ -156,7 +158,7 @@ def open_labeled(
 
 def _tell(result: dict[str, Any], name: str) -> None:
     told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
-    say(f"{told} on {result['samples']} images of {name}")
+    log.info(f"{told} on {result['samples']} images of {name}")
 
 
 def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
@@ -211,7 +213,7 @@ def _classifier(
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
     built = build_classifier(spec, len(classes), path, drop_path, size, channels)
-    say(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
+    log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}

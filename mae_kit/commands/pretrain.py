@@ -1,5 +1,6 @@
 """Pretraining: an objective, shards, and a run folder."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
@@ -39,6 +39,8 @@ from mae_kit.training.samples import open_stream, some_images
 from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.model_file import FILE, model_metadata
+
+log = logging.getLogger(__name__)
 
 PROBE_IMAGES = 8
 KNN_SAMPLES = 2000
@@ -108,7 +110,7 @@ class Pretraining(Training):
         return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outcome = self.objective(self.augment(batch.images, batch.keys), batch.keys)
+        outcome = self.objective(self.augment(batch.images, batch.seeds), batch.seeds)
         return {"loss": outcome.loss, **outcome.logs}
 
 
@@ -167,7 +169,7 @@ def pretrain(
         finish(module, objective, batches, stream.share, machine, intervals, callbacks)
         if stream.share.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
-            say(f"encoder: {folder.path / 'encoder.safetensors'}")
+            log.info(f"encoder: {folder.path / 'encoder.safetensors'}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 

@@ -1,5 +1,6 @@
 """Training a tokenizer: shards, and a run folder with the codebook."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.timm_models import pair
@@ -26,6 +26,8 @@ from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, spread_rows
+
+log = logging.getLogger(__name__)
 
 PROBE_IMAGES, PROBE_BATCH = 256, 32
 
@@ -142,7 +144,7 @@ class Tokenizing(Training):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         temperature, weight, noise = self.relaxation.at(self.plan.epoch(self.step))
-        evidence = self.tokenizer(self.augment(batch.images, batch.keys), temperature, self.relaxation.hard, noise)
+        evidence = self.tokenizer(self.augment(batch.images, batch.seeds), temperature, self.relaxation.hard, noise)
         values = math.prod(self.tokenizer.stride) * self.tokenizer.channels  # that a code stands for
         loss = evidence.error + weight / values * evidence.divergence
         loss = loss + self.relaxation.imbalance_weight * evidence.imbalance
@@ -193,7 +195,7 @@ def tokenizer(
         finish(module, model, batches, stream.share, machine, intervals, [_codebook(batches, intervals)])
         if stream.share.rank == 0:
             save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
-            say(f"tokenizer: {folder.path / FILE}")
+            log.info(f"tokenizer: {folder.path / FILE}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 

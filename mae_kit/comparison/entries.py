@@ -14,7 +14,7 @@ from mae_kit.comparison.ledger import has_result
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.comparison.recipe_weights import weights_prints
 from mae_kit.comparison.stage import Stage
-from mae_kit.console import hush
+from mae_kit.console import warnings_only
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
@@ -44,7 +44,7 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
     """
     for name in plan.entries:
         try:
-            with hush():
+            with warnings_only():
                 ahead = [stages(plan, name, plan.samples, seed, out) for seed in range(plan.seeds)]
                 if not all(has_result(stage) for of_a_seed in ahead for stage in of_a_seed):
                     _must_go({stage.verb: stage.words for stage in ahead[0]})

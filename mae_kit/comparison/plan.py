@@ -12,7 +12,7 @@ from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import open_index
 from mae_kit.errors import UserError
-from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
+from mae_kit.recipe_file import KINDS, find_recipe, read_recipe, verb_of
 from mae_kit.training.config import must_be_positive, must_be_within
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"

@@ -11,7 +11,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_share
-from mae_kit.recipes import find_recipe, read_recipe
+from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.encoder_file import CONFIG, FILE, load_encoder
 
 ATTENTIVE, WHOLE = "attentive", "finetune"

@@ -5,7 +5,7 @@ import shlex
 from html import escape
 
 from mae_kit.encoders.timm_models import pair
-from mae_kit.recipes import find_recipe, read_recipe
+from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.html import folded, note, section
 

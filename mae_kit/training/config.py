@@ -1,5 +1,6 @@
 """What a recipe says of training: what changes results (optimization) apart from what must not (machine)."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +9,13 @@ from typing import Any, Literal
 
 import torch
 
-from mae_kit.console import say
 from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
 from mae_kit.training.precision import Precision
 from mae_kit.training.schedule import Decay, absolute_learning_rate
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ class Plan:
         if not allow_data_change:
             fix = "resume with the data it was started with, or give --allow-data-change"
             raise UserError("config.must_continue", f"{run} cannot be resumed: {difference}", fix)
-        say(f"the data has changed: {difference}")
+        log.warning(f"the data has changed: {difference}")
 
     def has_data_of(self, other: dict[str, Any]) -> bool:
         """Whether another plan, as a checkpoint holds it, goes over the same samples."""

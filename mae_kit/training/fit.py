@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mae_kit.console import say
 from mae_kit.data.loading.loader import Loader, Share
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
@@ -25,6 +24,8 @@ from mae_kit.training.module import Training
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals, TakeBack
+
+log = logging.getLogger(__name__)
 
 
 def process_share(machine: Machine, batch_size: int) -> Share:
@@ -99,7 +100,7 @@ def finish(
 ) -> None:
     """Train what is left of a run, of `model` within the module; where nothing is, say so."""
     if module.start >= module.plan.steps:
-        say(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
+        log.info(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
         return
     if machine.compile:
         model.compile()
@@ -109,16 +110,16 @@ def finish(
 def announce(module: Training, machine: Machine, share: Share) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
     plan = module.plan
-    say(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
+    log.info(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
     parts = (
         f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
     )
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
-    say(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
-    say(resolve_with_reason(machine.precision)[1])
+    log.info(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
+    log.info(resolve_with_reason(machine.precision)[1])
     if module.start:
-        say(f"resuming after step {module.start}")
+        log.info(f"resuming after step {module.start}")
 
 
 def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:

@@ -24,7 +24,7 @@ from mae_kit.data.index.open import open_index
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
-from mae_kit.recipes import FOLDER
+from mae_kit.recipe_file import FOLDER
 
 
 @pytest.fixture
@@ -51,8 +51,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 
 
 def arguments(words: list[str]) -> dict[str, Any]:
-    verb = VERBS[words[0]]
-    return parse(load(verb), words[0], words[1:], verb.recipes)
+    return parse(load(words[0]), words[0], words[1:], VERBS[words[0]].recipes)
 
 
 def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, content: dict[str, Any]):

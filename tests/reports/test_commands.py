@@ -15,7 +15,7 @@ from mae_kit.cli.main import VERBS, load
 from mae_kit.cli.parser import parse
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
-from mae_kit.recipes import FOLDER, read_recipe
+from mae_kit.recipe_file import FOLDER, read_recipe
 from mae_kit.reports.commands import next_steps
 from mae_kit.reports.folder import read_folder
 from mae_kit.tasks.classifier import from_tensors
@@ -31,7 +31,7 @@ def commands(run: Path) -> list[list[str]]:
 def understood(words: list[str]) -> dict:
     program, name, *rest = words
     assert program == "mae-kit"
-    return parse(load(VERBS[name]), "mae-kit", rest, VERBS[name].recipes)
+    return parse(load(name), "mae-kit", rest, VERBS[name].recipes)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from mae_kit.training.config import Intervals, Machine, Optimization, Plan
         (Plan, {"samples": 8, "batch_size": 2, "epochs": 1, "seed": 0, "mix_shards": -1}, "data.mix_shards is -1"),
         (
             FinetuneData,
-            {"train": "a", "val": "b", "batch_size": 2, "image_size": 32, "labels_per_class": 0},
+            {"path": "a", "batch_size": 2, "image_size": 32, "labels_per_class": 0},
             "data.labels_per_class is 0",
         ),
         (Augmentation, {"smoothing": 3}, "augmentation.smoothing is 3: give a number from 0 to 1"),

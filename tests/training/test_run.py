@@ -145,7 +145,7 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monk
 PLAN = Plan(20, 4, 2.0, 0, "aaaa", {"a.tar": "1", "b.tar": "2", "c.tar": "3"})
 
 
-def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     before = asdict(PLAN)
     replace(PLAN, epochs=3.0).must_continue(before, tmp_path)
     with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
@@ -161,5 +161,5 @@ def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(UserError, match=f"cannot be resumed: {said}: .* give --allow-data-change"):
         other.must_continue(before, tmp_path)
     other.must_continue(before, tmp_path, allow_data_change=True)
-    assert "the data has changed: 20 samples are now 18" in capsys.readouterr().out
+    assert "the data has changed: 20 samples are now 18" in caplog.text
     assert PLAN.has_data_of(before) and not other.has_data_of(before)
