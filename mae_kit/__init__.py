@@ -1,78 +1,116 @@
 """Masked image pretraining, from a folder of images to a classifier.
 
-Every verb of the command line is a function of the same name and arguments, imported when it is first asked for, so
-that `import mae_kit` stays light: `mae_kit.shard`, `mae_kit.pretrain`, ... A verb that Python keeps for itself has an
-underscore behind: `mae_kit.import_`. Paths may be strings, though type checkers want paths. What recipes name by class,
-an objective and its data, are objects here: see the notebook.
+Everything public is an attribute of this package, imported when it is first used, so that `import mae_kit` stays light:
+objectives (`mae_kit.MAE`), encoders (`mae_kit.ViT`), and every command of the command line as a function of the same
+name (`mae_kit.pretrain`; a name that Python keeps for itself ends in an underscore: `mae_kit.import_`). Commands accept
+paths as strings, though type checkers expect `Path`.
 """
 
-import keyword
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from mae_kit.version import __version__ as __version__
 
-if TYPE_CHECKING:  # for editors; the rest goes through `__getattr__`
-    from mae_kit.commands.attention import attention
-    from mae_kit.commands.bench import bench
-    from mae_kit.commands.compare import compare
-    from mae_kit.commands.dedup import dedup
-    from mae_kit.commands.demo import demo
-    from mae_kit.commands.doctor import doctor
-    from mae_kit.commands.evaluate import evaluate, fewshot, knn, probe
-    from mae_kit.commands.export import export
-    from mae_kit.commands.features import features
-    from mae_kit.commands.finetune import finetune
-    from mae_kit.commands.import_ import import_
-    from mae_kit.commands.inspect import inspect
-    from mae_kit.commands.positions import positions
-    from mae_kit.commands.predict import predict
-    from mae_kit.commands.pretrain import pretrain
-    from mae_kit.commands.tokenizer import tokenizer
-    from mae_kit.data.index.open import index
-    from mae_kit.data.packing.writer import shard
-    from mae_kit.plots.reconstruct import reconstruct
-    from mae_kit.reports.page import report
+# Where each public name lives. A new name gets a line here and an import below, for editors and type checkers.
+_MODULES = {
+    "BEiT": "objectives",
+    "FCMAE": "objectives",
+    "HieraMAE": "objectives",
+    "IGPT": "objectives",
+    "MAE": "objectives",
+    "MaskFeat": "objectives",
+    "MaskedPatch": "objectives",
+    "Objective": "objectives",
+    "SimMIM": "objectives",
+    #
+    "Beit": "encoders",
+    "ConvNeXtV2": "encoders",
+    "GPT": "encoders",
+    "Hiera": "encoders",
+    "Swin": "encoders",
+    "ViT": "encoders",
+    #
+    "UserError": "errors",
+    #
+    "attention": "commands.attention",
+    "bench": "commands.bench",
+    "compare": "commands.compare",
+    "dedup": "commands.dedup",
+    "demo": "commands.demo",
+    "doctor": "commands.doctor",
+    "evaluate": "commands.evaluate",
+    "export": "commands.export",
+    "features": "commands.features",
+    "fewshot": "commands.evaluate",
+    "finetune": "commands.finetune",
+    "import_": "commands.import_",
+    "index": "data.index.open",
+    "inspect": "commands.inspect",
+    "knn": "commands.evaluate",
+    "positions": "commands.positions",
+    "predict": "commands.predict",
+    "pretrain": "commands.pretrain",
+    "probe": "commands.evaluate",
+    "reconstruct": "plots.reconstruct",
+    "report": "reports.page",
+    "shard": "data.packing.writer",
+    "tokenizer": "commands.tokenizer",
+}
 
-__all__ = [
-    "attention",
-    "bench",
-    "compare",
-    "dedup",
-    "demo",
-    "doctor",
-    "evaluate",
-    "export",
-    "features",
-    "fewshot",
-    "finetune",
-    "import_",
-    "index",
-    "inspect",
-    "knn",
-    "positions",
-    "predict",
-    "pretrain",
-    "probe",
-    "reconstruct",
-    "report",
-    "shard",
-    "tokenizer",
-]
+if TYPE_CHECKING:  # at run time these go through `__getattr__`
+    from mae_kit.commands.attention import attention as attention
+    from mae_kit.commands.bench import bench as bench
+    from mae_kit.commands.compare import compare as compare
+    from mae_kit.commands.dedup import dedup as dedup
+    from mae_kit.commands.demo import demo as demo
+    from mae_kit.commands.doctor import doctor as doctor
+    from mae_kit.commands.evaluate import evaluate as evaluate
+    from mae_kit.commands.evaluate import fewshot as fewshot
+    from mae_kit.commands.evaluate import knn as knn
+    from mae_kit.commands.evaluate import probe as probe
+    from mae_kit.commands.export import export as export
+    from mae_kit.commands.features import features as features
+    from mae_kit.commands.finetune import finetune as finetune
+    from mae_kit.commands.import_ import import_ as import_
+    from mae_kit.commands.inspect import inspect as inspect
+    from mae_kit.commands.positions import positions as positions
+    from mae_kit.commands.predict import predict as predict
+    from mae_kit.commands.pretrain import pretrain as pretrain
+    from mae_kit.commands.tokenizer import tokenizer as tokenizer
+    from mae_kit.data.index.open import index as index
+    from mae_kit.data.packing.writer import shard as shard
+    from mae_kit.encoders import GPT as GPT
+    from mae_kit.encoders import Beit as Beit
+    from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
+    from mae_kit.encoders import Hiera as Hiera
+    from mae_kit.encoders import Swin as Swin
+    from mae_kit.encoders import ViT as ViT
+    from mae_kit.errors import UserError as UserError
+    from mae_kit.objectives import FCMAE as FCMAE
+    from mae_kit.objectives import IGPT as IGPT
+    from mae_kit.objectives import MAE as MAE
+    from mae_kit.objectives import BEiT as BEiT
+    from mae_kit.objectives import HieraMAE as HieraMAE
+    from mae_kit.objectives import MaskedPatch as MaskedPatch
+    from mae_kit.objectives import MaskFeat as MaskFeat
+    from mae_kit.objectives import Objective as Objective
+    from mae_kit.objectives import SimMIM as SimMIM
+    from mae_kit.plots.reconstruct import reconstruct as reconstruct
+    from mae_kit.reports.page import report as report
+
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    from mae_kit.cli.calling import with_any_path
-    from mae_kit.cli.main import VERBS, load
-
-    verb = next((verb for verb in VERBS if _function_name(verb) == name), None)
-    if verb is None:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return with_any_path(load(VERBS[verb]))
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if isinstance(value, type):
+        return value
+    from mae_kit.cli.calling import with_any_path
+
+    return with_any_path(value)
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-def _function_name(verb: str) -> str:
-    return f"{verb}_" if keyword.iskeyword(verb) else verb

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-STREAMS = FLIP, MASK, CROP, ORDER, SUBSTITUTE, FATE = tuple(range(6))
+STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION = tuple(range(6))
 """Streams: independent numbers for the same key."""
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -47,7 +47,7 @@ def uniform(keys: Int64[Tensor, " b"], stream: int, count: int) -> Float[Tensor,
     """Numbers in [0, 1) with 24 bits for each key, on the keys' device: the same on every machine.
 
     Args:
-        keys: One key a row, as `Batch.keys` brings them.
+        keys: One key a row, as `Batch.seeds` holds them.
         stream: One of the streams above.
         count: How many numbers a row.
     """

@@ -15,14 +15,14 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 [b c h w], cropped to one size, not normalized.
         labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has.
-        keys: int64 [b]; the random key of (seed, epoch, sample): flips and masks are functions of it.
+        seeds: int64 [b]; the random number of (seed, epoch, sample): flips and masks are functions of it.
         ids: int64 [b]; rows of the index, of the samples that were shown.
         bad: JSON lines of the samples that did not decode and were replaced, usually none.
     """
 
     images: UInt8[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
-    keys: Int64[Tensor, " b"]
+    seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
     bad: list[str]
 

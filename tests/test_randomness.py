@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mae_kit.data.order import sample_keys
-from mae_kit.randomness import CROP, FLIP, MASK, ORDER, SUBSTITUTE, combine, mix, uniform, uniform_numpy
+from mae_kit.randomness import CROP, FLIP, MASK, ORDER, REPLACEMENT, combine, mix, uniform, uniform_numpy
 
-STREAMS = (FLIP, MASK, CROP, ORDER, SUBSTITUTE)
+STREAMS = (FLIP, MASK, CROP, ORDER, REPLACEMENT)
 
 
 def keys(count: int, seed: int = 0) -> np.ndarray:

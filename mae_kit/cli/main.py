@@ -6,7 +6,7 @@ import errno
 import importlib
 import io
 import json
-import os
+import keyword
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,47 +17,45 @@ from mae_kit.version import __version__
 
 
 class Verb(NamedTuple):
-    """One word of the command line.
+    """One word of the command line; the function of that name in `mae_kit` does the work.
+
+    Its signature is the command line, its docstring the help.
 
     Attributes:
-        function: Where the work is done, "module:function"; its signature is the command line, its docstring the help.
         help: One line for the list of verbs.
         group: The heading it is listed under.
         recipes: The folder of recipes it takes with --config; a verb without one takes plain arguments.
     """
 
-    function: str
     help: str
     group: str
     recipes: str = ""
 
 
 VERBS = {
-    "shard": Verb("mae_kit.data.packing.writer:shard", "pack a folder of images into shards", "Data"),
-    "index": Verb("mae_kit.data.index.open:index", "index shards and name every damaged one", "Data"),
-    "dedup": Verb("mae_kit.commands.dedup:dedup", "find near-duplicates, and what a test set has as well", "Data"),
-    "pretrain": Verb("mae_kit.commands.pretrain:pretrain", "train an encoder without labels", "Train", "pretrain"),
-    "tokenizer": Verb("mae_kit.commands.tokenizer:tokenizer", "train the codes BEiT predicts", "Train", "tokenizer"),
-    "finetune": Verb("mae_kit.commands.finetune:finetune", "train a classifier with labels", "Train", "downstream"),
-    "reconstruct": Verb(
-        "mae_kit.plots.reconstruct:reconstruct", "show what the model predicts for your images", "Look"
-    ),
-    "inspect": Verb("mae_kit.commands.inspect:inspect", "look inside a run: all pictures, into its report", "Look"),
-    "attention": Verb("mae_kit.commands.attention:attention", "show where an encoder looks, and how far", "Look"),
-    "features": Verb("mae_kit.commands.features:features", "show features as colors, and nearest images", "Look"),
-    "positions": Verb("mae_kit.commands.positions:positions", "show how alike the position embeddings are", "Look"),
-    "predict": Verb("mae_kit.commands.predict:predict", "print classes and probabilities of your images", "Look"),
-    "bench": Verb("mae_kit.commands.bench:bench", "measure an encoder's speed and memory over image sizes", "Look"),
-    "report": Verb("mae_kit.reports.page:report", "turn a run folder into one HTML page", "Look"),
-    "evaluate": Verb("mae_kit.commands.evaluate:evaluate", "say what an encoder is worth, frozen or tuned", "Judge"),
-    "knn": Verb("mae_kit.commands.evaluate:knn", "score an encoder by nearest neighbors", "Judge"),
-    "fewshot": Verb("mae_kit.commands.evaluate:fewshot", "score an encoder by a few labels a class", "Judge"),
-    "probe": Verb("mae_kit.commands.evaluate:probe", "score an encoder by a linear layer", "Judge"),
-    "compare": Verb("mae_kit.commands.compare:compare", "train several objectives alike, judge them alike", "Judge"),
-    "import": Verb("mae_kit.commands.import_:import_", "read weights of another program", "Exchange"),
-    "export": Verb("mae_kit.commands.export:export", "write weights as other programs read them", "Exchange"),
-    "doctor": Verb("mae_kit.commands.doctor:doctor", "say what this machine has; kill a run and resume it", "All"),
-    "demo": Verb("mae_kit.commands.demo:demo", "all of it in a few minutes: shard, pretrain, look, finetune", "All"),
+    "shard": Verb("pack a folder of images into shards", "Data"),
+    "index": Verb("index shards and name every damaged one", "Data"),
+    "dedup": Verb("find near-duplicates, and what a test set has as well", "Data"),
+    "pretrain": Verb("train an encoder without labels", "Train", "pretrain"),
+    "tokenizer": Verb("train the codes BEiT predicts", "Train", "tokenizer"),
+    "finetune": Verb("train a classifier with labels", "Train", "downstream"),
+    "reconstruct": Verb("show what the model predicts for your images", "Look"),
+    "inspect": Verb("look inside a run: all pictures, into its report", "Look"),
+    "attention": Verb("show where an encoder looks, and how far", "Look"),
+    "features": Verb("show features as colors, and nearest images", "Look"),
+    "positions": Verb("show how alike the position embeddings are", "Look"),
+    "predict": Verb("print classes and probabilities of your images", "Look"),
+    "bench": Verb("measure an encoder's speed and memory over image sizes", "Look"),
+    "report": Verb("turn a run folder into one HTML page", "Look"),
+    "evaluate": Verb("say what an encoder is worth, frozen or tuned", "Judge"),
+    "knn": Verb("score an encoder by nearest neighbors", "Judge"),
+    "fewshot": Verb("score an encoder by a few labels a class", "Judge"),
+    "probe": Verb("score an encoder by a linear layer", "Judge"),
+    "compare": Verb("train several objectives alike, judge them alike", "Judge"),
+    "import": Verb("read weights of another program", "Exchange"),
+    "export": Verb("write weights as other programs read them", "Exchange"),
+    "doctor": Verb("say what this machine has; kill a run and resume it", "All"),
+    "demo": Verb("all of it in a few minutes: shard, pretrain, look, finetune", "All"),
 }
 
 # What the owner of the disk can mend; every other OSError is ours.
@@ -96,8 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"mae-kit {__version__}")
         return 0
+    from mae_kit.console import messages
+
     try:
-        result = _run(words[0], words[1:])
+        with messages():
+            result = _run(words[0], words[1:])
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -116,10 +117,9 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def load(verb: Verb) -> Callable[..., Any]:
+def load(verb: str) -> Callable[..., Any]:
     """The function that does a verb's work."""
-    module, _, function = verb.function.partition(":")
-    return getattr(importlib.import_module(module), function)
+    return getattr(importlib.import_module("mae_kit"), f"{verb}_" if keyword.iskeyword(verb) else verb)
 
 
 def _run(name: str, words: list[str]) -> Any:
@@ -131,7 +131,9 @@ def _run(name: str, words: list[str]) -> Any:
         return _call(name, words)
     with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries
         result = _call(name, [word for word in words if word != "--json"])
-    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+    from mae_kit.console import is_main_process
+
+    if is_main_process():
         print(json.dumps(result))
     return result
 
@@ -139,18 +141,19 @@ def _run(name: str, words: list[str]) -> Any:
 def _call(name: str, words: list[str]) -> Any:
     from mae_kit.cli.parser import parse
 
-    verb = VERBS[name]
-    function = load(verb)
-    return function(**parse(function, f"mae-kit {name}", words, verb.recipes))
+    function = load(name)
+    return function(**parse(function, f"mae-kit {name}", words, VERBS[name].recipes))
 
 
 def _complain(error: Exception) -> int:
+    from mae_kit.console import inert
+
     if isinstance(error, UserError):
-        print(f"mae-kit: error: {error}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(str(error))}", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.errno in _USER_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"mae-kit: error: {where}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(where)}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
         return 2
     traceback.print_exception(error)
     print(f"mae-kit {__version__}: this is our fault; please report it with the lines above", file=sys.stderr)

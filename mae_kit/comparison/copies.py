@@ -6,7 +6,7 @@ from pathlib import Path
 from mae_kit.comparison.plan import Entry, Plan, Recipe
 from mae_kit.comparison.stage import digest
 from mae_kit.durable import replace_text
-from mae_kit.recipes import find_recipe, read_recipe
+from mae_kit.recipe_file import find_recipe, read_recipe
 
 
 def with_copies(plan: Plan, out: Path) -> Plan:

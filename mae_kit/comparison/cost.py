@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mae_kit.configured import build
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
-from mae_kit.recipes import read_recipe
+from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.folder import read_batch_size
 from mae_kit.tasks.classifier import go_on_predicting
 from mae_kit.tasks.classifier_file import FILE as CLASSIFIER

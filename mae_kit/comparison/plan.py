@@ -12,7 +12,7 @@ from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import open_index
 from mae_kit.errors import UserError
-from mae_kit.recipes import KINDS, find_recipe, read_recipe, verb_of
+from mae_kit.recipe_file import KINDS, find_recipe, read_recipe, verb_of
 from mae_kit.training.config import must_be_positive, must_be_within
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"
@@ -24,13 +24,13 @@ _NO_SETTINGS = ("help", "json", "print_config", "resume")  # words of a command 
 _ALWAYS = ("config", "run", "seed")
 _OF_PRETRAINING = (
     *_ALWAYS,
-    "data.shards",
-    "data.without",
+    "data.path",
+    "data.exclude",
     "data.knn_shards",
     EPOCHS,
     WARM_UP,  # the recipe's share of the length, which is the comparison's
 )
-_OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
+_OF_FINETUNING = (*_ALWAYS, "data.path", "data.val", "encoder")
 
 
 @dataclass(frozen=True)

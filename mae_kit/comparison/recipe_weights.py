@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.plan import Recipe
-from mae_kit.recipes import find_recipe, read_recipe
+from mae_kit.recipe_file import find_recipe, read_recipe
 
 KEYS = ("init", "tokenizer", "weights")
 FILES = ("*.safetensors", "*.bin", "*.pkl")  # of a run and others; of older folders of transformers; of DALL-E

@@ -11,7 +11,7 @@ from mae_kit.errors import UserError
 from mae_kit.masking import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import unpatchify
-from mae_kit.randomness import FATE, uniform
+from mae_kit.randomness import CORRUPTION, uniform
 from mae_kit.targets import hidden_mean
 from mae_kit.tensors import Outcome
 
@@ -77,7 +77,7 @@ class IGPT(Objective):
             return super().reconstruct(images, keys)
         rows, columns = self.encoder.grid
         given = rows // 2 * columns
-        codes = self.encoder.complete(images, given, uniform(keys, FATE, rows * columns))
+        codes = self.encoder.complete(images, given, uniform(keys, CORRUPTION, rows * columns))
         hidden = torch.arange(rows * columns, device=images.device) >= given
         return hidden.expand(len(images), -1), self._painted(codes)
 

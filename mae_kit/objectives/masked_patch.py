@@ -12,7 +12,7 @@ from mae_kit.errors import UserError
 from mae_kit.masking import must_leave_both, random_mask, visible_count
 from mae_kit.objectives.objective import Objective
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.randomness import FATE, uniform
+from mae_kit.randomness import CORRUPTION, uniform
 from mae_kit.targets import color_classes, colors_of, hidden_mean, hidden_mean_squared_error
 from mae_kit.tensors import Outcome
 
@@ -65,7 +65,7 @@ class MaskedPatch(Objective):
     ) -> Float[Tensor, "b n d"]:
         """The embeddings with the hidden ones replaced, or left, by chance."""
         n = embedded.shape[1]
-        fate, which = uniform(keys, FATE, 2 * n).chunk(2, dim=1)
+        fate, which = uniform(keys, CORRUPTION, 2 * n).chunk(2, dim=1)
         other = (torch.arange(n, device=keys.device) + 1 + (which * (n - 1)).long()) % n  # never the patch itself
         others = embedded.gather(1, other[:, :, None].expand_as(embedded))
         to_token, to_other = hidden & (fate < TO_TOKEN), hidden & (fate >= TO_TOKEN) & (fate < TO_TOKEN + TO_OTHER)

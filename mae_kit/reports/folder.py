@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.recipes import read_recipe
+from mae_kit.recipe_file import read_recipe
 from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
 
 

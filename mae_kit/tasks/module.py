@@ -70,7 +70,7 @@ class Finetuning(Training):
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
             return {"loss": self.from_logits(self.model(images).float() + self.shift, targets)}
-        logits, generative = self.model.classify_and_predict(images, batch.keys)  # type: ignore[operator]  # ImageGPT
+        logits, generative = self.model.classify_and_predict(images, batch.seeds)  # type: ignore[operator]  # ImageGPT
         classes = self.from_logits(logits.float() + self.shift, targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 

@@ -1,6 +1,5 @@
-"""Verbs as Python calls them: every verb is there, and a path may be a string."""
+"""Commands called from Python: a path may be a string."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,6 @@ from support.photo_shards import jpeg
 
 import mae_kit
 from mae_kit.cli.calling import with_any_path
-from mae_kit.cli.main import VERBS, load
-
-
-def test_every_verb_is_listed_and_found():
-    functions = [load(verb) for verb in VERBS.values()]
-    assert sorted(function.__name__ for function in functions) == mae_kit.__all__
-    assert set(mae_kit.__all__) <= set(dir(mae_kit))
-    for function in functions:
-        verb = getattr(mae_kit, function.__name__)
-        assert inspect.unwrap(verb) is inspect.unwrap(function)
-        assert inspect.signature(verb) == inspect.signature(function) and inspect.getdoc(verb)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = mae_kit.nothing  # type: ignore[attr-defined]
 
 
 def test_paths_may_be_strings_and_strings_paths(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from support import toy_commands
 
 import mae_kit
-from mae_kit import recipes
+from mae_kit import recipe_file
 from mae_kit.cli import main as cli
 
 Door = Callable[..., tuple[int, str, str]]
@@ -22,6 +22,8 @@ HEAVY = {"torch", "numpy", "jsonargparse", "rich", "yaml", "pytorch_lightning", 
 def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Door:
     """Run a command line in this process: exit code, stdout, stderr."""
     monkeypatch.setattr(cli, "VERBS", {**cli.VERBS, **toy_commands.VERBS})
+    for verb in toy_commands.VERBS:
+        monkeypatch.setattr(mae_kit, verb, getattr(toy_commands, verb), raising=False)
 
     def run(*words: str | Path) -> tuple[int, str, str]:
         code = cli.main([str(word) for word in words])
@@ -237,7 +239,7 @@ def test_recipes_are_found_by_name_and_overlaid(door: Door, tmp_path: Path, monk
         path = tmp_path / "recipes" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(recipes, "FOLDER", tmp_path / "recipes")
+    monkeypatch.setattr(recipe_file, "FOLDER", tmp_path / "recipes")
     for name in ("toy_b16", "toy_b16.yaml", "pretrain/toy_b16", "recipes/pretrain/toy_b16.yaml"):
         assert trained(door, "--config", name, "--run", "r")["size"] == 64
     overlaid = trained(door, "--config", "toy_b16", "--config", "gpu", "--run", "r")

@@ -17,7 +17,7 @@ from mae_kit.cli import parser as signature
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for verb in ("pretrain", "finetune", "predict", "reconstruct"):
-        signature.build_parser(cli.load(cli.VERBS[verb]), verb, cli.VERBS[verb].recipes)
+        signature.build_parser(cli.load(verb), verb, cli.VERBS[verb].recipes)
     for line in sys.stdin:
         job = json.loads(line)
         if os.fork() == 0:

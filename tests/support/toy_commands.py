@@ -1,14 +1,17 @@
 """Verbs that do nothing, for the tests of the door; run as a program, it is `mae-kit` with these verbs added."""
 
+import logging
 import sys
 from abc import ABC
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import mae_kit
 from mae_kit.cli import main as cli
-from mae_kit.console import say
 from mae_kit.errors import UserError
+
+log = logging.getLogger("mae_kit.toys")
 
 
 class Objective(ABC):
@@ -77,7 +80,7 @@ def train(
     return {
         "ratio": objective.ratio,
         "weight": objective.weight,
-        "shards": str(data.shards),
+        "shards": str(data.path),
         "size": data.size,
         "run": str(run),
         "steps": steps,
@@ -94,7 +97,7 @@ def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: 
         ratio: Share that is hidden.
         fast: Whether to hurry.
     """
-    say(f"looking at {images[0]}")
+    log.info(f"looking at {images[0]}")
     print("printed by a library")
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 
@@ -119,9 +122,9 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step
 
 
 VERBS = {
-    "train": cli.Verb("support.toy_commands:train", "train a toy", "Toys", "pretrain"),
-    "look": cli.Verb("support.toy_commands:look", "look at a toy", "Toys"),
-    "fail": cli.Verb("support.toy_commands:fail", "break a toy", "Toys"),
+    "train": cli.Verb("train a toy", "Toys", "pretrain"),
+    "look": cli.Verb("look at a toy", "Toys"),
+    "fail": cli.Verb("break a toy", "Toys"),
 }
 
 RECIPE = """
@@ -141,4 +144,6 @@ if __name__ == "__main__":
     from support import toy_commands
 
     cli.VERBS.update(toy_commands.VERBS)
+    for verb in toy_commands.VERBS:
+        setattr(mae_kit, verb, getattr(toy_commands, verb))
     sys.exit(cli.main())

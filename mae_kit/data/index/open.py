@@ -4,6 +4,7 @@ One safetensors file beside the shards, one row a sample; made on first use, and
 """
 
 import glob
+import logging
 import os
 import re
 import threading
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import hush, progress, say
+from mae_kit.console import progress
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.index import FILE, Index, cache_file, load, save
 from mae_kit.data.index.listing import NO_FILE, holds
@@ -28,6 +29,8 @@ from mae_kit.data.remote.store import Stamps, Store, fetch_index
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, run_tasks
 from mae_kit.parallel.processes import cores
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Index", "index", "open_index"]
 
@@ -58,13 +61,15 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
         rows = dict(zip(old.shards, old.apart(), strict=True)) if old is not None else {}
         there = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
         there |= parts.kept(_missing(stamps, there))
-        say(f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only what changes is read again.")
+        log.info(
+            f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only changed shards are read."
+        )
         old = _whole(parts, stamps, there)
         _must_hold_images(old, parts, folder)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
-            say(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
+            log.warning(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
         parts.remove()
     return _usable(old.within(pattern), folder)
 
@@ -175,8 +180,7 @@ def _open_remote(url: str, cache: Cache) -> Index:
     if glob.has_magic(base.rpartition("/")[2]) or _TAR.search(base):
         base, _, name = base.rpartition("/")
     file = fetch_index(base, FILE, cache)
-    with hush():
-        stamps, whole = load(file, cache.folder)
+    stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)
         raise UserError(
@@ -204,7 +208,7 @@ def _index_all(parts: Parts, stamps: Stamps, workers: int, engine: Engine) -> In
     """Let an engine read all shards but those that a stopped job has read."""
     there = parts.kept(stamps)
     if there:
-        say(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
+        log.info(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
     todo = _missing(stamps, there)
     megabytes = sum(steps(size) for size, _ in todo.values())
     if engine == "processes" and megabytes < _SMALL:
@@ -299,12 +303,12 @@ def _counts(part: Index, beside: list[Problem]) -> dict[str, Any]:
 
 def _tell(counts: dict[str, Any]) -> None:
     classes = f", {len(counts['classes'])} classes" if counts["classes"] else ""
-    say(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
+    log.info(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
     for group in counts["problems"]:
-        say(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
+        log.info(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
         for problem in group["where"][:_EXAMPLES]:
             key = f", key {problem['key']}" if problem["key"] else ""
-            say(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
+            log.info(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
         if len(group["where"]) > _EXAMPLES:
-            say(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
-    say(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")
+            log.info(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
+    log.info(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")

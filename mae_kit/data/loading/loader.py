@@ -4,6 +4,7 @@ Nothing here has state: item `i` of a dataset is the same batch in every process
 """
 
 import json
+import logging
 import signal
 import threading
 import time
@@ -14,16 +15,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mae_kit.console import say
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
 from mae_kit.data.order import Order, sample_keys, share
 from mae_kit.errors import BadImage, UserError
-from mae_kit.randomness import CROP, SUBSTITUTE, combine, uniform_numpy
+from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
 from mae_kit.tensors import Batch
 
-SUBSTITUTES = 100
+log = logging.getLogger(__name__)
+
+REPLACEMENTS = 100
 DEATHS = 3  # of workers without a batch in between
 
 
@@ -84,14 +86,14 @@ class TrainBatches(Dataset[Batch]):
 
     def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
         """The sample's row and crop; in place of one that does not decode, others drawn by its key, and a note."""
-        for attempt in range(SUBSTITUTES):
+        for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
             try:
                 return row, self._crop(row, draws)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
-                sample = int(combine(key, SUBSTITUTE, attempt)) % len(self.rows)
-        raise BadImage(f"{SUBSTITUTES} samples in a row did not decode, the last: {bad[-1]}")
+                sample = int(combine(key, REPLACEMENT, attempt)) % len(self.rows)
+        raise BadImage(f"{REPLACEMENTS} samples in a row did not decode, the last: {bad[-1]}")
 
     def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
         """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
@@ -206,9 +208,9 @@ class Loader:
             except _WorkerDied as error:
                 deaths += 1
                 if deaths > DEATHS:
-                    fix = "give the machine more memory, or --machine.workers 0"
+                    fix = "give the machine more memory, or --machine.num_workers 0"
                     raise UserError("loader.all", f"loader workers die again and again ({error})", fix) from None
-                say(f"{error}; others take over")
+                log.warning(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
         batches = iter(

@@ -1,13 +1,15 @@
 """What was packed: counts a split and a class, and the channel statistics, from the records of the shards."""
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mae_kit.console import say
 from mae_kit.data.decode import is_dark
+
+log = logging.getLogger(__name__)
 
 SKIPPED = "skipped.jsonl"
 _TOLD = 20  # classes, of any number
@@ -55,29 +57,29 @@ def _tell_lost(splits: dict[str, Any]) -> None:
     for split, other in (("train", "val"), ("val", "train")):
         lost = [name for name in splits[other]["classes"] if name not in splits[split]["classes"]]
         if lost and splits[split]["images"]:
-            say(f"classes without an image in {split}: {_shortened(lost)}")
+            log.info(f"classes without an image in {split}: {_shortened(lost)}")
 
 
 def report(out: Path, stats: dict[str, Any]) -> None:
     for split, part in stats["splits"].items():
         if part["images"]:
-            say(f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}")
+            log.info(f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}")
     counts = stats["splits"]["train"]["classes"]
     if counts:
-        say(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
+        log.info(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
         _tell_lost(stats["splits"])
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
-    say(f"channel mean {values[0]}, std {values[1]}")
+    log.info(f"channel mean {values[0]}, std {values[1]}")
     if is_dark(stats["largest"]):
         white = 2 ** stats["largest"].bit_length() - 1
-        say(
+        log.warning(
             f"{stats['deep']:,} images have 16 bits and no value above {stats['largest']:,}, so they are DARK now: "
             f"pack them again with --white {white}, or with the value that is to be white"
         )
     if stats["skipped"]:
-        say(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
+        log.info(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
         for reason, count in list(stats["reasons"].items())[:5]:
-            say(f"  {count:,} x {reason}")
+            log.info(f"  {count:,} x {reason}")
 
 
 def megabytes(size: int) -> str:

@@ -6,6 +6,7 @@ same bytes for any number of workers and any number of interruptions, and a shar
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mae_kit.console import progress, say
+from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.encode import Stored, encode
@@ -28,6 +29,8 @@ from mae_kit.data.packing.stats import NONE, SKIPPED, channel_stats, depth_stats
 from mae_kit.durable import STALE, clear_unfinished, replace_text, replacing
 from mae_kit.errors import BadImage, UserError
 from mae_kit.parallel import Engine, run_tasks
+
+log = logging.getLogger(__name__)
 
 PLAN, RECORDS, STATS = "shards.json", ".shards", "stats.json"
 
@@ -98,7 +101,7 @@ def shard(
     _check_out(src, out)
     source = open_source(src, settings.labels)
     _check_classes(source)
-    say(f"{src}: {source.kind}, {len(source.names):,} images")
+    log.info(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         raise UserError(
             "writer.shard", f"{src} has its own val split", "leave out --val-fraction, or give its train part alone"
@@ -109,7 +112,7 @@ def shard(
         _begin(out, source, settings, mean)
     todo = [task for task in tasks if not _is_done(out, task.shard)]
     if len(todo) < len(tasks):
-        say(f"{len(tasks) - len(todo)} of {len(tasks)} shards are there already")
+        log.info(f"{len(tasks) - len(todo)} of {len(tasks)} shards are there already")
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
         _write_all(Job(out, settings, source.read), todo, workers, engine)

@@ -49,9 +49,9 @@ def equal(one: Batch, other: Batch) -> bool:
 def test_a_batch_is_what_it_says(index: Index):
     batch = batches(index)[0]
     assert batch.images.shape == (16, 3, *SIZE) and batch.images.dtype == torch.uint8
-    assert batch.keys.dtype == batch.ids.dtype == batch.labels.dtype == torch.int64
+    assert batch.seeds.dtype == batch.ids.dtype == batch.labels.dtype == torch.int64
     assert batch.labels.tolist() == [int(index.keys[row]) % 4 for row in batch.ids.tolist()]
-    assert len(batch.keys.unique()) == 16 and batch.bad == []
+    assert len(batch.seeds.unique()) == 16 and batch.bad == []
 
 
 def test_crops_show_the_image_they_name(index: Index):
