@@ -1,38 +1,68 @@
-"""The terminal: one human line, or one progress bar, on whatever is stdout as they are printed."""
+"""The terminal of the command line: where log messages, tables and progress bars appear.
 
+Library modules log to `logging.getLogger(__name__)` and print nothing; `mae-kit` shows these messages through
+`messages()`. A Python program that wants them configures `logging` itself:
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+"""
+
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    """Print one human line, as it is: no markup, no wrapping."""
-    if not is_hushed():
-        console.print(text, markup=False)
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
-_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
+def is_main_process() -> bool:
+    """Whether this is the first of the processes that torchrun, SLURM or Lightning started together."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
-def is_hushed() -> bool:
-    """Whether human lines are held back; bars then leave no trace either. Of torchrun's processes the first speaks."""
-    return _hushed.get() or os.environ.get("RANK", "0") != "0"
+console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+
+
+def inert(text: str) -> str:
+    """Spell out control characters: names of files and classes are any bytes, and could steer a terminal."""
+    return text.translate(_ESCAPED)
+
+
+class _Handler(logging.Handler):
+    """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(Text(inert(record.getMessage())))
 
 
 @contextmanager
-def hush() -> Iterator[None]:
-    """Hold back human lines: for a step of something larger, which tells the outcome itself."""
-    token = _hushed.set(True)
+def messages() -> Iterator[None]:
+    """Show the package's log messages of level INFO and above on the terminal, for as long as a command runs."""
+    logger, handler = logging.getLogger("mae_kit"), _Handler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.level, logger.propagate = logging.INFO, False
     try:
         yield
     finally:
-        _hushed.reset(token)
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Hide messages below WARNING: for a step of a larger command, which reports the result itself."""
+    logger = logging.getLogger("mae_kit")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Rate(TextColumn):
@@ -41,19 +71,17 @@ class _Rate(TextColumn):
         self.unit = unit
 
     def render(self, task):  # type: ignore[override]
-        from rich.text import Text
-
         return Text(f"{task.finished_speed or task.speed or 0:,.0f} {self.unit}/s")
 
 
 def bar() -> BarColumn:
-    """A short one on a narrow terminal, where the rest of the line would lose its end."""
+    """A progress bar's column, short on a narrow terminal, where the rest of the line would be cut."""
     return BarColumn(40 if console.width >= 160 else 10)
 
 
 @contextmanager
 def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Callable[[float], None]]:
-    """Show a bar with rate and time left; yields `advance(n)`."""
+    """Show a progress bar with rate and remaining time; yields `advance(n)`."""
     columns = (TextColumn("{task.description}"), bar(), TaskProgressColumn(), MofNCompleteColumn())
     with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True) as shown:
         task = shown.add_task(description, total=total)

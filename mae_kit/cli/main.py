@@ -7,7 +7,6 @@ import importlib
 import io
 import json
 import keyword
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -95,8 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"mae-kit {__version__}")
         return 0
+    from mae_kit.console import messages
+
     try:
-        result = _run(words[0], words[1:])
+        with messages():
+            result = _run(words[0], words[1:])
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -129,7 +131,9 @@ def _run(name: str, words: list[str]) -> Any:
         return _call(name, words)
     with contextlib.redirect_stdout(sys.stderr):  # human lines, ours and those of other libraries
         result = _call(name, [word for word in words if word != "--json"])
-    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+    from mae_kit.console import is_main_process
+
+    if is_main_process():
         print(json.dumps(result))
     return result
 
@@ -142,12 +146,14 @@ def _call(name: str, words: list[str]) -> Any:
 
 
 def _complain(error: Exception) -> int:
+    from mae_kit.console import inert
+
     if isinstance(error, UserError):
-        print(f"mae-kit: error: {error}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(str(error))}", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.errno in _USER_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"mae-kit: error: {where}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
+        print(f"mae-kit: error: {inert(where)}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
         return 2
     traceback.print_exception(error)
     print(f"mae-kit {__version__}: this is our fault; please report it with the lines above", file=sys.stderr)

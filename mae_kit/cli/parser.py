@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import yaml
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
 from mae_kit.cli.messages import explain, plain_types, refuse_nulls
-from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import KINDS, find_recipe, read_recipe, verb_of
+
+log = logging.getLogger(__name__)
 
 
 class _Parser(ArgumentParser):
@@ -178,7 +180,7 @@ def _one_model(configs: list[Path], words: list[str]) -> list[str]:
         if model.get("args") and later.get("name", model.get("name")) != model.get("name"):
             if "args" not in later:
                 args = yaml.safe_dump(model["args"], default_flow_style=True, width=math.inf).strip()
-                say(f"{later['name']} is made without {args} of {model.get('name')}: --model.args gives others")
+                log.warning(f"{later['name']} is made without {args} of {model.get('name')}: --model.args gives others")
             ordered.append("--model.args={}")
             model = {}
         model = model | later

@@ -1,5 +1,6 @@
 """Where an encoder looks in your images, and how far."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.encoders.attention import attention_maps
 from mae_kit.errors import UserError
@@ -18,6 +18,8 @@ from mae_kit.plots.attention import attention_distance, gaze, patch_distances, r
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.figures import must_be_png, save_figure, show_heat, show_photo, tile_size, tiles
 from mae_kit.training.config import must_be_positive
+
+log = logging.getLogger(__name__)
 
 CHART_INCHES = 2.8
 
@@ -71,7 +73,7 @@ def attention(
     looks = look(eye, pixels, layer, query)
     save_figure(out, attention_figure(eye, pixels, looks, layer, query))
     near, far = looks.distance[0].mean(), looks.distance[-1].mean()
-    say(f"{out}: {len(pixels)} images; heads look {near:.1f} pixels far in the first layer, {far:.1f} in the last")
+    log.info(f"{out}: {len(pixels)} images; heads look {near:.1f} pixels far in the first layer, {far:.1f} in the last")
     return {"picture": str(out), "images": len(pixels), "layer": layer, "distance": looks.distance.tolist()}
 
 

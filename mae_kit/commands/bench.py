@@ -1,18 +1,20 @@
 """What an encoder costs, against the size of the image."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_kit.console import say
 from mae_kit.encoders import Backbone, backbone
 from mae_kit.evaluation.speed import Cost, encoder_cost
 from mae_kit.plots.figures import must_be_png, save_figure
 from mae_kit.training.config import must_be_positive
 from mae_kit.training.precision import Precision
 from mae_kit.weights.encoder_file import load_encoder
+
+log = logging.getLogger(__name__)
 
 LARGER = (1, 1.5, 2, 3, 4)  # times the encoder's own size
 
@@ -53,7 +55,7 @@ def bench(
     for height, width in chosen:
         cost = encoder_cost(config.model, config.model_args, (height, width), batch_size, precision)
         costs[height, width] = cost
-        say(f"{height} x {width}: {_told(cost)}")
+        log.info(f"{height} x {width}: {_told(cost)}")
     save_figure(out, costs_figure(costs, batch_size))
     return {"picture": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
 

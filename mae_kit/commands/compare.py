@@ -1,6 +1,7 @@
 """Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mae_kit.comparison.length import known_length, length
 from mae_kit.comparison.plan import Plan, read_plan
 from mae_kit.comparison.process import stoppable
 from mae_kit.comparison.results import Records, summary
-from mae_kit.console import console, is_hushed, say
+from mae_kit.console import console
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
@@ -30,6 +31,8 @@ from mae_kit.reports.entries import (
 )
 from mae_kit.reports.page import report
 from mae_kit.training.lock import alone
+
+log = logging.getLogger(__name__)
 
 RESULTS = "compare.json"
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
@@ -66,17 +69,16 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     with alone(out), stoppable():
         _must_be_of(plan, out)
         rows = _follow_all(plan, with_copies(plan, out), out)
-    if not is_hushed():
-        console.print(_scores(rows))
-        console.print(_differences(rows))
-        console.print(_costs(rows, said_alike(plan.budget._asdict())))
+    console.print(_scores(rows))
+    console.print(_differences(rows))
+    console.print(_costs(rows, said_alike(plan.budget._asdict())))
     if not alike(rows):
-        say(UNLIKE)
+        log.warning(UNLIKE)
     if told := said_of_scratch(rows):
-        say(told)
+        log.info(told)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
-        say(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
+        log.warning(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
     return {"out": str(out), "entries": rows, "failed": len(failures), **_common(plan), **report(out)}
 
 

@@ -1,9 +1,9 @@
 """Near-duplicates among the images of shards: found, grouped, listed and shown; the shards stay as they are."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mae_kit.console import say
 from mae_kit.data.index.exclusions import kept, write_exclusions, write_keep_list
 from mae_kit.data.index.index import takes_files
 from mae_kit.data.index.open import Index, open_index
@@ -11,6 +11,8 @@ from mae_kit.duplicates.hamming import LARGEST
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mae_kit.duplicates.search import Found
@@ -32,7 +34,7 @@ def dedup(
 
     Writes duplicates.jsonl beside the shards, a line for each sample that goes with what stays for it and why,
     duplicates.keep.jsonl, the samples that stay, and duplicates.html, the pairs side by side, the most doubtful first.
-    The shards stay as they are: train without what goes with `--data.without DIR/duplicates.jsonl`; what stays is
+    The shards stay as they are: train without what goes with `--data.exclude DIR/duplicates.jsonl`; what stays is
     listed for other programs. It is the largest picture of each group.
     Pictures that differ in detail alone, such as pages of text or scans of one organ, may be taken for copies: look.
     Fingerprints and features are kept beside the shards, so that a job that was stopped goes on.
@@ -73,7 +75,7 @@ def dedup(
     shown = _show(path, found)
     _tell(found.counts)
     replaced = "" if before in (None, path.read_bytes()) else " (another list was there, and is replaced)"
-    say(f"list: {path}{replaced}, for --data.without; look at the pairs: {shown}")
+    log.info(f"list: {path}{replaced}, for --data.exclude; look at the pairs: {shown}")
     return found.counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 
@@ -135,12 +137,12 @@ def _show(path: Path, found: "Found") -> Path:
 
 
 def _tell(counts: dict[str, int]) -> None:
-    say(f"{counts['samples']:,} samples, {counts['kept']:,} stay: {counts['duplicates']:,} are duplicates")
+    log.info(f"{counts['samples']:,} samples, {counts['kept']:,} stay: {counts['duplicates']:,} are duplicates")
     if counts["in_evaluation"]:
-        say(f"{counts['in_evaluation']:,} are in the evaluation set")
+        log.info(f"{counts['in_evaluation']:,} are in the evaluation set")
     if counts["label_conflicts"]:
-        say(f"{counts['label_conflicts']:,} of {counts['groups']:,} groups have different labels")
+        log.info(f"{counts['label_conflicts']:,} of {counts['groups']:,} groups have different labels")
     if counts["not_compared"]:
-        say(f"{counts['not_compared']:,} do not decode and were not compared")
+        log.info(f"{counts['not_compared']:,} do not decode and were not compared")
     if counts["plain"]:
-        say(f"{counts['plain']:,} are of one color: only the same bytes count")
+        log.info(f"{counts['plain']:,} are of one color: only the same bytes count")

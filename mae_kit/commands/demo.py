@@ -4,6 +4,7 @@ Each step is a verb as the command line would call it, and says so: the same wor
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import shlex
@@ -25,13 +26,15 @@ from mae_kit.cli.parser import parse
 from mae_kit.commands.finetune import finetune
 from mae_kit.commands.pretrain import pretrain
 from mae_kit.commands.shard import shard
-from mae_kit.console import console, say
+from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
 from mae_kit.parallel.processes import cores
 from mae_kit.reports.page import report
+
+log = logging.getLogger(__name__)
 
 FEW = 10  # labels a class
 VAL_FRACTION = 0.2
@@ -106,7 +109,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     replace_text(out / "demo.json", json.dumps({"pretraining": encoder.name, "rows": rows}, indent=2))
     console.print(_table(rows))
     minutes = (time.perf_counter() - started) / 60
-    say(f"{shards.path.parent}: {seeds} seeds, {minutes:.1f} minutes")
+    log.info(f"{shards.path.parent}: {seeds} seeds, {minutes:.1f} minutes")
     return {"out": str(out), "rows": rows, "minutes": minutes, **report(out)}
 
 
@@ -176,7 +179,7 @@ def _check_classes(images: Path) -> bool:
 
 
 def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
-    words = ["--config", course.recipe, "--data.shards", f"{shards.path}/train-*.tar"]
+    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
     words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
     words += ["--data.batch_size", str(shards.images)] if shards.images < course.pretrain_batch else []
     words += [*SMALL, "--run", str(run)]
@@ -235,14 +238,14 @@ def _finetune(words: list[str], run: Path) -> float:
 
 
 def _told(run: Path, top1: float) -> float:
-    say(f"{run}: top-1 {top1:.1%}")
+    log.info(f"{run}: top-1 {top1:.1%}")
     return top1
 
 
 def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[str]:
     """What all fine-tunings with so many labels have in common, the length in images shown too."""
     images = shards.classes * labels if labels else shards.images
-    words = ["--config", course.recipe, "--data.train", f"{shards.path}/train-*.tar"]
+    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
     words += ["--data.val", f"{shards.path}/val-*.tar"]
     words += ["--data.labels_per_class", str(labels)] if labels else []
     words += ["--data.batch_size", str(images)] if images < course.batch_size else []
@@ -250,7 +253,7 @@ def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[
         *words,
         *_epochs((course.few_images if labels else course.all_images) / images),
         *SMALL,
-        "--machine.workers",
+        "--machine.num_workers",
         "0",
     ]
 
@@ -267,7 +270,7 @@ def _call(verb: str, function: Callable[..., Any], words: list[str], run: Path |
 
 
 def _show(verb: str, words: list[str]) -> None:
-    say(f"\n$ mae-kit {verb} {shlex.join(words)}")
+    log.info(f"\n$ mae-kit {verb} {shlex.join(words)}")
 
 
 # The table -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What this machine has, and whether a run that is killed on it goes on as if it had not been."""
 
+import logging
 import os
 import platform
 import random
@@ -20,13 +21,15 @@ import torch
 from PIL import Image
 
 from mae_kit.commands.shard import shard
-from mae_kit.console import hush, say
+from mae_kit.console import warnings_only
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
 from mae_kit.training.metrics import FILE as METRICS
 from mae_kit.training.metrics import json_lines
 from mae_kit.training.precision import resolve_with_reason
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("mae_kit", "torch", "pytorch-lightning", "timm", "webdataset", "kornia", "simplejpeg")
 IMAGES, BATCH, EPOCHS = 96, 16, 5
@@ -51,7 +54,7 @@ def doctor(self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
     """
     found = _machine() | _disk(folder)
     for name, value in found.items():
-        say(f"{name}: {value}")
+        log.info(f"{name}: {value}")
     return found | (_survives(folder) if self_test else {})
 
 
@@ -92,17 +95,17 @@ def _survives(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mae_kit-doctor-", dir=folder) as name:
         place = Path(name)
         _write_shards(place)
-        say(f"a run of {IMAGES * EPOCHS // BATCH} steps, left alone ...")
+        log.info(f"a run of {IMAGES * EPOCHS // BATCH} steps, left alone ...")
         with _started(_first(place, "alone"), place / "alone.log") as process:
             _end(process, place / "alone.log")
-        run, log, kills = place / "killed", place / "killed.log", 0
+        run, log_file, kills = place / "killed", place / "killed.log", 0
         words = _first(place, "killed")
         for step in KILL_AFTER:
-            with _started(words, log) as process:
+            with _started(words, log_file) as process:
                 kills += _kill(process, run / "checkpoints", step)
             words = ["pretrain", "--resume", str(run)]
-        with _started(words, log) as process:
-            _end(process, log)
+        with _started(words, log_file) as process:
+            _end(process, log_file)
         if not kills:
             raise UserError(
                 "doctor.survives", "the small run was always over before it could be killed", "please report it"
@@ -116,23 +119,31 @@ def _write_shards(place: Path) -> None:
         path = place / "images" / f"{number:03d}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
-    with hush():
+    with warnings_only():
         shard(str(place / "images"), place / "shards", channels=1, workers=1)
 
 
 def _first(place: Path, name: str) -> list[str]:
     encoder = "--objective.init_args.encoder.init_args"
-    words = ["pretrain", "--config", "demo_digits", "--data.shards", str(place / "shards"), "--run", str(place / name)]
+    words = ["pretrain", "--config", "demo_digits", "--data.path", str(place / "shards"), "--run", str(place / name)]
     words += [f"{encoder}.embed_dim", "48", f"{encoder}.depth", "2", "--data.batch_size", str(BATCH)]
     words += ["--optimization.epochs", str(EPOCHS), "--optimization.warmup_epochs", "1"]
-    return [*words, "--every.log", "1", "--every.checkpoint", "2", "--machine.precision", "fp32"]
+    return [
+        *words,
+        "--intervals.log_every_n_steps",
+        "1",
+        "--intervals.checkpoint_every_n_steps",
+        "2",
+        "--machine.precision",
+        "fp32",
+    ]
 
 
 @contextmanager
-def _started(words: list[str], log: Path) -> Iterator[subprocess.Popen[str]]:
+def _started(words: list[str], log_file: Path) -> Iterator[subprocess.Popen[str]]:
     """A training as a process of its own, on one thread of the processor, where arithmetic has one order."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    with open(log, "w") as out:
+    with open(log_file, "w") as out:
         command = [sys.executable, "-m", "mae_kit", *words]
         process = subprocess.Popen(command, stdout=out, stderr=out, text=True, env=environment)
         try:
@@ -142,10 +153,10 @@ def _started(words: list[str], log: Path) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def _end(process: "subprocess.Popen[str]", log: Path) -> None:
+def _end(process: "subprocess.Popen[str]", log_file: Path) -> None:
     _wait(lambda: process.poll() is not None)
     if process.returncode:
-        last = (log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
+        last = (log_file.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
         raise UserError("doctor.end", f"a small training ends with exit code {process.returncode}", last)
 
 
@@ -155,7 +166,9 @@ def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> boo
     time.sleep(random.uniform(0, 0.03))
     alive = process.poll() is None
     process.kill()
-    say(f"the same, killed after step {_newest(checkpoints)}" if alive else "it was over before it could be killed")
+    log.info(
+        f"the same, killed after step {_newest(checkpoints)}" if alive else "it was over before it could be killed"
+    )
     return alive
 
 
@@ -183,7 +196,7 @@ def _compare(alone: Path, killed: Path) -> dict[str, Any]:
             f"a run that was killed here ends with another {what}",
             "please report it with the lines above",
         )
-    say(f"the same weights and the same curve of {len(curves[0])} steps, bit by bit")
+    log.info(f"the same weights and the same curve of {len(curves[0])} steps, bit by bit")
     return {"self_test": "bit-identical", "steps": len(curves[0])}
 
 

@@ -1,6 +1,7 @@
 """What an encoder is worth: frozen, by three methods of the literature, together or singly; or trained with labels."""
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 from mae_kit.comparison.known import subject, with_earlier
 from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, prepare, train_all
-from mae_kit.console import console, is_hushed, say
+from mae_kit.console import console
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
@@ -26,6 +27,8 @@ from mae_kit.reports.page import report
 from mae_kit.reports.tables import frozen_table, trained_table
 from mae_kit.training.config import must_be_positive
 from mae_kit.training.lock import alone
+
+log = logging.getLogger(__name__)
 
 SHOTS, SEEDS = (1, 5, 10, 25), 5
 K, TEMPERATURE = 20, 0.07
@@ -258,9 +261,8 @@ def _judge(sides: dict[Source, Sides], methods: dict[str, Method]) -> dict[str, 
     ]
     one = next(iter(sides.values()))
     counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": len(one.classes)}
-    if not is_hushed():
-        console.print(frozen_table(scores))
-    say(f"{counts['train']:,} images known, {counts['val']:,} scored, {counts['classes']} classes")
+    console.print(frozen_table(scores))
+    log.info(f"{counts['train']:,} images known, {counts['val']:,} scored, {counts['classes']} classes")
     return counts | {"scores": scores}
 
 
@@ -273,14 +275,13 @@ def _extents(sides: dict[Source, Sides]) -> list[dict[str, Any]]:
 
 
 def _tell_extent(features: str, found: Extent) -> None:
-    say(f"{features}: rank {found.rank:.1f} of {found.dim}, spread {found.spread:.2g}")
+    log.info(f"{features}: rank {found.rank:.1f} of {found.dim}, spread {found.spread:.2g}")
     if found.collapsed:
-        say(f"{features}: they have COLLAPSED: images can hardly be told apart, and no score above means much")
+        log.warning(f"{features}: they have COLLAPSED: images can hardly be told apart, and no score above means much")
 
 
 def _tell_trained(records: list[dict[str, Any]]) -> None:
-    if not is_hushed():
-        console.print(trained_table(records))
+    console.print(trained_table(records))
     for record in records:
         if "error" in record:
-            say(f"{record['method']} FAILED: {record['error']}")
+            log.warning(f"{record['method']} FAILED: {record['error']}")

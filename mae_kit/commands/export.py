@@ -1,6 +1,7 @@
 """Weights as other programs read them: a folder for each."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import UserError
 from mae_kit.reports.model_card import write_card
@@ -19,6 +19,8 @@ from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.pretrained import Pretrained, is_plain_vit
 from mae_kit.weights.recognize import read_pretrained
+
+log = logging.getLogger(__name__)
 
 Format = Literal["timm", "vit_mae", "vit", "original", "onnx", "pt2"]
 _OF_VITS = ("vit_mae", "vit", "original")
@@ -59,7 +61,7 @@ def export(
     if hub_dir:
         write_card(folder, run, weights, format, license)
     files = sorted(path.name for path in folder.iterdir())
-    say(f"{folder}: {weights.kind}, as {format}: {', '.join(files)}")
+    log.info(f"{folder}: {weights.kind}, as {format}: {', '.join(files)}")
     return {"folder": str(folder), "format": format, "kind": weights.kind, "files": files}
 
 

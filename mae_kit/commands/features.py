@@ -1,5 +1,6 @@
 """What an encoder says of your images: features as colors, and the images that it finds most alike."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mae_kit.console import progress, say
+from mae_kit.console import progress
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.remote.filesystem import Place
@@ -19,6 +20,8 @@ from mae_kit.plots.encoder import BATCH, Eye
 from mae_kit.plots.features import principal_colors, without_places
 from mae_kit.plots.figures import must_be_png, save_figure, show_photo, tile_size, tiles
 from mae_kit.training.config import must_be_positive
+
+log = logging.getLogger(__name__)
 
 NEIGHBORS = 6
 COMPARED = 256  # images whose patches the components are of
@@ -68,7 +71,7 @@ def features(
     colors, shares = principal_colors(without_places(tokens))
     found = find_neighbors(eye, tokens[:count].mean(dim=1), open_index(neighbors)) if neighbors else None
     save_figure(out, features_figure(eye, pixels[:count], colors[:count], found))
-    say(f"{out}: of {len(pixels)} images; the colors show {sum(shares):.0%} of the variance")
+    log.info(f"{out}: of {len(pixels)} images; the colors show {sum(shares):.0%} of the variance")
     result = {"picture": str(out), "images": names[:count], "explained": shares}
     if found is None:
         return result

@@ -1,9 +1,9 @@
 """Weights of other programs become a folder that every verb here takes."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import say
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
 from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
@@ -17,6 +17,8 @@ from mae_kit.weights.plain_vit import Words
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
 from mae_kit.weights.recognize import read_pretrained
 from mae_kit.weights.timm import image_size
+
+log = logging.getLogger(__name__)
 
 CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
 
@@ -63,13 +65,13 @@ def import_(
         read = rechannelled(read, channels, channel_mode)
     _write(out, read)
     report = _report(read)
-    say(
+    log.info(
         f"{weights}: {read.kind}; {report['encoder']} tensors of the encoder, {report['decoder']} of the decoder, "
         f"left out: {', '.join(read.left_out) or 'none'}"
     )
     for note in read.notes:
-        say(f"assumed: {note}")
-    say(f"written: {out}")
+        log.info(f"assumed: {note}")
+    log.info(f"written: {out}")
     return {"folder": str(out), **report}
 
 

@@ -1,13 +1,15 @@
 """`mae-kit index`: index shards and name every damaged one."""
 
+import logging
 from collections import defaultdict
 from typing import Any
 
-from mae_kit.console import say
 from mae_kit.data.index.open import Made, make_index
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.parallel import Engine
+
+log = logging.getLogger(__name__)
 
 _EXAMPLES = 5
 
@@ -63,12 +65,12 @@ def _counts(made: Made) -> dict[str, Any]:
 
 def _tell(counts: dict[str, Any]) -> None:
     classes = f", {len(counts['classes'])} classes" if counts["classes"] else ""
-    say(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
+    log.info(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
     for group in counts["problems"]:
-        say(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
+        log.info(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
         for problem in group["where"][:_EXAMPLES]:
             key = f", key {problem['key']}" if problem["key"] else ""
-            say(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
+            log.info(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
         if len(group["where"]) > _EXAMPLES:
-            say(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
-    say(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")
+            log.info(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
+    log.info(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")

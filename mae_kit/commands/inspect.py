@@ -1,12 +1,13 @@
 """All pictures of the inside of a pretrained model, beside it and in its report."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from mae_kit.commands.attention import attention
 from mae_kit.commands.features import features
 from mae_kit.commands.positions import positions
-from mae_kit.console import hush, say
+from mae_kit.console import warnings_only
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
@@ -14,6 +15,8 @@ from mae_kit.plots.encoder import Eye
 from mae_kit.plots.reconstruct import Show, reconstruct
 from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.page import report
+
+log = logging.getLogger(__name__)
 
 FOLDER = "inside"  # of a run; the report shows what is there
 SHOWS: tuple[Show, ...] = ("losses", "ratios")
@@ -39,7 +42,7 @@ def inspect(run: Path, images: Place | None = None, count: int = 4) -> dict[str,
     folder, eye = run / FOLDER, Eye(run)
     is_vit, is_mae = isinstance(eye.encoder, ViT), eye.objective == "mae"
     found: dict[str, Any] = {}
-    with hush():
+    with warnings_only():
         if is_vit:
             found["attention"] = attention(run, images, folder / "attention.png", count=count)
         found["features"] = features(run, images, folder / "features.png", count=count)
@@ -47,7 +50,7 @@ def inspect(run: Path, images: Place | None = None, count: int = 4) -> dict[str,
             found[show] = reconstruct(run, images, folder / f"{show}.png", show, count=count)
         if is_vit:
             found["positions"] = positions(run, folder / "positions.png")
-    say(f"{folder}: {', '.join(found)}")
+    log.info(f"{folder}: {', '.join(found)}")
     return found | report(run)
 
 
@@ -60,8 +63,6 @@ def _trained_on(run: Path) -> Place:
             "give images, or the folder of a run",
         )
     data = read_recipe(config).get("data", {})
-    if "shards" not in data:
-        raise UserError(
-            "inspect.trained_on", f"{config} has no data.shards", "give the run of a pretraining, or images"
-        )
-    return data["shards"]
+    if "path" not in data:
+        raise UserError("inspect.trained_on", f"{config} has no data.path", "give the run of a pretraining, or images")
+    return data["path"]

@@ -1,5 +1,6 @@
 """What an encoder knows of places: how alike its position embeddings are."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.figures import must_be_png, save_figure
 from mae_kit.plots.positions import position_similarity, similarity_by_offset
+
+log = logging.getLogger(__name__)
 
 INCHES = 6.4
 
@@ -35,7 +37,7 @@ def positions(encoder: Path, out: Path = Path("positions.png")) -> dict[str, Any
     similarity = position_similarity(vit.model.pos_embed.detach().cpu(), vit.grid)  # type: ignore[union-attr]
     save_figure(out, positions_figure(similarity))
     columns, rows = similarity_by_offset(similarity)
-    say(f"{out}: {vit.grid[0]} x {vit.grid[1]} patches, cosine with the neighbor {columns[1]:.2f}")
+    log.info(f"{out}: {vit.grid[0]} x {vit.grid[1]} patches, cosine with the neighbor {columns[1]:.2f}")
     return {"picture": str(out), "grid": list(vit.grid), "columns_apart": columns, "rows_apart": rows}
 
 

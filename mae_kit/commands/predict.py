@@ -1,5 +1,6 @@
 """Classes and probabilities of your images."""
 
+import logging
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.tasks.classifier_file import ClassifierConfig, load_classifier
 from mae_kit.training.config import must_be_positive
+
+log = logging.getLogger(__name__)
 
 BATCH = 128
 
@@ -47,7 +49,7 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
             with torch.no_grad():
                 logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()
             for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
-                say(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
+                log.info(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
                 results.append({"image": name, "classes": classes})
     return {"predictions": results}
 

@@ -1,16 +1,18 @@
 """`mae-kit shard`: pack images into shards."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import say
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
 from mae_kit.data.packing.plan import Settings
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.stats import SKIPPED, summary
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine
+
+log = logging.getLogger(__name__)
 
 
 def shard(
@@ -65,13 +67,13 @@ def shard(
     _check_settings(settings, workers)
     _check_out(src, out)
     source = open_source(src, settings.labels)
-    say(f"{src}: {source.kind}, {len(source.names):,} images")
+    log.info(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         fix = "leave out --val-fraction, or give its train part alone"
         raise UserError("shard.val_fraction", f"{src} has its own val split", fix)
     stats = pack_source(source, out, settings, workers, engine)
     for line in summary(out, stats):
-        say(line)
+        log.info(line)
     return stats
 
 

@@ -14,7 +14,7 @@ from mae_kit.comparison.ledger import has_result
 from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
 from mae_kit.comparison.recipe_weights import weights_prints
 from mae_kit.comparison.stage import Stage
-from mae_kit.console import hush
+from mae_kit.console import warnings_only
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
@@ -28,8 +28,8 @@ from mae_kit.weights.initialize import fitting
 POINTS = 5  # of a curve of scores
 CLASSES = 2  # of a model that is built for a look
 _SHARDS = {  # told apart by their fingerprints
-    "pretrain": ("--data.shards", "--data.knn_shards"),
-    "finetune": ("--data.train", "--data.val"),
+    "pretrain": ("--data.path", "--data.knn_shards"),
+    "finetune": ("--data.path", "--data.val"),
     "evaluate": ("--train", "--val"),
 }
 
@@ -44,7 +44,7 @@ def must_be_trainable(plan: Plan, out: Path) -> None:
     """
     for name in plan.entries:
         try:
-            with hush():
+            with warnings_only():
                 ahead = [stages(plan, name, plan.samples, seed, out) for seed in range(plan.seeds)]
                 if not all(has_result(stage) for of_a_seed in ahead for stage in of_a_seed):
                     _must_go({stage.verb: stage.words for stage in ahead[0]})
@@ -79,7 +79,7 @@ def _pretraining(words: list[str]) -> dict[str, Any]:
     optimization.peak(data.batch_size)
     if asked["init"] and not asked["run"].exists():
         fitting(asked["init"], asked["objective"])
-    open_stream(data.shards, data, optimization, asked["machine"], asked["seed"])
+    open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
     return asked
 
 
@@ -143,13 +143,13 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
     assert entry.config is not None
-    words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
-    words += ["--data.without", plan.without] if plan.without else []
+    words = ["pretrain", "--config", entry.config, "--data.path", plan.shards, "--data.knn_shards", plan.val]
+    words += ["--data.exclude", plan.without] if plan.without else []
     epochs = images / plan.samples
     share = epochs / setting(entry, EPOCHS)
     words += ["--optimization.epochs", f"{epochs:.6g}"]
     words += ["--optimization.warmup_epochs", f"{share * setting(entry, WARM_UP):.6g}"]
-    words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
+    words += ["--intervals.eval_every_n_steps", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += entry.words()
     if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
         words += ["--optimization.steps", f"[{steps}]"]
@@ -161,7 +161,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
     recipe = plan.tuning(name)
     assert recipe.config is not None
-    words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
+    words = ["finetune", "--config", recipe.config, "--data.path", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
     prints = _prints(plan, "train", "val") | weights_prints(recipe, "downstream")
     return Stage(words, prints, folder, _SHARDS["finetune"])

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.stage import digest
-from mae_kit.console import say
 from mae_kit.data.index.open import open_index
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.evaluation.features import MEAN
 from mae_kit.weights.encoder_file import FILE, load_encoder
+
+log = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +48,7 @@ def with_earlier(result: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else result
     if before.get("fingerprints") != result["fingerprints"]:
-        say(f"{path} has held scores of other weights or other images; they are replaced.")
+        log.warning(f"{path} has held scores of other weights or other images; they are replaced.")
         return result
     return result | {name: _merged(before[name], result[name], keys) for name, keys in _NAMED_BY.items()}
 

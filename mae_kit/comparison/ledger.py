@@ -1,6 +1,7 @@
 """What has been done, a file a stage: work that was interrupted repeats nothing."""
 
 import json
+import logging
 import shlex
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,9 +10,10 @@ from typing import Any
 
 from mae_kit.comparison.process import Failed, run_command
 from mae_kit.comparison.stage import Stage
-from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 """`words` and fingerprints of the stage, and its `result` or its `error`."""
@@ -40,7 +42,7 @@ def run_stage(stage: Stage, begun: bool) -> dict[str, Any]:
         SystemExit: A signal stopped it.
     """
     words = stage.going_on if begun else stage.words
-    say(f"\n$ mae-kit {shlex.join(words)}")
+    log.info(f"\n$ mae-kit {shlex.join(words)}")
     return run_command(words, stage.folder / f"{stage.verb}.log")
 
 
@@ -126,5 +128,5 @@ def _outcome(stage: Stage, begun: bool, work: Callable[[Stage, bool], dict[str, 
     try:
         return {"result": work(stage, begun)}
     except Failed as failure:
-        say(f"{stage.run} FAILED: {failure}")
+        log.warning(f"{stage.run} FAILED: {failure}")
         return {"error": str(failure)}

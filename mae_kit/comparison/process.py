@@ -1,6 +1,7 @@
 """One command line in a process of its own: what ends it does not end the others."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import say
+log = logging.getLogger(__name__)
+
 
 STOPPED = (130, 143)  # by a signal, after which it can go on
 _OURS = "this is our fault"  # the door's last line below a traceback
@@ -20,12 +22,12 @@ class Failed(Exception):
     """A command line that has failed, in one line."""
 
 
-def run_command(words: list[str], log: Path) -> dict[str, Any]:
+def run_command(words: list[str], log_file: Path) -> dict[str, Any]:
     """The result of `mae-kit WORDS`; its lines are shown as they come, and kept.
 
     Args:
         words: The command line.
-        log: What it says is appended here.
+        log_file: What it says is appended here.
 
     Raises:
         Failed: It ended with an error, or was killed.
@@ -34,7 +36,7 @@ def run_command(words: list[str], log: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "mae_kit", *words, "--json"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
-        open(log, "a", encoding="utf-8") as file,
+        open(log_file, "a", encoding="utf-8") as file,
         subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, errors="replace") as process,
     ):
         try:
@@ -61,13 +63,13 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _pass_on(process: "subprocess.Popen[str]", log: Any) -> list[str]:
+def _pass_on(process: "subprocess.Popen[str]", log_file: Any) -> list[str]:
     assert process.stderr
     lines = []
     for line in map(str.rstrip, process.stderr):
         if line:
-            print(line, file=log, flush=True)
-            say(f"  {line}")
+            print(line, file=log_file, flush=True)
+            log.info(f"  {line}")
             lines.append(line)
     return lines
 

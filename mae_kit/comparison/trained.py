@@ -15,7 +15,7 @@ from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.encoder_file import CONFIG, FILE, load_encoder
 
 ATTENTIVE, WHOLE = "attentive", "finetune"
-_FINGERPRINTED = ("--data.train", "--data.val", "--encoder")
+_FINGERPRINTED = ("--data.path", "--data.val", "--encoder")
 _PROBE = ["--blocks", "0", "--model.args", "{global_pool: map}"]
 
 Trainings = dict[str, list[str]]
@@ -80,7 +80,7 @@ def prepare(
         UserError: A training was begun with other settings: asked before anything is replaced.
     """
     lasting = given if own == given else folder / "encoder"
-    words = ["--data.train", str(train), "--data.val", str(val), "--encoder", str(lasting)]
+    words = ["--data.path", str(train), "--data.val", str(val), "--encoder", str(lasting)]
     words += ["--model.name", load_encoder(own)[0].model, "--seed", str(seed)]
     stages = {
         method: _stage(recipe, words, prints, folder / method.replace(" ", "-")) for method, recipe in trainings.items()

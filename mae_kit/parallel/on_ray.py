@@ -4,6 +4,7 @@ A node that was cut off but lives may finish a task that another one has begun a
 by rename, so both attempts leave the same file.
 """
 
+import logging
 import os
 import socket
 import time
@@ -13,9 +14,10 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import Advance, T, Work, cores
+
+log = logging.getLogger(__name__)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as Ray is imported
 try:
@@ -69,13 +71,13 @@ def _cluster(workers: int) -> Iterator[None]:
         _knock(address)
         _connect("auto")
         nodes = sum(node["Alive"] for node in ray.nodes())
-        say(f"Ray cluster {ray.get_runtime_context().gcs_address}: {nodes} nodes, {_processors():g} processors")
+        log.info(f"Ray cluster {ray.get_runtime_context().gcs_address}: {nodes} nodes, {_processors():g} processors")
     except OSError as error:
         if address:
             raise UserError(
                 "on_ray.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
             ) from error
-        say("No Ray cluster is running here; a local one is started.")
+        log.info("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())
     try:
         yield

@@ -1,5 +1,6 @@
 """What a training without labels shows of itself every so often: a grid of reconstructions, and a score."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from jaxtyping import Float, UInt8
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.order import permute
 from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.encoders.tokenizers.usage import Usage
@@ -23,6 +23,8 @@ from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals
+
+log = logging.getLogger(__name__)
 
 SHOWN = 8
 
@@ -116,7 +118,7 @@ class Codebook(Periodic):
         if trainer.is_global_zero:
             Record.of(trainer).write(pl_module, _measured(usage))
             if usage.collapsed:
-                say(f"step {pl_module.step}: {_collapse(usage)}")
+                log.warning(f"step {pl_module.step}: {_collapse(usage)}")
 
 
 def _decoded(

@@ -1,5 +1,6 @@
 """What a pretrained model makes of your images."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,6 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
@@ -24,6 +24,8 @@ from mae_kit.plots.reconstructions import reconstruction_grid, save_png
 from mae_kit.randomness import combine
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.model_file import Model, load_model
+
+log = logging.getLogger(__name__)
 
 Show = Literal["prediction", "ratios", "losses"]
 DRAWS = 32
@@ -85,7 +87,7 @@ def reconstruct(
     must_be_png(out)
     with torch.no_grad():
         loss = _DRAW[show](model, pixels, seed, out)
-    say(f"{out}: {len(pixels)} images, loss {_told(loss)} on the hidden patches")
+    log.info(f"{out}: {len(pixels)} images, loss {_told(loss)} on the hidden patches")
     return {"picture": str(out), "images": len(pixels), "loss": loss}
 
 

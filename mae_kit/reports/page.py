@@ -1,8 +1,8 @@
 """A run folder -> one HTML page that needs nothing else: no network, no script, readable on a phone and on paper."""
 
+import logging
 from pathlib import Path
 
-from mae_kit.console import say
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.reports.cards import cards
@@ -17,6 +17,8 @@ from mae_kit.reports.html import page
 from mae_kit.reports.inside import inside
 from mae_kit.reports.reconstructions import reconstructions
 from mae_kit.reports.samples import bad_samples
+
+log = logging.getLogger(__name__)
 
 
 def report(run: Path) -> dict[str, str]:
@@ -43,7 +45,7 @@ def report(run: Path) -> dict[str, str]:
         )
     path = run / "report.html"
     _write(path, page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder)))
-    say(f"report: {path}")
+    log.info(f"report: {path}")
     return {"report": str(path)}
 
 

@@ -6,6 +6,7 @@ sha256. It is made under a hidden name in the same folder, flushed to the disk, 
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -17,10 +18,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from mae_kit.console import say
 from mae_kit.durable import replace_text, sync, sync_folder
 from mae_kit.errors import UserError
 from mae_kit.safe_pickle import load_tensors
+
+log = logging.getLogger(__name__)
 
 State = dict[str, Any]
 KEPT = 2
@@ -105,7 +107,7 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
         try:
             return DurableCheckpointIO().load_checkpoint(candidate)
         except ValueError as error:
-            say(f"checkpoint {error}; trying the one before")
+            log.warning(f"checkpoint {error}; trying the one before")
     if candidates:
         raise UserError(
             "checkpoint.load_latest",
@@ -170,7 +172,7 @@ class Checkpoints(Callback):
         try:
             io.save_checkpoint(state, final)
         except OSError as error:
-            say(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+            log.warning(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
             self.failed = final.name
             return
         self.failed = ""

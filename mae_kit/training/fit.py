@@ -13,18 +13,19 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mae_kit.console import say
 from mae_kit.data.loading.loader import Loader, Share
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
-from mae_kit.training.config import Every, Machine
+from mae_kit.training.config import Intervals, Machine
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import Training
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Signals, TakeBack
+
+log = logging.getLogger(__name__)
 
 
 def process_share(machine: Machine, batch_size: int) -> Share:
@@ -34,7 +35,7 @@ def process_share(machine: Machine, batch_size: int) -> Share:
         UserError: The batch does not divide among the devices and micro-batches.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
-    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate)
+    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
     if batch_size % (share.world * share.parts):
         raise UserError(
             "data.batch_size",
@@ -45,7 +46,12 @@ def process_share(machine: Machine, batch_size: int) -> Share:
 
 
 def fit(
-    module: Training, batches: Dataset[Batch], share: Share, machine: Machine, every: Every, callbacks: list[Callback]
+    module: Training,
+    batches: Dataset[Batch],
+    share: Share,
+    machine: Machine,
+    intervals: Intervals,
+    callbacks: list[Callback],
 ) -> None:
     """Train from the module's first step to the plan's last one; leaves with 143 or 130 after a signal.
 
@@ -54,7 +60,7 @@ def fit(
         batches: Item step * parts + part is this rank's micro-batch.
         share: Of this process.
         machine: Precision, devices, workers.
-        every: How often to log and to save.
+        intervals: How often to log and to save.
         callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
     """
     keep_freed_memory()
@@ -64,9 +70,9 @@ def fit(
         write_out(module)
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
-    record, signals = Record(module.run, loader, every.log), Signals()
+    record, signals = Record(module.run, loader, intervals.log_every_n_steps), Signals()
     announce(module, machine, share)
-    checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
+    checkpoints = Checkpoints(module.run.checkpoints, intervals.checkpoint_every_n_steps)
     trainer = _trainer(module, machine, share, [TakeBack(signals), record, checkpoints, *callbacks, signals])
     try:
         trainer.fit(module, loader)
@@ -89,31 +95,31 @@ def finish(
     batches: Dataset[Batch],
     share: Share,
     machine: Machine,
-    every: Every,
+    intervals: Intervals,
     callbacks: list[Callback],
 ) -> None:
     """Train what is left of a run, of `model` within the module; where nothing is, say so."""
     if module.start >= module.plan.steps:
-        say(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
+        log.info(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
         return
     if machine.compile:
         model.compile()
-    fit(module, batches, share, machine, every, callbacks)
+    fit(module, batches, share, machine, intervals, callbacks)
 
 
 def announce(module: Training, machine: Machine, share: Share) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
     plan = module.plan
-    say(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
+    log.info(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
     parts = (
         f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
     )
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
-    say(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
-    say(resolve_with_reason(machine.precision)[1])
+    log.info(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
+    log.info(resolve_with_reason(machine.precision)[1])
     if module.start:
-        say(f"resuming after step {module.start}")
+        log.info(f"resuming after step {module.start}")
 
 
 def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
@@ -130,7 +136,7 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
         strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if share.world > 1 else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=module.plan.steps - module.start,
-        accumulate_grad_batches=machine.accumulate,
+        accumulate_grad_batches=machine.accumulate_grad_batches,
         callbacks=callbacks,
         plugins=[DurableCheckpointIO()],
         logger=False,

@@ -1,5 +1,6 @@
 """One step, the same for pretraining and fine-tuning: learning rate, keyed seeds, a guard on the gradient."""
 
+import logging
 from abc import abstractmethod
 from dataclasses import asdict
 
@@ -7,7 +8,6 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.errors import UserError
 from mae_kit.randomness import combine
 from mae_kit.tensors import Batch
@@ -17,6 +17,8 @@ from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.run import Run
 from mae_kit.training.schedule import learning_rate
+
+log = logging.getLogger(__name__)
 
 ROLLBACK_AFTER = 3  # steps in a row without a finite gradient
 ROLLBACKS = 3
@@ -187,7 +189,7 @@ class Training(LightningModule):
         optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without a gradient
         self.counts["skipped_steps"] += 1
         self.counts["skipped_in_a_row"] += 1
-        say(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
+        log.warning(f"step {self.step}: the loss or its gradient is not finite; the step is skipped")
         if self.counts["skipped_in_a_row"] == ROLLBACK_AFTER:
             self._roll_back(optimizer)
 
@@ -204,7 +206,7 @@ class Training(LightningModule):
             )
         self.load_state_dict(state["model"], strict=True)
         optimizer.load_state_dict(state["optimizer"])
-        say(f"step {self.step}: back to the weights of step {state['step']}")
+        log.warning(f"step {self.step}: back to the weights of step {state['step']}")
 
     def checkpoint_state(self) -> State:
         """Everything a resumed run needs: tensors and plain values."""

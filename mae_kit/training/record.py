@@ -1,6 +1,7 @@
 """What a run tells while it goes: a bar with time left, images/s and data wait; metrics.jsonl; TensorBoard."""
 
 import json
+import logging
 import math
 import sys
 import time
@@ -14,12 +15,14 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from mae_kit.console import bar, console, is_hushed, say
+from mae_kit.console import bar, console
 from mae_kit.data.loading.loader import Loader
 from mae_kit.training.audit import Epoch
 from mae_kit.training.metrics import FILE as METRICS
 from mae_kit.training.metrics import clock, read_metrics
 from mae_kit.training.run import Run
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
 _TOLD = ("loss", "knn_top1", "knn_map", "val_top1", "val_map")
@@ -129,7 +132,7 @@ class Record(Callback):
         """One line an epoch, so that anybody can see that it showed every sample exactly once."""
         self.run.append(METRICS, [json.dumps({"step": step, **epoch.line()})])
         if epoch.keys != epoch.expected:
-            say(f"epoch {epoch.epoch} did not show every sample exactly once: please report this")
+            log.warning(f"epoch {epoch.epoch} did not show every sample exactly once: please report this")
 
     def _show(self, pl_module: Any, line: dict[str, float]) -> None:
         parts = [f"epoch {line['epoch']:.1f}/{pl_module.plan.epochs:g}"]
@@ -140,7 +143,7 @@ class Record(Callback):
             self._bar.update(self._task, note="  ".join(parts))
         elif line["seconds"] - self._line_at > SECONDS_BETWEEN_LINES or line["step"] == pl_module.plan.steps:
             self._line_at = line["seconds"]
-            say(f"step {line['step']}/{pl_module.plan.steps}  " + "  ".join(parts))
+            log.info(f"step {line['step']}/{pl_module.plan.steps}  " + "  ".join(parts))
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -155,4 +158,4 @@ class Record(Callback):
 def _bar() -> Progress:
     columns = [bar(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
     note = TextColumn("{task.fields[note]}", table_column=Column())  # the one that is wrapped where the line is short
-    return Progress(*columns, note, console=console, transient=is_hushed())
+    return Progress(*columns, note, console=console)

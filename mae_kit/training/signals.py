@@ -3,6 +3,7 @@
 Scoring between steps ends at the next batch, on all ranks, and is begun again when the run goes on.
 """
 
+import logging
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from mae_kit.console import say
 from mae_kit.tensors import Batch
+
+log = logging.getLogger(__name__)
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 EXIT_CODES = {signal.SIGINT: 130}
@@ -63,7 +65,7 @@ class Signals(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.code and trainer.is_global_zero:
-            say(f"stopped by a signal after step {pl_module.step}; continue with --resume {pl_module.run.path}")  # type: ignore[attr-defined]
+            log.info(f"stopped by a signal after step {pl_module.step}; continue with --resume {pl_module.run.path}")  # type: ignore[attr-defined]
 
     def until_signal(self, trainer: Trainer, pl_module: Any, batches: Iterable[Batch]) -> Iterator[Batch]:
         """This rank's batches, on the device; all ranks go through theirs together, though some may have fewer.

@@ -1,10 +1,10 @@
 """Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_kit.console import say
 from mae_kit.encoders import Beit, ViT
 from mae_kit.encoders.timm_models import attention_heads
 from mae_kit.errors import UserError
@@ -14,6 +14,8 @@ from mae_kit.weights.parameter_names import differences, refuse
 from mae_kit.weights.plain_vit import Words
 from mae_kit.weights.pretrained import Pretrained, empty_encoder, without_head
 from mae_kit.weights.recognize import read_pretrained
+
+log = logging.getLogger(__name__)
 
 _FRESH = ("norm.", "fc_norm.")  # the last norm of a mean-pooled classifier is behind the pooling
 
@@ -38,8 +40,10 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder starts anew"
     anew = f", {', '.join(fresh)} too" if fresh else ""
     if (weights.encoder.mean, weights.encoder.std) != (mean, std):
-        say(f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's")
-    say(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
+        log.warning(
+            f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's"
+        )
+    log.info(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
 
 
 def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
@@ -76,7 +80,8 @@ def _start_decoder(weights: Pretrained, objective: Objective) -> bool:
         return False
     objective.decoder.load_state_dict(weights.decoder.tensors, strict=True)
     if weights.decoder.normalized != objective.norm_pix_loss:
-        say(f"its decoder was trained for {'normalized' if weights.decoder.normalized else 'plain'} pixels, not these")
+        kind = "normalized" if weights.decoder.normalized else "plain"
+        log.warning(f"its decoder was trained for {kind} pixels, not these")
     return True
 
 

@@ -22,7 +22,6 @@ from theirs import same_model, usual_batches
 from torch import Tensor, nn
 from turns import Way, table, take_turns
 
-from mae_kit.console import say
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import Loader, Share, TrainBatches
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
@@ -93,10 +92,10 @@ def against_transformers(task: Task, steps: int = 10) -> dict[str, Any]:
         Losses, precision and a row of the table for each way.
     """
     losses = same_loss(task.begin())
-    say(f"loss of the same weights, images and mask: mae_kit {losses[0]:.6f}, transformers {losses[1]:.6f}")
+    print(f"loss of the same weights, images and mask: mae_kit {losses[0]:.6f}, transformers {losses[1]:.6f}")
     precision, reason = resolve_with_reason("auto")
     bf16 = precision != "32-true"
-    say(f"{reason}; {torch.get_num_threads()} threads, {task.workers} loader workers each, on {_device().type}")
+    print(f"{reason}; {torch.get_num_threads()} threads, {task.workers} loader workers each, on {_device().type}")
     ways = [Way(f"mae_kit {_short(bf16)}", partial(our_step, task, bf16), task.batch)]
     kinds: list[tuple[bool, Attention]] = [(False, "sdpa"), (True, "sdpa"), (True, "eager")]
     for mixed, attention in kinds if bf16 else kinds[:1]:

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from command import run
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.training.memory import keep_freed_memory
 
 SHAPES = [[256, 3, 17, 64], [256, 4, 65, 32], [128, 3, 65, 64], [32, 12, 50, 64], [32, 12, 197, 64]]
@@ -36,12 +35,12 @@ def attention(shapes: list[list[int]] = SHAPES, threads: int = 0, rounds: int = 
     if threads:
         torch.set_num_threads(threads)
     keep_freed_memory()
-    say(f"{torch.get_num_threads()} threads; milliseconds forward + backward")
+    print(f"{torch.get_num_threads()} threads; milliseconds forward + backward")
     rows = [_row(shape, kind, rounds) for shape in shapes for kind in (torch.bfloat16, torch.float32)]
     for row in rows:
         told = [f"{1e3 * row[way][0]:7.1f} + {1e3 * row[way][1]:6.1f}" for way in ("fused", "written out")]
         ratio = sum(row["fused"]) / sum(row["written out"])
-        say(f"{row['shape']!s:20} {row['type']:8}  fused {told[0]}  written out {told[1]}  {ratio:.1f} times as fast")
+        print(f"{row['shape']!s:20} {row['type']:8}  fused {told[0]}  written out {told[1]}  {ratio:.1f} times as fast")
     return {"threads": torch.get_num_threads(), "rows": rows}
 
 

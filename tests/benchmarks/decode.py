@@ -16,7 +16,6 @@ from theirs import open_with_pillow, usual_crop
 from torchvision.transforms.functional import pil_to_tensor
 from turns import Turn, Way, table, take_turns
 
-from mae_kit.console import say
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import TrainBatches
 
@@ -35,7 +34,7 @@ def decode(shards: str, size: int = 224, images: int = 64, rounds: int = 20) -> 
     """
     index = open_index(Path(shards))
     width, height, kilobytes = (statistics.median(x.tolist()) for x in (index.width, index.height, index.size // 1000))
-    say(
+    print(
         f"{len(index)} images, the median has {width:g} x {height:g} pixels in {kilobytes:g} kB; crops of {size} pixels"
     )
     ways = [Way("mae_kit", partial(ours, shards, size, images), images)]

@@ -15,7 +15,6 @@ import numpy as np
 from command import run
 from PIL import Image, ImageDraw, ImageEnhance
 
-from mae_kit.console import say
 from mae_kit.data.decode import decode
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.duplicates.fingerprints import fingerprint_shard
@@ -143,10 +142,10 @@ def _rows(index: Index, copies: Index, thresholds: dict[str, Pairs]) -> list[dic
     cells = {at: _cells(index, copies, pairs.take(pairs.second >= len(index))) for at, pairs in thresholds.items()}
     rows = [{"copy": name, **{at: cells[at][number] for at in cells}} for number, name in enumerate(COPIES)]
     copied = len(copies) // len(COPIES)
-    say(f"{len(index):,} photos, {copied} of them copied; recall in % / pairs with a photo that is not the original")
-    say(f"{'':44}" + "".join(f"{at:>14}" for at in thresholds))
+    print(f"{len(index):,} photos, {copied} of them copied; recall in % / pairs with a photo that is not the original")
+    print(f"{'':44}" + "".join(f"{at:>14}" for at in thresholds))
     for row in rows:
-        say(f"{row['copy']:44}" + "".join(f"{100 * row[at][0]:8.1f} /{row[at][1]:4}" for at in thresholds))
+        print(f"{row['copy']:44}" + "".join(f"{100 * row[at][0]:8.1f} /{row[at][1]:4}" for at in thresholds))
     return rows
 
 
@@ -164,7 +163,7 @@ def _speed(index: Index) -> dict[str, float]:
     start, used = time.perf_counter(), time.process_time()
     fingerprint_shard(part, lambda: None)
     wall, core = len(part) / (time.perf_counter() - start), len(part) / (time.process_time() - used)
-    say(
+    print(
         f"fingerprints: {wall:,.0f} images/s, {core:,.0f} a core-second; 10 million: {1e7 / core / 3600:.1f} core-hours"
     )
     return {"images_per_second": wall, "images_per_core_second": core}
@@ -180,7 +179,7 @@ def _search(hashes: int, queries: int) -> list[dict[str, float]]:
             found += len(tables.search(made[start : min(start + (1 << 15), asked)])[0])
         seconds = time.process_time() - used
         whole = seconds / asked * count * 8 / 3600
-        say(
+        print(
             f"{asked:,} queries in {count:,} hashes: {seconds:,.1f} core-seconds, {found - asked:,} pairs; "
             f"all in 8 orientations {whole:.2f} core-hours"
         )

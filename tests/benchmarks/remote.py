@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from command import run
 
-from mae_kit.console import say
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import Loader, TrainBatches
 from mae_kit.data.remote.cache import GIGABYTE, Cache
@@ -52,7 +51,7 @@ def remote(shards: str, mix_shards: int = 2, size: int = 64, batch: int = 256, s
         found["server, full cache"] = _time(there, mix_shards, size, batch, steps)
     for name, (first, each, core) in found.items():
         times = f"{each * 1000:8.1f} ms a batch, {core * 1000:.1f} of a core, the first after {first * 1000:.0f} ms"
-        say(f"{name:22}{times}")
+        print(f"{name:22}{times}")
     return {"batches": steps, "seconds": found}
 
 

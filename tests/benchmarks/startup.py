@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from command import run
 
-from mae_kit.console import say
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import Loader, TrainBatches
 
@@ -53,7 +52,7 @@ def startup(shards: str, size: int = 224, batch: int = 256, workers: int = 1, ti
     found = {name: _median(work, times) for name, work in works.items()}
     for name, (seconds, cores) in found.items():
         gate = f"   (at most {GATES[name]:g} s)" if name in GATES else ""
-        say(f"{name:24}{seconds:7.3f} s, {cores:.3f} core-seconds{gate}")
+        print(f"{name:24}{seconds:7.3f} s, {cores:.3f} core-seconds{gate}")
     return {"samples": len(index), "seconds": found}
 
 

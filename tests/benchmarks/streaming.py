@@ -14,7 +14,6 @@ import torch
 from command import run
 from safetensors.torch import save_file
 
-from mae_kit.console import say
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.labeled_features import Side, Sides
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
@@ -45,7 +44,7 @@ def streaming(
     with TemporaryDirectory(dir=folder) as made:
         sides = _written(Path(made), images, width, queries, classes)
         megabytes = images * width * 4 / 1e6
-        say(f"{images:,} x {width} features are {megabytes:,.0f} MB")
+        print(f"{images:,} x {width} features are {megabytes:,.0f} MB")
         works: dict[str, Callable[[], Any]] = {
             "nearest neighbors": partial(score_knn, sides, k=20, temperature=0.07),
             "10 labels a class": partial(score_fewshot, sides, shots=10, seeds=5),
@@ -74,7 +73,7 @@ def _measured(name: str, work: Callable[[], Any]) -> dict[str, Any]:
     found = {"seconds": time.perf_counter() - started, "core_seconds": time.process_time() - used, "peak_mb": growth()}
     told = "" if top1 is None else f", top-1 {top1:.3f}"
     memory = "of memory not told" if found["peak_mb"] is None else f"{found['peak_mb']:.0f} MB more at the peak"
-    say(f"{name:24}{memory}, {found['seconds']:.1f} s, {found['core_seconds']:.1f} core-seconds{told}")
+    print(f"{name:24}{memory}, {found['seconds']:.1f} s, {found['core_seconds']:.1f} core-seconds{told}")
     return {"method": name, "top1": top1, **found}
 
 

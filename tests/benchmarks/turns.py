@@ -15,8 +15,6 @@ from typing import Any
 
 import psutil
 
-from mae_kit.console import say
-
 Turn = Callable[[], object]
 WARM_UP = 2
 
@@ -114,12 +112,12 @@ def table(ways: Sequence[Way]) -> list[dict[str, Any]]:
     """
     rows = [_row(way, ways[0]) for way in ways]
     width = max(len(way.name) for way in ways)
-    say(f"{'':{width}}  images/s (quartiles)       per core-second  the first is faster by  in core-seconds by")
+    print(f"{'':{width}}  images/s (quartiles)       per core-second  the first is faster by  in core-seconds by")
     for row in rows:
         (low, pace, high), (least, ratio, most) = row["images_per_second"], row["ratio"]
         spread, ratios = f"({low:.1f} to {high:.1f})", f"{ratio:.2f} ({least:.2f} to {most:.2f})"
         cores = f"{row['images_per_core_second'][1]:12.1f}     {ratios:24}{row['core_ratio'][1]:.2f}"
-        say(f"{row['name']:{width}}  {pace:7.1f} {spread:20}{cores}")
+        print(f"{row['name']:{width}}  {pace:7.1f} {spread:20}{cores}")
     return rows
 
 

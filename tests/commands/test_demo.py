@@ -81,7 +81,12 @@ def test_a_split_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_the_whole_demo_then_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_the_whole_demo_then_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
     monkeypatch.setattr(room, "DIGITS", shortened(room.DIGITS))
     out = tmp_path / "demo"
     result = demo(out, seeds=2)
@@ -89,7 +94,7 @@ def test_the_whole_demo_then_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert json.loads((out / "demo.json").read_text())["rows"] == result["rows"]
     page = (out / "report.html").read_text()
     assert "Pretrained against scratch" in page and "Reconstructions at step" in page
-    told = capsys.readouterr().out
+    told = capsys.readouterr().out + caplog.text
     assert told.count("$ mae-kit ") == 6 and f"report: {out / 'report.html'}" in told
 
     scored = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/result.json")}

@@ -13,9 +13,9 @@ from mae_kit.commands.doctor import doctor
 from mae_kit.errors import UserError
 
 
-def test_it_names_versions_device_and_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_it_names_versions_device_and_room(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = doctor(folder=tmp_path)
-    said = capsys.readouterr().out
+    said = caplog.text
     assert f"torch {torch.__version__.partition('+')[0]}" in found["packages"] and found["free_disk_gb"] > 0
     assert all(f"{name}: " in said for name in found) and list(tmp_path.iterdir()) == []
 
@@ -50,7 +50,7 @@ def test_what_a_training_writes_is_utf8(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_self_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_self_test(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = doctor(self_test=True, folder=tmp_path)
     assert (found["self_test"], found["steps"], found["kills"]) == ("bit-identical", 30, 3)
-    assert capsys.readouterr().out.count("killed after step") == 3 and list(tmp_path.iterdir()) == []
+    assert caplog.text.count("killed after step") == 3 and list(tmp_path.iterdir()) == []

@@ -66,7 +66,9 @@ WORDS = ["run", "--train", "t", "--val", "v"]
 
 
 @pytest.mark.slow
-def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.CaptureFixture[str]):
+def test_every_method_tells_what_can_be_told(
+    judged: None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
     assert (result["train"], result["val"], result["classes"]) == (45, 200, 5)
     scores = by_name(result)
@@ -84,16 +86,18 @@ def test_every_method_tells_what_can_be_told(judged: None, capsys: pytest.Captur
         ("mean", 5, False),
         ("class", 16, False),
     ]
-    out = capsys.readouterr().out
+    out = capsys.readouterr().out + caplog.text
     assert "100.0 [98.1, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
     assert "45 images known, 200 scored, 5 classes" in out
 
 
-def test_a_collapse_is_said_aloud(judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_collapse_is_said_aloud(
+    judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
     flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
     monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
-    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out
+    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out + caplog.text
     scored = [one["top1"] for one in result["scores"] if one["top1"] is not None]
     assert scored == [pytest.approx(0.2)] * len(scored) != []
 
@@ -166,7 +170,7 @@ ASKED: dict[str, Any] = {"attentive": "attentive_tiny_64px", "finetune": "vit_ti
 
 
 def test_trainings_are_scored_beside_the_frozen_features(
-    finetunings: Finetunings, run: Path, capsys: pytest.CaptureFixture[str]
+    finetunings: Finetunings, run: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
     result = mae_kit.evaluate(run, train="t", val="v", seed=3, **ASKED)
     names = [Path(words[-1]).relative_to(run).as_posix() for words in finetunings.words]
@@ -183,7 +187,7 @@ def test_trainings_are_scored_beside_the_frozen_features(
     assert failed == {"method": "blocks 9", "error": "blocks is 9, the model has 2"}
     assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
     assert result["failed"] == 1
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out + caplog.text
     assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
 
 
@@ -200,7 +204,7 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
     mae_kit.evaluate(run, train="t", val="v", **ASKED)
     failed_again, resumed, last = finetunings.words
     assert resumed[:3] == ["finetune", "--resume", str(begun)]
-    here = ["--data.train", "t", "--data.val", "v", "--encoder", str(run)]
+    here = ["--data.path", "t", "--data.val", "v", "--encoder", str(run)]
     assert resumed[3:] == here, "it is found where it lies now"
     assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
 
@@ -270,7 +274,7 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
 
 
 def test_earlier_scores_of_the_same_weights_and_images_stay(
-    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
         sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
@@ -286,10 +290,10 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
     assert rows == [(name, layer, token) for name in "ab" for layer in (1, 2) for token in ("mean", "class")]
     assert [(one["layer"], one["token"]) for one in both["extents"]] == [row[1:] for row in rows[:4]]
     assert both["trained"][0]["top1"] == 0.5 and both["step"] == 7
-    assert "are replaced" not in capsys.readouterr().out
+    assert "are replaced" not in caplog.text
     other = evaluated("w", 1)
     assert {one["layer"] for one in other["scores"]} == {1} and not other["trained"]
-    assert "evaluation.json has held scores of other weights or other images" in capsys.readouterr().out
+    assert "evaluation.json has held scores of other weights or other images" in caplog.text
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkey
     told: list[int] = []
     decode = images.decode
     monkeypatch.setattr(images, "decode", lambda data, channels: (decode(data, channels), read.append(1))[0])
-    monkeypatch.setattr(predict, "say", lambda line: told.append(len(read)))
+    monkeypatch.setattr(predict.log, "info", lambda line: told.append(len(read)))
     monkeypatch.setattr(predict, "BATCH", 4)
     mae_kit.predict(run, [photos])
     assert told == [4] * 4 + [8] * 4 + [10] * 2

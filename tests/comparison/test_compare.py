@@ -95,7 +95,13 @@ def change(config: Path, **entries: dict[str, Any]) -> None:
     config.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_means_and_differences(
+    config: Path,
+    trainings: Trainings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
     result = compare(config, tmp_path / "out")
     mae, simmim, scratch = result["entries"]
     assert mae["scores"]["fine-tuned"]["seeds"] == [0.6, 0.61] and list(mae["scores"]) == ["fine-tuned", "knn"]
@@ -107,7 +113,7 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
     written = json.loads((tmp_path / "out/compare.json").read_text())
     assert written["budget"] == {"kind": "images_seen", "amount": 64} and written["entries"] == result["entries"]
     assert simmim["against"] == "mae" and not mae["differences"]
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out + caplog.text
     assert "$ mae-kit pretrain --config" in printed and "-10.0 [-10.0, -10.0]" in printed
     page = (tmp_path / "out/report.html").read_text()
     assert SCRATCH in page and SCRATCH in printed
@@ -117,7 +123,7 @@ def test_means_and_differences(config: Path, trainings: Trainings, tmp_path: Pat
 
 
 def test_a_failure_does_not_stop_the_others_and_is_tried_again(
-    config: Path, trainings: Trainings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, trainings: Trainings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     trainings.broken = ("pretrain mae", "finetune simmim")
     result = compare(config, tmp_path / "out")
@@ -127,7 +133,7 @@ def test_a_failure_does_not_stop_the_others_and_is_tried_again(
     assert mae["scores"] == {} and mae["failures"][1] == broken
     assert list(simmim["scores"]) == ["knn"] and simmim["differences"] == {}
     assert len(scratch["scores"]["fine-tuned"]["seeds"]) == 2
-    assert "mae, seed 1: pretrain FAILED: the loss is nan" in capsys.readouterr().out
+    assert "mae, seed 1: pretrain FAILED: the loss is nan" in caplog.text
     assert "the loss is nan" in (tmp_path / "out/report.html").read_text()
     trainings.broken, trainings.words = (), []
     mended = compare(config, tmp_path / "out")["entries"]
@@ -144,7 +150,7 @@ def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings
     run = begin(tmp_path / "out/simmim-seed0/pretrain")
     trainings.words, trainings.stop_at = [], 1000
     assert len(compare(config, tmp_path / "out")["entries"][1]["scores"]["knn"]["seeds"]) == 2
-    shards = [f"--data.shards {tmp_path}/train.tar", f"--data.knn_shards {tmp_path}/val.tar"]
+    shards = [f"--data.path {tmp_path}/train.tar", f"--data.knn_shards {tmp_path}/val.tar"]
     assert trainings.words[0] == ["pretrain", "--resume", str(run), *" ".join(shards).split()]
     assert len(trainings.words) == 16 - 3
 
@@ -180,10 +186,10 @@ def test_what_has_begun_keeps_its_settings(
 
 
 def test_on_another_machine_it_goes_on(config: Path, trainings: Trainings, tmp_path: Path):
-    change(config, mae={"overrides": {"machine.threads": 1, "machine.workers": 0}})
+    change(config, mae={"overrides": {"machine.threads": 1, "machine.num_workers": 0}})
     compare(config, tmp_path / "out")
     done = len(trainings.words)
-    change(config, mae={"overrides": {"machine.threads": 2}}, scratch={"overrides": {"machine.workers": 1}})
+    change(config, mae={"overrides": {"machine.threads": 2}}, scratch={"overrides": {"machine.num_workers": 1}})
     compare(config, tmp_path / "out")
     assert len(trainings.words) == done
     change(config, mae={"overrides": {"machine.precision": "bf16"}})
@@ -212,7 +218,7 @@ def test_shards_and_machine_may_be_others_where_it_goes_on(
     verb, _, at, *others = trainings.words[0]
     assert (verb, at) == ("pretrain", str(run))
     assert dict(zip(others[::2], others[1::2], strict=True)) == {
-        "--data.shards": "elsewhere/train.tar",
+        "--data.path": "elsewhere/train.tar",
         "--data.knn_shards": "elsewhere/val.tar",
         "--machine.threads": "1",
     }

@@ -32,10 +32,10 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command.sys, "executable", str(path))
 
 
-def test_its_result_and_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_its_result_and_its_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     assert run_command(["well"], tmp_path / "log") == {"top1": 1}
     assert (tmp_path / "log").read_text() == "step 1\nstep 2\n"
-    assert capsys.readouterr().out == "  step 1\n  step 2\n"
+    assert caplog.messages == ["  step 1", "  step 2"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_stop_is_no_failure(tmp_path: Path):
 
 
 def test_who_is_stopped_tells_the_process_and_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(command, "say", lambda _: sys.exit(143))
+    monkeypatch.setattr(command.log, "info", lambda _: sys.exit(143))
     with pytest.raises(SystemExit):
         run_command(["long", str(tmp_path / "saved")], tmp_path / "log")
     assert (tmp_path / "saved").read_text() == "saved\n"

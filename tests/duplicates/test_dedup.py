@@ -239,15 +239,15 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "shards" / ".fingerprints").exists()
 
 
-def test_another_list_in_its_place_is_replaced_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_another_list_in_its_place_is_replaced_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0)), "b": encoded(picture(0), 50)})
     said = []
     for distance in (8, 8, 7):
         dedup(tmp_path, distance=distance, workers=1)
-        said.append(capsys.readouterr().out.splitlines()[-1])
+        said.append(caplog.messages[-1])
     there = f"list: {tmp_path}/duplicates.jsonl"
-    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.without")
-    assert said[2].startswith(f"{there} (another list was there, and is replaced), for --data.without")
+    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.exclude")
+    assert said[2].startswith(f"{there} (another list was there, and is replaced), for --data.exclude")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

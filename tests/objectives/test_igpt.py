@@ -283,16 +283,16 @@ objective:
       init_args: {name: igpt_s, img_size: 8, colors: 32, embed_dim: 48, depth: 2, num_heads: 3}
 data: {batch_size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], knn_shards: KNN}
 optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 3.0e-3, weight_decay: 0.0}
-every: {log: 3, checkpoint: 5, picture: 1000}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
 """
 FINETUNE = """
 model: {name: igpt_s}
 data: {batch_size: 16, image_size: 8}
 generative: 1.0
 optimization: {epochs: 1, learning_rate: 1.0e-3, layer_decay: 0.75}
-every: {log: 3}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3}
+machine: {num_workers: 0, precision: fp32}
 """
 
 
@@ -311,7 +311,7 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
         ended = programs.run(*words)
         assert ended.code == 0, ended.err
 
-    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.shards", train, "--run", run)
+    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.path", train, "--run", run)
     trained = load_file(run / "encoder.safetensors")
     assert len(trained["palette"].unique(dim=0)) == 32 and list((run / "reconstructions").glob("*.png"))
     shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
@@ -319,7 +319,7 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
     again = load_file(run / "encoder.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in trained.items())
     assert reconstruct(run, val, tmp_path / "grid.png")["images"] == 8
-    data = ["--data.train", train, "--data.val", val]
+    data = ["--data.path", train, "--data.val", val]
     do("finetune", "--config", tmp_path / "finetune.yaml", "--encoder", run, *data, "--run", fine)
     logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
     assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
@@ -333,7 +333,7 @@ def test_from_scratch_too_the_palette_is_found_in_the_images(
     started = []
     monkeypatch.setattr(finetuning, "fit", lambda module, *rest: started.append(module) or sys.exit(143))
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
-    data = ["--data.train", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
+    data = ["--data.path", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
     words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]
     args = ["--model.args", '{"img_size": 8, "colors": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}']
     with pytest.raises(SystemExit, match="143"):

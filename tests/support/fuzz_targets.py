@@ -97,7 +97,7 @@ def recipes(folder: Path) -> tuple[Seeds, Read]:
     def read(data: bytes) -> None:
         path.write_bytes(data)
         try:
-            parse(pretrain, "mae-kit pretrain", ["--config", str(path), "--run", "r", "--data.shards", "s"], "pretrain")
+            parse(pretrain, "mae-kit pretrain", ["--config", str(path), "--run", "r", "--data.path", "s"], "pretrain")
         except UserError as error:
             assert "\n" not in str(error)
 

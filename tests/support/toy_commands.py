@@ -1,5 +1,6 @@
 """Verbs that do nothing, for the tests of the door; run as a program, it is `mae-kit` with these verbs added."""
 
+import logging
 import sys
 from abc import ABC
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Literal
 
 import mae_kit
 from mae_kit.cli import main as cli
-from mae_kit.console import say
 from mae_kit.errors import UserError
+
+log = logging.getLogger("mae_kit.toys")
 
 
 class Objective(ABC):
@@ -78,7 +80,7 @@ def train(
     return {
         "ratio": objective.ratio,
         "weight": objective.weight,
-        "shards": str(data.shards),
+        "shards": str(data.path),
         "size": data.size,
         "run": str(run),
         "steps": steps,
@@ -95,7 +97,7 @@ def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: 
         ratio: Share that is hidden.
         fast: Whether to hurry.
     """
-    say(f"looking at {images[0]}")
+    log.info(f"looking at {images[0]}")
     print("printed by a library")
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 

@@ -96,13 +96,13 @@ DAMAGES = [flip, truncate, empty_manifest, other_manifest, no_manifest, no_state
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.gate("R5")
 def test_a_damaged_one_is_named_in_one_line_and_passed_over(
-    tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, damage: Any, caplog: pytest.LogCaptureFixture
 ):
     save(tmp_path, 5, 10)
     damage(tmp_path / "step-00000010")
     latest = load_latest(tmp_path)
     assert latest and latest["step"] == 5
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = caplog.messages
     assert line.startswith("checkpoint step-00000010") and line.endswith("; trying the one before")
 
 
@@ -126,13 +126,13 @@ class Villain:
 @pytest.mark.parametrize(("function", "name"), [(os.mkdir, "posix.mkdir"), (Path, f"{Path.__module__}.Path")])
 @pytest.mark.gate("R12")
 def test_a_pickle_that_wants_more_than_tensors_is_refused(
-    function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.chdir(tmp_path)
     DurableCheckpointIO().save_checkpoint({"step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
     with pytest.raises(UserError):
         load_latest(tmp_path)
-    assert f"step-00000001/state.pt is refused: beside tensors it wants {name}" in capsys.readouterr().out
+    assert f"step-00000001/state.pt is refused: beside tensors it wants {name}" in caplog.text
     assert not (tmp_path / "pwned").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mae_kit.errors import UserError
-from mae_kit.training.config import Every, Machine, Optimization, Plan
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.lock import LOCK
 from mae_kit.training.run import Run
 
@@ -100,9 +100,9 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: Every(log=0), "every.log"),
-        (lambda: Every(checkpoint=-1), "every.checkpoint"),
-        (lambda: Machine(accumulate=0), "machine.accumulate"),
+        (lambda: Intervals(log_every_n_steps=0), "intervals.log_every_n_steps"),
+        (lambda: Intervals(checkpoint_every_n_steps=-1), "intervals.checkpoint_every_n_steps"),
+        (lambda: Machine(accumulate_grad_batches=0), "machine.accumulate_grad_batches"),
         (lambda: Plan(10, 0, 1.0, 0), "data.batch_size"),
         (lambda: Plan(10, 2, 0.0, 0), "optimization.epochs"),
         (lambda: Machine(cache_size=0), "machine.cache_size"),
@@ -145,7 +145,7 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monk
 PLAN = Plan(20, 4, 2.0, 0, "aaaa", {"a.tar": "1", "b.tar": "2", "c.tar": "3"})
 
 
-def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     before = asdict(PLAN)
     replace(PLAN, epochs=3.0).must_continue(before, tmp_path)
     with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
@@ -161,5 +161,5 @@ def test_what_a_run_goes_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(UserError, match=f"cannot be resumed: {said}: .* give --allow-data-change"):
         other.must_continue(before, tmp_path)
     other.must_continue(before, tmp_path, allow_data_change=True)
-    assert "the data has changed: 20 samples are now 18" in capsys.readouterr().out
+    assert "the data has changed: 20 samples are now 18" in caplog.text
     assert PLAN.has_data_of(before) and not other.has_data_of(before)

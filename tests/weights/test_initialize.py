@@ -29,14 +29,14 @@ def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4
     return MAE(encoder, 0.75, decoder_dim=32, decoder_depth=decoder_depth, decoder_heads=heads[1])
 
 
-def test_the_whole_model_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_whole_model_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = tiny_mae(), fresh()
     start_from(save_run(tmp_path, old), new, MEAN, STD)
     assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
-    assert "30 tensors of the encoder; decoder too" in capsys.readouterr().out
+    assert "30 tensors of the encoder; decoder too" in caplog.text
 
 
-def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = tiny_mae(), fresh()
     weights = tiny_weights(old)
     save_encoder(tmp_path, dict(weights.tensors), weights.encoder)
@@ -45,7 +45,7 @@ def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, capsys: pytest
     assert all(torch.equal(tensor, before[name]) for name, tensor in new.decoder.state_dict().items())
     own = new.encoder.model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in weights.tensors.items())
-    assert "the decoder starts anew" in capsys.readouterr().out
+    assert "the decoder starts anew" in caplog.text
 
 
 def test_a_published_file_takes_what_it_does_not_say_from_the_recipe(tmp_path: Path):
@@ -60,7 +60,7 @@ def simmim(heads: int = 1) -> SimMIM:
     return SimMIM(Swin("swin_tiny_patch4_window7_224", 32, **sizes), unit=16)
 
 
-def test_a_swin_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_swin_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = simmim(), simmim()
     encoder = old.encoder
     save_encoder(
@@ -69,7 +69,7 @@ def test_a_swin_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     start_from(tmp_path, new, MEAN, STD)
     own = new.encoder.model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in encoder.model.state_dict().items())
-    assert "the decoder starts anew" in capsys.readouterr().out
+    assert "the decoder starts anew" in caplog.text
     with pytest.raises(UserError, match="relative_position_bias_table is"):
         start_from(tmp_path, simmim(heads=2), MEAN, STD)
 
@@ -123,13 +123,13 @@ def unilm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return kept | shared | index | head
 
 
-def test_a_published_beit_with_one_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_published_beit_with_one_table_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     own = shaken(Beit(img_size=32, **SIZES).model).state_dict()
     torch.save({"model": unilm(own)}, tmp_path / "pretrained.pth")
     new = beit(tmp_path)
     start_from(tmp_path / "pretrained.pth", new, MEAN, STD)
     assert all(torch.equal(tensor, own[name]) for name, tensor in new.encoder.model.state_dict().items())
-    assert "37 tensors of the encoder; the decoder starts anew" in capsys.readouterr().out
+    assert "37 tensors of the encoder; the decoder starts anew" in caplog.text
     larger = beit(tmp_path, 48)
     start_from(tmp_path / "pretrained.pth", larger, MEAN, STD)
     table = resample_offsets(own[f"blocks.0.attn.{TABLE}"], (4, 4), (6, 6))
@@ -171,21 +171,21 @@ def test_a_fine_tuned_beit_has_no_one_table(tmp_path: Path):
         start_from(tmp_path / "tuned.pth", beit(tmp_path), MEAN, STD)
 
 
-def test_another_size_and_other_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_another_size_and_other_statistics(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = tiny_mae(), fresh(48)
     start_from(save_run(tmp_path, old), new, [0.5] * 3, [0.5] * 3)
     table = old.encoder.model.state_dict()["pos_embed"]
     assert torch.equal(new.encoder.model.state_dict()["pos_embed"], resample_positions(table, (4, 4), (6, 6)))
-    assert "images of mean [0.4, 0.5, 0.6]" in capsys.readouterr().out
+    assert "images of mean [0.4, 0.5, 0.6]" in caplog.text
 
 
-def test_a_classifier_goes_on_without_its_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_classifier_goes_on_without_its_head(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     model, new = tiny_classifier(), fresh()
     torch.save({"model": model.state_dict()}, tmp_path / "a.pth")
     import_(tmp_path / "a.pth", tmp_path / "run", encoder_heads=3)
     start_from(tmp_path / "run", new, MEAN, STD)
     assert torch.equal(new.encoder.model.state_dict()["cls_token"], model.cls_token)
-    assert "28 tensors of the encoder; the decoder starts anew, norm.weight, norm.bias too" in capsys.readouterr().out
+    assert "28 tensors of the encoder; the decoder starts anew, norm.weight, norm.bias too" in caplog.text
 
 
 def test_what_does_not_fit(tmp_path: Path):
@@ -209,7 +209,7 @@ def test_what_does_not_fit(tmp_path: Path):
 def test_a_run_that_starts_from_another(programs: Programs, trained: Path, tmp_path: Path):
     """Its loss goes on where the other ended; and when it is resumed, it is not started over."""
     words = ["--config", trained / "config.yaml", "--run", tmp_path / "run", "--init", trained]
-    ended = programs.run("pretrain", *words, "--optimization.epochs", "1", "--every.log", "1")
+    ended = programs.run("pretrain", *words, "--optimization.epochs", "1", "--intervals.log_every_n_steps", "1")
     assert ended.code == 0 and "decoder too" in ended.out, ended.err
     first, last = (
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]

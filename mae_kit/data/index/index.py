@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import zlib
 from collections import defaultdict
@@ -18,7 +19,6 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from mae_kit.console import say
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.descriptors import Descriptor, read_at
@@ -28,6 +28,8 @@ from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage
+
+log = logging.getLogger(__name__)
 
 FILE, PARTS = "index.safetensors", ".index"
 VERSION = 1
@@ -262,10 +264,10 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         )
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        say(f"{path} is no index of this version; it will be made again.")
+        log.warning(f"{path} is not an index of this version")
         return {}, None
     if head["version"] != VERSION or head["fingerprint"] != found.fingerprint:
-        say(f"{path} is damaged or of another version; it will be made again.")
+        log.warning(f"{path} is damaged or of another version")
         return {}, None
     return {name: (size, changed) for name, (size, changed) in head["stamps"].items()}, found
 

@@ -3,6 +3,7 @@
 One safetensors file beside the shards, one row a sample; made on first use, and again for each shard that changed.
 """
 
+import logging
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.console import hush, progress, say
+from mae_kit.console import progress
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.index import FILE, Index, cache_file, load, save
 from mae_kit.data.index.listing import NO_FILE, holds
@@ -25,6 +26,8 @@ from mae_kit.data.remote.store import Stamps, Store, fetch_index
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, run_tasks
 from mae_kit.parallel.processes import cores
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Index", "Made", "make_index", "open_index"]
 
@@ -53,13 +56,15 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
         rows = dict(zip(old.shards, old.apart(), strict=True)) if old is not None else {}
         there = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
         there |= parts.kept(_missing(stamps, there))
-        say(f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only what changes is read again.")
+        log.info(
+            f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only changed shards are read."
+        )
         old = _whole(parts, stamps, there)
         _must_hold_images(old, parts, shards)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
-            say(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
+            log.warning(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
         parts.remove()
     return _usable(old.within(pattern.select(old.shards)), shards)
 
@@ -172,8 +177,7 @@ def _open_remote(url: str, cache: Cache) -> Index:
     pattern = parse_pattern(url.rstrip("/"), not (has_pattern(last) or TAR.search(last)))
     base = pattern.base
     file = fetch_index(base, FILE, cache)
-    with hush():
-        stamps, whole = load(file, cache.folder)
+    stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)
         raise UserError(
@@ -201,7 +205,7 @@ def _index_all(parts: Parts, stamps: Stamps, workers: int, engine: Engine) -> In
     """Let an engine read all shards but those that a stopped job has read."""
     there = parts.kept(stamps)
     if there:
-        say(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
+        log.info(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
     todo = _missing(stamps, there)
     megabytes = sum(steps(size) for size, _ in todo.values())
     if engine == "processes" and megabytes < _SMALL:

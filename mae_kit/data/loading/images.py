@@ -1,5 +1,6 @@
 """Some images to look at or to classify, from wherever the user points."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, filterfalse, islice
@@ -9,13 +10,14 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mae_kit.console import say
 from mae_kit.data.decode import decode, decode_deep, is_dark, largest_of_16_bits
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.crop import crop_resize, evaluation_box
 from mae_kit.data.remote.filesystem import Place, is_url
 from mae_kit.errors import BadImage, UserError
+
+log = logging.getLogger(__name__)
 
 
 def load_images(
@@ -62,10 +64,12 @@ def _decode(
             data = read(place)
             image = decode(data, channels)
         except BadImage as error:
-            say(f"{names[place]} is left out: {error}")
+            log.warning(f"{names[place]} is left out: {error}")
             continue
         if not dark and (dark := _is_dark(data)):
-            say(f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`")
+            log.warning(
+                f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`"
+            )
         decoded = True
         yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
     if not decoded:

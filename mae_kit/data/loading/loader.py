@@ -4,6 +4,7 @@ Nothing here has state: item `i` of a dataset is the same batch in every process
 """
 
 import json
+import logging
 import signal
 import threading
 import time
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mae_kit.console import say
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
@@ -22,6 +22,8 @@ from mae_kit.data.order import Order, sample_keys, share
 from mae_kit.errors import BadImage, UserError
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
 from mae_kit.tensors import Batch
+
+log = logging.getLogger(__name__)
 
 REPLACEMENTS = 100
 DEATHS = 3  # of workers without a batch in between
@@ -206,9 +208,9 @@ class Loader:
             except _WorkerDied as error:
                 deaths += 1
                 if deaths > DEATHS:
-                    fix = "give the machine more memory, or --machine.workers 0"
+                    fix = "give the machine more memory, or --machine.num_workers 0"
                     raise UserError("loader.all", f"loader workers die again and again ({error})", fix) from None
-                say(f"{error}; others take over")
+                log.warning(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
         batches = iter(

@@ -1,14 +1,16 @@
 """Labels in a table: a CSV with a line for each image file."""
 
 import csv
+import logging
 import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.console import say
 from mae_kit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ONE, SEVERAL = "label", "labels"
 _BETWEEN = re.compile("[;|]")
@@ -61,7 +63,7 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
             "label_file.read_label_file", f"{path} names no class", f"fill in the column {SEVERAL if several else ONE}"
         )
     if without := len(images) - len(known):
-        say(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
+        log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
     return LabelFile(known, classes, several)
 
 

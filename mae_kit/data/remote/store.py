@@ -1,6 +1,7 @@
 """Remote shards as files of a local cache: fetched when somebody reads them, or a little before."""
 
 import hashlib
+import logging
 import os
 import threading
 from collections import deque
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mae_kit.console import say
 from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.data.remote.filesystem import NotThere, download, version
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage, UserError
+
+log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int]  # bytes, time of change in ns
 Stamps = dict[str, Stamp]  # of each shard
@@ -115,7 +117,7 @@ class Store:
             damaged = damage(making)
             if not damaged:
                 return
-        say(f"{url} is not what was indexed: {damaged} samples are damaged, {DOWNLOADS} downloads alike")
+        log.warning(f"{url} is not what was indexed: {damaged} samples are damaged, {DOWNLOADS} downloads alike")
 
 
 def fetch_index(url: str, file: str, cache: Cache) -> Path:

@@ -152,7 +152,7 @@ def test_bad_tars_pair_every_image_with_its_own_label(bad_folder: Path, measured
 
 
 @pytest.mark.gate("R9")
-def test_the_verb_names_every_damaged_shard(bad_folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_verb_names_every_damaged_shard(bad_folder: Path, caplog: pytest.LogCaptureFixture):
     counts = json.loads(json.dumps(index(bad_folder)))
     assert counts["shards"] == 23
     assert counts["samples"] == sum(len(labels) for labels, _ in BAD_TARS.values())
@@ -161,7 +161,7 @@ def test_the_verb_names_every_damaged_shard(bad_folder: Path, capsys: pytest.Cap
     assert sum(group["count"] for group in counts["problems"]) == sum(len(kinds) for _, kinds in BAD_TARS.values())
     named = {name for group in counts["problems"] for name in group["shards"]}
     assert named == {name for name, (_, problems) in BAD_TARS.items() if problems}
-    text = capsys.readouterr().out
+    text = caplog.text
     assert all(name in text for name in named)
     assert "cut.tar.gz at byte 0: compressed: gzip inside, unpack it first" in text
 
@@ -380,7 +380,7 @@ def test_patterns_share_one_index(tmp_path: Path, read_shards: list[str]):
     assert len({train.fingerprint, val.fingerprint, open_index(tmp_path).fingerprint}) == 3
 
 
-def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[str], capsys: pytest.CaptureFixture[str]):
+def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[str], caplog: pytest.LogCaptureFixture):
     for name in "abc":
         shard(tmp_path / f"{name}.tar", range(3))
     first = open_index(tmp_path)
@@ -390,9 +390,9 @@ def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[st
     shard(tmp_path / "b.tar", range(5, 7))
     (tmp_path / "c.tar").unlink()
     shard(tmp_path / "d.tar", range(8, 9))
-    capsys.readouterr()
+    caplog.clear()
     second = open_index(tmp_path)
-    assert "Indexing 2 of 3 shards" in capsys.readouterr().out
+    assert "Indexing 2 of 3 shards" in caplog.text
     assert sorted(read_shards) == ["b.tar", "d.tar"]
     assert list(second.keys) == ["0000", "0001", "0002", "0005", "0006", "0008"]
     assert [second.read(row) for row in range(6)] == [jpeg(n) for n in (0, 1, 2, 5, 6, 8)]
@@ -537,7 +537,7 @@ def test_a_read_only_folder_is_left_alone(tmp_path: Path, cache: Path, read_shar
 
 
 def test_a_full_disk_costs_the_index_not_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     shard(tmp_path / "a.tar", range(3))
 
@@ -547,7 +547,7 @@ def test_a_full_disk_costs_the_index_not_the_training(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert len(open_index(tmp_path)) == 3
-        assert "No space left on device" in capsys.readouterr().out
+        assert "No space left on device" in caplog.text
         assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
         with pytest.raises(UserError, match="cannot be saved: No space left"):
             index(tmp_path)

@@ -19,7 +19,7 @@ def test_one_file_of_any_name(tmp_path: Path):
     assert pixels.shape == (1, 3, 16, 24) and pixels.dtype == torch.uint8 and names == [str(tmp_path / "picture")]
 
 
-def test_a_nested_folder_in_order_and_up_to_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_nested_folder_in_order_and_up_to_the_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "b").mkdir()
     for name, number in {"b/2.JPG": 2, "a.jpeg": 1, "c.jpg": 3}.items():
         (tmp_path / name).write_bytes(jpeg(number))
@@ -27,7 +27,7 @@ def test_a_nested_folder_in_order_and_up_to_the_limit(tmp_path: Path, capsys: py
     (tmp_path / "notes.txt").write_text("no image")
     pixels, names = load_images(tmp_path, (16, 16), 3, limit=8)
     assert [Path(name).name for name in names] == ["a.jpeg", "2.JPG", "c.jpg"] and len(pixels) == 3
-    assert "broken.png is left out: " in capsys.readouterr().out
+    assert "broken.png is left out: " in caplog.text
     assert len(load_images(tmp_path, (16, 16), 3, limit=2)[1]) == 2
 
 
@@ -66,13 +66,13 @@ def test_nothing_there(tmp_path: Path, source: str):
         load_images(tmp_path / source, (16, 16), 3, 8)
 
 
-def test_dark_images_of_16_bits_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_dark_images_of_16_bits_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for name, scale in (("a", 0), ("b", 40), ("c", 40), ("d", 600)):
         Image.fromarray(np.arange(101, dtype=np.uint16)[None].repeat(4, 0) * np.uint16(scale)).save(
             tmp_path / f"{name}.png"
         )
     assert len(load_images(tmp_path, (8, 8), 1, 9)[1]) == 4
-    told = capsys.readouterr().out
+    told = caplog.text
     assert told.count("DARK") == 1 and "b.png has 16 bits and is DARK: give shards of such images" in told
 
 

@@ -15,18 +15,18 @@ def read(tmp_path: Path, text: str):
     return read_label_file(tmp_path / "labels.csv", Path("photos"), IMAGES)
 
 
-def test_several_classes_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_several_classes_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = read(tmp_path, "\ufefffile,labels,width\na.jpg,dog; cat|dog,7\n./b/c.jpg,,7\n")
     assert found.several and found.classes == ["cat", "dog"]
     assert found.rows == {"a.jpg": ["cat", "dog"], "b/c.jpg": []}
-    assert "1 of 3 images in photos have no label" in capsys.readouterr().out
+    assert "1 of 3 images in photos have no label" in caplog.text
 
 
-def test_one_class_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_one_class_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = read(tmp_path, 'label,file\n"night; clear",a.jpg\nday,b/c.jpg\n,d.jpg\n')
     assert not found.several and found.classes == ["day", "night; clear"]
     assert found.rows == {"a.jpg": ["night; clear"], "b/c.jpg": ["day"]}
-    assert "1 of 3 images" in capsys.readouterr().out
+    assert "1 of 3 images" in caplog.text
 
 
 @pytest.mark.parametrize(

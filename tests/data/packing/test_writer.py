@@ -175,14 +175,14 @@ def labeled(folder: Path, table: str) -> Path:
     return folder / "in"
 
 
-def test_a_table_of_several_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_table_of_several_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     source = labeled(tmp_path, "file,labels\na.jpg,sea;boat\nb.jpg,\nd/e.jpg,sea\n")
     stats = shard(str(source), tmp_path / "out", workers=1, labels=str(tmp_path / "labels.csv"))
     labels = {name: data for name, data in members(tmp_path / "out").items() if not name.endswith("jpg")}
     assert labels == {"000000.classes": b"0 1", "000001.classes": b"", "000003.classes": b"1"}
     train = stats["splits"]["train"]
     assert train["classes"] == {"boat": 1, "sea": 2} and (train["images"], train["without_label"]) == (4, 1)
-    assert "1 of 4 images" in capsys.readouterr().out
+    assert "1 of 4 images" in caplog.text
     index = open_index(tmp_path / "out")
     assert index.multi_label and index.classes == ["boat", "sea"]
     assert [problem.reason for problem in index.problems] == ["image without label"]
@@ -297,12 +297,12 @@ def test_val_is_disjoint_and_keeps_its_images_when_more_are_added(many: Path, tm
     assert before["train"] < after["train"] and before["val"] < after["val"]
 
 
-def test_a_class_that_one_side_lacks_is_told(many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_class_that_one_side_lacks_is_told(many: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for i in range(14):
         (tmp_path / f"few/{i % 7}").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"few/{i % 7}/{i}.jpg").hardlink_to(many / f"{i % 7}/{i}.jpg")
     splits = shard(str(tmp_path / "few"), tmp_path / "out", workers=1, val_fraction=0.3)["splits"]
-    said = capsys.readouterr().out.replace("\n", " ")
+    said = caplog.text.replace("\n", " ")
     for split, lost in ((s, {str(i) for i in range(7)} - set(splits[s]["classes"])) for s in ("train", "val")):
         assert (f"classes without an image in {split}: {', '.join(sorted(lost))}" in said) == bool(lost)
     assert set(splits["val"]["classes"]) < {str(i) for i in range(7)}, "else this shows nothing"
@@ -396,16 +396,17 @@ def test_white_leaves_8_bits_and_says_what_it_cannot_read(tmp_path: Path):
     assert skipped(tmp_path / "out") == {"1.npy": "pixels that are not finite", "2.npy": "a .npy that is cut"}
 
 
-def test_dark_images_of_16_bits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_dark_images_of_16_bits_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     xray(tmp_path / "in/a.png", 40)
     photo(tmp_path / "in/b.jpg", 0)
     stats = shard(str(tmp_path / "in"), tmp_path / "dark", workers=1)
     assert (stats["deep"], stats["largest"]) == (1, 4000)
     told = "1 images have 16 bits and no value above 4,000, so they are DARK now: pack them again with --white 4095"
-    assert told in capsys.readouterr().out
+    assert told in caplog.text
     xray(tmp_path / "in/c.png", 400)
+    caplog.clear()
     shard(str(tmp_path / "in"), tmp_path / "bright", workers=1)
-    assert "DARK" not in capsys.readouterr().out
+    assert "DARK" not in caplog.text
     with pytest.raises(UserError, match="holds another job: source, white differ"):
         shard(str(tmp_path / "in"), tmp_path / "dark", workers=1, white=4095)
 

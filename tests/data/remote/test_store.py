@@ -103,7 +103,7 @@ def test_a_shard_arrives_whole_in_spite_of_faults(server: WebServer, cache: Cach
 
 @pytest.mark.parametrize(("fault", "reason"), [("wrong", "checksum differs"), ("short", "ends inside the image")])
 def test_a_shard_that_stays_damaged_loses_its_samples(
-    server: WebServer, cache: Cache, capsys: pytest.CaptureFixture[str], fault: str, reason: str
+    server: WebServer, cache: Cache, caplog: pytest.LogCaptureFixture, fault: str, reason: str
 ):
     """As it would on a local disk: replaced, and listed for the quarantine."""
     there = open_index(f"{server.url}/train-*.tar", cache=cache)
@@ -113,7 +113,7 @@ def test_a_shard_that_stays_damaged_loses_its_samples(
     assert lines and {line["shard"] for line in lines} == {"train-1.tar"}
     assert any(reason in line["reason"] for line in lines)
     assert server.asked["train-1.tar"] == 3, "downloaded anew, but not for ever"
-    assert "train-1.tar is not what was indexed" in capsys.readouterr().out
+    assert "train-1.tar is not what was indexed" in caplog.text
     (server.folder / "train-1.tar").write_bytes(bytes(10))
     local = [batches(open_index(f"{server.url}/train-*.tar", cache=cache))[step] for step in range(6)]
     assert all(torch.equal(one.ids, other.ids) for one, other in zip(epoch, local, strict=True))

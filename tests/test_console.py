@@ -1,0 +1,33 @@
+"""Messages: silent from Python, plain lines on the terminal of a command."""
+
+import logging
+
+import pytest
+
+from mae_kit.console import console, inert, messages, warnings_only
+
+log = logging.getLogger("mae_kit.test")
+
+
+def test_a_command_shows_messages_and_python_does_not(capsys: pytest.CaptureFixture[str]):
+    log.info("before")
+    with messages():
+        log.info("during")
+        with warnings_only():
+            log.info("hidden")
+            log.warning("careful")
+    log.info("after")
+    assert capsys.readouterr().out == "during\ncareful\n"
+
+
+def test_names_are_shown_without_markup_and_without_escapes(capsys: pytest.CaptureFixture[str]):
+    with messages():
+        log.info("[bold]cat[/bold]\x1b[2J\x9b.jpg 100%")
+    assert capsys.readouterr().out == "[bold]cat[/bold]\\x1b[2J\\x9b.jpg 100%\n"
+    assert inert("two\nlines\tand tab") == "two\nlines\tand tab"
+
+
+def test_long_lines_are_not_wrapped(capsys: pytest.CaptureFixture[str]):
+    with messages():
+        log.info("x" * (console.width + 50))
+    assert capsys.readouterr().out == "x" * (console.width + 50) + "\n"
