@@ -23,7 +23,7 @@ from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.weights.adapt import has_positions, in_windows, on_grid
-from mae_kit.weights.pretrained import differences, refuse
+from mae_kit.weights.pretrained import AnyTimm, differences, refuse
 
 Tensors = Mapping[str, Tensor]
 
@@ -68,7 +68,7 @@ class Classifier(NamedTuple):
 def build_classifier(
     model: ModelSpec | None,
     classes: int,
-    encoder: Backbone | None,
+    encoder: Backbone | AnyTimm | None,
     drop_path: float,
     image_size: tuple[int, int],
     channels: int = 3,
@@ -139,7 +139,7 @@ def _published(model: Any, classes: int, channels: int) -> Classifier:
 
 
 def classifier_from(
-    encoder: Backbone,
+    encoder: Backbone | AnyTimm,
     num_classes: int,
     drop_path: float = 0.0,
     image_size: tuple[int, int] | None = None,
@@ -166,7 +166,7 @@ def classifier_from(
 
 
 def _from_encoder(
-    encoder: Backbone,
+    encoder: Backbone | AnyTimm,
     spec: ModelSpec | None,
     classes: int,
     drop_path: float,
@@ -186,7 +186,7 @@ def _from_encoder(
     return Classifier(model, mean, std, len(tensors) - len(dropped), dropped, fresh)
 
 
-def _check_encoder(encoder: Backbone, spec: ModelSpec | None, channels: int) -> None:
+def _check_encoder(encoder: Backbone | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
         raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != encoder.name:
@@ -239,7 +239,7 @@ def _create(name: str, **args: Any) -> Any:
     return model
 
 
-def _must_have_the_same_heads(model: nn.Module, encoder: Backbone) -> None:
+def _must_have_the_same_heads(model: nn.Module, encoder: Backbone | AnyTimm) -> None:
     """The number of attention heads is in no tensor's shape: the weights would fit and mean nothing."""
     now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):

@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from mae_kit.cli.parser import parse
 from mae_kit.commands import evaluate as evaluating
 from mae_kit.comparison import ledger
 from mae_kit.comparison.process import Failed
-from mae_kit.data.index.open import open_index
 from mae_kit.errors import UserError
 from mae_kit.evaluation import bootstrap as intervals
 from mae_kit.evaluation import probe
@@ -59,10 +57,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up features stand for those of any encoder, names of shards for what is in them."""
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up features stand for those of any encoder; folders t, v and w have a shard each."""
+    for number, name in enumerate("tvw"):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "a.tar", range(4 * number, 4 * number + 4))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluating, "feature_splits", lambda *_: made_up(0.1))
-    monkeypatch.setattr(evaluating, "open_index", lambda shards: SimpleNamespace(fingerprint=shards))
     monkeypatch.setattr(evaluating, "load_encoder", lambda path: load_encoder(path) if path.exists() else None)
 
 
@@ -255,7 +256,6 @@ def test_other_weights_are_another_training(finetunings: Finetunings, run: Path)
 def test_other_images_under_the_same_names_are_another_training(
     finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluating, "open_index", open_index)
     asked: dict[str, Any] = {
         "train": str(tmp_path / "a/train.tar"),
         "val": str(tmp_path / "b/val.tar"),

@@ -12,6 +12,7 @@ from support.tiny_models import save_tokenizer, shaken, tiny_classifier, tiny_ma
 from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
+from mae_kit.objectives import MAE
 from mae_kit.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
 from mae_kit.weights.native import (
     ClassifierConfig,
@@ -33,15 +34,25 @@ LOAD: dict[Kind, Any] = {
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def mae() -> MAE:
+    return tiny_mae()
+
+
+@pytest.fixture
+def classifier() -> Any:
+    return tiny_classifier()
+
+
+@pytest.fixture
+def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
     """A folder with a file of every kind."""
-    mae, folder = tiny_mae(), tmp_path / "run"
+    folder = tmp_path / "run"
     folder.mkdir()
     config = tiny_weights(mae).encoder
     save_encoder(folder, mae.encoder.model.state_dict(), config)
     save_model(folder, mae, config)
     args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
-    save_classifier(folder, tiny_classifier(), ClassifierConfig(**{**vars(CONFIG), "args": args}))
+    save_classifier(folder, classifier, ClassifierConfig(**{**vars(CONFIG), "args": args}))
     return save_tokenizer(folder)
 
 
@@ -53,18 +64,16 @@ def test_each_is_loaded_as_a_module_from_its_folder_or_file(run: Path, kind: Kin
         assert isinstance(loaded, nn.Module) and not loaded.training
 
 
-def test_an_encoder_is_ready_to_call_and_says_what_it_is(run: Path):
-    mae, encoder = tiny_mae(), load_encoder(run)
-    images = torch.randn(2, 3, 32, 32)
+def test_an_encoder_is_ready_to_call_and_says_what_it_is(run: Path, mae: MAE):
+    encoder, images = load_encoder(run), torch.randn(2, 3, 32, 32)
     assert torch.equal(encoder(images), mae.encoder(images)) and encoder(images).shape == (2, 17, 48)
     assert encoder.pretrained_cfg == tiny_weights(mae).encoder
     assert json.loads((run / "encoder.json").read_text())["model"] == encoder.name
 
 
-def test_a_fingerprint_is_of_weights_and_normalization_and_the_same_in_every_file(run: Path, tmp_path: Path):
+def test_a_fingerprint_is_of_weights_and_normalization_and_the_same_in_every_file(run: Path, mae: MAE):
     first = load_encoder(run).fingerprint
     assert load_encoder(run / MODEL.file).fingerprint == load_model(run).encoder.fingerprint == first  # type: ignore[union-attr]
-    mae = tiny_mae()
     config = tiny_weights(mae).encoder
     config.mean[0] = 0.1
     save_encoder(run, mae.encoder.model.state_dict(), config)
@@ -73,16 +82,15 @@ def test_a_fingerprint_is_of_weights_and_normalization_and_the_same_in_every_fil
     assert len({first, second, load_encoder(run).fingerprint}) == 3
 
 
-def test_a_model_predicts_as_before_and_its_arguments_can_be_changed(run: Path):
-    mae, images, seeds = tiny_mae(), torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
+def test_a_model_predicts_as_before_and_its_arguments_can_be_changed(run: Path, mae: MAE):
+    images, seeds = torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
     assert torch.equal(load_model(run)(images, seeds).prediction, mae(images, seeds).prediction)
     assert load_model(run, mask_ratio=0.5, mask=None)(images, seeds).hidden.sum() == 16
     with raises("model.arguments"):
         load_model(run, colors=5)
 
 
-def test_a_model_whose_class_has_changed_since(run: Path):
-    mae = tiny_mae()
+def test_a_model_whose_class_has_changed_since(run: Path, mae: MAE):
     tensors = {name: tensor for name, tensor in load_file(run / MODEL.file).items() if name != "decoder.mask_token"}
     mae.state_dict = lambda *_, **__: tensors  # type: ignore[method-assign]
     save_model(run, mae, tiny_weights(mae).encoder)
@@ -90,16 +98,16 @@ def test_a_model_whose_class_has_changed_since(run: Path):
         load_model(run)
 
 
-def test_a_classifier_keeps_its_record(run: Path):
+def test_a_classifier_keeps_its_record(run: Path, classifier: Any):
     loaded, images = load_classifier(run), torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(loaded(images), tiny_classifier()(images))
+    torch.testing.assert_close(loaded(images), classifier(images))
     assert (loaded.config.crop_pct, loaded.config.multi_label, loaded.config.image_size) == (0.9, True, (32, 32))
     read = read_pretrained(run / CLASSIFIER.file)
     assert (read.crop_pct, read.multi_label, read.encoder.image_size) == (0.9, True, [32, 32])
 
 
-def test_saving_twice_gives_the_same_bytes(run: Path):
-    mae, before = tiny_mae(), (run / MODEL.file).read_bytes()
+def test_saving_twice_gives_the_same_bytes(run: Path, mae: MAE):
+    before = (run / MODEL.file).read_bytes()
     save_model(run, mae, tiny_weights(mae).encoder)
     assert (run / MODEL.file).read_bytes() == before
 
