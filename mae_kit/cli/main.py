@@ -50,9 +50,6 @@ COMMANDS = {
     "bench": Command("measure an encoder's speed and memory over image sizes", "Look"),
     "report": Command("turn a run folder into one HTML page", "Look"),
     "evaluate": Command("say what an encoder is worth, frozen or tuned", "Judge"),
-    "knn": Command("score an encoder by nearest neighbors", "Judge"),
-    "fewshot": Command("score an encoder by a few labels a class", "Judge"),
-    "probe": Command("score an encoder by a linear layer", "Judge"),
     "compare": Command("train several objectives alike, judge them alike", "Judge"),
     "import": Command("read weights of another program", "Exchange"),
     "export": Command("write weights as other programs read them", "Exchange"),
@@ -145,7 +142,7 @@ def read(command: str, words: Sequence[str]) -> dict[str, Any]:
     """
     from mae_kit.cli.parser import parse
 
-    return parse(load(command), words, COMMANDS[command].recipes)
+    return parse(load(command), f"mae-kit {command}", words, COMMANDS[command].recipes)
 
 
 def _run(name: str, words: list[str]) -> int:

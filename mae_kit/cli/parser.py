@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from mae_kit.cli.schema import arguments, dotted_keys, is_open, kind_of, named_parameters, nearest
-from mae_kit.cli.settings import merged
+from mae_kit.cli.settings import merged, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
 from mae_kit.own_code import allow
@@ -14,11 +14,12 @@ from mae_kit.own_code import allow
 OUTSIDE = ("config", "resume", "import")  # options that are not arguments of the function
 
 
-def parse(function: Callable[..., Any], words: Sequence[str], recipes: str = "") -> dict[str, Any]:
+def parse(function: Callable[..., Any], program: str, words: Sequence[str], recipes: str = "") -> dict[str, Any]:
     """Read the words behind a command as the arguments of its function.
 
     Args:
         function: Its typed signature is the schema.
+        program: The words before these, for messages.
         words: The command line.
         recipes: The folder of recipes the command takes, as its first words; empty for one that takes none, whose
             parameters without default are positional, except those that Python takes by name alone.
@@ -30,9 +31,9 @@ def parse(function: Callable[..., Any], words: Sequence[str], recipes: str = "")
     for module in read.options.pop("import", []):
         allow(module)
     for name in read.options:
-        _must_be_known(function, name, recipes)
+        _must_be_known(function, program, name, recipes)
     if not recipes:
-        return arguments(function, _placed(function, read))
+        return arguments(function, _placed(function, program, read))
     resume = read.options.pop("resume", None)
     overlays = read.options.pop("config", [])
     return arguments_of(function, recipes, _recipes(read, resume), resume, read.options, overlays)
@@ -56,7 +57,13 @@ def arguments_of(
         given: Values by short name or dotted key.
         overlays: More overlays.
     """
-    settings = merged(kind, [*recipes, *overlays], Path(resume) if resume else None, given)
+    files = [*recipes, *overlays]
+    settings = merged(kind, files, Path(resume) if resume else None, given)
+    names = named_parameters(function)
+    if "run" in names and "run" not in settings and files:
+        settings["run"] = next_run(Path(files[0]).stem)
+    if "resume" in names:
+        settings["resume"] = resume is not None
     return arguments(function, settings)
 
 
@@ -64,14 +71,14 @@ def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:
     return str if name in OUTSIDE else kind_of(function, SHORT.get(name, name) if recipes else name)
 
 
-def _must_be_known(function: Callable[..., Any], name: str, recipes: str) -> None:
+def _must_be_known(function: Callable[..., Any], program: str, name: str, recipes: str) -> None:
     """Refuse a misspelled option before anything else; those of a class are checked once it is known."""
     keys = dotted_keys(function)
     known = [*(["config", "resume", *SHORT] if recipes else []), *keys]
     opened = any(name.startswith(f"{key}.") and is_open(kind_of(function, key)) for key in keys)
     if name not in known and not opened:
         near = nearest(name, known).replace("mean ", "mean --")
-        raise UserError(f"--{name}", f"unknown option --{name}", near or "see --help")
+        raise UserError(f"--{name}", f"unknown option --{name}", near or f"see `{program} --help`")
 
 
 def _recipes(read: Words, resume: str | None) -> list[str]:
@@ -83,7 +90,7 @@ def _recipes(read: Words, resume: str | None) -> list[str]:
     return read.places
 
 
-def _placed(function: Callable[..., Any], read: Words) -> dict[str, Any]:
+def _placed(function: Callable[..., Any], program: str, read: Words) -> dict[str, Any]:
     """Positional arguments by name; a list at the end takes all further words."""
     required = [
         name
@@ -98,6 +105,6 @@ def _placed(function: Callable[..., Any], read: Words) -> dict[str, Any]:
         elif places:
             values[name] = places.pop(0)
     if places:
-        fix = "put a pattern in quotes" if Path(places[0]).exists() else "see --help"
+        fix = "put a pattern in quotes" if Path(places[0]).exists() else f"see `{program} --help`"
         raise UserError("arguments", f"too many arguments, {places[0]} is one", fix)
     return values | read.options

@@ -42,9 +42,7 @@ def merged(kind: str, recipes: list[str], resume: Path | None, given: Mapping[st
         _check_objective(settings, layer)
         _drop_replaced(settings, layer)
         settings = merge(settings, layer)
-    if files and "run" not in settings:
-        settings["run"] = next_run(files[0].stem)
-    return settings | {"resume": resume is not None}
+    return settings
 
 
 def _long(key: str, value: Any) -> str:
@@ -118,7 +116,7 @@ def nested(given: Mapping[str, Any]) -> Settings:
 
 
 def _inside(place: Settings, group: str, key: str) -> Settings:
-    inner = place.setdefault(group, {})
+    inner: Any = place.setdefault(group, {})
     if isinstance(inner, str):
         inner = place[group] = {"class_path": inner}
     if not isinstance(inner, dict):
@@ -170,19 +168,21 @@ def _name(part: Any) -> str:
 
 def _drop_replaced(settings: Settings, layer: Mapping[str, Any]) -> None:
     """Of another model the arguments of the first are dropped, and of another kind of learning rate the first."""
-    model, other = settings.get("model"), layer.get("model")
-    both = isinstance(model, dict) and isinstance(other, Mapping) and "args" in model
-    if both and other.get("name", model.get("name")) != model.get("name"):
+    model, other = _mapping(settings, "model"), _mapping(layer, "model")
+    if "args" in model and other.get("name", model.get("name")) != model.get("name"):
         dropped = model.pop("args")
         if dropped and "args" not in other:
             log.info(
                 f"model.args {dropped} of {model.get('name')} are dropped: --model.args sets those of {other['name']}"
             )
-    rates, others = settings.get("optimization"), layer.get("optimization")
-    if isinstance(rates, dict) and isinstance(others, Mapping):
-        given = [name for name in RATES if others.get(name) not in (None, "null")]
-        if len(given) == 1:
-            rates.pop(RATES[1 - RATES.index(given[0])], None)
+    given = [name for name in RATES if _mapping(layer, "optimization").get(name) not in (None, "null")]
+    if len(given) == 1:
+        _mapping(settings, "optimization").pop(RATES[1 - RATES.index(given[0])], None)
+
+
+def _mapping(settings: Mapping[str, Any], name: str) -> Settings:
+    part = settings.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def next_run(recipe: str) -> str:

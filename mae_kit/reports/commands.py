@@ -8,30 +8,10 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.html import folded, note, section
-from mae_kit.training.metrics import Row
 
-RECIPES = {
-    ("mae", "vit_base_patch16_224", 224): "vit_b16",
-    ("mae", "vit_large_patch16_224", 224): "vit_l16",
-    ("mae", "vit_huge_patch14_224", 224): "vit_h14",
-    ("maskedpatch", "vit_base_patch16_224", 224): "vit_b16",
-    ("maskfeat", "vit_base_patch16_224", 224): "vit_b16_maskfeat",
-    ("simmim", "beit_base_patch16_224", 224): "vit_b16_simmim",
-    ("simmim", "swin_base_patch4_window7_224", 192): "swin_b_192px",
-    ("beit", "beit_base_patch16_224", 224): "beit_b16",
-    ("igpt", "igpt_s", 32): "igpt_s_32px",
-    ("igpt", "igpt_s", 16): "igpt_tiny_16px",
-    ("fcmae", "convnextv2_base", 224): "convnextv2_base",
-    ("fcmae", "convnextv2_tiny", 224): "convnextv2_tiny",
-    ("fcmae", "convnextv2_atto", 224): "convnextv2_atto",
-    ("fcmae", "convnextv2_atto", 64): "convnextv2_atto_64px",
-    ("hieramae", "hiera_base_224", 224): "hiera_base",
-    ("hieramae", "hiera_tiny_224", 64): "hiera_64px",
-}
-"""The downstream recipe made for an encoder, by its objective, timm's name and the longer side of its images."""
-ANY = "vit_tiny_64px"  # the recipe of all others
+ANY = "vit_tiny_64px"  # where the pretraining names no recipe
 OWN_MODEL = ("--model", "null")  # the recipe's is another: that of the encoder
-WIDTHS = ("embed_dim", "depth", "num_heads")  # that make another model of the same name
+SHAPES = ("embed_dim", "depth", "num_heads", "patch_size")  # that make another model of the same name
 SIZE = 224  # of an encoder that says none: timm's own
 
 Command = tuple[str, list[str]]  # why, and its words
@@ -81,7 +61,7 @@ def _after_tokenizer(folder: Folder) -> list[Command]:
     if not (folder.path / "tokenizer.safetensors").is_file():
         return [("Go on, also after a crash", ["mae-kit", "tokenizer", "--resume", run])]
     words = ["mae-kit", "pretrain", "--config", "beit_tiny_64px", "--objective.tokenizer", run]
-    words += ["--data.shards", folder.config["data"]["shards"], "--run", f"{run}-beit"]
+    words += ["--data.path", folder.config["data"]["path"], "--run", f"{run}-beit"]
     return [("Pretrain a BEiT that predicts its codes", words)]
 
 
@@ -101,19 +81,19 @@ def _finetune(folder: Folder) -> list[str]:
     run, data = str(folder.path), folder.config.get("data", {})
     height, width = pair(folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE))
     size = height if height == width else [height, width]
-    train = data.get("shards", "DIR/train-*.tar")
-    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder.encoder, max(height, width))]
+    train = data.get("path", "DIR/train-*.tar")
+    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder)]
     words += ["--data.image_size", json.dumps(size), "--encoder", run]
-    words += ["--data.train", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
+    words += ["--data.path", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
     return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
 
 
-def _recipe_for(encoder: Row, longer_side: int) -> list[str]:
-    """The one made for it, or any, and whether its model is left out."""
-    name = RECIPES.get((encoder.get("objective", ""), encoder["model"], longer_side), ANY)
-    made_for = read_recipe(find_recipe(name, "downstream"))["model"]
+def _recipe_for(folder: Folder) -> list[str]:
+    """The recipe that the pretraining names; with the encoder's own model where the recipe was made for another."""
+    name = folder.config.get("finetune") or ANY
+    made_for, encoder = read_recipe(find_recipe(name, "downstream"))["model"], folder.encoder
     theirs, ours = made_for.get("args", {}), encoder["model_args"]
-    fits = name != ANY and all(theirs.get(width) == ours.get(width) for width in WIDTHS)
+    fits = made_for["name"] == encoder["model"] and all(theirs.get(shape) == ours.get(shape) for shape in SHAPES)
     return [name] if fits else [name, *OWN_MODEL]
 
 

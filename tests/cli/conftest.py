@@ -1,8 +1,8 @@
 import pytest
+from support import toy_commands
 
 import mae_kit
 from mae_kit.cli import main as cli
-from support import toy_commands
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ HEAVY = {"torch", "numpy", "rich", "yaml", "pytorch_lightning", "timm", "matplot
 @pytest.fixture
 def door(toys: None, capsys: pytest.CaptureFixture[str]) -> Door:
     """Run a command line in this process: exit code, stdout, stderr."""
+
     def run(*words: str | Path) -> tuple[int, str, str]:
         code = cli.main([str(word) for word in words])
         captured = capsys.readouterr()
