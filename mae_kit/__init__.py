@@ -71,11 +71,11 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.export import export as export
     from mae_kit.commands.features import features as features
     from mae_kit.commands.import_ import import_ as import_
+    from mae_kit.commands.index import index as index
     from mae_kit.commands.inspect import inspect as inspect
     from mae_kit.commands.positions import positions as positions
     from mae_kit.commands.predict import predict as predict
-    from mae_kit.data.index.open import index as index
-    from mae_kit.data.packing.writer import shard as shard
+    from mae_kit.commands.shard import shard as shard
     from mae_kit.encoders import GPT as GPT
     from mae_kit.encoders import Beit as Beit
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2

@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mae_kit.cli.main import COMMANDS
@@ -15,15 +14,12 @@ from mae_kit.cli.schema import arguments
 class RecipeCommand(Protocol):
     """A command that takes recipes, as `mae_kit.pretrain`."""
 
-    def __call__(
-        self, recipe: str | Path | None = None, *overlays: str | Path, resume: str | Path | None = None, **settings: Any
-    ) -> dict[str, Any]:
+    def __call__(self, recipe: Any = None, *overlays: Any, **settings: Any) -> dict[str, Any]:
         """Run the command.
 
         Args:
-            recipe: A recipe's name or path; none where `resume` or all settings are given.
+            recipe: A recipe's name or path; none with `resume=RUN`, or where all settings are given.
             overlays: More recipes, each overriding those before.
-            resume: The folder of a run to continue.
             settings: By short name (`data`, `epochs`, `batch_size`, `lr`, ...) or dotted path, for which Python needs
                 a dictionary: `**{"data.crop_scale": [.2, 1]}`. Objects of the command's own types are taken as they
                 are: `objective=MAE(...)`, `data=PretrainData(...)`. `config` is another name for `recipe`.

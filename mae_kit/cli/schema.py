@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, SupportsIndex, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -77,6 +77,8 @@ def _one_of(members: tuple[Any, ...], value: Any, key: str) -> Any:
     records = [member for member in members if is_dataclass(member)]
     if type(None) in members and _read(value) is None:
         return None
+    if Path in members and isinstance(value, Path):
+        return value
     if records:
         return _record(records[0], value, key)
     if classes and (isinstance(value, (Mapping, *classes)) or not {str, Path} & {*members}):
@@ -123,12 +125,12 @@ def _scalar(kind: Any, value: Any, key: str) -> Any:
             return kind(value)
         raise _mismatch(key, value, (kind,))
     content = _read(value)
-    if kind is float and not isinstance(content, bool | None):
+    if kind is float and content is not None and not isinstance(content, bool):
         try:
             return float(content)
         except (TypeError, ValueError):
             raise _mismatch(key, value, (kind,)) from None
-    if kind is int and not isinstance(content, bool) and hasattr(content, "__index__"):
+    if kind is int and isinstance(content, SupportsIndex) and not isinstance(content, bool):
         return int(content)
     if type(content) is not kind:
         raise _mismatch(key, value, (kind,))

@@ -161,7 +161,6 @@ FINETUNE = "finetune vit_tiny_64px --data x --run r"
     [
         (f"{PRETRAIN} --optimization.lr 1", "--optimization.lr"),
         (f"{PRETRAIN} --objective SimMIM", "objective"),
-        (f"{PRETRAIN} --objective [", "config.class_path"),
         (f"{PRETRAIN} --config beit_tiny_64px", "objective"),
         ("pretrain beit_tiny_64px --data x --run y", "objective.tokenizer"),
         (f"{PRETRAIN} --model x", "--model"),
