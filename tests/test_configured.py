@@ -18,15 +18,15 @@ def tiny() -> MAE:
 
 def test_a_config_rebuilds_the_module():
     mae = tiny()
-    config = mae.config()
+    config = mae.config
     again = build(json.loads(json.dumps(config)))
-    assert again.config() == config and str(again) == str(mae)
+    assert again.config == config and str(again) == str(mae)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in mae.state_dict().items()}
     again.load_state_dict(mae.state_dict(), strict=True)
 
 
 def test_a_config_is_whole_with_positional_and_default_arguments():
-    config = tiny().config()
+    config = tiny().config
     assert config["class_path"] == "mae_kit.objectives.mae.MAE"
     arguments = config["init_args"]
     assert arguments["mask_ratio"] == 0.5 and arguments["mask"] == "random" and arguments["norm_pix_loss"] is True
@@ -58,4 +58,4 @@ def test_remembering_does_not_register_modules_twice():
     wrapper = Wrapper(tiny(), width=2)
     names = [name for name, _ in wrapper.named_modules(remove_duplicate=False)]
     assert not any(name.startswith("arguments") for name in names)
-    assert wrapper.config()["init_args"]["width"] == 2
+    assert wrapper.config["init_args"]["width"] == 2

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_kit.encoders import Backbone, backbone
+from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.evaluation.speed import Cost, encoder_cost
 from mae_kit.plots.figures import must_be_png, save_figure
 from mae_kit.training.config import must_be_positive
@@ -49,7 +49,7 @@ def bench(
     must_be_positive({"batch_size": batch_size})
     must_be_png(out)
     config, _ = load_encoder(encoder)
-    own = backbone(config.model, config.model_args, config.image_size)
+    own = create_encoder(config.model, config.model_args, config.image_size)
     chosen = [(size, size) for size in sizes] if sizes else _larger(own)
     costs = {}
     for height, width in chosen:
@@ -60,7 +60,7 @@ def bench(
     return {"picture": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
 
 
-def _larger(encoder: Backbone) -> list[Size]:
+def _larger(encoder: Encoder) -> list[Size]:
     """Whole cells."""
     (rows, columns), (height, width) = encoder.cells, encoder.stride
     return [(int(rows * factor) * height, int(columns * factor) * width) for factor in LARGER]

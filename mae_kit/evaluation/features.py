@@ -17,7 +17,7 @@ from mae_kit.data.index.open import Index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import Backbone, backbone
+from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.parallel import Engine
@@ -107,7 +107,7 @@ def extract_shard(encoder: Path, content: str, layers: list[int], part: Index, t
     return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
 
 
-def _encode(model: Backbone, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
+def _encode(model: Encoder, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
     device = next(model.parameters()).device
     with torch.no_grad():
         found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))
@@ -136,16 +136,16 @@ def _content(encoder: Path) -> str:
 def _depth(encoder: Path) -> int:
     config, _ = load_encoder(encoder)
     with torch.device("meta"):
-        return backbone(config.model, config.model_args, config.image_size).depth
+        return create_encoder(config.model, config.model_args, config.image_size).depth
 
 
 @cache
-def _load(encoder: Path, content: str) -> tuple[Backbone, Normalize]:
+def _load(encoder: Path, content: str) -> tuple[Encoder, Normalize]:
     """Once a process and content of the files; one process of many works with one thread."""
     if parent_process() is not None:
         torch.set_num_threads(1)
     config, tensors = load_encoder(encoder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = backbone(config.model, config.model_args, config.image_size).eval()
+    model = create_encoder(config.model, config.model_args, config.image_size).eval()
     model.model.load_state_dict(tensors, strict=True)
     return model.to(device), Normalize(config.mean, config.std).to(device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
 from mae_kit.evaluation.predictions import Labels, are_sets
@@ -115,7 +115,7 @@ def encoder_folder(path: Path) -> Iterator[Path]:
 def _tensors_of(name: str, model_args: dict[str, Any], image_size: list[int] | None = None) -> dict[str, Tensor]:
     """Of one of our encoders, without memory."""
     with torch.device("meta"):
-        return backbone(name, model_args, image_size).model.state_dict()
+        return create_encoder(name, model_args, image_size).model.state_dict()
 
 
 def _side(index: Index, features: Features, source: Source, few: bool) -> Side:

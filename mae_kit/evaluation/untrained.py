@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mae_kit.configured import build
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.weights.encoder_file import EncoderConfig, load_encoder, save_encoder
 from mae_kit.weights.model_file import load_model
 from mae_kit.weights.native import CLASSIFIER, file_of, kind_of, read
@@ -44,7 +44,7 @@ def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
     trained = load_model(run).objective
     config, _ = load_encoder(run if run.is_dir() else run.parent)
     torch.manual_seed(seed)
-    fresh = build(trained.config())
+    fresh = build(trained.config)
     learned = dict(trained.named_parameters())
     kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learned}
     fresh.load_state_dict(fresh.state_dict() | kept)
@@ -56,7 +56,7 @@ def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
     weights = read(file)
     config = weights.encoder
     with torch.device("meta"):
-        names = backbone(config.model, config.model_args, config.image_size).model.state_dict()
+        names = create_encoder(config.model, config.model_args, config.image_size).model.state_dict()
     torch.manual_seed(seed)
     start = fresh_timm(weights).state_dict()
     start |= {name: weights.tensors[name] for name in _KEPT if name in start}

@@ -10,7 +10,7 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import ViT, backbone
+from mae_kit.encoders import ViT, create_encoder
 from mae_kit.errors import UserError
 from mae_kit.weights.encoder_file import load_encoder
 from mae_kit.weights.parameter_names import differences, refuse
@@ -33,7 +33,7 @@ class Eye:
 
     def __init__(self, path: Path):
         config, tensors = load_encoder(path)
-        encoder = backbone(config.model, config.model_args, config.image_size).eval()
+        encoder = create_encoder(config.model, config.model_args, config.image_size).eval()
         refuse(str(path), differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
         encoder.model.load_state_dict(tensors, strict=True)
         self.objective = config.objective

@@ -17,7 +17,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
@@ -106,7 +106,7 @@ def go_on_predicting(model: nn.Module) -> None:
     Raises:
         UserError: The model has no loss of its own.
     """
-    if not isinstance(model, ImageGPT):
+    if not isinstance(model, TimmImageGPT):
         raise UserError(
             "classifier.go_on_predicting",
             "the model is not an iGPT, it predicts nothing but classes",

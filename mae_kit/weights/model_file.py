@@ -26,7 +26,7 @@ class Model(NamedTuple):
 
 def model_metadata(objective: Objective, mean: list[float], std: list[float]) -> dict[str, str]:
     """The header of the safetensors file."""
-    content: dict[str, Any] = {"objective": objective.config(), "mean": mean, "std": std}
+    content: dict[str, Any] = {"objective": objective.config, "mean": mean, "std": std}
     return {FORMAT: json.dumps(content)}  # one entry: several would be written in a random order
 
 

@@ -7,7 +7,7 @@ import timm
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from mae_kit.encoders import GPT, ViT
+from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.objectives import IGPT, MAE
 from mae_kit.weights import encoder_file, model_file
 from mae_kit.weights.encoder_file import EncoderConfig, load_encoder
@@ -68,10 +68,10 @@ def _whole(file: Path) -> Pretrained:
     objective, mean, std = load_model(file)
     encoder = objective.encoder
     step = load_encoder(file.parent)[0].step if (file.parent / encoder_file.FILE).is_file() else 0
-    config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective=kind.lower(), step=step)
+    config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective=kind, step=step)
     if not isinstance(objective, MAE):
         return Pretrained(f"our {kind} model, its encoder", config, encoder.model.state_dict())
-    arguments = objective.config()["init_args"]
+    arguments = objective.config["init_args"]
     decoder = Decoder(
         objective.decoder.state_dict(),
         arguments["decoder_dim"],
@@ -102,6 +102,6 @@ def to_objective(weights: Pretrained) -> MAE:
 
 def to_igpt(weights: Pretrained) -> IGPT:
     """The whole model of an iGPT, which is all in its encoder."""
-    igpt = IGPT(GPT(weights.encoder.model, **weights.encoder.model_args))
+    igpt = IGPT(ImageGPT(weights.encoder.model, **weights.encoder.model_args))
     igpt.encoder.model.load_state_dict(weights.tensors, strict=True)
     return igpt.eval()

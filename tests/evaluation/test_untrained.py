@@ -10,8 +10,8 @@ from support.tiny_models import MEAN, STD, shaken
 from support.untrained_run import write_run
 from torch import nn
 
-from mae_kit.encoders import backbone
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders import create_encoder
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.errors import UserError
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
@@ -51,7 +51,7 @@ def start(name: str, args: dict[str, Any], seed: int) -> Any:
     """Of a training from scratch, its palette found."""
     torch.manual_seed(seed)
     model: Any = build_classifier(ModelSpec(name, args), 2, None, 0.0, SIZE).model
-    if isinstance(model, ImageGPT):
+    if isinstance(model, TimmImageGPT):
         model.palette.mul_(0.5)
     return model
 
@@ -64,7 +64,7 @@ def test_of_a_fine_tuning_what_it_begins_with_from_scratch(tmp_path: Path, name:
     with untrained_encoder(tmp_path, 1) as folder:
         config, tensors = load_encoder(folder)
     assert (config.image_size, config.mean, config.step) == ([*SIZE], MEAN, 0)
-    encoder = backbone(config.model, config.model_args, config.image_size).eval()
+    encoder = create_encoder(config.model, config.model_args, config.image_size).eval()
     encoder.model.load_state_dict(tensors, strict=True)
     images = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

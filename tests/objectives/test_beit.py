@@ -11,7 +11,7 @@ from support.training_steps import ten_losses
 from torch import Tensor
 
 from mae_kit.commands.pretrain import PretrainData, Pretraining, save_results
-from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.masking import blockwise_mask
@@ -27,7 +27,7 @@ KEYS = torch.tensor([3, 5])
 
 def make(folder: Path, **changed: Any) -> BEiT:
     torch.manual_seed(0)
-    encoder = Beit(img_size=32, patch_size=8, **SIZES)
+    encoder = BEiTEncoder(img_size=32, patch_size=8, **SIZES)
     return BEiT(encoder, str(save_tokenizer(folder)), **({"mask_ratio": 0.4, "smallest_block": 2} | changed))
 
 
@@ -82,12 +82,12 @@ def test_it_is_that_of_transformers(tmp_path: Path):
     theirs.beit.layernorm = torch.nn.Identity()  # one norm too many: the original has the last one alone
     expected = theirs(IMAGES, bool_masked_pos=hidden)
     torch.testing.assert_close(
-        objective.compare(IMAGES, hidden, codes).prediction, expected.logits, rtol=1e-4, atol=1e-5
+        objective.compare_codes(IMAGES, hidden, codes).prediction, expected.logits, rtol=1e-4, atol=1e-5
     )
     optimizers = [torch.optim.SGD(model.parameters(), 0.05) for model in (objective, theirs)]
     for step in range(10):  # so that gradients are compared, that of the shared table too
         hidden = blockwise_mask(KEYS + 2 * step, (4, 4), 6, 2)
-        ours = objective.compare(IMAGES, hidden, codes).loss
+        ours = objective.compare_codes(IMAGES, hidden, codes).loss
         expected = theirs(IMAGES, bool_masked_pos=hidden, labels=codes[hidden]).loss
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=0)
         for optimizer, loss in zip(optimizers, (ours, expected), strict=True):
@@ -146,7 +146,7 @@ def test_weights_are_refused_with_another_tokenizer_than_their_own(tmp_path: Pat
     first = make(tmp_path)
     make(tmp_path).load_state_dict(first.state_dict())
     save_tokenizer(tmp_path, code_dim=4)
-    other = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(tmp_path), smallest_block=2)
+    other = BEiT(BEiTEncoder(img_size=32, patch_size=8, **SIZES), str(tmp_path), smallest_block=2)
     with pytest.raises(UserError, match="the tokenizer is not the one whose codes these weights were trained on"):
         other.load_state_dict(first.state_dict())
 
@@ -221,13 +221,13 @@ def test_blocks_that_cannot_be_are_refused(tmp_path: Path, changed: dict[str, An
 
 def test_a_batch_of_which_nothing_is_hidden_teaches_nothing(tmp_path: Path):
     objective = make(tmp_path)
-    outcome = objective.compare(IMAGES, torch.zeros(2, 16, dtype=torch.bool), objective.codes(IMAGES))
+    outcome = objective.compare(IMAGES, torch.zeros(2, 16, dtype=torch.bool))
     assert outcome.loss == 0 and outcome.logs["accuracy"] == 0
     outcome.loss.backward()
     assert objective.head.weight.grad is not None and not objective.head.weight.grad.any()
 
 
-@pytest.mark.parametrize("kind", [Beit, ViT])
+@pytest.mark.parametrize("kind", [BEiTEncoder, ViT])
 def test_the_mask_token_decays_and_class_token_and_positions_do_not(tmp_path: Path, kind: Any):
     objective = BEiT(kind(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     module = Pretraining(
@@ -240,6 +240,6 @@ def test_the_mask_token_decays_and_class_token_and_positions_do_not(tmp_path: Pa
 
 
 def test_a_tokenizer_of_other_images_is_refused(tmp_path: Path):
-    encoder = Beit(img_size=32, patch_size=8, in_chans=1, **SIZES)
+    encoder = BEiTEncoder(img_size=32, patch_size=8, in_chans=1, **SIZES)
     with pytest.raises(UserError, match="takes images of 3 channels, the encoder 1: train a tokenizer on such images"):
         BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)

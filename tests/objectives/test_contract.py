@@ -15,7 +15,7 @@ from support.tiny_models import save_tokenizer, shaken
 from mae_kit import objectives
 from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
-from mae_kit.encoders import GPT, Backbone, Beit, ConvNeXtV2, Hiera, Swin, ViT, backbone
+from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT, create_encoder
 from mae_kit.errors import UserError
 from mae_kit.masking import hidden_units
 from mae_kit.objectives import BEiT, MaskFeat, Objective, SimMIM, masked_patch
@@ -33,7 +33,7 @@ SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2], 
 CONVOLUTIONS: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 PIXELS: dict[str, Any] = {"img_size": 8, "colors": 16, **TINY}
 STAGES: dict[str, Any] = {"embed_dim": 16, "num_heads": 1}
-ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
+ENCODERS: dict[str, tuple[type[Encoder], str, dict[str, Any]]] = {
     "square": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "rectangle": (ViT, "vit_tiny_patch16_224", {"img_size": [32, 48], "patch_size": [8, 16], **TINY}),
     "one channel": (ViT, "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "in_chans": 1, **TINY}),
@@ -44,9 +44,9 @@ ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
     "attention pooling": (ViT, "vit_base_patch16_siglip_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "norm before": (ViT, "vit_base_patch16_clip_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "mean pooling": (ViT, "test_vit2", {"img_size": 32, "patch_size": 8}),
-    "relative positions": (Beit, "beit_base_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
+    "relative positions": (BEiTEncoder, "beit_base_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "relative positions, rectangle": (
-        Beit,
+        BEiTEncoder,
         "beit_large_patch16_224",
         {"img_size": [32, 48], "patch_size": [8, 16], "in_chans": 1, "init_values": 0.1, **TINY},
     ),
@@ -63,9 +63,9 @@ ENCODERS: dict[str, tuple[type[Backbone], str, dict[str, Any]]] = {
         "convnextv2_atto",
         {"img_size": [32, 48], "patch_size": 1, "in_chans": 1, **CONVOLUTIONS},
     ),
-    "colors": (GPT, "igpt_s", {"causal": False, **PIXELS}),
-    "colors, rectangle": (GPT, "igpt_s", {"causal": False, **PIXELS, "img_size": [6, 8], "in_chans": 1}),
-    "colors, causal": (GPT, "igpt_s", PIXELS),
+    "colors": (ImageGPT, "igpt_s", {"causal": False, **PIXELS}),
+    "colors, rectangle": (ImageGPT, "igpt_s", {"causal": False, **PIXELS, "img_size": [6, 8], "in_chans": 1}),
+    "colors, causal": (ImageGPT, "igpt_s", PIXELS),
     "mask units": (Hiera, "hiera_tiny_224", {"img_size": [64, 96], "stages": [1, 1, 2, 1], **STAGES}),
     "small mask units": (Hiera, "hiera_tiny_224", {"img_size": 32, "stages": [1, 2, 1], "q_pool": 1, **STAGES}),
 }
@@ -95,7 +95,7 @@ def make(name: str, folder: Path, encoder: str = "square", **changed: Any) -> Ob
 
 def is_causal(objective: Objective) -> bool:
     """It predicts all pixels, each from those before: nothing is hidden by chance."""
-    return isinstance(objective.encoder, GPT) and objective.encoder.causal
+    return isinstance(objective.encoder, ImageGPT) and objective.encoder.causal
 
 
 def images_for(objective: Objective, count: int = 3) -> torch.Tensor:
@@ -158,7 +158,7 @@ def test_the_hidden_count_is_exact_or_in_its_bound_and_shapes_are_as_told(object
     encoder, outcome = objective.encoder, objective(images_for(objective), KEYS)
     patches = encoder.grid[0] * encoder.grid[1]
     assert outcome.hidden.shape == (3, patches) and outcome.hidden.dtype == torch.bool
-    ratio = 1.0 if is_causal(objective) else objective.config()["init_args"]["mask_ratio"]
+    ratio = 1.0 if is_causal(objective) else objective.config["init_args"]["mask_ratio"]
     unit = math.prod(getattr(objective, "unit", (1, 1)))
     units = patches // unit
     count = outcome.hidden.sum(dim=1)
@@ -208,7 +208,7 @@ def test_a_sample_does_not_see_its_neighbors_in_the_batch(objective: Objective):
     torch.testing.assert_close(alone.prediction, whole.prediction[1:2], rtol=1e-4, atol=1e-5)
 
 
-def rows(encoder: Backbone, features: torch.Tensor) -> torch.Tensor:
+def rows(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
     """What timm puts out, row by row of the image."""
     if isinstance(encoder, ConvNeXtV2):
         return features.flatten(2).mT
@@ -256,7 +256,7 @@ def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any
     images = images_for(objective)
     with torch.no_grad():
         assert torch.equal(model.eval().forward_features(images), objective.encoder.model.forward_features(images))
-    again: Any = backbone(config.model, config.model_args, config.image_size)
+    again: Any = create_encoder(config.model, config.model_args, config.image_size)
     again.model.load_state_dict(tensors, strict=True)
     with torch.no_grad():
         assert torch.equal(again.eval()(images), objective.encoder(images))
@@ -342,7 +342,7 @@ def test_a_convnext_that_cannot_be_is_refused(name: str, arguments: dict[str, An
 )
 def test_a_beit_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
     with pytest.raises(UserError, match=complaint):
-        Beit(name, **arguments)
+        BEiTEncoder(name, **arguments)
 
 
 @pytest.mark.parametrize(

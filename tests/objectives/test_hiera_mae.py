@@ -133,7 +133,7 @@ def test_encoders_that_cannot_be_are_refused(changed: dict[str, Any], complaint:
 def test_whole_blocks_are_dropped_in_training_alone():
     objective, keys = tiny(drop_path=0.9), torch.arange(4)
     images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    hidden = unit_mask(keys, objective.encoder.grid, objective.unit, objective.visible)
+    hidden = objective.hide(keys)
     trained, again = objective.train().compare(images, hidden), objective.compare(images, hidden)
     assert not torch.equal(trained.prediction, again.prediction)
     objective.eval()

@@ -7,7 +7,7 @@ from support.training_steps import ten_losses
 
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masking import blockwise_mask
+from mae_kit.masking import BlockwiseMask, blockwise_mask
 from mae_kit.objectives import MaskFeat, maskfeat
 
 
@@ -48,7 +48,8 @@ def test_the_papers_sizes():
         encoder = ViT("vit_base_patch16_224")
     objective = MaskFeat(encoder)
     assert objective.head.out_features == 108 == 2 * 2 * 3 * 9
-    assert objective.most == round(196 * 0.4) == 78 and objective.most // maskfeat.SHARE_OF_BLOCK == 15
+    assert isinstance(objective.hide, BlockwiseMask)
+    assert objective.hide.most == round(196 * 0.4) == 78 and objective.hide.smallest == 15
 
 
 def test_it_hides_beits_blocks():

@@ -10,7 +10,7 @@ from support.training_steps import ten_losses
 from timm.layers import DropPath
 from torch import Tensor
 
-from mae_kit.encoders import Beit, Swin, ViT
+from mae_kit.encoders import BEiTEncoder, Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.masking import unit_mask
 from mae_kit.objectives import SimMIM
@@ -144,7 +144,7 @@ def test_what_does_not_decay_beside_biases_and_norms(encoder: Callable[[], ViT |
 def test_the_papers_vit_has_relative_positions():
     """One table for all blocks and none of places, as BEiT's encoder (vit_base__800ep.yaml)."""
     torch.manual_seed(0)
-    objective: Any = SimMIM(Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3), unit=16)
+    objective: Any = SimMIM(BEiTEncoder(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3), unit=16)
     outcome = objective(IMAGES, torch.tensor([3, 5]))
     outcome.loss.backward()
     blocks = objective.encoder.model.blocks

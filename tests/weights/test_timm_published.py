@@ -12,7 +12,7 @@ from support.photo_shards import write_shard
 from support.tiny_models import shaken
 
 from mae_kit.cli import main as cli
-from mae_kit.encoders import ViT, backbone
+from mae_kit.encoders import ViT, create_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.labeled_features import encoder_folder, frozen_sides
@@ -63,7 +63,7 @@ def test_it_is_judged(cache: Path, tmp_path: Path):
     with encoder_folder(Path(f"timm:{NAME}")) as folder:
         config, tensors = load_encoder(folder)
     assert not any(name.startswith("head") for name in tensors)
-    encoder = backbone(config.model, config.model_args).eval()
+    encoder = create_encoder(config.model, config.model_args).eval()
     encoder.model.load_state_dict(tensors, strict=True)
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_a_convnextv2_whose_file_has_no_last_norm(cache: Path):
     with encoder_folder(Path("timm:convnextv2_atto.fcmae")) as folder:
         config, tensors = load_encoder(folder)
     assert config.image_size == [224, 224] and torch.equal(tensors["head.norm.weight"], torch.ones(320))
-    encoder = backbone(config.model, config.model_args, config.image_size).eval()
+    encoder = create_encoder(config.model, config.model_args, config.image_size).eval()
     encoder.model.load_state_dict(tensors, strict=True)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp
     model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
     config = {"architecture": "hiera_tiny_224", "num_classes": classes, "model_args": args}
     weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Words())
-    encoder: Any = backbone("hiera_tiny_224", weights.encoder.model_args)
+    encoder: Any = create_encoder("hiera_tiny_224", weights.encoder.model_args)
     assert encoder.model.q_pool == pools
 
 
@@ -139,4 +139,4 @@ def test_weights_whose_norm_is_behind_the_pooling_are_refused(monkeypatch: pytes
 
 def test_arguments_that_no_encoder_takes():
     with pytest.raises(UserError, match="no encoder is made of a beit_base_patch16_224 with use_abs_pos_emb: give"):
-        backbone("beit_base_patch16_224", {"use_abs_pos_emb": True})
+        create_encoder("beit_base_patch16_224", {"use_abs_pos_emb": True})

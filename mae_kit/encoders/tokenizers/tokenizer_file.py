@@ -22,7 +22,7 @@ _FIX = f"give the folder of a finished `mae-kit tokenizer` run, or its {FILE}"
 
 def tokenizer_metadata(tokenizer: DVAE) -> dict[str, str]:
     """The header of the safetensors file."""
-    return {FORMAT: json.dumps(tokenizer.config())}
+    return {FORMAT: json.dumps(tokenizer.config)}
 
 
 def load_tokenizer(path: Path) -> DVAE:
