@@ -1,18 +1,18 @@
 """The contract of an encoder: a timm model without its head, its sizes, and its ways of hiding patches."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from mae_kit.configured import Configured
 from mae_kit.encoders.timm_models import create
 from mae_kit.errors import UserError
 
 Size = int | list[int]
+AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
 
 
 class Encoder(Configured):
@@ -85,7 +85,7 @@ class Encoder(Configured):
         self._wrap(model, fresh=True)
 
     @classmethod
-    def from_timm(cls, model: nn.Module, **init_args: Any) -> Self:
+    def from_timm(cls: type[AnyEncoder], model: nn.Module, **init_args: Any) -> AnyEncoder:
         """Wrap a timm model and keep its weights. Its classifier, if it has one, is removed.
 
         Args:
