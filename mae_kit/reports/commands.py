@@ -1,13 +1,14 @@
-"""The recipe of a run, and the commands that carry on from it: as printed, they run."""
+"""The commands to run next, which work as printed."""
 
 import json
 import shlex
-from html import escape
+
+from markupsafe import Markup
 
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
-from mae_kit.reports.html import folded, note, section
+from mae_kit.reports.render import render
 from mae_kit.training.metrics import Row
 
 RECIPES = {
@@ -37,32 +38,19 @@ SIZE = 224  # of an encoder that says none: timm's own
 Command = tuple[str, list[str]]  # why, and its words
 
 
-def recipe(folder: Folder) -> str:
-    path = folder.training / "config.yaml"
-    if not path.is_file():
-        return ""
-    text = escape(path.read_text("utf-8", errors="replace"))
-    return section("Recipe", folded(f"{path.name}, complete", f"<pre>{text}</pre>"))
-
-
-def next_steps(folder: Folder) -> str:
-    if folder.kind in ("Comparison", "Evaluation"):
-        return ""
+def next_steps(folder: Folder) -> Markup:
+    """Show what to run next; empty for comparisons and evaluations."""
     after = {
         "Pretraining": _after_pretraining,
         "Tokenizer": _after_tokenizer,
         "Fine-tuning": _after_finetuning,
         "Demo": _after_demo,
     }
-    lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
-    about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
-    return section("How to continue", lines, about)
-
-
-def _line(words: list[str]) -> str:
-    """A shell's line; on a narrow page it wraps, but not within the name of an option."""
-    quoted = (escape(shlex.quote(word)) for word in words)
-    return " ".join(f"<span>{word}</span>" if word.startswith("--") else word for word in quoted)
+    if folder.kind not in after:
+        return Markup()
+    commands = after[folder.kind](folder)
+    quoted = [(why, [shlex.quote(word) for word in words]) for why, words in commands]
+    return render("next_steps.html", commands=quoted, asks_for_images=any("IMAGES" in words for _, words in commands))
 
 
 def _after_pretraining(folder: Folder) -> list[Command]:

@@ -17,7 +17,7 @@ from mae_kit.comparison.plan import Budget, Entry, Plan, Recipe
 from mae_kit.comparison.results import Records, summary
 from mae_kit.encoders import Beit, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
-from mae_kit.reports.entries import cost_cells
+from mae_kit.reports.comparison import cost_cells
 from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
