@@ -25,8 +25,8 @@ objective:
     decoder_heads: 2
 data: {batch_size: 16}
 optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 1.0e-3}
-every: {log: 3, checkpoint: 5, picture: 1000}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
 """
 """18 steps of 16 images; deliberately, lines of metrics and checkpoints do not fall together."""
 
@@ -37,8 +37,8 @@ augmentation: {mixup: 0.8, cutmix: 1.0, erasing: 0.25, color_jitter: 0.2}
 drop_path: 0.2
 ema: 0.9
 optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 1.0e-3, layer_decay: 0.75, clip: 1.0}
-every: {log: 3, checkpoint: 5, picture: 1000}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
 """
 
 
@@ -96,7 +96,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(programs: Programs, photos: Path, recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a pretraining that has run to its end; to be left as it is."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar"]
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar"]
     ended = programs.run("pretrain", *words, "--run", run)
     assert ended.code == 0, ended.err
     return run

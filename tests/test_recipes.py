@@ -16,9 +16,9 @@ from mae_kit.recipe_file import FOLDER
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 
 NEEDED = {
-    "pretrain": ["--data.shards", "x"],
-    "tokenizer": ["--data.shards", "x"],
-    "finetune": ["--data.train", "x", "--data.val", "y"],
+    "pretrain": ["--data.path", "x"],
+    "tokenizer": ["--data.path", "x"],
+    "finetune": ["--data.path", "x", "--data.val", "y"],
 }
 RECIPES = [(verb, path) for verb in NEEDED for path in sorted((FOLDER / VERBS[verb].recipes).glob("*.yaml"))]
 

@@ -34,7 +34,7 @@ def dedup(
 
     Writes duplicates.jsonl beside the shards, a line for each sample that goes with what stays for it and why,
     duplicates.keep.jsonl, the samples that stay, and duplicates.html, the pairs side by side, the most doubtful first.
-    The shards stay as they are: train without what goes with `--data.without DIR/duplicates.jsonl`; what stays is
+    The shards stay as they are: train without what goes with `--data.exclude DIR/duplicates.jsonl`; what stays is
     listed for other programs. It is the largest picture of each group.
     Pictures that differ in detail alone, such as pages of text or scans of one organ, may be taken for copies: look.
     Fingerprints and features are kept beside the shards, so that a job that was stopped goes on.
@@ -75,7 +75,7 @@ def dedup(
     shown = _show(path, found)
     _tell(found.counts)
     replaced = "" if before in (None, path.read_bytes()) else " (another list was there, and is replaced)"
-    log.info(f"list: {path}{replaced}, for --data.without; look at the pairs: {shown}")
+    log.info(f"list: {path}{replaced}, for --data.exclude; look at the pairs: {shown}")
     return found.counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 

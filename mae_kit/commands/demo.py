@@ -25,9 +25,9 @@ from rich.table import Table
 from mae_kit.cli.parser import parse
 from mae_kit.commands.finetune import finetune
 from mae_kit.commands.pretrain import pretrain
+from mae_kit.commands.shard import shard
 from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
-from mae_kit.data.packing.writer import shard
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
@@ -179,7 +179,7 @@ def _check_classes(images: Path) -> bool:
 
 
 def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
-    words = ["--config", course.recipe, "--data.shards", f"{shards.path}/train-*.tar"]
+    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
     words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
     words += ["--data.batch_size", str(shards.images)] if shards.images < course.pretrain_batch else []
     words += [*SMALL, "--run", str(run)]
@@ -245,7 +245,7 @@ def _told(run: Path, top1: float) -> float:
 def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[str]:
     """What all fine-tunings with so many labels have in common, the length in images shown too."""
     images = shards.classes * labels if labels else shards.images
-    words = ["--config", course.recipe, "--data.train", f"{shards.path}/train-*.tar"]
+    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
     words += ["--data.val", f"{shards.path}/val-*.tar"]
     words += ["--data.labels_per_class", str(labels)] if labels else []
     words += ["--data.batch_size", str(images)] if images < course.batch_size else []
@@ -253,7 +253,7 @@ def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[
         *words,
         *_epochs((course.few_images if labels else course.all_images) / images),
         *SMALL,
-        "--machine.workers",
+        "--machine.num_workers",
         "0",
     ]
 

@@ -20,8 +20,8 @@ import psutil
 import torch
 from PIL import Image
 
+from mae_kit.commands.shard import shard
 from mae_kit.console import warnings_only
-from mae_kit.data.packing.writer import shard
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
@@ -125,10 +125,18 @@ def _write_shards(place: Path) -> None:
 
 def _first(place: Path, name: str) -> list[str]:
     encoder = "--objective.init_args.encoder.init_args"
-    words = ["pretrain", "--config", "demo_digits", "--data.shards", str(place / "shards"), "--run", str(place / name)]
+    words = ["pretrain", "--config", "demo_digits", "--data.path", str(place / "shards"), "--run", str(place / name)]
     words += [f"{encoder}.embed_dim", "48", f"{encoder}.depth", "2", "--data.batch_size", str(BATCH)]
     words += ["--optimization.epochs", str(EPOCHS), "--optimization.warmup_epochs", "1"]
-    return [*words, "--every.log", "1", "--every.checkpoint", "2", "--machine.precision", "fp32"]
+    return [
+        *words,
+        "--intervals.log_every_n_steps",
+        "1",
+        "--intervals.checkpoint_every_n_steps",
+        "2",
+        "--machine.precision",
+        "fp32",
+    ]
 
 
 @contextmanager

@@ -23,17 +23,17 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
 from mae_kit.reports.page import report
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.module import Finetuning
 from mae_kit.training.checkpoint import State, load_latest
-from mae_kit.training.config import Every, Machine, Optimization, Plan, must_be_within
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_within
 from mae_kit.training.fit import fit, process_share
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
-from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def finetune(
     ema: float | None = None,
     generative: float = 0.0,
     balance: float = 0.0,
-    every: Every = Every(),
+    intervals: Intervals = Intervals(),
     machine: Machine = Machine(),
     seed: int = 0,
     resume: bool = False,
@@ -78,7 +78,7 @@ def finetune(
             both from images with 15% of the pixels hidden. 0 for the classes alone.
         balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
             are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
-        every: How often to log, save and score.
+        intervals: How often to log, save and score.
         machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and augmentation.
         resume: Continue the run in that folder.
@@ -100,9 +100,9 @@ def finetune(
         state, done = _left_off(folder, plan) if resume else (None, {})
         if state and done:
             plan.must_continue(state["plan"], run, allow_data_change)
-            _must_be_of(val, done, run, data.val)
+            _must_be_of(val, done, run, data.held_out)
             log.info(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
-            _tell(done, data.val)
+            _tell(done, data.held_out)
             return _summary(run, done)
         torch.manual_seed(seed)
         classifier, config = _classifier(data, encoder, model, classes, drop_path)
@@ -121,14 +121,14 @@ def finetune(
         folder.start(arguments, module.start, module.bytes_to_write())
         if machine.compile:
             module.compile_model()
-        scores = _scores(val, config, every, share)
-        fit(module, batches, share, machine, every, [scores])
+        scores = _scores(val, config, intervals, share)
+        fit(module, batches, share, machine, intervals, [scores])
         result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
         if share.rank == 0:
             save_classifier(folder.path, module.scored(), config)
             replace_text(folder.path / RESULT, json.dumps(result, indent=2))
             report(folder.path)
-        _tell(result, data.val)
+        _tell(result, data.held_out)
         return _summary(run, result)
 
 
@@ -147,11 +147,11 @@ def open_labeled(
     Raises:
         UserError: No such images, labels or classes, or too few of them.
     """
-    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.train, data.val))
+    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.path, data.held_out))
     train.must_fit(data.mix_shards)
-    classes = common_classes(train, val, (data.train, data.val))
+    classes = common_classes(train, val, (data.path, data.held_out))
     share = process_share(machine, data.batch_size)
-    samples = kept(train, data.without)
+    samples = kept(train, data.exclude)
     rows = _training_rows(train, samples, data, seed)
     return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
 
@@ -183,14 +183,14 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
     return load_latest(run.checkpoints, before=plan.steps), {}
 
 
-def _scores(val: Index, config: ClassifierConfig, every: Every, share: Share) -> Scores:
+def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: Share) -> Scores:
     """This process's part of them."""
     mine = val.labeled()[share.rank :: share.world]
-    form = config.image_size, len(config.mean), config.crop_share
+    form = config.image_size, len(config.mean), config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
-        return MultiLabelScores(held_out, len(config.classes), every.picture)
-    return ClassificationScores(held_out, len(config.classes), every.picture)
+        return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps)
+    return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps)
 
 
 def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -208,11 +208,11 @@ def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
 ) -> tuple[nn.Module, ClassifierConfig]:
     """The model, and what is known of it."""
-    path = None if encoder == "none" else Path(encoder)
-    known = load_encoder(path)[0] if path else None
+    loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
+    known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
+    built = build_classifier(spec, len(classes), loaded, drop_path, size, channels)
     log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
@@ -241,7 +241,7 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
         UserError: A class has fewer, or images have several, or there are fewer rows than a batch.
     """
     if data.labels_per_class and index.multi_label:
-        what = f"data.labels_per_class draws by the one label of an image, those of {data.train} have any number"
+        what = f"data.labels_per_class draws by the one label of an image, those of {data.path} have any number"
         raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
     rows = np.intersect1d(index.labeled(), samples.rows)
     if data.labels_per_class:
@@ -250,14 +250,14 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
         if short < data.labels_per_class:
             raise UserError(
                 "data.labels_per_class",
-                f"data.labels_per_class {data.labels_per_class}, but a class of {data.train} has {short} images",
+                f"data.labels_per_class {data.labels_per_class}, but a class of {data.path} has {short} images",
                 f"give --data.labels_per_class {short} or less",
             )
         rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
     if len(rows) < data.batch_size:
         raise UserError(
             "finetune.training_rows",
-            f"{len(rows)} labeled images of {data.train} are fewer than data.batch_size {data.batch_size}",
+            f"{len(rows)} labeled images of {data.path} are fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {len(rows)} or less",
         )
     return rows

@@ -63,8 +63,6 @@ def _trained_on(run: Path) -> Place:
             "give images, or the folder of a run",
         )
     data = read_recipe(config).get("data", {})
-    if "shards" not in data:
-        raise UserError(
-            "inspect.trained_on", f"{config} has no data.shards", "give the run of a pretraining, or images"
-        )
-    return data["shards"]
+    if "path" not in data:
+        raise UserError("inspect.trained_on", f"{config} has no data.path", "give the run of a pretraining, or images")
+    return data["path"]

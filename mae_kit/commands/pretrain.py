@@ -19,18 +19,25 @@ from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.config import Every, Machine, Optimization, Plan, must_be_areas, must_be_shares, must_be_within
+from mae_kit.training.config import (
+    Intervals,
+    Machine,
+    Optimization,
+    Plan,
+    must_be_areas,
+    must_be_shares,
+    must_be_within,
+)
 from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import save_encoder, save_model
+from mae_kit.weights.pretrained import EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +51,10 @@ class PretrainData:
     """Which images, and what becomes of them before the objective sees them.
 
     Attributes:
-        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
+        path: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
             https://), with their index beside them.
         batch_size: Images a step, over all devices and micro-batches.
-        without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
+        exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
         flip: Mirror half of the images; false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
@@ -58,9 +65,9 @@ class PretrainData:
             For remote shards that do not fit into the cache, spinning disks and network file systems.
     """
 
-    shards: str
+    path: str
     batch_size: int
-    without: str | None = None
+    exclude: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     color_jitter: float = 0.0
@@ -111,10 +118,11 @@ def pretrain(
     data: PretrainData,
     optimization: Optimization,
     run: Path,
-    every: Every = Every(),
+    intervals: Intervals = Intervals(),
     machine: Machine = Machine(),
     seed: int = 0,
     init: Path | None = None,
+    finetune: str | None = None,
     resume: bool = False,
     allow_data_change: bool = False,
 ) -> dict[str, Any]:
@@ -126,10 +134,12 @@ def pretrain(
         data: The images.
         optimization: How the weights move.
         run: Folder of the run; everything it makes goes there.
-        every: How often to log, save and draw.
+        intervals: How often to log, save and draw.
         machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and masks.
         init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
+        finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
+        finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
@@ -143,7 +153,7 @@ def pretrain(
     encoder = objective.encoder
     must_be_of_channels(data, encoder.channels)
     objective.set_statistics(data.mean, data.std)
-    stream = open_stream(data.shards, data, optimization, machine, seed)
+    stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
     with Run(run, resume, stream.share.rank) as folder:
         module = Pretraining(objective, data, optimization, stream.plan, folder)
@@ -153,9 +163,9 @@ def pretrain(
             start_from(init, objective, data.mean, data.std)
         elif objective.preview:
             objective.prepare(module.augment.normalize(some_images(batches, objective.preview).images))
-        callbacks = _callbacks(batches, objective, data, every, machine)
+        callbacks = _callbacks(batches, objective, data, intervals, machine)
         folder.start(arguments, module.start, module.bytes_to_write())
-        finish(module, objective, batches, stream.share, machine, every, callbacks)
+        finish(module, objective, batches, stream.share, machine, intervals, callbacks)
         if stream.share.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.path / 'encoder.safetensors'}")
@@ -174,10 +184,10 @@ def must_be_of_channels(data: PretrainData, channels: int) -> None:
 
 
 def _callbacks(
-    batches: TrainBatches, objective: Objective, data: PretrainData, every: Every, machine: Machine
+    batches: TrainBatches, objective: Objective, data: PretrainData, intervals: Intervals, machine: Machine
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    callbacks: list[Callback] = [Reconstructions(some_images(batches, PROBE_IMAGES), every.picture)]
+    callbacks: list[Callback] = [Reconstructions(some_images(batches, PROBE_IMAGES), intervals.eval_every_n_steps)]
     if data.knn_shards:
         labeled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labeled.labeled()
@@ -192,7 +202,7 @@ def _callbacks(
         mine = rows if batches.share.rank == 0 else rows[:0]
         shown = EvaluationBatches(labeled, mine, KNN_BATCH, size, channels)
         metric = MAP if labeled.multi_label else TOP1
-        callbacks.append(KnnScore(shown, labeled.class_count, every.picture, metric))
+        callbacks.append(KnnScore(shown, labeled.class_count, intervals.eval_every_n_steps, metric))
     return callbacks
 
 
@@ -209,4 +219,4 @@ def save_results(run: Run, objective: Objective, data: PretrainData, step: int) 
         image_size=list(encoder.image_size),
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
-    save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))
+    save_model(run.path, objective, config)

@@ -11,16 +11,14 @@ from torch import Tensor
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.timm_models import pair
-from mae_kit.encoders.tokenizers import DVAE
-from mae_kit.encoders.tokenizers.tokenizer_file import FILE, tokenizer_metadata
+from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.config import Every, Machine, Optimization, Plan, must_be_areas, must_be_within
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_areas, must_be_within
 from mae_kit.training.fit import finish
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
@@ -37,19 +35,19 @@ class TokenizerData:
     """Which images, and what becomes of them.
 
     Attributes:
-        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these.
+        path: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these.
         batch_size: Images a step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width; the tokenizer takes any size afterwards.
-        without: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
+        exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         crop_scale: Smallest and largest share of an image's area that a crop shows.
         flip: Mirror half of the images.
         mix_shards: Mix the samples of so many shards at a time; 0 mixes all samples.
     """
 
-    shards: str
+    path: str
     batch_size: int
     image_size: int | list[int] = 64
-    without: str | None = None
+    exclude: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     mix_shards: int = 0
@@ -157,7 +155,7 @@ def tokenizer(
     optimization: Optimization,
     run: Path,
     relaxation: Relaxation = Relaxation(),
-    every: Every = Every(),
+    intervals: Intervals = Intervals(),
     machine: Machine = Machine(),
     seed: int = 0,
     resume: bool = False,
@@ -171,7 +169,7 @@ def tokenizer(
         optimization: How the weights move.
         run: Folder of the run; everything it makes goes there.
         relaxation: How codes become hard.
-        every: How often to log, save and draw.
+        intervals: How often to log, save and draw.
         machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Of weights, order, crops and noise.
         resume: Continue the run in that folder.
@@ -185,24 +183,24 @@ def tokenizer(
     """
     arguments = dict(locals())
     grid_of(data.size, model.stride)
-    stream = open_stream(data.shards, data, optimization, machine, seed)
+    stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(data.size, model.channels, data.crop_scale)
     with Run(run, resume, stream.share.rank) as folder:
         module = Tokenizing(model, data, relaxation, optimization, stream.plan, folder)
         if resume and (state := load_latest(folder.checkpoints)):
             module.resume(state, allow_data_change)
         folder.start(arguments, module.start, module.bytes_to_write())
-        finish(module, model, batches, stream.share, machine, every, [_codebook(batches, every)])
+        finish(module, model, batches, stream.share, machine, intervals, [_codebook(batches, intervals)])
         if stream.share.rank == 0:
-            save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
-            log.info(f"tokenizer: {folder.path / FILE}")
+            saved = save_tokenizer(folder.path, model)
+            log.info(f"tokenizer: {saved}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 
 
-def _codebook(batches: TrainBatches, every: Every) -> Codebook:
+def _codebook(batches: TrainBatches, intervals: Intervals) -> Codebook:
     """Of some training images; the first rank has them all."""
     rows = spread_rows(batches, PROBE_IMAGES)
     mine = rows if batches.share.rank == 0 else rows[:0]
     probe = EvaluationBatches(batches.index, mine, PROBE_BATCH, batches.image_size, batches.channels)
-    return Codebook(probe, every.picture)
+    return Codebook(probe, intervals.eval_every_n_steps)

@@ -19,17 +19,16 @@ from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, Pret
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, from_tensors, go_on_predicting
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.samples import open_stream
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.initialize import fitting
 
 POINTS = 5  # of a curve of scores
 CLASSES = 2  # of a model that is built for a look
 _SHARDS = {  # told apart by their fingerprints
-    "pretrain": ("--data.shards", "--data.knn_shards"),
-    "finetune": ("--data.train", "--data.val"),
+    "pretrain": ("--data.path", "--data.knn_shards"),
+    "finetune": ("--data.path", "--data.val"),
     "evaluate": ("--train", "--val"),
 }
 
@@ -79,7 +78,7 @@ def _pretraining(words: list[str]) -> dict[str, Any]:
     optimization.peak(data.batch_size)
     if asked["init"] and not asked["run"].exists():
         fitting(asked["init"], asked["objective"])
-    open_stream(data.shards, data, optimization, asked["machine"], asked["seed"])
+    open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
     return asked
 
 
@@ -95,9 +94,8 @@ def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifi
         raise UserError(
             "entries.classifier", what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare"
         )
-    config = EncoderConfig(encoder.name, encoder.model_args, before.mean, before.std, "", 0, list(encoder.image_size))
     form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
-    return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form)
+    return build_classifier(spec, CLASSES, encoder, *form)._replace(mean=before.mean, std=before.std)
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
@@ -143,13 +141,13 @@ def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Sta
 
 def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
     assert entry.config is not None
-    words = ["pretrain", "--config", entry.config, "--data.shards", plan.shards, "--data.knn_shards", plan.val]
-    words += ["--data.without", plan.without] if plan.without else []
+    words = ["pretrain", "--config", entry.config, "--data.path", plan.shards, "--data.knn_shards", plan.val]
+    words += ["--data.exclude", plan.without] if plan.without else []
     epochs = images / plan.samples
     share = epochs / setting(entry, EPOCHS)
     words += ["--optimization.epochs", f"{epochs:.6g}"]
     words += ["--optimization.warmup_epochs", f"{share * setting(entry, WARM_UP):.6g}"]
-    words += ["--every.picture", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
+    words += ["--intervals.eval_every_n_steps", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
     words += entry.words()
     if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
         words += ["--optimization.steps", f"[{steps}]"]
@@ -161,7 +159,7 @@ def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[
 def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
     recipe = plan.tuning(name)
     assert recipe.config is not None
-    words = ["finetune", "--config", recipe.config, "--data.train", plan.train, "--data.val", plan.val]
+    words = ["finetune", "--config", recipe.config, "--data.path", plan.train, "--data.val", plan.val]
     words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
     prints = _prints(plan, "train", "val") | weights_prints(recipe, "downstream")
     return Stage(words, prints, folder, _SHARDS["finetune"])

@@ -69,7 +69,14 @@ def _images(plan: Plan, record: Record) -> float:
 def _trial(plan: Plan, name: str, out: Path) -> Stage:
     """Nothing but steps."""
     never = str(TRIAL_STEPS)
-    words = ["--every.log", str(TRIAL_WARM_UP), "--every.checkpoint", never, "--every.picture", never]
+    words = [
+        "--intervals.log_every_n_steps",
+        str(TRIAL_WARM_UP),
+        "--intervals.checkpoint_every_n_steps",
+        never,
+        "--intervals.eval_every_n_steps",
+        never,
+    ]
     return trial(plan, name, TRIAL_STEPS, [*words, "--data.knn_shards", "null"], out)
 
 

@@ -24,13 +24,13 @@ _NO_SETTINGS = ("help", "json", "print_config", "resume")  # words of a command 
 _ALWAYS = ("config", "run", "seed")
 _OF_PRETRAINING = (
     *_ALWAYS,
-    "data.shards",
-    "data.without",
+    "data.path",
+    "data.exclude",
     "data.knn_shards",
     EPOCHS,
     WARM_UP,  # the recipe's share of the length, which is the comparison's
 )
-_OF_FINETUNING = (*_ALWAYS, "data.train", "data.val", "encoder")
+_OF_FINETUNING = (*_ALWAYS, "data.path", "data.val", "encoder")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_OF_MACHINE = ("--machine.workers", "--machine.threads", "--machine.cache", "--machine.cache_size")
+_OF_MACHINE = ("--machine.num_workers", "--machine.threads", "--machine.cache", "--machine.cache_size")
 
 
 class Stage(NamedTuple):

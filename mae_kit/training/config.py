@@ -129,8 +129,8 @@ class Machine:
 
     Attributes:
         precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
-        accumulate: Micro-batches a step is split into on each device, to fit into its memory.
-        workers: Loader processes a device; -1 chooses by the number of cores.
+        accumulate_grad_batches: Micro-batches per step on each device; raise it where a batch does not fit in memory.
+        num_workers: Data-loader processes per device; -1 chooses by the number of cores.
         threads: Of torch on the processor; 0 leaves its choice, all cores. A small model is faster with one.
         compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
         cache: Folder for shards that come from a URL, shared by the processes and runs of this machine; by default in
@@ -139,16 +139,18 @@ class Machine:
     """
 
     precision: Precision = "auto"
-    accumulate: int = 1
-    workers: int = -1
+    accumulate_grad_batches: int = 1
+    num_workers: int = -1
     threads: int = 0
     compile: bool = False
     cache: Path | None = None
     cache_size: float = 20.0
 
     def __post_init__(self) -> None:
-        must_be_positive({"machine.accumulate": self.accumulate, "machine.cache_size": self.cache_size})
-        must_be_within(-1, math.inf, {"machine.workers": self.workers})
+        must_be_positive(
+            {"machine.accumulate_grad_batches": self.accumulate_grad_batches, "machine.cache_size": self.cache_size}
+        )
+        must_be_within(-1, math.inf, {"machine.num_workers": self.num_workers})
         must_be_within(0, math.inf, {"machine.threads": self.threads})
 
     def shard_cache(self) -> Cache:
@@ -158,29 +160,29 @@ class Machine:
 
     def loader_workers(self) -> int:
         """Processes that decode: one beside a processor that trains, up to 12 for each GPU."""
-        if self.workers >= 0:
-            return self.workers
+        if self.num_workers >= 0:
+            return self.num_workers
         if not torch.cuda.is_available():
             return 1
         return max(1, min(12, cores() // max(1, torch.cuda.device_count())))
 
 
 @dataclass(frozen=True)
-class Every:
-    """How often, in steps.
+class Intervals:
+    """How often things happen, in optimizer steps.
 
     Attributes:
-        log: A line of metrics.
-        checkpoint: A checkpoint to resume from.
-        picture: A look at the run: pictures, and the scores on held-out or labeled images.
+        log_every_n_steps: A line of metrics.
+        checkpoint_every_n_steps: A checkpoint to resume from.
+        eval_every_n_steps: Plots of the model, and scores on held-out or labeled images.
     """
 
-    log: int = 20
-    checkpoint: int = 500
-    picture: int = 1000
+    log_every_n_steps: int = 20
+    checkpoint_every_n_steps: int = 500
+    eval_every_n_steps: int = 1000
 
     def __post_init__(self) -> None:
-        must_be_positive({f"every.{name}": value for name, value in vars(self).items()})
+        must_be_positive({f"intervals.{name}": value for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)

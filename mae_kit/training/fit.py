@@ -18,7 +18,7 @@ from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
-from mae_kit.training.config import Every, Machine
+from mae_kit.training.config import Intervals, Machine
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import Training
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
@@ -35,7 +35,7 @@ def process_share(machine: Machine, batch_size: int) -> Share:
         UserError: The batch does not divide among the devices and micro-batches.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
-    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate)
+    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
     if batch_size % (share.world * share.parts):
         raise UserError(
             "data.batch_size",
@@ -46,7 +46,12 @@ def process_share(machine: Machine, batch_size: int) -> Share:
 
 
 def fit(
-    module: Training, batches: Dataset[Batch], share: Share, machine: Machine, every: Every, callbacks: list[Callback]
+    module: Training,
+    batches: Dataset[Batch],
+    share: Share,
+    machine: Machine,
+    intervals: Intervals,
+    callbacks: list[Callback],
 ) -> None:
     """Train from the module's first step to the plan's last one; leaves with 143 or 130 after a signal.
 
@@ -55,7 +60,7 @@ def fit(
         batches: Item step * parts + part is this rank's micro-batch.
         share: Of this process.
         machine: Precision, devices, workers.
-        every: How often to log and to save.
+        intervals: How often to log and to save.
         callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
     """
     keep_freed_memory()
@@ -65,9 +70,9 @@ def fit(
         write_out(module)
     start, stop = module.start * share.parts, module.plan.steps * share.parts
     loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
-    record, signals = Record(module.run, loader, every.log), Signals()
+    record, signals = Record(module.run, loader, intervals.log_every_n_steps), Signals()
     announce(module, machine, share)
-    checkpoints = Checkpoints(module.run.checkpoints, every.checkpoint)
+    checkpoints = Checkpoints(module.run.checkpoints, intervals.checkpoint_every_n_steps)
     trainer = _trainer(module, machine, share, [TakeBack(signals), record, checkpoints, *callbacks, signals])
     try:
         trainer.fit(module, loader)
@@ -90,7 +95,7 @@ def finish(
     batches: Dataset[Batch],
     share: Share,
     machine: Machine,
-    every: Every,
+    intervals: Intervals,
     callbacks: list[Callback],
 ) -> None:
     """Train what is left of a run, of `model` within the module; where nothing is, say so."""
@@ -99,7 +104,7 @@ def finish(
         return
     if machine.compile:
         model.compile()
-    fit(module, batches, share, machine, every, callbacks)
+    fit(module, batches, share, machine, intervals, callbacks)
 
 
 def announce(module: Training, machine: Machine, share: Share) -> None:
@@ -131,7 +136,7 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
         strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if share.world > 1 else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=module.plan.steps - module.start,
-        accumulate_grad_batches=machine.accumulate,
+        accumulate_grad_batches=machine.accumulate_grad_batches,
         callbacks=callbacks,
         plugins=[DurableCheckpointIO()],
         logger=False,

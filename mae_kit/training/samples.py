@@ -20,7 +20,7 @@ class Streamed(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
-    def without(self) -> str | None: ...
+    def exclude(self) -> str | None: ...
     @property
     def mix_shards(self) -> int: ...
 
@@ -67,7 +67,7 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
         )
     index = open_index(shards, cache=machine.shard_cache())
     index.must_fit(data.mix_shards)
-    samples = kept(index, data.without)
+    samples = kept(index, data.exclude)
     share, count = process_share(machine, data.batch_size), len(samples.rows)
     if count < data.batch_size:
         raise UserError(

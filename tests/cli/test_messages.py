@@ -6,8 +6,8 @@ import pytest
 
 from mae_kit.cli import main as cli
 
-PRETRAIN = "pretrain --config mae_vit_tiny_64px --data.shards x --run r"
-FINETUNE = "finetune --config vit_tiny_64px --data.train x --data.val y --run r"
+PRETRAIN = "pretrain --config mae_vit_tiny_64px --data.path x --run r"
+FINETUNE = "finetune --config vit_tiny_64px --data.path x --data.val y --run r"
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
@@ -35,7 +35,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
             "the recipe is of MAE, and the objective BEiT: begin with a recipe of BEiT: no setting of another is kept",
         ),
         (
-            "pretrain --config beit_tiny_64px --data.shards x --run y",
+            "pretrain --config beit_tiny_64px --data.path x --run y",
             "objective.tokenizer is missing: add --objective.tokenizer, see --objective.help CLASS",
         ),
         (f"{PRETRAIN} --model x", "unknown option --model: see `mae-kit pretrain --help`"),
@@ -58,8 +58,9 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
             "model.args does not take 'patch_size=8': give keys, as {patch_size: 8}",
         ),
         (
-            f"{PRETRAIN} --every 5",
-            "every is not '5', it holds keys: give one of --every.log, --every.checkpoint, --every.picture",
+            f"{PRETRAIN} --intervals 5",
+            "intervals is not '5', it holds keys: give one of --intervals.log_every_n_steps, "
+            "--intervals.checkpoint_every_n_steps, --intervals.eval_every_n_steps",
         ),
         (
             "pretrain --config vit_tiny_64px",

@@ -9,7 +9,8 @@ from support.untrained_run import MEAN, STD, write_run
 from mae_kit.cli import main as cli
 from mae_kit.commands import inspect as inspection
 from mae_kit.encoders import Swin
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
 
 PICTURES = ["attention", "features", "losses", "positions", "ratios"]
 
@@ -19,7 +20,7 @@ def run(tmp_path: Path, photos: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     write_run(folder)
-    (folder / "config.yaml").write_text(f"data: {{shards: '{photos}/train-*.tar'}}\n")
+    (folder / "config.yaml").write_text(f"data: {{path: '{photos}/train-*.tar'}}\n")
     return folder
 
 
@@ -50,7 +51,7 @@ def test_a_run_that_does_not_name_its_images_asks_for_them(run: Path, capsys: py
 
 @pytest.mark.parametrize(
     ("config", "told"),
-    [("data: {train: a.tar}", "has no data.shards: give the run of a pretraining"), ("data: [", "is not YAML")],
+    [("data: {shards: a.tar}", "has no data.path: give the run of a pretraining"), ("data: [", "is not YAML")],
 )
 def test_a_run_of_another_kind_and_a_damaged_one(run: Path, config: str, told: str, capsys: pytest.CaptureFixture[str]):
     (run / "config.yaml").write_text(config)
@@ -60,10 +61,10 @@ def test_a_run_of_another_kind_and_a_damaged_one(run: Path, config: str, told: s
 
 @pytest.mark.usefixtures("elsewhere")
 def test_the_images_of_a_run_have_names_in_utf8(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text("data: {shards: \u00e9t\u00e9}\n", encoding="utf-8")
+    (tmp_path / "config.yaml").write_text("data: {path: \u00e9t\u00e9}\n", encoding="utf-8")
     assert inspection._trained_on(tmp_path) == "\u00e9t\u00e9"
 
 
 def test_the_images_of_a_run_may_be_at_a_url(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text("data: {shards: 'https://images.example/train-*.tar'}\n")
+    (tmp_path / "config.yaml").write_text("data: {path: 'https://images.example/train-*.tar'}\n")
     assert inspection._trained_on(tmp_path) == "https://images.example/train-*.tar"

@@ -32,10 +32,10 @@ def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("every: null", "every holds no keys: give some, or leave it out"),
+        ("intervals: null", "intervals holds no keys: give some, or leave it out"),
         ("machine: 3", "machine holds no keys"),
         ("seed: null", "seed is empty: give a value, or leave the key out"),
-        ("machine: {workers: }", "machine.workers is empty"),
+        ("machine: {num_workers: }", "machine.num_workers is empty"),
         ("objective: {init_args: {mask_ratio: }}", "objective.mask_ratio is empty"),
         ("objective: {init_args: {encoder: {init_args: {name: }}}}", "objective.encoder.name is empty"),
     ],
@@ -45,24 +45,24 @@ def test_empty_keys_of_a_recipe(
 ):
     (tmp_path / "more.yaml").write_text(line)
     words = ["--config", recipes / "pretrain.yaml", "--config", tmp_path / "more.yaml"]
-    said = mistake(capsys, ["pretrain", *words, "--data.shards", "photos", "--run", tmp_path / "run"])
+    said = mistake(capsys, ["pretrain", *words, "--data.path", "photos", "--run", tmp_path / "run"])
     assert complaint in said and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ("--data.shards nowhere", "no folder nowhere"),
-        ("--data.shards {recipes}", "no .tar shard in "),
-        ("--data.shards {photos}/test-*.tar", "no shard in .* is called test-"),
+        ("--data.path nowhere", "no folder nowhere"),
+        ("--data.path {recipes}", "no .tar shard in "),
+        ("--data.path {photos}/test-*.tar", "no shard in .* is called test-"),
         ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),
         ("--data.batch_size 0", "data.batch_size is 0: give a number above 0"),
-        ("--machine.accumulate 3", "data.batch_size 16 does not divide among 1 devices x 3 micro-batches"),
+        ("--machine.accumulate_grad_batches 3", "data.batch_size 16 does not divide among 1 devices x 3 micro-batches"),
         ("--seed 99999999999999999999", r"no model can be built \("),
         ("--objective.init_args.decoder_heads 3", "decoder_heads 3 does not divide decoder_dim 32"),
         ("--objective.init_args.decoder_dim 34", "sin-cos positions need a width that is a multiple of 4, not 34"),
         ("--optimization.lr 1", "unknown option --optimization.lr"),
-        ("--data.without nowhere.jsonl", "no list of samples to leave out at nowhere.jsonl: give the duplicates.jsonl"),
+        ("--data.exclude nowhere.jsonl", "no list of samples to leave out at nowhere.jsonl: give the duplicates.jsonl"),
         ("--data.mean [0.5]", "data.mean and data.std have 1 and 3 values, the encoder 3"),
         ("--data.crop_scale [0,0.5]", "data.crop_scale is 0 to 0.5"),
         ("--optimization.layer_decay 0.5", "optimization.layer_decay and layer_blocks are for fine-tuning"),
@@ -93,7 +93,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
         (tmp_path / name).mkdir()
     write_shard(tmp_path / "unlabeled" / "a.tar", range(8), labels=False)
     folders = {name: tmp_path / name for name in ("file", "empty", "unlabeled")}
-    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar", "--run", tmp_path / "run"]
     line = mistake(capsys, ["pretrain", *words, *changed.format(photos=photos, recipes=recipes, **folders).split()])
     assert re.search(complaint, line), line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "unlabeled"]
@@ -107,7 +107,7 @@ def test_a_read_only_folder(
     def mkdir(path: Path, *args: Any, **kwargs: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar", "--run", tmp_path / "run"]
     monkeypatch.setattr(Path, "mkdir", mkdir)
     assert "(Permission denied): choose another --run folder" in mistake(capsys, ["pretrain", *words])
 
@@ -116,7 +116,7 @@ def test_a_read_only_folder(
 def test_a_run_that_exists_is_not_overwritten(
     trained: Path, photos: Path, recipes: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", trained]
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar", "--run", trained]
     assert f"{trained} holds a run already: continue it with --resume {trained}" in mistake(
         capsys, ["pretrain", *words]
     )
@@ -213,7 +213,7 @@ def test_half_precision_and_odd_encoders_train(programs: Programs, photos: Path,
         "pretrain",
         "--config",
         recipes / "pretrain.yaml",
-        "--data.shards",
+        "--data.path",
         photos / "train-*.tar",
         "--run",
         tmp_path / "run",
@@ -235,7 +235,7 @@ def test_shards_with_damage_beside_good_ones(programs: Programs, photos: Path, r
         whole = sum(member.name.endswith(".cls") and member.offset_data + member.size <= cut for member in tar)
     (shards / "train-1.tar").write_bytes(data[:cut])
     (shards / "train-2.tar").write_bytes(b"no tar at all")
-    words = ["--data.shards", shards / "train-*.tar", "--run", tmp_path / "run", "--optimization.epochs", "2"]
+    words = ["--data.path", shards / "train-*.tar", "--run", tmp_path / "run", "--optimization.epochs", "2"]
     ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
     assert ended.code == 0, ended.err
     every = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -250,7 +250,7 @@ def test_samples_on_a_list_are_not_trained_on_and_another_list_is_another_run(
     (shards / "train-3.tar").write_bytes((shards / "train-2.tar").read_bytes())  # 32 samples twice
     deduped = programs.run("dedup", shards / "train-*.tar", "--workers", "1", "--json")
     assert json.loads(deduped.out)["duplicates"] == 32, deduped.err
-    words = ["--data.shards", shards / "train-*.tar", "--data.without", shards / "duplicates.jsonl"]
+    words = ["--data.path", shards / "train-*.tar", "--data.exclude", shards / "duplicates.jsonl"]
     words += ["--run", tmp_path / "run", "--optimization.epochs", "1"]
     ended = programs.run("pretrain", "--config", recipes / "pretrain.yaml", *words)
     assert ended.code == 0, ended.err

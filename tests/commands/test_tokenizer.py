@@ -21,8 +21,8 @@ model:
   init_args: {codes: 300, stride: 8, width: 4, blocks: 1, code_dim: 8}
 data: {batch_size: 16, image_size: 16}
 optimization: {epochs: 2, learning_rate: 1.0e-3}
-every: {log: 3, checkpoint: 5, picture: 6}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 6}
+machine: {num_workers: 0, precision: fp32}
 """
 BEIT = """
 objective:
@@ -34,8 +34,8 @@ objective:
     smallest_block: 2
 data: {batch_size: 16, color_jitter: 0.4}
 optimization: {epochs: 1, learning_rate: 1.0e-3}
-every: {log: 3, checkpoint: 5, picture: 1000}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
 """
 
 
@@ -48,7 +48,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photos: Path, recipe: Path, tmp_path: Path):
-    data = ["--data.shards", photos / "train-*.tar"]
+    data = ["--data.path", photos / "train-*.tar"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     ended = programs.run("tokenizer", "--config", recipe, *data, "--run", whole)
     assert ended.code == 0, ended.err
@@ -92,7 +92,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
 def test_mistakes_are_told_in_one_line_and_leave_nothing(
     photos: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, complaint: str
 ):
-    words = ["tokenizer", "--config", recipe, "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    words = ["tokenizer", "--config", recipe, "--data.path", photos / "train-*.tar", "--run", tmp_path / "run"]
     code = cli.main([str(word) for word in [*words, *changed.split()]])
     error = capsys.readouterr().err
     assert code == 2 and complaint in error and len(error.splitlines()) == 1

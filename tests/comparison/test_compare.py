@@ -150,7 +150,7 @@ def test_a_comparison_that_is_stopped_goes_on(config: Path, trainings: Trainings
     run = begin(tmp_path / "out/simmim-seed0/pretrain")
     trainings.words, trainings.stop_at = [], 1000
     assert len(compare(config, tmp_path / "out")["entries"][1]["scores"]["knn"]["seeds"]) == 2
-    shards = [f"--data.shards {tmp_path}/train.tar", f"--data.knn_shards {tmp_path}/val.tar"]
+    shards = [f"--data.path {tmp_path}/train.tar", f"--data.knn_shards {tmp_path}/val.tar"]
     assert trainings.words[0] == ["pretrain", "--resume", str(run), *" ".join(shards).split()]
     assert len(trainings.words) == 16 - 3
 
@@ -186,10 +186,10 @@ def test_what_has_begun_keeps_its_settings(
 
 
 def test_on_another_machine_it_goes_on(config: Path, trainings: Trainings, tmp_path: Path):
-    change(config, mae={"overrides": {"machine.threads": 1, "machine.workers": 0}})
+    change(config, mae={"overrides": {"machine.threads": 1, "machine.num_workers": 0}})
     compare(config, tmp_path / "out")
     done = len(trainings.words)
-    change(config, mae={"overrides": {"machine.threads": 2}}, scratch={"overrides": {"machine.workers": 1}})
+    change(config, mae={"overrides": {"machine.threads": 2}}, scratch={"overrides": {"machine.num_workers": 1}})
     compare(config, tmp_path / "out")
     assert len(trainings.words) == done
     change(config, mae={"overrides": {"machine.precision": "bf16"}})
@@ -218,7 +218,7 @@ def test_shards_and_machine_may_be_others_where_it_goes_on(
     verb, _, at, *others = trainings.words[0]
     assert (verb, at) == ("pretrain", str(run))
     assert dict(zip(others[::2], others[1::2], strict=True)) == {
-        "--data.shards": "elsewhere/train.tar",
+        "--data.path": "elsewhere/train.tar",
         "--data.knn_shards": "elsewhere/val.tar",
         "--machine.threads": "1",
     }

@@ -73,7 +73,7 @@ def test_minutes_are_what_a_trial_makes_of_them_and_stay_so(tmp_path: Path, tria
     assert known_length(made, "mae", tmp_path) == 720
     (words,) = trials.words
     assert words[0] == "pretrain" and words[words.index("--optimization.epochs") + 1] == f"{TRIAL_STEPS * 16 / 40:g}"
-    assert words[words.index("--every.log") + 1] == str(TRIAL_WARM_UP)
+    assert words[words.index("--intervals.log_every_n_steps") + 1] == str(TRIAL_WARM_UP)
     assert not (tmp_path / "mae-minutes/pretrain").exists(), "the trial is thrown away"
     assert length(made, "mae", tmp_path)["result"] == found and len(trials.words) == 1
     assert length(made, "scratch", tmp_path)["result"] == {"images": 0}

@@ -61,7 +61,7 @@ def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, 
     assert (made["optimization"].epochs, made["optimization"].warmup_epochs) == (2.5, pytest.approx(2.5 / 6, rel=1e-5))
     assert made["data"].crop_scale == (0.5, 1.0) and not made["data"].flip and made["data"].knn_shards == content["val"]
     steps = 100 / made["data"].batch_size
-    assert made["every"].picture == max(1, round(steps / POINTS)), "a curve of scores has points"
+    assert made["intervals"].eval_every_n_steps == max(1, round(steps / POINTS)), "a curve of scores has points"
     run = tmp_path / "out/mae-seed3/pretrain"
     assert (made["seed"], made["run"]) == (3, run)
     tuned = arguments(finetune)
@@ -73,8 +73,14 @@ def test_an_entry_is_pretrained_for_the_images_seen_then_judged(tmp_path: Path, 
 def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: dict[str, Any]):
     content["entries"]["mae"]["overrides"]["data.batch_size"] = 8
     plan = read_plan(write(tmp_path, content))
-    made = arguments(trial(plan, "mae", 24, ["--every.log", "8", "--data.knn_shards", "null"], tmp_path).words)
-    assert (made["optimization"].epochs, made["every"].log, made["data"].knn_shards) == (24 * 8 / 40, 8, None)
+    made = arguments(
+        trial(plan, "mae", 24, ["--intervals.log_every_n_steps", "8", "--data.knn_shards", "null"], tmp_path).words
+    )
+    assert (made["optimization"].epochs, made["intervals"].log_every_n_steps, made["data"].knn_shards) == (
+        24 * 8 / 40,
+        8,
+        None,
+    )
     assert made["run"] == tmp_path / "mae-images_seen/pretrain" and not made["data"].flip
 
 
@@ -301,7 +307,7 @@ def test_what_would_fail_after_hours_is_told_at_once(
         ("finetune", {"data.std": [0, 1, 1]}, "the std of channel 0 is 0"),
         ("entries.mae", {"data.std": [0, 1, 1]}, "the std of channel 0 is 0"),
         ("finetune", {"data.std": [1, 1]}, "data.mean has 3 values and data.std 2"),
-        ("finetune", {"machine.accumulate": 16}, "micro-batches of one image cannot be mixed"),
+        ("finetune", {"machine.accumulate_grad_batches": 16}, "micro-batches of one image cannot be mixed"),
     ],
 )
 def test_overrides_that_a_verb_would_refuse_are_told_at_once(
@@ -389,10 +395,10 @@ def test_steps_of_the_rate_come_as_early_as_the_end(tmp_path: Path, content: dic
     [
         ("entries.mae", "optimization.epochs"),
         ("entries.mae", "optimization.warmup-epochs"),
-        ("entries.mae", "data.shards"),
-        ("entries.mae", "data.without"),
+        ("entries.mae", "data.path"),
+        ("entries.mae", "data.exclude"),
         ("entries.mae", "data"),
-        ("entries.scratch", "data.train"),
+        ("entries.scratch", "data.path"),
         ("entries.mae.finetune", "encoder"),
         ("finetune", "data.val"),
         ("finetune", "seed"),

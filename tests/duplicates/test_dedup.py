@@ -246,8 +246,8 @@ def test_another_list_in_its_place_is_replaced_and_that_is_said(tmp_path: Path, 
         dedup(tmp_path, distance=distance, workers=1)
         said.append(caplog.messages[-1])
     there = f"list: {tmp_path}/duplicates.jsonl"
-    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.without")
-    assert said[2].startswith(f"{there} (another list was there, and is replaced), for --data.without")
+    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.exclude")
+    assert said[2].startswith(f"{there} (another list was there, and is replaced), for --data.exclude")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

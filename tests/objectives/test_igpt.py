@@ -28,11 +28,11 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
 from mae_kit.plots.reconstruct import reconstruct
 from mae_kit.tasks.classifier import build_classifier, go_on_predicting
-from mae_kit.tensor_file import save_tensors
 from mae_kit.training.optimizer import parameter_groups
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import save_encoder, save_model
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"img_size": 8, "colors": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
 KEYS = torch.tensor([3, 5])
@@ -245,7 +245,7 @@ def save(folder: Path, objective: IGPT) -> Path:
 def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal: bool, tmp_path: Path):
     objective = make(causal=causal)
     objective.prepare(IMAGES)
-    built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
+    built = build_classifier(None, 4, load_encoder(save(tmp_path, objective)), 0.0, (8, 8))
     model: Any = built.model
     assert built.fresh == ["head.bias", "head.weight"] and not built.dropped
     assert torch.equal(model.palette, objective.encoder.model.palette)
@@ -283,16 +283,16 @@ objective:
       init_args: {name: igpt_s, img_size: 8, colors: 32, embed_dim: 48, depth: 2, num_heads: 3}
 data: {batch_size: 16, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], knn_shards: KNN}
 optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 3.0e-3, weight_decay: 0.0}
-every: {log: 3, checkpoint: 5, picture: 1000}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
 """
 FINETUNE = """
 model: {name: igpt_s}
 data: {batch_size: 16, image_size: 8}
 generative: 1.0
 optimization: {epochs: 1, learning_rate: 1.0e-3, layer_decay: 0.75}
-every: {log: 3}
-machine: {workers: 0, precision: fp32}
+intervals: {log_every_n_steps: 3}
+machine: {num_workers: 0, precision: fp32}
 """
 
 
@@ -311,7 +311,7 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
         ended = programs.run(*words)
         assert ended.code == 0, ended.err
 
-    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.shards", train, "--run", run)
+    do("pretrain", "--config", tmp_path / "pretrain.yaml", "--data.path", train, "--run", run)
     trained = load_file(run / "encoder.safetensors")
     assert len(trained["palette"].unique(dim=0)) == 32 and list((run / "reconstructions").glob("*.png"))
     shutil.rmtree(sorted((run / "checkpoints").iterdir())[-1])
@@ -319,7 +319,7 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
     again = load_file(run / "encoder.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in trained.items())
     assert reconstruct(run, val, tmp_path / "grid.png")["images"] == 8
-    data = ["--data.train", train, "--data.val", val]
+    data = ["--data.path", train, "--data.val", val]
     do("finetune", "--config", tmp_path / "finetune.yaml", "--encoder", run, *data, "--run", fine)
     logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
     assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
@@ -333,7 +333,7 @@ def test_from_scratch_too_the_palette_is_found_in_the_images(
     started = []
     monkeypatch.setattr(finetuning, "fit", lambda module, *rest: started.append(module) or sys.exit(143))
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
-    data = ["--data.train", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
+    data = ["--data.path", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
     words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]
     args = ["--model.args", '{"img_size": 8, "colors": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}']
     with pytest.raises(SystemExit, match="143"):
@@ -348,7 +348,8 @@ def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Pat
     old = make()
     old.prepare(IMAGES)
     torch.nn.init.normal_(old.encoder.model.pos_embed)
-    save_tensors(save(tmp_path / "run", old) / FILE, old.state_dict(), model_metadata(old, [0.5] * 3, [0.5] * 3))
+    config = EncoderConfig(old.encoder.name, old.encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
+    save_model(save(tmp_path / "run", old), old, config)
     for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
         new = make()
         start_from(path, new, [0.5] * 3, [0.5] * 3)

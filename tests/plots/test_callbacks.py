@@ -120,7 +120,7 @@ def test_the_knn_score_is_the_accuracy_on_half_of_the_samples(photos: Path, perf
 @pytest.mark.slow
 def test_looking_does_not_change_the_run(programs: Programs, trained: Path, photos: Path, tmp_path: Path):
     run = tmp_path / "run"
-    words = ["--every.picture", "4", "--data.knn_shards", photos / "val-*.tar"]
+    words = ["--intervals.eval_every_n_steps", "4", "--data.knn_shards", photos / "val-*.tar"]
     ended = programs.run("pretrain", "--config", trained / "config.yaml", "--run", run, *words)
     assert ended.code == 0, ended.err
     assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()

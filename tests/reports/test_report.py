@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 CONFIG = """
 objective: {}  # <script>alert(1)</script>
-data: {shards: my photos/train-*.tar, flip: false}
+data: {path: my photos/train-*.tar, flip: false}
 optimization: {epochs: 8.0}
 """
 

@@ -1,7 +1,7 @@
-"""Gates: what has to hold when a fault is injected. A test says with `@pytest.mark.gate("R1")` which one it stands for.
+"""Gates: what has to hold when a fault is injected. `@pytest.mark.gate("R1")` assigns a test to its gate.
 
-`make faults` runs them alone and as often as they ask for (`--campaign`), and writes faults/RESULTS.md, in which the
-rows of gates that were not run stay as they are; without it the same tests inject the same faults fewer times.
+`make faults` runs only these tests, as often as each gate requires (`--campaign`), and writes faults/RESULTS.md; rows
+of gates that were not run are kept. Without it the same tests inject the same faults fewer times.
 """
 
 import os
@@ -22,7 +22,7 @@ Measured = Callable[[str], None]
 
 
 class Gate(NamedTuple):
-    """What is injected, what has to hold, and what the best other tool does (each as measured or read elsewhere)."""
+    """What is injected, what has to hold, and what the best other tool does, quoted from elsewhere."""
 
     fault: str
     asked: str
@@ -31,94 +31,94 @@ class Gate(NamedTuple):
 
 GATES = {
     "R1": Gate(
-        "kill -9 at random moments, saving included, then `--resume`",
-        "curve and weights bit-identical to an uninterrupted run, 30 of 30",
-        "none publishes it (torchtitan: equal batches; Hugging Face: equal loss without workers)",
+        "kill -9 at random moments, including while saving, then `--resume`",
+        "loss curve and weights bit-identical to an uninterrupted run, 30 of 30",
+        "torchtitan: equal batches; transformers: equal loss without loader workers",
     ),
     "R2": Gate(
-        "several stops within an epoch, 0, 1, 2 and 4 workers after them",
-        "every sample exactly once an epoch, by the audit in metrics.jsonl",
-        "streaming: one stop, sorted ids",
+        "several stops within an epoch, resumed with 0, 1, 2 and 4 workers",
+        "every sample exactly once per epoch, by the audit in metrics.jsonl",
+        "streaming: one stop, sorted ids; Megatron-Energon: deterministic restore of saved loader states",
     ),
     "R3": Gate(
-        "1, 2, 4, then 1 processes between the stops, the batch fixed",
+        "1, 2, 4, then 1 processes between the stops, constant batch size",
         "the same samples in each epoch, loss within 1e-6",
-        "streaming claims it where sizes divide",
+        "streaming: where sizes divide; Megatron-Energon: where world size x workers is constant",
     ),
     "R4": Gate(
         "kill -9 while saving, 200 times, TMPDIR on another file system",
         "the newest checkpoint loads, 200 of 200",
-        "Lightning: 1 of 12",
+        "Lightning: 1 of 12; stable-pretraining writes a temporary file and renames it",
     ),
     "R5": Gate(
-        "the newest checkpoint with a bit flipped, cut, or without manifest",
-        "found by its hash, the one before is taken, one line",
+        "the newest checkpoint with a flipped bit, truncated, or without its manifest",
+        "detected by its hash, the previous one is loaded, one line",
         "Lightning: crash",
     ),
     "R6": Gate(
-        "full disk while saving; too little room before the start",
-        "the old one stays, the run goes on, fails at its end alone; said before it starts",
+        "full disk while saving; too little space before the start",
+        "the previous checkpoint stays, training continues and fails only at its end; refused before the start",
         "crash",
     ),
-    "R7": Gate("a run folder that cannot be written", "refused before training", "Lightning: silent"),
+    "R7": Gate("a read-only run folder", "refused before training", "Lightning: silent"),
     "R8": Gate(
-        "SIGTERM, SIGINT, SIGUSR1, also to one rank only, also while it scores",
-        "all ranks save that step and exit 143 (130), the rest is bit-identical",
+        "SIGTERM, SIGINT, SIGUSR1, also to a single rank, also during evaluation",
+        "all ranks save that step and exit with 143 (130), the resumed run is bit-identical",
         "NeMo AutoModel",
     ),
     "R9": Gate(
-        "shards cut in header, data, at a border, empty, gzip, shuffled; flipped header bits",
-        "each named, no wrong pair, the rest used",
+        "shards truncated in header, data, at a boundary, empty, gzipped, shuffled; flipped header bits",
+        "each named, no image with another's label, the rest used",
         "webdataset mislabels",
     ),
-    "R10": Gate("79 odd and damaged images", "golden RGB, or quarantine with a reason", "-"),
+    "R10": Gate("79 unusual and damaged images", "the expected RGB, or quarantined with a reason", "-"),
     "R11": Gate(
-        "damaged images among sound ones, the run killed",
-        "replaced alike: bit-identical; at most 10% slower at 5% damage",
+        "damaged images among valid ones, the run killed",
+        "the same replacements: bit-identical; at most 10% slower at 5% damage",
         "webdataset: half a second for each",
     ),
     "R12": Gate(
-        "pickles that call, links, `..`, a million members, decompression bombs",
-        "no code run, nothing written outside, memory bounded",
+        "pickles that call functions, links, `..`, a million members, decompression bombs",
+        "no code executed, nothing written outside, memory bounded",
         "timm",
     ),
     "R13": Gate("one shard, two ranks of three workers each", "no hang, the same training", "webdataset: hangs"),
     "R14": Gate("NaN in one batch; in three in a row; in all", "skipped; rolled back; one line", "MAE's code: exits"),
     "R15": Gate("a loader worker killed; all of them", "replaced, bit-identical; one line", "RuntimeError"),
     "R16": Gate(
-        "shards changed, gone, new; the same ones elsewhere",
-        "refused with the difference, or --allow-data-change; goes on",
+        "shards changed, missing, new; the same ones in another place",
+        "refused with the difference, or --allow-data-change; resumed",
         "-",
     ),
-    "R17": Gate("50,000 steps of a tiny model", "less than 1 MB of memory gained in 1,000 steps", "-"),
+    "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
     "R18": Gate("mutated images, tars, checkpoints and recipes", "typed errors only, 10,000 of each", "-"),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--campaign", action="store_true", help="inject every fault as often as the gates ask")
+    parser.addoption("--campaign", action="store_true", help="inject every fault as often as its gate requires")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gate(name): a fault that must not cost a run; see tests/support/gates.py")
+    config.addinivalue_line("markers", "gate(name): a fault that a run has to survive; see tests/support/gates.py")
     if config.getoption("--campaign"):
         config.pluginmanager.register(Campaign(), "campaign")
 
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> bool:
-    """Whether to inject the fault as often as the gate asks."""
+    """Whether to inject the fault as often as the gate requires."""
     return bool(request.config.getoption("--campaign"))
 
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Measured:
-    """Writes down a figure for the table."""
+    """Record a figure for the table."""
     return lambda figure: request.node.user_properties.append(("measured", figure))
 
 
 class Campaign:
-    """Gathers outcomes and figures, and writes the table at the end."""
+    """Collect outcomes and figures, and write the table at the end."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, list[str]] = defaultdict(list)
@@ -142,12 +142,12 @@ class Campaign:
 
     def _table(self) -> Iterable[str]:
         before = _rows(RESULTS)
-        yield "# What faults cost"
+        yield "# Injected faults"
         yield ""
         memory = psutil.virtual_memory().total / 2**30
         yield f"`make faults` on {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()},"
         yield f"Python {platform.python_version()}, torch {torch.__version__}."
-        yield "What the best other tool does is quoted, not measured by this command."
+        yield "Other tools: quoted from their documentation and issues, not measured by this command."
         yield ""
         yield "| gate | fault | has to hold | result | measured | best other tool | run |"
         yield "|---|---|---|---|---|---|---|"
@@ -172,6 +172,6 @@ class Campaign:
 
 
 def _rows(table: Path) -> dict[str, str]:
-    """The rows of an earlier table by their gate."""
+    """Rows of an earlier table by gate."""
     lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
     return {line.split("|")[1].strip(): line for line in lines if line.startswith("| R")}

@@ -10,7 +10,7 @@ import pytest
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.training.config import Every, Machine, Optimization, Plan
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ from mae_kit.training.config import Every, Machine, Optimization, Plan
             r"epochs 80: give --optimization.steps \[70\]",
         ),
         (Optimization, {"epochs": 80, "decay": "steps", "steps": (7.0, 5.0)}, r"steps \[7, 5\] do not ascend"),
-        (Machine, {"accumulate": 0}, "machine.accumulate is 0"),
+        (Machine, {"accumulate_grad_batches": 0}, "machine.accumulate_grad_batches is 0"),
         (Machine, {"threads": -1}, "machine.threads is -1: give 0 or more"),
-        (Machine, {"workers": -2}, "machine.workers is -2: give -1 or more"),
-        (Every, {"log": 0}, "every.log is 0"),
+        (Machine, {"num_workers": -2}, "machine.num_workers is -2: give -1 or more"),
+        (Intervals, {"log_every_n_steps": 0}, "intervals.log_every_n_steps is 0"),
         (Plan, {"samples": 8, "batch_size": 0, "epochs": 1, "seed": 0}, "data.batch_size is 0"),
         (Plan, {"samples": 8, "batch_size": 2, "epochs": 1, "seed": 0, "mix_shards": -1}, "data.mix_shards is -1"),
         (
             FinetuneData,
-            {"train": "a", "val": "b", "batch_size": 2, "image_size": 32, "labels_per_class": 0},
+            {"path": "a", "batch_size": 2, "image_size": 32, "labels_per_class": 0},
             "data.labels_per_class is 0",
         ),
         (Augmentation, {"smoothing": 3}, "augmentation.smoothing is 3: give a number from 0 to 1"),

@@ -47,7 +47,7 @@ def test_what_trains_on_a_processor(
     kernel = torch.nn.functional.scaled_dot_product_attention
     counted = lambda *args, **options: (calls.append(args), kernel(*args, **options))[1]  # noqa: E731
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
-    words = ["--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar", "--run", tmp_path / "run"]
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar", "--run", tmp_path / "run"]
     length = ["--optimization.epochs", "0.2", "--optimization.warmup_epochs", "0"]
     assert cli.main([str(word) for word in ("pretrain", *words, *length, "--machine.precision", precision)]) == 0
     assert bool(calls) == fused

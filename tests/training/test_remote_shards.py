@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def local(programs: Programs, recipes: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run on the folder itself, a shard at a time."""
     run = tmp_path_factory.mktemp("local") / "run"
-    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", folder, *ONE_AT_A_TIME]
+    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", folder, *ONE_AT_A_TIME]
     ended = programs.run(*words, "--run", run)
     assert ended.code == 0, ended.err
     return run
@@ -58,7 +58,7 @@ def room(folder: Path) -> int:
 @pytest.fixture
 def words(recipes: Path, server: WebServer, tmp_path: Path, room: int) -> Words:
     cache: Words = ["--machine.cache", tmp_path / "cache", "--machine.cache_size", str(room / 1e9)]
-    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", server.url, *cache]
+    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", server.url, *cache]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -67,7 +67,7 @@ def test_from_a_bad_web_server_through_a_small_cache(
 ):
     for number, faults in enumerate((["drop"], ["wrong"], ["short", "busy"], ["busy", "drop"], [], ["wrong", "drop"])):
         server.fail(f"{number}.tar", faults)
-    more = [*ONE_AT_A_TIME, "--machine.workers", workers, "--run", tmp_path / "run"]
+    more = [*ONE_AT_A_TIME, "--machine.num_workers", workers, "--run", tmp_path / "run"]
     running, most = programs.start(*words, *more, patch=SHORT_PAUSES), 0
     while running.alive():
         files = [path for path in (tmp_path / "cache").glob("*") if not path.name.startswith(".")]
@@ -83,7 +83,7 @@ def test_a_server_that_goes_ends_the_run_until_it_is_back(
     programs: Programs, words: Words, server: WebServer, local: Path, tmp_path: Path
 ):
     run = tmp_path / "run"
-    more = [*ONE_AT_A_TIME, "--machine.workers", "1", "--run", run]
+    more = [*ONE_AT_A_TIME, "--machine.num_workers", "1", "--run", run]
     running = programs.start(*words, *more, patch=SHORT_PAUSES + SLOW)
     running.wait_until(lambda: bool(steps(run)))
     server.stop()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mae_kit.errors import UserError
-from mae_kit.training.config import Every, Machine, Optimization, Plan
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.lock import LOCK
 from mae_kit.training.run import Run
 
@@ -100,9 +100,9 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: Every(log=0), "every.log"),
-        (lambda: Every(checkpoint=-1), "every.checkpoint"),
-        (lambda: Machine(accumulate=0), "machine.accumulate"),
+        (lambda: Intervals(log_every_n_steps=0), "intervals.log_every_n_steps"),
+        (lambda: Intervals(checkpoint_every_n_steps=-1), "intervals.checkpoint_every_n_steps"),
+        (lambda: Machine(accumulate_grad_batches=0), "machine.accumulate_grad_batches"),
         (lambda: Plan(10, 0, 1.0, 0), "data.batch_size"),
         (lambda: Plan(10, 2, 0.0, 0), "optimization.epochs"),
         (lambda: Machine(cache_size=0), "machine.cache_size"),

@@ -45,7 +45,7 @@ def test_a_preempted_job_requeues_itself_and_goes_on(trained: Path, photos: Path
         "SLURM_JOB_NUM_NODES": "1",
         "MASTER_PORT": str(free_port()),
         "RUN": str(run),
-        "FIRST": f"--config {recipes / 'pretrain.yaml'} --data.shards {photos}/train-*.tar --run {run}",
+        "FIRST": f"--config {recipes / 'pretrain.yaml'} --data.path {photos}/train-*.tar --run {run}",
     }
     job = ["bash", str(ROOT / "recipes" / "on" / "slurm.sbatch")]
 

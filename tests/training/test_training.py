@@ -52,7 +52,7 @@ Pretraining.loss = poisoned
 @pytest.fixture
 def words(photos: Path, recipes: Path) -> Words:
     """The command line that made the run `trained`, but for --run."""
-    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", photos / "train-*.tar"]
+    return ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -62,7 +62,7 @@ def test_killed_at_any_moment_it_resumes_bit_by_bit(
 ):
     run = tmp_path / "run"
     kills = resume_until_done(
-        programs, run, "pretrain", [*words, "--machine.workers", str(workers)], random.Random(workers)
+        programs, run, "pretrain", [*words, "--machine.num_workers", str(workers)], random.Random(workers)
     )
     assert kills >= 2
     assert same(run, trained)
@@ -97,10 +97,10 @@ def test_other_numbers_of_workers_after_each_stop_show_every_sample_once(
 ):
     """Gate R2: killed four times within the first two epochs, resumed with 0, 1, 2 and 4 workers."""
     run = tmp_path / "run"
-    every_step = ["--every.checkpoint", "1"]
+    every_step = ["--intervals.checkpoint_every_n_steps", "1"]
     first = [*words, "--run", run, *every_step]
     for stop, workers in enumerate((0, 1, 2, 4), start=1):
-        running = programs.start(*first, "--machine.workers", str(workers), patch=SLOW)
+        running = programs.start(*first, "--machine.num_workers", str(workers), patch=SLOW)
         running.wait_until(lambda stop=stop: bool(steps(run)) and steps(run)[-1] >= 2 * stop)
         running.send(signal.SIGKILL)
         assert running.wait().code == -signal.SIGKILL, running.wait().err
@@ -144,7 +144,7 @@ def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
     dice, trials, longest = random.Random(number), 5 if campaign else 1, 0.0
     for trial in range(trials):
         run = tmp_path / str(trial)
-        running = programs.start(*words, "--run", run, "--machine.workers", "1", patch=SLOW)
+        running = programs.start(*words, "--run", run, "--machine.num_workers", "1", patch=SLOW)
         running.wait_until((run / "metrics.jsonl").exists)
         time.sleep(dice.uniform(0, 0.4))
         running.send(signal.Signals[number])
@@ -180,7 +180,7 @@ def test_two_signals_stop_at_once(programs: Programs, words: Words, tmp_path: Pa
 
 
 def test_two_micro_batches_are_the_same_training(programs: Programs, words: Words, trained: Path, tmp_path: Path):
-    assert programs.run(*words, "--run", tmp_path / "run", "--machine.accumulate", "2").code == 0
+    assert programs.run(*words, "--run", tmp_path / "run", "--machine.accumulate_grad_batches", "2").code == 0
     close(tmp_path / "run", trained)
 
 
@@ -234,7 +234,7 @@ def test_a_signal_ends_a_score_and_the_resumed_run_begins_with_it(
 ):
     """To the last rank, which has nothing to score: only the first one has."""
     run, whole = tmp_path / "run", tmp_path / "whole"
-    words = [*words, "--every.picture", "6", "--data.knn_shards", photos / "val-*.tar"]
+    words = [*words, "--intervals.eval_every_n_steps", "6", "--data.knn_shards", photos / "val-*.tar"]
     assert [rank.wait().code for rank in group(programs, world, *words, "--run", whole)] == [0] * world
     ranks = group(programs, world, *words, "--run", run, patch=SLOW_SCORES)
     begun = run / (f"reconstructions/step-{scored_step:08d}.png" if scored_step else "tensorboard")
@@ -388,7 +388,7 @@ def test_the_same_shards_in_another_folder_are_the_same_data(programs: Programs,
     assert programs.run(*here, "--optimization.warmup_epochs", "0").code == 0
     shutil.rmtree(tmp_path / "here")
     moved = shutil.move(tmp_path / "run", tmp_path / "moved")
-    there = ["--data.shards", tmp_path / "there" / "train-*.tar", "--optimization.epochs", "2"]
+    there = ["--data.path", tmp_path / "there" / "train-*.tar", "--optimization.epochs", "2"]
     assert programs.run("pretrain", "--resume", moved, *there).code == 0
     assert audited(Path(moved)) == [0, 1]
 
@@ -399,7 +399,7 @@ def test_a_killed_worker_is_replaced(
 ):
     """Gate R15."""
     run = tmp_path / "run"
-    running = programs.start(*words, "--run", run, "--machine.workers", "2", patch=SLOW)
+    running = programs.start(*words, "--run", run, "--machine.num_workers", "2", patch=SLOW)
     running.wait_until((run / "metrics.jsonl").exists)
     worker = next(child for child in psutil.Process(running.pid).children() if child.is_running())
     worker.kill()
@@ -416,7 +416,7 @@ def test_workers_that_never_live_end_the_run_with_one_line(
     deadly = "import os, signal, mae_kit.data.loading.loader as l\n"
     deadly += "l._ignore_signals = lambda worker: os.kill(os.getpid(), signal.SIGKILL)"
     started = time.monotonic()
-    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=deadly)
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1", patch=deadly)
     measured(f"all: ended after {time.monotonic() - started:.1f} s")
     refused(ended, "loader workers die again and again")
 
@@ -424,13 +424,13 @@ def test_workers_that_never_live_end_the_run_with_one_line(
 @pytest.mark.gate("R11")
 def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Path, tmp_path: Path, measured: Measured):
     write_shard(tmp_path / "a.tar", range(48), damaged=(4, 40))
-    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar", "--run"]
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar", "--run"]
     assert programs.run(*words, tmp_path / "one").code == 0
     found = [json.loads(line) for line in (tmp_path / "one" / "quarantine.jsonl").read_text().splitlines()]
     assert [line["key"] for line in found].count("0004") >= 3 and {line["key"] for line in found} == {"0004", "0040"}
     assert read_metrics(tmp_path / "one")[-1]["bad_samples"] == len(found)
     dice = random.Random(1)
-    two = [*words[:-1], "--machine.workers", "2"]
+    two = [*words[:-1], "--machine.num_workers", "2"]
     kills = resume_until_done(programs, tmp_path / "two", "pretrain", two, dice)
     assert same(tmp_path / "one", tmp_path / "two")
     measured(f"{len(found)} replaced, {kills} kills, bit-identical")
@@ -438,8 +438,8 @@ def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Pat
 
 def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(48), damaged=tuple(range(0, 48, 3)))
-    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
-    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1")
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar"]
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1")
     assert ended.code == 2 and "Traceback" not in ended.err
     complaint = f"more than 20% of the images do not decode, see {tmp_path / 'run' / 'quarantine.jsonl'}"
     assert complaint in ended.err.splitlines()[-1]
@@ -447,10 +447,10 @@ def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tm
 
 def test_shards_that_vanish_end_the_run_with_one_line(programs: Programs, recipes: Path, tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(48))
-    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
+    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar"]
     blank = "from pathlib import Path; import mae_kit.commands.pretrain as p; start = p.Run.start\n"
     blank += f"p.Run.start = lambda *a: (start(*a), Path({str(tmp_path / 'a.tar')!r}).write_bytes(b''))[0]"
-    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.workers", "1", patch=blank)
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1", patch=blank)
     assert ended.code == 2 and "Traceback" not in ended.err, ended.err
     assert "100 samples in a row did not decode" in ended.err.splitlines()[-1]
 
@@ -496,9 +496,11 @@ def test_one_shard_feeds_two_processes_with_three_workers_each(
     programs: Programs, recipes: Path, tmp_path: Path, measured: Measured
 ):
     write_shard(tmp_path / "a.tar", range(43))
-    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.shards", tmp_path / "a.tar"]
+    words: Words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar"]
     assert programs.run(*words, "--run", tmp_path / "one").code == 0
-    ended = [rank.wait() for rank in group(programs, 2, *words, "--run", tmp_path / "two", "--machine.workers", "3")]
+    ended = [
+        rank.wait() for rank in group(programs, 2, *words, "--run", tmp_path / "two", "--machine.num_workers", "3")
+    ]
     assert [end.code for end in ended] == [0, 0], ended
     measured(f"losses at most {close(tmp_path / 'two', tmp_path / 'one'):.1g} apart")
 
@@ -509,9 +511,18 @@ def test_memory_does_not_grow(programs: Programs, words: Words, tmp_path: Path, 
     if not campaign:
         pytest.skip("a quarter of an hour: `make faults`")
     steps_asked = 50_000
-    epochs = ["--optimization.epochs", str(steps_asked / 6), "--every.log", "500", "--every.checkpoint", "5000"]
+    epochs = [
+        "--optimization.epochs",
+        str(steps_asked / 6),
+        "--intervals.log_every_n_steps",
+        "500",
+        "--intervals.checkpoint_every_n_steps",
+        "5000",
+    ]
     run, found = tmp_path / "run", []
-    running = programs.start(*words, "--run", run, "--machine.workers", "1", *epochs, "--every.picture", "100000")
+    running = programs.start(
+        *words, "--run", run, "--machine.num_workers", "1", *epochs, "--intervals.eval_every_n_steps", "100000"
+    )
     process = psutil.Process(running.pid)
     while running.alive():
         time.sleep(2)

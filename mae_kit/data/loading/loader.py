@@ -208,7 +208,7 @@ class Loader:
             except _WorkerDied as error:
                 deaths += 1
                 if deaths > DEATHS:
-                    fix = "give the machine more memory, or --machine.workers 0"
+                    fix = "give the machine more memory, or --machine.num_workers 0"
                     raise UserError("loader.all", f"loader workers die again and again ({error})", fix) from None
                 log.warning(f"{error}; others take over")
 
