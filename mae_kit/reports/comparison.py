@@ -13,6 +13,7 @@ from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
 from mae_kit.reports.render import data_uri, render
 from mae_kit.training.metrics import Row
 
+SCORE = "Top-1 accuracy, or mean average precision for multi-label images"
 SCRATCH = "Entries without pretraining: the frozen scores are of the encoder at the start of fine-tuning."
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
@@ -33,7 +34,7 @@ def comparison(folder: Path, compared: Row) -> Markup:
         budget=budget,
         scores_of_entries=_grid(rows, "scores"),
         differences=_grid(against, "differences"),
-        about=f"{budget}. {_labels(folder, rows)}",
+        about=f"{budget}. {_labels(folder, rows)}{SCORE}",
         scratch=said_of_scratch(rows),
         about_knn=ABOUT_KNN if any("knn" in row["scores"] for row in rows) else "",
         unlike="" if alike(rows) else UNLIKE,
