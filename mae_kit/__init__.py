@@ -31,6 +31,11 @@ _MODULES = {
     "Swin": "encoders",
     "ViT": "encoders",
     #
+    "load_classifier": "weights.native",
+    "load_encoder": "weights.recognize",
+    "load_model": "weights.native",
+    "load_tokenizer": "encoders.tokenizers",
+    #
     "UserError": "errors",
     #
     "attention": "commands.attention",
@@ -42,19 +47,16 @@ _MODULES = {
     "evaluate": "commands.evaluate",
     "export": "commands.export",
     "features": "commands.features",
-    "fewshot": "commands.evaluate",
     "finetune": "commands.finetune",
     "import_": "commands.import_",
-    "index": "data.index.open",
+    "index": "commands.index",
     "inspect": "commands.inspect",
-    "knn": "commands.evaluate",
     "positions": "commands.positions",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
-    "probe": "commands.evaluate",
     "reconstruct": "plots.reconstruct",
     "report": "reports.page",
-    "shard": "data.packing.writer",
+    "shard": "commands.shard",
     "tokenizer": "commands.tokenizer",
 }
 
@@ -66,9 +68,6 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.demo import demo as demo
     from mae_kit.commands.doctor import doctor as doctor
     from mae_kit.commands.evaluate import evaluate as evaluate
-    from mae_kit.commands.evaluate import fewshot as fewshot
-    from mae_kit.commands.evaluate import knn as knn
-    from mae_kit.commands.evaluate import probe as probe
     from mae_kit.commands.export import export as export
     from mae_kit.commands.features import features as features
     from mae_kit.commands.finetune import finetune as finetune
@@ -87,6 +86,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.encoders import ImageGPT as ImageGPT
     from mae_kit.encoders import Swin as Swin
     from mae_kit.encoders import ViT as ViT
+    from mae_kit.encoders.tokenizers import load_tokenizer as load_tokenizer
     from mae_kit.errors import UserError as UserError
     from mae_kit.objectives import FCMAE as FCMAE
     from mae_kit.objectives import IGPT as IGPT
@@ -99,6 +99,9 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import SimMIM as SimMIM
     from mae_kit.plots.reconstruct import reconstruct as reconstruct
     from mae_kit.reports.page import report as report
+    from mae_kit.weights.native import load_classifier as load_classifier
+    from mae_kit.weights.native import load_model as load_model
+    from mae_kit.weights.recognize import load_encoder as load_encoder
 
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -19,7 +19,6 @@ from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import (
@@ -36,9 +35,9 @@ from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, parameter_groups
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import save_encoder, save_model
+from mae_kit.weights.pretrained import EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -220,4 +219,4 @@ def save_results(run: Run, objective: Objective, data: PretrainData, step: int) 
         image_size=list(encoder.image_size),
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
-    save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))
+    save_model(run.path, objective, config)

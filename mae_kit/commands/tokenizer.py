@@ -11,13 +11,11 @@ from torch import Tensor
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.timm_models import pair
-from mae_kit.encoders.tokenizers import DVAE
-from mae_kit.encoders.tokenizers.tokenizer_file import FILE, tokenizer_metadata
+from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_areas, must_be_within
@@ -194,8 +192,8 @@ def tokenizer(
         folder.start(arguments, module.start, module.bytes_to_write())
         finish(module, model, batches, stream.share, machine, intervals, [_codebook(batches, intervals)])
         if stream.share.rank == 0:
-            save_tensors(folder.path / FILE, model.state_dict(), tokenizer_metadata(model))
-            log.info(f"tokenizer: {folder.path / FILE}")
+            saved = save_tokenizer(folder.path, model)
+            log.info(f"tokenizer: {saved}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 

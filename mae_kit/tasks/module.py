@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mae_kit.data.transforms.augment import FinetuneAugment
-from mae_kit.tasks.classifier_file import ClassifierConfig
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Optimization, Plan
@@ -18,6 +17,7 @@ from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import Training
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
+from mae_kit.weights.native import ClassifierConfig
 
 
 class Finetuning(Training):

@@ -19,16 +19,25 @@ from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.run import Run
+from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 KEYS = torch.tensor([3, 5])
 
 
+def plain_colors(objective: BEiT) -> BEiT:
+    """Of images in 0..1, not normalized."""
+    objective.set_statistics([0.0] * objective.encoder.channels, [1.0] * objective.encoder.channels)
+    return objective
+
+
 def make(folder: Path, **changed: Any) -> BEiT:
     torch.manual_seed(0)
     encoder = BEiTEncoder(img_size=32, patch_size=8, **SIZES)
-    return BEiT(encoder, str(save_tokenizer(folder)), **({"mask_ratio": 0.4, "smallest_block": 2} | changed))
+    return plain_colors(
+        BEiT(encoder, str(save_tokenizer(folder)), **({"mask_ratio": 0.4, "smallest_block": 2} | changed))
+    )
 
 
 NAMES = [
@@ -116,7 +125,7 @@ def test_codes_are_the_tokenizers_of_the_same_crop_at_its_own_size(tmp_path: Pat
     view = F.interpolate(large, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     assert torch.equal(codes, load_tokenizer(tmp_path).encode(view)) and len(codes.unique()) > 3
     assert not torch.equal(codes, load_tokenizer(tmp_path).encode(view * 0.5)), "colors count"
-    same = BEiT(ViT("vit_tiny_patch16_224", 16, 4, **SIZES), str(tmp_path), smallest_block=2)
+    same = plain_colors(BEiT(ViT("vit_tiny_patch16_224", 16, 4, **SIZES), str(tmp_path), smallest_block=2))
     assert torch.equal(same.codes(colors), load_tokenizer(tmp_path).encode(colors)), "no resize where none is needed"
 
 
@@ -166,7 +175,7 @@ def test_all_blocks_share_their_relative_positions(tmp_path: Path):
 def test_fine_tuning_pools_the_patches_and_moves_the_positions_of_the_blocks_apart(tmp_path: Path):
     objective: Any = shaken(make(tmp_path))
     save_results(Run(tmp_path), objective, PretrainData("shards", 2), step=7)
-    classifier = build_classifier(None, 4, tmp_path, 0.1, (32, 32))
+    classifier = build_classifier(None, 4, load_encoder(tmp_path), 0.1, (32, 32))
     model: Any = classifier.model.eval()
     tables = [block.attn.relative_position_bias_table for block in model.blocks]
     assert tables[0] is not tables[1] and torch.equal(*tables) and tables[0].any()
@@ -229,7 +238,9 @@ def test_a_batch_of_which_nothing_is_hidden_teaches_nothing(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", [BEiTEncoder, ViT])
 def test_the_mask_token_decays_and_class_token_and_positions_do_not(tmp_path: Path, kind: Any):
-    objective = BEiT(kind(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
+    objective = plain_colors(
+        BEiT(kind(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
+    )
     module = Pretraining(
         objective, PretrainData("x", 2), Optimization(1, learning_rate=1), Plan(8, 2, 1, 0), Run(tmp_path / "run")
     )

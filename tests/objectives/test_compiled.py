@@ -19,6 +19,7 @@ convolutions = ConvNeXtV2("convnextv2_atto", 64, output_stride=16, depths=[1, 1,
 gpt = ImageGPT(img_size=8, embed_dim=32, depth=1, num_heads=2)
 objective = OBJECTIVE
 images, keys = torch.randn(2, 3, *objective.encoder.image_size), torch.arange(2)
+objective.set_statistics([0.5] * 3, [0.5] * 3)
 objective.fit(torch.randn(20, 3, *objective.encoder.image_size))
 compiled = torch.compile(objective, fullgraph=True, backend="eager")(images, keys)
 plain = objective(images, keys)

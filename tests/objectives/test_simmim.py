@@ -69,7 +69,7 @@ def compare(model: Any, encoder: ViT | Swin, names: list[tuple[str, str]]) -> No
     give(model.eval(), objective, names)
     optimizers = [torch.optim.SGD(each.parameters(), 0.05) for each in (objective, model)]
     for step in range(10):
-        hidden = unit_mask(torch.tensor([3, 5]) + 2 * step, encoder.grid, objective.unit, objective.visible)
+        hidden = objective.hide(torch.tensor([3, 5]) + 2 * step)
         outcome = objective.compare(IMAGES, hidden)
         theirs = model(pixel_values=IMAGES, bool_masked_pos=hidden)
         drawn = objective.pixels(outcome.prediction, IMAGES)
