@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.errors import raises
 
-from mae_kit.errors import UserError
 from mae_kit.masking import (
     LONGEST,
     block_mask,
@@ -58,7 +58,7 @@ def test_units_round_up_but_for_what_is_whole(units: int, ratio: float, hidden: 
 
 @pytest.mark.parametrize("part", [0, 16, -8])
 def test_all_or_nothing_is_refused(part: int):
-    with pytest.raises(UserError, match=r"mask_ratio 0.9 of 16 leaves none on one side: choose about \.75"):
+    with raises("objective.mask_ratio"):
         must_leave_both(part, 16, 0.9, "about .75")
     must_leave_both(1, 2, 0.5, "about .75")
 
@@ -108,7 +108,7 @@ def test_grid_masks_keep_one_patch_of_four():
 
 @pytest.mark.parametrize(("grid", "ratio"), [((4, 4), 0.5), ((5, 4), 0.75), ((4, 7), 0.75)])
 def test_a_grid_that_cannot_be(grid: tuple[int, int], ratio: float):
-    with pytest.raises(UserError, match="grid mask hides 75% of an even grid of patches"):
+    with raises("objective.mask"):
         grid_mask(keys(1), grid, ratio)
 
 

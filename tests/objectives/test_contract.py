@@ -10,13 +10,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from support.errors import raises
 from support.tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
 from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
-from mae_kit.errors import UserError
 from mae_kit.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives import Objective, SimMIM, masked_patch
 from mae_kit.patches import patchify, unpatchify
@@ -291,84 +291,84 @@ def test_the_last_layer_is_what_comes_out(objective: Objective):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
+    ("name", "arguments", "key"),
     [
-        ("deit_tiny_distilled_patch16_224", {}, "is not a plain vision transformer"),
-        ("test_convnext", {}, "timm does not build test_convnext|is not a plain vision transformer"),
-        ("vit_tiny_r_s16_p8_224", {}, "is not a plain vision transformer"),
-        ("vit_tinny_patch16_224", {}, "is not in timm"),
-        ("vit_tiny_patch16_224", {"img_size": 30, "patch_size": 8}, "patch_size 8x8 does not divide img_size 30x30"),
-        ("vit_tiny_patch16_224", {"img_size": 30}, "does not divide"),
-        ("vit_tiny_patch16_224", {"embed_dim": 50}, "timm does not build .* with embed_dim=50"),
+        ("deit_tiny_distilled_patch16_224", {}, "encoder.name"),
+        ("test_convnext", {}, "encoder.model_args"),
+        ("vit_tiny_r_s16_p8_224", {}, "encoder.name"),
+        ("vit_tinny_patch16_224", {}, "encoder.name"),
+        ("vit_tiny_patch16_224", {"img_size": 30, "patch_size": 8}, "encoder.img_size"),
+        ("vit_tiny_patch16_224", {"img_size": 30}, "encoder.img_size"),
+        ("vit_tiny_patch16_224", {"embed_dim": 50}, "encoder.model_args"),
     ],
 )
-def test_an_encoder_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
-    with pytest.raises(UserError, match=complaint):
+def test_an_encoder_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
+    with raises(key):
         ViT(name, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
+    ("name", "arguments", "key"),
     [
-        ("vit_tiny_patch16_224", {}, "is not a Swin transformer"),
-        ("swinn_tiny", {}, "is not in timm: choose for example swin"),
+        ("vit_tiny_patch16_224", {}, "encoder.name"),
+        ("swinn_tiny", {}, "encoder.name"),
         (
             "swin_tiny_patch4_window7_224",
             {"img_size": 40, "embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]},
-            "patch_size 32x32 does not divide img_size 40x40",
+            "encoder.img_size",
         ),
-        ("swin_tiny_patch4_window7_224", {"num_heads": [5, 5]}, "timm does not build .* with num_heads"),
+        ("swin_tiny_patch4_window7_224", {"num_heads": [5, 5]}, "encoder.model_args"),
     ],
 )
-def test_a_swin_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
-    with pytest.raises(UserError, match=complaint):
+def test_a_swin_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
+    with raises(key):
         Swin(name, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
+    ("name", "arguments", "key"),
     [
-        ("convnext_tiny", CONVOLUTIONS, "is not a ConvNeXt V2"),
-        ("vit_tiny_patch16_224", {}, "is not a ConvNeXt V2"),
-        ("convnextv2_tinny", {}, "is not in timm: choose for example convnextv2"),
-        ("convnextv2_atto", {"img_size": 48}, "patch_size 32x32 does not divide img_size 48x48"),
-        ("convnextv2_atto", {"output_stride": 4}, "timm does not build convnextv2_atto with output_stride=4"),
+        ("convnext_tiny", CONVOLUTIONS, "encoder.name"),
+        ("vit_tiny_patch16_224", {}, "encoder.name"),
+        ("convnextv2_tinny", {}, "encoder.name"),
+        ("convnextv2_atto", {"img_size": 48}, "encoder.img_size"),
+        ("convnextv2_atto", {"output_stride": 4}, "encoder.model_args"),
     ],
 )
-def test_a_convnext_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
-    with pytest.raises(UserError, match=complaint):
+def test_a_convnext_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
+    with raises(key):
         ConvNeXtV2(name, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
+    ("name", "arguments", "key"),
     [
-        ("vit_tiny_patch16_224", {}, "is not a BEiT"),
-        ("beitt_base", {}, "is not in timm: choose for example beit"),
-        ("beit_base_patch16_224", {"img_size": 30, "patch_size": 8}, "patch_size 8x8 does not divide img_size 30x30"),
+        ("vit_tiny_patch16_224", {}, "encoder.name"),
+        ("beitt_base", {}, "encoder.name"),
+        ("beit_base_patch16_224", {"img_size": 30, "patch_size": 8}, "encoder.img_size"),
     ],
 )
-def test_a_beit_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
-    with pytest.raises(UserError, match=complaint):
+def test_a_beit_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
+    with raises(key):
         BEiTEncoder(name, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
+    ("name", "arguments", "key"),
     [
-        ("vit_tiny_patch16_224", {"stages": [1, 1]}, "timm does not build|is not a Hiera"),
-        ("hiera_tinny", {}, "is not in timm: choose for example hiera"),
-        ("hiera_tiny_224", {"img_size": 80, **STAGES}, "patch_size 32x32 does not divide img_size 80x80"),
-        ("hiera_tiny_224", {"q_pool": 4}, "timm does not build hiera_tiny_224 with .*q_pool=4"),
+        ("vit_tiny_patch16_224", {"stages": [1, 1]}, "encoder.model_args"),
+        ("hiera_tinny", {}, "encoder.name"),
+        ("hiera_tiny_224", {"img_size": 80, **STAGES}, "encoder.img_size"),
+        ("hiera_tiny_224", {"q_pool": 4}, "encoder.model_args"),
     ],
 )
-def test_a_hiera_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], complaint: str):
-    with pytest.raises(UserError, match=complaint):
+def test_a_hiera_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
+    with raises(key):
         Hiera(name, **arguments)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 0.99, -0.5])
 def test_a_ratio_that_leaves_nothing_is_refused(name: str, ratio: float, tmp_path: Path):
-    with pytest.raises(UserError, match="mask_ratio"):
+    with raises("objective.mask_ratio"):
         make(name, tmp_path, encoders_of(name)[0], mask_ratio=ratio)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from skimage.feature import hog
+from support.errors import raises
 from support.training_steps import ten_losses
 
 from mae_kit.encoders import ViT
-from mae_kit.errors import UserError
 from mae_kit.masking import BlockwiseMask, blockwise_mask
 from mae_kit.objectives import MaskFeat, maskfeat
 
@@ -70,7 +70,7 @@ def test_the_most_that_is_hidden_is_rounded():
 
 def test_a_row_of_patches_is_refused():
     encoder = ViT("vit_tiny_patch16_224", img_size=[8, 64], patch_size=8, embed_dim=12, depth=1, num_heads=1)
-    with pytest.raises(UserError, match="blocks do not fit into 1x8 patches: choose a larger image"):
+    with raises("objective.blocks"):
         MaskFeat(encoder)
 
 
@@ -106,5 +106,5 @@ def test_the_picture_shows_edges_where_they_are():
 
 @pytest.mark.parametrize("cell", [3, 16, 0])
 def test_a_cell_that_does_not_fit_is_refused(cell: int):
-    with pytest.raises(UserError, match="does not divide the encoder's patch, 8x8: choose for example 8"):
+    with raises("objective.cell"):
         tiny(cell)

@@ -37,9 +37,7 @@ TIMM = {
 def theirs(family: str, **more: Any) -> Any:
     import transformers
 
-    config, sizes = {"beit": ("BEiTEncoder", BEIT), "swin": ("Swin", SWIN), "convnextv2": ("ConvNextV2", CONVNEXT)}[
-        family
-    ]
+    config, sizes = {"beit": ("Beit", BEIT), "swin": ("Swin", SWIN), "convnextv2": ("ConvNextV2", CONVNEXT)}[family]
     torch.manual_seed(0)
     return shaken(getattr(transformers, f"{config}Model")(getattr(transformers, f"{config}Config")(**sizes, **more)))
 
