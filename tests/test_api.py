@@ -1,0 +1,166 @@
+"""The library as an outsider uses it: plain modules, plain Trainers, recipes by name, an objective of one's own."""
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import timm
+import torch
+from support.photo_shards import photo
+
+import mae_kit as mk
+
+SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+SILENT: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+UNRECORDED: dict[str, Any] = {"logger": False, "enable_checkpointing": False, **SILENT}
+
+MY_OBJECTIVE = '''
+import torch.nn.functional as F
+
+import mae_kit as mk
+
+
+class Softened(mk.MAE):
+    """Predict the image after a 3 x 3 mean filter."""
+
+    def target(self, images):
+        return super().target(F.avg_pool2d(images, kernel_size=3, stride=1, padding=1))
+'''
+
+MY_RECIPE = """
+objective:
+  class_path: my_objective.Softened
+  init_args:
+    encoder:
+      class_path: mae_kit.ViT
+      init_args: {name: vit_tiny_patch16_224, img_size: 32, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
+    decoder_dim: 32
+    decoder_depth: 1
+    decoder_heads: 2
+data: {batch_size: 16}
+optimization: {epochs: 0.5, learning_rate: 1.0e-3}
+"""
+
+
+def small_mae(encoder: Any = None) -> Any:
+    return mk.MAE(encoder or mk.ViT("vit_tiny_patch16_224", **SMALL), decoder_dim=32, decoder_depth=1, decoder_heads=2)
+
+
+def test_an_objective_is_a_module_that_returns_a_loss():
+    mae, images = small_mae(), torch.randn(4, 3, 32, 32)
+    outcome = mae(images)
+    outcome.loss.backward()
+    assert torch.isfinite(outcome.loss) and outcome.hidden.float().mean() == 0.75
+    assert all(parameter.grad is not None for parameter in mae.parameters() if parameter.requires_grad)
+
+
+def test_seeds_decide_what_is_hidden():
+    mae, images, seeds = small_mae(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    first, second = mae(images, seeds), mae(images, seeds)
+    assert torch.equal(first.hidden, second.hidden)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None], ids=str)
+def test_copies_compute_the_same(copied: Any):
+    mae, images, seeds = small_mae().eval(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    other = copied(mae) if copied else torch.optim.swa_utils.AveragedModel(mae).module
+    assert torch.equal(other(images, seeds).loss, mae(images, seeds).loss)
+
+
+def test_weights_that_are_given_are_kept_until_they_are_initialized():
+    model = timm.create_model("vit_tiny_patch16_224", **SMALL, num_classes=0)
+    given = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("blocks")}
+    mae = small_mae(mk.ViT.from_timm(model))
+    kept = mae.encoder.model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in given.items())
+    mae.init_weights()
+    assert not torch.equal(given["blocks.0.attn.qkv.weight"], mae.encoder.model.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize("name", ["MAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"])
+def test_objectives_have_public_names(name: str):
+    assert issubclass(getattr(mk, name), torch.nn.Module)
+
+
+def test_shards_feed_a_loop_of_ones_own(photos: Path):
+    data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32)
+    data.setup("fit")
+    mae = small_mae()
+    optimizer = torch.optim.AdamW(mae.parameters(), 1e-3)
+    losses = []
+    for batch, _ in zip(data.train_dataloader(), range(3), strict=False):
+        loss = mae(data.transform(batch).images).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert len(losses) == 3
+
+
+def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
+    def fit(steps: int, name: str, ckpt_path: str | None = None) -> tuple[Any, pl.Trainer]:
+        torch.manual_seed(0)
+        folder = tmp_path / name
+        saver = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
+        logger = pl.loggers.CSVLogger(folder)
+        trainer = pl.Trainer(max_steps=steps, callbacks=[saver], logger=logger, log_every_n_steps=1, **SILENT)
+        module = mk.PretrainModule(small_mae(), lr=1e-3, seed=0)
+        data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32, seed=0)
+        trainer.fit(module, data, ckpt_path=ckpt_path)
+        assert any("loss" in metric for metric in trainer.logged_metrics)
+        return module, trainer
+
+    whole, _ = fit(8, "whole")
+    _, half = fit(4, "half")
+    checkpoint = half.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    resumed, _ = fit(8, "resumed", checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert isinstance(mk.PretrainModule.load_from_checkpoint(checkpoint), mk.PretrainModule)
+
+
+def test_an_image_folder_of_torchvision_trains(tmp_path: Path):
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    for number in range(8):
+        folder = tmp_path / f"class{number % 2}"
+        folder.mkdir(exist_ok=True)
+        photo(number).save(folder / f"{number}.png")
+    images = ImageFolder(str(tmp_path), transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()]))
+    loader = torch.utils.data.DataLoader(images, 4, shuffle=True)
+    trainer = pl.Trainer(max_steps=2, **UNRECORDED)
+    trainer.fit(mk.PretrainModule(small_mae(), lr=1e-3), loader)
+    assert trainer.global_step == 2
+
+
+@pytest.mark.slow
+def test_a_recipe_by_name_then_its_encoder(photos: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    mk.pretrain("mae_vit_tiny_64px", data=str(photos), run=run, epochs=0.5, batch_size=16)
+    encoder = mk.load_encoder(run)
+    assert isinstance(encoder, torch.nn.Module)
+    assert encoder(torch.randn(2, 3, 64, 64)).shape[0] == 2
+    classifier = mk.FinetuneModule(encoder, num_classes=10, lr=1e-3, layer_decay=0.75)
+    data = mk.ShardDataModule(str(photos), batch_size=16, image_size=64)
+    trainer = pl.Trainer(max_steps=2, limit_val_batches=1, **UNRECORDED)
+    trainer.fit(classifier, data)
+    assert trainer.global_step == 2
+
+
+@pytest.mark.slow
+def test_an_objective_in_the_working_directory(photos: Path, tmp_path: Path):
+    (tmp_path / "my_objective.py").write_text(MY_OBJECTIVE)
+    (tmp_path / "recipe.yaml").write_text(MY_RECIPE)
+    for line in (
+        f"pretrain recipe.yaml --data {photos} --run run",
+        f"reconstruct run {photos} --out grid.png",
+        f"evaluate run --data {photos} --methods knn",
+    ):
+        words = [Path(sys.executable).with_name("mae-kit"), *line.split()]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
