@@ -1,4 +1,4 @@
-"""The verb `reconstruct`: a picture of any images, chosen in kind, share and seed; and its users' mistakes."""
+"""`mae-kit reconstruct`: images of any size; mask, ratio and seed; and the user's mistakes."""
 
 import json
 import re
@@ -11,15 +11,14 @@ from PIL import Image
 from support.untrained_run import MEAN, STD, make_mae
 
 from mae_kit.cli import main as cli
+from mae_kit.commands.reconstruct import reconstruct
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.plots.reconstruct import picture, reconstruct
+from mae_kit.plots.reconstructions import draw_reconstructions
 
 
 def test_a_picture_of_images_of_any_size(run: Path, images: Path, tmp_path: Path):
     result = reconstruct(run, images, tmp_path / "deep" / "grid.png")
-    assert (
-        result["images"] == 4 and 0 < result["loss"] < 10 and result["picture"] == str(tmp_path / "deep" / "grid.png")
-    )
+    assert result["images"] == 4 and 0 < result["loss"] < 10 and result["plot"] == str(tmp_path / "deep" / "grid.png")
     with Image.open(tmp_path / "deep" / "grid.png") as opened:
         assert opened.mode == "RGB" and opened.width > 4 * 96 and opened.height > 4 * 96
 
@@ -41,26 +40,13 @@ def test_seed_share_and_kind_choose_what_is_hidden(run: Path, images: Path, tmp_
     assert len({usual, *(drawn(run, images, out, **choice) for choice in others)}) == 5
 
 
-@pytest.mark.slow
-def test_the_loss_at_each_ratio_and_of_each_patch(run: Path, images: Path, tmp_path: Path):
-    usual = reconstruct(run, images, tmp_path / "grid.png", count=2)["loss"]
-    ratios = reconstruct(run, images, tmp_path / "ratios.png", "ratios", count=2)["loss"]
-    assert list(ratios) == ["10%", "25%", "50%", "75%", "85%", "90%"], "of 16 patches 95% would be all"
-    assert ratios["75%"] == pytest.approx(usual)
-    losses = reconstruct(run, images, tmp_path / "losses.png", "losses", count=2)["loss"]
-    assert losses == pytest.approx(usual, rel=0.1) and losses != usual
-    for name in ("ratios.png", "losses.png"):
-        with Image.open(tmp_path / name) as opened:
-            assert opened.width > 200 and opened.height > 200
-
-
 def test_the_picture_shows_the_prediction_in_true_pixels():
     """With plain pixels as the target, a decoder that always says 0 predicts the mean that was normalized with."""
     mae = make_mae(norm_pix_loss=False)
     torch.nn.init.zeros_(mae.decoder.pred.weight)
     torch.nn.init.zeros_(mae.decoder.pred.bias)
     images = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
-    grid = picture(mae, Normalize(MEAN, STD), images, torch.tensor([1]))
+    grid = draw_reconstructions(mae, Normalize(MEAN, STD), images, torch.tensor([1]))
     colors = {tuple(color) for color in grid.reshape(-1, 3).tolist()}
     assert (102, 128, 153) in colors, "the mean, in 8 bits"
 
@@ -75,8 +61,6 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
         ("{run} {images} --mask grid --mask_ratio 0.5", "a grid mask hides 75%"),
         ("{run} {images} --mask stripes", "mask does not take 'stripes': give "),
         ("{run} {images} --mask_ratio 1", "mask_ratio 1.* leaves none on one side"),
-        ("{run} {images} --mask grid --show ratios", "a grid mask hides 75%"),
-        ("{run} {images} --show all", "show does not take 'all': give "),
         ("{run} {images} --count 0", "count is 0"),
     ],
 )
