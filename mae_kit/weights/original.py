@@ -48,7 +48,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     name, args = model_of(str(raw.path), encoder, heads)
     if "fc_norm.weight" in behind:
         args |= {"global_pool": "avg"}
-    config = EncoderConfig(name, args, *statistics(args["in_chans"]), objective="mae", step=0)
+    config = EncoderConfig(name, args, *statistics(args["in_chans"]), objective="MAE", step=0)
     decoder, more = _decoder(raw, decoding, words)
     kind = _kind(decoder, behind, classes, probe)
     whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + more)

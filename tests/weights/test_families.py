@@ -11,7 +11,7 @@ from support.tiny_models import save_tokenizer, shaken
 from torch import Tensor
 
 from mae_kit.commands.import_ import import_
-from mae_kit.encoders import Beit
+from mae_kit.encoders import BEiTEncoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
@@ -77,7 +77,7 @@ def test_what_transformers_pretrained_as_beit_goes_on(tmp_path: Path):
     more: dict[str, Any] = {"use_shared_relative_position_bias": True, "use_mask_token": True, "vocab_size": 20}
     model: Any = transformers.BeitForMaskedImageModeling(transformers.BeitConfig(**BEIT, **more))
     shaken(model).save_pretrained(tmp_path / "theirs")
-    ours = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
+    ours = BEiT(BEiTEncoder(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
     start_from(tmp_path / "theirs", ours, [0.5] * 3, [0.5] * 3)
     images = torch.randn(2, 3, 32, 32)
     expected = model.layernorm(model.beit(images).last_hidden_state)
