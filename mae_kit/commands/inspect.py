@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mae_kit.commands.reconstruct import normalization, sample_seeds
+from mae_kit.commands.report import report
 from mae_kit.data.index.open import open_index
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
@@ -24,7 +25,7 @@ from mae_kit.plots.positions import position_similarity, positions_figure, simil
 from mae_kit.plots.ratios import over_ratios, ratios_figure
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.recipe_file import read_recipe
-from mae_kit.reports.page import PLOTS, report
+from mae_kit.reports.page import PLOTS
 from mae_kit.tensor_file import MODEL
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.native import load_model

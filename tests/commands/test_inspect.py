@@ -16,7 +16,7 @@ from support.untrained_run import MEAN, STD, make_mae, write_run
 from mae_kit.cli import main as cli
 from mae_kit.commands import inspect as command
 from mae_kit.commands.inspect import inspect
-from mae_kit.encoders import Beit, ConvNeXtV2, Hiera, Swin, ViT
+from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.objectives import MAE
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.features import features_figure, principal_colors
@@ -114,7 +114,7 @@ def test_rectangles_of_one_channel_without_model(tmp_path: Path, images: Path):
 @pytest.mark.parametrize(
     ("make", "cells"),
     [
-        (lambda: Beit(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2), (4, 4)),
+        (lambda: BEiTEncoder(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2), (4, 4)),
         (lambda: Swin("swin_tiny_patch4_window7_224", 32, embed_dim=8, depths=[1, 1], num_heads=[1, 2]), (4, 4)),
         (lambda: ConvNeXtV2("convnextv2_atto", 64, depths=[1, 1, 1, 1], dims=[4, 8, 8, 16]), (2, 2)),
         (lambda: Hiera("hiera_tiny_224", [32, 64], embed_dim=8, num_heads=1, stages=[1, 1, 1, 1]), (2, 4)),
@@ -164,10 +164,10 @@ def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: 
     [
         ({"layer": 3}, "inspect.layer"),
         ({"layer": 0}, "inspect.layer"),
-        ({"count": 0}, "count"),
+        ({"count": 0}, "config.positive"),
     ],
 )
-def test_numbers_out_of_range(run: Path, images: Path, options: dict[str, int], key: str):
+def test_numbers_out_of_range(run: Path, images: Path, options: dict[str, Any], key: str):
     with raises(key):
         inspect(run, images, "attention", **options)
 

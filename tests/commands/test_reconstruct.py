@@ -1,16 +1,15 @@
 """`mae-kit reconstruct`: images of any size; mask, ratio and seed; and the user's mistakes."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from support.errors import raises
 from support.untrained_run import MEAN, STD, make_mae
 
-from mae_kit.cli import main as cli
 from mae_kit.commands.reconstruct import reconstruct
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.plots.reconstructions import draw_reconstructions
@@ -52,31 +51,23 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("run_file", "options", "keys"),
     [
-        ("{run}/encoder.safetensors {images}", "encoder.safetensors has no decoder: it is not a whole model"),
-        ("{images} {images}", "no model.safetensors in .*images"),
-        ("{run} {run}/nowhere.jpg", "no image in .*nowhere.jpg"),
-        ("{run} {images} --out grid.jpg", "--out grid.jpg is not a PNG: give --out grid.png"),
-        ("{run} {images} --mask grid --mask_ratio 0.5", "a grid mask hides 75%"),
-        ("{run} {images} --mask stripes", "mask does not take 'stripes': give "),
-        ("{run} {images} --mask_ratio 1", "mask_ratio 1.* leaves none on one side"),
-        ("{run} {images} --count 0", "count is 0"),
+        ("encoder.safetensors", {}, ["model.kind"]),
+        ("nowhere", {}, ["model.missing"]),
+        ("", {"images": "nowhere.jpg"}, ["images.none"]),
+        ("", {"out": Path("grid.jpg")}, ["out"]),
+        ("", {"mask": "grid", "mask_ratio": 0.5}, ["objective.mask_ratio"]),
+        ("", {"mask_ratio": 1.0}, ["objective.mask_ratio"]),
+        ("", {"count": 0}, ["config.positive", "count"]),
     ],
 )
-def test_mistakes_are_told_in_one_line(
-    run: Path,
-    images: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    complaint: str,
+def test_mistakes_are_refused_before_anything_is_written(
+    run: Path, images: Path, tmp_path: Path, run_file: str, options: dict[str, Any], keys: list[str]
 ):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["reconstruct", *words.format(run=run, images=images).split()]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(complaint, line), line
+    chosen = {"images": images, "out": tmp_path / "grid.png"} | options
+    with raises(*keys):
+        reconstruct(run / run_file if run_file else run, **chosen)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
