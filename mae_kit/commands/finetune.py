@@ -17,7 +17,7 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
@@ -116,8 +116,8 @@ def finetune(
         batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
         if state:
             module.resume(state, allow_data_change)
-        elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
-            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.preview).images))
+        elif isinstance(classifier, TimmImageGPT) and encoder == "none" and not (model and model.weights):
+            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
         folder.start(arguments, module.start, module.bytes_to_write())
         if machine.compile:
             module.compile_model()

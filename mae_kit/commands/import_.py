@@ -103,7 +103,7 @@ def _write(out: Path, weights: Pretrained) -> None:
         raise UserError("import.write", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     save_encoder(out, without_head(weights).tensors, weights.encoder)
-    if weights.decoder or weights.encoder.objective == "igpt":
+    if weights.decoder or weights.encoder.objective == "IGPT":
         whole = to_objective(weights) if weights.decoder else to_igpt(weights)
         save_model(out, whole, weights.encoder)
     if weights.classes:

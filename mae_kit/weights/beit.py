@@ -85,7 +85,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     classes = numbered(tensors.get("head.weight"))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
-    config = EncoderConfig(name, args, mean, std, objective="simmim" if simmim else "beit", step=0)
+    config = EncoderConfig(name, args, mean, std, objective="SimMIM" if simmim else "BEiT", step=0)
     notes += epsilon_note(raw.config) if theirs else []
     whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
     return whole, [name for name in others if name not in left_out]

@@ -50,7 +50,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     if "fc_norm.weight" in behind:
         args |= {"global_pool": "avg"}
     mean, std, assumed = _normalization(raw, args["in_chans"])
-    config = EncoderConfig(name, args, mean, std, objective="mae", step=0)
+    config = EncoderConfig(name, args, mean, std, objective="MAE", step=0)
     decoder, more = _decoder(raw, decoding, words)
     kind = _kind(decoder, behind, classes, probe)
     whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + assumed + more)

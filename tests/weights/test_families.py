@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mae_kit.commands.import_ import import_
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
-from mae_kit.encoders import Beit
+from mae_kit.encoders import BEiTEncoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
@@ -79,7 +79,7 @@ def test_what_transformers_pretrained_as_beit_goes_on(tmp_path: Path):
     more: dict[str, Any] = {"use_shared_relative_position_bias": True, "use_mask_token": True, "vocab_size": 20}
     model: Any = transformers.BeitForMaskedImageModeling(transformers.BeitConfig(**BEIT, **more))
     shaken(model).save_pretrained(tmp_path / "theirs")
-    ours = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
+    ours = BEiT(BEiTEncoder(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
     start_from(tmp_path / "theirs", ours, [0.5] * 3, [0.5] * 3)
     images = torch.randn(2, 3, 32, 32)
     expected = model.layernorm(model.beit(images).last_hidden_state)
@@ -180,7 +180,7 @@ def simmim_vit(classes: int) -> dict[str, Tensor]:
 def test_a_pretrained_simmim_vit_is_read(tmp_path: Path):
     torch.save({"model": simmim_vit(0)}, tmp_path / "a.pth")
     weights = read_pretrained(tmp_path / "a.pth")
-    assert weights.kind == "original SimMIM ViT, encoder only" and weights.encoder.objective == "simmim"
+    assert weights.kind == "original SimMIM ViT, encoder only" and weights.encoder.objective == "SimMIM"
     assert weights.encoder.mean == IMAGENET_MEAN and weights.notes == []
     assert load_encoder(tmp_path / "a.pth")(torch.randn(1, 3, 32, 32)).shape == (1, 17, 48)
 
