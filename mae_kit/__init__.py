@@ -38,7 +38,6 @@ _MODULES = {
     #
     "UserError": "errors",
     #
-    "attention": "commands.attention",
     "bench": "commands.bench",
     "compare": "commands.compare",
     "dedup": "commands.dedup",
@@ -46,23 +45,20 @@ _MODULES = {
     "doctor": "commands.doctor",
     "evaluate": "commands.evaluate",
     "export": "commands.export",
-    "features": "commands.features",
     "finetune": "commands.finetune",
     "import_": "commands.import_",
     "index": "commands.index",
     "inspect": "commands.inspect",
-    "positions": "commands.positions",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
-    "reconstruct": "plots.reconstruct",
-    "report": "reports.page",
+    "reconstruct": "commands.reconstruct",
+    "report": "commands.report",
     "shard": "commands.shard",
     "tokenizer": "commands.tokenizer",
 }
 
 if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.cli.calling import RecipeCommand
-    from mae_kit.commands.attention import attention as attention
     from mae_kit.commands.bench import bench as bench
     from mae_kit.commands.compare import compare as compare
     from mae_kit.commands.dedup import dedup as dedup
@@ -70,12 +66,12 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.doctor import doctor as doctor
     from mae_kit.commands.evaluate import evaluate as evaluate
     from mae_kit.commands.export import export as export
-    from mae_kit.commands.features import features as features
     from mae_kit.commands.import_ import import_ as import_
     from mae_kit.commands.index import index as index
     from mae_kit.commands.inspect import inspect as inspect
-    from mae_kit.commands.positions import positions as positions
     from mae_kit.commands.predict import predict as predict
+    from mae_kit.commands.reconstruct import reconstruct as reconstruct
+    from mae_kit.commands.report import report as report
     from mae_kit.commands.shard import shard as shard
     from mae_kit.encoders import BEiTEncoder as BEiTEncoder
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
@@ -95,15 +91,13 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import MaskFeat as MaskFeat
     from mae_kit.objectives import Objective as Objective
     from mae_kit.objectives import SimMIM as SimMIM
-    from mae_kit.plots.reconstruct import reconstruct as reconstruct
-    from mae_kit.reports.page import report as report
     from mae_kit.weights.native import load_classifier as load_classifier
     from mae_kit.weights.native import load_model as load_model
     from mae_kit.weights.recognize import load_encoder as load_encoder
 
+    finetune: RecipeCommand
     pretrain: RecipeCommand
     tokenizer: RecipeCommand
-    finetune: RecipeCommand
 
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

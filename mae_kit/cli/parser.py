@@ -73,12 +73,16 @@ def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:
 
 def _must_be_known(function: Callable[..., Any], program: str, name: str, recipes: str) -> None:
     """Refuse a misspelled option before anything else; those of a class are checked once it is known."""
-    keys = dotted_keys(function)
-    known = [*(["config", "resume", *SHORT] if recipes else []), *keys]
-    opened = any(name.startswith(f"{key}.") and is_open(kind_of(function, key)) for key in keys)
+    known = options(function, recipes)
+    opened = any(name.startswith(f"{key}.") and is_open(kind_of(function, key)) for key in known)
     if name not in known and not opened:
         near = nearest(name, known).replace("mean ", "mean --")
         raise UserError(f"--{name}", f"unknown option --{name}", near or f"see `{program} --help`")
+
+
+def options(function: Callable[..., Any], recipes: str) -> list[str]:
+    """The options of a command: short names first, then its settings."""
+    return [*(["config", "resume", *SHORT] if recipes else []), *dotted_keys(function)]
 
 
 def _recipes(read: Words, resume: str | None) -> list[str]:

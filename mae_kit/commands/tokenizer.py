@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_kit.commands.report import report
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.timm_models import pair
@@ -15,7 +16,6 @@ from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
-from mae_kit.reports.page import report
 from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_areas, must_be_within

@@ -16,9 +16,8 @@ from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.encoders.tokenizers.usage import Usage
 from mae_kit.evaluation.bootstrap import TOP1
 from mae_kit.evaluation.knn import knn_predict
-from mae_kit.evaluation.predictions import goodness
-from mae_kit.plots.reconstruct import picture
-from mae_kit.plots.reconstructions import save_png, tile_grid
+from mae_kit.evaluation.predictions import accuracy_or_map
+from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
@@ -47,7 +46,7 @@ class Reconstructions(Periodic):
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
-            grid = picture(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
+            grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
             save_png(_picture_file(pl_module), grid)
 
 
@@ -82,7 +81,7 @@ class KnnScore(Periodic):
             shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
             bank, queries = shuffled[::2], shuffled[1::2]
             predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
-            Record.of(trainer).write(pl_module, {self.name: goodness(predicted, y[queries])})
+            Record.of(trainer).write(pl_module, {self.name: accuracy_or_map(predicted, y[queries])})
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder

@@ -10,11 +10,11 @@ import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mae_kit.commands.report import report
 from mae_kit.reports import drawing
 from mae_kit.reports import learning_curves as module
 from mae_kit.reports.drawing import INSIDE, dress
 from mae_kit.reports.learning_curves import learning_curves
-from mae_kit.reports.page import report
 
 COST = {"steps": 8, "images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
 

@@ -33,11 +33,13 @@ def tiny_mae(**changed: Any) -> MAE:
     return shaken(MAE(encoder, 0.75, decoder_dim=32, decoder_depth=2, decoder_heads=4))
 
 
+def tiny_config(encoder: Any) -> EncoderConfig:
+    mean, std = MEAN[: encoder.channels], STD[: encoder.channels]
+    return EncoderConfig(encoder.name, encoder.model_args, mean, std, "mae", 7)
+
+
 def tiny_weights(mae: MAE) -> Pretrained:
-    encoder = mae.encoder
-    config = EncoderConfig(
-        encoder.name, encoder.model_args, MEAN[: encoder.channels], STD[: encoder.channels], "mae", 7
-    )
+    encoder, config = mae.encoder, tiny_config(mae.encoder)
     assert isinstance(mae.decoder, TransformerDecoder)
     decoder = Decoder(mae.decoder.state_dict(), 32, 2, 4, 0.75, mae.norm_pix_loss)
     return Pretrained("our model, encoder and decoder", config, encoder.model.state_dict(), decoder)
@@ -46,7 +48,7 @@ def tiny_weights(mae: MAE) -> Pretrained:
 def save_run(folder: Any, mae: MAE) -> Any:
     """Write the model file of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(folder, mae, tiny_weights(mae).encoder)
+    save_model(folder, mae, tiny_config(mae.encoder))
     return folder
 
 
