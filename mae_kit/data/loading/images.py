@@ -73,7 +73,7 @@ def _decode(
         decoded = True
         yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
     if not decoded:
-        raise UserError("images.decode", f"no image in {source}", "give an image, a folder of images, or shards")
+        raise UserError("images.none", f"no image in {source}", "give an image, a folder of images, or shards")
 
 
 def _spread(limit: int, count: int) -> Iterator[int]:
