@@ -67,14 +67,14 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.export import export as export
     from mae_kit.commands.finetune import finetune as finetune
     from mae_kit.commands.import_ import import_ as import_
+    from mae_kit.commands.index import index as index
     from mae_kit.commands.inspect import inspect as inspect
     from mae_kit.commands.predict import predict as predict
     from mae_kit.commands.pretrain import pretrain as pretrain
     from mae_kit.commands.reconstruct import reconstruct as reconstruct
     from mae_kit.commands.report import report as report
+    from mae_kit.commands.shard import shard as shard
     from mae_kit.commands.tokenizer import tokenizer as tokenizer
-    from mae_kit.data.index.open import index as index
-    from mae_kit.data.packing.writer import shard as shard
     from mae_kit.encoders import BEiTEncoder as BEiTEncoder
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
     from mae_kit.encoders import Encoder as Encoder
