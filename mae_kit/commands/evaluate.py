@@ -50,7 +50,7 @@ def evaluate(
     data: Place | None = None,
     train: Place | None = None,
     val: Place | None = None,
-    methods: str = FROZEN,
+    methods: str | list[str] = FROZEN,
     layers: list[int] | None = None,
     attentive: str | None = None,
     finetune: str | None = None,
@@ -106,7 +106,7 @@ def evaluate(
     train, val = _splits(data, train, val)
     if not untrained and (classifier := _classifier_file(encoder)):
         return _score_classifier(classifier, val)
-    chosen, published = _methods(methods.split(","), seed)
+    chosen, published = _methods(methods.split(",") if isinstance(methods, str) else methods, seed)
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"

@@ -22,7 +22,7 @@ from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.module import Finetuning
@@ -110,7 +110,7 @@ def finetune(
         if blocks is not None:
             freeze_below(classifier, blocks)
         if generative:
-            go_on_predicting(classifier)
+            unfreeze_color_head(classifier)
         shift = _shift(stream.index, stream.rows, classes, balance)
         module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
         batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)

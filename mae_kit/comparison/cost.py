@@ -15,7 +15,7 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.folder import read_batch_size
-from mae_kit.tasks.classifier import go_on_predicting
+from mae_kit.tasks.classifier import unfreeze_color_head
 from mae_kit.tensor_file import CLASSIFIER
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
@@ -83,7 +83,7 @@ def _flops_of_classifier(run: Path) -> float:
     model.train()  # patches are dropped, where they are, in training alone
     images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
     if recipe.get("generative"):
-        go_on_predicting(model)
+        unfreeze_color_head(model)
         parts: Any = model.classify_and_predict
         return _step(lambda: sum(part.sum() for part in parts(images, torch.arange(IMAGES))))
     return _step(lambda: model(images).sum())

@@ -19,7 +19,7 @@ from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, Pret
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, unfreeze_color_head
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.samples import open_stream
 from mae_kit.weights.initialize import fitting
@@ -60,7 +60,7 @@ def _must_go(words: dict[str, list[str]]) -> None:
         if tuned["blocks"] is not None:
             freeze_below(built.model, tuned["blocks"])
     if tuned["generative"]:
-        go_on_predicting(built.model)
+        unfreeze_color_head(built.model)
     must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
     data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
     FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))

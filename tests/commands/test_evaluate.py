@@ -243,7 +243,7 @@ def test_another_process_at_work_is_told_before_anything_is_read_or_replaced(
     others: dict[str, Any] = asked | {"seed": 1}
     before = (run / "evaluation-untrained/encoder" / ENCODER.file).read_bytes()
     monkeypatch.setattr(evaluating, "feature_splits", lambda *_: pytest.fail("features are read"))
-    with alone(run / "evaluation-untrained"), pytest.raises(UserError, match="another process is at work in"):
+    with alone(run / "evaluation-untrained"), raises("lock.alone"):
         mae_kit.evaluate(run, **others)
     with pytest.raises(UserError, match=r"begun with other settings \(--seed 0 then, 1 now"):
         mae_kit.evaluate(run, **others)

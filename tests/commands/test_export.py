@@ -50,8 +50,8 @@ def test_the_original_layout_loads_as_the_original_code_would(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("{run}", "the folder to write is not said once: give one of"),
-        ("{run} --out a --hub-dir b", "is not said once"),
+        ("{run}", "the folder to write to is not given once: give one of"),
+        ("{run} --out a --hub-dir b", "is not given once"),
         ("{run} --out {run}", "is not empty: choose another folder"),
         ("{run}/nothing --out {run}/x", "no file .*nothing"),
         ("{run} --out {run}/x --format jpeg", "format does not take 'jpeg'"),

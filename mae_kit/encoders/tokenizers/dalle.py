@@ -44,7 +44,7 @@ def read(folder: Path) -> DVAE:
     except (ValueError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         fix = f"give the folder of the published {ENCODER} and {DECODER}"
-        raise UserError("dalle.read", f"{folder} does not hold DALL-E's tokenizer ({reason})", fix) from error
+        raise UserError("tokenizer.damaged", f"{folder} does not hold DALL-E's tokenizer ({reason})", fix) from error
     return tokenizer
 
 
