@@ -116,7 +116,7 @@ def _draw_distance(figure: SubFigure, distance: Float[Tensor, "l a"], frozen: Fr
     layers = np.arange(1, len(distance) + 1)
     uniform = float(patch_distances(frozen.encoder.grid, frozen.encoder.patch_size).mean())
     axis.axhline(uniform, color="0.5", linestyle="--", linewidth=1, label="uniform attention")
-    dots = axis.plot(layers, distance.numpy(), "o", color="#3b82f6")
+    dots = axis.plot(layers, distance.numpy(), "o", color="#3b82f6", clip_on=False)
     dots[0].set_label("one head")
     axis.plot(layers, distance.mean(dim=1).numpy(), color="#f59e0b", label="mean of the layer")
     axis.set(xlabel="layer", ylabel="pixels", title="Mean attention distance")

@@ -20,8 +20,8 @@ from mae_kit.weights.pretrained import Pretrained
 
 TEMPLATE, PICTURE = Path(__file__).with_name("templates") / "model_card.md", "reconstructions.png"
 TAGS = ["masked-autoencoder", "self-supervised-learning", "vision-transformer", "mae_kit"]
-FEW = 10  # logged losses; fewer have no interval
-LAST = 20  # one part in so many of the logged losses is averaged, but not fewer than a few
+FEW = 10  # logged losses; fewer get no interval
+LAST = 20  # the last 1/20 of the logged losses is averaged, but at least FEW
 WITH_DECODER = ("vit_mae", "original")
 
 LOADING = {
@@ -78,7 +78,7 @@ def write_card(folder: Path, run: Path, weights: Pretrained, format: str, licens
         template_path=str(TEMPLATE),
         name=name,
         about=_about(weights, format),
-        picture=_picture(folder, trained),
+        picture=_reconstructions(folder, trained),
         loading=_loading(name, weights, format),
         channels=config.model_args.get("in_chans", 3),
         mean=config.mean,
@@ -111,8 +111,8 @@ def _about(weights: Pretrained, format: str) -> str:
     return f"{about} Its decoder is here too: {d.dim} wide, {d.depth} blocks, {d.heads} heads."
 
 
-def _picture(folder: Path, run: Folder) -> str:
-    """The newest of the run, or of the pretraining that a fine-tuning began with."""
+def _reconstructions(folder: Path, run: Folder) -> str:
+    """Copy the latest reconstructions of the run, or of the pretraining that a fine-tuning started from."""
     encoder = run.config.get("encoder")
     for path in (run.training, Path(encoder) if isinstance(encoder, str) else run.training):
         if newest := latest(path / "reconstructions"):
@@ -165,7 +165,7 @@ def _loss(last: np.ndarray) -> tuple[str, str, str]:
 
 
 def _recipe(run: Folder) -> str:
-    """Without the paths of the machine it ran on."""
+    """The recipe without the paths of the machine."""
     if not run.config:
         return ""
     kept = {name: _anonymous(value) for name, value in run.config.items() if name not in ("run", "machine")}

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from support.errors import raises
 from support.tiny_models import save_tokenizer, tiny_tokenizer
 
 from mae_kit.encoders.tokenizers import DVAE, load_tokenizer
@@ -137,16 +138,16 @@ def test_a_file_is_read_frozen(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("write", "complaint"),
+    ("write", "key"),
     [
-        (lambda file: None, "no tokenizer at"),
-        (lambda file: file.write_text("no"), "is not a safetensors file"),
-        (lambda file: save_file({"a": torch.zeros(1)}, file), "is no tokenizer: give the folder of a finished"),
+        (lambda file: None, "tokenizer.missing"),
+        (lambda file: file.write_text("no"), "tokenizer.damaged"),
+        (lambda file: save_file({"a": torch.zeros(1)}, file), "tokenizer.kind"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, write: Any, complaint: str):
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, write: Any, key: str):
     write(tmp_path / "tokenizer.safetensors")
-    with pytest.raises(UserError, match=complaint):
+    with raises(key):
         load_tokenizer(tmp_path)
 
 
