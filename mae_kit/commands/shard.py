@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.decode import MAX_PIXELS
+from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
 from mae_kit.data.packing.plan import Settings
 from mae_kit.data.packing.sources import open_source
@@ -127,6 +128,8 @@ def _channels_fit(settings: Settings) -> bool:
 def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
+    if has_pattern(str(out)):
+        raise UserError("shard.out", f"{out} reads as a pattern of names", "give a folder without any of *?[{")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
         raise UserError("shard.out", f"{out} is inside {src}", "give a folder for the shards elsewhere")

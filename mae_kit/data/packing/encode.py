@@ -65,7 +65,7 @@ def encode(
     """
     raw = decode_raw(data, channels, max_pixels)
     if raw is None:
-        return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data))
+        return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data, max_pixels))
     levels = levels_of(scale or {}, raw.values.dtype)
     if raw.values.dtype == np.uint8:
         stored = _encode(_to_file(raw.values), resize, quality, channels, max_pixels)
