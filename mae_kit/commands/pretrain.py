@@ -139,7 +139,6 @@ def pretrain(
         seed: Of weights, order, crops and masks.
         init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
         finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
-        finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
