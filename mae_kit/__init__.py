@@ -30,6 +30,11 @@ _MODULES = {
     "Swin": "encoders",
     "ViT": "encoders",
     #
+    "FinetuneModule": "tasks.module",
+    "PretrainModule": "training.modules",
+    "ShardDataModule": "training.datamodule",
+    "TokenizerModule": "training.modules",
+    #
     "UserError": "errors",
     #
     "attention": "commands.attention",
@@ -97,6 +102,10 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import SimMIM as SimMIM
     from mae_kit.plots.reconstruct import reconstruct as reconstruct
     from mae_kit.reports.page import report as report
+    from mae_kit.tasks.module import FinetuneModule as FinetuneModule
+    from mae_kit.training.datamodule import ShardDataModule as ShardDataModule
+    from mae_kit.training.modules import PretrainModule as PretrainModule
+    from mae_kit.training.modules import TokenizerModule as TokenizerModule
 
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -1,6 +1,7 @@
 """The stream of samples that a training goes through: which rows of the shards, and a plan that fixes their order."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +51,11 @@ class Stream(NamedTuple):
         plan = self.plan
         form = plan.batch_size, image_size, channels, crop_scale
         return TrainBatches(self.index, self.rows, *form, plan.seed, self.share, plan.mix_shards)
+
+
+def shards_of(data: str, split: Literal["train", "val"]) -> str:
+    """The shards of a split: of a folder those that `mae-kit shard` names after it, or else what is given."""
+    return f"{data}/{split}-*.tar" if any(Path(data).glob(f"{split}-*.tar")) else data
 
 
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:
