@@ -1,4 +1,4 @@
-# One environment for everything: `make demo` on a fresh machine needs nothing but Python 3.10 or newer.
+# One environment for everything: on a new machine `make demo` needs only Python 3.10 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
@@ -11,10 +11,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
-	@echo "make demo      shard, pretrain, look and fine-tune on handwritten digits; writes demo/report.html"
-	@echo "make test      all tests, JOBS=$(JOBS) at once"
+	@echo "make demo      shard, pretrain, draw and fine-tune on handwritten digits; writes demo/report.html"
+	@echo "make test      all tests, JOBS=$(JOBS) in parallel, and the slowest ones"
 	@echo "make fast      the tests that take no more than seconds"
-	@echo "make faults    every fault, as often as its gate asks; writes tests/faults/RESULTS.md"
+	@echo "make faults    every fault, as often as its gate requires; writes tests/faults/RESULTS.md"
 	@echo "make lint      style, types and the import contracts"
 
 install: $(STAMP)
@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/mae-kit demo --out demo
 
 test: install
-	$(PYTEST)
+	$(PYTEST) --durations=25
 
 fast: install
 	$(PYTEST) -m "not slow"

@@ -34,6 +34,10 @@ _MODULES = {
     "PretrainModule": "training.modules",
     "ShardDataModule": "training.datamodule",
     "TokenizerModule": "training.modules",
+    "load_classifier": "weights.native",
+    "load_encoder": "weights.recognize",
+    "load_model": "weights.native",
+    "load_tokenizer": "encoders.tokenizers",
     #
     "UserError": "errors",
     #
@@ -46,19 +50,16 @@ _MODULES = {
     "evaluate": "commands.evaluate",
     "export": "commands.export",
     "features": "commands.features",
-    "fewshot": "commands.evaluate",
     "finetune": "commands.finetune",
     "import_": "commands.import_",
-    "index": "data.index.open",
+    "index": "commands.index",
     "inspect": "commands.inspect",
-    "knn": "commands.evaluate",
     "positions": "commands.positions",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
-    "probe": "commands.evaluate",
     "reconstruct": "plots.reconstruct",
     "report": "reports.page",
-    "shard": "data.packing.writer",
+    "shard": "commands.shard",
     "tokenizer": "commands.tokenizer",
 }
 
@@ -70,9 +71,6 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.demo import demo as demo
     from mae_kit.commands.doctor import doctor as doctor
     from mae_kit.commands.evaluate import evaluate as evaluate
-    from mae_kit.commands.evaluate import fewshot as fewshot
-    from mae_kit.commands.evaluate import knn as knn
-    from mae_kit.commands.evaluate import probe as probe
     from mae_kit.commands.export import export as export
     from mae_kit.commands.features import features as features
     from mae_kit.commands.finetune import finetune as finetune
@@ -90,6 +88,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.encoders import Hiera as Hiera
     from mae_kit.encoders import Swin as Swin
     from mae_kit.encoders import ViT as ViT
+    from mae_kit.encoders.tokenizers import load_tokenizer as load_tokenizer
     from mae_kit.errors import UserError as UserError
     from mae_kit.objectives import FCMAE as FCMAE
     from mae_kit.objectives import IGPT as IGPT
@@ -106,6 +105,9 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.training.datamodule import ShardDataModule as ShardDataModule
     from mae_kit.training.modules import PretrainModule as PretrainModule
     from mae_kit.training.modules import TokenizerModule as TokenizerModule
+    from mae_kit.weights.native import load_classifier as load_classifier
+    from mae_kit.weights.native import load_model as load_model
+    from mae_kit.weights.recognize import load_encoder as load_encoder
 
 __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -1,8 +1,11 @@
-"""Safetensors files: written whole, and known by the header before any tensor is read."""
+"""Safetensors files: written atomically; ours have one header that says what they hold, and one reader."""
 
+import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -11,17 +14,106 @@ from torch import Tensor
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 
+HEADER, VERSION = "mae_kit", 1
+T = TypeVar("T")
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is either the old or the new one, whenever the power goes.
+
+class Kind(NamedTuple):
+    """A kind of file that mae_kit writes; `name`.safetensors in the folder of a run.
+
+    Attributes:
+        name: What the file holds; error keys begin with it.
+        origin: The run that writes it.
+    """
+
+    name: str
+    origin: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.safetensors"
+
+    @property
+    def fix(self) -> str:
+        return f"give the folder of {self.origin}, or its {self.file}"
+
+
+ENCODER = Kind("encoder", "a finished pretraining run")
+MODEL = Kind("model", "a finished pretraining run")
+CLASSIFIER = Kind("classifier", "a finished fine-tuning run")
+TOKENIZER = Kind("tokenizer", "a finished `mae-kit tokenizer` run")
+KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER)
+
+
+def save_kind(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], content: dict[str, Any]) -> Path:
+    """Write one of our files into a folder, atomically.
+
+    Args:
+        folder: It exists.
+        kind: Of the file.
+        tensors: Weights by name.
+        content: Plain values that rebuild the module, stored in the header.
+
+    Returns:
+        The file.
+    """
+    text = json.dumps({"kind": kind.name, "version": VERSION, **content})
+    save_tensors(folder / kind.file, tensors, {HEADER: text})  # one entry: several would come in a random order
+    return folder / kind.file
+
+
+def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Tensor]]:
+    """Read one of our files; it is opened once.
+
+    Args:
+        path: The folder of a run, or a file.
+        kind: What it has to hold.
+        parse: Makes an object of the header's content.
+
+    Raises:
+        UserError: `KIND.missing`, `KIND.damaged`, `KIND.kind` (it holds something else), or `KIND.version`.
+    """
+    file = path / kind.file if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{kind.name}.missing", f"no {kind.name} at {file}", kind.fix)
+    try:
+        with safe_open(file, "pt") as opened:
+            content = _content(file, kind, opened.metadata() or {})
+            return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{kind.name}.damaged", f"{file} cannot be read ({error})", kind.fix) from error
+
+
+def _content(file: Path, kind: Kind, metadata: dict[str, str]) -> dict[str, Any]:
+    content = json.loads(metadata.get(HEADER, "{}"))
+    found = content.pop("kind", "a file of another program")
+    if found != kind.name:
+        raise UserError(f"{kind.name}.kind", f"{file} holds no {kind.name} ({found})", kind.fix)
+    if (version := content.pop("version")) != VERSION:
+        raise UserError(f"{kind.name}.version", f"{file} has format version {version}, not {VERSION}", "update mae_kit")
+    return content
+
+
+def kind_of(file: Path) -> str:
+    """Name of the `Kind` of a file, by its header alone; empty for files of other programs, and where there is none."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return ""
+    try:
+        with safe_open(file, "pt") as opened:
+            return json.loads((opened.metadata() or {}).get(HEADER, "{}")).get("kind", "")
+    except (SafetensorError, ValueError, AttributeError):
+        return ""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically: whenever the power fails, the old or the new one is there.
 
     Raises:
         OSError: The disk is full and the like.
     """
-    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with replacing(path) as making:
         try:
-            save_file(contiguous, making, metadata)
+            save_file(contiguous(tensors), making, metadata)
         except SafetensorError as error:  # the system's number is in its text alone
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
@@ -29,18 +121,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def read_header(file: Path, fix: str) -> dict[str, str]:
-    """What a safetensors file says of itself; whatever this package writes has one key, its format.
-
-    Args:
-        file: It is there.
-        fix: What to do about one of another kind.
-
-    Raises:
-        UserError: It is no safetensors file.
-    """
-    try:
-        with safe_open(file, "pt") as opened:
-            return opened.metadata() or {}
-    except SafetensorError as error:
-        raise UserError("tensor_file.read_header", f"{file} is not a safetensors file ({error})", fix) from error
+def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prepare tensors for safetensors: on the CPU, dense, without gradients."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -7,12 +7,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_kit.encoders import Backbone, backbone
+from mae_kit.encoders import Backbone
 from mae_kit.evaluation.speed import Cost, encoder_cost
 from mae_kit.plots.figures import must_be_png, save_figure
 from mae_kit.training.config import must_be_positive
 from mae_kit.training.precision import Precision
-from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,11 @@ def bench(
     """
     must_be_positive({"batch_size": batch_size})
     must_be_png(out)
-    config, _ = load_encoder(encoder)
-    own = backbone(config.model, config.model_args, config.image_size)
+    own: Backbone = load_encoder(encoder)
     chosen = [(size, size) for size in sizes] if sizes else _larger(own)
     costs = {}
     for height, width in chosen:
-        cost = encoder_cost(config.model, config.model_args, (height, width), batch_size, precision)
+        cost = encoder_cost(own.name, own.model_args, (height, width), batch_size, precision)
         costs[height, width] = cost
         log.info(f"{height} x {width}: {_told(cost)}")
     save_figure(out, costs_figure(costs, batch_size))

@@ -25,9 +25,9 @@ from rich.table import Table
 from mae_kit.cli.parser import parse
 from mae_kit.commands.finetune import finetune
 from mae_kit.commands.pretrain import pretrain
+from mae_kit.commands.shard import shard
 from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
-from mae_kit.data.packing.writer import shard
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval

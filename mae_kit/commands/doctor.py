@@ -20,8 +20,8 @@ import psutil
 import torch
 from PIL import Image
 
+from mae_kit.commands.shard import shard
 from mae_kit.console import warnings_only
-from mae_kit.data.packing.writer import shard
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores

@@ -23,7 +23,6 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
 from mae_kit.reports.page import report
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.module import FinetuneModule
@@ -34,7 +33,8 @@ from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
 from mae_kit.training.train import train
-from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
 def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: Share, run: Run) -> Scores:
     """This process's part of them."""
     mine = val.labeled()[share.rank :: share.world]
-    form = config.image_size, len(config.mean), config.crop_share
+    form = config.image_size, len(config.mean), config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
         return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
@@ -216,11 +216,11 @@ def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
 ) -> tuple[nn.Module, ClassifierConfig]:
     """The model, and what is known of it."""
-    path = None if encoder == "none" else Path(encoder)
-    known = load_encoder(path)[0] if path else None
+    loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
+    known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), path, drop_path, size, channels)
+    built = build_classifier(spec, len(classes), loaded, drop_path, size, channels)
     log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]

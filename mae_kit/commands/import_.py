@@ -1,26 +1,29 @@
 """Weights of other programs become a folder that every verb here takes."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mae_kit.data.index.class_names import kept_apart
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.tensor_file import save_tensors
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
-from mae_kit.weights.encoder_file import save_encoder
-from mae_kit.weights.model_file import FILE, model_metadata
-from mae_kit.weights.native import to_igpt, to_objective
+from mae_kit.weights.native import (
+    ClassifierConfig,
+    save_classifier,
+    save_encoder,
+    save_model,
+    to_igpt,
+    to_objective,
+)
 from mae_kit.weights.plain_vit import Words
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
 from mae_kit.weights.recognize import read_pretrained
 from mae_kit.weights.timm import image_size
 
 log = logging.getLogger(__name__)
-
-CROP_SHARE = 0.875  # of the shorter side, in the scoring that published classifiers are quoted with
 
 
 def import_(
@@ -85,15 +88,15 @@ def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")):
         raise UserError("import.write", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    save_encoder(out, dict(without_head(weights).tensors), weights.encoder)
+    save_encoder(out, without_head(weights).tensors, weights.encoder)
     if weights.decoder or weights.encoder.objective == "igpt":
         whole = to_objective(weights) if weights.decoder else to_igpt(weights)
-        metadata = model_metadata(whole, weights.encoder.mean, weights.encoder.std)
-        save_tensors(out / FILE, whole.state_dict(), metadata)
+        save_model(out, whole, weights.encoder)
     if weights.classes:
         model, c = build_timm(weights), weights.encoder
-        classes = kept_apart(weights.classes)
-        config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, image_size(model), CROP_SHARE)
+        classes, size = kept_apart(weights.classes), pair(c.image_size or list(image_size(model)))
+        config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, size, weights.crop_pct)
+        config = replace(config, multi_label=weights.multi_label)
         save_classifier(out, model, config)
 
 

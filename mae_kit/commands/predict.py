@@ -12,8 +12,8 @@ from torch import Tensor
 from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.tasks.classifier_file import ClassifierConfig, load_classifier
 from mae_kit.training.config import must_be_positive
+from mae_kit.weights.native import ClassifierConfig, load_classifier
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,14 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
         UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
     """
     must_be_positive({"top": top, "limit": limit})
-    model, config = load_classifier(run)
+    classifier = load_classifier(run)
+    config: ClassifierConfig = classifier.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, normalize = model.to(device), Normalize(config.mean, config.std).to(device)
+    model, normalize = classifier.to(device), Normalize(config.mean, config.std).to(device)
     size = config.image_size[0], config.image_size[1]
     results = []
     for source in images:
-        found = islice(read_images(source, size, len(config.mean), config.crop_share), limit)
+        found = islice(read_images(source, size, len(config.mean), config.crop_pct), limit)
         while some := list(islice(found, BATCH)):
             with torch.no_grad():
                 logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()

@@ -18,7 +18,6 @@ from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import (
     Intervals,
@@ -33,9 +32,9 @@ from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
 from mae_kit.training.train import train
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import save_encoder, save_model
+from mae_kit.weights.pretrained import EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -197,4 +196,4 @@ def save_results(run: Run, objective: Objective, data: PretrainData, step: int) 
         image_size=list(encoder.image_size),
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
-    save_tensors(run.path / FILE, objective.state_dict(), model_metadata(objective, data.mean, data.std))
+    save_model(run.path, objective, config)

@@ -7,12 +7,10 @@ from typing import Any
 
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.encoders.timm_models import pair
-from mae_kit.encoders.tokenizers import DVAE
-from mae_kit.encoders.tokenizers.tokenizer_file import tokenizer_metadata
+from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.reports.page import report
-from mae_kit.tensor_file import save_tensors
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation, must_be_areas
 from mae_kit.training.fit import check_resumable
@@ -101,8 +99,8 @@ def tokenizer(
         codebook = _codebook(batches, intervals, folder)
         train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
         if stream.share.rank == 0:
-            save_tensors(folder.tokenizer, model.state_dict(), tokenizer_metadata(model))
-            log.info(f"tokenizer: {folder.tokenizer}")
+            saved = save_tokenizer(folder.path, model)
+            log.info(f"tokenizer: {saved}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
 

@@ -16,10 +16,10 @@ from mae_kit.objectives import Objective
 from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.folder import read_batch_size
 from mae_kit.tasks.classifier import go_on_predicting
-from mae_kit.tasks.classifier_file import FILE as CLASSIFIER
-from mae_kit.tasks.classifier_file import load_classifier
+from mae_kit.tensor_file import CLASSIFIER
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
+from mae_kit.weights.native import load_classifier
 
 Shape = tuple[int, ...]
 IMAGES = 2  # a batch norm needs more than one
@@ -37,7 +37,7 @@ def pretraining_cost(run: Path) -> dict[str, float | None]:
 
 def finetuning_cost(run: Path) -> dict[str, float | None]:
     """The same of a fine-tuning that has ended."""
-    return _cost(run, _flops_of_classifier) if (run / CLASSIFIER).is_file() else {}
+    return _cost(run, _flops_of_classifier) if (run / CLASSIFIER.file).is_file() else {}
 
 
 def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | None]:
@@ -74,7 +74,9 @@ def _flops_of_objective(run: Path) -> float:
 
 @cache
 def _flops_of_classifier(run: Path) -> float:
-    model, config = load_classifier(run)
+    classifier = load_classifier(run)
+    model: Any = classifier.model
+    config = classifier.config
     recipe = _recipe(run)
     if recipe.get("blocks") is not None:
         freeze_below(model, recipe["blocks"])

@@ -19,10 +19,9 @@ from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, Pret
 from mae_kit.encoders import backbone
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, from_tensors, go_on_predicting
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.samples import open_stream
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.initialize import fitting
 
 POINTS = 5  # of a curve of scores
@@ -95,9 +94,8 @@ def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifi
         raise UserError(
             "entries.classifier", what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare"
         )
-    config = EncoderConfig(encoder.name, encoder.model_args, before.mean, before.std, "", 0, list(encoder.image_size))
     form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
-    return from_tensors("of this entry", config, encoder.model.state_dict(), spec, CLASSES, *form)
+    return build_classifier(spec, CLASSES, encoder, *form)._replace(mean=before.mean, std=before.std)
 
 
 def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:

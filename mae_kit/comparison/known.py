@@ -1,6 +1,5 @@
 """What scores are of, and which earlier ones hold still: those of the same weights and the same labeled images."""
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, replace
@@ -8,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.stage import digest
-from mae_kit.data.index.open import open_index
-from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.index.open import Index
 from mae_kit.evaluation.features import MEAN
-from mae_kit.weights.encoder_file import FILE, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -20,21 +17,20 @@ Rows = list[dict[str, Any]]
 _NAMED_BY = {"scores": ("method", "layer", "token"), "extents": ("layer", "token"), "trained": ("method",)}
 
 
-def subject(encoder: Path, train: Place, val: Place) -> dict[str, Any]:
-    """The `step` of an encoder, and `fingerprints`: of its `weights`, its `architecture`, and of the two sides.
+def subject(encoder: Any, train: Index, val: Index) -> dict[str, Any]:
+    """Identify what scores belong to: the `step` of the encoder, and `fingerprints` of all that decides them.
 
     Args:
-        encoder: Of ours.
-        train: Labeled shards to learn from.
+        encoder: As `load_encoder` returns it.
+        train: Labeled shards to fit to.
         val: Labeled shards to score on.
     """
-    config, _ = load_encoder(encoder)
-    file = encoder / FILE if encoder.is_dir() else encoder
+    config = encoder.pretrained_cfg
     prints = {
-        "weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+        "weights": encoder.fingerprint,
         "architecture": digest(asdict(replace(config, step=0))),
-        "train": open_index(train).fingerprint,
-        "val": open_index(val).fingerprint,
+        "train": train.fingerprint,
+        "val": val.fingerprint,
     }
     return {"step": config.step, "fingerprints": prints}
 

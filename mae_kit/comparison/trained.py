@@ -1,6 +1,5 @@
 """What an encoder is worth to a training: of attention that pools, of some last blocks, or of the whole."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,11 @@ from mae_kit.comparison.ledger import Record, complete, recorded
 from mae_kit.comparison.process import stoppable
 from mae_kit.comparison.stage import Stage, digest
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_share
 from mae_kit.recipe_file import find_recipe, read_recipe
-from mae_kit.weights.encoder_file import CONFIG, FILE, load_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.recognize import is_encoder
 
 ATTENTIVE, WHOLE = "attentive", "finetune"
 _FINGERPRINTED = ("--data.path", "--data.val", "--encoder")
@@ -56,8 +55,8 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
 
 def prepare(
     trainings: Trainings,
-    own: Path,
-    given: Path,
+    encoder: Any,
+    given: Path | None,
     train: Place,
     val: Place,
     prints: dict[str, str],
@@ -68,8 +67,9 @@ def prepare(
 
     Args:
         trainings: By method.
-        own: The encoder that is judged: what was given, or one of ours made of it for a while, which is copied.
-        given: What the user gave; an encoder of ours stays where it is.
+        encoder: That is evaluated, as `load_encoder` returns it.
+        given: Where the user has it; None if it was made here. An encoder of ours stays where it is, any other is
+            saved below `folder`.
         train: Labeled shards.
         val: Labeled shards to score on.
         prints: Fingerprints of the encoder and these two.
@@ -79,16 +79,17 @@ def prepare(
     Raises:
         UserError: A training was begun with other settings: asked before anything is replaced.
     """
-    lasting = given if own == given else folder / "encoder"
+    lasting = given if given and is_encoder(given) else folder / "encoder"
     words = ["--data.path", str(train), "--data.val", str(val), "--encoder", str(lasting)]
-    words += ["--model.name", load_encoder(own)[0].model, "--seed", str(seed)]
+    words += ["--model.name", encoder.name, "--seed", str(seed)]
     stages = {
         method: _stage(recipe, words, prints, folder / method.replace(" ", "-")) for method, recipe in trainings.items()
     }
     for stage in stages.values():
         recorded(stage)
     if lasting != given:
-        _copy(own, lasting)
+        lasting.mkdir(exist_ok=True)
+        save_encoder(lasting, encoder.model.state_dict(), encoder.pretrained_cfg)
     return stages
 
 
@@ -104,13 +105,6 @@ def train_all(stages: dict[str, Stage]) -> list[Record]:
     """
     with stoppable():
         return [{"method": method, **_outcome(complete(stage))} for method, stage in stages.items()]
-
-
-def _copy(encoder: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for name in (FILE, CONFIG):
-        with replacing(folder / name) as making:
-            shutil.copyfile(encoder / name, making)
 
 
 def _stage(own: list[str], common: list[str], prints: dict[str, str], folder: Path) -> Stage:

@@ -14,7 +14,7 @@ from mae_kit.duplicates.pairs import FEATURES, Pairs, joined
 from mae_kit.evaluation.features import extract_features
 from mae_kit.evaluation.rows import Matrix, Rows
 from mae_kit.parallel import Engine
-from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.recognize import load_encoder
 
 NEIGHBORS = 16  # of each image; what is alike beyond that hangs together through them
 EXACT = 50_000
@@ -37,8 +37,7 @@ class FeatureSearch:
     """
 
     def __init__(self, encoder: Path, similarity: float, workers: int, engine: Engine = "processes"):
-        load_encoder(encoder)  # before the hours that fingerprints may take
-        self.encoder, self.similarity = encoder, similarity
+        self.encoder, self.similarity = load_encoder(encoder), similarity
         self.workers = workers
         self.engine: Engine = engine
 

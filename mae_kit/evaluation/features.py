@@ -1,27 +1,27 @@
-"""Features of a frozen encoder, computed once: a task a shard, its result kept beside the shard and read from there."""
+"""Features of a frozen encoder, computed once per shard and cached next to it."""
 
-import hashlib
 from collections.abc import Callable, Iterable
-from functools import cache, partial
-from multiprocessing import parent_process
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from safetensors import safe_open
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import Backbone, backbone
+from mae_kit.encoders import Backbone
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.parallel import Engine
-from mae_kit.weights.encoder_file import CONFIG, FILE, load_encoder
+from mae_kit.tensor_file import contiguous
+from mae_kit.weights.pretrained import EncoderConfig, load_weights
 
 MEAN, CLASS = "mean", "class"
 _BATCH = 64
@@ -57,33 +57,32 @@ class Features(NamedTuple):
 
 
 def extract_features(
-    encoder: Path, index: Index, workers: int = 0, layers: Iterable[int] = (), engine: Engine = "processes"
+    encoder: Any, index: Index, workers: int = 0, layers: Iterable[int] = (), engine: Engine = "processes"
 ) -> Features:
-    """Of all images of an index, centrally cropped, in one pass; what earlier calls have done is read.
+    """Encode all images of an index, center-cropped, in one pass; features of earlier calls are read from the cache.
 
     Args:
-        encoder: A run folder, or its encoder.safetensors.
+        encoder: As `load_encoder` returns it.
         index: The shards.
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
-        engine: Where shards are worked on; all see the file of the encoder.
+        engine: Where shards are worked on.
 
     Raises:
-        UserError: There is no such encoder, or it has no such layer.
+        UserError: `layers`: the encoder has no such layer.
     """
-    depth = _depth(encoder)
+    depth = encoder.depth
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:
         raise UserError(
-            "features.extract_features",
+            "layers",
             f"layers are {chosen}, the encoder has {depth}",
             f"give numbers from 1 to {depth}",
         )
-    content = _content(encoder)
     asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
-    kept = Sidecars(f"features-{content}{asked}", "mean of patch tokens and class token, central crop; 3")
+    kept = Sidecars(f"features-{encoder.fingerprint}{asked}", "mean of patch tokens and class token, central crop; 3")
     workers = 1 if engine == "processes" and torch.cuda.is_available() else workers
-    files = kept.complete(index, partial(extract_shard, encoder, content, chosen), workers, engine, (__name__,))
+    files = kept.complete(index, partial(extract_shard, _Shipped(encoder), chosen), workers, engine, (__name__,))
     starts = np.searchsorted(index.shard, np.arange(len(files)))
     rows = [_rows(file) + start for file, start in zip(files, starts, strict=True)]
     parts = [stored_matrices(file) for file in files]
@@ -91,9 +90,30 @@ def extract_features(
     return Features(np.concatenate(rows), values)
 
 
-def extract_shard(encoder: Path, content: str, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
-    """The task: `rows`, counted from the shard's first, and features under the names of their sources."""
-    model, normalize = _load(encoder, content)
+class _Shipped:
+    """An encoder on its way to worker processes: by value, since torch would share its tensors through /dev/shm, which
+    containers keep small.
+    """
+
+    def __init__(self, encoder: Any):
+        self.encoder = encoder
+
+    def __reduce__(self) -> Any:
+        return _unpacked, (self.encoder.pretrained_cfg, save(contiguous(self.encoder.model.state_dict())))
+
+
+def _unpacked(config: EncoderConfig, tensors: bytes) -> _Shipped:
+    """Once a worker process, which works with one thread beside the others."""
+    torch.set_num_threads(1)
+    return _Shipped(load_weights(config, load(tensors), "the encoder"))
+
+
+def extract_shard(shipped: _Shipped, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
+    """Compute the arrays of one shard: `rows`, relative to the shard, and features under the names of their sources."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Backbone = shipped.encoder.to(device)
+    config = shipped.encoder.pretrained_cfg
+    normalize = Normalize(config.mean, config.std).to(device)
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
     blank = torch.zeros(1, model.channels, *model.image_size, dtype=torch.uint8)
     widths = {name: values[:0] for name, values in _encode(model, normalize, layers, blank).items()}
@@ -125,27 +145,3 @@ def _rows(file: Path) -> Int64[np.ndarray, " m"]:
 def _source(name: str) -> Source:
     layer, token = name.split()
     return Source(int(layer), token)
-
-
-def _content(encoder: Path) -> str:
-    """A hash of the weights, and of the file that says what they are of and how images are normalized for them."""
-    file = encoder / FILE if encoder.is_dir() else encoder
-    return hashlib.sha256(file.read_bytes() + (file.parent / CONFIG).read_bytes()).hexdigest()[:16]
-
-
-def _depth(encoder: Path) -> int:
-    config, _ = load_encoder(encoder)
-    with torch.device("meta"):
-        return backbone(config.model, config.model_args, config.image_size).depth
-
-
-@cache
-def _load(encoder: Path, content: str) -> tuple[Backbone, Normalize]:
-    """Once a process and content of the files; one process of many works with one thread."""
-    if parent_process() is not None:
-        torch.set_num_threads(1)
-    config, tensors = load_encoder(encoder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = backbone(config.model, config.model_args, config.image_size).eval()
-    model.model.load_state_dict(tensors, strict=True)
-    return model.to(device), Normalize(config.mean, config.std).to(device)

@@ -6,7 +6,7 @@ from mae_kit.data.index.labels import draw_per_class, smallest_class
 from mae_kit.evaluation.bootstrap import Score, score_classes, score_sets
 from mae_kit.evaluation.fewshot import fit_ridge
 from mae_kit.evaluation.knn import knn_predict
-from mae_kit.evaluation.labeled_features import Sides
+from mae_kit.evaluation.labeled_features import FeatureSplits
 from mae_kit.evaluation.predictions import Answers, Labels, answers, are_sets, side_by_side
 from mae_kit.evaluation.probe import probe_predict
 
@@ -14,21 +14,21 @@ HALF = 0.5  # of the neighbors' votes; a target between -1 and +1, and a logit, 
 _QUERIES = 4096  # at a time
 
 
-def score_knn(sides: Sides, k: int, temperature: float) -> Score:
+def score_knn(splits: FeatureSplits, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
-    (bank, labels), (queries, truth), classes = sides
+    (bank, labels), (queries, truth), classes = splits
     return _score(knn_predict(bank, labels, queries, len(classes), k, temperature)[None], truth, len(classes), HALF)
 
 
-def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score:
+def score_fewshot(splits: FeatureSplits, shots: int, seeds: int) -> Score:
     """Of ridge regression on `shots` images of each class, drawn anew for each seed; nothing where a class has fewer.
 
     Of images with any number of classes one may be drawn for several, and none that has no class.
     """
-    (known, labels), (queries, truth), classes = sides
+    (known, labels), (queries, truth), classes = splits
     names = labels.cpu().numpy()
     if smallest_class(names) < shots:
-        return Score(sides.metric)
+        return Score(splits.metric)
     drawn = [torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds)]
     ridges = [fit_ridge(known[few], labels[few], len(classes)) for few in drawn]
     parts = queries.split(_QUERIES)
@@ -36,9 +36,9 @@ def score_fewshot(sides: Sides, shots: int, seeds: int) -> Score:
     return _score(side_by_side(found, len(queries)), truth, len(classes))
 
 
-def score_probe(sides: Sides, epochs: int, batch_size: int, seed: int) -> Score:
+def score_probe(splits: FeatureSplits, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
-    (known, labels), (queries, truth), classes = sides
+    (known, labels), (queries, truth), classes = splits
     found, _ = probe_predict(known, labels, queries, len(classes), epochs, batch_size, seed)
     return _score(found[None], truth, len(classes))
 

@@ -1,4 +1,4 @@
-"""Whether features have collapsed: how many directions they use, and how much images differ."""
+"""Feature collapse: effective rank and relative variance."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,19 @@ from torch import Tensor
 
 from mae_kit.evaluation.rows import Matrix
 
-IMAGES = 25_600  # that RankMe was measured on
-NARROW, ALIKE = 2.0, 1e-4
+IMAGES = 25_600  # as in RankMe's experiments
+NARROW, FLAT = 2.0, 1e-4
 
 
-class Extent(NamedTuple):
-    """How much room features take.
+class FeatureStatistics(NamedTuple):
+    """How much of their space features use.
 
     Attributes:
         dim: Their width.
-        rank: RankMe: exp of the entropy of the singular values, 1 to dim.
-        spread: Share of the mean squared length that is not in the mean feature, 0 to 1; 0 = all images alike.
-        collapsed: The rank is 2 or less, or the spread below 1e-4: hardly anything can be told from these features.
+        rank: RankMe, the effective rank: exp of the entropy of the singular values, 1 to dim.
+        spread: Relative variance: fraction of the mean squared length that is not in the mean feature, 0 to 1; 0 = all
+            images have the same feature.
+        collapsed: The rank is at most 2, or the relative variance below 1e-4.
     """
 
     dim: int
@@ -28,13 +29,13 @@ class Extent(NamedTuple):
     collapsed: bool
 
 
-def extent(features: Matrix) -> Extent:
-    """Of at most 25,600 features, evenly chosen."""
+def feature_statistics(features: Matrix) -> FeatureStatistics:
+    """Compute the statistics of at most 25,600 features, evenly chosen."""
     x = features[torch.arange(0, len(features), -(-len(features) // IMAGES))].double()
     total = x.square().sum(dim=1).mean()
     spread = float((1 - x.mean(dim=0).square().sum() / total).nan_to_num().clamp(min=0))
     rank = rank_me(x)
-    return Extent(x.shape[1], rank, spread, rank <= NARROW or spread < ALIKE)
+    return FeatureStatistics(x.shape[1], rank, spread, rank <= NARROW or spread < FLAT)
 
 
 def rank_me(features: Float[Tensor, "m d"]) -> float:
@@ -42,5 +43,5 @@ def rank_me(features: Float[Tensor, "m d"]) -> float:
     Their Rank", ICML 2023; not centered.
     """
     values = torch.linalg.svdvals(features.double())
-    shares = values / values.sum().clamp(min=1e-12) + 1e-7
-    return float((-shares * shares.log()).sum().exp())
+    fractions = values / values.sum().clamp(min=1e-12) + 1e-7
+    return float((-fractions * fractions.log()).sum().exp())

@@ -1,58 +1,55 @@
-"""The encoder of a run under fresh weights: what its architecture alone is worth."""
+"""The encoder of a run with fresh weights: the baseline of its architecture."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mae_kit.configured import build
 from mae_kit.encoders import backbone
-from mae_kit.weights.encoder_file import EncoderConfig, load_encoder, save_encoder
-from mae_kit.weights.model_file import load_model
-from mae_kit.weights.native import CLASSIFIER, file_of, kind_of, read
-from mae_kit.weights.pretrained import fresh_timm
+from mae_kit.tensor_file import CLASSIFIER, kind_of
+from mae_kit.weights.native import file_of, load_model, read
+from mae_kit.weights.pretrained import EncoderConfig, fresh_timm, load_weights
 
-Tensors = dict[str, Tensor]
-_KEPT = ("palette",)  # of an iGPT, which is no training's work
+_KEPT = ("palette",)  # of an iGPT: found before training
 
 
-@contextmanager
-def untrained_encoder(run: Path, seed: int) -> Iterator[Path]:
-    """A folder with the encoder of a run under fresh weights, for as long as it is needed.
+def untrained_encoder(run: Path, seed: int) -> Any:
+    """Build the encoder of a run with fresh weights.
 
     Args:
-        run: A pretraining or fine-tuning run, or its model.safetensors or classifier.safetensors. Of a fine-tuning the
-            weights are those that it begins with from scratch under this seed.
+        run: A pretraining or fine-tuning run, or its model.safetensors or classifier.safetensors. The weights are those
+            that a training from scratch begins with under this seed.
         seed: Of the weights.
+
+    Returns:
+        As `load_encoder`.
 
     Raises:
         UserError: There is no whole model, or no encoder of ours is like that of the classifier.
     """
     file = file_of(run)
     with torch.random.fork_rng():
-        config, tensors = _of_classifier(file, seed) if file and kind_of(file) == CLASSIFIER else _of_model(run, seed)
-    with TemporaryDirectory() as folder:
-        save_encoder(Path(folder), tensors, replace(config, step=0))
-        yield Path(folder)
+        if file and kind_of(file) == CLASSIFIER.name:
+            config, tensors = _of_classifier(file, seed)
+        else:
+            config, tensors = _of_model(run, seed)
+    return load_weights(replace(config, step=0), tensors, str(run))
 
 
-def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
-    trained = load_model(run).objective
-    config, _ = load_encoder(run if run.is_dir() else run.parent)
+def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
+    trained: Any = load_model(run)
     torch.manual_seed(seed)
     fresh = build(trained.config())
     learned = dict(trained.named_parameters())
     kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learned}
     fresh.load_state_dict(fresh.state_dict() | kept)
-    return config, fresh.encoder.model.state_dict()
+    return trained.encoder.pretrained_cfg, fresh.encoder.model.state_dict()
 
 
-def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, Tensors]:
-    """Without the head; of a norm that is behind the pooling the name before it."""
+def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
+    """Without the head; a norm behind the pooling (fc_norm) goes back to its place before it."""
     weights = read(file)
     config = weights.encoder
     with torch.device("meta"):

@@ -10,10 +10,9 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import ViT, backbone
+from mae_kit.encoders import Backbone, ViT
 from mae_kit.errors import UserError
-from mae_kit.weights.encoder_file import load_encoder
-from mae_kit.weights.parameter_names import differences, refuse
+from mae_kit.weights.recognize import load_encoder
 
 BATCH = 64
 
@@ -32,13 +31,11 @@ class Eye:
     """
 
     def __init__(self, path: Path):
-        config, tensors = load_encoder(path)
-        encoder = backbone(config.model, config.model_args, config.image_size).eval()
-        refuse(str(path), differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
-        encoder.model.load_state_dict(tensors, strict=True)
-        self.objective = config.objective
+        encoder = load_encoder(path)
+        config = encoder.pretrained_cfg
+        self.objective: str = config.objective
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.encoder = encoder.to(self.device)
+        self.encoder: Backbone = encoder.to(self.device)
         self.normalize = Normalize(config.mean, config.std).to(self.device)
 
     @property

@@ -23,7 +23,7 @@ from mae_kit.plots.ratios import over_ratios, ratios_figure
 from mae_kit.plots.reconstructions import reconstruction_grid, save_png
 from mae_kit.randomness import combine
 from mae_kit.training.config import must_be_positive
-from mae_kit.weights.model_file import Model, load_model
+from mae_kit.weights.native import load_model
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def reconstruct(
             "give --mask random or block, or leave it out",
         )
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
-    encoder = model.objective.encoder
+    encoder = model.encoder
     pixels, _ = load_images(images, encoder.image_size, encoder.channels, limit=count)
     must_be_png(out)
     with torch.no_grad():
@@ -91,24 +91,24 @@ def reconstruct(
     return {"picture": str(out), "images": len(pixels), "loss": loss}
 
 
-def draw_prediction(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
+def draw_prediction(model: Objective, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
     """Write the picture; return the loss."""
-    normalize, keys = Normalize(model.mean, model.std), _keys(seed, len(pixels))
-    loss = float(model.objective(normalize(pixels), keys).loss)
-    save_png(out, picture(model.objective, normalize, pixels, keys))
+    normalize, keys = _normalize(model), _keys(seed, len(pixels))
+    loss = float(model(normalize(pixels), keys).loss)
+    save_png(out, picture(model, normalize, pixels, keys))
     return loss
 
 
-def draw_ratios(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> dict[str, float]:
+def draw_ratios(model: Objective, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> dict[str, float]:
     """Write the predictions over the ratios; return the loss at each, by its name."""
-    found = over_ratios(_mae(model), Normalize(model.mean, model.std), pixels, _keys(seed, len(pixels)))
+    found = over_ratios(_mae(model), _normalize(model), pixels, _keys(seed, len(pixels)))
     save_figure(out, ratios_figure(pixels, found))
     return {f"{at.ratio:.0%}": at.loss for at in found}
 
 
-def draw_losses(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
+def draw_losses(model: Objective, pixels: UInt8[Tensor, "b c h w"], seed: int, out: Path) -> float:
     """Write the loss of each patch; return their mean."""
-    mae, normalized = _mae(model), Normalize(model.mean, model.std)(pixels)
+    mae, normalized = _mae(model), _normalize(model)(pixels)
     draws = (_keys(seed, len(pixels), draw) for draw in range(DRAWS))
     grid = mae.encoder.grid
     losses = loss_map(mae, normalized, (MASKS[mae.mask](keys, grid, mae.mask_ratio) for keys in draws))
@@ -116,7 +116,7 @@ def draw_losses(model: Model, pixels: UInt8[Tensor, "b c h w"], seed: int, out: 
     return float(losses.nanmean())
 
 
-_DRAW: dict[Show, Callable[[Model, Tensor, int, Path], Any]] = {
+_DRAW: dict[Show, Callable[[Objective, Tensor, int, Path], Any]] = {
     "prediction": draw_prediction,
     "ratios": draw_ratios,
     "losses": draw_losses,
@@ -129,15 +129,20 @@ def _keys(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
     return torch.from_numpy(combine(*parts).view(np.int64))
 
 
-def _mae(model: Model) -> MAE:
-    if not isinstance(model.objective, MAE):
-        kind = type(model.objective).__name__
+def _normalize(model: Objective) -> Normalize:
+    encoder: Any = model.encoder
+    return Normalize(encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std)
+
+
+def _mae(model: Objective) -> MAE:
+    if not isinstance(model, MAE):
+        kind = type(model).__name__
         raise UserError(
             "reconstruct.mae",
             f"the model was trained with {kind}, which has no ratios or losses to show",
             "leave --show out",
         )
-    return model.objective
+    return model
 
 
 def _told(loss: float | dict[str, float]) -> str:

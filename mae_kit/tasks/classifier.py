@@ -17,13 +17,13 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mae_kit.encoders import Backbone
 from mae_kit.encoders.image_gpt import ImageGPT
 from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
 from mae_kit.weights.adapt import has_positions, in_windows, on_grid
-from mae_kit.weights.encoder_file import EncoderConfig, load_encoder
-from mae_kit.weights.parameter_names import differences, refuse
+from mae_kit.weights.pretrained import AnyTimm, differences, refuse
 
 Tensors = Mapping[str, Tensor]
 
@@ -68,7 +68,7 @@ class Classifier(NamedTuple):
 def build_classifier(
     model: ModelSpec | None,
     classes: int,
-    encoder: Path | None,
+    encoder: Backbone | AnyTimm | None,
     drop_path: float,
     image_size: tuple[int, int],
     channels: int = 3,
@@ -85,7 +85,7 @@ def build_classifier(
     Args:
         model: None for the encoder's own.
         classes: Number of classes.
-        encoder: A pretraining run, or its encoder.safetensors; None to start without.
+        encoder: A pretrained one, which is left as it is; None to start without.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         image_size: Height and width in pixels.
         channels: Channels of the images.
@@ -138,67 +138,63 @@ def _published(model: Any, classes: int, channels: int) -> Classifier:
     return Classifier(model, mean, std, len(names) - len(fresh), [], fresh)
 
 
+def classifier_from(
+    encoder: Backbone | AnyTimm,
+    num_classes: int,
+    drop_path: float = 0.0,
+    image_size: tuple[int, int] | None = None,
+    pooling: str | None = None,
+) -> nn.Module:
+    """Put a classification head on an encoder.
+
+    Args:
+        encoder: Pretrained here, loaded, or fresh; its weights are copied, and it is left as it is.
+        num_classes: Number of classes.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        image_size: Height and width in pixels; by default the encoder's own. Position embeddings are resampled.
+        pooling: timm's global_pool, as "token" or "map" for a ViT; by default the mean of the patch tokens.
+
+    Returns:
+        timm's model, [b c h w] normalized images -> [b k] logits.
+
+    Raises:
+        UserError: The patches do not divide the size, or the model does not pool that way.
+    """
+    spec = ModelSpec(encoder.name, {"global_pool": pooling} if pooling else {})
+    size = image_size or encoder.image_size
+    return build_classifier(spec, num_classes, encoder, drop_path, size, encoder.channels).model
+
+
 def _from_encoder(
-    path: Path, spec: ModelSpec | None, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
-) -> Classifier:
-    config, tensors = load_encoder(path)
-    return from_tensors(str(path), config, tensors, spec, classes, drop_path, image_size, channels)
-
-
-def from_tensors(
-    path: str,
-    config: EncoderConfig,
-    tensors: Tensors,
+    encoder: Backbone | AnyTimm,
     spec: ModelSpec | None,
     classes: int,
     drop_path: float,
     image_size: tuple[int, int],
     channels: int,
 ) -> Classifier:
-    """As `build_classifier`, from what an encoder's file holds.
-
-    Args:
-        path: What a complaint calls the encoder.
-        config: Of the encoder.
-        tensors: Of the encoder; without memory they tell whether they fit.
-        spec: None for the encoder's own.
-        classes: Number of classes.
-        drop_path: Stochastic depth rate of the last block, 0 to 1.
-        image_size: Height and width in pixels.
-        channels: Channels of the images.
-
-    Raises:
-        UserError: As of `build_classifier`.
-    """
-    _check_encoder(path, config, spec, channels)
-    changed = spec.args if spec else {}
-    model = _create(
-        config.model,
-        num_classes=classes,
-        **_arguments(config.model, config.model_args, changed, drop_path, image_size, channels),
-    )
-    source = _source(path, config, tensors)
-    _must_attend_alike(model, source, path)
-    tensors = _on_grid_of(model, source, tensors)
-    dropped, fresh = _load(model, tensors, f"the encoder {path}")
+    _check_encoder(encoder, spec, channels)
+    changed, tensors = spec.args if spec else {}, encoder.model.state_dict()
+    args = _arguments(encoder.name, encoder.model_args, changed, drop_path, image_size, channels)
+    model = _create(encoder.name, num_classes=classes, **args)
+    _must_have_the_same_heads(model, encoder)
+    tensors = _on_grid_of(model, encoder.model, tensors)
+    dropped, fresh = _load(model, tensors, "the encoder")
     _start_head(model)
-    return Classifier(model, config.mean, config.std, len(tensors) - len(dropped), dropped, fresh)
+    config: Any = getattr(encoder, "pretrained_cfg", None)
+    mean, std = (config.mean, config.std) if config else (None, None)
+    return Classifier(model, mean, std, len(tensors) - len(dropped), dropped, fresh)
 
 
-def _check_encoder(path: str, config: EncoderConfig, spec: ModelSpec | None, channels: int) -> None:
+def _check_encoder(encoder: Backbone | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
         raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
-    if spec and spec.name != config.model:
-        raise UserError(
-            "model.name", f"model.name is {spec.name}, the encoder {path} is a {config.model}", "name that, or no model"
-        )
-    trained = config.model_args.get("in_chans", 3)
-    if trained != channels:
-        raise UserError(
-            "classifier.check_encoder",
-            f"the encoder {path} takes images of {trained} channels, not {channels}",
-            "use such images",
-        )
+    if spec and spec.name != encoder.name:
+        what = f"model.name is {spec.name}, the encoder is a {encoder.name}"
+        raise UserError("model.name", what, "name that, or no model")
+    if encoder.channels != channels:
+        what = f"the encoder takes images of {encoder.channels} channels, not {channels}"
+        raise UserError("encoder.channels", what, "use such images")
 
 
 def _arguments(
@@ -243,19 +239,11 @@ def _create(name: str, **args: Any) -> Any:
     return model
 
 
-def _source(path: str, config: EncoderConfig, tensors: Tensors) -> Any:
-    """The encoder that the config describes, without memory: the file must hold its tensors, no more and no fewer."""
-    with torch.device("meta"):
-        source = _create(config.model, num_classes=0, **config.model_args)
-    refuse(f"the encoder {path}", differences(tensors, source.state_dict()))
-    return source
-
-
-def _must_attend_alike(model: nn.Module, source: nn.Module, path: str) -> None:
-    """Heads split the same tensors: of another number of them no shape tells."""
-    now, trained = attention_heads(model), attention_heads(source)
+def _must_have_the_same_heads(model: nn.Module, encoder: Backbone | AnyTimm) -> None:
+    """The number of attention heads is in no tensor's shape: the weights would fit and mean nothing."""
+    now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):
-        what = f"model.args give attention {max(now)} heads, the encoder {path} was trained with {max(trained)}"
+        what = f"model.args give attention {max(now)} heads, the encoder was trained with {max(trained)}"
         raise UserError("model.args", what, "leave num_heads out of model.args")
 
 

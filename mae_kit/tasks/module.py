@@ -20,7 +20,7 @@ from mae_kit.training.config import Optimization
 from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, layer_decay_groups
-from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.weights.pretrained import EncoderConfig
 
 
 class FinetuneModule(TrainingModule):
@@ -165,8 +165,7 @@ def _classifier(
 
 
 def _config_of(encoder: Any) -> EncoderConfig:
-    config = encoder.config
-    if isinstance(config, EncoderConfig):
+    if config := getattr(encoder, "pretrained_cfg", None):
         return config
     mean, std = statistics(None, None, encoder.channels)
     return EncoderConfig(encoder.name, encoder.model_args, mean, std, "", 0, list(encoder.image_size))

@@ -54,7 +54,7 @@ class PretrainModule(TrainingModule):
         self.objective: Objective = build(objective) if isinstance(objective, dict) else objective
         self._given = {"mean": mean, "std": std, "flip": flip, "color_jitter": color_jitter}
         self.save_hyperparameters(
-            {"objective": self.objective.config, "lr": lr, "base_lr": base_lr, "seed": seed}
+            {"objective": plain_config(self.objective), "lr": lr, "base_lr": base_lr, "seed": seed}
             | self._given
             | optimization
         )
@@ -109,7 +109,7 @@ class TokenizerModule(TrainingModule):
         super().__init__(Optimization.of(lr, base_lr, **optimization), seed)
         self.tokenizer: DVAE = build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
         self.relaxation = Relaxation(**relaxation) if isinstance(relaxation, dict) else relaxation
-        own = {"tokenizer": self.tokenizer.config, "relaxation": vars(self.relaxation), "flip": flip, "seed": seed}
+        own = {"tokenizer": plain_config(self.tokenizer), "relaxation": vars(self.relaxation), "flip": flip, "seed": seed}
         self.save_hyperparameters(own | {"lr": lr, "base_lr": base_lr} | optimization)
         channels = self.tokenizer.channels
         self.augment = PretrainAugment([0.0] * channels, [1.0] * channels, flip)

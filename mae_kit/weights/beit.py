@@ -4,14 +4,13 @@ import re
 from typing import Any
 
 from mae_kit.errors import UserError
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import ENCODER as VIT
 from mae_kit.weights.huggingface import LAYER as VIT_LAYER
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Words, depth_of
-from mae_kit.weights.pretrained import Pretrained, numbered
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
 TABLE = "relative_position_bias_table"

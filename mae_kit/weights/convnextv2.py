@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import Pretrained, numbered
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
     (40, (2, 2, 6, 2)): "convnextv2_atto",

@@ -64,20 +64,20 @@ def _weight_files(folder: Path) -> list[Path]:
     for pattern in _WEIGHTS:
         if files := sorted(folder.glob(pattern)):
             return files
-    raise UserError("files.weight_files", f"{folder} holds no weights", _FIX)
+    raise UserError("weights.missing", f"{folder} holds no weights", _FIX)
 
 
 def _content(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
-        raise UserError("files.content", f"no file {file}", _FIX)
+        raise UserError("weights.missing", f"no file {file}", _FIX)
     try:
         content = load_file(file) if file.suffix == ".safetensors" else load_tensors(file, settings=True)
     except SafetensorError as error:
-        raise UserError("files.content", f"{file} is not a safetensors file ({error})", _FIX) from error
+        raise UserError("weights.damaged", f"{file} is not a safetensors file ({error})", _FIX) from error
     except ValueError as error:
-        raise UserError("files.content", f"{file.parent / str(error)}", _FIX) from error
+        raise UserError("weights.damaged", f"{file.parent / str(error)}", _FIX) from error
     if not isinstance(content, dict):
-        raise UserError("files.content", f"{file} holds no named tensors", _FIX)
+        raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
     return content
 
 
@@ -88,7 +88,7 @@ def _tensors(file: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
             return _tensors(file, content[inside])
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError("files.tensors", f"{file} holds no named tensors", _FIX)
+        raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
     return tensors
 
 
@@ -98,5 +98,5 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError("files.json", f"{file} is not JSON ({error})", _FIX) from error
+        raise UserError("weights.damaged", f"{file} is not JSON ({error})", _FIX) from error
     return content if isinstance(content, dict) else {}

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.original import joined, split, statistics
 from mae_kit.weights.plain_vit import Words, depth_of, named
-from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, numbered
+from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, build_timm, numbered
 
 EPSILON = 1e-6  # of timm's layer norms, and of the original's
 LAYER = {

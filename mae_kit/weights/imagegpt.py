@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import Pretrained
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained
 
 SIZES = {(512, 24, 8): "igpt_s", (1024, 36, 8): "igpt_m", (1536, 48, 16): "igpt_l"}
 BLOCK = {

@@ -10,9 +10,8 @@ from mae_kit.encoders.timm_models import attention_heads
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE, Objective
 from mae_kit.weights.adapt import resized
-from mae_kit.weights.parameter_names import differences, refuse
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import Pretrained, empty_encoder, without_head
+from mae_kit.weights.pretrained import Pretrained, differences, empty_encoder, refuse, without_head
 from mae_kit.weights.recognize import read_pretrained
 
 log = logging.getLogger(__name__)

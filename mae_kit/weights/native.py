@@ -1,90 +1,198 @@
-"""Our own files: a run folder, its model, its encoder, or its classifier."""
+"""Files of our own: the encoder, the model and the classifier of a run, saved and loaded."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from jaxtyping import Float
+from timm.models.beit import Beit
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
+from mae_kit.configured import build
+from mae_kit.durable import replace_text
 from mae_kit.encoders import GPT, ViT
-from mae_kit.objectives import IGPT, MAE
-from mae_kit.weights import encoder_file, model_file
-from mae_kit.weights.encoder_file import EncoderConfig, load_encoder
-from mae_kit.weights.model_file import load_model, objective_of
-from mae_kit.weights.pretrained import Decoder, Pretrained, classifier_args
+from mae_kit.errors import UserError
+from mae_kit.objectives import IGPT, MAE, Objective
+from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, kind_of, read_kind, save_kind
+from mae_kit.weights.names import Tensors
+from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, build_timm, classifier_args, fingerprint
 
-CLASSIFIER, CLASSIFIER_FILE = "mae_kit_classifier", "classifier.safetensors"
+CONFIG = "encoder.json"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What a classifier needs besides its weights.
+
+    Attributes:
+        name: timm's.
+        args: timm's arguments that differ from its defaults for that name.
+        classes: Names in the order of the logits.
+        mean: Per channel, in [0, 1].
+        std: Per channel.
+        image_size: Height and width in pixels.
+        crop_pct: Fraction of the shorter side that the center crop keeps, above 0 to 1.
+        multi_label: Whether an image may have any number of the classes: sigmoid, not softmax, gives probabilities.
+    """
+
+    name: str
+    args: dict[str, Any]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    image_size: tuple[int, int]
+    crop_pct: float
+    multi_label: bool = False
+
+
+class SavedClassifier(nn.Module):
+    """A classifier as it was saved.
+
+    Args:
+        model: timm's.
+        config: How images are prepared, and the classes.
+    """
+
+    def __init__(self, model: nn.Module, config: ClassifierConfig):
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Logits of normalized images."""
+        return self.model(images)
+
+
+def save_encoder(folder: Path, tensors: Tensors, config: EncoderConfig) -> Path:
+    """Write encoder.safetensors, complete in itself, and encoder.json, its config for people and other programs."""
+    content = asdict(config)
+    file = save_kind(folder, ENCODER, tensors, content)
+    replace_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
+    return file
+
+
+def save_model(folder: Path, objective: Objective, config: EncoderConfig) -> Path:
+    """Write model.safetensors: the whole objective, what rebuilds it, and the config of its encoder."""
+    content = {"objective": objective.config(), "encoder": asdict(config)}
+    return save_kind(folder, MODEL, objective.state_dict(), content)
+
+
+def save_classifier(folder: Path, model: nn.Module, config: ClassifierConfig) -> Path:
+    """Write classifier.safetensors; the pooling of a ViT or BEiT is recorded, it depends on how it was built."""
+    content = asdict(config)
+    if isinstance(model, VisionTransformer | Beit):
+        content["args"] = {**config.args, "global_pool": model.global_pool}
+    return save_kind(folder, CLASSIFIER, model.state_dict(), content)
+
+
+def load_model(path: Path, **changed: Any) -> Objective:
+    """Rebuild the objective of a run, in eval mode.
+
+    Args:
+        path: A run folder, or its model.safetensors.
+        changed: Arguments of the objective that replace those of training, None to keep: mask_ratio, mask.
+
+    Returns:
+        The objective; `objective.encoder.pretrained_cfg` says how images are normalized.
+
+    Raises:
+        UserError: `model.missing`, `model.kind`, `model.damaged`; or `model.names`, its code has changed since.
+    """
+    (config, encoder), tensors = read_kind(path, MODEL, lambda c: (c["objective"], EncoderConfig(**c["encoder"])))
+    given = {name: value for name, value in changed.items() if value is not None}
+    if unknown := given.keys() - config["init_args"].keys():
+        kind, names = _class_name(config), ", ".join(sorted(unknown))
+        raise UserError("model.arguments", f"{path} holds a {kind}, which has no {names}", "leave it out")
+    objective = build(config | {"init_args": config["init_args"] | given})
+    try:
+        objective.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        what = f"{path} does not fit {_class_name(config)} as it is now ({' '.join(str(error).split())})"
+        raise UserError("model.names", what, "load it with the mae_kit that wrote it, or train again") from error
+    objective.set_statistics(encoder.mean, encoder.std)
+    model: Any = objective.encoder
+    model.pretrained_cfg, model.fingerprint = encoder, fingerprint(encoder, model.model.state_dict())
+    return objective.eval()
+
+
+def load_classifier(path: Path) -> SavedClassifier:
+    """Rebuild the classifier of a run, in eval mode.
+
+    Args:
+        path: A fine-tuning run, or its classifier.safetensors.
+
+    Returns:
+        A module, [b c h w] normalized images -> [b k] logits, with its `config`.
+
+    Raises:
+        UserError: `classifier.missing`, `classifier.kind`, or `classifier.damaged`.
+    """
+    config, tensors = read_kind(path, CLASSIFIER, _classifier_config)
+    return SavedClassifier(build_timm(_classifier(config, tensors)), config).eval()
 
 
 def file_of(path: Path) -> Path | None:
-    """The most complete of our files at a path; None if there is none."""
-    names = (model_file.FILE, CLASSIFIER_FILE, encoder_file.FILE)
-    candidates = [path / name for name in names] if path.is_dir() else [path]
+    """Find the most complete of our files at a path: model, classifier, encoder; None if there is none."""
+    candidates = [path / kind.file for kind in KINDS[:3]] if path.is_dir() else [path]
     return next((file for file in candidates if kind_of(file)), None)
 
 
-def kind_of(file: Path) -> str:
-    """The format that the header of one of our files names; empty for any other file."""
-    if file.suffix != ".safetensors" or not file.is_file():
-        return ""
-    try:
-        with safe_open(file, "pt") as opened:
-            ours = (model_file.FORMAT, encoder_file.FORMAT, CLASSIFIER)
-            return next((key for key in opened.metadata() or {} if key in ours), "")
-    except SafetensorError:
-        return ""
-
-
 def read(file: Path) -> Pretrained:
-    """In the words of every other file.
+    """Read one of our files as any other.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: It is damaged, or a tokenizer.
     """
     kind = kind_of(file)
-    if kind == encoder_file.FORMAT:
-        config, tensors = load_encoder(file)
-        return Pretrained("our encoder", config, tensors)
-    return _classifier(file) if kind == CLASSIFIER else _whole(file)
+    if kind == MODEL.name:
+        return _whole(file)
+    if kind == CLASSIFIER.name:
+        return _classifier(*read_kind(file, CLASSIFIER, _classifier_config))
+    config, tensors = read_kind(file, ENCODER, lambda content: EncoderConfig(**content))
+    return Pretrained("our encoder", config, tensors)
 
 
-def _classifier(file: Path) -> Pretrained:
-    with safe_open(file, "pt") as opened:
-        config = json.loads(opened.metadata()[CLASSIFIER])
-    args = classifier_args(config["name"], config["args"]) | {"in_chans": len(config["mean"])}
-    size = config["image_size"]
-    if timm.get_pretrained_cfg_value(config["name"], "fixed_input_size"):
+def _classifier_config(content: dict[str, Any]) -> ClassifierConfig:
+    height, width = content["image_size"]
+    content["image_size"] = height, width
+    return ClassifierConfig(**content)
+
+
+def _classifier(config: ClassifierConfig, tensors: dict[str, Tensor]) -> Pretrained:
+    args = classifier_args(config.name, config.args) | {"in_chans": len(config.mean)}
+    size = list(config.image_size)
+    if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
         args["img_size"] = size
-    kind = f"our classifier of {len(config['classes'])} classes"
-    encoder = EncoderConfig(config["name"], args, config["mean"], config["std"], "classification", 0, size)
-    return Pretrained(kind, encoder, load_file(file), classes=config["classes"])
+    encoder = EncoderConfig(config.name, args, config.mean, config.std, "classification", 0, size)
+    kind = f"our classifier of {len(config.classes)} classes"
+    found = Pretrained(kind, encoder, tensors, classes=config.classes)
+    return found._replace(crop_pct=config.crop_pct, multi_label=config.multi_label)
 
 
 def _whole(file: Path) -> Pretrained:
-    kind, beside = objective_of(file), file.with_name(encoder_file.FILE)
-    if kind != MAE.__name__ and beside.is_file():  # not all can be built here: a BEiT's tokenizer may be elsewhere
-        return Pretrained(f"our {kind} model, its encoder", *load_encoder(beside))
-    objective, mean, std = load_model(file)
-    encoder = objective.encoder
-    step = load_encoder(file.parent)[0].step if (file.parent / encoder_file.FILE).is_file() else 0
-    config = EncoderConfig(encoder.name, encoder.model_args, mean, std, objective=kind.lower(), step=step)
-    if not isinstance(objective, MAE):
-        return Pretrained(f"our {kind} model, its encoder", config, encoder.model.state_dict())
-    arguments = objective.config()["init_args"]
-    decoder = Decoder(
-        objective.decoder.state_dict(),
-        arguments["decoder_dim"],
-        arguments["decoder_depth"],
-        arguments["decoder_heads"],
-        arguments["mask_ratio"],
-        arguments["norm_pix_loss"],
-    )
-    return Pretrained("our model, encoder and decoder", config, encoder.model.state_dict(), decoder)
+    """Without rebuilding the objective: a BEiT's tokenizer may have moved."""
+    (config, encoder), tensors = read_kind(file, MODEL, lambda c: (c["objective"], EncoderConfig(**c["encoder"])))
+    inner = _below(tensors, "encoder.model.")
+    if (kind := _class_name(config)) != MAE.__name__:
+        return Pretrained(f"our {kind} model, its encoder", encoder, inner)
+    args = config["init_args"]
+    dim, depth, heads = (args[f"decoder_{name}"] for name in ("dim", "depth", "heads"))
+    decoder = Decoder(_below(tensors, "decoder."), dim, depth, heads, args["mask_ratio"], args["norm_pix_loss"])
+    return Pretrained("our model, encoder and decoder", encoder, inner, decoder)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _class_name(config: dict[str, Any]) -> str:
+    return config["class_path"].rpartition(".")[2]
 
 
 def to_objective(weights: Pretrained) -> MAE:
-    """The whole model of an encoder and its decoder, with their weights."""
+    """Build the MAE of an encoder and its decoder, with their weights."""
     assert weights.decoder is not None
     d = weights.decoder
     mae = MAE(
@@ -101,7 +209,7 @@ def to_objective(weights: Pretrained) -> MAE:
 
 
 def to_igpt(weights: Pretrained) -> IGPT:
-    """The whole model of an iGPT, which is all in its encoder."""
+    """Build the objective of an iGPT, all of whose weights are in its encoder."""
     igpt = IGPT(GPT(weights.encoder.model, **weights.encoder.model_args))
     igpt.encoder.model.load_state_dict(weights.tensors, strict=True)
     return igpt.eval()

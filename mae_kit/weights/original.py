@@ -4,11 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Words, depth_of, guessed_heads, model_of
-from mae_kit.weights.pretrained import Decoder, Pretrained, numbered
+from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, numbered
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 ENCODER = {

@@ -1,19 +1,49 @@
-"""Weights from any file, in our words."""
+"""Weights of any origin under our names, and the timm models that they belong to."""
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
+from mae_kit.encoders import backbone
 from mae_kit.encoders.decoders import TransformerDecoder
 from mae_kit.encoders.timm_models import build
-from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.errors import UserError
 from mae_kit.weights.names import Tensors
-from mae_kit.weights.parameter_names import differences, refuse
 
+SHOWN = 3
 _FIX = "give a whole file of one of the published layouts"
+CROP_PCT = 0.875  # of published classifiers: 224 of 256 pixels
 _HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What an encoder's weights mean: `timm.create_model(model, num_classes=0, **model_args)` is what they belong to.
+
+    Attributes:
+        model: timm's name.
+        model_args: img_size, patch_size, in_chans and whatever else differs from timm's defaults for that name.
+        mean: Per channel, in [0, 1], of the normalization in training.
+        std: Per channel.
+        objective: What it was pretrained with, in lower case: "mae"; "classification", "none" if unknown.
+        step: Optimizer steps of pretraining; 0 if unknown.
+        image_size: Height and width in pixels of the training images; None where `model_args` says it.
+    """
+
+    model: str
+    model_args: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    objective: str
+    step: int
+    image_size: list[int] | None = None
 
 
 class Decoder(NamedTuple):
@@ -24,8 +54,8 @@ class Decoder(NamedTuple):
         dim: Width.
         depth: Blocks.
         heads: Attention heads.
-        mask_ratio: Share of the patches that was hidden in training.
-        normalized: Whether it predicts each patch normalized by its own mean and deviation.
+        mask_ratio: Fraction of the patches hidden in training, 0 to 1.
+        normalized: Whether it predicts patches normalized by their own mean and standard deviation (norm_pix_loss).
     """
 
     tensors: Tensors
@@ -37,16 +67,18 @@ class Decoder(NamedTuple):
 
 
 class Pretrained(NamedTuple):
-    """An encoder, and what came with it.
+    """An encoder or classifier read from a file.
 
     Attributes:
-        kind: What the file is, in words.
-        encoder: timm's name and arguments, and how images are normalized.
-        tensors: Under timm's names; those of the head too where there are classes.
-        decoder: Where the file has one.
-        classes: Names of a classifier's, in the order of the logits.
-        left_out: Names in the file that have no place here.
-        notes: What the file does not say and was assumed, a sentence each.
+        kind: What the file is, for people.
+        encoder: timm's name and arguments, and the normalization.
+        tensors: Under timm's parameter names, including the head where there are classes.
+        decoder: If the file has one.
+        classes: Class names in the order of the logits; empty for an encoder.
+        left_out: Names in the file that have no counterpart here.
+        notes: One sentence for each assumption about what the file does not say.
+        crop_pct: Fraction of the shorter side that the center crop keeps when a classifier is scored.
+        multi_label: Whether the logits are independent (sigmoid), not of one class an image (softmax).
     """
 
     kind: str
@@ -56,6 +88,8 @@ class Pretrained(NamedTuple):
     classes: list[str] = []  # noqa: RUF012  # a tuple's default is never changed
     left_out: list[str] = []  # noqa: RUF012
     notes: list[str] = []  # noqa: RUF012
+    crop_pct: float = CROP_PCT
+    multi_label: bool = False
 
 
 def classifier_args(name: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -127,3 +161,85 @@ def _empty_decoder(encoder: Any, decoder: Decoder) -> TransformerDecoder:
             decoder.depth,
             decoder.heads,
         )
+
+
+class AnyTimm(nn.Module):
+    """An encoder of a family that no objective trains, a ConvNeXt V1 for one: it can be fine-tuned.
+
+    Args:
+        name: timm's.
+        model_args: timm's arguments that differ from its defaults for that name.
+        image_size: Height and width in pixels; by default the model's own.
+    """
+
+    def __init__(self, name: str, model_args: dict[str, Any], image_size: Sequence[int] | None = None):
+        super().__init__()
+        self.name, self.model_args, self.channels = name, model_args, int(model_args.get("in_chans", 3))
+        self.model = build(name, model_args, _FIX, num_classes=0)
+        height, width = image_size or self.model.pretrained_cfg["input_size"][1:]
+        self.image_size: tuple[int, int] = height, width
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
+        """Features before the pooling, in timm's shape for the family."""
+        return self.model.forward_features(images)
+
+
+def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family: bool = False) -> Any:
+    """Build an encoder, load the weights, and switch it to eval mode.
+
+    Args:
+        config: Of the weights; kept as the encoder's `pretrained_cfg`.
+        tensors: Under timm's names, all of them.
+        file: Their name in messages.
+        any_family: Accept a timm model of a family that is not ours, as an `AnyTimm`.
+
+    Returns:
+        The encoder, a module [b c h w] -> [b t d], with `pretrained_cfg` and `fingerprint`, 16 hexadecimal digits
+        that change with the weights, the architecture and the normalization.
+
+    Raises:
+        UserError: No encoder is made of such a timm model, or tensors are missing, unknown or of another shape.
+    """
+    encoder: Any = (_any if any_family else backbone)(config.model, config.model_args, config.image_size)
+    refuse(file, differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
+    encoder.model.load_state_dict(dict(tensors), strict=True)
+    encoder.pretrained_cfg, encoder.fingerprint = config, fingerprint(config, tensors)
+    return encoder.eval()
+
+
+def _any(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None) -> Any:
+    try:
+        return backbone(name, model_args, image_size)
+    except UserError:
+        return AnyTimm(name, model_args, image_size)
+
+
+def fingerprint(config: EncoderConfig, tensors: Tensors) -> str:
+    """Hash all that decides the features of an encoder: 16 hexadecimal digits, the same in any file format."""
+    about = asdict(config)
+    digest = hashlib.sha256(json.dumps([about[key] for key in ("model", "model_args", "mean", "std")]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def differences(tensors: Tensors, own: Tensors) -> dict[str, str]:
+    """Compare the tensors of a file with those of a model: a sentence for each name that does not fit."""
+    shapes, wanted = ({k: list(v.shape) for k, v in side.items()} for side in (tensors, own))
+    found = {name: f"{name} is unknown to the model" for name in shapes if name not in wanted}
+    found |= {name: f"{name} is not in the file" for name in wanted if name not in shapes}
+    both = [name for name in shapes if name in wanted and shapes[name] != wanted[name]]
+    return found | {name: f"{name} is {shapes[name]} in the file, {wanted[name]} in the model" for name in both}
+
+
+def refuse(file: str, differences: Mapping[str, str], fix: str = "give the model that it was trained as") -> None:
+    """Raise if there is any difference.
+
+    Raises:
+        UserError: `weights.names`; shows the first three.
+    """
+    if differences:
+        shown = "; ".join(list(differences.values())[:SHOWN])
+        more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+        raise UserError("weights.names", f"{file} does not fit the model: {shown}{more}", fix)

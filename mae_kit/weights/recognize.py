@@ -1,20 +1,71 @@
-"""Which of the published layouts a file is of."""
+"""Weights from any file: which of the known layouts it has."""
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import torch
+
+from mae_kit.encoders import backbone
 from mae_kit.errors import UserError
+from mae_kit.tensor_file import ENCODER, kind_of, read_kind
 from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.files import Raw, read_raw
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import Pretrained, must_be_whole
-from mae_kit.weights.timm_published import is_published, read_published
+from mae_kit.weights.pretrained import (
+    EncoderConfig,
+    Pretrained,
+    load_weights,
+    must_be_whole,
+    without_head,
+)
+from mae_kit.weights.timm_published import architecture, is_published, read_published
 
 LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, original)
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
+
+
+def load_encoder(path: Path, any_family: bool = False) -> Any:
+    """Load an encoder, in eval mode.
+
+    Args:
+        path: A run, its encoder.safetensors, whatever else `mae-kit import` reads, or timm:NAME.
+        any_family: Also load a timm model of a family that no objective trains, which can only be fine-tuned.
+
+    Returns:
+        A module: normalized images [b c h w] -> tokens [b t d] after the last norm, prefix tokens first. Its
+        `pretrained_cfg` (an `EncoderConfig`) has mean and std of the normalization; its `fingerprint` changes with the
+        weights.
+
+    Raises:
+        UserError: `encoder.*` or `weights.*`: there is no such file, it is damaged, or no encoder is made of it.
+    """
+    path = Path(path)
+    file = path / ENCODER.file if path.is_dir() else path
+    if file.name == ENCODER.file and (file.is_file() or not path.is_dir()):
+        return load_weights(*read_kind(file, ENCODER, lambda content: EncoderConfig(**content)), str(file), any_family)
+    if is_published(path) and not any_family:
+        with torch.device("meta"):
+            backbone(architecture(path), {})  # refuses before the download
+    weights = without_head(_read_encoder(path))
+    return load_weights(weights.encoder, weights.tensors, str(path), any_family)
+
+
+def _read_encoder(path: Path) -> Pretrained:
+    try:
+        return read_pretrained(path)
+    except UserError as error:
+        if error.key != "weights.missing":
+            raise
+        raise UserError(ENCODER.name + ".missing", f"no encoder at {path}", ENCODER.fix) from error
+
+
+def is_encoder(path: Path) -> bool:
+    """Tell whether a path is an encoder.safetensors, or the folder of one."""
+    return kind_of(path / ENCODER.file if path.is_dir() else path) == ENCODER.name
 
 
 def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
@@ -34,16 +85,14 @@ def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
     try:
         weights, unknown = layout.read(raw, words)
     except KeyError as error:
-        raise UserError("recognize.read_pretrained", f"{path} lacks {error}", _FIX) from error
+        raise UserError("weights.layout", f"{path} lacks {error}", _FIX) from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            "recognize.read_pretrained", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
+            "weights.damaged", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
         ) from error
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise UserError(
-            "recognize.read_pretrained", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX
-        )
+        raise UserError("weights.names", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
     must_be_whole(str(path), weights)
     return weights
 
@@ -54,12 +103,12 @@ def _layout(raw: Raw) -> ModuleType:
             return layout
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
         fix = "give the folder that holds both, and preprocessor_config.json"
-        raise UserError("recognize.layout", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
+        raise UserError("weights.layout", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
         raise UserError(
-            "recognize.layout",
+            "weights.layout",
             f"{raw.path} is of transformers, without its config.json",
             "give the folder that holds both",
         )
     first = ", ".join(list(raw.tensors)[:3])
-    raise UserError("recognize.layout", f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)
+    raise UserError("weights.layout", f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)

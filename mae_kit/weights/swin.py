@@ -5,12 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Words
-from mae_kit.weights.pretrained import Pretrained, numbered
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 TABLE = "relative_position_bias_table"
 EPSILON = 1e-5  # of Swin's layer norms

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained, build_timm, classifier_args
 
 
 def recognizes(raw: Raw) -> bool:

@@ -15,9 +15,9 @@ from command import run
 from safetensors.torch import save_file
 
 from mae_kit.evaluation import probe
-from mae_kit.evaluation.labeled_features import Side, Sides
+from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
-from mae_kit.evaluation.rank import extent
+from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.evaluation.speed import memory_growth
 
@@ -49,21 +49,23 @@ def streaming(
             "nearest neighbors": partial(score_knn, sides, k=20, temperature=0.07),
             "10 labels a class": partial(score_fewshot, sides, shots=10, seeds=5),
             "linear probe, an epoch": partial(score_probe, sides, epochs=1, batch_size=16_384, seed=0),
-            "rank": partial(extent, sides.train.features),
+            "rank": partial(feature_statistics, sides.train.features),
         }
         return {"megabytes": megabytes, "rows": [_measured(name, work) for name, work in works.items()]}
 
 
-def _written(folder: Path, images: int, width: int, queries: int, classes: int) -> Sides:
+def _written(folder: Path, images: int, width: int, queries: int, classes: int) -> FeatureSplits:
     torch.manual_seed(0)
     labels, chosen = torch.randint(classes, (images,)), torch.randperm(images)[:queries]
     for number, size in enumerate(labels.split(_SHARD)):
         save_file({"1 mean": torch.randn(len(size), width)}, folder / f"{number:06}.safetensors")
     rows = Rows([stored_matrices(file)["1 mean"] for file in sorted(folder.iterdir())])
     asked = rows[chosen]
-    known = Side(rows, labels.to(rows.device))
-    return Sides(
-        known, Side(asked + _NOISE * torch.randn_like(asked), known.labels[chosen]), list(map(str, range(classes)))
+    known = LabeledFeatures(rows, labels.to(rows.device))
+    return FeatureSplits(
+        known,
+        LabeledFeatures(asked + _NOISE * torch.randn_like(asked), known.labels[chosen]),
+        list(map(str, range(classes))),
     )
 
 

@@ -1,45 +1,47 @@
 """The verbs: features that tell everything or nothing, and one real command line."""
 
 import json
-from contextlib import nullcontext
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from support.errors import raises
 from support.features import clusters
 from support.photo_shards import write_shard
 from support.processes import Programs
 from support.tiny_models import save_run, tiny_mae, tiny_weights
 
 import mae_kit
+from mae_kit import tensor_file
 from mae_kit.cli import main as cli
 from mae_kit.cli.main import load
 from mae_kit.cli.parser import parse
 from mae_kit.commands import evaluate as evaluating
-from mae_kit.comparison import known, ledger
+from mae_kit.comparison import ledger
 from mae_kit.comparison.process import Failed
-from mae_kit.data.index.open import open_index
 from mae_kit.errors import UserError
 from mae_kit.evaluation import bootstrap as intervals
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score, wilson
 from mae_kit.evaluation.features import Source
-from mae_kit.evaluation.labeled_features import Side, Sides
+from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
+from mae_kit.tensor_file import ENCODER
 from mae_kit.training.lock import alone
-from mae_kit.weights.encoder_file import FILE, load_encoder, save_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.recognize import load_encoder
 
 NAMES = list("abcde")
 
 
-def made_up(noise: float) -> dict[Source, Sides]:
+def made_up(noise: float) -> dict[Source, FeatureSplits]:
     """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
     labels = torch.arange(5).repeat(9)
     (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
     clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
-    sides = Sides(Side(clear[0], labels), Side(clear[1], truth), NAMES)
-    blind = Sides(Side(hints, labels), Side(torch.randn(200, 16), truth), NAMES)
+    sides = FeatureSplits(LabeledFeatures(clear[0], labels), LabeledFeatures(clear[1], truth), NAMES)
+    blind = FeatureSplits(LabeledFeatures(hints, labels), LabeledFeatures(torch.randn(200, 16), truth), NAMES)
     return {Source(12, "mean"): sides, Source(12, "class"): blind}
 
 
@@ -55,11 +57,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up features stand for those of any encoder, names of shards for what is in them."""
-    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: made_up(0.1))
-    monkeypatch.setattr(evaluating, "encoder_folder", nullcontext)
-    monkeypatch.setattr(known, "open_index", lambda shards: SimpleNamespace(fingerprint=shards))
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up features stand for those of any encoder; folders t, v and w have a shard each."""
+    for number, name in enumerate("tvw"):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "a.tar", range(4 * number, 4 * number + 4))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: made_up(0.1))
+    monkeypatch.setattr(evaluating, "load_encoder", lambda path: load_encoder(path) if path.exists() else None)
 
 
 WORDS = ["run", "--train", "t", "--val", "v"]
@@ -87,27 +92,29 @@ def test_every_method_tells_what_can_be_told(
         ("class", 16, False),
     ]
     out = capsys.readouterr().out + caplog.text
-    assert "100.0 [98.1, 100.0]" in out and "too few labels" in out and "COLLAPSED" not in out
-    assert "45 images known, 200 scored, 5 classes" in out
+    assert "100.0 [98.1, 100.0]" in out and "too few labels" in out and "collapsed" not in out
+    assert "45 training images, 200 validation images, 5 classes" in out
 
 
-def test_a_collapse_is_said_aloud(
-    judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+def test_collapsed_features_are_warned_about(
+    judged: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    flat = Side(torch.ones(50, 8), torch.arange(5).repeat(10))
-    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: {Source(1, "mean"): Sides(flat, flat, NAMES)})
+    flat = LabeledFeatures(torch.ones(50, 8), torch.arange(5).repeat(10))
+    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: {Source(1, "mean"): FeatureSplits(flat, flat, NAMES)})
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
-    assert result["extents"][0]["collapsed"] and "COLLAPSED" in capsys.readouterr().out + caplog.text
+    assert result["extents"][0]["collapsed"] and "collapsed" in caplog.text
     scored = [one["top1"] for one in result["scores"] if one["top1"] is not None]
     assert scored == [pytest.approx(0.2)] * len(scored) != []
 
 
-def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_layers_are_rows_of_the_table(
+    judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     asked: list[Any] = []
     two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
-    monkeypatch.setattr(evaluating, "frozen_sides", lambda *words: asked.append(words) or two)
-    assert cli.main(["knn", *WORDS, "--layers", "[6,12]"]) == 0
-    assert asked == [(Path("run"), "t", "v", [6, 12], 0)]
+    monkeypatch.setattr(evaluating, "feature_splits", lambda *words: asked.append(words) or two)
+    assert cli.main(["evaluate", *WORDS, "--methods", "knn", "--layers", "[6,12]"]) == 0
+    assert asked[0][3:5] == ([6, 12], 0)
     rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "knn" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [["knn", "6"], ["knn", "12"]]
 
@@ -116,7 +123,10 @@ def test_layers_are_rows_of_the_table(monkeypatch: pytest.MonkeyPatch, capsys: p
     ("words", "error"),
     [
         (["--blocks", "[1]"], "blocks are given, and no recipe to train them: add --finetune RECIPE, as vit_tiny_64px"),
-        (["--attentive", "attentive_tiny_64px"], "run is no run, and there is no folder for trainings: add --out DIR"),
+        (
+            ["--attentive", "attentive_tiny_64px"],
+            "run is not a run, and no folder is given",
+        ),
         (["--finetune", "vit_tinny_64px"], "no recipe vit_tinny_64px: did you mean downstream/vit_tiny_64px"),
         (["--finetune", "vit_tiny_64px", "--blocks", "[x]"], "blocks does not take"),
         (["--finetune", "vit_tiny_64px", "--blocks", "[1,-1,null]"], "blocks are [1, -1, None]: give numbers from 0"),
@@ -152,7 +162,7 @@ class Finetunings:
 def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
     finetunings = Finetunings()
     monkeypatch.setattr(ledger, "run_command", finetunings)
-    monkeypatch.setattr(evaluating, "_methods", lambda _: {})
+    monkeypatch.setattr(evaluating, "_methods", lambda *_: {})
     return finetunings
 
 
@@ -188,7 +198,7 @@ def test_trainings_are_scored_beside_the_frozen_features(
     assert json.loads((run / "evaluation.json").read_text())["trained"] == result["trained"]
     assert result["failed"] == 1
     printed = capsys.readouterr().out + caplog.text
-    assert "Trained: Top-1" in printed and "blocks 9 FAILED: blocks is 9" in printed
+    assert "Trained: Top-1" in printed and "blocks 9 failed: blocks is 9" in printed
 
 
 def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Path):
@@ -227,13 +237,13 @@ def test_another_process_at_work_is_told_before_anything_is_read_or_replaced(
     asked: dict[str, Any] = {"train": "t", "val": "v", "untrained": True, "attentive": "attentive_tiny_64px"}
     mae_kit.evaluate(run, **asked)
     others: dict[str, Any] = asked | {"seed": 1}
-    before = (run / "evaluation-untrained/encoder" / FILE).read_bytes()
-    monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: pytest.fail("features are read"))
+    before = (run / "evaluation-untrained/encoder" / ENCODER.file).read_bytes()
+    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: pytest.fail("features are read"))
     with alone(run / "evaluation-untrained"), pytest.raises(UserError, match="another process is at work in"):
         mae_kit.evaluate(run, **others)
     with pytest.raises(UserError, match=r"begun with other settings \(--seed 0 then, 1 now"):
         mae_kit.evaluate(run, **others)
-    assert (run / "evaluation-untrained/encoder" / FILE).read_bytes() == before
+    assert (run / "evaluation-untrained/encoder" / ENCODER.file).read_bytes() == before
 
 
 def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
@@ -246,7 +256,6 @@ def test_other_weights_are_another_training(finetunings: Finetunings, run: Path)
 def test_other_images_under_the_same_names_are_another_training(
     finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(known, "open_index", open_index)
     asked: dict[str, Any] = {
         "train": str(tmp_path / "a/train.tar"),
         "val": str(tmp_path / "b/val.tar"),
@@ -268,7 +277,7 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
     kept = run / "evaluation-untrained/encoder"
     (words,) = finetunings.words
     assert words[words.index("--encoder") + 1] == str(kept)
-    fresh, trained = load_encoder(kept)[1], load_encoder(run)[1]
+    fresh, trained = (load_encoder(path).model.state_dict() for path in (kept, run))
     assert fresh.keys() == trained.keys() and not torch.equal(fresh["norm.bias"], trained["norm.bias"])
     assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
 
@@ -278,8 +287,8 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
 ):
     def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
         sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
-        monkeypatch.setattr(evaluating, "frozen_sides", lambda *_: sides)
-        monkeypatch.setattr(evaluating, "_methods", lambda _: {name: lambda _: Score("top1") for name in "ab"})
+        monkeypatch.setattr(evaluating, "feature_splits", lambda *_: sides)
+        monkeypatch.setattr(evaluating, "_methods", lambda *_: {name: lambda _: Score("top1") for name in "ab"})
         told = mae_kit.evaluate(run, train="t", val=val, **asked)
         assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
         return json.loads((run / "evaluation.json").read_text())
@@ -298,45 +307,49 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
 
 @pytest.mark.slow
 def test_what_is_no_run_is_written_to_where_it_is_asked(judged: None, run: Path, tmp_path: Path):
-    result = mae_kit.evaluate(run / FILE, train="t", val="v", out=tmp_path / "out")
+    result = mae_kit.evaluate(run / ENCODER.file, train="t", val="v", out=tmp_path / "out")
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["scores"] == result["scores"]
 
 
 @pytest.mark.parametrize(
-    ("verb", "words", "methods"),
-    [
-        ("knn", ["--k", "1", "--temperature", "1"], ["knn"]),
-        ("fewshot", ["--shots", "[2,3]", "--seeds", "2"], ["fewshot 2", "fewshot 3"]),
-        ("probe", ["--epochs", "2", "--batch-size", "16"], ["probe"]),
-    ],
+    ("methods", "rows"),
+    [("knn", ["knn"]), ("probe,knn", ["probe", "knn"]), ("fewshot", [f"fewshot {n}" for n in (1, 5, 10, 25)])],
 )
-def test_each_method_alone(
-    verb: str, words: list[str], methods: list[str], judged: None, capsys: pytest.CaptureFixture[str]
+def test_only_the_methods_that_are_asked_for(
+    methods: str, rows: list[str], judged: None, capsys: pytest.CaptureFixture[str]
 ):
-    assert cli.main([verb, *WORDS, *words, "--json"]) == 0
+    assert cli.main(["evaluate", *WORDS, "--methods", methods, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [one["method"] for one in result["scores"]] == [method for method in methods for _ in range(2)]
+    assert [one["method"] for one in result["scores"]] == [row for row in rows for _ in range(2)]
 
 
-@pytest.mark.parametrize(
-    ("verb", "words", "error"),
-    [
-        ("knn", ["--k", "0"], "k is 0: give a number above 0"),
-        ("fewshot", ["--shots", "[5,0]"], "shots is 0: give a number above 0"),
-        ("probe", ["--epochs", "0"], "epochs is 0: give a number above 0"),
-        ("knn", ["5"], "too many arguments, 5: see `mae-kit knn --help`"),
-    ],
-)
-def test_numbers_that_make_no_sense(
-    verb: str, words: list[str], error: str, judged: None, capsys: pytest.CaptureFixture[str]
+def test_an_unknown_method(judged: None):
+    with raises("methods"):
+        mae_kit.evaluate(Path("run"), train="t", val="v", methods="knn,svm")
+
+
+def test_the_encoder_file_is_opened_once_and_each_index_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert cli.main([verb, *WORDS, *words]) == 2
-    assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+    opened: list[Path] = []
 
+    def counted(module: Any, name: str) -> None:
+        true = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda path, *rest, **more: opened.append(Path(path)) or true(path, *rest, **more)
+        )
 
-def test_the_sides_are_named(judged: None, capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["knn", "run", "--train", "t"]) == 2
-    assert capsys.readouterr().err == "mae-kit: error: val is missing: add --val\n"
+    counted(tensor_file, "safe_open")
+    counted(evaluating, "open_index")
+    file = str(run / ENCODER.file)
+    sys.addaudithook(
+        lambda event, args: opened.append(Path(file)) if (event, str(args[:1])) == ("open", file) else None
+    )
+    for name, numbers in (("train", range(40)), ("val", range(40, 48))):
+        write_shard(tmp_path / f"{name}.tar", numbers)
+    mae_kit.evaluate(run, train=tmp_path / "train.tar", val=tmp_path / "val.tar", methods="knn,probe", workers=1)
+    assert opened.count(run / ENCODER.file) == 1
+    assert [opened.count(tmp_path / f"{name}.tar") for name in ("train", "val")] == [1, 1]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights import original
+from mae_kit.weights.recognize import load_encoder
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_the_other_verbs_take_it(published: Path, tmp_path: Path):
         (tmp_path / "photos" / f"{number}.jpg").write_bytes(jpeg(number))
     shown = mae_kit.reconstruct(tmp_path / "run", tmp_path / "photos", tmp_path / "grid.png")
     assert shown["images"] == 3 and (tmp_path / "grid.png").is_file()
-    classifier = build_classifier(None, 4, tmp_path / "run", 0.0, (64, 64), channels=1)
+    classifier = build_classifier(None, 4, load_encoder(tmp_path / "run"), 0.0, (64, 64), channels=1)
     assert classifier.loaded == 28 and classifier.fresh == [
         "fc_norm.bias",
         "fc_norm.weight",

@@ -9,7 +9,8 @@ from support.untrained_run import MEAN, STD, write_run
 from mae_kit.cli import main as cli
 from mae_kit.commands import inspect as inspection
 from mae_kit.encoders import Swin
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
 
 PICTURES = ["attention", "features", "losses", "positions", "ratios"]
 

@@ -11,7 +11,7 @@ import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.commands import predict
 from mae_kit.data.loading import images
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.weights.native import ClassifierConfig, save_classifier
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mae_kit.comparison.results import Records, summary
 from mae_kit.encoders import Beit, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
 from mae_kit.reports.entries import cost_cells
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
+from mae_kit.weights.native import ClassifierConfig, save_classifier
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}

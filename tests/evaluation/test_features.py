@@ -1,21 +1,23 @@
 """Features of a frozen encoder: what a forward pass gives, kept a file a shard, per encoder."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.errors import raises
 from support.photo_shards import write_shard
 
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Swin, ViT
-from mae_kit.errors import UserError
 from mae_kit.evaluation.features import Source, extract_features
-from mae_kit.weights.encoder_file import CONFIG, EncoderConfig, save_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder
 
 ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
 
@@ -37,7 +39,7 @@ def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, w
     write_shard(tmp_path / "a.tar", range(10), damaged=(3,))
     write_shard(tmp_path / "b.tar", range(10, 15))
     model, index = encoder(tmp_path / "run", 0), open_index(tmp_path)
-    features = extract_features(tmp_path / "run", index, workers)
+    features = extract_features(load_encoder(tmp_path / "run"), index, workers)
     assert features.rows.tolist() == [row for row in range(15) if row != 3]
     images = EvaluationBatches(index, features.rows, 14, (32, 32))[0].images
     with torch.no_grad():
@@ -51,13 +53,15 @@ def test_they_are_kept_for_each_encoder(tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(5))
     index = open_index(tmp_path)
     encoder(tmp_path / "run", 0)
-    first = extract_features(tmp_path / "run", index, 1).last.read()
+    first = extract_features(load_encoder(tmp_path / "run"), index, 1).last.read()
     (file,) = tmp_path.glob(".features-*/a.tar.safetensors")
     made = file.stat().st_mtime_ns
-    assert torch.equal(extract_features(tmp_path / "run" / "encoder.safetensors", index, 1).last.read(), first)
+    assert torch.equal(
+        extract_features(load_encoder(tmp_path / "run" / "encoder.safetensors"), index, 1).last.read(), first
+    )
     assert file.stat().st_mtime_ns == made
     encoder(tmp_path / "run", 1)
-    assert not torch.allclose(extract_features(tmp_path / "run", index, 1).last.read(), first)
+    assert not torch.allclose(extract_features(load_encoder(tmp_path / "run"), index, 1).last.read(), first)
     assert len(list(tmp_path.glob(".features-*"))) == 2
 
 
@@ -65,17 +69,17 @@ def test_another_normalization_gives_others(tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(5))
     index = open_index(tmp_path)
     encoder(tmp_path / "run", 0)
-    first = extract_features(tmp_path / "run", index, 1).last.read()
-    config = json.loads((tmp_path / "run" / CONFIG).read_text())
-    (tmp_path / "run" / CONFIG).write_text(json.dumps(config | {"mean": [0.1] * 3}))
-    assert not torch.allclose(extract_features(tmp_path / "run", index, 1).last.read(), first)
+    first = extract_features(load_encoder(tmp_path / "run"), index, 1).last.read()
+    weights = load_encoder(tmp_path / "run")
+    save_encoder(tmp_path / "run", weights.model.state_dict(), replace(weights.pretrained_cfg, mean=[0.1] * 3))
+    assert not torch.allclose(extract_features(load_encoder(tmp_path / "run"), index, 1).last.read(), first)
 
 
 def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_path: Path):
     write_shard(tmp_path / "a.tar", range(5))
     model, index = encoder(tmp_path / "run", 0), open_index(tmp_path)
-    last = extract_features(tmp_path / "run", index, 1)
-    both = extract_features(tmp_path / "run", index, 1, layers=[2, 1, 2])
+    last = extract_features(load_encoder(tmp_path / "run"), index, 1)
+    both = extract_features(load_encoder(tmp_path / "run"), index, 1, layers=[2, 1, 2])
     assert set(both.values) == {Source(layer, token) for layer in (1, 2) for token in ("mean", "class")}
     np.testing.assert_allclose(both.last.read(), last.last.read(), atol=1e-6)
     model.model.blocks = model.model.blocks[:1]
@@ -84,8 +88,8 @@ def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_pa
         np.testing.assert_allclose(both.values[Source(1, "class")].read(), model(images)[:, 0], atol=1e-5)
     assert len(list(tmp_path.glob(".features-*"))) == 2
     for wrong in ([0], [3]):
-        with pytest.raises(UserError, match=r"layers are .*, the encoder has 2: give numbers from 1 to 2"):
-            extract_features(tmp_path / "run", index, 1, layers=wrong)
+        with raises("layers"):
+            extract_features(load_encoder(tmp_path / "run"), index, 1, layers=wrong)
 
 
 def test_stages_of_a_swin_have_their_own_widths(tmp_path: Path):
@@ -95,7 +99,7 @@ def test_stages_of_a_swin_have_their_own_widths(tmp_path: Path):
     torch.manual_seed(0)
     model = save(tmp_path / "run", Swin("swin_tiny_patch4_window7_224", **args))
     index = open_index(tmp_path)
-    features = extract_features(tmp_path / "run", index, 1, layers=[1, 2])
+    features = extract_features(load_encoder(tmp_path / "run"), index, 1, layers=[1, 2])
     assert {source: values.shape for source, values in features.values.items()} == {
         Source(1, "mean"): (3, 12),
         Source(2, "mean"): (3, 24),

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mae_kit.evaluation.rank import IMAGES, extent, rank_me
+from mae_kit.evaluation.rank import IMAGES, rank_me
+from mae_kit.evaluation.rank import feature_statistics as statistics
 
 
 @pytest.mark.parametrize("directions", [1, 3, 8])
@@ -19,17 +20,19 @@ def test_unequal_directions_count_less():
 
 def test_spread_is_what_the_mean_does_not_explain():
     noise = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))
-    assert extent(noise).spread == pytest.approx(1, abs=0.01) and not extent(noise).collapsed
-    assert extent(noise + 3).spread == pytest.approx(0.1, abs=0.01) and not extent(noise + 3).collapsed
+    assert statistics(noise).spread == pytest.approx(1, abs=0.01) and not statistics(noise).collapsed
+    assert statistics(noise + 3).spread == pytest.approx(0.1, abs=0.01) and not statistics(noise + 3).collapsed
 
 
 def test_collapse_is_seen():
     noise = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
     same, nearly, line = torch.ones(500, 16), 1 + 1e-3 * noise, 5 + noise[:, :1].expand(-1, 16)
-    assert all(extent(features).collapsed for features in (same, nearly, line, torch.zeros(500, 16)))
+    assert all(statistics(features).collapsed for features in (same, nearly, line, torch.zeros(500, 16)))
 
 
 def test_many_images_are_thinned_out_evenly():
     features = torch.zeros(2 * IMAGES, 2)
     features[::2, 0], features[1::2, 1] = 1, 1  # every second one is all the same
-    assert extent(features).rank == pytest.approx(1, rel=1e-3) and extent(features[:IMAGES]).rank == pytest.approx(2)
+    assert statistics(features).rank == pytest.approx(1, rel=1e-3) and statistics(
+        features[:IMAGES]
+    ).rank == pytest.approx(2)

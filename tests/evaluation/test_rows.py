@@ -13,9 +13,9 @@ from support.features import clusters, overlapping
 
 from mae_kit.errors import UserError
 from mae_kit.evaluation import probe
-from mae_kit.evaluation.labeled_features import Side, Sides
+from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
-from mae_kit.evaluation.rank import extent
+from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.rows import Rows, Stored, stored_matrices
 from mae_kit.evaluation.speed import memory_growth
 
@@ -74,13 +74,13 @@ def test_every_method_says_of_them_what_it_says_of_a_tensor(
     (known, labels), (queries, truth) = clusters(1, 90), clusters(2, 70)
     if sets:
         labels, truth = overlapping(labels), overlapping(truth)
-    held = Sides(Side(known, labels), Side(queries, truth), list("abcde"))
+    held = FeatureSplits(LabeledFeatures(known, labels), LabeledFeatures(queries, truth), list("abcde"))
     (tmp_path / "val").mkdir()
     stored = written(tmp_path, known, [40, 50]), written(tmp_path / "val", queries, [70])
     known_side, unseen_side = (
-        Side(rows, known.to(rows.device)) for rows, known in zip(stored, (labels, truth), strict=True)
+        LabeledFeatures(rows, known.to(rows.device)) for rows, known in zip(stored, (labels, truth), strict=True)
     )
-    streamed = Sides(known_side, unseen_side, list("abcde"))
+    streamed = FeatureSplits(known_side, unseen_side, list("abcde"))
     methods = [
         partial(score_knn, k=20, temperature=0.07),
         partial(score_fewshot, shots=5, seeds=3),
@@ -88,7 +88,7 @@ def test_every_method_says_of_them_what_it_says_of_a_tensor(
     ]
     for method in methods:
         assert method(streamed).record("abcde") == method(held).record("abcde")
-    assert extent(stored[0]) == extent(known)
+    assert feature_statistics(stored[0]) == feature_statistics(known)
 
 
 def hollow(file: Path, rows: int, width: int) -> Rows:
@@ -110,9 +110,9 @@ def test_they_are_never_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(probe, "STEPS", 4)
     rows, some = hollow(tmp_path / "a.safetensors", 300_000, 768), np.arange(50)
     labels = torch.arange(5).repeat(60_000).to(rows.device)
-    few, many, names = Side(rows.only(some), labels[:50]), Side(rows, labels), list("abcde")
+    few, many, names = LabeledFeatures(rows.only(some), labels[:50]), LabeledFeatures(rows, labels), list("abcde")
     growth = memory_growth("cpu")
-    score_knn(Sides(many, few, names), k=20, temperature=0.07)
-    score_probe(Sides(many, few, names), epochs=0, batch_size=8192, seed=0)
-    score_fewshot(Sides(few, many, names), shots=2, seeds=1)
+    score_knn(FeatureSplits(many, few, names), k=20, temperature=0.07)
+    score_probe(FeatureSplits(many, few, names), epochs=0, batch_size=8192, seed=0)
+    score_fewshot(FeatureSplits(few, many, names), shots=2, seeds=1)
     assert (growth() or 0) < rows.nbytes / 1e6 / 2

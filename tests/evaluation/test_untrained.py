@@ -6,28 +6,28 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.errors import raises
 from support.tiny_models import MEAN, STD, shaken
 from support.untrained_run import write_run
 from torch import nn
 
-from mae_kit.encoders import backbone
 from mae_kit.encoders.image_gpt import ImageGPT
-from mae_kit.errors import UserError
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
-from mae_kit.tasks.classifier_file import ClassifierConfig, save_classifier
-from mae_kit.weights.encoder_file import load_encoder
+from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.recognize import load_encoder
 
 SIZES = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
 def test_fresh_weights_in_the_same_architecture(tmp_path: Path):
     write_run(tmp_path)
-    config, trained = load_encoder(tmp_path)
+    loaded = load_encoder(tmp_path)
+    config, trained = loaded.pretrained_cfg, loaded.model.state_dict()
     found = {}
     for seed in (1, 2, 1):
-        with untrained_encoder(tmp_path, seed) as folder:
-            fresh, tensors = load_encoder(folder)
+        encoder = untrained_encoder(tmp_path, seed)
+        fresh, tensors = encoder.pretrained_cfg, encoder.model.state_dict()
         assert (fresh.model, fresh.model_args, fresh.step) == (config.model, config.model_args, 0)
         assert {name: each.shape for name, each in tensors.items()} == {n: t.shape for n, t in trained.items()}
         assert seed not in found or all(torch.equal(found[seed][name], each) for name, each in tensors.items())
@@ -61,11 +61,9 @@ def test_of_a_fine_tuning_what_it_begins_with_from_scratch(tmp_path: Path, name:
     model, args = CLASSIFIERS[name]
     trained, begun = shaken(start(model, args, 0)), start(model, args, 1)
     save_classifier(tmp_path, trained, ClassifierConfig(model, args, ["a", "b"], MEAN, STD, SIZE, 1.0))
-    with untrained_encoder(tmp_path, 1) as folder:
-        config, tensors = load_encoder(folder)
+    encoder = untrained_encoder(tmp_path, 1)
+    config = encoder.pretrained_cfg
     assert (config.image_size, config.mean, config.step) == ([*SIZE], MEAN, 0)
-    encoder = backbone(config.model, config.model_args, config.image_size).eval()
-    encoder.model.load_state_dict(tensors, strict=True)
     images = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = begun.eval().forward_features(images)
@@ -81,5 +79,5 @@ def test_a_classifier_that_is_none_of_ours_has_no_encoder(tmp_path: Path):
     args = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}
     model = start("convnext_atto", args, 0)
     save_classifier(tmp_path, model, ClassifierConfig("convnext_atto", args, ["a", "b"], MEAN, STD, SIZE, 1.0))
-    with pytest.raises(UserError, match="convnext_atto"), untrained_encoder(tmp_path, 0):
-        pass
+    with raises("encoders.backbone"):
+        untrained_encoder(tmp_path, 0)

@@ -16,8 +16,10 @@ from mae_kit.objectives import FCMAE
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.plots.reconstruct import picture
 from mae_kit.tasks.classifier import build_classifier
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
 KEYS = torch.tensor([3, 5])
@@ -89,7 +91,7 @@ def test_its_encoder_becomes_a_classifier_and_goes_on(tmp_path: Path, name: str)
     encoder = old.encoder
     config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "fcmae", 1)
     save_encoder(tmp_path, encoder.model.state_dict(), config)
-    classifier = build_classifier(None, 5, tmp_path, 0.1, (32, 48))
+    classifier = build_classifier(None, 5, load_encoder(tmp_path), 0.1, (32, 48))
     assert classifier.fresh == ["head.fc.bias", "head.fc.weight"] and not classifier.dropped
     model: Any = classifier.model.eval()
     seen = torch.randn(2, 3, 32, 48)

@@ -15,8 +15,10 @@ from mae_kit.masking import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 from mae_kit.training.optimizer import parameter_groups
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder
 
 NAMES = [
     (r"^encoder\.model\.patch_embed\.proj", "hiera.embeddings.patch_embeddings.projection"),
@@ -103,7 +105,7 @@ def test_its_encoder_becomes_a_classifier_that_pools_once_more_and_goes_on(tmp_p
     config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "hieramae", 1)
     save_encoder(tmp_path, encoder.model.state_dict(), config)
     spec = ModelSpec(encoder.name, {"q_pool": 3})
-    classifier = build_classifier(spec, 5, tmp_path, 0.1, (96, 96))
+    classifier = build_classifier(spec, 5, load_encoder(tmp_path), 0.1, (96, 96))
     assert classifier.fresh == ["head.fc.bias", "head.fc.weight"] and not classifier.dropped
     model: Any = classifier.model.eval()
     assert model.forward_features(torch.randn(2, 3, 96, 96)).shape == (2, 9, 64)

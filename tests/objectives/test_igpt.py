@@ -28,11 +28,11 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
 from mae_kit.plots.reconstruct import reconstruct
 from mae_kit.tasks.classifier import build_classifier, go_on_predicting
-from mae_kit.tensor_file import save_tensors
 from mae_kit.training.optimizer import parameter_groups
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.model_file import FILE, model_metadata
+from mae_kit.weights.native import save_encoder, save_model
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"img_size": 8, "colors": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
 KEYS = torch.tensor([3, 5])
@@ -245,7 +245,7 @@ def save(folder: Path, objective: IGPT) -> Path:
 def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal: bool, tmp_path: Path):
     objective = make(causal=causal)
     objective.prepare(IMAGES)
-    built = build_classifier(None, 4, save(tmp_path, objective), 0.0, (8, 8))
+    built = build_classifier(None, 4, load_encoder(save(tmp_path, objective)), 0.0, (8, 8))
     model: Any = built.model
     assert built.fresh == ["head.bias", "head.weight"] and not built.dropped
     assert torch.equal(model.palette, objective.encoder.model.palette)
@@ -348,7 +348,8 @@ def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Pat
     old = make()
     old.prepare(IMAGES)
     torch.nn.init.normal_(old.encoder.model.pos_embed)
-    save_tensors(save(tmp_path / "run", old) / FILE, old.state_dict(), model_metadata(old, [0.5] * 3, [0.5] * 3))
+    config = EncoderConfig(old.encoder.name, old.encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
+    save_model(save(tmp_path / "run", old), old, config)
     for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
         new = make()
         start_from(path, new, [0.5] * 3, [0.5] * 3)

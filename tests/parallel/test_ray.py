@@ -16,8 +16,8 @@ from support import toy_tasks
 from support.photo_shards import write_shards
 
 from mae_kit.commands.dedup import dedup
+from mae_kit.commands.shard import shard
 from mae_kit.data.index.open import open_index
-from mae_kit.data.packing.writer import shard
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, run_tasks
 

@@ -20,7 +20,8 @@ from mae_kit.encoders import Beit, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.features import principal_colors
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
 
 
 def drawn(path: str | Path) -> tuple[int, int]:

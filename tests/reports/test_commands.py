@@ -18,8 +18,8 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import FOLDER, read_recipe
 from mae_kit.reports.commands import next_steps
 from mae_kit.reports.folder import read_folder
-from mae_kit.tasks.classifier import from_tensors
-from mae_kit.weights.encoder_file import EncoderConfig
+from mae_kit.tasks.classifier import build_classifier
+from mae_kit.weights.pretrained import EncoderConfig
 
 
 def commands(run: Path) -> list[list[str]]:
@@ -87,10 +87,10 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
     assert finetune[finetune.index("--data.image_size") + 1] == str(config.image_size[0]), "a square, one number"
     with torch.device("meta"):
         meant = understood(finetune)
-        tensors = backbone(config.model, config.model_args, config.image_size).model.state_dict()
+        encoder = backbone(config.model, config.model_args, config.image_size)
         size = pair(meant["data"].image_size)
         assert config.image_size == list(size)
-        from_tensors("of the run", config, tensors, meant["model"], 2, meant["drop_path"], size, len(config.mean))
+        build_classifier(meant["model"], 2, encoder, meant["drop_path"], size, len(config.mean))
 
 
 def encoder_config(name: str, folder: Path) -> EncoderConfig:

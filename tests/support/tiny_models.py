@@ -8,14 +8,11 @@ import torch
 
 from mae_kit.encoders.decoders import TransformerDecoder
 from mae_kit.encoders.tokenizers import DVAE
-from mae_kit.encoders.tokenizers.tokenizer_file import FILE as TOKENIZER
-from mae_kit.encoders.tokenizers.tokenizer_file import tokenizer_metadata
+from mae_kit.encoders.tokenizers import save_tokenizer as save
 from mae_kit.encoders.vit import ViT
 from mae_kit.objectives import MAE
-from mae_kit.tensor_file import save_tensors
-from mae_kit.weights.encoder_file import EncoderConfig
-from mae_kit.weights.model_file import FILE, model_metadata
-from mae_kit.weights.pretrained import Decoder, Pretrained
+from mae_kit.weights.native import save_model
+from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 3, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -49,8 +46,7 @@ def tiny_weights(mae: MAE) -> Pretrained:
 def save_run(folder: Any, mae: MAE) -> Any:
     """The model of a run folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    mean, std = MEAN[: mae.encoder.channels], STD[: mae.encoder.channels]
-    save_tensors(folder / FILE, mae.state_dict(), model_metadata(mae, mean, std))
+    save_model(folder, mae, tiny_weights(mae).encoder)
     return folder
 
 
@@ -72,5 +68,5 @@ def tiny_tokenizer(**changed: Any) -> Any:
 def save_tokenizer(folder: Path, **changed: Any) -> Path:
     """The result of a tokenizer's run."""
     tokenizer = tiny_tokenizer(**changed)
-    save_tensors(folder / TOKENIZER, tokenizer.state_dict(), tokenizer_metadata(tokenizer))
+    save(folder, tokenizer)
     return folder

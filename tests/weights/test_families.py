@@ -17,7 +17,7 @@ from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.pretrained import build_timm
-from mae_kit.weights.recognize import read_pretrained
+from mae_kit.weights.recognize import load_encoder, read_pretrained
 
 VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
 BEIT = VIT | {"image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6}
@@ -65,7 +65,7 @@ def test_the_features_are_those_of_transformers(tmp_path: Path, family: str, mor
         last = expected.last_hidden_state
         torch.testing.assert_close(found.reshape(last.shape), last, rtol=1e-5, atol=1e-5)
     import_(tmp_path / "theirs", tmp_path / "run")
-    classifier = build_classifier(None, 4, tmp_path / "run", 0.0, (32, 32))
+    classifier = build_classifier(None, 4, load_encoder(tmp_path / "run"), 0.0, (32, 32))
     assert classifier.loaded and classifier.model(images).shape == (2, 4)
 
 

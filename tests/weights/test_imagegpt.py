@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mae_kit.commands.import_ import import_
 from mae_kit.errors import UserError
-from mae_kit.weights.model_file import load_model
+from mae_kit.weights.native import load_model
 from mae_kit.weights.pretrained import build_timm
 from mae_kit.weights.recognize import read_pretrained
 
@@ -52,7 +52,7 @@ def test_features_and_predictions_are_those_of_transformers(tmp_path: Path):
     model.save_pretrained(tmp_path / "theirs")
     write(tmp_path / "theirs", SIZES, load_file(tmp_path / "theirs" / "model.safetensors"))
     import_(tmp_path / "theirs", tmp_path / "run")
-    objective: Any = load_model(tmp_path / "run").objective
+    objective: Any = load_model(tmp_path / "run")
     codes = torch.randint(16, (2, 64))
     images = PALETTE[codes].transpose(1, 2).unflatten(2, (8, 8))
     entering = torch.cat([torch.full((2, 1), 16), codes[:, :-1]], dim=1)

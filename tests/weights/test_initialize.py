@@ -19,9 +19,10 @@ from mae_kit.objectives import IGPT, MAE, BEiT, HieraMAE, MaskedPatch, MaskFeat,
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.training.run import Run
 from mae_kit.weights import original
-from mae_kit.weights.encoder_file import EncoderConfig, save_encoder
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.recognize import read_pretrained
+from mae_kit.weights.native import save_encoder
+from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.recognize import load_encoder, read_pretrained
 
 
 def fresh(size: int = 32, decoder_depth: int = 2, heads: tuple[int, int] = (3, 4)) -> MAE:
@@ -143,7 +144,7 @@ def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path)
     import_(tmp_path / "pretrained.pth", tmp_path / "as it is")
     import_(tmp_path / "pretrained.pth", tmp_path / "resized", img_size=[48, 40])
     for run in ("as it is", "resized"):
-        classifier = build_classifier(None, 4, tmp_path / run, 0.0, (48, 40))
+        classifier = build_classifier(None, 4, load_encoder(tmp_path / run), 0.0, (48, 40))
         tensors = classifier.model.state_dict()
         assert torch.equal(tensors[f"blocks.0.attn.{TABLE}"], table) and torch.equal(
             tensors[f"blocks.1.attn.{TABLE}"], table

@@ -10,10 +10,9 @@ from support.tiny_models import MEAN, STD, save_run, shaken, tiny_classifier, ti
 
 from mae_kit.commands.export import export
 from mae_kit.weights.adapt import resized
-from mae_kit.weights.encoder_file import EncoderConfig
 from mae_kit.weights.native import to_objective
 from mae_kit.weights.onnx import AnySize, export_graph
-from mae_kit.weights.pretrained import Pretrained, build_timm
+from mae_kit.weights.pretrained import EncoderConfig, Pretrained, build_timm
 from mae_kit.weights.recognize import read_pretrained
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,8 @@ import logging
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -224,9 +223,10 @@ class Index:
     def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
         return None if self.sets is None else self.sets.take(rows)
 
-    def within(self, pattern: str) -> "Index":
-        """The part in shards whose name matches a shell pattern."""
-        kept = [number for number, name in enumerate(self.shards) if fnmatchcase(name, pattern)]
+    def within(self, shards: Collection[str]) -> "Index":
+        """The part in some shards, given by their names."""
+        names = set(shards)
+        kept = [number for number, name in enumerate(self.shards) if name in names]
         if len(kept) == len(self.shards):
             return self
         rows = np.flatnonzero(np.isin(self.shard, kept))

@@ -3,25 +3,22 @@
 One safetensors file beside the shards, one row a sample; made on first use, and again for each shard that changed.
 """
 
-import glob
 import logging
 import os
-import re
 import threading
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from mae_kit.console import progress
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.index import FILE, Index, cache_file, load, save
 from mae_kit.data.index.listing import NO_FILE, holds
 from mae_kit.data.index.parts import UNREADABLE, Parts, steps, unreadable, write_part
+from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote.cache import Cache
 from mae_kit.data.remote.filesystem import Place, is_url
@@ -32,10 +29,8 @@ from mae_kit.parallel.processes import cores
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Index", "index", "open_index"]
+__all__ = ["Index", "Made", "make_index", "open_index"]
 
-_TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|lz4))?|tgz)$", re.IGNORECASE)
-_EXAMPLES = 5
 _SMALL = 50  # megabytes that are read before other processes have started
 
 
@@ -52,8 +47,8 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
     """
     if is_url(shards):
         return _open_remote(str(shards), cache or Cache())
-    folder = Path(shards)
-    base, pattern = _split(folder)
+    pattern = _split(shards)
+    base = Path(pattern.base)
     stamps, classes = _stamps(base, pattern), read_classes(base)
     known, old = _stored(base, stamps, classes)
     if old is None or known != stamps:
@@ -65,38 +60,49 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
             f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only changed shards are read."
         )
         old = _whole(parts, stamps, there)
-        _must_hold_images(old, parts, folder)
+        _must_hold_images(old, parts, shards)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
             log.warning(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
         parts.remove()
-    return _usable(old.within(pattern), folder)
+    return _usable(old.within(pattern.select(old.shards)), shards)
 
 
-def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict[str, Any]:
-    """Index webdataset tars: where each sample lies, its checksum, label and size; names all that is damaged or odd.
+class Made(NamedTuple):
+    """An index that was just made.
 
-    Reads every shard anew, extracts nothing, and saves `index.safetensors` beside the shards (in the user's cache
-    where that folder is read-only). The same command again finishes a job that was stopped: it reads what that one had
-    not read, or what changed since. Training does all this by itself on first use.
+    Attributes:
+        index: Of the shards that the pattern names.
+        path: Where that of the whole folder is saved.
+        problems: What is called a shard and cannot be one, in addition to the index's problems.
+        megabytes: Size of the shards.
+        seconds: How long reading them took.
+    """
+
+    index: Index
+    path: Path
+    problems: list[Problem]
+    megabytes: float
+    seconds: float
+
+
+def make_index(folder: Place, workers: int = 0, engine: Engine = "processes") -> Made:
+    """Index all shards of a folder from their bytes; a job that was stopped resumes.
 
     Args:
         folder: A folder of tars, or a pattern in a folder such as `DIR/train-*.tar`.
         workers: Shards read at once; 0 = one per core.
-        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path;
-            the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
-
-    Returns:
-        How many shards, samples, labels and problems there are, the path of the index, and how long it took.
+        engine: Where they are read.
 
     Raises:
         UserError: No folder, no shard that can be read, no room for the index, or a URL.
     """
     if is_url(folder):
         fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
-        raise UserError("open.index", f"every byte of {folder} would have to be downloaded", fix)
-    base, pattern = _split(Path(folder))
+        raise UserError("index.url", f"every byte of {folder} would have to be downloaded", fix)
+    pattern = _split(folder)
+    base = Path(pattern.base)
     stamps, start = _stamps(base, pattern), time.perf_counter()
     parts = Parts.of(base, read_classes(base))
     try:
@@ -105,56 +111,47 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
         _must_hold_images(whole, parts, folder)
         saved = save(whole, _believed(whole, stamps))
     except OSError as error:
-        raise UserError(
-            "open.index", f"the index of {base} cannot be saved", f"{error.strerror}; make room there"
-        ) from None
+        what = f"the index of {base} cannot be saved"
+        raise UserError("index.save", what, f"{error.strerror}; make room there") from None
     parts.remove()
-    part = _usable(whole.within(pattern), folder)
+    part = _usable(whole.within(pattern.select(whole.shards)), folder)
     megabytes = sum(size for size, _ in stamps.values()) / 1e6
-    counts = _counts(part, _no_files(base, pattern))
-    counts |= {"index": str(saved), "seconds": seconds, "megabytes_per_second": megabytes / seconds}
-    _tell(counts)
-    return counts
+    return Made(part, saved, _no_files(base, pattern), megabytes, seconds)
 
 
 # The folder
 
 
-def _split(folder: Path) -> tuple[Path, str]:
-    """The folder proper, and the pattern of the shards that are meant."""
-    if folder.is_dir():
-        return folder, "*"
-    base, name = folder.parent, folder.name
-    if folder.is_file():
-        return base, glob.escape(name)
-    if not base.is_dir() or glob.escape(name) == name:
-        missing = folder if base.is_dir() else base
-        raise UserError(
-            "open.split", f"no folder {missing}", "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT"
-        )
-    return base, name
+def _split(place: Place) -> Pattern:
+    """The folder proper, and the names of the shards that are meant."""
+    found = parse_pattern(str(place), Path(place).is_dir())
+    missing = not Path(found.base).is_dir()
+    if missing or not (Path(place).exists() or has_pattern(str(place))):
+        fix = "name a folder of .tar shards, or make one: mae-kit shard IMAGES OUT"
+        raise UserError("shards.folder", f"no folder {found.base if missing else place}", fix)
+    return found
 
 
-def _stamps(base: Path, pattern: str) -> Stamps:
+def _stamps(base: Path, pattern: Pattern) -> Stamps:
     """All tars of the folder, by name; refuses a folder or a pattern without any."""
     with os.scandir(base) as entries:
-        found = [entry for entry in entries if _TAR.search(entry.name) and holds(entry.is_file)]
+        found = [entry for entry in entries if TAR.search(entry.name) and holds(entry.is_file)]
         tars = sorted((entry.name, entry.stat()) for entry in found)
     if not tars:
         inside = ", ".join(sorted({path.parent.name for path in base.glob("*/*.tar")})[:5])
         fix = f"name one of its folders {inside}" if inside else "make some with mae-kit shard IMAGES OUT"
-        raise UserError("open.stamps", f"no .tar shard in {base}", fix)
+        raise UserError("shards.none", f"no .tar shard in {base}", fix)
     names = [name for name, _ in tars]
-    if not any(fnmatchcase(name, pattern) for name in names):
-        raise UserError("open.stamps", f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
+    if not pattern.select(names):
+        raise UserError("shards.none", f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
     return {name: (status.st_size, status.st_mtime_ns) for name, status in tars}
 
 
-def _no_files(base: Path, pattern: str) -> list[Problem]:
+def _no_files(base: Path, pattern: Pattern) -> list[Problem]:
     """What is called a shard and cannot be one, as a link to a disk that is gone."""
     with os.scandir(base) as entries:
-        found = sorted(entry.name for entry in entries if _TAR.search(entry.name) and not holds(entry.is_file))
-    return [Problem(name, "", 0, f"{UNREADABLE}: {NO_FILE}") for name in found if fnmatchcase(name, pattern)]
+        found = sorted(entry.name for entry in entries if TAR.search(entry.name) and not holds(entry.is_file))
+    return [Problem(name, "", 0, f"{UNREADABLE}: {NO_FILE}") for name in pattern.select(found)]
 
 
 def _must_hold_images(whole: Index, parts: Parts, folder: Place) -> None:
@@ -169,30 +166,30 @@ def _usable(part: Index, folder: Place) -> Index:
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"
-    raise UserError("open.usable", f"no usable image in {folder} ({first})", fix)
+    raise UserError("shards.unusable", f"no usable image in {folder} ({first})", fix)
 
 
 # A URL
 
 
 def _open_remote(url: str, cache: Cache) -> Index:
-    base, name = url.rstrip("/"), "*"
-    if glob.has_magic(base.rpartition("/")[2]) or _TAR.search(base):
-        base, _, name = base.rpartition("/")
+    last = url.rstrip("/").rpartition("/")[2]
+    pattern = parse_pattern(url.rstrip("/"), not (has_pattern(last) or TAR.search(last)))
+    base = pattern.base
     file = fetch_index(base, FILE, cache)
     stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)
         raise UserError(
-            "open.open_remote",
+            "shards.remote_index",
             f"{base}/{FILE} is damaged or of another version",
             "run `mae-kit index` again and upload it",
         )
     whole.store = Store(base, stamps, cache)
-    part = whole.within(name)
+    part = whole.within(pattern.select(whole.shards))
     if not part.shards:
         raise UserError(
-            "open.open_remote", f"no shard in {base} is called {name}", f"it holds {', '.join(whole.shards[:5])}"
+            "shards.remote_index", f"no shard in {base} is called {pattern}", f"it holds {', '.join(whole.shards[:5])}"
         )
     return _usable(part, url)
 
@@ -274,41 +271,3 @@ def _believed(whole: Index, stamps: Stamps) -> Stamps:
     """The stamps to save: none of a shard that could not be read at all, so that it is tried again next time."""
     lost = unreadable(whole)
     return {name: (-1, -1) if name in lost else stamp for name, stamp in stamps.items()}
-
-
-# The report
-
-
-def _counts(part: Index, beside: list[Problem]) -> dict[str, Any]:
-    groups: dict[str, list[Problem]] = defaultdict(list)
-    for problem in [*part.problems, *beside]:
-        groups[problem.kind].append(problem)
-    return {
-        "folder": str(part.folder),
-        "shards": len(part.shards),
-        "samples": len(part),
-        "labeled": len(part.labeled()),
-        "classes": part.classes,
-        "problems": [
-            {
-                "reason": kind,
-                "count": len(group),
-                "shards": sorted({problem.shard for problem in group}),
-                "where": [problem._asdict() for problem in group],
-            }
-            for kind, group in groups.items()
-        ],
-    }
-
-
-def _tell(counts: dict[str, Any]) -> None:
-    classes = f", {len(counts['classes'])} classes" if counts["classes"] else ""
-    log.info(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
-    for group in counts["problems"]:
-        log.info(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
-        for problem in group["where"][:_EXAMPLES]:
-            key = f", key {problem['key']}" if problem["key"] else ""
-            log.info(f"    {problem['shard']} at byte {problem['offset']}{key}: {problem['reason']}")
-        if len(group["where"]) > _EXAMPLES:
-            log.info(f"    and {len(group['where']) - _EXAMPLES:,} more, all of them with --json")
-    log.info(f"{counts['megabytes_per_second']:,.0f} MB/s, saved to {counts['index']}")

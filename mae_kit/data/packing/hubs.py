@@ -9,7 +9,8 @@ import numpy as np
 import platformdirs
 
 from mae_kit.data.index.class_names import kept_apart
-from mae_kit.data.packing.sources import HELD_OUT, TRAIN, Source, choose_splits
+from mae_kit.data.packing.source import Source
+from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits
 from mae_kit.errors import BadImage, UserError
 
 

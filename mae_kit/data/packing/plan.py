@@ -9,7 +9,7 @@ import numpy as np
 
 from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX
 from mae_kit.data.packing.encode import Levels
-from mae_kit.data.packing.sources import Source
+from mae_kit.data.packing.source import Source
 from mae_kit.errors import UserError
 
 # tar: a member is a header block and whole blocks of data; a file ends on a whole record.
@@ -21,13 +21,13 @@ _PIECES, _SAMPLES_A_PIECE = 32, 256
 class Settings(NamedTuple):
     """All that decides the bytes of the shards beside the source; the fields are `shard`'s arguments."""
 
-    resize: int | None
-    quality: int
-    val_fraction: float
-    max_shard_size: int
-    seed: int
-    labels: str
-    channels: int
+    resize: int | None = None
+    quality: int = 90
+    val_fraction: float = 0.0
+    max_shard_size: int = 256_000_000
+    seed: int = 0
+    labels: str = "auto"
+    channels: int = 3
     black: float | None = None
     white: float | None = None
 
@@ -74,12 +74,12 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
     Raises:
         UserError: val_fraction leaves no sample for train or for val.
     """
-    draws = _draws(source.names, settings.seed)
-    held_out = source.held_out if source.held_out is not None else draws[:, 0] / 2**64 < settings.val_fraction
+    drawn = draws(source.names, settings.seed)
+    held_out = source.held_out if source.held_out is not None else drawn[:, 0] / 2**64 < settings.val_fraction
     if settings.val_fraction and (held_out.all() or not held_out.any()):
         share = f"{held_out.sum()} of {len(held_out)} images fall to val"
         raise UserError("plan.plan", share, "change --val-fraction or --seed, or add images")
-    order = np.argsort(draws[:, 1], kind="stable")
+    order = np.argsort(drawn[:, 1], kind="stable")
     labels = _labels(source)
     costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(label) for label in labels])
     keys = source.keys or _numbers(len(source.names))
@@ -93,7 +93,7 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
     return tasks
 
 
-def _draws(names: list[str], seed: int) -> np.ndarray:
+def draws(names: list[str], seed: int) -> np.ndarray:
     """uint64 [n 2], even over all values: one number that decides on val and one for the order.
 
     A hash of the name, so that adding images to the source moves none from train to val.

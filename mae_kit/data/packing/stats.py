@@ -1,6 +1,5 @@
 """What was packed: counts a split and a class, and the channel statistics, from the records of the shards."""
 
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,8 @@ import numpy as np
 
 from mae_kit.data.decode import is_dark
 
-log = logging.getLogger(__name__)
-
 SKIPPED = "skipped.jsonl"
-_TOLD = 20  # classes, of any number
+_SHOWN = 20  # classes, of any number
 NONE = -1  # stands for the class of images without label
 
 Record = dict[str, Any]
@@ -49,37 +46,42 @@ def depth_stats(records: dict[str, Record]) -> dict[str, int]:
 
 
 def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:_TOLD]) + (f" and {len(names) - _TOLD} more" if len(names) > _TOLD else "")
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _tell_lost(splits: dict[str, Any]) -> None:
+def _lost_classes(splits: dict[str, Any]) -> list[str]:
     """A small set may by chance leave a class without an image to train on, or to be scored on."""
+    lines = []
     for split, other in (("train", "val"), ("val", "train")):
         lost = [name for name in splits[other]["classes"] if name not in splits[split]["classes"]]
         if lost and splits[split]["images"]:
-            log.info(f"classes without an image in {split}: {_shortened(lost)}")
+            lines.append(f"classes without an image in {split}: {_shortened(lost)}")
+    return lines
 
 
-def report(out: Path, stats: dict[str, Any]) -> None:
-    for split, part in stats["splits"].items():
-        if part["images"]:
-            log.info(f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}")
+def summary(out: Path, stats: dict[str, Any]) -> list[str]:
+    """Lines that tell a person what was packed."""
+    lines = [
+        f"{split}: {part['images']:,} images in {part['shards']} shards, {megabytes(part['bytes'])}"
+        for split, part in stats["splits"].items()
+        if part["images"]
+    ]
     counts = stats["splits"]["train"]["classes"]
     if counts:
-        log.info(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
-        _tell_lost(stats["splits"])
+        lines.append(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
+        lines += _lost_classes(stats["splits"])
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
-    log.info(f"channel mean {values[0]}, std {values[1]}")
+    lines.append(f"channel mean {values[0]}, std {values[1]}")
     if is_dark(stats["largest"]):
         white = 2 ** stats["largest"].bit_length() - 1
-        log.warning(
+        lines.append(
             f"{stats['deep']:,} images have 16 bits and no value above {stats['largest']:,}, so they are DARK now: "
             f"pack them again with --white {white}, or with the value that is to be white"
         )
     if stats["skipped"]:
-        log.info(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
-        for reason, count in list(stats["reasons"].items())[:5]:
-            log.info(f"  {count:,} x {reason}")
+        lines.append(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
+        lines += [f"  {count:,} x {reason}" for reason, count in list(stats["reasons"].items())[:5]]
+    return lines
 
 
 def megabytes(size: int) -> str:

@@ -1,77 +1,61 @@
-"""A tokenizer as a file: safetensors, with what rebuilds it in the header; or DALL-E's two files."""
+"""A tokenizer as a file: ours, or DALL-E's two."""
 
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mae_kit.configured import build
 from mae_kit.encoders.tokenizers import dalle
 from mae_kit.encoders.tokenizers.dvae import DVAE
-from mae_kit.errors import UserError
-from mae_kit.tensor_file import read_header
-
-FILE = "tokenizer.safetensors"
-FORMAT = "mae_kit_tokenizer"
-_FIX = f"give the folder of a finished `mae-kit tokenizer` run, or its {FILE}"
+from mae_kit.tensor_file import TOKENIZER, read_kind, save_kind
 
 
-def tokenizer_metadata(tokenizer: DVAE) -> dict[str, str]:
-    """The header of the safetensors file."""
-    return {FORMAT: json.dumps(tokenizer.config())}
+def save_tokenizer(folder: Path, tokenizer: DVAE) -> Path:
+    """Write tokenizer.safetensors: the weights, and in the header what rebuilds the module."""
+    return save_kind(folder, TOKENIZER, tokenizer.state_dict(), {"tokenizer": tokenizer.config()})
 
 
 def load_tokenizer(path: Path) -> DVAE:
-    """Read a tokenizer, to be used and not to be trained.
+    """Load a tokenizer, frozen and in eval mode.
 
     Args:
         path: The run folder of `mae-kit tokenizer`, or its tokenizer.safetensors; or a folder with DALL-E's encoder.pkl
             and decoder.pkl.
 
     Returns:
-        One whose weights are buffers that no state dict holds: they belong to its own file.
+        The module; its weights are non-persistent buffers, so that no state dict repeats them.
 
     Raises:
-        UserError: There is none, or it is a file of another kind.
+        UserError: `tokenizer.missing`, or the file holds something else or is damaged.
     """
     if (path / dalle.ENCODER).is_file():
         return frozen(dalle.read(path))
-    file = path / FILE if path.is_dir() else path
-    if not file.is_file():
-        raise UserError("tokenizer_file.load_tokenizer", f"no tokenizer at {file}", _FIX)
-    return frozen(_read(file))
+    tokenizer, tensors = read_kind(path, TOKENIZER, _without_weights)
+    tokenizer.load_state_dict(tensors, strict=True, assign=True)
+    return frozen(tokenizer)
+
+
+def _without_weights(content: dict[str, Any]) -> DVAE:
+    with torch.device("meta"):
+        return build(content["tokenizer"])
 
 
 def fingerprint(tokenizer: DVAE) -> UInt8[Tensor, "8"]:
-    """Of its weights: another one has other codes."""
+    """Hash the weights: a tokenizer with others gives other codes."""
     digest = hashlib.sha256()
     for _, weights in sorted(tokenizer.named_buffers()):
         digest.update(weights.numpy(force=True).tobytes())
     return torch.tensor(list(digest.digest()[:8]), dtype=torch.uint8)
 
 
-def _read(file: Path) -> DVAE:
-    metadata = read_header(file, _FIX)
-    if FORMAT not in metadata:
-        raise UserError("tokenizer_file.read", f"{file} is no tokenizer", _FIX)
-    with torch.device("meta"):
-        tokenizer = build(json.loads(metadata[FORMAT]))
-    tokenizer.load_state_dict(load_file(file), strict=True, assign=True)
-    return tokenizer
-
-
 def frozen(tokenizer: DVAE) -> DVAE:
-    """The same, its weights no longer parameters and in no state dict."""
+    """Turn all parameters into non-persistent buffers."""
     for module in tokenizer.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            _replace(module, name, parameter)
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach(), persistent=False)
     return tokenizer.eval()
-
-
-def _replace(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    delattr(module, name)
-    module.register_buffer(name, parameter.detach(), persistent=False)

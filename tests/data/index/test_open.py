@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 from support.gates import Measured
 
+from mae_kit.commands.index import index
 from mae_kit.data.decode import decode
 from mae_kit.data.index import index as table
 from mae_kit.data.index import parts
 from mae_kit.data.index.index import FILE
-from mae_kit.data.index.open import Index, index, open_index
+from mae_kit.data.index.open import Index, open_index
 from mae_kit.errors import BadImage, UserError
 
 ALL = [0, 1, 2, 3, 4, 5, 6, 7]
@@ -130,7 +131,7 @@ def bad_folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bad_tars(bad_folder: Path, name: str):
     labels, problems = BAD_TARS[name]
     whole = open_index(bad_folder)
-    part = whole.within(name)
+    part = whole.within({name})
     assert part.shards == [name]
     assert part.label.tolist() == labels
     assert kinds(part) == problems
@@ -142,7 +143,7 @@ def test_bad_tars_pair_every_image_with_its_own_label(bad_folder: Path, measured
     """0 mislabeled: the same photo has the same label in every shard."""
     whole = open_index(bad_folder)
     assert set(whole.shards) == BAD_TARS.keys()
-    control = whole.within("ok.tar")
+    control = whole.within({"ok.tar"})
     label_of = {zlib.crc32(control.read(row)): int(control.label[row]) for row in range(8)}
     for row in range(len(whole)):
         assert whole.label[row] in (-1, label_of[zlib.crc32(whole.read(row))])
@@ -268,8 +269,8 @@ def test_sets_are_kept_in_the_file_and_part_of_what_a_run_depends_on(tmp_path: P
     assert read_shards == [] and again.fingerprint == made.fingerprint != single.fingerprint
     assert again.class_count == 5 and again.labeled().tolist() == list(range(7))
     assert again.labels(np.array([1, 4, 5])).astype(int).tolist() == [[0, 1, 0, 0, 0], [1, 0, 0, 0, 1], [0] * 5]
-    assert again.within("c.tar").labels(np.array([0])).tolist() == [[False, True]]
-    assert again.within("a.tar").multi_label, "patterns of one folder are of one kind"
+    assert again.within({"c.tar"}).labels(np.array([0])).tolist() == [[False, True]]
+    assert again.within({"a.tar"}).multi_label, "patterns of one folder are of one kind"
     sets(tmp_path, "b.tar", {"x": b"0 3", "y": b""})
     changed = open_index(tmp_path)
     assert read_shards == ["b.tar"] and changed.contents["b.tar"] != made.contents["b.tar"]

@@ -20,15 +20,16 @@ import torchvision.datasets
 from PIL import Image
 from support.photo_shards import write_shards
 
+from mae_kit.commands.shard import shard
 from mae_kit.data.index.open import open_index
-from mae_kit.data.packing import writer as shards
+from mae_kit.data.packing import pack
 from mae_kit.data.packing.plan import Settings, Task, plan
 from mae_kit.data.packing.sources import open_source
-from mae_kit.data.packing.writer import Job, shard, write_shard
+from mae_kit.data.packing.writer import Job, write_shard
 from mae_kit.errors import UserError
 
 COMMAND = (
-    "import sys; from pathlib import Path; from mae_kit.data.packing.writer import shard\n"
+    "import sys; from pathlib import Path; from mae_kit.commands.shard import shard\n"
     "if __name__ == '__main__': shard(sys.argv[1], Path(sys.argv[2]), max_shard_size=65_536, workers=int(sys.argv[3]))"
 )
 
@@ -630,7 +631,7 @@ def test_shards_that_went_to_a_disk_of_another_machine_are_missed(
         (tmp_path / "node/.shards").mkdir(parents=True)
         write_shard(job._replace(out=tmp_path / "node"), task, tick)
 
-    monkeypatch.setattr(shards, "write_shard", elsewhere)
+    monkeypatch.setattr(pack, "write_shard", elsewhere)
     with pytest.raises(UserError, match="lacks 1 of 1 shards that were written, such as train-000000"):
         shard(str(photos), tmp_path / "out", workers=1)
 
@@ -643,7 +644,7 @@ def test_a_source_that_goes_away_is_no_reason_to_leave_images_out(
         write_shard(job, task, tick)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_shard", unmounted)
+        patch.setattr(pack, "write_shard", unmounted)
         with pytest.raises(UserError, match=r"photos is not there on .*: mount it and repeat"):
             shard(str(photos), tmp_path / "out", workers=1)
     (tmp_path / "unmounted").rename(photos)

@@ -16,7 +16,8 @@ import torch
 from support.photo_shards import write_shard
 from support.webserver import WebServer
 
-from mae_kit.data.index.open import Index, index, open_index
+from mae_kit.commands.index import index
+from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.images import load_images, read_images
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, TrainBatches
 from mae_kit.data.remote import filesystem as remote
@@ -204,7 +205,7 @@ def test_an_index_of_remote_shards_travels(server: WebServer, cache: Cache):
     there.ahead([0, 1])
     other = pickle.loads(pickle.dumps(there))
     assert other.read(95) == open_index(server.folder / "train-*.tar").read(95)
-    assert other.within("train-0.tar").read(0) == there.read(0)
+    assert other.within({"train-0.tar"}).read(0) == there.read(0)
 
 
 def test_an_object_store(server: WebServer, cache: Cache):

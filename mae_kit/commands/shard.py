@@ -1,0 +1,111 @@
+"""`mae-kit shard`: pack images into shards."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
+from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.sources import open_source
+from mae_kit.data.packing.stats import SKIPPED, summary
+from mae_kit.errors import UserError
+from mae_kit.parallel import Engine
+
+log = logging.getLogger(__name__)
+
+
+def shard(
+    src: str,
+    out: Path,
+    resize: int | None = None,
+    quality: int = 90,
+    val_fraction: float = 0.0,
+    max_shard_size: int = 256_000_000,
+    workers: int = 0,
+    seed: int = 0,
+    labels: str = "auto",
+    channels: int = 3,
+    black: float | None = None,
+    white: float | None = None,
+    engine: Engine = "processes",
+) -> dict[str, Any]:
+    """Pack images into shards; the same command again finishes a job that was stopped.
+
+    OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
+    skipped.jsonl (what is in no shard, and why), classes.txt (line k names label k) and shards.json (the plan).
+    First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
+
+    Args:
+        src: A folder of images, class folders, tar shards (a folder, a .tar, or a quoted pattern), hf:NAME[:SPLIT] or
+            torchvision:NAME[:SPLIT].
+        out: Folder for the shards: a new one, or that of the same job stopped before.
+        resize: Pixels of the shorter side; larger images are made smaller, none larger, and all are encoded as JPEG.
+            Without it the files go in untouched.
+        quality: JPEG quality, 1 to 100, where --resize encodes.
+        val_fraction: Share of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
+        max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
+        workers: Shards written at once; 0 = one a core. The shards do not depend on it.
+        seed: Of the order and of the drawing for val.
+        labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
+            first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
+            SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
+        channels: Channels of the statistics: 3 = RGB, 1 = gray, any other number for .npy images.
+        black: The value that becomes 0 where --white is given; 0 by default.
+        white: The value that becomes 255 in gray images of more than 8 bits and in .npy images of any other number than
+            uint8, as 4095 of 12 bits; they are stored as 8-bit PNG or .npy. Without it the upper 8 of 16 bits are kept.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
+            paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
+
+    Returns:
+        What stats.json holds, and `out`.
+
+    Raises:
+        UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
+    """
+    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white)
+    _check_settings(settings, workers)
+    _check_out(src, out)
+    source = open_source(src, settings.labels)
+    log.info(f"{src}: {source.kind}, {len(source.names):,} images")
+    if val_fraction and source.held_out is not None:
+        fix = "leave out --val-fraction, or give its train part alone"
+        raise UserError("shard.val_fraction", f"{src} has its own val split", fix)
+    stats = pack_source(source, out, settings, workers, engine)
+    for line in summary(out, stats):
+        log.info(line)
+    return stats
+
+
+def _check_settings(settings: Settings, workers: int) -> None:
+    checks = {
+        "resize": ("1 or more pixels", settings.resize is None or settings.resize >= 1),
+        "quality": ("1 to 100", 1 <= settings.quality <= 100),
+        "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
+        "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
+        "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
+        "white": ("a number above --black", settings.levels is None or 0 < settings.levels.span < math.inf),
+        "black": ("--white, too", settings.black is None or settings.white is not None),
+        "workers": ("0 (one a core) or more", workers >= 0),
+    }
+    for name, (allowed, holds) in checks.items():
+        if not holds:
+            value = workers if name == "workers" else getattr(settings, name)
+            raise UserError(f"shard.{name}", f"{name} is {value}", f"give {allowed}")
+
+
+def _channels_fit(settings: Settings) -> bool:
+    return settings.channels in (1, 3) if settings.resize else settings.channels >= 1
+
+
+def _check_out(src: str, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
+    source = Path(src).resolve()
+    if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
+        raise UserError("shard.out", f"{out} lies inside {src}", "give a folder for the shards elsewhere")
+    # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
+    # what was skipped, all that is left of a job that packed nothing.
+    others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())
+    if others and not (out / PLAN).exists():
+        raise UserError("shard.out", f"{out} holds other files", "give a new folder")

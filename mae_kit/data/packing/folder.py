@@ -1,0 +1,119 @@
+"""A folder of images: its classes and splits."""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.data.index.class_sets import ClassSets
+from mae_kit.data.index.listing import Skip
+from mae_kit.data.packing.label_file import LabelFile, read_label_file
+from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there
+from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
+from mae_kit.errors import BadImage, UserError
+
+
+class FolderReader(NamedTuple):
+    """Reads a file below `root`."""
+
+    root: Path
+
+    def __call__(self, row: int, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            check_there(self.root)
+            raise BadImage(f"cannot be read: {error.strerror}") from None
+
+
+def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
+    """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
+    names, held_out, left_out = _split_folders(root, list(sizes))
+    if labels not in FROM_SOURCE:
+        source = _labeled(root, names, read_label_file(Path(labels), root, sizes))
+    else:
+        source = _by_folder(root, names, labels, held_out is not None)
+    return replace(
+        source,
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=held_out if held_out is not None and held_out.any() else None,
+        skipped=skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+    )
+
+
+def _by_folder(root: Path, names: list[str], labels: str, split: bool) -> Source:
+    folders = _class_folders(root, names, labels, split)
+    classes = None if folders is None else sorted(set(folders))
+    number = {name: label for label, name in enumerate(classes or [])}
+    values = [number[folder] for folder in folders] if folders is not None else [-1] * len(names)
+    return Source(
+        kind="folder of images without labels" if classes is None else f"class folders ({len(classes)} classes)",
+        read=FolderReader(root),
+        names=names,
+        labels=np.array(values, np.int64),
+        classes=classes,
+    )
+
+
+def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
+    number = {name: label for label, name in enumerate(file.classes)}
+    values = [file.rows.get(name) for name in names]
+    found = [None if value is None else sorted(number[label] for label in value) for value in values]
+    single = [value[0] if value else -1 for value in found]
+    kind = "any number of" if file.several else "one of"
+    return Source(
+        kind=f"folder of images, each with {kind} {len(number)} classes",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64) if file.several else np.array(single, np.int64),
+        sets=ClassSets.pack(found) if file.several else None,
+        classes=file.classes,
+    )
+
+
+def _split_folders(root: Path, names: list[str]) -> tuple[list[str], np.ndarray | None, list[str]]:
+    """Names to take, which of them are held out (None without split folders), and names that are not taken.
+
+    Splits beside anything else are refused: taken for classes, they would be mixed without a word.
+    """
+    tops = [name.split(os.sep)[0] for name in names]
+    splits = choose_splits(sorted(set(tops)))
+    if splits is None:
+        train, held_out, others = kinds_of_splits(sorted(set(tops)))
+        if train and held_out:
+            what = f"{root} holds {others[0]} beside the splits {train[0]} and {held_out[0]}"
+            raise UserError("sources.split_folders", what, "move it away, or rename what is a class and no split")
+        return names, None, []
+    taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
+    left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
+    return [name for name, _ in taken], np.array([held for _, held in taken]), left_out
+
+
+def _class_folders(root: Path, names: list[str], labels: str, split: bool) -> list[str] | None:
+    """The class folder of each image, below the folders of splits where there are such; None without classes.
+
+    Split folders of which one holds class folders and the other none (ImageNet's val, as downloaded) are refused: the
+    labels of the first would be lost without a word.
+    """
+    paths = [name.split(os.sep)[split:] for name in names]
+    flat = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
+    folders = [path[0] for path in paths if len(path) > 1]
+    several = len(set(folders)) > 1
+    if flat and (labels == "folders" or (labels == "auto" and split and several)):
+        raise UserError(
+            "sources.class_folders",
+            f"{root}: {flat[0]} lies in no class folder",
+            "move it into one, or use --labels none",
+        )
+    return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
+
+
+def no_image(root: Path, skipped: list[Skip]) -> UserError:
+    """The error for a folder without images; counts what is there instead."""
+    suffixes = Counter(Path(skip.name).suffix.lower() for skip in skipped)
+    found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5))
+    what = f"{root} holds no image" + (f" ({found})" if found else "")
+    return UserError("shard.src", what, "give a folder with images or tars in it")

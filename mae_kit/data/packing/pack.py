@@ -1,0 +1,227 @@
+"""Pack images into webdataset shards: planned by arithmetic, written shard by shard, finished by whoever comes again.
+
+Which sample goes to which shard is decided up front from keyed hashes of the samples' names. So the shards are the
+same bytes for any number of workers and any number of interruptions, and a shard that is done is not written again.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_kit.console import progress
+from mae_kit.data.index.class_names import FILE as CLASSES
+from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
+from mae_kit.data.packing.source import Source
+from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats
+from mae_kit.data.packing.writer import RECORDS, Job, encode_sample, is_done, load_json, to_json, write_shard
+from mae_kit.durable import STALE, clear_unfinished, replace_text
+from mae_kit.errors import BadImage, UserError
+from mae_kit.parallel import Engine, run_tasks
+
+log = logging.getLogger(__name__)
+
+PLAN, STATS = "shards.json", "stats.json"
+SMALLEST_SHARD = 65_536
+
+_FULL = (ENOSPC, EDQUOT, EFBIG)
+_NOT_WRITABLE = (EACCES, EPERM, EROFS, ENOENT, ENOTDIR, ENAMETOOLONG)
+_PROBES = 64
+
+
+def pack_source(
+    source: Source, out: Path, settings: Settings, workers: int = 0, engine: Engine = "processes"
+) -> dict[str, Any]:
+    """Write the shards of a source; a job that was stopped resumes.
+
+    Args:
+        source: What to pack.
+        out: Folder for the shards: a new one, or that of the same job stopped before.
+        settings: All that decides the bytes of the shards.
+        workers: Shards written at once; 0 = one per core.
+        engine: Where they are written.
+
+    Returns:
+        What stats.json holds, and `out`.
+
+    Raises:
+        UserError: Another job in `out`, no space left, no image that decodes, and the like.
+    """
+    _check_classes(source)
+    sizes, mean = _expected_bytes(out, source, settings)
+    tasks = plan(source, settings, sizes)
+    with _writing(out, int(sizes.sum())):
+        _begin(out, source, settings, mean)
+    todo = [task for task in tasks if not is_done(out, task.shard)]
+    if len(todo) < len(tasks):
+        log.info("%d of %d shards are there already", len(tasks) - len(todo), len(tasks))
+    needed = sum(int(sizes[row]) for task in todo for row in task.rows)
+    with _writing(out, needed):
+        _write_all(Job(out, settings, source.read), todo, workers, engine)
+        _check_done(out, tasks)
+        return _finish(out, source, tasks)
+
+
+# Checks
+
+
+def _check_classes(source: Source) -> None:
+    """Refuse what `classes.txt`, UTF-8 and a line a class, cannot hold."""
+    for name in source.classes or []:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if shown != name:
+            raise UserError(
+                "writer.check_classes",
+                f"the class {shown} has bytes in its name that are not UTF-8",
+                "rename its folder",
+            )
+        if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
+            raise UserError(
+                "writer.check_classes",
+                f"the class {name!r} has a line break in its name",
+                "rename its folder, or mend the table",
+            )
+
+
+@contextmanager
+def _writing(out: Path, needed: int) -> Iterator[None]:
+    """Name the folder and what to do where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
+            raise UserError("writer.writing", f"{out}: {error.strerror}", fix) from error
+        if error.errno in _NOT_WRITABLE:
+            raise UserError(
+                "writer.writing", f"{out}: {error.strerror}", "give a folder that can be written"
+            ) from error
+        raise
+
+
+# The plan
+
+
+def _describe(source: Source, settings: Settings) -> dict[str, Any]:
+    """What makes two jobs the same, as JSON."""
+    return {"source": _digest(source), **settings._asdict()}
+
+
+def _expected_bytes(out: Path, source: Source, settings: Settings) -> tuple[np.ndarray, int | None]:
+    """Bytes of each image in its shard, int64 [n], and the mean that they were guessed from, None where they are known.
+
+    A job that goes on keeps the guess it began with, because the plan hangs on it.
+    """
+    if (out / PLAN).exists():
+        mean = _check_same(out, _describe(source, settings))
+    else:
+        mean = _mean_bytes(source, settings)
+    return (source.sizes if mean is None and source.sizes is not None else np.full(len(source.names), mean)), mean
+
+
+def _check_same(out: Path, job: dict[str, Any]) -> int | None:
+    """Refuse to mix two jobs in a folder; returns the guess of the one that is there."""
+    old = load_json(out / PLAN)
+    different = [name for name in job if job[name] != old.get("job", {}).get(name)]
+    if different:
+        fix = "repeat that command, give a new folder, or delete this one"
+        raise UserError("writer.check_same", f"{out} holds another job: {', '.join(different)} differ", fix)
+    return old["mean_bytes"]
+
+
+def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
+    (out / RECORDS).mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    if not (out / PLAN).exists():
+        job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
+        replace_text(out / PLAN, to_json(job | {"mean_bytes": mean}))
+
+
+def _clear(out: Path, seconds: float = STALE) -> None:
+    for folder in (out, out / RECORDS):
+        clear_unfinished(folder, seconds)
+
+
+def _digest(source: Source) -> str:
+    """A hash that differs where the names, sizes, labels or splits of the samples do."""
+    digest = hashlib.sha256("\n".join(source.names).encode("utf-8", "surrogateescape"))
+    for values in (source.labels, source.sizes, source.held_out):
+        digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    digest.update("\n".join(source.classes or []).encode("utf-8", "surrogateescape"))
+    if source.sets is not None:
+        digest.update(source.sets.count.tobytes() + source.sets.values.tobytes())
+    return digest.hexdigest()
+
+
+def _mean_bytes(source: Source, settings: Settings) -> int | None:
+    """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
+    if source.sizes is not None and settings.resize is None and settings.levels is None:
+        return None
+    sizes = []
+    for row in np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist():
+        try:
+            sizes.append(len(encode_sample(source.read, row, source.names[row], settings).data))
+        except BadImage:
+            continue
+    return math.ceil(np.mean(sizes)) if sizes else BLOCK
+
+
+# All shards
+
+
+def _write_all(job: Job, tasks: list[Task], workers: int, engine: Engine) -> None:
+    with progress("sharding", float(sum(len(task.rows) for task in tasks))) as advance:
+        run_tasks(partial(write_shard, job), tasks, advance, workers, engine, preload=(__name__, "webdataset"))
+
+
+def _check_done(out: Path, tasks: list[Task]) -> None:
+    """Refuse to report what this machine does not see: a node may have written to a disk of its own."""
+    lost = [task.shard for task in tasks if not is_done(out, task.shard)]
+    if lost:
+        fix = "repeat the command; with --engine ray give a folder that all nodes share"
+        raise UserError(
+            "writer.check_done",
+            f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}",
+            fix,
+        )
+
+
+def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
+    """Gather the records of all shards, save what belongs beside them, and tell the user."""
+    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
+    skipped = [skip._asdict() for skip in source.skipped]
+    skipped += sorted(
+        (skip for record in records.values() for skip in record["skipped"]), key=lambda skip: skip["name"]
+    )
+    replace_text(out / SKIPPED, "".join(json.dumps(skip) + "\n" for skip in skipped))
+    if not any(record["images"] for record in records.values()):
+        _take_back(out)
+        what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
+        raise UserError("writer.finish", what, f"see {out / SKIPPED} for the reasons")
+    if source.classes is not None:
+        replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
+    stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
+    stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
+    replace_text(out / STATS, to_json(stats))
+    _clear(out, 0)
+    return {"out": str(out), **stats}
+
+
+def _take_back(out: Path) -> None:
+    """Remove the plan of a job that packed nothing, so that the corrected command is no other job in this folder.
+
+    The records go first: without a plan, those left behind would count as another job's.
+    """
+    shutil.rmtree(out / RECORDS)
+    (out / PLAN).unlink()

@@ -1,0 +1,56 @@
+"""What every kind of source becomes: a listing of samples and a way to read them."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mae_kit.data.index.class_sets import ClassSets
+from mae_kit.data.index.listing import Skip
+from mae_kit.errors import UserError
+
+FROM_SOURCE = ("auto", "folders", "none")  # the other values of --labels are paths of tables
+
+Reader = Callable[[int, str], bytes]
+"""(row, name) -> encoded image bytes. Pickled to every worker, so keep it small."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A listing of n samples and the way to read them.
+
+    Attributes:
+        kind: What SRC was recognized as, for the user.
+        read: Returns the bytes of a sample.
+        names: n unique names in sorted or given order; the source is the same while names, sizes and labels are.
+        labels: int64 [n]; -1 = none.
+        sets: n sets of classes for multi-label data; else None.
+        sizes: int64 [n] bytes, or None where only reading would tell.
+        held_out: bool [n]: True = val, where the source itself is split; else None.
+        classes: Names of the labels, where the source has them.
+        keys: n sample ids to keep, unique in each split, where the source has such.
+        skipped: What the listing already left out.
+    """
+
+    kind: str
+    read: Reader
+    names: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+    classes: list[str] | None = None
+    keys: list[str] | None = None
+    skipped: list[Skip] = field(default_factory=list)
+    sets: ClassSets | None = None
+
+
+def check_there(folder: Path) -> None:
+    """Stop where the disk is gone, or a node never had it, rather than leave out image after image.
+
+    Raises:
+        UserError: `source.gone`.
+    """
+    if not folder.is_dir():
+        raise UserError("source.gone", f"{folder} is not there on {platform.node()}", "mount it and repeat the command")

@@ -1,0 +1,75 @@
+"""Tar shards as a source: made by this kit or another program."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.data.index.listing import Skip
+from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.packing.source import Source, check_there
+from mae_kit.data.packing.splits import choose_splits, split_word
+from mae_kit.errors import BadImage, UserError
+
+# No dot (a sample id ends there), nothing that a file system minds, short enough for a plain tar header.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+class TarReader(NamedTuple):
+    """Reads a sample by its row among the rows of an index that are taken."""
+
+    index: Index
+    taken: np.ndarray
+
+    def __call__(self, row: int, name: str) -> bytes:
+        try:
+            return self.index.read(int(self.taken[row]))
+        except BadImage:
+            check_there(self.index.folder)
+            raise
+
+
+def tar_source(path: str, labels: str) -> Source:
+    """Samples of existing shards; labels, classes, splits (by the shards' names) and, where possible, keys are kept."""
+    if labels == "folders":
+        raise UserError("sources.tar_source", "labels from folders need a folder of images", "leave out --labels")
+    index = open_index(path)
+    kept, held_out = _split_shards(index)
+    names = [f"{index.shards[index.shard[row]]}/{index.keys[row]}" for row in kept.tolist()]
+    keys = [index.keys[row] for row in kept.tolist()]
+    return Source(
+        kind=f"tar shards ({len(index.shards)})",
+        read=TarReader(index, kept),
+        names=names,
+        labels=np.full(len(kept), -1) if labels == "none" else index.label[kept],
+        sets=None if labels == "none" or index.sets is None else index.sets.take(kept),
+        sizes=index.size[kept],
+        held_out=held_out,
+        classes=None if labels == "none" else index.classes,
+        keys=keys if _fit(keys, held_out) else None,
+        skipped=_lost(index),
+    )
+
+
+def _fit(keys: list[str], held_out: np.ndarray | None) -> bool:
+    """Whether keys can stay: plain, and none twice in one split."""
+    splits = np.zeros(len(keys), bool) if held_out is None else held_out
+    return len(set(zip(splits.tolist(), keys, strict=True))) == len(keys) and all(map(_PLAIN_KEY.fullmatch, keys))
+
+
+def _lost(index: Index) -> list[Skip]:
+    """Problems that cost a sample or hide some; a sample that is there without a valid label is counted elsewhere."""
+    there = {(index.shards[shard], key) for shard, key in zip(index.shard.tolist(), index.keys, strict=True)}
+    lost = [problem for problem in index.problems if (problem.shard, problem.key) not in there]
+    return [Skip(f"{problem.shard}/{problem.key}".rstrip("/"), problem.reason) for problem in lost]
+
+
+def _split_shards(index: Index) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows to take, and which of them are held out; shards named train-* and val-* (or test-*) are such splits."""
+    tops = [split_word(shard) for shard in index.shards]
+    splits = choose_splits(tops)
+    if splits is None:
+        return np.arange(len(index)), None
+    taken = np.array([top in splits for top in tops])[index.shard]
+    held = np.array([splits.get(top, False) for top in tops])[index.shard]
+    return np.flatnonzero(taken), held[taken] if held.any() else None

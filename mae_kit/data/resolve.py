@@ -1,0 +1,189 @@
+"""What `--data` stands for: the shards to train on, and those held out.
+
+A folder of images is packed once into the user's cache, under a name made of its listing; a folder that changed gets
+another name, and is packed again.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from mae_kit.data.index.open import open_index
+from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
+from mae_kit.data.packing.pack import STATS, pack_source
+from mae_kit.data.packing.plan import Settings, draws
+from mae_kit.data.packing.source import Source
+from mae_kit.data.packing.sources import open_source
+from mae_kit.data.packing.splits import choose_splits, split_word
+from mae_kit.data.remote.cache import Cache
+from mae_kit.data.remote.filesystem import is_url
+from mae_kit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Split = Literal["train", "val"]
+HELD_OUT_FRACTION = 0.1
+
+
+class Parts(NamedTuple):
+    """Patterns of shards, as `open_index` takes them.
+
+    Attributes:
+        whole: What pretraining sees: the train split, or everything where the data come without splits.
+        train: What labels are learned from: `whole` without `val`.
+        val: Held out; None where nothing is.
+    """
+
+    whole: str
+    train: str
+    val: str | None
+
+
+def resolve(data: str, split: Split, pack: bool = True, cache: Cache | None = None) -> str:
+    """Find the shards of one split.
+
+    Args:
+        data: A folder that `mae-kit shard` made or another folder of tars, one tar, a pattern, a URL of these; or a
+            folder of images, which is packed once into the user's cache.
+        split: train = what to pretrain on; val = the held-out part: that of the data, or of a folder of images
+            without one a tenth of the images, drawn by their names.
+        pack: Whether a folder of images may be packed.
+        cache: Where files of remote shards go; by default in the user's cache.
+
+    Returns:
+        A pattern of shards, as `open_index` takes it.
+
+    Raises:
+        UserError: `data.path`: nothing usable is there; `data.pack`: images that must not be packed; `data.no_val`:
+            no held-out part.
+    """
+    parts = _parts(data, pack, cache)
+    return parts.whole if split == "train" else _val(data, parts)
+
+
+def resolve_pair(data: str, val: str | None = None, pack: bool = True, cache: Cache | None = None) -> tuple[str, str]:
+    """Find the shards to learn labels from and those to score on; the two have no sample in common.
+
+    Args:
+        data: As in `resolve`.
+        val: Other data to score on: their held-out part, or all of them where they come without splits.
+        pack: Whether folders of images may be packed.
+        cache: Where files of remote shards go; by default in the user's cache.
+
+    Returns:
+        Patterns for train and val.
+
+    Raises:
+        UserError: As `resolve`.
+    """
+    parts = _parts(data, pack, cache)
+    if val is None:
+        return parts.train, _val(data, parts)
+    other = _parts(val, pack, cache)
+    return parts.whole, other.val if other.val and other.whole != val else other.whole
+
+
+def _val(data: str, parts: Parts) -> str:
+    if parts.val is None:
+        fix = "give other shards as data.val, or pack the images again with mae-kit shard --val-fraction 0.1"
+        raise UserError("data.no_val", f"{data} has no held-out split", fix)
+    return parts.val
+
+
+def _parts(data: str, pack: bool, cache: Cache | None) -> Parts:
+    if is_url(data):
+        return _of_shards(data, open_index(data, cache).shards)
+    if os.path.isdir(data):
+        return _of_folder(data, pack)
+    if os.path.isfile(data) and not TAR.search(data):
+        raise UserError("data.path", f"{data} is no tar", "give a folder of images, or shards")
+    if os.path.isfile(data) or has_pattern(data):
+        return _of_shards(data, open_index(data).shards)
+    fix = "give a folder of images, a folder of shards, a pattern such as 'DIR/train-*.tar' or a URL"
+    raise UserError("data.path", f"{data} does not exist", fix)
+
+
+def _of_folder(folder: str, pack: bool) -> Parts:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    shards = [name for name in names if TAR.search(name)]
+    if shards:
+        return _of_shards(folder, shards)
+    if not pack:
+        raise UserError("data.pack", f"{folder} holds no shards", f"make some: mae-kit shard {folder} SHARDS")
+    packed, split = _pack(folder)
+    parts = _of_folder(str(packed), pack=False)
+    return parts if split else parts._replace(whole=str(packed))
+
+
+# Shards
+
+
+def _of_shards(place: str, shards: Sequence[str]) -> Parts:
+    """Tell splits by the words in the names of the shards: `train-000000.tar`, `imagenet_val_07.tar`."""
+    words = [split_word(name) for name in shards]
+    splits = choose_splits(words)
+    held_out = [name for name, word in zip(shards, words, strict=True) if splits and splits.get(word)]
+    train = [name for name, word in zip(shards, words, strict=True) if splits and splits.get(word) is False]
+    if not train:  # none, or held-out ones alone
+        return Parts(place, place, place if words and "train" not in words else None)
+    if len(train) == len(shards):
+        return Parts(place, place, None)
+    base = parse_pattern(place, os.path.isdir(place) or (is_url(place) and not _names_shards(place))).base
+    chosen = _pattern(base, train, shards)
+    return Parts(chosen, chosen, _pattern(base, held_out, shards) if held_out else None)
+
+
+def _names_shards(url: str) -> bool:
+    name = url.rpartition("/")[2]
+    return has_pattern(name) or TAR.search(name) is not None
+
+
+def _pattern(base: str, chosen: Sequence[str], shards: Sequence[str]) -> str:
+    """The shortest pattern of these shards and no others."""
+    start, _, _ = re.split(r"(\d|\.tar$)", chosen[0], maxsplit=1)
+    short = Pattern(base, (f"{start}*.tar",))
+    name = short.names[0] if short.select(list(shards)) == list(chosen) else f"{{{','.join(chosen)}}}"
+    return f"{base}/{name}"
+
+
+# A folder of images
+
+
+def _pack(folder: str) -> tuple[Path, bool]:
+    """Pack a folder of images into the user's cache unless it is there; returns where, and whether it came split."""
+    source = open_source(folder, "auto")
+    split = source.held_out is not None
+    place = user_cache_path("mae_kit") / f"shards-{_key(folder, source)}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):
+        if not (place / STATS).exists():
+            log.info("%s: %s, packed once into %s", folder, source.kind, place)
+            pack_source(source if split else _hold_out(source), place, Settings())
+    log.info("%s is read from %s", folder, place)
+    return place, split
+
+
+def _hold_out(source: Source) -> Source:
+    """Hold out a tenth, by name, so that images added later move none from one split to the other."""
+    order = draws(source.names, 0)[:, 0]
+    held_out = order / 2**64 < HELD_OUT_FRACTION
+    held_out[order.argmin()] = len(held_out) > 1
+    return replace(source, held_out=held_out if held_out.any() else None)
+
+
+def _key(folder: str, source: Source) -> str:
+    """A hash of names, sizes and times of change."""
+    changed = [os.stat(os.path.join(folder, name)).st_mtime_ns for name in source.names]
+    digest = hashlib.sha256("\n".join(source.names).encode("utf-8", "surrogateescape"))
+    digest.update(np.array(changed, np.int64).tobytes() + np.asarray(source.sizes, np.int64).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,146 @@
+"""Our own files: saved, loaded as modules, and told from every other kind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.errors import raises
+from support.tiny_models import save_tokenizer, shaken, tiny_classifier, tiny_mae, tiny_weights
+from torch import nn
+
+from mae_kit.encoders.tokenizers import load_tokenizer
+from mae_kit.objectives import MAE
+from mae_kit.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
+from mae_kit.weights.native import (
+    ClassifierConfig,
+    load_classifier,
+    load_model,
+    save_classifier,
+    save_encoder,
+    save_model,
+)
+from mae_kit.weights.recognize import load_encoder, read_pretrained
+
+CONFIG = ClassifierConfig("vit_base_patch16_224", {}, [*"abcde"], [0.5] * 3, [0.2] * 3, (32, 32), 0.9, True)
+LOAD: dict[Kind, Any] = {
+    ENCODER: load_encoder,
+    MODEL: load_model,
+    CLASSIFIER: load_classifier,
+    TOKENIZER: load_tokenizer,
+}
+
+
+@pytest.fixture
+def mae() -> MAE:
+    return tiny_mae()
+
+
+@pytest.fixture
+def classifier() -> Any:
+    return tiny_classifier()
+
+
+@pytest.fixture
+def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
+    """A folder with a file of every kind."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = tiny_weights(mae).encoder
+    save_encoder(folder, mae.encoder.model.state_dict(), config)
+    save_model(folder, mae, config)
+    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    save_classifier(folder, classifier, ClassifierConfig(**{**vars(CONFIG), "args": args}))
+    return save_tokenizer(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_each_is_loaded_as_a_module_from_its_folder_or_file(run: Path, kind: Kind):
+    assert kind_of(run / kind.file) == kind.name
+    for path in (run, run / kind.file):
+        loaded = LOAD[kind](path)
+        assert isinstance(loaded, nn.Module) and not loaded.training
+
+
+def test_an_encoder_is_ready_to_call_and_says_what_it_is(run: Path, mae: MAE):
+    encoder, images = load_encoder(run), torch.randn(2, 3, 32, 32)
+    assert torch.equal(encoder(images), mae.encoder(images)) and encoder(images).shape == (2, 17, 48)
+    assert encoder.pretrained_cfg == tiny_weights(mae).encoder
+    assert json.loads((run / "encoder.json").read_text())["model"] == encoder.name
+
+
+def test_a_fingerprint_is_of_weights_and_normalization_and_the_same_in_every_file(run: Path, mae: MAE):
+    first = load_encoder(run).fingerprint
+    assert load_encoder(run / MODEL.file).fingerprint == load_model(run).encoder.fingerprint == first  # type: ignore[union-attr]
+    config = tiny_weights(mae).encoder
+    config.mean[0] = 0.1
+    save_encoder(run, mae.encoder.model.state_dict(), config)
+    second = load_encoder(run).fingerprint
+    save_encoder(run, shaken(mae).encoder.model.state_dict(), config)
+    assert len({first, second, load_encoder(run).fingerprint}) == 3
+
+
+def test_a_model_predicts_as_before_and_its_arguments_can_be_changed(run: Path, mae: MAE):
+    images, seeds = torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
+    assert torch.equal(load_model(run)(images, seeds).prediction, mae(images, seeds).prediction)
+    assert load_model(run, mask_ratio=0.5, mask=None)(images, seeds).hidden.sum() == 16
+    with raises("model.arguments"):
+        load_model(run, colors=5)
+
+
+def test_a_model_whose_class_has_changed_since(run: Path, mae: MAE):
+    tensors = {name: tensor for name, tensor in load_file(run / MODEL.file).items() if name != "decoder.mask_token"}
+    mae.state_dict = lambda *_, **__: tensors  # type: ignore[method-assign]
+    save_model(run, mae, tiny_weights(mae).encoder)
+    with raises("model.names"):
+        load_model(run)
+
+
+def test_a_classifier_keeps_its_record(run: Path, classifier: Any):
+    loaded, images = load_classifier(run), torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(loaded(images), classifier(images))
+    assert (loaded.config.crop_pct, loaded.config.multi_label, loaded.config.image_size) == (0.9, True, (32, 32))
+    read = read_pretrained(run / CLASSIFIER.file)
+    assert (read.crop_pct, read.multi_label, read.encoder.image_size) == (0.9, True, [32, 32])
+
+
+def test_saving_twice_gives_the_same_bytes(run: Path, mae: MAE):
+    before = (run / MODEL.file).read_bytes()
+    save_model(run, mae, tiny_weights(mae).encoder)
+    assert (run / MODEL.file).read_bytes() == before
+
+
+def rename(file: Path, content: Any) -> None:
+    save_file(load_file(file), file, {HEADER: json.dumps(content)})
+
+
+DAMAGES: dict[str, Any] = {
+    "missing": Path.unlink,
+    "kind": lambda file: save_file(load_file(file), file),
+    "version": lambda file: rename(file, {"kind": file.stem, "version": 2}),
+    "damaged": lambda file: file.write_bytes(file.read_bytes()[:1000]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_what_is_wrong_with_a_file_is_the_key(run: Path, kind: Kind, damage: str):
+    DAMAGES[damage](run / kind.file)
+    with raises(f"{kind.name}.{damage}"):
+        LOAD[kind](run / kind.file)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"kind": "model", "version": 1}'])
+def test_a_header_that_makes_no_sense(run: Path, content: str):
+    save_file(load_file(run / MODEL.file), run / MODEL.file, {HEADER: content})
+    with raises("model.damaged"):
+        load_model(run)
+
+
+def test_another_kind_in_its_place(run: Path):
+    with raises("classifier.kind"):
+        load_classifier(run / ENCODER.file)
+    with raises("model.kind"):
+        load_model(run / TOKENIZER.file)
