@@ -15,6 +15,7 @@ from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share
+from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
 from mae_kit.encoders.image_gpt import ImageGPT
@@ -100,9 +101,9 @@ def finetune(
         state, done = _left_off(folder, plan) if resume else (None, {})
         if state and done:
             plan.must_continue(state["plan"], run, allow_data_change)
-            _must_be_of(val, done, run, data.held_out)
+            _must_be_of(val, done, run, data.val or data.path)
             log.info(f"{run} is complete: it has trained for {state['global_step']} of {plan.steps} steps")
-            _tell(done, data.held_out)
+            _tell(done, data.val or data.path)
             return _summary(run, done)
         torch.manual_seed(seed)
         classifier, config = _classifier(data, encoder, model, classes, drop_path)
@@ -136,7 +137,7 @@ def finetune(
             save_classifier(folder.path, module.scored(), config)
             replace_text(folder.result, json.dumps(result, indent=2))
             report(folder.path)
-        _tell(result, data.held_out)
+        _tell(result, data.val or data.path)
         return _summary(run, result)
 
 
@@ -155,9 +156,11 @@ def open_labeled(
     Raises:
         UserError: No such images, labels or classes, or too few of them.
     """
-    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.path, data.held_out))
+    cache = machine.shard_cache()
+    pair_of_shards = resolve_pair(data.path, data.val, cache=cache)
+    train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
     train.must_fit(data.mix_shards)
-    classes = common_classes(train, val, (data.path, data.held_out))
+    classes = common_classes(train, val, pair_of_shards)
     share = process_share(machine, data.batch_size)
     samples = kept(train, data.exclude)
     rows = _training_rows(train, samples, data, seed)

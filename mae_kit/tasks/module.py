@@ -12,8 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment
 from mae_kit.encoders import backbone
-from mae_kit.encoders.timm_models import pair
-from mae_kit.tasks.classifier import from_tensors
+from mae_kit.tasks.classifier import classifier_from
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Optimization
@@ -148,20 +147,17 @@ class FinetuneModule(TrainingModule):
 
 
 def _classifier(
-    encoder: nn.Module | dict[str, Any], classes: int, drop_path: float
+    encoder: nn.Module | dict[str, Any], num_classes: int, drop_path: float
 ) -> tuple[nn.Module, dict[str, Any] | None]:
     """The classifier, and the config of its encoder; None where a classifier was given."""
     if isinstance(encoder, dict):
         config = EncoderConfig(**encoder)
-        tensors = backbone(config.model, config.model_args, config.image_size).model.state_dict()
+        source: Any = backbone(config.model, config.model_args, config.image_size)
     elif hasattr(encoder, "model_args"):
-        config = _config_of(encoder)
-        tensors = encoder.model.state_dict()  # type: ignore[union-attr, operator]
+        config, source = _config_of(encoder), encoder
     else:
         return encoder, None
-    size, channels = pair(config.image_size or 224), len(config.mean)
-    built = from_tensors("the encoder", config, tensors, None, classes, drop_path, size, channels)
-    return built.model, asdict(config)
+    return classifier_from(source, num_classes, drop_path), asdict(config)
 
 
 def _config_of(encoder: Any) -> EncoderConfig:

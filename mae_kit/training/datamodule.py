@@ -11,13 +11,13 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from mae_kit.data.index.exclusions import kept
-from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches, TrainerLoader
+from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.errors import UserError
-from mae_kit.tensors import Batch, to_device
+from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Plan
-from mae_kit.training.samples import shards_of
 
 
 class ShardDataModule(LightningDataModule):
@@ -80,10 +80,11 @@ class ShardDataModule(LightningDataModule):
 
     def setup(self, stage: str = "fit") -> None:
         """Open the shards and fix the order of the samples."""
-        index = open_index(shards_of(self.data, "train"))
+        supervised = self.trainer is not None and getattr(self.trainer.lightning_module, "supervised", False)
+        train = resolve_pair(self.data, self.val)[0] if supervised else resolve(self.data, "train")
+        index = open_index(train)
         index.must_fit(self.mix_shards)
         samples = kept(index, self.exclude)
-        supervised = self.trainer is not None and getattr(self.trainer.lightning_module, "supervised", False)
         self.rows = np.intersect1d(index.labeled(), samples.rows) if supervised else samples.rows
         if len(self.rows) < self.batch_size:
             what = f"{self.data} holds {len(self.rows)} images, fewer than batch_size {self.batch_size}"
@@ -112,20 +113,22 @@ class ShardDataModule(LightningDataModule):
         workers = Machine(num_workers=self.num_workers).loader_workers()
         return TrainerLoader(batches, lambda: self._step() * share.parts, length, workers, torch.cuda.is_available())
 
-    def val_dataloader(self) -> Any:
-        """This process's part of the labeled validation samples, centrally cropped; empty where there are none."""
-        shards = self.val or shards_of(self.data, "val")
-        if shards == shards_of(self.data, "train"):
-            return []
-        return _held_out(open_index(shards), self)
+    def val_dataloader(self) -> EvaluationBatches | list[Batch]:
+        """This process's part of the labeled validation samples, centrally cropped; empty where none are held out."""
+        try:
+            index = open_index(resolve_pair(self.data, self.val)[1])
+        except UserError as error:
+            if error.key == "data.no_val":
+                return []
+            raise
+        share, (height, width) = self.share, self.image_size
+        rows = index.labeled()[share.rank :: share.world]
+        return EvaluationBatches(index, rows, self.batch_size, (height, width), self.channels, self.crop_pct)
 
     def transform(self, batch: Batch) -> Batch:
         """Flip, and normalize to float; `images` become Float [b c h w]."""
         images: Float[Tensor, "b c h w"] = self.augment.to(batch.images.device)(batch.images, batch.seeds)
         return batch._replace(images=images)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return to_device(batch, device)
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self.plan) if self.plan else {}
@@ -134,10 +137,3 @@ class ShardDataModule(LightningDataModule):
         """Raises UserError where the checkpoint is of other samples or another order."""
         if self.plan and state_dict:
             replace(self.plan).must_continue(state_dict, Path("the checkpoint"))
-
-
-def _held_out(index: Index, data: ShardDataModule) -> EvaluationBatches:
-    share = data.share
-    rows = index.labeled()[share.rank :: share.world]
-    size = data.image_size[0], data.image_size[1]
-    return EvaluationBatches(index, rows, data.batch_size, size, data.channels, data.crop_pct)

@@ -140,9 +140,8 @@ def announce(module: TrainingModule, plan: Plan, machine: Machine, share: Share,
     )
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
-    log.info(
-        f"effective batch {plan.batch_size} ({parts}), learning rate {module.optimization.peak(plan.batch_size):.3g}{rule}"
-    )
+    rate = module.optimization.peak(plan.batch_size)
+    log.info(f"effective batch {plan.batch_size} ({parts}), learning rate {rate:.3g}{rule}")
     log.info(resolve_with_reason(machine.precision)[1])
     if start:
         log.info(f"resuming after step {start}")

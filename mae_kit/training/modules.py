@@ -15,6 +15,11 @@ from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, parameter_groups
 
 
+def plain_config(module: Any) -> dict[str, Any]:
+    """What rebuilds an objective or a tokenizer, without its weights."""
+    return module.config() if callable(module.config) else module.config
+
+
 class PretrainModule(TrainingModule):
     """Pretrain the encoder of an objective, from any loader of images in [0, 255] (uint8) or [0, 1] (float).
 
@@ -32,6 +37,8 @@ class PretrainModule(TrainingModule):
         seed: Of everything random.
         **optimization: Further fields of `Optimization`: weight_decay, betas, clip, warmup_epochs, epochs (the length
             of the schedule; without it the rate stays constant after the warm-up)...
+
+    Validation logs `val_loss`.
 
     Raises:
         UserError: Unusable settings; float images outside [0, 1].
@@ -81,6 +88,11 @@ class PretrainModule(TrainingModule):
         outcome = self.objective(self.augment(batch.images, batch.seeds), batch.seeds)
         return {"loss": outcome.loss, **outcome.logs}
 
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = self.as_batch(batch)
+        outcome = self.objective(self.augment.normalize(batch.images), batch.seeds)
+        self.log("val_loss", outcome.loss, batch_size=len(batch.images), sync_dist=True)
+
 
 class TokenizerModule(TrainingModule):
     """Train a discrete VAE, whose codes BEiT predicts (Ramesh et al., arXiv 2102.12092).
@@ -109,7 +121,12 @@ class TokenizerModule(TrainingModule):
         super().__init__(Optimization.of(lr, base_lr, **optimization), seed)
         self.tokenizer: DVAE = build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
         self.relaxation = Relaxation(**relaxation) if isinstance(relaxation, dict) else relaxation
-        own = {"tokenizer": plain_config(self.tokenizer), "relaxation": vars(self.relaxation), "flip": flip, "seed": seed}
+        own = {
+            "tokenizer": plain_config(self.tokenizer),
+            "relaxation": vars(self.relaxation),
+            "flip": flip,
+            "seed": seed,
+        }
         self.save_hyperparameters(own | {"lr": lr, "base_lr": base_lr} | optimization)
         channels = self.tokenizer.channels
         self.augment = PretrainAugment([0.0] * channels, [1.0] * channels, flip)

@@ -1,13 +1,13 @@
 """The stream of samples that a training goes through: which rows of the shards, and a plan that fixes their order."""
 
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Optimization, Plan
@@ -53,11 +53,6 @@ class Stream(NamedTuple):
         return TrainBatches(self.index, self.rows, *form, plan.seed, self.share, plan.mix_shards)
 
 
-def shards_of(data: str, split: Literal["train", "val"]) -> str:
-    """The shards of a split: of a folder those that `mae-kit shard` names after it, or else what is given."""
-    return f"{data}/{split}-*.tar" if any(Path(data).glob(f"{split}-*.tar")) else data
-
-
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:
     """All samples of shards that are not left out, with labels or without, to train at one rate in all layers.
 
@@ -71,7 +66,8 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
             "optimization.layer_decay and layer_blocks are for fine-tuning",
             "leave them out",
         )
-    index = open_index(shards, cache=machine.shard_cache())
+    cache = machine.shard_cache()
+    index = open_index(resolve(shards, "train", cache=cache), cache=cache)
     index.must_fit(data.mix_shards)
     samples = kept(index, data.exclude)
     share, count = process_share(machine, data.batch_size), len(samples.rows)
