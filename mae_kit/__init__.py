@@ -23,10 +23,11 @@ _MODULES = {
     "Objective": "objectives",
     "SimMIM": "objectives",
     #
-    "Beit": "encoders",
+    "BEiTEncoder": "encoders",
     "ConvNeXtV2": "encoders",
-    "GPT": "encoders",
+    "Encoder": "encoders",
     "Hiera": "encoders",
+    "ImageGPT": "encoders",
     "Swin": "encoders",
     "ViT": "encoders",
     #
@@ -82,10 +83,11 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.tokenizer import tokenizer as tokenizer
     from mae_kit.data.index.open import index as index
     from mae_kit.data.packing.writer import shard as shard
-    from mae_kit.encoders import GPT as GPT
-    from mae_kit.encoders import Beit as Beit
+    from mae_kit.encoders import BEiTEncoder as BEiTEncoder
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
+    from mae_kit.encoders import Encoder as Encoder
     from mae_kit.encoders import Hiera as Hiera
+    from mae_kit.encoders import ImageGPT as ImageGPT
     from mae_kit.encoders import Swin as Swin
     from mae_kit.encoders import ViT as ViT
     from mae_kit.encoders.tokenizers import load_tokenizer as load_tokenizer

@@ -1,43 +1,94 @@
-"""Modules that remember how they were made, so that a file can rebuild them."""
+"""Modules that remember their constructor's arguments, so that a recipe or a file can rebuild them."""
 
 import importlib
 import inspect
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+import torch
 from torch import nn
 
+from mae_kit.errors import UserError
+
 Config = dict[str, Any]
+_FIX = "give a class of mae_kit, or pass trusted=True for a file of your own"
 
 
 class Configured(nn.Module):
-    """A module whose constructor arguments are its configuration: plain values or other configured modules."""
+    """A module that records the arguments of its constructor: plain values or other configured modules.
 
-    def __new__(cls, *args: Any, **kwargs: Any):
-        self = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        self.__dict__["arguments"] = {k: v for k, v in bound.arguments.items() if k != "self"}
-        return self
+    Attributes:
+        init_args: The arguments by name, defaults included.
+    """
 
+    init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recording(cls.__init__)
+
+    @property
     def config(self) -> Config:
-        """What rebuilds the module (not its weights), in the form that recipes have: class_path and init_args."""
-        arguments = {k: v.config() if isinstance(v, Configured) else v for k, v in self.__dict__["arguments"].items()}
+        """What rebuilds the module, without its weights: `class_path` and `init_args`, nested as in a recipe."""
+        arguments = {k: v.config if isinstance(v, Configured) else v for k, v in self.init_args.items()}
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": arguments}
 
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Draw all parameters again, in place, as the constructor draws them; buffers stay as they are."""
+        for own, new in zip(self.parameters(), _again(self).parameters(), strict=True):
+            own.copy_(new)
 
-def build(config: Config) -> Any:
-    """The module that `config()` described, with fresh weights.
+
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(init)
+    catch_all = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+
+    @wraps(init)
+    def record(self: Configured, *args: Any, **kwargs: Any) -> None:
+        if "init_args" not in self.__dict__:  # the outermost constructor: those it calls see other arguments
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            further = bound.arguments.pop(catch_all) if catch_all else {}
+            self.__dict__["init_args"] = dict(list(bound.arguments.items())[1:]) | further
+        init(self, *args, **kwargs)
+
+    return record
+
+
+def _again(module: Configured) -> Configured:
+    arguments = {k: _again(v) if isinstance(v, Configured) else v for k, v in module.init_args.items()}
+    return type(module)(**arguments)
+
+
+def build(config: Config, trusted: bool = False) -> Any:
+    """Make the module that a `config` describes, with fresh weights.
+
+    Args:
+        config: `class_path` and `init_args`, nested where an argument is a module.
+        trusted: Allow classes outside mae_kit. A file from elsewhere must not choose what code runs.
 
     Raises:
-        ValueError: The class is not one of mae_kit's: a file must not choose what code runs.
+        UserError: The class is not mae_kit's and the config is not trusted, or it is no configured module.
     """
-    module, _, name = config["class_path"].rpartition(".")
-    if module.split(".")[0] != "mae_kit":
-        raise ValueError(f"{config['class_path']} is not a class of mae_kit")
-    kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, Configured)):
-        raise ValueError(f"{config['class_path']} is not a module that mae_kit saves")
+    kind = _class(config["class_path"], trusted)
     arguments = {
-        k: build(v) if isinstance(v, dict) and "class_path" in v else v for k, v in config["init_args"].items()
+        name: build(value, trusted) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in config["init_args"].items()
     }
     return kind(**arguments)
+
+
+def _class(path: str, trusted: bool) -> type[Configured]:
+    module, _, name = path.rpartition(".")
+    if not trusted and module.split(".")[0] != "mae_kit":
+        raise UserError("config.class_path", f"{path} is not a class of mae_kit", _FIX)
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError("config.class_path", f"cannot import {path} ({error})", _FIX) from error
+    if not (isinstance(kind, type) and issubclass(kind, Configured)):
+        raise UserError("config.class_path", f"{path} is not a module that mae_kit can rebuild", _FIX)
+    return kind

@@ -47,7 +47,7 @@ def must_leave_both(part: int, count: int, mask_ratio: float, choice: str) -> No
     """
     if not 0 < part < count:
         raise UserError(
-            "masking.both", f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}"
+            "objective.mask_ratio", f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}"
         )
 
 
@@ -81,7 +81,7 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
     if mask_ratio != 0.75 or rows % 2 or columns % 2:
         what = f"a grid mask hides 75% of an even grid of patches, not {mask_ratio:.0%} of {rows}x{columns}"
         raise UserError(
-            "masking.grid_mask", what, "choose mask random or block, or mask_ratio 0.75 and another image size"
+            "objective.mask", what, "choose mask random or block, or mask_ratio 0.75 and another image size"
         )
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(keys.device)
@@ -148,7 +148,130 @@ def _between(
     return (places >= start[:, None]) & (places < (start + length)[:, None])
 
 
-MASKS = {"random": random_mask, "block": block_mask, "grid": grid_mask}
+class MaskGenerator:
+    """Draws which patches are hidden: seeds of samples [b] to Bool [b n], True = hidden.
+
+    Args:
+        grid: Rows and columns of patches.
+        visible: How many patches are visible in every row; None where the number varies.
+    """
+
+    def __init__(self, grid: tuple[int, int], visible: int | None):
+        self.grid, self.visible = grid, visible
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        raise NotImplementedError
+
+
+class RandomMask(MaskGenerator):
+    """Hides random patches, the same count in every row (MAE, section 3).
+
+    Args:
+        grid: Rows and columns of patches.
+        mask_ratio: Fraction that is hidden; the visible count is rounded down.
+        suggestion: A ratio to suggest instead of one that hides all or nothing.
+
+    Raises:
+        UserError: The ratio hides all or nothing.
+    """
+
+    def __init__(self, grid: tuple[int, int], mask_ratio: float, suggestion: str):
+        visible = visible_count(grid[0] * grid[1], mask_ratio)
+        must_leave_both(visible, grid[0] * grid[1], mask_ratio, suggestion)
+        super().__init__(grid, visible)
+        self.mask_ratio = mask_ratio
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return random_mask(seeds, self.grid, self.mask_ratio)
+
+
+class BlockMask(RandomMask):
+    """Hides BEiT's blocks, the same count in every row (MAE's ablation of masks, figure 6 and table 1f)."""
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return block_mask(seeds, self.grid, self.mask_ratio)
+
+
+class GridMask(RandomMask):
+    """Hides three of every 2 x 2 patches (MAE's ablation of masks, figure 6 and table 1f)."""
+
+    def __init__(self, grid: tuple[int, int], mask_ratio: float, suggestion: str):
+        super().__init__(grid, mask_ratio, suggestion)
+        grid_mask(torch.zeros(1, dtype=torch.int64), grid, mask_ratio)  # refuses other ratios and odd grids
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return grid_mask(seeds, self.grid, self.mask_ratio)
+
+
+class UnitMask(MaskGenerator):
+    """Hides random units of several patches, the same count in every row (SimMIM, Hiera).
+
+    Args:
+        grid: Rows and columns of patches.
+        unit: Rows and columns of patches in a unit; they divide the grid.
+        visible: How many units are visible.
+        mask_ratio: The fraction that was asked for, for the error message.
+
+    Raises:
+        UserError: No unit is visible, or all of them.
+    """
+
+    def __init__(self, grid: tuple[int, int], unit: tuple[int, int], visible: int, mask_ratio: float):
+        size = unit[0] * unit[1]
+        must_leave_both(visible, grid[0] * grid[1] // size, mask_ratio, "about .6, or a smaller unit")
+        super().__init__(grid, visible * size)
+        self.unit, self.visible_units = unit, visible
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return unit_mask(seeds, self.grid, self.unit, self.visible_units)
+
+
+class BlockwiseMask(MaskGenerator):
+    """Hides blocks that may overlap, up to a number of patches that most rows reach (BEiT, masking_generator.py).
+
+    Args:
+        grid: Rows and columns of patches.
+        most: Patches that are hidden at most.
+        smallest: Patches of a block at least.
+        mask_ratio: The fraction that was asked for, for the error message.
+
+    Raises:
+        UserError: The ratio hides all or nothing, or blocks of this size do not fit into the grid.
+    """
+
+    def __init__(self, grid: tuple[int, int], most: int, smallest: int, mask_ratio: float):
+        super().__init__(grid, None)
+        patches = grid[0] * grid[1]
+        must_leave_both(min(most, visible_count(patches, mask_ratio)), patches, mask_ratio, "about .4")
+        if not (0 < smallest <= most and blocks_fit(grid, most, smallest)):
+            what = f"blocks of {smallest} to {most} patches do not fit into {grid[0]}x{grid[1]}"
+            raise UserError("objective.blocks", what, "choose a smaller smallest_block above 0, or a larger image")
+        self.most, self.smallest = most, smallest
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return blockwise_mask(seeds, self.grid, self.most, self.smallest)
+
+
+class HideAll(MaskGenerator):
+    """Hides every patch, where each one is predicted from those before it (iGPT)."""
+
+    def __init__(self, grid: tuple[int, int]):
+        super().__init__(grid, 0)
+
+    def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        return torch.ones(len(seeds), self.grid[0] * self.grid[1], dtype=torch.bool, device=seeds.device)
+
+
+_KINDS: dict[MaskKind, type[RandomMask]] = {"random": RandomMask, "block": BlockMask, "grid": GridMask}
+
+
+def mask_generator(kind: MaskKind, grid: tuple[int, int], mask_ratio: float) -> MaskGenerator:
+    """Make MAE's masks by name.
+
+    Raises:
+        UserError: The ratio hides all or nothing, or a grid mask does not exist for it.
+    """
+    return _KINDS[kind](grid, mask_ratio, "about .75")
 
 
 def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:

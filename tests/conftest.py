@@ -1,4 +1,4 @@
-"""What tests share: real data beside the project, tiny shards, command lines as processes, and one tiny run."""
+"""Fixtures: real data next to the project, tiny shards, command lines as processes, and one tiny run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ optimization: {epochs: 3, warmup_epochs: 0.5, learning_rate: 1.0e-3}
 intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 1000}
 machine: {num_workers: 0, precision: fp32}
 """
-"""18 steps of 16 images; deliberately, lines of metrics and checkpoints do not fall together."""
+"""18 steps of 16 images; metrics and checkpoints are deliberately at different steps."""
 
 FINETUNE = """
 model: {name: vit_tiny_patch16_224, args: {patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}}
@@ -43,7 +43,7 @@ machine: {num_workers: 0, precision: fp32}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the tests of a file stay with what they share; so do all that start clusters of Ray."""
+    """Keep the tests of a file in one process, with their fixtures; so too all tests that start Ray."""
     for item in items:
         together = item.path.parent if item.path.parent.name == "engines" else item.path
         item.add_marker(pytest.mark.xdist_group(f"{together.parent.name}/{together.stem}"))
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text that is read without a word about its encoding is read as on a machine whose own is not UTF-8."""
+    """Make text that is read without an encoding ASCII, as on a machine without UTF-8."""
     read = Path.read_text
 
     def read_text(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
@@ -62,7 +62,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data that lies beside a developer's checkout; the project does not depend on it."""
+    """Folder of real data next to a developer's checkout; the project does not depend on it."""
     path = Path(__file__).resolve().parents[2] / "shared"
     if not path.is_dir():
         pytest.skip("no shared data folder beside the project")
@@ -71,13 +71,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of shards, to be left as it is: 96 labeled images in train-*.tar, 32 in val-0.tar."""
+    """Folder of shards, not to be changed: 96 labeled images in train-*.tar, 32 in val-0.tar."""
     return write_shards(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    """Starts command lines as processes."""
+    """Starter of command lines as processes."""
     programs = Programs(tmp_path_factory.mktemp("programs"))
     yield programs
     programs.close()
@@ -85,7 +85,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 
 @pytest.fixture(scope="session")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pretrain.yaml and finetune.yaml, both tiny."""
+    """Folder with pretrain.yaml and finetune.yaml, both tiny."""
     folder = tmp_path_factory.mktemp("recipes")
     (folder / "pretrain.yaml").write_text(PRETRAIN)
     (folder / "finetune.yaml").write_text(FINETUNE)
@@ -94,7 +94,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(programs: Programs, photos: Path, recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a pretraining that has run to its end; to be left as it is."""
+    """Folder of a completed pretraining, not to be changed."""
     run = tmp_path_factory.mktemp("trained") / "run"
     words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar"]
     ended = programs.run("pretrain", *words, "--run", run)

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_kit.encoders import Backbone
+from mae_kit.encoders import Encoder
 from mae_kit.evaluation.speed import Cost, encoder_cost
 from mae_kit.plots.figures import must_be_png, save_figure
 from mae_kit.training.config import must_be_positive
@@ -48,7 +48,7 @@ def bench(
     """
     must_be_positive({"batch_size": batch_size})
     must_be_png(out)
-    own: Backbone = load_encoder(encoder)
+    own: Encoder = load_encoder(encoder)
     chosen = [(size, size) for size in sizes] if sizes else _larger(own)
     costs = {}
     for height, width in chosen:
@@ -59,7 +59,7 @@ def bench(
     return {"picture": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
 
 
-def _larger(encoder: Backbone) -> list[Size]:
+def _larger(encoder: Encoder) -> list[Size]:
     """Whole cells."""
     (rows, columns), (height, width) = encoder.cells, encoder.stride
     return [(int(rows * factor) * height, int(columns * factor) * width) for factor in LARGER]

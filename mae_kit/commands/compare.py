@@ -19,7 +19,7 @@ from mae_kit.console import console
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
-from mae_kit.reports.entries import (
+from mae_kit.reports.comparison import (
     COST_HEADINGS,
     FINETUNED,
     SCORE,

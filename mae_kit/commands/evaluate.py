@@ -12,22 +12,27 @@ from mae_kit.comparison.known import subject, with_earlier
 from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, prepare, train_all
 from mae_kit.console import console
-from mae_kit.data.index.open import open_index
+from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.resolve import resolve_pair
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
-from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.features import CLASS, MEAN, Source
 from mae_kit.evaluation.labeled_features import FeatureSplits, feature_splits
-from mae_kit.evaluation.methods import score_fewshot, score_knn, score_probe
+from mae_kit.evaluation.linear_probe import linear_probe
+from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
 from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.page import report
 from mae_kit.reports.tables import frozen_table, trained_table
+from mae_kit.tasks.predict import classify
+from mae_kit.tensor_file import CLASSIFIER, kind_of
 from mae_kit.training.lock import alone
-from mae_kit.weights.recognize import load_encoder
+from mae_kit.weights.native import load_classifier
+from mae_kit.weights.recognize import is_encoder, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +40,16 @@ SHOTS, SEEDS = (1, 5, 10, 25), 5
 K, TEMPERATURE = 20, 0.07
 EPOCHS, BATCH = 90, 1024
 
-FROZEN = "knn,fewshot,probe"
+FROZEN, PUBLISHED = "knn,fewshot,probe", "linear_probe_mae"
 Method = Callable[[FeatureSplits], Score]
 
 
 def evaluate(
     encoder: Path,
     *,
-    train: Place,
-    val: Place,
+    data: Place | None = None,
+    train: Place | None = None,
+    val: Place | None = None,
     methods: str = FROZEN,
     layers: list[int] | None = None,
     attentive: str | None = None,
@@ -62,13 +68,16 @@ def evaluate(
     The attentive probe and fine-tunings are runs of `mae-kit finetune` below OUT; they resume too.
 
     Args:
-        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME.
-        train: Labeled shards to fit to: a folder, a pattern such as "DIR/train-*.tar", or a URL of these.
-        val: Labeled shards to score on.
+        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. Of a fine-tuning run the
+            classifier is scored.
+        data: Labeled images: what `mae-kit shard` made, with its train and val; a folder of class folders; a URL.
+        train: Labeled shards to fit to, in place of those of `data`: a folder, a pattern such as "DIR/train-*.tar".
+        val: Labeled shards to score on, in place of those of `data`.
         methods: Of frozen features, separated by commas. knn: weighted vote of 20 neighbors (temperature
             .07). fewshot: ridge regression on 1, 5, 10 and 25 images of each class, five draws (big_vision). probe: a
             linear layer on the cached features, LARS, 90 epochs of 1,024 images, learning rate chosen on a tenth of
-            train; not MAE's published protocol, which augments.
+            train. linear_probe_mae: MAE's published linear probe, with a random crop and flip of every image
+            in each of 90 epochs: so many passes through the encoder.
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
         attentive: A recipe of `mae-kit finetune`, as attentive_tiny_64px: also train an attentive probe, which pools
             the patch tokens of the frozen ViT.
@@ -94,7 +103,10 @@ def evaluate(
             or method, no folder for trainings, or a file in its place; a training was begun with other settings, or
             another process is using the folder.
     """
-    chosen = _methods(methods.split(","), seed)
+    train, val = _splits(data, train, val)
+    if not untrained and (classifier := _classifier_file(encoder)):
+        return _score_classifier(classifier, val)
+    chosen, published = _methods(methods.split(","), seed)
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"
@@ -106,7 +118,8 @@ def evaluate(
         given = None if untrained else encoder
         stages = prepare(trainings, loaded, given, train, val, about["fingerprints"], seed, place) if place else {}
         splits = feature_splits(loaded, *indexes, layers or (), workers, engine, (str(train), str(val)))
-        found = {**_score(splits, chosen), "extents": _statistics(splits), "trained": []}
+        more = [_linear_probe(loaded, indexes, splits, seed)] if published else []
+        found = {**_score(splits, chosen, more), "extents": _statistics(splits), "trained": []}
         result = {"encoder": str(encoder), **about, **found}
         page = _keep(result, folder, name) if folder else {}
         if folder and stages:
@@ -114,6 +127,42 @@ def evaluate(
             _print_trained(result["trained"])
             page = _keep(result, folder, name)
     return result | page | {"failed": sum("error" in one for one in result["trained"])}
+
+
+def _splits(data: Place | None, train: Place | None, val: Place | None) -> tuple[Place, Place]:
+    """Where to fit and where to score."""
+    if data is not None and train is None:
+        return resolve_pair(str(data), None if val is None else str(val))
+    if train is None or val is None:
+        raise UserError("data", "no labeled images are given", "add --data DATA, or --train SHARDS --val SHARDS")
+    return train, val
+
+
+def _classifier_file(path: Path) -> Path | None:
+    """The classifier of a fine-tuning run."""
+    file = path / CLASSIFIER.file if path.is_dir() else path
+    return file if kind_of(file) == CLASSIFIER.name and not is_encoder(path) else None
+
+
+def _score_classifier(file: Path, val: Place) -> dict[str, Any]:
+    """Top-1 (mean average precision) and macro-F1 of a classifier, with intervals."""
+    classifier = load_classifier(file)
+    found, truth = classify(classifier, open_index(val), str(val))
+    score = score_predictions(found[None], truth, len(classifier.config.classes), HALF)
+    row = {"method": "classifier", **score.record(classifier.config.classes)}
+    console.print(trained_table([row]))
+    return {"encoder": str(file), "val": len(truth), "scores": [row], "failed": 0}
+
+
+def _linear_probe(
+    encoder: Any, indexes: tuple[Index, Index], splits: dict[Source, FeatureSplits], seed: int
+) -> dict[str, Any]:
+    """The row of MAE's linear probe."""
+    classes = next(iter(splits.values())).classes
+    found, truth = linear_probe(encoder, *indexes, len(classes), seed=seed)
+    score = score_predictions(found[None], truth, len(classes))
+    source = Source(encoder.depth, CLASS if encoder.has_class_token else MEAN)
+    return {"method": PUBLISHED, **source._asdict(), **score.record(classes)}
 
 
 def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | None:
@@ -134,25 +183,28 @@ def _keep(result: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     return report(folder)
 
 
-def _methods(names: list[str], seed: int) -> dict[str, Method]:
-    """The scoring functions, with the settings of the literature."""
+def _methods(names: list[str], seed: int) -> tuple[dict[str, Method], bool]:
+    """The scoring functions, with the settings of the literature; and whether MAE's linear probe is asked for."""
     known: dict[str, dict[str, Method]] = {
         "knn": {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)},
         "fewshot": {f"fewshot {shots}": partial(score_fewshot, shots=shots, seeds=SEEDS) for shots in SHOTS},
         "probe": {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)},
     }
-    if unknown := [name for name in names if name not in known]:
-        raise UserError("methods", f"no method {', '.join(unknown)}", f"choose among {', '.join(known)}")
-    return {name: method for asked in names for name, method in known[asked].items()}
+    if unknown := [name for name in names if name not in (*known, PUBLISHED)]:
+        fix = f"choose among {', '.join(known)}, {PUBLISHED}"
+        raise UserError("methods", f"no method {', '.join(unknown)}", fix)
+    return {name: method for asked in names for name, method in known.get(asked, {}).items()}, PUBLISHED in names
 
 
-def _score(splits: dict[Source, FeatureSplits], methods: dict[str, Method]) -> dict[str, Any]:
-    """Apply every method to every source of features, and print the table."""
+def _score(
+    splits: dict[Source, FeatureSplits], methods: dict[str, Method], more: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Apply every method to every source of features, and print the table, with more rows."""
     scores = [
         {"method": name, **source._asdict(), **method(split).record(split.classes)}
         for name, method in methods.items()
         for source, split in splits.items()
-    ]
+    ] + more
     one = next(iter(splits.values()))
     counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": len(one.classes)}
     console.print(frozen_table(scores))

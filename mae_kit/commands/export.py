@@ -100,16 +100,23 @@ def _write(folder: Path, texts: dict[str, dict[str, Any]], tensors: dict[str, Te
 
 
 def _original(folder: Path, weights: Pretrained) -> None:
-    tensors = original.write(weights)
-    _through(folder, "model.pth", lambda file: torch.save({"model": tensors}, file))
+    content = {"model": original.write(weights), "args": original.settings(weights)}
+    _through(folder, "model.pth", lambda file: torch.save(content, file))
 
 
 def _onnx(folder: Path, weights: Pretrained) -> None:
     _through(folder, "model.onnx", lambda file: graphs.save_onnx(weights, file))
+    _write_record(folder, weights)
 
 
 def _pt2(folder: Path, weights: Pretrained) -> None:
     _through(folder, "model.pt2", lambda file: graphs.save_torch(weights, file))
+    _write_record(folder, weights)
+
+
+def _write_record(folder: Path, weights: Pretrained) -> None:
+    """Write model.json: how images are prepared for a graph, and what its logits mean."""
+    replace_text(folder / "model.json", json.dumps(graphs.record(weights), indent=2) + "\n")
 
 
 def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:

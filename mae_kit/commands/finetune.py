@@ -18,7 +18,7 @@ from mae_kit.data.loading.loader import EvaluationBatches, Share
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
@@ -128,8 +128,8 @@ def finetune(
         batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
         if state:
             check_resumable(module, plan, state, folder, allow_data_change)
-        elif isinstance(classifier, ImageGPT) and encoder == "none" and not (model and model.weights):
-            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.preview).images))
+        elif isinstance(classifier, TimmImageGPT) and encoder == "none" and not (model and model.weights):
+            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
         scores = _scores(val, config, intervals, share, folder)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
         result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.index.class_names import kept_apart
-from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
@@ -35,6 +34,8 @@ def import_(
     normalized: bool | None = None,
     encoder_heads: int | None = None,
     decoder_heads: int | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
 ) -> dict[str, Any]:
     """Read weights of another program into a folder that finetune, reconstruct and pretrain take.
 
@@ -51,6 +52,9 @@ def import_(
         normalized: Whether the decoder predicts normalized patches, which no file shows.
         encoder_heads: Attention heads of the encoder, where neither file nor width say.
         decoder_heads: Attention heads of the decoder, where neither file nor width say.
+        mean: Of each channel, in [0, 1], that images were normalized with, as "[.5,.5,.5]"; by default as the file or
+            its family has it.
+        std: Of each channel.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.
@@ -62,6 +66,7 @@ def import_(
     size = [img_size, img_size] if isinstance(img_size, int) else img_size
     _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
     read = read_pretrained(weights, Words(encoder_heads, decoder_heads, normalized))
+    read = _normalized(read, mean, std)
     if size is not None:
         read = resized(read, (size[0], size[1]))
     if channels is not None:
@@ -78,6 +83,15 @@ def import_(
     return {"folder": str(out), **report}
 
 
+def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] | None) -> Pretrained:
+    """With the statistics that the user gives."""
+    encoder = weights.encoder
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != len(encoder.mean):
+            raise UserError(name, f"{name} has {len(values)} values", f"give one per channel, {len(encoder.mean)}")
+    return weights._replace(encoder=replace(encoder, mean=mean or encoder.mean, std=std or encoder.std))
+
+
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
         raise UserError("img_size", f"img_size is {size}", "give pixels a side, or [height, width]")
@@ -89,12 +103,12 @@ def _write(out: Path, weights: Pretrained) -> None:
         raise UserError("import.write", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     save_encoder(out, without_head(weights).tensors, weights.encoder)
-    if weights.decoder or weights.encoder.objective == "igpt":
+    if weights.decoder or weights.encoder.objective == "IGPT":
         whole = to_objective(weights) if weights.decoder else to_igpt(weights)
         save_model(out, whole, weights.encoder)
     if weights.classes:
         model, c = build_timm(weights), weights.encoder
-        classes, size = kept_apart(weights.classes), pair(c.image_size or list(image_size(model)))
+        classes, size = kept_apart(weights.classes), image_size(weights, model)
         config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, size, weights.crop_pct)
         config = replace(config, multi_label=weights.multi_label)
         save_classifier(out, model, config)

@@ -40,7 +40,7 @@ def inspect(run: Path, images: Place | None = None, count: int = 4) -> dict[str,
     """
     images = images or _trained_on(run)
     folder, eye = run / FOLDER, Eye(run)
-    is_vit, is_mae = isinstance(eye.encoder, ViT), eye.objective == "mae"
+    is_vit, is_mae = isinstance(eye.encoder, ViT), eye.objective == "MAE"
     found: dict[str, Any] = {}
     with warnings_only():
         if is_vit:

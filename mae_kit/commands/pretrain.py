@@ -127,8 +127,8 @@ def pretrain(
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
             start_from(init, objective, data.mean, data.std)
-        elif objective.preview:
-            objective.prepare(module.augment.normalize(some_images(batches, objective.preview).images))
+        elif objective.fit_images:
+            objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
         callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
         train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state)
         if stream.share.rank == 0:
@@ -191,7 +191,7 @@ def save_results(run: Run, objective: Objective, data: PretrainData, step: int) 
         model_args=encoder.model_args,
         mean=data.mean,
         std=data.std,
-        objective=type(objective).__name__.lower(),
+        objective=type(objective).__name__,
         step=step,
         image_size=list(encoder.image_size),
     )

@@ -91,7 +91,10 @@ def _flops_of_classifier(run: Path) -> float:
 
 def flops_per_image(objective: Objective) -> float:
     """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
-    images = torch.zeros(IMAGES, objective.encoder.channels, *objective.encoder.image_size)
+    channels = objective.encoder.channels
+    objective.set_statistics([0.5] * channels, [0.5] * channels)
+    objective.load_state_dict(objective.state_dict())  # a palette of any colors will do
+    images = torch.zeros(IMAGES, channels, *objective.encoder.image_size)
     return _step(lambda: objective(images, torch.arange(IMAGES)).loss)
 
 

@@ -16,7 +16,7 @@ from mae_kit.comparison.recipe_weights import weights_prints
 from mae_kit.comparison.stage import Stage
 from mae_kit.console import warnings_only
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
@@ -178,7 +178,7 @@ def _begins_with_fresh_encoder(words: list[str]) -> bool:
         if spec is None or spec.weights:
             return False
         try:
-            backbone(spec.name, spec.args, pair(tuned["data"].image_size))
+            create_encoder(spec.name, spec.args, pair(tuned["data"].image_size))
         except UserError:
             return False
     return True

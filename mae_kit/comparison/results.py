@@ -10,7 +10,7 @@ from mae_kit.comparison.plan import Plan
 from mae_kit.evaluation.bootstrap import headline
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.seeds import over_seeds
-from mae_kit.reports.entries import FINETUNED
+from mae_kit.reports.comparison import FINETUNED
 
 Records = dict[str, Record]
 """Of one entry and seed, by verb."""

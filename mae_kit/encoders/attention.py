@@ -1,4 +1,4 @@
-"""Attention written out instead of fused into one kernel: to see what each head attends to, or because it is faster."""
+"""Attention maps: computed explicitly instead of in a fused kernel, to see them or because it is faster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,18 @@ from jaxtyping import Float
 from timm.utils.attention_extract import AttentionExtract
 from torch import Tensor, nn
 
-from mae_kit.encoders.vit import ViT
+from mae_kit.encoders.encoder import Encoder
 
 
-def attention_maps(encoder: ViT, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l a t t"]:
-    """The attention of l layers with a heads: row q of a map says where token q looks, and sums to 1.
+def attention_maps(encoder: Encoder, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l a t t"]:
+    """Compute the attention of all l layers and a heads: row q of a map says where token q looks, and sums to 1.
 
-    It needs b * l * a * t * t floats: 60 MB for one image of 224 pixels and a ViT-L.
+    Args:
+        encoder: One that `has_attention_maps`.
+        images: Normalized.
+
+    Returns:
+        b * l * a * t * t floats: 60 MB for one image of 224 pixels and a ViT-L.
     """
     with _written_out(encoder):
         maps = AttentionExtract(encoder.model)(images)
@@ -23,14 +28,14 @@ def attention_maps(encoder: ViT, images: Float[Tensor, "b c h w"]) -> Float[Tens
 
 
 def write_out(module: nn.Module) -> None:
-    """Let every attention layer of timm's compute its map, t * t numbers a head, where torch has a kernel without."""
+    """Make every attention layer compute its map, t * t numbers a head, instead of calling a fused kernel."""
     for layer in _layers(module):
         layer.fused_attn = False
 
 
 @contextmanager
-def _written_out(encoder: ViT) -> Iterator[None]:
-    """A fused kernel never holds the map, so that none can be taken from it."""
+def _written_out(encoder: Encoder) -> Iterator[None]:
+    """Write attention out for a while: a fused kernel never holds the map."""
     fused = [layer.fused_attn for layer in _layers(encoder)]
     write_out(encoder)
     try:

@@ -1,4 +1,4 @@
-"""timm's BEiT transformers, with one table of relative positions for all blocks while they are pretrained."""
+"""timm's BEiT transformers, with one table of relative positions for all blocks during pretraining."""
 
 import math
 from collections.abc import Sequence
@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from timm.models.beit import Beit as TimmBeit
+from timm.models.beit import Beit
 from torch import Tensor, nn
 
-from mae_kit.configured import Configured
-from mae_kit.encoders.timm_models import block_tokens, create, pair, stochastic_depth
+from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.timm_models import block_tokens, stochastic_depth
+from mae_kit.encoders.vit import block_sizes, must_divide, read_block_sizes
 from mae_kit.errors import UserError
-from mae_kit.patches import grid_of
 
-STD = 0.02  # of all weights, which are cut off at one deviation (modeling_pretrain.py)
-WITHIN = math.erf(0.5**0.5)  # the share that a normal distribution has within one deviation
+STD = 0.02  # of all weights, truncated at one deviation (modeling_pretrain.py)
+WITHIN = math.erf(0.5**0.5)  # probability of a normal distribution within one deviation
 
 
-class Beit(Configured):
-    """A timm BEiT transformer without its head: layer scale, and relative positions in place of a position table.
+class BEiTEncoder(Encoder):
+    """A timm BEiT transformer without its head: layer scale, and relative positions instead of a position table.
 
-    All blocks share one table of relative positions. In a state dict each has its copy, so that plain timm loads the
-    encoder, and fine-tuning moves them apart (BEiT, modeling_finetune.py).
+    All blocks share one table of relative positions. In a state dict each block has a copy, so that plain timm loads
+    the encoder, and fine-tuning trains them separately (BEiT, modeling_finetune.py).
 
     Args:
         name: timm's name of the model, for example beit_base_patch16_224.
@@ -32,20 +32,28 @@ class Beit(Configured):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
-        init_values: Where layer scale starts; by default the model's own (paper: .1, of the large model 1e-5).
-        drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: .1); it is not part of the encoder's file.
+        init_values: Initial layer scale; by default the model's own (paper: .1, large model 1e-5).
+        drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: .1); not part of the encoder's file.
 
     Raises:
-        UserError: timm knows no such BEiT, or the patch does not divide the image.
+        UserError: timm has no such BEiT, or the patch does not divide the image.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> beit = mk.BEiTEncoder("beit_base_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> beit(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 17, 768])
     """
 
+    timm_class, family, examples = Beit, "BEiT", "beit_*"
+    can_fill = True
     prefix, has_class_token = 1, True
 
     def __init__(
         self,
         name: str = "beit_base_patch16_224",
-        img_size: int | list[int] | None = None,
-        patch_size: int | list[int] | None = None,
+        img_size: Size | None = None,
+        patch_size: Size | None = None,
         in_chans: int = 3,
         embed_dim: int | None = None,
         depth: int | None = None,
@@ -53,43 +61,38 @@ class Beit(Configured):
         init_values: float | None = None,
         drop_path: float = 0.0,
     ):
-        super().__init__()
-        self.name = name
-        given = {
-            "img_size": img_size,
-            "patch_size": patch_size,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "init_values": init_values,
-        }
-        pooling = {"global_pool": "token"}  # the last norm is before it, as pretraining wants it
-        self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans} | pooling
-        if img_size is not None and patch_size is not None:
-            grid_of(pair(img_size), pair(patch_size))
-        self.model = _create(name, self.model_args | stochastic_depth(drop_path))
-        embed: Any = self.model.patch_embed
-        self.image_size: tuple[int, int] = pair(embed.img_size)
-        self.patch_size: tuple[int, int] = pair(embed.patch_size)
-        self.grid = grid_of(self.image_size, self.patch_size)
-        self.dim = self.embed_dim = int(self.model.embed_dim)
-        self.channels, self.depth = in_chans, len(self.model.blocks)
-        self.stride, self.cells = self.patch_size, self.grid
-        _initialize(self.model)
+        must_divide(img_size, patch_size)
+        sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
+        sizes |= {"num_heads": num_heads, "init_values": init_values, "in_chans": in_chans}
+        pooling = {"global_pool": "token"}  # keeps the last norm before the pooling, as pretraining needs it
+        super().__init__(name, sizes | pooling, stochastic_depth(drop_path))
+
+    @classmethod
+    def arguments_of(cls, model: Any) -> dict[str, Any]:
+        return block_sizes(model)
+
+    def prepare(self, fresh: bool) -> None:
+        if fresh:
+            _initialize(self.model)
+        else:
+            _must_be_shared(self.model, self.model.state_dict(), "")
         _share_positions(self.model)
 
+    def read_sizes(self) -> None:
+        read_block_sizes(self)
+
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
-        """All tokens of the whole image, after the final norm: nothing hidden."""
+        """Encode whole images: all tokens after the final norm."""
         return self.model.forward_features(images)
 
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
-        """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm."""
+        """Tokens after some of the blocks, each through the final norm."""
         return block_tokens(self.model, images, numbers)
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
     ) -> Float[Tensor, "b t d"]:
-        """All tokens, `token` in place of the embedding of each hidden patch (BEiT, section 2.3)."""
+        """Encode with `token` in place of each hidden patch's embedding (BEiT, section 2.3)."""
         embedded = self.model.patch_embed(images)
         x = torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded)
         first: Tensor = self.model.cls_token
@@ -99,15 +102,8 @@ class Beit(Configured):
         return self.model.norm(x)
 
 
-def _create(name: str, model_args: dict) -> Any:
-    model: Any = create(name, model_args, "beit_*_224")
-    if type(model) is not TimmBeit:
-        raise UserError("beit.create", f"encoder name {name!r} is not a BEiT", "choose one of timm's beit_* models")
-    return model
-
-
 def _initialize(model: Any) -> None:
-    """The original's initialization, where timm cuts off at 100 deviations and leaves the patch embedding to torch."""
+    """Initialize as the original; timm truncates at 100 deviations and leaves the patch embedding to torch."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             truncated_normal(module.weight)
@@ -118,7 +114,7 @@ def _initialize(model: Any) -> None:
 
 
 def truncated_normal(tensor: Tensor) -> None:
-    """What BEiT starts from, in place; torch's own draws anew what falls outside, which takes 16 s for a base model."""
+    """Draw BEiT's initial weights, in place, by inversion: torch's own redraws outliers, 16 s for a base model."""
     with torch.no_grad():
         tensor.uniform_(-WITHIN, WITHIN).erfinv_().mul_(STD * 2**0.5)
 
@@ -143,5 +139,5 @@ def _copy_for_each_block(model: Any, tensors: dict[str, Tensor], prefix: str, _:
 def _must_be_shared(model: Any, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
     tables = [tensors[name] for name in _tables(model, prefix) if name in tensors]
     if not all(torch.equal(tables[0], table) for table in tables):
-        what = "the blocks of these weights have relative positions of their own, as after fine-tuning"
-        raise UserError("beit.shared", what, "start from a BEiT that was only pretrained")
+        what = "the blocks of these weights have separate relative positions, as after fine-tuning"
+        raise UserError("encoder.relative_positions", what, "start from a BEiT that was pretrained but not fine-tuned")

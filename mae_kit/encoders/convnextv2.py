@@ -7,42 +7,49 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from timm.layers import GlobalResponseNormMlp
 from timm.models.convnext import ConvNeXt
-from torch import Tensor
+from torch import Tensor, nn
 
-from mae_kit.configured import Configured
-from mae_kit.encoders.timm_models import create, pair
+from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.masking import visible_indices
 from mae_kit.patches import grid_of
 
 
-class ConvNeXtV2(Configured):
-    """A timm ConvNeXt V2 without its head.
+class ConvNeXtV2(Encoder):
+    """A timm ConvNeXt V2 without its head (Woo et al., CVPR 2023).
 
-    The last norm, which is behind the pooling, is in the encoder's file but has no part in pretraining (fcmae.py).
+    The last norm comes after the pooling: it is in the encoder's file, but pretraining does not use it (fcmae.py).
 
     Args:
         name: timm's name of the model, for example convnextv2_base.
         img_size: Height and width in pixels, one number for a square; by default the model's own.
-        patch_size: Side in pixels of what the stem embeds; by default the model's own, 4.
-        output_stride: 8, 16 or 32: pixels a side of a cell of the last stage, at most; stages that would make it larger
-            are dilated. Smaller images have more cells to hide so.
+        patch_size: Stride of the stem in pixels; by default the model's own, 4.
+        output_stride: 8, 16 or 32: the largest stride of the last stage; stages beyond it are dilated instead. Smaller
+            images then have more cells to hide.
         in_chans: Channels of the images.
         depths: Blocks of each of the four stages; by default the model's own.
         dims: Width of each stage; by default the model's own.
-        kernel_sizes: Side of each stage's depthwise convolutions in positions; by default 7. In a dilated stage 3 reach
-            as far as 7 in a map of 4 x 4, at a quarter of the cost.
+        kernel_sizes: Side of each stage's depthwise kernels, odd; by default 7. In a dilated stage, 3 covers a map of
+            4 x 4 as 7 would, at a quarter of the cost.
 
     Raises:
-        UserError: timm knows no such ConvNeXt V2, its stride does not divide the image, or a kernel is even.
+        UserError: timm has no such ConvNeXt V2, its stride does not divide the image, or a kernel is even.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> convnext = mk.ConvNeXtV2("convnextv2_atto", img_size=64, output_stride=16)
+        >>> convnext(torch.randn(2, 3, 64, 64)).shape  # 4 x 4 cells
+        torch.Size([2, 16, 320])
     """
 
-    prefix, has_class_token = 0, False
+    timm_class, family, examples = ConvNeXt, "ConvNeXt V2", "convnextv2_*"
+    can_zero = True
 
     def __init__(
         self,
         name: str = "convnextv2_tiny",
-        img_size: int | list[int] | None = None,
+        img_size: Size | None = None,
         patch_size: int | None = None,
         output_stride: int | None = None,
         in_chans: int = 3,
@@ -50,34 +57,47 @@ class ConvNeXtV2(Configured):
         dims: list[int] | None = None,
         kernel_sizes: list[int] | None = None,
     ):
-        super().__init__()
-        self.name = name
         if any(side < 1 or side % 2 == 0 for side in kernel_sizes or []):
-            raise UserError(
-                "convnextv2.unusable", f"kernel_sizes {kernel_sizes}: a side has a middle", "give odd numbers, as 7"
-            )
-        given = {
-            "patch_size": patch_size,
-            "output_stride": output_stride,
-            "depths": depths,
-            "dims": dims,
-            "kernel_sizes": kernel_sizes,
+            what = f"kernel_sizes are {kernel_sizes}, but a kernel needs a center"
+            raise UserError("encoder.kernel_sizes", what, "give odd numbers, for example 7")
+        sizes = {"patch_size": patch_size, "output_stride": output_stride, "depths": depths, "dims": dims}
+        super().__init__(name, sizes | {"kernel_sizes": kernel_sizes, "in_chans": in_chans})
+
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        stages: Any = model.stages if type(model) is ConvNeXt else None
+        return stages is not None and isinstance(stages[0].blocks[0].mlp, GlobalResponseNormMlp)
+
+    @classmethod
+    def arguments_of(cls, model: Any) -> dict[str, Any]:
+        stem = model.stem[0]
+        return {
+            "img_size": list(model.pretrained_cfg["input_size"][1:]),
+            "patch_size": stem.stride[0],
+            "output_stride": int(model.feature_info[-1]["reduction"]),
+            "in_chans": stem.in_channels,
+            "depths": [len(stage.blocks) for stage in model.stages],
+            "dims": [info["num_chs"] for info in model.feature_info],
+            "kernel_sizes": [stage.blocks[0].conv_dw.kernel_size[0] for stage in model.stages],
         }
-        self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans}
-        self.model = _create(name, self.model_args)
-        self.image_size = pair(img_size or self.model.pretrained_cfg["input_size"][1:])
+
+    def prepare(self, fresh: bool) -> None:
+        self.model.head.requires_grad_(False)  # its norm: in the encoder's file, but after the cells
+
+    def read_sizes(self) -> None:
         side = int(self.model.feature_info[-1]["reduction"])
         self.patch_size = self.stride = side, side
-        self.grid = self.cells = grid_of(self.image_size, self.stride)
         self.dim = self.embed_dim = int(self.model.num_features)
-        self.channels, self.depth = in_chans, len(self.model.stages)
+        self.channels, self.depth = int(self.model.stem[0].in_channels), len(self.model.stages)
+        self.image_size = pair(self.init_args.get("img_size") or self.model.pretrained_cfg["input_size"][1:])
+        self.grid = self.cells = grid_of(self.image_size, self.stride)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """The cells of the last stage: nothing hidden."""
+        """Encode whole images: the cells of the last stage."""
         return _rows(self.model.forward_features(images))
 
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b _ _"]]:
-        """The cells of some of the stages, counted from 1 and ascending, each coarser and wider than the one before."""
+        """Cells of some of the stages, each coarser and wider than the one before."""
         found: Any = self.model.forward_intermediates(
             images, [number - 1 for number in numbers], norm=True, stop_early=True, intermediates_only=True
         )
@@ -86,10 +106,10 @@ class ConvNeXtV2(Configured):
     def zero(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], count: int | None = None
     ) -> Float[Tensor, "b n d"]:
-        """The cells of the last stage, zero where hidden: what a sparse convolution computes (FCMAE, section 3).
+        """Encode as a sparse convolution does (FCMAE, section 3): the cells of the last stage, zero where hidden.
 
-        Hidden positions are zero before every convolution, which so takes nothing from them; all else, the response
-        normalization over the positions of a sample too, is computed at the visible positions alone.
+        Hidden positions are zero before every convolution, so that nothing leaks from them; everything else, including
+        the response normalization over the positions of a sample, is computed at the visible positions only.
 
         Args:
             images: Normalized.
@@ -150,16 +170,3 @@ def _at_size(hidden: Bool[Tensor, "b y x"], size: torch.Size) -> Bool[Tensor, "b
 
 def _rows(x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n d"]:
     return x.flatten(2).transpose(1, 2)
-
-
-def _create(name: str, model_args: dict[str, Any]) -> Any:
-    model = create(name, model_args, "convnextv2_*")
-    stages: Any = model.stages if type(model) is ConvNeXt else None
-    if stages is None or not isinstance(stages[0].blocks[0].mlp, GlobalResponseNormMlp):
-        raise UserError(
-            "convnextv2.create",
-            f"encoder name {name!r} is not a ConvNeXt V2",
-            "choose one of timm's convnextv2_* models",
-        )
-    model.head.requires_grad_(False)  # its norm: in the encoder's file, but behind the cells that we use
-    return model

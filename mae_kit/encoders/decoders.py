@@ -33,7 +33,7 @@ class TransformerDecoder(nn.Module):
         super().__init__()
         if heads < 1 or dim % heads:
             raise UserError(
-                "decoders.unusable",
+                "objective.decoder_heads",
                 f"decoder_heads {heads} does not divide decoder_dim {dim}",
                 "choose for example 8 of 512",
             )
@@ -112,4 +112,4 @@ class StageFusion(nn.Module):
 
 def _must_have_blocks(depth: int) -> None:
     if depth < 1:
-        raise UserError("decoder_depth", f"decoder_depth is {depth}", "give 1 block or more")
+        raise UserError("objective.decoder_depth", f"decoder_depth is {depth}", "give 1 block or more")

@@ -1,208 +1,163 @@
-"""iGPT's transformer over the colors of pixels, put among timm's models.
-
-Chen et al., "Generative Pretraining from Pixels", ICML 2020; image-gpt, src/model.py. Once `mae_kit.encoders` is
-imported, `timm.create_model("igpt_s", ...)` makes one.
-"""
+"""The encoder of iGPT: a transformer over the colors of pixels, which can also draw the rest of an image."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from timm.layers import get_act_layer
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.vision_transformer import Block
-from torch import Tensor, nn
+from torch import Tensor
 
-from mae_kit.encoders.palette import fit_palette, nearest_colors
-from mae_kit.encoders.timm_models import pair
-from mae_kit.masking import random_mask
-from mae_kit.randomness import ORDER, uniform
-from mae_kit.targets import hidden_mean
-
-BERT_HIDES = 0.15
-"""Share of the pixels (run.py, bert_mask_prob)."""
-_BLOCK = {"proj_bias": False, "act_layer": get_act_layer("quick_gelu"), "norm_layer": partial(nn.RMSNorm, eps=1e-5)}
+from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 
 
-class ImageGPT(nn.Module):
-    """Pixels in raster order, a token each: the embedding of the nearest color of a palette, and of its place.
-
-    Its norms divide by the root of the mean square, with neither mean nor bias; its linear layers have no bias.
+class ImageGPT(Encoder):
+    """A transformer over pixels, one token each, that knows colors by a palette (Chen et al., ICML 2020).
 
     Args:
-        img_size: Height and width in pixels, one number for a square.
+        name: igpt_s, igpt_m or igpt_l.
+        img_size: Height and width in pixels, one number for a square (paper: 32, 48 or 64).
         in_chans: Channels of the images.
-        num_classes: Of the classifier on the mean of all tokens; 0 for none.
-        colors: Of the palette.
-        embed_dim: Width of the tokens.
-        depth: Number of blocks.
-        num_heads: Attention heads.
-        causal: Whether a token sees those before it alone; its input is then the color before it.
+        colors: Size of the palette (paper: 512).
+        embed_dim: Width of the tokens; by default the model's own.
+        depth: Number of blocks; by default the model's own.
+        num_heads: Attention heads; by default the model's own.
+        causal: Whether a token attends only to earlier ones; false for the paper's BERT variant.
+
+    Raises:
+        UserError: There is no such model.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> encoder = mk.ImageGPT("igpt_s", img_size=8, colors=16, embed_dim=48, depth=2, num_heads=3)
+        >>> encoder.fit_palette(torch.randn(4, 3, 8, 8))
+        >>> encoder(torch.randn(2, 3, 8, 8)).shape
+        torch.Size([2, 64, 48])
     """
 
-    palette: Tensor
+    timm_class, family, examples = TimmImageGPT, "iGPT", "igpt_*"
+    model: TimmImageGPT
+    causal: bool
 
     def __init__(
         self,
-        img_size: int | list[int] | tuple[int, int] = 32,
+        name: str = "igpt_s",
+        img_size: Size = 32,
         in_chans: int = 3,
-        num_classes: int = 1000,
         colors: int = 512,
-        embed_dim: int = 512,
-        depth: int = 24,
-        num_heads: int = 8,
+        embed_dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
         causal: bool = True,
     ):
-        super().__init__()
-        self.img_size, self.causal = pair(img_size), causal
-        self.num_features = self.embed_dim = embed_dim
-        self.register_buffer("palette", _any_colors(colors, in_chans))
-        self.embed = nn.Embedding(colors, embed_dim)
-        self.pos_embed = nn.Parameter(torch.empty(self.img_size[0] * self.img_size[1], embed_dim))
-        self.start = nn.Parameter(torch.empty(embed_dim)) if causal else None
-        self.blocks = nn.ModuleList([Block(embed_dim, num_heads, **_BLOCK) for _ in range(depth)])
-        self.norm = nn.RMSNorm(embed_dim, eps=1e-5)
-        self.color_head = nn.Linear(embed_dim, colors, bias=False)
-        self.reset_classifier(num_classes)
-        self._initialize()
-        self.color_head.requires_grad_(not num_classes)  # a classifier does not need it
+        sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+        images = {"img_size": img_size, "in_chans": in_chans, "colors": colors, "causal": causal}
+        super().__init__(name, sizes | images)
 
-    def _initialize(self) -> None:
-        """As in the released code; the colors' output starts at zero."""
-        dim, depth = self.embed_dim, len(self.blocks)
-        stds = {"attn.qkv": dim**-0.5, "attn.proj": (dim * depth) ** -0.5, "pos_embed": 0.01, "color_head": 0.0}
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1 or name == "start":
-                nn.init.normal_(parameter, std=next((std for part, std in stds.items() if part in name), 0.02))
+    @classmethod
+    def arguments_of(cls, model: TimmImageGPT) -> dict[str, Any]:
+        first: Any = model.blocks[0]
+        return {
+            "img_size": list(model.img_size),
+            "in_chans": model.palette.shape[1],
+            "colors": model.palette.shape[0],
+            "embed_dim": model.embed_dim,
+            "depth": len(model.blocks),
+            "num_heads": first.attn.num_heads,
+            "causal": model.causal,
+        }
+
+    def read_sizes(self) -> None:
+        self.image_size = self.grid = self.cells = self.model.img_size
+        self.patch_size = self.stride = 1, 1
+        self.dim = self.embed_dim = self.model.embed_dim
+        self.channels, self.depth = self.model.palette.shape[1], len(self.model.blocks)
+        self.causal = self.model.causal
+        self.can_fill = not self.causal
 
     def fit_palette(self, images: Float[Tensor, "m c h w"]) -> None:
-        """Find the palette in images, normalized as those to come.
+        """Fit the palette to images, by k-means over their pixels.
+
+        Args:
+            images: Normalized as in training.
 
         Raises:
-            UserError: They have fewer colors.
+            UserError: The images have fewer colors than the palette.
         """
-        pixels = images.movedim(1, 3).flatten(0, 2).float().cpu().numpy()
-        self.palette.copy_(torch.from_numpy(fit_palette(pixels, len(self.palette))))
+        self.model.fit_palette(images)
 
-    def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
-        """The color of each pixel."""
-        return nearest_colors(images.flatten(2).transpose(1, 2), self.palette)
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Encode whole images: all tokens after the final norm."""
+        return self.model.forward_features(images)
 
-    def enter(self, codes: Int64[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """Embeddings of an image of which nothing is hidden."""
-        return self.colors_before(codes) if self.causal else self.embed(codes)
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
+        """Tokens after some of the blocks, each through the norm that follows it.
 
-    def colors_before(self, codes: Int64[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """What a causal model is given: at each place the embedding of the color before it, at the first the start."""
-        assert self.start is not None
-        first = self.start.expand(codes.shape[0], 1, -1)  # len(codes) would fix the batch of an exported graph
-        return torch.cat([first, self.embed(codes[:, :-1])], dim=1)
-
-    def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """All tokens after the final norm."""
-        return self.encode_layers(embedded, [len(self.blocks)])[0]
+        For a linear probe those in the middle are best (paper, figure 2).
+        """
+        return self.model.encode_layers(self.model.enter(self.model.codes(images)), numbers)
 
     def fill(
-        self, codes: Int64[Tensor, "b n"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
     ) -> Float[Tensor, "b n d"]:
-        """All tokens after the final norm, `token` in place of the embedding of each hidden pixel; not if causal."""
-        embedded = self.embed(codes)
-        return self.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
+        """Encode with `token` in place of each hidden pixel's embedding; not if causal."""
+        return self.model.fill(self.model.codes(images), hidden, token)
 
-    def encode_layers(self, embedded: Float[Tensor, "b n d"], numbers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
-        """All tokens after some of the blocks, from 1 and ascending, each through the norm that follows it."""
-        x, found = embedded + self.pos_embed, []
-        norms = [*(block.norm1 for block in self.blocks[1:]), self.norm]
-        for number, (block, norm) in enumerate(zip(self.blocks[: numbers[-1]], norms, strict=False), 1):
-            x = block(x, is_causal=self.causal)
-            if number in numbers:
-                found.append(norm(x))
-        return found
+    def complete(
+        self, images: Float[Tensor, "b c h w"], given: int, noise: Float[Tensor, "b n"]
+    ) -> Int64[Tensor, "b n"]:
+        """Keep the colors of the first `given` pixels and sample the others; only if causal.
 
-    def forward_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """All tokens after the final norm."""
-        return self.encode(self.enter(self.codes(images)))
-
-    def forward_head(self, tokens: Float[Tensor, "b n d"], pre_logits: bool = False) -> Float[Tensor, "b k"]:
-        pooled = tokens.mean(dim=1)
-        return pooled if pre_logits else self.head(pooled)
-
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        return self.forward_head(self.forward_features(images))
-
-    def classify_and_predict(
-        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, ""]]:
-        """Logits of the classes, and the loss of pretraining, which fine-tuning keeps (paper, "fine-tuning").
-
-        A BERT has both from one image with pixels hidden by its key, as in the original, model.py.
+        Args:
+            images: Normalized.
+            given: Pixels that are kept, in raster order.
+            noise: In [0, 1): the same noise samples the same colors.
         """
-        codes = self.codes(images)
-        hidden = self._asked(codes, keys)
-        nothing = torch.zeros(self.embed_dim, device=codes.device)
-        tokens = self.encode(self.enter(codes)) if self.causal else self.fill(codes, hidden, nothing)
-        errors = F.cross_entropy(self.color_head(tokens).float().transpose(1, 2), codes, reduction="none")
-        return self.forward_head(tokens), hidden_mean(errors, hidden)
-
-    def _asked(self, codes: Int64[Tensor, "b n"], keys: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-        """The pixels to predict: all from those before, or the hidden ones from the others."""
-        if self.causal:
-            return torch.ones_like(codes, dtype=torch.bool)
-        return random_mask(keys, self.img_size, BERT_HIDES)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Which parameters are a layer, as timm asks."""
-        return {"stem": r"^embed|^pos_embed|^start", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+        return complete(self.model, self.model.codes(images), given, noise)
 
 
-def _any_colors(count: int, channels: int) -> Float[Tensor, "k c"]:
-    """In -1..1, until a palette is fitted or read."""
-    return uniform(torch.arange(count), ORDER, channels) * 2 - 1
+def complete(
+    model: TimmImageGPT, codes: Int64[Tensor, "b n"], given: int, noise: Float[Tensor, "b n"]
+) -> Int64[Tensor, "b n"]:
+    """Sample colors one by one, each given all before it; every block caches its attention keys and values.
+
+    Args:
+        model: Causal.
+        codes: Colors of the pixels; those after the first `given` are ignored.
+        given: Pixels that are kept.
+        noise: In [0, 1): the same noise samples the same colors.
+    """
+    cache = [(None, None)] * len(model.blocks)
+    sampled = codes[:, :given]
+    embedded = model.colors_before(codes[:, : given + 1])
+    for position in range(given, codes.shape[1]):
+        x = embedded + model.pos_embed[position + 1 - embedded.shape[1] : position + 1]
+        tokens, cache = _encode_next(model, x, cache)
+        logits = model.color_head(tokens[:, -1]).float()
+        sampled = torch.cat([sampled, draw(logits, noise[:, position])[:, None]], dim=1)
+        embedded = model.embed(sampled[:, -1:])
+    return sampled
 
 
-_CFG: dict[str, Any] = {
-    "url": "",
-    "num_classes": 1000,
-    "input_size": (3, 32, 32),
-    "pool_size": None,
-    "fixed_input_size": True,
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "first_conv": None,
-    "classifier": "head",
-}
-default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in ("igpt_s", "igpt_m", "igpt_l")})
+def draw(logits: Float[Tensor, "b k"], noise: Float[Tensor, " b"]) -> Int64[Tensor, " b"]:
+    """Sample a class by inversion of the cumulative distribution."""
+    cumulative = logits.double().softmax(dim=1).cumsum(dim=1)
+    return (cumulative <= noise[:, None] * cumulative[:, -1:]).sum(dim=1)
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> ImageGPT:
-    model: Any = build_model_with_cfg(ImageGPT, variant, pretrained, **kwargs)
-    model.pretrained_cfg["input_size"] = (model.palette.shape[1], *model.img_size)  # there is no patch_embed to ask
-    return model
-
-
-@register_model
-def igpt_s(pretrained: bool = False, **kwargs: Any) -> ImageGPT:
-    """76M parameters."""
-    return _create("igpt_s", pretrained, **{"embed_dim": 512, "depth": 24, "num_heads": 8} | kwargs)
-
-
-@register_model
-def igpt_m(pretrained: bool = False, **kwargs: Any) -> ImageGPT:
-    """455M parameters."""
-    return _create("igpt_m", pretrained, **{"embed_dim": 1024, "depth": 36, "num_heads": 8} | kwargs)
-
-
-@register_model
-def igpt_l(pretrained: bool = False, **kwargs: Any) -> ImageGPT:
-    """1.36G parameters."""
-    return _create("igpt_l", pretrained, **{"embed_dim": 1536, "depth": 48, "num_heads": 16} | kwargs)
+def _encode_next(
+    model: TimmImageGPT, x: Float[Tensor, "b m d"], cache: list[Any]
+) -> tuple[Float[Tensor, "b m d"], list[Any]]:
+    """Encode m more tokens, one if there is a cache, and extend the cache."""
+    extended, blocks = [], list[Any](model.blocks)
+    for block, (keys, values) in zip(blocks, cache, strict=True):
+        attention = block.attn
+        q, k, v = attention.qkv(block.norm1(x)).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if keys is not None:
+            k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=keys is None)
+        x = x + attention.proj(attended.transpose(1, 2).flatten(2))
+        x = x + block.mlp(block.norm2(x))
+        extended.append((k, v))
+    return model.norm(x), extended

@@ -1,4 +1,4 @@
-"""timm's models by name; what timm does not build is the user's mistake."""
+"""Make timm's models by name; what timm rejects becomes a UserError."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,82 +12,80 @@ from mae_kit.errors import UserError
 
 
 def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
-    """A timm model without its head.
+    """Make a timm model without its head.
 
     Args:
-        name: timm's.
+        name: timm's name.
         model_args: timm's arguments that differ from the name's own.
-        examples: Pattern of names to propose.
+        examples: Pattern of names to suggest.
 
     Raises:
-        UserError: No such name, or arguments that do not fit.
+        UserError: timm has no such name, or does not build it with these arguments.
     """
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
         raise UserError(
-            "timm_models.create", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+            "encoder.name", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
         )
     return build(name, model_args, "change the encoder's arguments", num_classes=0)
 
 
 def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
-    """What `timm.create_model` makes of a name that it knows.
+    """Call `timm.create_model` with a name that timm has.
 
     Args:
-        name: timm's.
-        given: timm's arguments, which are told where they do not fit.
-        fix: What to do then.
+        name: timm's name.
+        given: timm's arguments, listed in the error where timm rejects them.
+        fix: What the user can do then.
         further: Arguments that always fit.
 
     Raises:
-        UserError: timm does not build it, by whatever it trips over, or has no such weights.
+        UserError: timm does not build it, for whatever reason, or has no such weights.
     """
     try:
         if given.get("depth") == 0:  # timm builds it, and it trains nothing
             raise ValueError("no block")
         return timm.create_model(name, **given, **further)
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
-        told = ", ".join(f"{key}={value}" for key, value in given.items())
+        listed = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError("timm_models.build", f"timm does not build {name} with {told} ({reason})", fix) from error
+        raise UserError("encoder.model_args", f"timm does not build {name} with {listed} ({reason})", fix) from error
 
 
 def attention_heads(model: nn.Module) -> list[int]:
-    """Of each attention, from the first block on; timm's Hiera calls them otherwise."""
-    found = (getattr(part, "num_heads", getattr(part, "heads", None)) for part in model.modules())
+    """Count the heads of each attention layer, first block first."""
+    found = (getattr(part, "num_heads", getattr(part, "heads", None)) for part in model.modules())  # Hiera: heads
     return [heads for heads in found if isinstance(heads, int)]
 
 
 def stochastic_depth(rate: float) -> dict[str, float]:
-    """The argument of timm's models for it.
+    """Give timm's argument for stochastic depth.
 
     Args:
-        rate: Of the last block; those before have less.
+        rate: Drop path rate of the last block, 0 to 1; it grows linearly from 0 at the first.
 
     Raises:
-        UserError: It is outside 0 to 1.
+        UserError: The rate is outside 0 to 1.
     """
     if not 0 <= rate <= 1:
-        raise UserError(
-            "timm_models.stochastic_depth", f"the encoder's drop_path is {rate:g}", "give a number from 0 to 1"
-        )
+        raise UserError("encoder.drop_path", f"the encoder's drop_path is {rate:g}", "give a number from 0 to 1")
     return {"drop_path_rate": rate}
 
 
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    """Height and width; one number is a square.
+    """Expand a size to height and width; one number is a square.
 
     Raises:
-        UserError: There are other numbers than these.
+        UserError: It is not one or two positive integers.
     """
     sides = [size] * 2 if isinstance(size, int) else [int(side) for side in size]
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError("timm_models.pair", f"a size of {size} pixels", "give one number, or height and width")
+        raise UserError("encoder.img_size", f"a size of {size} pixels", "give one number, or height and width")
     return sides[0], sides[1]
 
 
 def block_tokens(model: Any, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
-    """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm."""
+    """Tokens after some of the blocks, from 1 and ascending, each through the final norm."""
     found = model.forward_intermediates(
         images,
         [number - 1 for number in numbers],

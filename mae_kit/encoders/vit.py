@@ -1,6 +1,7 @@
-"""timm's vision transformers, any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
+"""timm's vision transformers: any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +10,14 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.configured import Configured
+from mae_kit.encoders.encoder import Encoder, Size
 from mae_kit.encoders.position_embeddings import sincos_positions
-from mae_kit.encoders.timm_models import block_tokens, create, pair
-from mae_kit.errors import UserError
+from mae_kit.encoders.timm_models import block_tokens, pair
 from mae_kit.patches import grid_of, patchify
 
 
-class ViT(Configured):
-    """A timm vision transformer without its head.
+class ViT(Encoder):
+    """A timm vision transformer without its head (Dosovitskiy et al., ICLR 2021).
 
     Args:
         name: timm's name of the model, for example vit_base_patch16_224.
@@ -29,75 +29,84 @@ class ViT(Configured):
         num_heads: Attention heads; by default the model's own.
 
     Raises:
-        UserError: timm knows no such vision transformer, or the patch does not divide the image.
+        UserError: timm has no such vision transformer, or the patch does not divide the image.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> vit(torch.randn(2, 3, 32, 32)).shape  # a class token and 4 x 4 patches
+        torch.Size([2, 17, 192])
     """
+
+    timm_class, family, examples = VisionTransformer, "plain vision transformer", "vit_*"
+    can_drop = can_fill = has_attention_maps = has_position_table = True
 
     def __init__(
         self,
         name: str = "vit_base_patch16_224",
-        img_size: int | list[int] | None = None,
-        patch_size: int | list[int] | None = None,
+        img_size: Size | None = None,
+        patch_size: Size | None = None,
         in_chans: int = 3,
         embed_dim: int | None = None,
         depth: int | None = None,
         num_heads: int | None = None,
     ):
-        super().__init__()
-        self.name = name
-        given = {
-            "img_size": img_size,
-            "patch_size": patch_size,
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": num_heads,
-        }
-        self.model_args = {k: v for k, v in given.items() if v is not None} | {"in_chans": in_chans}
-        if img_size is not None and patch_size is not None:
-            grid_of(pair(img_size), pair(patch_size))
-        self.model = _create(name, self.model_args)
-        embed = self.model.patch_embed
-        self.image_size: tuple[int, int] = pair(embed.img_size)
-        self.patch_size: tuple[int, int] = pair(embed.patch_size)
-        self.grid = grid_of(self.image_size, self.patch_size)
-        self.dim = self.embed_dim = int(self.model.embed_dim)
-        self.channels = in_chans
-        self.prefix: int = self.model.num_prefix_tokens
-        self.has_class_token, self.depth = self.model.cls_token is not None, len(self.model.blocks)
-        self.stride, self.cells = self.patch_size, self.grid
+        must_divide(img_size, patch_size)
+        sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
+        super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans})
 
-    def fix_positions(self) -> None:
-        """Replace the position table by the fixed sin-cos one: pretraining does not train it (models_mae.py)."""
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        """A subclass of timm's may have tokens that we do not know of, as the distilled DeiT has."""
+        known: Any = model if type(model) is VisionTransformer else None
+        return known is not None and type(known.patch_embed) is PatchEmbed and known.pos_embed is not None
+
+    @classmethod
+    def arguments_of(cls, model: Any) -> dict[str, Any]:
+        return block_sizes(model)
+
+    def prepare(self, fresh: bool) -> None:
+        for pooling in (self.model.fc_norm, self.model.attn_pool):  # in the encoder's file, but after the tokens
+            if pooling is not None:
+                pooling.requires_grad_(False)
+
+    def read_sizes(self) -> None:
+        read_block_sizes(self)
+        self.prefix = self.model.num_prefix_tokens
+        self.has_class_token = self.model.cls_token is not None
+
+    @torch.no_grad()
+    def set_sincos_positions(self) -> None:
+        """Set the position table to MAE's fixed sin-cos one (util/pos_embed.py)."""
         rows = 0 if self.model.no_embed_class else self.prefix
-        self.model.pos_embed = nn.Parameter(sincos_positions(self.dim, self.grid, rows), requires_grad=False)
+        self.model.pos_embed.copy_(sincos_positions(self.dim, self.grid, rows))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
-        """All tokens of the whole image, after the final norm: nothing hidden."""
+        """Encode whole images: all tokens after the final norm."""
         return self.model.forward_features(images)
 
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
-        """All tokens after some of the blocks, counted from 1 and ascending, each through the final norm (DINOv2,
-        `get_intermediate_layers`): those of the last block are the encoder's output.
-        """
+        """Tokens after some of the blocks, each through the final norm (DINOv2, `get_intermediate_layers`)."""
         return block_tokens(self.model, images, numbers)
 
     def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
-        """Tokens of the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
+        """Encode the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
         patches = patchify(images, self.patch_size)
         patches = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[-1]))
         return self._encode(self._embed(patches), visible)
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Patch embeddings, without positions."""
+        """Embed the patches, without positions."""
         return self._embed(patchify(images, self.patch_size))
 
     def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
-        """All tokens after the final norm, from patch embeddings of the whole image."""
+        """Encode the embedded patches of whole images: all tokens after the final norm."""
         return self._encode(embedded, torch.arange(embedded.shape[1], device=embedded.device).expand(len(embedded), -1))
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
     ) -> Float[Tensor, "b t d"]:
-        """All tokens, `token` in place of the embedding of each hidden patch, before positions (SimMIM, BEiT)."""
+        """Encode with `token` in place of each hidden patch's embedding, before positions (SimMIM, BEiT)."""
         embedded = self.embed(images)
         return self.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
 
@@ -114,7 +123,7 @@ class ViT(Configured):
     def _with_prefix(self, x: Float[Tensor, "b v d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Add positions and put the prefix tokens, which are never hidden, in front."""
         rows = 0 if self.model.no_embed_class else self.prefix
-        table: Tensor = self.model.pos_embed  # type: ignore[assignment]  # _create refuses a model without
+        table: Tensor = self.model.pos_embed
         x = x + table[0, rows:][visible]
         tokens: list[Tensor] = [t for t in (self.model.cls_token, self.model.reg_token) if t is not None]
         if not tokens:
@@ -124,16 +133,34 @@ class ViT(Configured):
         return torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
 
 
-def _create(name: str, model_args: dict) -> VisionTransformer:
-    model = create(name, model_args, "vit_base_patch16_224")
-    # A subclass may have tokens that we do not know of, as the distilled DeiT has.
-    if type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed or model.pos_embed is None:
-        raise UserError(
-            "vit.create",
-            f"encoder name {name!r} is not a plain vision transformer",
-            "choose one of timm's vit_* models",
-        )
-    for pooling in (model.fc_norm, model.attn_pool):  # in the encoder's file, but behind the tokens that we use
-        if pooling is not None:
-            pooling.requires_grad_(False)
-    return model
+def must_divide(img_size: Size | None, patch_size: Size | None) -> None:
+    """Refuse a patch that does not divide the image, before timm builds either.
+
+    Raises:
+        UserError: It does not.
+    """
+    if img_size is not None and patch_size is not None:
+        grid_of(pair(img_size), pair(patch_size))
+
+
+def block_sizes(model: Any) -> dict[str, Any]:
+    """The arguments that a timm ViT or BEiT was made with, as far as they are sizes."""
+    embed = model.patch_embed
+    return {
+        "img_size": list(pair(embed.img_size)),
+        "patch_size": list(pair(embed.patch_size)),
+        "in_chans": embed.proj.in_channels,
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": model.blocks[0].attn.num_heads,
+    }
+
+
+def read_block_sizes(encoder: Encoder) -> None:
+    """Set the sizes of a ViT or BEiT, where patches stay what they are from the first block to the last."""
+    model, embed = encoder.model, encoder.model.patch_embed
+    encoder.image_size, encoder.patch_size = pair(embed.img_size), pair(embed.patch_size)
+    encoder.channels = embed.proj.in_channels
+    encoder.grid = grid_of(encoder.image_size, encoder.patch_size)
+    encoder.dim = encoder.embed_dim = int(model.embed_dim)
+    encoder.stride, encoder.cells, encoder.depth = encoder.patch_size, encoder.grid, len(model.blocks)

@@ -16,7 +16,7 @@ from mae_kit.data.index.open import Index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import Backbone
+from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.parallel import Engine
@@ -111,7 +111,7 @@ def _unpacked(config: EncoderConfig, tensors: bytes) -> _Shipped:
 def extract_shard(shipped: _Shipped, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
     """Compute the arrays of one shard: `rows`, relative to the shard, and features under the names of their sources."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Backbone = shipped.encoder.to(device)
+    model: Encoder = shipped.encoder.to(device)
     config = shipped.encoder.pretrained_cfg
     normalize = Normalize(config.mean, config.std).to(device)
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
@@ -127,7 +127,7 @@ def extract_shard(shipped: _Shipped, layers: list[int], part: Index, tick: Calla
     return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
 
 
-def _encode(model: Backbone, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
+def _encode(model: Encoder, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
     device = next(model.parameters()).device
     with torch.no_grad():
         found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))

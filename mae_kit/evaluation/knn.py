@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mae_kit.evaluation.predictions import Answers, Labels, answers
+from mae_kit.evaluation.predictions import Labels, Predictions, predictions
 from mae_kit.evaluation.rows import Matrix
 
 BANK, QUERIES = 8192, 1024  # rows at a time: their cosines take 32 MiB
@@ -22,7 +22,7 @@ def knn_predict(
     classes: int,
     k: int = 20,
     temperature: float = 0.07,
-) -> Answers:
+) -> Predictions:
     """The class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
 
     Where images have any number of classes, the share of that sum, 0..1, which falls to neighbors with the class.
@@ -38,7 +38,7 @@ def knn_predict(
     cosines, places = nearest(bank.split(BANK), queries, min(k, len(bank)))
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
     parts = zip(weights.split(QUERIES), places.split(QUERIES), strict=True)
-    return torch.cat([answers(_shares(votes, labels[near], classes), labels) for votes, near in parts])
+    return torch.cat([predictions(_shares(votes, labels[near], classes), labels) for votes, near in parts])
 
 
 def nearest(

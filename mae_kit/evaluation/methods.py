@@ -1,4 +1,4 @@
-"""The ways to ask frozen features for classes, each scored on the unseen images."""
+"""The methods of `evaluate`: each is fitted to the train split of frozen features and scored on the val split."""
 
 import torch
 
@@ -7,7 +7,7 @@ from mae_kit.evaluation.bootstrap import Score, score_classes, score_sets
 from mae_kit.evaluation.fewshot import fit_ridge
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.labeled_features import FeatureSplits
-from mae_kit.evaluation.predictions import Answers, Labels, answers, are_sets, side_by_side
+from mae_kit.evaluation.predictions import Labels, Predictions, are_sets, concatenate, predictions
 from mae_kit.evaluation.probe import probe_predict
 
 HALF = 0.5  # of the neighbors' votes; a target between -1 and +1, and a logit, are even at 0
@@ -17,7 +17,9 @@ _QUERIES = 4096  # at a time
 def score_knn(splits: FeatureSplits, k: int, temperature: float) -> Score:
     """Of the weighted vote of the k nearest."""
     (bank, labels), (queries, truth), classes = splits
-    return _score(knn_predict(bank, labels, queries, len(classes), k, temperature)[None], truth, len(classes), HALF)
+    return score_predictions(
+        knn_predict(bank, labels, queries, len(classes), k, temperature)[None], truth, len(classes), HALF
+    )
 
 
 def score_fewshot(splits: FeatureSplits, shots: int, seeds: int) -> Score:
@@ -32,18 +34,25 @@ def score_fewshot(splits: FeatureSplits, shots: int, seeds: int) -> Score:
     drawn = [torch.from_numpy(draw_per_class(names, shots, seed)) for seed in range(seeds)]
     ridges = [fit_ridge(known[few], labels[few], len(classes)) for few in drawn]
     parts = queries.split(_QUERIES)
-    found = (torch.stack([answers(ridge.scores(asked), labels) for ridge in ridges]) for asked in parts)
-    return _score(side_by_side(found, len(queries)), truth, len(classes))
+    found = (torch.stack([predictions(ridge.scores(asked), labels) for ridge in ridges]) for asked in parts)
+    return score_predictions(concatenate(found, len(queries)), truth, len(classes))
 
 
 def score_probe(splits: FeatureSplits, epochs: int, batch_size: int, seed: int) -> Score:
     """Of a linear layer trained on all that is known."""
     (known, labels), (queries, truth), classes = splits
     found, _ = probe_predict(known, labels, queries, len(classes), epochs, batch_size, seed)
-    return _score(found[None], truth, len(classes))
+    return score_predictions(found[None], truth, len(classes))
 
 
-def _score(found: Answers, truth: Labels, classes: int, yes: float = 0.0) -> Score:
-    """A row a trial; of sets each class counts as there from `yes` on."""
+def score_predictions(found: Predictions, truth: Labels, classes: int, yes: float = 0.0) -> Score:
+    """Score predictions, a row for each trial.
+
+    Args:
+        found: [s q] classes, or [s q k] scores of multi-label data.
+        truth: Labels.
+        classes: Number of classes.
+        yes: Score from which a class counts as predicted in multi-label data.
+    """
     predicted, true = found.cpu().numpy(), truth.cpu().numpy()
     return score_sets(predicted, true, yes) if are_sets(truth) else score_classes(predicted, true, classes)

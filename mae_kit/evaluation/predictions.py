@@ -1,4 +1,4 @@
-"""Labels of either kind, one class an image or any number, and what a method that rates classes answers to them."""
+"""Labels, single or multi-label, and what a method predicts for them."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -13,12 +13,12 @@ from mae_kit.evaluation.metrics import average_precision, macro
 Labels = Int64[Tensor, " m"] | Bool[Tensor, "m k"]
 """Class of each image, or True for each class that it has."""
 
-Answers = Int64[Tensor, "*n q"] | Float[Tensor, "*n q k"]
-"""Class of each image, or the scores of all classes, larger where a class is likelier."""
+Predictions = Int64[Tensor, "*n q"] | Float[Tensor, "*n q k"]
+"""The predicted class of each image; of multi-label data the scores of all classes, larger where one is likelier."""
 
 
 def are_sets(labels: Labels) -> bool:
-    """Whether images may have any number of classes."""
+    """Whether labels are multi-label."""
     return labels.dtype == torch.bool
 
 
@@ -27,25 +27,24 @@ def multi_hot(labels: Labels, classes: int) -> Bool[Tensor, "m k"]:
     return labels if are_sets(labels) else F.one_hot(labels, classes).bool()
 
 
-def answers(scores: Float[Tensor, "*n q k"], labels: Labels) -> Answers:
-    """The likeliest class where the known images have one each; the scores themselves where they have sets.
+def predictions(scores: Float[Tensor, "*n q k"], labels: Labels) -> Predictions:
+    """Reduce scores to classes, but keep them for multi-label data.
 
     Args:
         scores: Of each class.
-        labels: That the method has learned from.
+        labels: That the method was fitted to; only their kind counts.
     """
     return scores if are_sets(labels) else scores.argmax(dim=-1)
 
 
-def side_by_side(parts: Iterable[Answers], queries: int) -> Answers:
-    """Answers to some queries at a time, [n q ...], in room for all that is taken first.
+def concatenate(parts: Iterable[Predictions], queries: int) -> Predictions:
+    """Concatenate predictions for parts of the queries, [n q ...], in memory allocated before the second part.
 
-    Small results, kept between the large blocks which each part needs and frees, would keep the allocator from using
-    those again.
+    Small results between the large blocks that each part allocates and frees would fragment the memory.
 
     Args:
         parts: In order; computed as they are taken.
-        queries: Their sum.
+        queries: Their total number.
     """
     rest = iter(parts)
     first = next(rest)
@@ -56,8 +55,8 @@ def side_by_side(parts: Iterable[Answers], queries: int) -> Answers:
     return whole
 
 
-def goodness(found: Answers, truth: Labels) -> float:
-    """The share of right answers, or the mean average precision of scores."""
+def accuracy_or_map(found: Predictions, truth: Labels) -> float:
+    """Top-1 accuracy, or the mean average precision of multi-label scores, 0 to 1."""
     if are_sets(truth):
         return float(macro(average_precision(found.cpu().numpy(), truth.cpu().numpy())))
     return float((found == truth).double().mean())

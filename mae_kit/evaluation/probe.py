@@ -1,4 +1,7 @@
-"""A linear layer on frozen features: MAE's linear probe (appendix A.1), on features that are computed once."""
+"""A quick linear probe, on features that are computed once: no augmentation, learning rate selected on a tenth.
+
+MAE's published protocol, which augments, is `linear_probe`.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from mae_kit.data.order import permute, samples_at
 from mae_kit.errors import UserError
 from mae_kit.evaluation.lars import Lars
-from mae_kit.evaluation.predictions import Answers, Labels, answers, are_sets, goodness, side_by_side
+from mae_kit.evaluation.predictions import Labels, Predictions, accuracy_or_map, are_sets, concatenate, predictions
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.training.schedule import learning_rate
 
@@ -24,18 +27,19 @@ _QUERIES = 4096  # at a time: each has five times as many logits as there are cl
 
 
 class Probe(nn.Module):
-    """Batch normalization without weights of its own, and side by side linear layers, all alike at first.
+    """Batch normalization without affine parameters, and parallel linear layers with equal initial weights.
 
     Args:
         dim: Width of the features.
         classes: Number of classes.
         layers: How many.
+        momentum: Of the running statistics; None for plain averages, since cached features do not change.
     """
 
-    def __init__(self, dim: int, classes: int, layers: int):
+    def __init__(self, dim: int, classes: int, layers: int, momentum: float | None = None):
         super().__init__()
         start = nn.init.trunc_normal_(torch.empty(classes, dim), std=0.01)
-        self.norm = nn.BatchNorm1d(dim, eps=1e-6, momentum=None, affine=False)  # plain averages: features do not move
+        self.norm = nn.BatchNorm1d(dim, eps=1e-6, momentum=momentum, affine=False)
         self.layers = nn.ModuleList(nn.Linear(dim, classes) for _ in range(layers))
         for name, parameter in self.layers.named_parameters():
             parameter.data.copy_(start if name.endswith("weight") else torch.zeros(classes))
@@ -53,11 +57,11 @@ def probe_predict(
     epochs: int = 90,
     batch_size: int = 1024,
     seed: int = 0,
-) -> tuple[Answers, float]:
-    """Predictions, logits where images have any number of classes; and the learning rate.
+) -> tuple[Predictions, float]:
+    """Predict with a linear layer; returns predictions (logits of multi-label data) and the learning rate.
 
-    The paper's rate of 6.4 is for a million images; here the best of five on a tenth of the training images, on which
-    those layers were not trained, is taken for a layer trained on all: by right answers, or mean average precision.
+    The paper's rate of 6.4 is for a million images. Here the best of five, by top-1 or mean average precision on a
+    held-out tenth of the training images, is used for a layer trained on all of them.
 
     Args:
         train: Features with known labels.
@@ -82,16 +86,16 @@ def probe_predict(
     batch = min(batch_size, len(rest))
     steps = max(epochs * len(train) // batch, STEPS)
     trial = train_probe(train, labels, rest, classes, RATES, steps, batch, seed)
-    found = [goodness(one, labels[held]) for one in _predict(trial, train, held, labels)]
+    found = [accuracy_or_map(one, labels[held]) for one in _predict(trial, train, held, labels)]
     rate = RATES[found.index(max(found))]
     probe = train_probe(train, labels, torch.arange(len(train)), classes, (rate,), steps, batch, seed)
     return _predict(probe, queries, torch.arange(len(queries)), labels)[0], rate
 
 
 @torch.no_grad()
-def _predict(probe: Probe, features: Matrix, rows: Int64[Tensor, " b"], labels: Labels) -> Answers:
+def _predict(probe: Probe, features: Matrix, rows: Int64[Tensor, " b"], labels: Labels) -> Predictions:
     """Of each layer."""
-    return side_by_side((answers(probe(features[asked]), labels) for asked in rows.split(_QUERIES)), len(rows))
+    return concatenate((predictions(probe(features[asked]), labels) for asked in rows.split(_QUERIES)), len(rows))
 
 
 def train_probe(
@@ -124,14 +128,15 @@ def train_probe(
         share = learning_rate(step, peak=1, floor=0, warmup_epochs=steps * WARMUP, epochs=steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = share * rate
-        losses = [_loss(logits, y) for logits in probe(x)]
+        losses = [classification_loss(logits, y) for logits in probe(x)]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         optimizer.step()
     return probe.eval()
 
 
-def _loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
+def classification_loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
+    """Cross-entropy, or binary cross-entropy for multi-label data."""
     if are_sets(labels):
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits))
     return F.cross_entropy(logits, labels)

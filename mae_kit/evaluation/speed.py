@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from mae_kit.encoders import Backbone, backbone
+from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.training.precision import Precision, resolve
 
 SECONDS, PASSES = 1.0, 3  # to measure for, at the least
@@ -73,11 +73,11 @@ def measure(
         return Cost(batch_size / median(times[1:]), growth())
 
 
-def _of_size(name: str, model_args: dict[str, Any], image_size: tuple[int, int]) -> Backbone:
-    return backbone(name, {key: value for key, value in model_args.items() if key != "img_size"}, image_size)
+def _of_size(name: str, model_args: dict[str, Any], image_size: tuple[int, int]) -> Encoder:
+    return create_encoder(name, {key: value for key, value in model_args.items() if key != "img_size"}, image_size)
 
 
-def _timed(encoder: Backbone, images: torch.Tensor) -> float:
+def _timed(encoder: Encoder, images: torch.Tensor) -> float:
     started = time.perf_counter()
     encoder(images)
     if images.is_cuda:

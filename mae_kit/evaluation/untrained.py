@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mae_kit.configured import build
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.tensor_file import CLASSIFIER, kind_of
 from mae_kit.weights.native import file_of, load_model, read
 from mae_kit.weights.pretrained import EncoderConfig, fresh_timm, load_weights
@@ -41,7 +41,7 @@ def untrained_encoder(run: Path, seed: int) -> Any:
 def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
     trained: Any = load_model(run)
     torch.manual_seed(seed)
-    fresh = build(trained.config())
+    fresh = build(trained.config)
     learned = dict(trained.named_parameters())
     kept = {name: buffer for name, buffer in trained.state_dict().items() if name not in learned}
     fresh.load_state_dict(fresh.state_dict() | kept)
@@ -53,7 +53,7 @@ def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]
     weights = read(file)
     config = weights.encoder
     with torch.device("meta"):
-        names = backbone(config.model, config.model_args, config.image_size).model.state_dict()
+        names = create_encoder(config.model, config.model_args, config.image_size).model.state_dict()
     torch.manual_seed(seed)
     start = fresh_timm(weights).state_dict()
     start |= {name: weights.tensors[name] for name in _KEPT if name in start}

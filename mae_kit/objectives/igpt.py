@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mae_kit.encoders import GPT
-from mae_kit.encoders.image_gpt import BERT_HIDES
+from mae_kit.encoders import ImageGPT
+from mae_kit.encoders.image_gpt_model import BERT_HIDES
 from mae_kit.errors import UserError
-from mae_kit.masking import must_leave_both, random_mask, visible_count
-from mae_kit.objectives.objective import Objective
+from mae_kit.masking import HideAll, RandomMask
+from mae_kit.objectives.objective import Objective, drawn
 from mae_kit.patches import unpatchify
 from mae_kit.randomness import CORRUPTION, uniform
 from mae_kit.targets import hidden_mean
@@ -22,39 +22,54 @@ class IGPT(Objective):
     """Predict the color of every pixel from those before it, in raster order.
 
     An encoder with causal false makes it the paper's BERT: some embeddings become zero, and the colors of these pixels
-    are predicted from all others. The original draws their number by chance, here it is the same in every image.
+    are predicted from all others. The original draws their number at random, here it is the same in every image.
 
     Args:
-        encoder: Its palette is found in the images before training.
-        mask_ratio: Share of the pixels that BERT hides (paper: .15); a causal encoder has all of them to predict.
+        encoder: Its palette is fitted to images before training, by `fit`.
+        mask_ratio: Fraction of the pixels that BERT hides (paper: .15); a causal encoder predicts all of them.
 
     Raises:
-        UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colors.
+        UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colors. Of
+            `forward`: the palette was neither fitted nor loaded.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> igpt = mk.IGPT(mk.ImageGPT("igpt_s", img_size=8, colors=16, embed_dim=48, depth=2, num_heads=3))
+        >>> igpt.fit(torch.randn(4, 3, 8, 8))
+        >>> igpt(torch.randn(2, 3, 8, 8)).prediction.shape  # a color of 16 for each pixel
+        torch.Size([2, 64, 16])
     """
 
-    encoder: GPT
-    preview = 1024
+    encoder: ImageGPT
+    fit_images = 1024
 
-    def __init__(self, encoder: GPT, mask_ratio: float = BERT_HIDES):
-        super().__init__()
-        pixels = encoder.grid[0] * encoder.grid[1]
-        must_leave_both(visible_count(pixels, mask_ratio), pixels, mask_ratio, "about .15")
+    def __init__(self, encoder: ImageGPT, mask_ratio: float = BERT_HIDES):
+        super().__init__(encoder)
+        random = RandomMask(encoder.grid, mask_ratio, "about .15")
+        self.hide = HideAll(encoder.grid) if encoder.causal else random
         colors = len(encoder.model.palette)
         if encoder.channels == 1 and colors > GRAYS:
+            what = f"a palette of {colors} colors for images of {GRAYS} grays"
             fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
-            raise UserError(
-                "igpt.unusable", f"a palette of {colors} colors of images that have {GRAYS} grays at most", fix
-            )
-        self.encoder, self.mask_ratio = encoder, mask_ratio
+            raise UserError("encoder.colors", what, fix)
+        self.initialize()
 
-    def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
+    def fit(self, images: Float[Tensor, "m c h w"]) -> None:
+        """Fit the palette to normalized images.
+
+        Raises:
+            UserError: The images have fewer colors than the palette.
+        """
         self.encoder.fit_palette(images)
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], visible: int | None = None
+    ) -> Outcome:
+        if not self.encoder.model.has_palette:
+            fix = "call fit(images) first, or load weights, which include one"
+            raise UserError("objective.palette", "the palette was never fitted", fix)
         if self.encoder.causal:
-            hidden = torch.ones(len(images), self.encoder.grid[0] * self.encoder.grid[1], dtype=torch.bool)
-            return self._compare(self.encoder(images), images, hidden.to(images.device))
-        hidden = random_mask(keys, self.encoder.grid, self.mask_ratio)
+            return self._compare(self.encoder(images), images, hidden)
         nothing = torch.zeros(self.encoder.dim, device=images.device)
         return self._compare(self.encoder.fill(images, hidden, nothing), images, hidden)
 
@@ -70,14 +85,15 @@ class IGPT(Objective):
         return self._painted(prediction.argmax(dim=2))
 
     def reconstruct(
-        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+        self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None
     ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:
-        """A causal model completes the upper half: the colors of the lower one are drawn, by the keys."""
+        """Complete the upper half with a causal model: the colors of the lower half are sampled, by the seeds."""
         if not self.encoder.causal:
-            return super().reconstruct(images, keys)
+            return super().reconstruct(images, seeds)
+        seeds = drawn(seeds, images)
         rows, columns = self.encoder.grid
         given = rows // 2 * columns
-        codes = self.encoder.complete(images, given, uniform(keys, CORRUPTION, rows * columns))
+        codes = self.encoder.complete(images, given, uniform(seeds, CORRUPTION, rows * columns))
         hidden = torch.arange(rows * columns, device=images.device) >= given
         return hidden.expand(len(images), -1), self._painted(codes)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
-from mae_kit.masking import must_leave_both, random_mask, visible_count
-from mae_kit.objectives.objective import Objective
+from mae_kit.masking import RandomMask
+from mae_kit.objectives.objective import Objective, drawn, initialize_head
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.randomness import CORRUPTION, uniform
 from mae_kit.targets import color_classes, colors_of, hidden_mean, hidden_mean_squared_error
@@ -23,16 +23,16 @@ MOST_CHANNELS = 4  # 8 levels each: 4096 classes
 
 
 class MaskedPatch(Objective):
-    """Corrupt half of the patch embeddings, encode everything, predict what was there.
+    """Corrupt half of the patch embeddings, encode everything, predict the original patches.
 
-    Of the corrupted patches 80% become a token, 10% the embedding of another patch of the image, and 10% stay: as in
-    BERT, the encoder must not rely on what it sees. All of them count as hidden and are predicted.
+    Of the corrupted patches 80% become a token, 10% the embedding of another patch of the image, and 10% stay, as in
+    BERT. All of them count as hidden and are predicted.
 
     Args:
         encoder: Sees the corrupted embeddings.
-        mask_ratio: Share of the patches that is corrupted (paper: .5).
-        target: color = the mean color of the patch in 3 bits a channel, one of 512 (the paper's best); mosaic = the
-            same for each of 4 x 4 cells; pixels = all of them, by squared error.
+        mask_ratio: Fraction of the patches that is corrupted (paper: .5).
+        target: color = its mean color in 3 bits a channel, one of 512 classes (the paper's best); mosaic = the same for
+            each of 4 x 4 cells; pixels = all of them, by squared error.
 
     Raises:
         UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels.
@@ -41,19 +41,32 @@ class MaskedPatch(Objective):
     encoder: ViT
 
     def __init__(self, encoder: ViT, mask_ratio: float = 0.5, target: Target = "color"):
-        super().__init__()
-        patches = encoder.grid[0] * encoder.grid[1]
-        must_leave_both(visible_count(patches, mask_ratio), patches, mask_ratio, "about .5")
-        self.encoder, self.mask_ratio, self.target = encoder, mask_ratio, target
+        super().__init__(encoder)
+        self.hide, self.target = RandomMask(encoder.grid, mask_ratio, "about .5"), target
         self.mask_token = nn.Parameter(torch.zeros(encoder.dim))
         self.head = nn.Linear(encoder.dim, _outputs(encoder, target))
-        for tensor in (self.mask_token, self.head.weight):
-            nn.init.trunc_normal_(tensor, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.initialize()
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        hidden = random_mask(keys, self.encoder.grid, self.mask_ratio)
-        corrupted = self.corrupt(self.encoder.embed(images), hidden, keys)
+    def initialize_weights(self, encoder: bool) -> None:
+        initialize_head(self.mask_token, self.head)
+
+    def forward(self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None) -> Outcome:
+        seeds = drawn(seeds, images)
+        hidden = self.hide(seeds)
+        return self._compare(images, hidden, self.corrupt(self.encoder.embed(images), hidden, seeds))
+
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], visible: int | None = None
+    ) -> Outcome:
+        """Compute the loss with every hidden patch replaced by the token."""
+        embedded = self.encoder.embed(images)
+        return self._compare(
+            images, hidden, torch.where(hidden[:, :, None], self.mask_token.to(embedded.dtype), embedded)
+        )
+
+    def _compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], corrupted: Float[Tensor, "b n d"]
+    ) -> Outcome:
         prediction = self.head(self.encoder.encode(corrupted)[:, self.encoder.prefix :])
         if self.target == "pixels":
             target = patchify(images, self.encoder.patch_size)
@@ -61,19 +74,19 @@ class MaskedPatch(Objective):
         return self._classify(prediction, self.classes(images), hidden)
 
     def corrupt(
-        self, embedded: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"], keys: Int64[Tensor, " b"]
+        self, embedded: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"], seeds: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b n d"]:
         """The embeddings with the hidden ones replaced, or left, by chance."""
         n = embedded.shape[1]
-        fate, which = uniform(keys, CORRUPTION, 2 * n).chunk(2, dim=1)
-        other = (torch.arange(n, device=keys.device) + 1 + (which * (n - 1)).long()) % n  # never the patch itself
+        fate, which = uniform(seeds, CORRUPTION, 2 * n).chunk(2, dim=1)
+        other = (torch.arange(n, device=seeds.device) + 1 + (which * (n - 1)).long()) % n  # never the patch itself
         others = embedded.gather(1, other[:, :, None].expand_as(embedded))
         to_token, to_other = hidden & (fate < TO_TOKEN), hidden & (fate >= TO_TOKEN) & (fate < TO_TOKEN + TO_OTHER)
         x = torch.where(to_other[:, :, None], others, embedded)
         return torch.where(to_token[:, :, None], self.mask_token.to(x.dtype), x)
 
     def classes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n m"]:
-        """What is to be predicted: the color of each cell of each patch, one of 8 ** c."""
+        """Compute the classes to predict: the color of each cell of each patch, one of 8 ** c."""
         cells = CELLS[self.target]
         size = self.encoder.patch_size[0] // cells, self.encoder.patch_size[1] // cells
         means = F.avg_pool2d(self.colors(images), size)  # b c rows*cells columns*cells
@@ -108,13 +121,13 @@ def _outputs(encoder: ViT, target: Target) -> int:
     cells = CELLS[target]
     if height % cells or width % cells:
         raise UserError(
-            "masked_patch.outputs",
+            "objective.target",
             f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}",
             "choose color",
         )
     if channels > MOST_CHANNELS:
         raise UserError(
-            "masked_patch.outputs",
+            "objective.target",
             f"target {target} has 8 levels a channel, too many classes for {channels}",
             "choose pixels",
         )

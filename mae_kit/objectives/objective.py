@@ -1,73 +1,155 @@
-"""The contract of a pretraining objective."""
+"""The contract of a pretraining objective.
+
+A new objective is one file here and one recipe; tests, commands and reports find it. It writes a typed constructor,
+whose arguments are the recipe's keys and whose docstring is their help, `compare`, and `pixels`. The constructor hands
+the encoder to this one, sets `hide` and its own modules, and ends with `initialize()`.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_kit.configured import Configured
-from mae_kit.encoders import Backbone
+from mae_kit.encoders import Encoder
+from mae_kit.errors import UserError
+from mae_kit.masking import MaskGenerator
 from mae_kit.tensors import Outcome
 
 
 class Objective(Configured):
-    """What a new objective writes: a typed constructor (the recipe's schema) and `forward`.
+    """A pretraining objective: an encoder, and a loss on what was hidden from it.
 
     Attributes:
         encoder: The part that is kept after pretraining.
-        no_decay: Names of parameters that do not decay, beside biases and others of one dimension.
-        preview: How many images it is shown before training, to `prepare` for them.
+        hide: Draws which patches are hidden, from the seeds of the samples.
+        decoder: Predicts patches from encoded ones; None where a linear head does.
+        reconstructs: Whether the prediction of a patch is compared with `target(images)`, one squared error a pixel, so
+            that losses of patches and mask ratios can be shown.
+        no_decay: Names of parameters without weight decay, besides biases and others of one dimension.
+        fit_images: How many images `fit` wants before training; 0 for none.
+        mean: Of each channel, in 0..1, that images are normalized with; None until `set_statistics`.
+        std: Of each channel.
     """
 
-    encoder: Backbone
+    encoder: Encoder
+    hide: MaskGenerator
+    decoder: nn.Module | None
+    reconstructs: bool = False
     no_decay: tuple[str, ...] = ()
-    preview: int = 0
-    mean: Tensor
-    std: Tensor
+    fit_images: int = 0
+    mean: Tensor | None
+    std: Tensor | None
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.set_statistics([0.0], [1.0])
+        self.encoder, self.decoder = encoder, None
+        self.register_buffer("mean", None, persistent=False)
+        self.register_buffer("std", None, persistent=False)
+
+    def initialize(self) -> None:
+        """Initialize as the paper does, at the end of a constructor: own modules, and the encoder if it is fresh.
+
+        Weights that the encoder was given stay. `init_weights` draws everything again.
+        """
+        self.initialize_weights(self.encoder.fresh)
+        self.encoder.model.fresh = False
+
+    def initialize_weights(self, encoder: bool) -> None:
+        """Draw the weights of the objective's own modules.
+
+        Args:
+            encoder: And of the encoder, where the paper's initialization differs from the encoder's own.
+        """
 
     def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """What images are normalized with, one value a channel: targets that are colors need to know."""
+        """Set what images are normalized with; objectives that predict colors need it.
+
+        Args:
+            mean: Of each channel, in 0..1.
+            std: Of each channel.
+        """
         for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(list(values))[:, None, None], persistent=False)
+            device = next(self.parameters()).device
+            setattr(self, name, torch.tensor(list(values), device=device)[:, None, None])
 
     def colors(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalized images as they were before, 0..1."""
-        return images.float() * self.std + self.mean
+        """Undo the normalization: colors in 0..1.
+
+        Raises:
+            UserError: The statistics were never set.
+        """
+        mean, std = self._statistics()
+        return images.float() * std + mean
 
     def normalize(self, colors: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The inverse of `colors`."""
-        return (colors - self.mean) / self.std
+        """Normalize colors in 0..1; the inverse of `colors`.
 
-    def prepare(self, images: Float[Tensor, "m c h w"]) -> None:
-        """Compute from some images, normalized, what is not learned."""
+        Raises:
+            UserError: The statistics were never set.
+        """
+        mean, std = self._statistics()
+        return (colors - mean) / std
 
-    @abstractmethod
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Outcome:
-        """Loss and prediction of a batch.
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        if self.mean is None or self.std is None:
+            what = f"{type(self).__name__} needs the mean and std that images are normalized with"
+            raise UserError("objective.statistics", what, "call set_statistics(mean, std) first")
+        return self.mean, self.std
+
+    def fit(self, images: Float[Tensor, "m c h w"]) -> None:
+        """Compute from normalized images what gradients do not learn, as a palette; most objectives need nothing."""
+
+    def forward(self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None) -> Outcome:
+        """Compute loss and prediction of a batch.
 
         Args:
             images: Normalized, float.
-            keys: The random key of each sample: what is hidden is a function of it, so that a resumed run, another
-                number of devices or a smaller micro-batch hides the same patches.
+            seeds: One for each sample. What is hidden is a function of it, so that a resumed run, another number of
+                devices or a smaller micro-batch hides the same patches. None: torch's generator draws them.
+
+        Raises:
+            UserError: The objective needs statistics or `fit` first.
+        """
+        return self.compare(images, self.hide(drawn(seeds, images)), self.hide.visible)
+
+    @abstractmethod
+    def compare(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], visible: int | None = None
+    ) -> Outcome:
+        """Compute loss and prediction under a given mask.
+
+        Args:
+            images: Normalized, float.
+            hidden: True = hidden.
+            visible: How many patches are visible in every row, if known: counting them waits for the device.
         """
 
     @abstractmethod
     def pixels(self, prediction: Float[Tensor, "b n q"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """A prediction as images in the space of `images`, to be looked at."""
+        """Show a prediction as normalized images."""
 
     def target_pixels(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """What a perfect prediction would be in `pixels`: the images, but for targets that tell something of them."""
+        """Show a perfect prediction; the images themselves, unless the target is less than all pixels."""
         return images
 
     def reconstruct(
-        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+        self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None
     ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:
-        """What a picture shows: the patches that are hidden, and images with the prediction in their places."""
-        outcome = self(images, keys)
+        """Give what a picture shows: which patches are hidden, and the prediction as normalized images."""
+        outcome = self(images, seeds)
         return outcome.hidden, self.pixels(outcome.prediction, images)
+
+
+def drawn(seeds: Int64[Tensor, " b"] | None, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, " b"]:
+    """Draw a seed for each image, if none are given."""
+    return torch.randint(2**63 - 1, (len(images),), device=images.device) if seeds is None else seeds
+
+
+def initialize_head(mask_token: nn.Parameter, head: nn.Linear) -> None:
+    """Draw a mask token and a linear head from a normal distribution of deviation .02, without bias."""
+    for tensor in (mask_token, head.weight):
+        nn.init.trunc_normal_(tensor, std=0.02)
+    nn.init.zeros_(head.bias)

@@ -16,7 +16,7 @@ from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.encoders.tokenizers.usage import Usage
 from mae_kit.evaluation.bootstrap import TOP1
 from mae_kit.evaluation.knn import knn_predict
-from mae_kit.evaluation.predictions import goodness
+from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.plots.reconstruct import picture
 from mae_kit.plots.reconstructions import save_png, tile_grid
 from mae_kit.tensors import Batch
@@ -87,7 +87,7 @@ class KnnScore(Periodic):
             shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
             bank, queries = shuffled[::2], shuffled[1::2]
             predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
-            log_metrics(trainer, pl_module, {self.name: goodness(predicted, y[queries])})
+            log_metrics(trainer, pl_module, {self.name: accuracy_or_map(predicted, y[queries])})
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder

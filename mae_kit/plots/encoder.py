@@ -10,7 +10,7 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import Backbone, ViT
+from mae_kit.encoders import Encoder, ViT
 from mae_kit.errors import UserError
 from mae_kit.weights.recognize import load_encoder
 
@@ -35,7 +35,7 @@ class Eye:
         config = encoder.pretrained_cfg
         self.objective: str = config.objective
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.encoder: Backbone = encoder.to(self.device)
+        self.encoder: Encoder = encoder.to(self.device)
         self.normalize = Normalize(config.mean, config.std).to(self.device)
 
     @property

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.masking import MASKS, visible_count
+from mae_kit.masking import MaskKind, mask_generator, visible_count
 from mae_kit.objectives import MAE
 from mae_kit.patches import unpatchify
 from mae_kit.plots.figures import show_photo, tile_size, tiles
@@ -42,8 +42,8 @@ def over_ratios(
     encoder = objective.encoder
     n = encoder.grid[0] * encoder.grid[1]
     ratios = [ratio for ratio in RATIOS if 0 < visible_count(n, ratio) < n]
-    kind = "random" if objective.mask == "grid" else objective.mask  # a grid is of one ratio
-    masks = (MASKS[kind](keys, encoder.grid, ratio) for ratio in ratios)
+    kind: MaskKind = "random" if objective.mask == "grid" else objective.mask  # a grid is of one ratio
+    masks = (mask_generator(kind, encoder.grid, ratio)(keys) for ratio in ratios)
     return [_at_ratio(objective, normalize, images, ratio, hidden) for ratio, hidden in zip(ratios, masks, strict=True)]
 
 

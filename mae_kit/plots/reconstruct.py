@@ -14,7 +14,7 @@ from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.errors import UserError
-from mae_kit.masking import MASKS, MaskKind
+from mae_kit.masking import MaskKind
 from mae_kit.objectives import MAE, Objective
 from mae_kit.patches import patchify
 from mae_kit.plots.figures import must_be_png, save_figure
@@ -110,9 +110,8 @@ def draw_losses(model: Objective, pixels: UInt8[Tensor, "b c h w"], seed: int, o
     """Write the loss of each patch; return their mean."""
     mae, normalized = _mae(model), _normalize(model)(pixels)
     draws = (_keys(seed, len(pixels), draw) for draw in range(DRAWS))
-    grid = mae.encoder.grid
-    losses = loss_map(mae, normalized, (MASKS[mae.mask](keys, grid, mae.mask_ratio) for keys in draws))
-    save_figure(out, losses_figure(pixels, losses.unflatten(1, grid)))
+    losses = loss_map(mae, normalized, (mae.hide(seeds) for seeds in draws))
+    save_figure(out, losses_figure(pixels, losses.unflatten(1, mae.encoder.grid)))
     return float(losses.nanmean())
 
 

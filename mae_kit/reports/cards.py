@@ -1,47 +1,61 @@
-"""The headline: a card for each number that one looks for first."""
+"""The headline of a page: one card for each number that a reader looks for first."""
 
-from html import escape
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from mae_kit.evaluation.bootstrap import wilson
 from mae_kit.reports.folder import Folder
-from mae_kit.reports.html import percent, section
+from mae_kit.reports.render import percent, render
 from mae_kit.training.metrics import Row, clock, is_finite, series
 
-UNDER_WAY = {
+DURING_TRAINING = {
     "val_top1": "Validation top-1",
     "val_map": "Validation mean average precision",
     "knn_top1": "kNN top-1",
     "knn_map": "kNN mean average precision",
 }
-EVERY_CLASS = {"macro_f1": "Macro-F1", "balanced_accuracy": "Balanced accuracy"}
+CLASS_MEANS = {"macro_f1": "Macro-F1", "balanced_accuracy": "Balanced accuracy"}
 
 
-def cards(folder: Folder) -> str:
-    rows = folder.metrics
-    found = [*_score_cards(folder), *_progress_cards(rows, folder.config), *_health_cards(rows)]
-    shown = f"<dl class=cards>{''.join(found)}</dl>" if any(found) else ""
-    return section("Pretraining in numbers", shown) if folder.demo and shown else shown
+class Card(NamedTuple):
+    """A number with its name and a few words on it."""
+
+    name: str
+    value: str
+    about: str = ""
 
 
-def _score_cards(folder: Folder) -> list[str]:
-    """The result, once there is one; until then the latest scores on the way."""
-    result, rows = folder.result, folder.metrics
+def cards(folder: Folder) -> Markup:
+    """Show scores, progress, time and throughput of a run."""
+    found = [*_scores(folder), *_progress(folder.metrics, folder.config), *_health(folder.metrics)]
+    return (
+        render("cards.html", cards=found, heading="Pretraining in numbers" if folder.demo else "")
+        if found
+        else Markup()
+    )
+
+
+def _scores(folder: Folder) -> Iterator[Card]:
+    """The final result, or the latest scores of a run that has not ended."""
+    result, start = folder.result, _start(folder)
     if is_finite(result.get("map")):
-        return [card("Mean average precision", percent(result["map"]), _start(folder)), *_class_cards(result)]
-    if not is_finite(result.get("top1")):
-        return [_score_card(rows, name, label) for name, label in UNDER_WAY.items()]
-    n = result.get("samples")
-    about = f"95% interval {interval(result['top1'], n)}, {_start(folder)}" if n else _start(folder)
-    top5 = card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "") if "top5" in result else ""
-    return [card("Top-1", percent(result["top1"]), about), top5, *_class_cards(result)]
-
-
-def _class_cards(result: Row) -> list[str]:
-    """What does not hide the rare classes."""
-    known = {name: label for name, label in EVERY_CLASS.items() if is_finite(result.get(name))}
-    return [card(label, percent(result[name]), "every class counts alike") for name, label in known.items()]
+        yield Card("Mean average precision", percent(result["map"]), start)
+    elif is_finite(result.get("top1")):
+        n = result.get("samples")
+        yield Card(
+            "Top-1", percent(result["top1"]), f"95% interval {interval(result['top1'], n)}, {start}" if n else start
+        )
+        if "top5" in result:
+            yield Card("Top-5", percent(result["top5"]), f"of {n:,} images" if n else "")
+    else:
+        yield from _latest_scores(folder.metrics)
+        return
+    for name, label in CLASS_MEANS.items():
+        if is_finite(result.get(name)):
+            yield Card(label, percent(result[name]), "mean over classes")
 
 
 def _start(folder: Folder) -> str:
@@ -52,48 +66,44 @@ def _start(folder: Folder) -> str:
     return f"from the weights {weights}" if weights else "from scratch"
 
 
-def _score_card(rows: list[Row], name: str, label: str) -> str:
-    steps, values = series(rows, name)
-    if not values.size:
-        return ""
-    return card(label, percent(values[-1]), f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}")
+def _latest_scores(rows: list[Row]) -> Iterator[Card]:
+    for name, label in DURING_TRAINING.items():
+        steps, values = series(rows, name)
+        if values.size:
+            best = f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}"
+            yield Card(label, percent(values[-1]), best)
 
 
-def _progress_cards(rows: list[Row], config: Row) -> list[str]:
-    if not rows:
-        return []
+def _progress(rows: list[Row], config: Row) -> Iterator[Card]:
     loss, epoch, seconds = (series(rows, name)[1] for name in ("loss", "epoch", "seconds"))
-    last = loss[-max(1, loss.size // 20) :]
-    epochs = config.get("optimization", {}).get("epochs")
-    where = f"epoch {epoch[-1]:,.1f}{f' of {epochs:,.4g}' if is_finite(epochs) else ''}" if epoch.size else ""
-    averaged = f"mean of the last {len(last)} logged" if len(last) > 1 else ""
-    cores = clock(rows, "core_seconds")
-    worked = f"{_duration(cores)} of processor time" if cores else ""
-    return [
-        card("Loss", f"{last.mean():.4f}", averaged) if loss.size else "",
-        card("Step", f"{rows[-1]['step']:,}", where),
-        card("Time", _duration(clock(rows, "seconds")), worked) if seconds.size else "",
-    ]
+    if loss.size:
+        last = loss[-max(1, loss.size // 20) :]
+        yield Card("Loss", f"{last.mean():.4f}", f"mean of the last {len(last)} logged" if len(last) > 1 else "")
+    if rows:
+        epochs = config.get("optimization", {}).get("epochs")
+        of = f" of {epochs:,.4g}" if is_finite(epochs) else ""
+        yield Card("Step", f"{rows[-1]['step']:,}", f"epoch {epoch[-1]:,.1f}{of}" if epoch.size else "")
+    if seconds.size:
+        cores = clock(rows, "core_seconds")
+        yield Card("Time", _duration(clock(rows, "seconds")), f"{_duration(cores)} of CPU time" if cores else "")
 
 
-def _health_cards(rows: list[Row]) -> list[str]:
+def _health(rows: list[Row]) -> Iterator[Card]:
     rate, wait = series(rows, "images_per_second")[1], series(rows, "data_wait")[1]
     skipped, bad = series(rows, "skipped_steps")[1], series(rows, "bad_samples")[1]
-    return [
-        card("Throughput", f"{np.median(rate):,.0f}/s", "images per second, median") if rate.size else "",
-        card("Waiting for data", percent(float(np.median(wait))), "of the time, median") if wait.size else "",
-        card("Skipped steps", f"{skipped[-1]:,.0f}", "loss or gradient not finite") if skipped.any() else "",
-        card("Bad samples", f"{bad[-1]:,.0f}", "replaced and listed below") if bad.any() else "",
-    ]
+    if rate.size:
+        yield Card("Throughput", f"{np.median(rate):,.0f}/s", "images per second, median")
+    if wait.size:
+        yield Card("Waiting for data", percent(float(np.median(wait))), "of the time, median")
+    if skipped.any():
+        yield Card("Skipped steps", f"{skipped[-1]:,.0f}", "loss or gradient not finite")
+    if bad.any():
+        yield Card("Bad samples", f"{bad[-1]:,.0f}", "replaced and listed below")
 
 
-def card(name: str, value: str, about: str = "") -> str:
-    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class=note>{escape(about)}</dd></div>"
-
-
-def interval(share: float, samples: int) -> str:
-    """Wilson's 95% interval of a share of `samples` draws."""
-    low, high = wilson(share, samples)
+def interval(fraction: float, samples: int) -> str:
+    """Format Wilson's 95% interval of a fraction of `samples` independent draws."""
+    low, high = wilson(fraction, samples)
     return f"{100 * low:.1f}–{percent(high)}"
 
 

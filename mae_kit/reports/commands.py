@@ -1,83 +1,71 @@
-"""The recipe of a run, and the commands that carry on from it: as printed, they run."""
+"""The commands to run next, which work as printed."""
 
 import json
 import shlex
-from html import escape
+
+from markupsafe import Markup
 
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
-from mae_kit.reports.html import folded, note, section
+from mae_kit.reports.render import render
 
-ANY = "vit_tiny_64px"  # where the pretraining names no recipe
-OWN_MODEL = ("--model", "null")  # the recipe's is another: that of the encoder
-SHAPES = ("embed_dim", "depth", "num_heads", "patch_size")  # that make another model of the same name
-SIZE = 224  # of an encoder that says none: timm's own
+ANY = "vit_tiny_64px"  # if the pretraining names no recipe
+OWN_MODEL = ("--model", "null")  # use the model of the encoder, not that of the recipe
+SHAPES = ("embed_dim", "depth", "num_heads", "patch_size")  # arguments that make another model of the same name
+SIZE = 224  # timm's, if the encoder names none
 
-Command = tuple[str, list[str]]  # why, and its words
-
-
-def recipe(folder: Folder) -> str:
-    path = folder.training / "config.yaml"
-    if not path.is_file():
-        return ""
-    text = escape(path.read_text("utf-8", errors="replace"))
-    return section("Recipe", folded(f"{path.name}, complete", f"<pre>{text}</pre>"))
+Command = tuple[str, list[str]]  # its purpose and its words
 
 
-def next_steps(folder: Folder) -> str:
-    if folder.kind in ("Comparison", "Evaluation"):
-        return ""
+def next_steps(folder: Folder) -> Markup:
+    """Show what to run next; empty for comparisons and evaluations."""
     after = {
         "Pretraining": _after_pretraining,
         "Tokenizer": _after_tokenizer,
         "Fine-tuning": _after_finetuning,
         "Demo": _after_demo,
     }
-    lines = "".join(f"{note(why)}<pre>{_line(words)}</pre>" for why, words in after[folder.kind](folder))
-    about = note("IMAGES: an image, a folder of images or of shards, or a tar.") if "IMAGES" in lines else ""
-    return section("How to continue", lines, about)
-
-
-def _line(words: list[str]) -> str:
-    """A shell's line; on a narrow page it wraps, but not within the name of an option."""
-    quoted = (escape(shlex.quote(word)) for word in words)
-    return " ".join(f"<span>{word}</span>" if word.startswith("--") else word for word in quoted)
+    if folder.kind not in after:
+        return Markup()
+    commands = after[folder.kind](folder)
+    quoted = [(why, [shlex.quote(word) for word in words]) for why, words in commands]
+    return render("next_steps.html", commands=quoted, asks_for_images=any("IMAGES" in words for _, words in commands))
 
 
 def _after_pretraining(folder: Folder) -> list[Command]:
     run = str(folder.path)
     if not folder.encoder:
-        return [("Go on, also after a crash", ["mae-kit", "pretrain", "--resume", run])]
+        return [("Resume the run", ["mae-kit", "pretrain", "--resume", run])]
     return [
-        ("Train a classifier on it", _finetune(folder)),
-        ("See it fill in your own images", ["mae-kit", "reconstruct", run, "IMAGES", "--out", "grid.png"]),
-        ("See inside it, on this page", ["mae-kit", "inspect", run]),
+        ("Train a classifier", _finetune(folder)),
+        ("Reconstruct your own images", ["mae-kit", "reconstruct", run, "IMAGES", "--out", "grid.png"]),
+        ("Add attention, features and other plots to this page", ["mae-kit", "inspect", run]),
     ]
 
 
 def _after_tokenizer(folder: Folder) -> list[Command]:
     run = str(folder.path)
     if not (folder.path / "tokenizer.safetensors").is_file():
-        return [("Go on, also after a crash", ["mae-kit", "tokenizer", "--resume", run])]
+        return [("Resume the run", ["mae-kit", "tokenizer", "--resume", run])]
     words = ["mae-kit", "pretrain", "--config", "beit_tiny_64px", "--objective.tokenizer", run]
     words += ["--data.path", folder.config["data"]["path"], "--run", f"{run}-beit"]
-    return [("Pretrain a BEiT that predicts its codes", words)]
+    return [("Pretrain a BEiT that predicts the codes", words)]
 
 
 def _after_finetuning(folder: Folder) -> list[Command]:
     run = str(folder.path)
     if not folder.result:
-        return [("Go on, also after a crash", ["mae-kit", "finetune", "--resume", run])]
+        return [("Resume the run", ["mae-kit", "finetune", "--resume", run])]
     return [("Classify images", ["mae-kit", "predict", run, "IMAGES"])]
 
 
 def _after_demo(folder: Folder) -> list[Command]:
-    return [("The same on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
+    return [("Run the demo on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
 
 
 def _finetune(folder: Folder) -> list[str]:
-    """On the images of the pretraining, where they have labels, at its size, mirrored only if they were."""
+    """Fine-tune on the images of the pretraining, at its size, with flips only if it had them."""
     run, data = str(folder.path), folder.config.get("data", {})
     height, width = pair(folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE))
     size = height if height == width else [height, width]
@@ -98,6 +86,6 @@ def _recipe_for(folder: Folder) -> list[str]:
 
 
 def _validation(train: str) -> str:
-    """The other half of what `mae-kit shard --val-fraction` wrote, of a pattern or a URL."""
+    """The validation shards that `mae-kit shard --val-fraction` wrote, for a pattern or URL of the training shards."""
     folder, slash, name = train.rpartition("/")
     return f"{folder}{slash}{name.replace('train', 'val', 1)}" if "train" in name else "DIR/val-*.tar"

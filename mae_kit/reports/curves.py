@@ -1,17 +1,18 @@
-"""The metrics over the steps, drawn as SVG inside the page."""
+"""Metrics over steps."""
 
 from functools import partial
 from typing import NamedTuple
 
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from mae_kit.reports.drawing import COLORS, POINTS, chart, dress, line
-from mae_kit.reports.html import note, section, warning
+from mae_kit.reports.drawing import COLORS, POINTS, Chart, chart, dress, line
+from mae_kit.reports.render import render
 from mae_kit.training.metrics import Row, series
 
 
 class Curve(NamedTuple):
-    """One panel: metrics and what the legend calls them; values are drawn times `scale`, `from_zero` or not."""
+    """A chart: metrics with their labels, multiplied by `scale`; `from_zero` starts the vertical axis at 0."""
 
     title: str
     names: dict[str, str]
@@ -23,12 +24,12 @@ LARGE = (
     Curve("Loss", {"loss": "training", "val_loss": "validation"}),
     Curve("Accuracy, %", {"val_top1": "top-1", "val_top5": "top-5", "knn_top1": "kNN top-1"}, 100),
     Curve(
-        "Every class alike, %",
+        "Means over classes, %",
         {"val_map": "mean average precision", "val_macro_f1": "macro-F1", "knn_map": "kNN mean average precision"},
         100,
     ),
-    Curve("Codes in use: their perplexity", {"perplexity": ""}, 1, True),
-    Curve("What a code tells of its patch, bits", {"bits_per_code": ""}, 1, True),
+    Curve("Perplexity of the codes", {"perplexity": ""}, 1, True),
+    Curve("Information of a code about its patch, bits", {"bits_per_code": ""}, 1, True),
 )
 SMALL = (
     Curve("Learning rate", {"lr": ""}, 1, True),
@@ -37,35 +38,37 @@ SMALL = (
     Curve("Waiting for data, % of the time", {"data_wait": ""}, 100, True),
 )
 COLLAPSED = (
-    "The codebook has collapsed: few of its codes are in use, or many mean the same, and they say little of an image. "
-    "Train on, or take fewer codes."
+    "The codebook has collapsed: few codes are used, or many have the same meaning. Train longer, or use fewer codes."
 )
 ABOUT_KNN = (
-    "A kNN score begins with that of untrained weights, and may fall before it rises: that is normal for masked "
-    "pretraining; fine-tuning tells what the encoder is worth."
+    "A kNN score starts at that of untrained weights, and may fall before it rises: this is normal in masked "
+    "pretraining. Fine-tuning measures the encoder."
 )
 
 
-def curves(rows: list[Row]) -> str:
-    charts = [_row("charts", LARGE, rows), _row("charts small", SMALL, rows)]
-    if not any(charts):
-        return ""
-    averaged = note("Each point is the mean of several steps; the shade is their range.") if len(rows) > POINTS else ""
-    knn = note(ABOUT_KNN) if any(series(rows, name)[0].size for name in ("knn_top1", "knn_map")) else ""
+def curves(rows: list[Row]) -> Markup:
+    """Draw the metrics that were logged."""
+    large, small = _charts(LARGE, rows), _charts(SMALL, rows)
+    if not (large or small):
+        return Markup()
     _, collapsed = series(rows, "collapsed")
-    codes = warning(COLLAPSED) if collapsed.size and collapsed[-1] else ""
-    return section("Curves", codes, *charts, averaged, knn)
+    return render(
+        "curves.html",
+        large=large,
+        small=small,
+        collapsed=COLLAPSED if collapsed.size and collapsed[-1] else "",
+        averaged=len(rows) > POINTS,
+        about_knn=ABOUT_KNN if any(series(rows, name)[0].size for name in ("knn_top1", "knn_map")) else "",
+    )
 
 
-def _row(style: str, panels: tuple[Curve, ...], rows: list[Row]) -> str:
-    """The panels that have something to show, side by side."""
-    known = [curve for curve in panels if any(series(rows, name)[0].size for name in curve.names)]
-    drawn = "".join(_chart(curve, rows, len(known)) for curve in known)
-    return f'<div class="{style}">{drawn}</div>' if drawn else ""
-
-
-def _chart(curve: Curve, rows: list[Row], panels: int) -> str:
-    return chart(curve.title, panels, partial(_draw, curve=curve, rows=rows), curve.title.split()[0].lower())
+def _charts(curves: tuple[Curve, ...], rows: list[Row]) -> list[Chart]:
+    """Charts of the metrics that have values."""
+    known = [curve for curve in curves if any(series(rows, name)[0].size for name in curve.names)]
+    return [
+        chart(curve.title, len(known), partial(_draw, curve=curve, rows=rows), curve.title.split()[0].lower())
+        for curve in known
+    ]
 
 
 def _draw(axes: Axes, curve: Curve, rows: list[Row]) -> None:

@@ -1,32 +1,40 @@
-"""Lines as SVG inside a page, in its ink and type."""
+"""Line charts as SVG, in the text color and font of the page."""
 
 import io
 import re
 from collections.abc import Callable
-from html import escape
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-POINTS = 200  # of a curve; where there are more they are averaged, and their range is shaded
-PAGE_INCHES = 10.6  # width of the page's column at 96 px an inch: letters are drawn at the size they are shown
+POINTS = 200  # of a curve; more are averaged, and their range is a shaded band
+PAGE_INCHES = 10.6  # width of the page's column at 96 px an inch, so that font sizes are those of the page
 GAP_INCHES = 0.25
-INSIDE = 4  # names of lines that there is room for among these
-INK = "#010203"  # in a drawing, replaced by the page's own text color
-COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#ec4899", "#64748b")  # read on white and on black
+INSIDE = 4  # labels that fit in a legend inside the axes
+INK = "#010203"  # replaced by the text color of the page
+COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#ec4899", "#64748b")  # readable on white and on black
 
 
-def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) -> str:
-    """A figure of the page.
+class Chart(NamedTuple):
+    """A titled SVG drawing."""
+
+    title: str
+    svg: Markup
+
+
+def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) -> Chart:
+    """Draw a chart for a page.
 
     Args:
-        title: Above it.
-        panels: Side by side; two to four of them fill a row, further ones begin another.
-        draw: Puts the lines in.
-        prefix: Of the ids in the drawing, since all drawings share one page.
+        title: Shown above it.
+        panels: Number of charts in its row, which holds two to four.
+        draw: Draws the lines.
+        prefix: Makes the ids in the drawing unique on the page.
     """
     width = PAGE_INCHES / min(4, max(2, panels)) - GAP_INCHES
     colors = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
@@ -35,10 +43,11 @@ def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) ->
         axes = figure.subplots()
         draw(axes)
         svg = _svg(figure, prefix)
-    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
+    return Chart(title, Markup(svg))
 
 
 def line(axes: Axes, places: np.ndarray, values: np.ndarray, color: str, label: str, dashes: str = "-") -> None:
+    """Draw a curve; one of more than `POINTS` is averaged, with a band for its range."""
     if not places.size:
         return
     several = -(-places.size // POINTS)
@@ -47,11 +56,12 @@ def line(axes: Axes, places: np.ndarray, values: np.ndarray, color: str, label: 
     if several > 1:
         low, high = [values[part].min() for part in parts], [values[part].max() for part in parts]
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.plot(x, y, color=color, label=label, linewidth=1.6, linestyle=dashes, marker="." if places.size <= 30 else "")
+    marker = "." if places.size <= 30 else ""
+    axes.plot(x, y, color=color, label=label, linewidth=1.6, linestyle=dashes, marker=marker, clip_on=False)
 
 
 def dress(axes: Axes, along: str, last: float, legend: bool) -> None:
-    """What all charts have: `along` names the horizontal axis, which goes from 0 to `last`."""
+    """Style the axes; `along` names the horizontal axis, which ends at `last`."""
     axes.set(xlabel=along, xlim=(0, max(1, 1.02 * last)))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

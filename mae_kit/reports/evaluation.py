@@ -1,59 +1,68 @@
-"""What `evaluate` found an encoder to be worth: scores with intervals, over layers and labels; rank of the features."""
+"""The result of `evaluate`: scores with intervals, over layers and numbers of labels; rank of the features."""
 
 from collections.abc import Iterable
 from functools import partial
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from mae_kit.evaluation.bootstrap import METRICS, headline
 from mae_kit.evaluation.features import CLASS, MEAN
 from mae_kit.reports.curves import ABOUT_KNN
-from mae_kit.reports.drawing import COLORS, chart, dress, line
-from mae_kit.reports.html import note, percent, section, table, text_row, warning
+from mae_kit.reports.drawing import COLORS, Chart, chart, dress, line
+from mae_kit.reports.render import render
 from mae_kit.training.metrics import Row, is_finite
 
 TOKENS = {MEAN: "mean of patches", CLASS: "class token"}
 UNTRAINED = "untrained, "
 BY_LAYER = ("knn", "fewshot 10", "probe")
-COLLAPSED = (
-    "The features of {} have collapsed: images can hardly be told apart by them, and no score of theirs means much."
-)
-
 STRANGER = "evaluation-untrained.json is of another encoder or of other images, and is not shown here."
 
 
-def evaluation(found: Row, untrained: Row, step: int | None = None) -> str:
-    """Of evaluation.json, and beside it evaluation-untrained.json, of the same architecture under fresh weights.
+def evaluation(found: Row, untrained: Row, step: int | None = None) -> Markup:
+    """Show evaluation.json next to evaluation-untrained.json, which is the same architecture with fresh weights.
 
     Args:
         found: The first.
-        untrained: The second; left out where it is of another encoder, or of other images.
-        step: That the run has come to, where it is a pretraining.
+        untrained: The second; left out if it is of another encoder or other images.
+        step: The last step of the run, if it is a pretraining.
     """
     if not (found or untrained):
-        return ""
-    about = _outrun(found, step)
+        return Markup()
+    notes = _outrun(found, step)
     if found and untrained and _of(found) != _of(untrained):
-        untrained, about = {}, about + note(STRANGER)
-    scores = _columns(found) | {f"{UNTRAINED}{name}": column for name, column in _columns(untrained).items()}
-    parts = (about, _scores(scores), _trained(found, untrained), _charts(scores), _extents(found or untrained))
-    return section("What the encoder is worth", *parts)
+        untrained, notes = {}, [*notes, STRANGER]
+    columns = _columns(found) | {f"{UNTRAINED}{name}": column for name, column in _columns(untrained).items()}
+    extents = [
+        (f"layer {one['layer']}, {TOKENS[one['token']]}", one) for one in (found or untrained).get("extents", [])
+    ]
+    return render(
+        "evaluation.html",
+        notes=notes,
+        scores=_scores(columns),
+        trained=_trained(found, untrained),
+        charts=_charts(columns),
+        extents=[(name, f"{one['rank']:.1f} of {one['dim']}", f"{one['spread']:.2g}") for name, one in extents],
+        collapsed=[name for name, one in extents if one["collapsed"]],
+        about_knn=ABOUT_KNN,
+        value=lambda score: headline(score)[1],
+    )
 
 
 def _of(found: Row) -> tuple[Path, Row]:
-    """What an encoder shares with itself before its training: the run, the architecture, and what it is judged on."""
+    """What an encoder and its untrained counterpart have in common: the run, the architecture, and the images."""
     prints = {name: one for name, one in found.get("fingerprints", {}).items() if name != "weights"}
     place = Path(found.get("encoder", "")).resolve()
     return place.parent if place.suffix == ".safetensors" else place, prints
 
 
-def _outrun(found: Row, step: int | None) -> str:
+def _outrun(found: Row, step: int | None) -> list[str]:
     if step is None or found.get("step", step) == step:
-        return ""
-    return note(f"Of the encoder at step {found['step']:,}; the run has since come to step {step:,}.")
+        return []
+    return [f"Of the encoder at step {found['step']:,}; the run has since come to step {step:,}."]
 
 
 def _columns(found: Row) -> dict[str, dict[tuple[str, int], Row]]:
@@ -66,29 +75,29 @@ def _columns(found: Row) -> dict[str, dict[tuple[str, int], Row]]:
 
 
 def method_name(method: str) -> str:
-    """As people say it: `Ridge on 5 labels a class` for `fewshot 5`."""
+    """Name a method in words: `Ridge, 5 labels per class` for `fewshot 5`."""
     name, _, count = method.partition(" ")
     if name == "fewshot":
-        return f"Ridge on {count} label{'' if count == '1' else 's'} a class"
+        return f"Ridge, {count} label{'' if count == '1' else 's'} per class"
     if name == "blocks":
         return f"Last {count} blocks fine-tuned" if count != "1" else "Last block fine-tuned"
     names = {"knn": "kNN", "probe": "Linear probe", "attentive": "Attentive probe", "finetune": "Fine-tuned"}
     return names.get(method, method)
 
 
-def _scores(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
-    """A row a method and layer; the layer is not said where there is one alone."""
-    rows = dict.fromkeys(row for column in columns.values() for row in column)
-    several = len({layer for _, layer in rows}) > 1
-    lines, told = [], ""
-    for method, layer in rows:
-        cells = (_cell(column.get((method, layer), {})) for column in columns.values())
-        name, told = "" if method == told else method_name(method), method
-        lines.append(f"<tr><td>{escape(name)}</td>{f'<td>{layer}</td>' if several else ''}{''.join(cells)}</tr>")
-    headings = ("Frozen", *(["Layer"] if several else []), *(name.capitalize() for name in columns))
+def _scores(columns: dict[str, dict[tuple[str, int], Row]]) -> dict[str, Any]:
+    """A row for each method and layer; the layer is shown if there are several."""
+    keys = dict.fromkeys(key for column in columns.values() for key in column)
+    several = len({layer for _, layer in keys}) > 1
+    rows, before = [], ""
+    for method, layer in keys:
+        name, before = "" if method == before else method_name(method), method
+        rows.append(
+            (name, str(layer) if several else "", [column.get((method, layer), {}) for column in columns.values()])
+        )
     metric = _metric(score for column in columns.values() for score in column.values())
-    about = note(f"{metric} on unseen images, with its 95% interval over images and draws of labels. {ABOUT_KNN}")
-    return table(headings, "".join(lines)) + about
+    headings = ("Frozen", *(["Layer"] if several else []), *(name.capitalize() for name in columns))
+    return {"headings": headings, "rows": rows, "metric": metric}
 
 
 def _metric(scores: Iterable[Row]) -> str:
@@ -96,45 +105,31 @@ def _metric(scores: Iterable[Row]) -> str:
     return METRICS[metric]
 
 
-def _cell(score: Row) -> str:
-    """The score with its interval, and below it macro-F1 with its own."""
-    _, value = headline(score)
-    if value is None:
-        return f"<td class=note>{escape('failed' if 'error' in score else 'too few labels' if score else '')}</td>"
-    macro = score.get("macro_f1")
-    below = "" if macro is None else f"<br>macro-F1 {percent(macro)}{_ends(score, 'macro_low', 'macro_high')}"
-    return f"<td><b>{percent(value)}</b>{_ends(score, 'low', 'high')}{below}</td>"
-
-
-def _ends(score: Row, low: str, high: str) -> str:
-    return "" if score.get(low) is None else f" <small>({100 * score[low]:.1f} to {100 * score[high]:.1f})</small>"
-
-
-def _trained(found: Row, untrained: Row) -> str:
+def _trained(found: Row, untrained: Row) -> dict[str, Any]:
     sides = [{one["method"]: one for one in side.get("trained", [])} for side in (found, untrained)]
     metric = _metric(one for side in sides for one in side.values())
-    known = [(name, side) for name, side in zip((metric, "Untrained"), sides, strict=True) if side]
-    methods = dict.fromkeys(method for _, side in known for method in side)
-    lines = "".join(
-        f"<tr><td>{escape(method_name(method))}</td>{''.join(_cell(side.get(method, {})) for _, side in known)}</tr>"
-        for method in methods
-    )
-    failed = [
-        note(f"{method_name(one['method'])}: {one['error']}") for s in sides for one in s.values() if "error" in one
-    ]
-    return table(("Trained with labels", *(name for name, _ in known)), lines) + "".join(failed) if lines else ""
+    known = {name: side for name, side in zip((metric, "Untrained"), sides, strict=True) if side}
+    methods = dict.fromkeys(method for side in known.values() for method in side)
+    return {
+        "headings": ("Trained with labels", *known),
+        "rows": [(method_name(method), "", [side.get(method, {}) for side in known.values()]) for method in methods],
+        "errors": [
+            f"{method_name(one['method'])}: {one['error']}" for side in sides for one in side.values() if "error" in one
+        ],
+    }
 
 
-def _charts(columns: dict[str, dict[tuple[str, int], Row]]) -> str:
+def _charts(columns: dict[str, dict[tuple[str, int], Row]]) -> list[Chart]:
+    """Of the scores that are known at several layers, or for several numbers of labels."""
     last = max((layer for column in columns.values() for _, layer in column), default=0)
     panels = {
         f"{method_name(method)} by layer, %": {name: _points(column, method) for name, column in columns.items()}
         for method in BY_LAYER
     }
-    few = {name: _shots(column, last) for name, column in columns.items()}
-    drawn = {title: lines for title, lines in (panels | {"Few labels, %": few}).items() if _says_something(lines)}
-    shown = [_chart(title, lines) for title, lines in drawn.items()]
-    return "".join(f"<div class=charts>{''.join(shown[at : at + 2])}</div>" for at in range(0, len(shown), 2))
+    panels["Few labels, %"] = {name: _shots(column, last) for name, column in columns.items()}
+    return [
+        _chart(title, lines) for title, lines in panels.items() if any(len(points) > 1 for points in lines.values())
+    ]
 
 
 def _points(column: dict[tuple[str, int], Row], method: str) -> dict[int, Row]:
@@ -142,22 +137,18 @@ def _points(column: dict[tuple[str, int], Row], method: str) -> dict[int, Row]:
 
 
 def _shots(column: dict[tuple[str, int], Row], layer: int) -> dict[int, Row]:
-    """By labels a class, of one layer."""
+    """By labels per class, at one layer."""
     few = {name: one for (name, where), one in column.items() if name.startswith("fewshot ") and where == layer}
     return {int(name.split()[1]): one for name, one in few.items() if is_finite(headline(one)[1])}
 
 
-def _says_something(lines: dict[str, dict[int, Row]]) -> bool:
-    return any(len(points) > 1 for points in lines.values())
-
-
-def _chart(title: str, lines: dict[str, dict[int, Row]]) -> str:
+def _chart(title: str, lines: dict[str, dict[int, Row]]) -> Chart:
     prefix = f"evaluation-{''.join(filter(str.isalnum, title))}"
     return chart(title, 2, partial(_draw, lines=lines, few="by layer" not in title), prefix)
 
 
 def _draw(axes: Axes, lines: dict[str, dict[int, Row]], few: bool) -> None:
-    """Lines in the shade of their intervals, broken for untrained encoders; labels a class on a logarithmic axis."""
+    """Draw lines with bands for their intervals, dashed if untrained; labels per class on a logarithmic axis."""
     for name, points in lines.items():
         color = COLORS[list(TOKENS.values()).index(name.removeprefix(UNTRAINED))]
         places = np.array(sorted(points))
@@ -166,21 +157,10 @@ def _draw(axes: Axes, lines: dict[str, dict[int, Row]], few: bool) -> None:
         line(axes, places, np.array([100 * headline(points[x])[1] for x in places]), color, name)
         axes.lines[-1].set_linestyle("--" if name.startswith(UNTRAINED) else "-")
     known = sorted({x for points in lines.values() for x in points})
-    dress(axes, "labels a class" if few else "layer", known[-1], legend=False)
+    dress(axes, "labels per class" if few else "layer", known[-1], legend=False)
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     if few:
         axes.set_xscale("log")
         axes.set_xlim(known[0] / 1.1, known[-1] * 1.1)
         axes.minorticks_off()
     axes.set_xticks(known, [str(x) for x in known])
-
-
-def _extents(found: Row) -> str:
-    rows = found.get("extents", [])
-    named = [(f"layer {one['layer']}, {TOKENS[one['token']]}", one) for one in rows]
-    cells = ((name, f"{one['rank']:.1f} of {one['dim']}", f"{one['spread']:.2g}") for name, one in named)
-    warnings = [warning(COLLAPSED.format(name)) for name, one in named if one["collapsed"]]
-    about = note(
-        "Rank: how many directions the features use (RankMe). Spread: how much of them differs by image, 0 to 1."
-    )
-    return "".join((*warnings, table(("Features", "Rank", "Spread"), "".join(map(text_row, cells))), about))

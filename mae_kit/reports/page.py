@@ -1,24 +1,29 @@
 """A run folder -> one HTML page that needs nothing else: no network, no script, readable on a phone and on paper."""
 
 import logging
+from collections import Counter
 from pathlib import Path
+
+from markupsafe import Markup
 
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.reports.cards import cards
-from mae_kit.reports.classes import class_bars, class_table, confusion
-from mae_kit.reports.commands import next_steps, recipe
+from mae_kit.reports.classes import classes
+from mae_kit.reports.commands import next_steps
 from mae_kit.reports.comparison import comparison
 from mae_kit.reports.curves import curves
-from mae_kit.reports.entries import entries
+from mae_kit.reports.demo import demo
 from mae_kit.reports.evaluation import evaluation
 from mae_kit.reports.folder import Folder, read_folder
-from mae_kit.reports.html import page
-from mae_kit.reports.inside import inside
-from mae_kit.reports.reconstructions import reconstructions
-from mae_kit.reports.samples import bad_samples
+from mae_kit.reports.images import plots, reconstructions
+from mae_kit.reports.render import page, render
+from mae_kit.training.metrics import Row
 
 log = logging.getLogger(__name__)
+
+PLOTS = "inside"  # folder of a run
+SHOWN = 50  # bad samples
 
 
 def report(run: Path) -> dict[str, str]:
@@ -49,22 +54,35 @@ def report(run: Path) -> dict[str, str]:
     return {"report": str(path)}
 
 
-def _sections(folder: Folder) -> tuple[str, ...]:
-    """What the folder has something to say about, from top to bottom; the empty ones vanish."""
+def _sections(folder: Folder) -> tuple[Markup, ...]:
+    """What the folder has data for, from top to bottom; the others are empty."""
     return (
-        comparison(folder.demo),
-        entries(folder.path, folder.compared),
+        demo(folder.demo),
+        comparison(folder.path, folder.compared),
         cards(folder),
         evaluation(folder.evaluation, folder.untrained, folder.step),
         curves(folder.metrics),
         reconstructions(folder.training / "reconstructions"),
-        inside(folder.training / "inside"),
-        class_bars(folder.result),
-        class_table(folder.result),
-        confusion(folder.result),
+        plots(folder.training / PLOTS),
+        classes(folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),
     )
+
+
+def bad_samples(samples: list[Row]) -> Markup:
+    """Show the images that training could not decode, and why."""
+    if not samples:
+        return Markup()
+    shown = [[str(sample.get(name, "")) for name in ("shard", "key", "offset", "reason")] for sample in samples[:SHOWN]]
+    reason = Counter(str(sample.get("reason", "")) for sample in samples).most_common(1)[0][0]
+    return render("bad_samples.html", count=len(samples), samples=shown, reason=reason)
+
+
+def recipe(folder: Folder) -> Markup:
+    """Show config.yaml."""
+    path = folder.training / "config.yaml"
+    return render("recipe.html", text=path.read_text("utf-8", errors="replace")) if path.is_file() else Markup()
 
 
 def _write(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ def frozen_table(records: Records) -> Table:
     headings = ("method", "layer") if len(layers) > 1 else ("method",)
     table = _table(_title(records), headings, tuple(TOKENS[token] for token in tokens))
     for method, layer in dict.fromkeys((method, layer) for method, layer, _ in scores):
-        cells = (escape(scores[method, layer, token]) for token in tokens)
+        cells = (escape(scores.get((method, layer, token), "")) for token in tokens)
         table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)
     return table
 

@@ -17,8 +17,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.encoders import Backbone
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders import Encoder
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
@@ -68,7 +68,7 @@ class Classifier(NamedTuple):
 def build_classifier(
     model: ModelSpec | None,
     classes: int,
-    encoder: Backbone | AnyTimm | None,
+    encoder: Encoder | AnyTimm | None,
     drop_path: float,
     image_size: tuple[int, int],
     channels: int = 3,
@@ -106,7 +106,7 @@ def go_on_predicting(model: nn.Module) -> None:
     Raises:
         UserError: The model has no loss of its own.
     """
-    if not isinstance(model, ImageGPT):
+    if not isinstance(model, TimmImageGPT):
         raise UserError(
             "classifier.go_on_predicting",
             "the model is not an iGPT, it predicts nothing but classes",
@@ -139,7 +139,7 @@ def _published(model: Any, classes: int, channels: int) -> Classifier:
 
 
 def classifier_from(
-    encoder: Backbone | AnyTimm,
+    encoder: Encoder | AnyTimm,
     num_classes: int,
     drop_path: float = 0.0,
     image_size: tuple[int, int] | None = None,
@@ -166,7 +166,7 @@ def classifier_from(
 
 
 def _from_encoder(
-    encoder: Backbone | AnyTimm,
+    encoder: Encoder | AnyTimm,
     spec: ModelSpec | None,
     classes: int,
     drop_path: float,
@@ -186,7 +186,7 @@ def _from_encoder(
     return Classifier(model, mean, std, len(tensors) - len(dropped), dropped, fresh)
 
 
-def _check_encoder(encoder: Backbone | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
+def _check_encoder(encoder: Encoder | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
         raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != encoder.name:
@@ -239,7 +239,7 @@ def _create(name: str, **args: Any) -> Any:
     return model
 
 
-def _must_have_the_same_heads(model: nn.Module, encoder: Backbone | AnyTimm) -> None:
+def _must_have_the_same_heads(model: nn.Module, encoder: Encoder | AnyTimm) -> None:
     """The number of attention heads is in no tensor's shape: the weights would fit and mean nothing."""
     now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):

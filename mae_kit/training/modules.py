@@ -15,11 +15,6 @@ from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, parameter_groups
 
 
-def plain_config(module: Any) -> dict[str, Any]:
-    """What rebuilds an objective or a tokenizer, without its weights."""
-    return module.config() if callable(module.config) else module.config
-
-
 class PretrainModule(TrainingModule):
     """Pretrain the encoder of an objective, from any loader of images in [0, 255] (uint8) or [0, 1] (float).
 
@@ -61,7 +56,7 @@ class PretrainModule(TrainingModule):
         self.objective: Objective = build(objective) if isinstance(objective, dict) else objective
         self._given = {"mean": mean, "std": std, "flip": flip, "color_jitter": color_jitter}
         self.save_hyperparameters(
-            {"objective": plain_config(self.objective), "lr": lr, "base_lr": base_lr, "seed": seed}
+            {"objective": self.objective.config, "lr": lr, "base_lr": base_lr, "seed": seed}
             | self._given
             | optimization
         )
@@ -122,7 +117,7 @@ class TokenizerModule(TrainingModule):
         self.tokenizer: DVAE = build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
         self.relaxation = Relaxation(**relaxation) if isinstance(relaxation, dict) else relaxation
         own = {
-            "tokenizer": plain_config(self.tokenizer),
+            "tokenizer": self.tokenizer.config,
             "relaxation": vars(self.relaxation),
             "flip": flip,
             "seed": seed,

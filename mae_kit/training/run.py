@@ -136,7 +136,7 @@ def _remove_empty(folder: Path) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Configured):
-        return value.config()
+        return value.config
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in vars(value).items()}
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

@@ -1,4 +1,6 @@
-"""BEiT's encoders: the original's files (unilm/beit), pretrained or fine-tuned, and transformers' folders."""
+"""BEiT's encoders, which SimMIM's ViT are too: the originals' files (unilm/beit, microsoft/SimMIM), pretrained or
+fine-tuned, and transformers' folders.
+"""
 
 import re
 from typing import Any
@@ -9,6 +11,7 @@ from mae_kit.weights.huggingface import ENCODER as VIT
 from mae_kit.weights.huggingface import LAYER as VIT_LAYER
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, Tensors, prefixed
+from mae_kit.weights.original import statistics
 from mae_kit.weights.plain_vit import BLOCK, Words, depth_of
 from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
@@ -24,18 +27,17 @@ OWN = {
     "gamma_1": "gamma_1",
     "gamma_2": "gamma_2",
 }
-ORIGINAL = Names(
-    {
-        "cls_token": "cls_token",
-        "pos_embed": "pos_embed",
-        "patch_embed.proj.*": "patch_embed.proj.*",
-        **prefixed(OWN | BLOCK, "blocks.#.", "blocks.#."),
-        SHARED: SHARED,
-        "norm.*": "norm.*",
-        "fc_norm.*": "fc_norm.*",
-        "head.*": "head.*",
-    }
-)
+_ORIGINAL = {
+    "cls_token": "cls_token",
+    "pos_embed": "pos_embed",
+    "patch_embed.proj.*": "patch_embed.proj.*",
+    **prefixed(OWN | BLOCK, "blocks.#.", "blocks.#."),
+    SHARED: SHARED,
+    "norm.*": "norm.*",
+    "fc_norm.*": "fc_norm.*",
+    "head.*": "head.*",
+}
+ORIGINAL = Names(_ORIGINAL | prefixed(_ORIGINAL, "encoder."))  # SimMIM's pretraining
 LAYER = {
     "attention.attention.query.bias": "attn.q_bias",
     "attention.attention.value.bias": "attn.v_bias",
@@ -51,11 +53,18 @@ ENCODER = {  # before the plain ViT's entries, which would take the biases for t
     **VIT,
 }
 HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "beit.") | {"classifier.*": "head.*"})
-LEFT_OUT = re.compile(r"((beit\.)?embeddings\.)?mask_token|lm_head\..*|(.*\.)?relative_position_index")
+LEFT_OUT = re.compile(
+    r"((beit\.)?embeddings\.|encoder\.)?mask_token|(lm_head|decoder\.0)\..*|(.*\.)?relative_position_index"
+)
+_ASSUMED = (
+    "images normalized to [-1, 1], as BEiT's; SimMIM's ViT has ImageNet's mean and std: --mean and --std say otherwise"
+)
 
 
 def recognizes(raw: Raw) -> bool:
-    return raw.config.get("model_type") == "beit" or (not raw.config and "blocks.0.attn.q_bias" in raw.tensors)
+    return raw.config.get("model_type") == "beit" or (
+        not raw.config and any(f"{prefix}blocks.0.attn.q_bias" in raw.tensors for prefix in ("", "encoder."))
+    )
 
 
 def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
@@ -71,14 +80,25 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
         raise UserError("beit.read", f"{raw.path} has two last norms and no head", "give a whole file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
-    mean, std = normalization(raw, args["in_chans"]) if theirs else ([0.5] * args["in_chans"],) * 2
+    simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
+    mean, std, notes = _normalization(raw, args["in_chans"], simmim)
     classes = numbered(tensors.get("head.weight"))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
-    kind = f"{'Hugging Face' if theirs else 'original'} BEiT, {what}"
-    config = EncoderConfig(name, args, mean, std, objective="beit", step=0)
-    notes = epsilon_note(raw.config) if theirs else []
+    kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
+    config = EncoderConfig(name, args, mean, std, objective="SimMIM" if simmim else "BEiT", step=0)
+    notes += epsilon_note(raw.config) if theirs else []
     whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
     return whole, [name for name in others if name not in left_out]
+
+
+def _normalization(raw: Raw, channels: int, simmim: bool) -> tuple[list[float], list[float], list[str]]:
+    """Mean and std, and a note where the file does not decide (run_class_finetuning.py, data_finetune.py)."""
+    if raw.config:
+        return *normalization(raw, channels), []
+    if simmim or raw.settings.get("imagenet_default_mean_and_std"):
+        return *statistics(channels), []
+    half = [0.5] * channels
+    return half, half, [] if "imagenet_default_mean_and_std" in raw.settings else [_ASSUMED]
 
 
 def _a_table_a_block(tensors: Tensors) -> Tensors:

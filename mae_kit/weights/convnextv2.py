@@ -76,7 +76,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     classes = numbered(tensors.get("head.fc.weight"))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     mean, std = normalization(raw, args["in_chans"])
-    config = EncoderConfig(name, args, mean, std, objective="none" if classes else "fcmae", step=0)
+    config = EncoderConfig(name, args, mean, std, objective="none" if classes else "FCMAE", step=0)
     kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"
     return Pretrained(kind, config, tensors, None, classes, [], notes), unknown
 

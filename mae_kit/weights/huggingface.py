@@ -70,7 +70,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     kind = _kind(config, decoder, classes)
     whole = Pretrained(
         kind,
-        EncoderConfig(name, args, mean, std, objective="mae" if config["model_type"] == "vit_mae" else "none", step=0),
+        EncoderConfig(name, args, mean, std, objective="MAE" if config["model_type"] == "vit_mae" else "none", step=0),
         encoder,
         decoder,
         classes,

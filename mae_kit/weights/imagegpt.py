@@ -63,7 +63,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
         notes.append("what predicts colors, which the file has not, starts at zero")
     name, args = _model(raw, tensors)
     channels = args["in_chans"]
-    config = EncoderConfig(name, args, [0.5] * channels, [0.5] * channels, objective="igpt", step=0)
+    config = EncoderConfig(name, args, [0.5] * channels, [0.5] * channels, objective="IGPT", step=0)
     whole = Pretrained("Hugging Face ImageGPT", config, tensors, left_out=left_out, notes=notes)
     return whole, [name for name in others if name not in (*left_out, *biases)]
 

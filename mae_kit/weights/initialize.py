@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.timm_models import attention_heads
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE, Objective
@@ -58,7 +58,7 @@ def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
     encoder, heads = objective.encoder, _heads(objective)
     weights = without_head(read_pretrained(path, Words(*heads)))
     _must_take_the_same_images(path, weights, encoder.channels)
-    if isinstance(encoder, ViT | Beit):
+    if isinstance(encoder, ViT | BEiTEncoder):
         weights = resized(weights, encoder.image_size)
     found = differences(weights.tensors, encoder.model.state_dict())
     moved = [name for name in found if name.startswith(_FRESH)]
@@ -89,7 +89,7 @@ def _heads(objective: Objective) -> tuple[int | None, int | None]:
     if not isinstance(objective.encoder, ViT):
         return None, None
     block: Any = objective.encoder.model.blocks[0]
-    return block.attn.num_heads, objective.config()["init_args"].get("decoder_heads")
+    return block.attn.num_heads, objective.config["init_args"].get("decoder_heads")
 
 
 def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:

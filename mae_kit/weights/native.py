@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mae_kit.configured import build
 from mae_kit.durable import replace_text
-from mae_kit.encoders import GPT, ViT
+from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT, MAE, Objective
 from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, kind_of, read_kind, save_kind
@@ -75,7 +75,7 @@ def save_encoder(folder: Path, tensors: Tensors, config: EncoderConfig) -> Path:
 
 def save_model(folder: Path, objective: Objective, config: EncoderConfig) -> Path:
     """Write model.safetensors: the whole objective, what rebuilds it, and the config of its encoder."""
-    content = {"objective": objective.config(), "encoder": asdict(config)}
+    content = {"objective": objective.config, "encoder": asdict(config)}
     return save_kind(folder, MODEL, objective.state_dict(), content)
 
 
@@ -210,6 +210,6 @@ def to_objective(weights: Pretrained) -> MAE:
 
 def to_igpt(weights: Pretrained) -> IGPT:
     """Build the objective of an iGPT, all of whose weights are in its encoder."""
-    igpt = IGPT(GPT(weights.encoder.model, **weights.encoder.model_args))
+    igpt = IGPT(ImageGPT(weights.encoder.model, **weights.encoder.model_args))
     igpt.encoder.model.load_state_dict(weights.tensors, strict=True)
     return igpt.eval()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mae_kit.errors import UserError
-from mae_kit.weights.pretrained import Pretrained, build_timm
+from mae_kit.weights.pretrained import Pretrained, build_timm, empty_encoder
 from mae_kit.weights.timm import image_size
 
 INPUT = "images"
@@ -99,7 +99,7 @@ def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:
     model = build_timm(weights)
     channels = weights.encoder.model_args.get("in_chans", 3)
     if not _is_plain(model):
-        return OneSize(model).eval(), torch.zeros(2, channels, *image_size(model)), {INPUT: {0: Dim("batch")}}
+        return OneSize(model).eval(), torch.zeros(2, channels, *image_size(weights, model)), {INPUT: {0: Dim("batch")}}
     (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
     example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four sizes that are not alike
     free = {0: Dim("batch"), 2: height * Dim("rows"), 3: width * Dim("columns")}
@@ -114,3 +114,18 @@ def _is_plain(model: Any) -> bool:
         and isinstance(model.patch_embed.norm, nn.Identity)
         and (model.cls_token is not None or model.reg_token is not None)
     )
+
+
+def record(weights: Pretrained) -> dict[str, Any]:
+    """What the graph does not say: size, crop and normalization of its images, classes, and softmax or sigmoid."""
+    config = weights.encoder
+    found: dict[str, Any] = {
+        "image_size": image_size(weights, empty_encoder(weights)),
+        "interpolation": "bicubic",
+        "crop_pct": weights.crop_pct if weights.classes else 1.0,
+        "mean": config.mean,
+        "std": config.std,
+    }
+    if weights.classes:
+        found |= {"classes": weights.classes, "activation": "sigmoid" if weights.multi_label else "softmax"}
+    return found

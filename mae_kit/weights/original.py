@@ -1,6 +1,7 @@
 """The original MAE's files (facebookresearch/mae), which are also timm's plain ViTs: four kinds, told by their keys."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -48,15 +49,26 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     name, args = model_of(str(raw.path), encoder, heads)
     if "fc_norm.weight" in behind:
         args |= {"global_pool": "avg"}
-    config = EncoderConfig(name, args, *statistics(args["in_chans"]), objective="mae", step=0)
+    mean, std, assumed = _normalization(raw, args["in_chans"])
+    config = EncoderConfig(name, args, mean, std, objective="MAE", step=0)
     decoder, more = _decoder(raw, decoding, words)
     kind = _kind(decoder, behind, classes, probe)
-    whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + more)
+    whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + assumed + more)
+    whole = whole._replace(**{key: raw.settings[key] for key in ("crop_pct", "multi_label") if key in raw.settings})
     return whole, [name for name in unknown if name not in probe]
 
 
+def settings(weights: Pretrained) -> dict[str, Any]:
+    """What goes under "args" in the original's file, so that `read` assumes nothing; the original code ignores it."""
+    config, d = weights.encoder, weights.decoder
+    args: dict[str, Any] = {"mean": config.mean, "std": config.std}
+    args |= {"mask_ratio": d.mask_ratio, "norm_pix_loss": d.normalized} if d else {}
+    args |= {"crop_pct": weights.crop_pct, "multi_label": weights.multi_label} if weights.classes else {}
+    return args
+
+
 def write(weights: Pretrained) -> dict[str, Tensor]:
-    """The tensors of the original's file: under "model" in what `torch.save` writes."""
+    """The tensors under the original's names, which go under "model" in its file."""
     tensors = dict(weights.tensors)
     behind = {name: tensors.pop(name) for name in list(tensors) if name.startswith(("fc_norm.", "head."))}
     return NAMES.theirs(joined(tensors, weights.decoder)) | HEAD.theirs(behind)
@@ -78,6 +90,12 @@ def statistics(channels: int) -> tuple[list[float], list[float]]:
     if channels == len(MEAN):
         return MEAN, STD
     return [round(sum(MEAN) / 3, 3)] * channels, [round(sum(STD) / 3, 3)] * channels
+
+
+def _normalization(raw: Raw, channels: int) -> tuple[list[float], list[float], list[str]]:
+    if "mean" in raw.settings and "std" in raw.settings:
+        return list(raw.settings["mean"]), list(raw.settings["std"]), []
+    return *statistics(channels), ["images normalized by ImageNet's mean and std; --mean and --std say otherwise"]
 
 
 def _decoder(raw: Raw, tensors: dict[str, Tensor], words: Words) -> tuple[Decoder | None, list[str]]:

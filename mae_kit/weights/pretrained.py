@@ -11,7 +11,7 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.encoders.decoders import TransformerDecoder
 from mae_kit.encoders.timm_models import build
 from mae_kit.errors import UserError
@@ -32,7 +32,7 @@ class EncoderConfig:
         model_args: img_size, patch_size, in_chans and whatever else differs from timm's defaults for that name.
         mean: Per channel, in [0, 1], of the normalization in training.
         std: Per channel.
-        objective: What it was pretrained with, in lower case: "mae"; "classification", "none" if unknown.
+        objective: Class that it was pretrained with: "MAE"; "classification", "none" if unknown.
         step: Optimizer steps of pretraining; 0 if unknown.
         image_size: Height and width in pixels of the training images; None where `model_args` says it.
     """
@@ -200,7 +200,7 @@ def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family:
     Raises:
         UserError: No encoder is made of such a timm model, or tensors are missing, unknown or of another shape.
     """
-    encoder: Any = (_any if any_family else backbone)(config.model, config.model_args, config.image_size)
+    encoder: Any = (_any if any_family else create_encoder)(config.model, config.model_args, config.image_size)
     refuse(file, differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
     encoder.model.load_state_dict(dict(tensors), strict=True)
     encoder.pretrained_cfg, encoder.fingerprint = config, fingerprint(config, tensors)
@@ -209,7 +209,7 @@ def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family:
 
 def _any(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None) -> Any:
     try:
-        return backbone(name, model_args, image_size)
+        return create_encoder(name, model_args, image_size)
     except UserError:
         return AnyTimm(name, model_args, image_size)
 

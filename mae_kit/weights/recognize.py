@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
 from mae_kit.tensor_file import ENCODER, kind_of, read_kind
 from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, swin
@@ -49,7 +49,7 @@ def load_encoder(path: Path, any_family: bool = False) -> Any:
         return load_weights(*read_kind(file, ENCODER, lambda content: EncoderConfig(**content)), str(file), any_family)
     if is_published(path) and not any_family:
         with torch.device("meta"):
-            backbone(architecture(path), {})  # refuses before the download
+            create_encoder(architecture(path), {})  # refuses before the download
     weights = without_head(_read_encoder(path))
     return load_weights(weights.encoder, weights.tensors, str(path), any_family)
 

@@ -75,7 +75,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
         f"classifier of {len(classes)} classes" if classes else "pretrained with SimMIM" if simmim else "encoder only"
     )
     kind = f"{'Hugging Face' if theirs else 'original'} Swin, {what}"
-    config = EncoderConfig(name, args, mean, std, objective="simmim" if simmim else "none", step=0)
+    config = EncoderConfig(name, args, mean, std, objective="SimMIM" if simmim else "none", step=0)
     notes += epsilon_note(raw.config, EPSILON) if theirs else []
     whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
     return whole, [name for name in others if name not in left_out]

@@ -6,10 +6,13 @@ import timm
 import torch
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.files import Raw
 from mae_kit.weights.plain_vit import Words
-from mae_kit.weights.pretrained import EncoderConfig, Pretrained, build_timm, classifier_args
+from mae_kit.weights.pretrained import CROP_PCT, EncoderConfig, Pretrained, build_timm, classifier_args
+
+MULTI_LABEL = "multi_label_classification"  # as transformers spells it, whose pipeline then takes the sigmoid
 
 
 def recognizes(raw: Raw) -> bool:
@@ -31,19 +34,21 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
     args = classifier_args(name, args) if count else args
     config = EncoderConfig(name, args, mean, std, objective="none", step=0, image_size=_unfixed_size(given, own))
     kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
-    return Pretrained(kind, config, raw.tensors, classes=[str(label) for label in labels][:count]), []
+    classes = [str(label) for label in labels][:count]
+    weights = Pretrained(kind, config, raw.tensors, classes=classes, crop_pct=float(given.get("crop_pct", CROP_PCT)))
+    return weights._replace(multi_label=raw.config.get("problem_type") == MULTI_LABEL), []
 
 
 def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and tensors."""
     config = weights.encoder
     model = build_timm(weights)
-    height, width = image_size(model)
+    height, width = image_size(weights, model)
     cfg = {
         "input_size": [config.model_args.get("in_chans", 3), height, width],
         "fixed_input_size": model.pretrained_cfg["fixed_input_size"],
         "interpolation": "bicubic",
-        "crop_pct": 0.875,
+        "crop_pct": weights.crop_pct,
         "crop_mode": "center",
         "mean": config.mean,
         "std": config.std,
@@ -62,14 +67,17 @@ def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content["global_pool"] = pool
     if weights.classes:
         content["label_names"] = weights.classes
+    if weights.multi_label:
+        content["problem_type"] = MULTI_LABEL
     return content, dict(weights.tensors)
 
 
-def image_size(model: Any) -> tuple[int, int]:
-    """Height and width that the model takes, or was made for."""
-    embed = getattr(model, "patch_embed", None)
-    size = getattr(embed, "img_size", None) or model.pretrained_cfg["input_size"][1:]
-    return int(size[0]), int(size[1])
+def image_size(weights: Pretrained, model: Any) -> tuple[int, int]:
+    """Height and width in pixels that the weights were trained at, as far as it is known."""
+    config = weights.encoder
+    own = getattr(getattr(model, "patch_embed", None), "img_size", None) or model.pretrained_cfg["input_size"][1:]
+    height, width = pair(config.image_size or config.model_args.get("img_size") or list(own))
+    return height, width
 
 
 def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A benchmark's function as its command line, in the manner of mae-kit's verbs."""
+"""A benchmark's function as its command line, like the commands of mae-kit."""
 
 import contextlib
 import json

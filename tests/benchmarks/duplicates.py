@@ -35,7 +35,7 @@ def scaled(factor: float) -> Copy:
 
 
 def cropped(share: float) -> Copy:
-    """Without this share of the width and height, half of it at each side."""
+    """Crop this fraction of width and height, half of it at each side."""
 
     def crop(photo: Image.Image) -> Image.Image:
         x, y = photo.width * share / 2, photo.height * share / 2
@@ -91,7 +91,7 @@ COPIES: dict[str, tuple[Copy, int]] = {
     "cropped by 10%": (cropped(0.1), 90),
     "mirrored, half the size, darker, quality 50": (several, 50),
 }
-"""What a copy has been through, and its JPEG quality."""
+"""Transformation of a copy, and its JPEG quality."""
 
 
 def duplicates(
@@ -138,7 +138,7 @@ def _write(path: Path, index: Index, rows: np.ndarray, copy: Copy, quality: int)
 
 
 def _rows(index: Index, copies: Index, thresholds: dict[str, Pairs]) -> list[dict[str, Any]]:
-    """Of each kind of copy, at each threshold: the share that was found, and how many strangers were."""
+    """Recall and number of false positives by kind of copy and threshold."""
     cells = {at: _cells(index, copies, pairs.take(pairs.second >= len(index))) for at, pairs in thresholds.items()}
     rows = [{"copy": name, **{at: cells[at][number] for at in cells}} for number, name in enumerate(COPIES)]
     copied = len(copies) // len(COPIES)

@@ -1,4 +1,4 @@
-"""What it costs that shards lie on a web server: batches from a folder, and from a server of the same folder.
+"""Overhead of remote shards: batches from a folder, and from a web server of the same folder.
 
 python tests/benchmarks/remote.py "DIR/train-*.tar" --mix_shards 2
 """

@@ -1,4 +1,4 @@
-"""How long one waits before anything happens: `mae-kit --help`, the imports of a training, the first batch.
+"""Startup time: `mae-kit --help`, the imports of a training, the first batch.
 
 python tests/benchmarks/startup.py "DIR/train-*.tar"
 """

@@ -1,4 +1,4 @@
-"""What the methods of `evaluate` take of memory and time where features stay on disk: a million images, 3 GB.
+"""Memory and time of the methods of `evaluate` with features on disk: a million images, 3 GB.
 
 python tests/benchmarks/streaming.py
 """

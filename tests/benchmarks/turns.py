@@ -1,4 +1,4 @@
-"""Several ways of doing the same, measured in turn, so that a busy machine slows all of them alike.
+"""Several ways of doing the same, measured in alternation, so that a busy machine slows all of them equally.
 
 Each way lives in a process of its own, with its own threads, memory and loader workers. While another has its turn it
 waits for a message and its workers are suspended: nobody decodes ahead, or takes a core away, in another's time.
@@ -105,7 +105,7 @@ def _core_seconds(family: list[psutil.Process]) -> float:
 
 
 def table(ways: Sequence[Way]) -> list[dict[str, Any]]:
-    """Say and return a row a way; the first way is what the others are held against.
+    """Print and return one row per way; the first one is the reference.
 
     The ratio is the median over the rounds of (its seconds / seconds of the first), with quartiles: how many times the
     speed of this way the first one has.

@@ -2,16 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from support.errors import raises
 from support.features import clusters
 from support.photo_shards import write_shard
 from support.processes import Programs
-from support.tiny_models import save_run, tiny_mae, tiny_weights
+from support.tiny_models import MEAN, STD, save_run, shaken, tiny_mae, tiny_weights
 
 import mae_kit
 from mae_kit import tensor_file
@@ -27,9 +30,10 @@ from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score, wilson
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
+from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.tensor_file import ENCODER
 from mae_kit.training.lock import alone
-from mae_kit.weights.native import save_encoder
+from mae_kit.weights.native import ClassifierConfig, save_classifier, save_encoder
 from mae_kit.weights.recognize import load_encoder
 
 NAMES = list("abcde")
@@ -162,7 +166,7 @@ class Finetunings:
 def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
     finetunings = Finetunings()
     monkeypatch.setattr(ledger, "run_command", finetunings)
-    monkeypatch.setattr(evaluating, "_methods", lambda *_: {})
+    monkeypatch.setattr(evaluating, "_methods", lambda *_: ({}, False))
     return finetunings
 
 
@@ -285,10 +289,12 @@ def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Fine
 def test_earlier_scores_of_the_same_weights_and_images_stay(
     finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    empty = {name: lambda _: Score("top1") for name in "ab"}
+
     def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
         sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
         monkeypatch.setattr(evaluating, "feature_splits", lambda *_: sides)
-        monkeypatch.setattr(evaluating, "_methods", lambda *_: {name: lambda _: Score("top1") for name in "ab"})
+        monkeypatch.setattr(evaluating, "_methods", lambda *_: (empty, False))
         told = mae_kit.evaluate(run, train="t", val=val, **asked)
         assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
         return json.loads((run / "evaluation.json").read_text())
@@ -326,6 +332,38 @@ def test_only_the_methods_that_are_asked_for(
 def test_an_unknown_method(judged: None):
     with raises("methods"):
         mae_kit.evaluate(Path("run"), train="t", val="v", methods="knn,svm")
+
+
+def test_the_published_linear_probe_is_a_row_of_its_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(evaluating, "linear_probe", partial(linear_probe, epochs=1))
+    for name, numbers in (("train", range(40)), ("val", range(40, 48))):
+        write_shard(tmp_path / f"{name}.tar", numbers)
+    train, val = tmp_path / "train.tar", tmp_path / "val.tar"
+    result = mae_kit.evaluate(run, train=train, val=val, methods="knn,linear_probe_mae", workers=1)
+    last = result["scores"][-1]
+    assert (last["method"], last["layer"], last["token"]) == ("linear_probe_mae", 2, "class")
+    assert 0 <= last["low"] <= last["top1"] <= last["high"] <= 1
+
+
+def test_the_classifier_of_a_fine_tuning_is_scored(tmp_path: Path):
+    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    config = ClassifierConfig("vit_base_patch16_224", args, [*"0123"], MEAN, STD, (32, 32), 0.9)
+    model = shaken(timm.create_model(config.name, num_classes=4, img_size=32, **args))
+    save_classifier(tmp_path, model, config)
+    (tmp_path / "data").mkdir()
+    for name, numbers in (("train", range(8)), ("val", range(8, 16))):
+        write_shard(tmp_path / f"data/{name}-000.tar", numbers)
+    result = mae_kit.evaluate(tmp_path, data=tmp_path / "data")
+    (row,) = result["scores"]
+    assert row["method"] == "classifier" and 0 <= row["low"] <= row["top1"] <= row["high"] <= 1 and result["val"] == 8
+    save_classifier(tmp_path, model, replace(config, multi_label=True))
+    with raises("data.classes"):
+        mae_kit.evaluate(tmp_path, data=tmp_path / "data")
+
+
+def test_no_images(run: Path):
+    with raises("data"):
+        mae_kit.evaluate(run)
 
 
 def test_the_encoder_file_is_opened_once_and_each_index_once(

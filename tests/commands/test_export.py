@@ -2,18 +2,23 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import yaml
 from safetensors.torch import load_file
-from support.tiny_models import save_run, tiny_mae
+from support.tiny_models import MEAN, STD, save_run, tiny_mae
 
 import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.commands.export import export
+from mae_kit.commands.import_ import import_
+from mae_kit.weights.native import ClassifierConfig, load_classifier, save_classifier
+from mae_kit.weights.recognize import read_pretrained
 
 
 def card(folder: Path) -> tuple[dict[str, Any], str]:
@@ -94,3 +99,37 @@ def test_a_classifier_for_the_hub(tmp_path: Path):
     assert "| top-1 | 90.0% | 82.6–94.5% |" in text and "| classes | 0, 1, 2, 3, 4 |" in text
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run_lines(tmp_path / "hub", images), model(images), rtol=1e-5, atol=1e-5)
+
+
+RECORD = ClassifierConfig("resnet18", {}, ["cat", "dog"], MEAN, STD, (64, 96), 1.0, multi_label=True)
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    """A multi-label classifier whose size, crop and statistics are not those of its family."""
+    save_classifier(tmp_path, timm.create_model("resnet18", num_classes=2), RECORD)
+    return tmp_path
+
+
+def test_the_record_of_a_classifier_travels_with_its_weights(classifier: Path, tmp_path: Path):
+    export(classifier, tmp_path / "out")
+    config = timm.data.resolve_data_config(model=timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True))
+    assert config["input_size"] == (3, 64, 96) and config["crop_pct"] == 1.0 and list(config["mean"]) == MEAN
+    import_(tmp_path / "out", tmp_path / "again")
+    again = load_classifier(tmp_path / "again").config
+    assert replace(again, args={}) == RECORD
+
+
+def test_a_graph_has_its_record_next_to_it(classifier: Path, tmp_path: Path):
+    export(classifier, tmp_path / "out", format="pt2")
+    record = json.loads((tmp_path / "out/model.json").read_text())
+    assert record["image_size"] == [64, 96] and record["activation"] == "sigmoid" and record["crop_pct"] == 1.0
+    graph = torch.export.load(tmp_path / "out/model.pt2").module()
+    assert graph(torch.zeros(3, 3, *record["image_size"])).shape == (3, 2)
+
+
+def test_the_original_layout_keeps_the_normalization(tmp_path: Path):
+    mae = tiny_mae(num_heads=1, embed_dim=64)
+    export(save_run(tmp_path / "run", mae), tmp_path / "out", format="original")
+    again = read_pretrained(tmp_path / "out/model.pth")
+    assert (again.encoder.mean, again.encoder.std) == (MEAN, STD) and not any("mean" in note for note in again.notes)

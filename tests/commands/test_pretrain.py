@@ -146,7 +146,7 @@ def test_the_encoder_is_the_one_in_the_model_and_loads_in_plain_timm(trained: Pa
     model.load_state_dict(tensors, strict=True)
     whole = load_file(trained / "model.safetensors")
     assert all(torch.equal(tensor, whole[f"encoder.model.{name}"]) for name, tensor in tensors.items())
-    assert config["objective"] == "mae" and config["step"] == 18
+    assert config["objective"] == "MAE" and config["step"] == 18
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ objective:
   class_path: mae_kit.objectives.BEiT
   init_args:
     encoder:
-      class_path: mae_kit.encoders.beit.Beit
+      class_path: mae_kit.encoders.beit.BEiTEncoder
       init_args: {img_size: 32, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3, drop_path: 0.1}
     smallest_block: 2
 data: {batch_size: 16, color_jitter: 0.4}

@@ -19,7 +19,7 @@ from mae_kit.comparison.process import Failed
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
-from mae_kit.reports.entries import SCRATCH, said_alike, said_of_scratch
+from mae_kit.reports.comparison import SCRATCH, said_alike, said_of_scratch
 from mae_kit.training.lock import alone
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4, "new": 0.3}

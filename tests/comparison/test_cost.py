@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
 from mae_kit.comparison.plan import Budget, Entry, Plan, Recipe
 from mae_kit.comparison.results import Records, summary
-from mae_kit.encoders import Beit, ViT
+from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
-from mae_kit.reports.entries import cost_cells
+from mae_kit.reports.comparison import cost_cells
 from mae_kit.weights.native import ClassifierConfig, save_classifier
 
 STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
@@ -27,7 +27,7 @@ ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth
 def write_run(run: Path, objective: Any) -> Path:
     """Of 5 steps of 16 images."""
     run.mkdir()
-    (run / "config.yaml").write_text(yaml.safe_dump({"objective": objective.config(), "data": {"batch_size": 16}}))
+    (run / "config.yaml").write_text(yaml.safe_dump({"objective": objective.config, "data": {"batch_size": 16}}))
     clocks = [(3, 30.0, 50.0), (5, 40.0, 70.0)]
     rows = [{"step": step, "seconds": seconds, "core_seconds": cores} for step, seconds, cores in clocks]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -53,7 +53,7 @@ def test_visible_patches_alone_cost_where_the_others_are_dropped(tmp_path: Path)
     embedding, around = 2 * 4 * 192 * 48, 2 * 5 * 48 * 32 + 2 * 17 * 32 * 192  # into the decoder, and out of it
     expected = 5 * 16 * (2 * embedding + 3 * (around + blocks(5, 48, 2) + blocks(17, 32, 1)))
     assert cost["flops"] == pytest.approx(expected, rel=0.02)  # the last layer may leave the class token out
-    assert encoder_of(tmp_path / "run") == encoder.config()
+    assert encoder_of(tmp_path / "run") == encoder.config
 
 
 def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
@@ -121,7 +121,7 @@ def test_a_seed_that_broke_off_does_not_make_an_entry_cheap(tmp_path: Path):
 
 
 def test_a_tokenizer_that_is_gone_leaves_the_operations_unknown(tmp_path: Path):
-    encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    encoder = BEiTEncoder(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
     (tmp_path / "beit-seed0").mkdir()
     write_run(tmp_path / "beit-seed0/pretrain", beit)
@@ -133,7 +133,7 @@ def test_a_tokenizer_that_is_gone_leaves_the_operations_unknown(tmp_path: Path):
 
 
 def test_a_tokenizer_which_does_not_learn_goes_forwards_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    encoder = Beit(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    encoder = BEiTEncoder(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
     beit = BEiT(encoder, str(save_tokenizer(tmp_path)), smallest_block=2)
     whole = flops_per_image(beit)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

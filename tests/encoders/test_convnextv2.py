@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.errors import raises
 from support.tiny_models import shaken
 from torch import Tensor
 
 from mae_kit.encoders import ConvNeXtV2
-from mae_kit.errors import UserError
 from mae_kit.masking import random_mask
 
 SIZES: dict[str, Any] = {"depths": [1, 2, 2, 1], "dims": [8, 16, 24, 32]}
@@ -104,7 +104,7 @@ def test_in_a_small_dilated_map_a_kernel_of_three_is_one_of_seven():
 
 
 def test_kernels_without_a_middle_are_refused():
-    with pytest.raises(UserError, match=r"kernel_sizes \[7, 7, 6, 3\]: a side has a middle: give odd numbers"):
+    with raises("encoder.kernel_sizes"):
         ConvNeXtV2("convnextv2_atto", img_size=64, kernel_sizes=[7, 7, 6, 3])
 
 

@@ -1,11 +1,10 @@
 """Palettes: the nearest color, and colors found in pixels."""
 
 import numpy as np
-import pytest
 import torch
+from support.errors import raises
 
 from mae_kit.encoders.palette import fit_palette, nearest_colors
-from mae_kit.errors import UserError
 
 
 def test_the_nearest_is_the_nearest():
@@ -34,5 +33,5 @@ def test_the_colors_that_are_there_are_found_and_the_same_ones_each_time():
 def test_more_colors_than_there_are_is_refused():
     gray = np.repeat(np.linspace(-1, 1, 17, dtype=np.float32), 100)[:, None]
     assert np.unique(fit_palette(gray, 17)).shape == (17,)
-    with pytest.raises(UserError, match=r"a palette of 512 colors of images that have 17: .*colors 17 or less"):
+    with raises("encoder.colors"):
         fit_palette(gray, 512)

@@ -36,7 +36,7 @@ def test_on_sets_as_good_as_a_logistic_regression_for_each_class():
         assert metrics.average_precision_score(true[:, number], scores[:, number]) > theirs - 0.02
 
 
-def test_layers_side_by_side_are_strangers():
+def test_layers_concatenate_are_strangers():
     known, labels = clusters(1, 100)
     both = train_probe(known, labels, torch.arange(100), 5, (2.0, 20.0), steps=12, batch=32, seed=0)
     alone = train_probe(known, labels, torch.arange(100), 5, (2.0,), steps=12, batch=32, seed=0)

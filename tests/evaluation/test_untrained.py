@@ -11,7 +11,7 @@ from support.tiny_models import MEAN, STD, shaken
 from support.untrained_run import write_run
 from torch import nn
 
-from mae_kit.encoders.image_gpt import ImageGPT
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 from mae_kit.weights.native import ClassifierConfig, save_classifier
@@ -51,7 +51,7 @@ def start(name: str, args: dict[str, Any], seed: int) -> Any:
     """Of a training from scratch, its palette found."""
     torch.manual_seed(seed)
     model: Any = build_classifier(ModelSpec(name, args), 2, None, 0.0, SIZE).model
-    if isinstance(model, ImageGPT):
+    if isinstance(model, TimmImageGPT):
         model.palette.mul_(0.5)
     return model
 

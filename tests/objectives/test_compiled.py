@@ -11,15 +11,16 @@ import pytest
 # In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
 COMPILED = """
 import torch
-from mae_kit.encoders import GPT, ConvNeXtV2, ViT
+from mae_kit.encoders import ImageGPT, ConvNeXtV2, ViT
 from mae_kit.objectives import FCMAE, IGPT, MAE, MaskFeat, MaskedPatch, SimMIM
 torch.manual_seed(0)
 vit = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)
 convolutions = ConvNeXtV2("convnextv2_atto", 64, output_stride=16, depths=[1, 1, 2, 1], dims=[8, 16, 24, 32])
-gpt = GPT(img_size=8, embed_dim=32, depth=1, num_heads=2)
+gpt = ImageGPT(img_size=8, embed_dim=32, depth=1, num_heads=2)
 objective = OBJECTIVE
 images, keys = torch.randn(2, 3, *objective.encoder.image_size), torch.arange(2)
-objective.prepare(torch.randn(20, 3, *objective.encoder.image_size))
+objective.set_statistics([0.5] * 3, [0.5] * 3)
+objective.fit(torch.randn(20, 3, *objective.encoder.image_size))
 compiled = torch.compile(objective, fullgraph=True, backend="eager")(images, keys)
 plain = objective(images, keys)
 assert torch.equal(compiled.hidden, plain.hidden)

@@ -3,18 +3,20 @@
 import pytest
 import torch
 from skimage.feature import hog
+from support.errors import raises
 from support.training_steps import ten_losses
 
 from mae_kit.encoders import ViT
-from mae_kit.errors import UserError
-from mae_kit.masking import blockwise_mask
+from mae_kit.masking import BlockwiseMask, blockwise_mask
 from mae_kit.objectives import MaskFeat, maskfeat
 
 
 def tiny(cell: int = 4) -> MaskFeat:
     torch.manual_seed(0)
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    return MaskFeat(encoder, cell=cell)
+    objective = MaskFeat(encoder, cell=cell)
+    objective.set_statistics([0.0] * 3, [1.0] * 3)
+    return objective
 
 
 def images(count: int = 2) -> torch.Tensor:
@@ -48,7 +50,8 @@ def test_the_papers_sizes():
         encoder = ViT("vit_base_patch16_224")
     objective = MaskFeat(encoder)
     assert objective.head.out_features == 108 == 2 * 2 * 3 * 9
-    assert objective.most == round(196 * 0.4) == 78 and objective.most // maskfeat.SHARE_OF_BLOCK == 15
+    assert isinstance(objective.hide, BlockwiseMask)
+    assert objective.hide.most == round(196 * 0.4) == 78 and objective.hide.smallest == 15
 
 
 def test_it_hides_beits_blocks():
@@ -62,12 +65,12 @@ def test_it_hides_beits_blocks():
 
 def test_the_most_that_is_hidden_is_rounded():
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=4, embed_dim=12, depth=1, num_heads=1)
-    assert MaskFeat(encoder, cell=4).most == 26, "of 64 patches .4 are 25.6"
+    assert MaskFeat(encoder, cell=4).hide.most == 26, "of 64 patches .4 are 25.6"
 
 
 def test_a_row_of_patches_is_refused():
     encoder = ViT("vit_tiny_patch16_224", img_size=[8, 64], patch_size=8, embed_dim=12, depth=1, num_heads=1)
-    with pytest.raises(UserError, match="blocks do not fit into 1x8 patches: choose a larger image"):
+    with raises("objective.blocks"):
         MaskFeat(encoder)
 
 
@@ -103,5 +106,5 @@ def test_the_picture_shows_edges_where_they_are():
 
 @pytest.mark.parametrize("cell", [3, 16, 0])
 def test_a_cell_that_does_not_fit_is_refused(cell: int):
-    with pytest.raises(UserError, match="does not divide the encoder's patch, 8x8: choose for example 8"):
+    with raises("objective.cell"):
         tiny(cell)

@@ -16,7 +16,7 @@ from mae_kit.cli import main as cli
 from mae_kit.commands.attention import attention
 from mae_kit.commands.features import features, features_figure
 from mae_kit.commands.positions import positions
-from mae_kit.encoders import Beit, ConvNeXtV2, Hiera, Swin, ViT
+from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.errors import UserError
 from mae_kit.plots.encoder import Eye
 from mae_kit.plots.features import principal_colors
@@ -98,7 +98,7 @@ def test_rectangles_of_one_channel_without_class_token(tmp_path: Path, images: P
 @pytest.mark.parametrize(
     ("made", "cells"),
     [
-        (lambda: Beit(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2), (4, 4)),
+        (lambda: BEiTEncoder(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2), (4, 4)),
         (lambda: Swin("swin_tiny_patch4_window7_224", 32, embed_dim=8, depths=[1, 1], num_heads=[1, 2]), (4, 4)),
         (lambda: ConvNeXtV2("convnextv2_atto", 64, depths=[1, 1, 1, 1], dims=[4, 8, 8, 16]), (2, 2)),
         (lambda: Hiera("hiera_tiny_224", [32, 64], embed_dim=8, num_heads=1, stages=[1, 1, 1, 1]), (2, 4)),

@@ -13,7 +13,7 @@ from support.tiny_models import save_tokenizer
 
 from mae_kit.cli.main import VERBS, load
 from mae_kit.cli.parser import parse
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import FOLDER, read_recipe
 from mae_kit.reports.commands import next_steps
@@ -87,7 +87,7 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
     assert finetune[finetune.index("--data.image_size") + 1] == str(config.image_size[0]), "a square, one number"
     with torch.device("meta"):
         meant = understood(finetune)
-        encoder = backbone(config.model, config.model_args, config.image_size)
+        encoder = create_encoder(config.model, config.model_args, config.image_size)
         size = pair(meant["data"].image_size)
         assert config.image_size == list(size)
         build_classifier(meant["model"], 2, encoder, meant["drop_path"], size, len(config.mean))

@@ -42,8 +42,8 @@ def words(html: str) -> str:
 def test_scores_with_intervals_and_the_extent():
     shown = words(evaluation(found(12), {}))
     assert "Frozen Mean of patches Class token kNN 30.0% (28.0 to 32.0) 30.0%" in shown
-    assert "Ridge on 1 label a class 10.0% (8.0 to 12.0)" in shown
-    assert "Ridge on 25 labels a class too few labels too few labels" in shown
+    assert "Ridge, 1 label per class 10.0% (8.0 to 12.0)" in shown
+    assert "Ridge, 25 labels per class too few labels too few labels" in shown
     assert "layer 12, mean of patches 31.2 of 48 0.5" in shown and "collapsed" not in shown
 
 
@@ -107,4 +107,4 @@ def test_a_collapse_is_said_aloud():
 def test_a_page_of_an_evaluation_alone(tmp_path: Path):
     (tmp_path / "evaluation.json").write_text(json.dumps(found(12)))
     page = Path(report(tmp_path)["report"]).read_text("utf-8")
-    assert f"Evaluation: {tmp_path.name}" in page and "How to continue" not in page
+    assert f"Evaluation: {tmp_path.name}" in page and "Next steps" not in page

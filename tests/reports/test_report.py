@@ -109,12 +109,12 @@ def read(run: Path) -> Page:
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrained: Path) -> None:
     page = read(pretrained)
-    assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "How to continue"]
+    assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "Next steps"]
     for number in (
         "43.2%",
         "0.0253",
         "epoch 4.0 of 8",
-        "40 min 20 min of processor time",
+        "40 min 20 min of CPU time",
         "235/s",
         "3.1%",
         "60 listed",
@@ -141,10 +141,10 @@ def test_the_page_needs_nothing_from_outside_and_escapes_what_files_say(pretrain
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) -> None:
     page = read(finetuned)
-    assert page.headings == ["Curves", "Accuracy of each class", "Confusion matrix", "How to continue"]
+    assert page.headings == ["Curves", "Accuracy of each class", "Confusion matrix", "Next steps"]
     assert "Top-1 70.0% 95% interval 52.1–83.3%, from a pretrained encoder" in page.words
     assert "cat 80.0% dog 70.0% a <i>fox</i> 60.0%" in page.words
-    assert "Share a <i>fox</i> cat 4 40.0% dog cat 2 20.0%" in page.words
+    assert "Fraction a <i>fox</i> cat 4 40.0% dog cat 2 20.0%" in page.words
     assert f"mae-kit predict {finetuned} IMAGES" in page.words
     assert "--resume" not in page.words
 
@@ -159,8 +159,8 @@ def test_the_page_of_a_multi_label_finetuning_shows_the_classes_known_worst_firs
     result = {"map": 0.655, "macro_f1": 0.59, "samples": 1300, "of_classes": rows, "encoder": "none"}
     (finetuned / "result.json").write_text(json.dumps(result))
     page = read(finetuned)
-    assert page.headings == ["Curves", "Class by class", "How to continue"]
-    assert "Mean average precision 65.5% from scratch Macro-F1 59.0% every class counts alike" in page.words
+    assert page.headings == ["Curves", "Class by class", "Next steps"]
+    assert "Mean average precision 65.5% from scratch Macro-F1 59.0% mean over classes" in page.words
     assert "<b>boat</b> 7 50.0% 25.0% 33.3% 40.0% sea 1,200 90.0% 80.0% 84.7% 91.0% moon 0 - - - -" in page.words
 
 
@@ -239,7 +239,7 @@ def test_the_processors_clock_may_fall_as_workers_end(tmp_path: Path) -> None:
     clocks = [(1800, 900), (7200, 7500), (8400, 7200)]
     rows = [{"step": i, "seconds": wall, "core_seconds": cores} for i, (wall, cores) in enumerate(clocks)]
     write_lines(tmp_path / "metrics.jsonl", rows)
-    assert "Time 2 h 20 min 2 h 5 min of processor time" in read(tmp_path).words
+    assert "Time 2 h 20 min 2 h 5 min of CPU time" in read(tmp_path).words
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "file.txt"])

@@ -1,10 +1,10 @@
-"""Made-up features in classes that overlap."""
+"""Synthetic features of overlapping classes."""
 
 import torch
 
 
 def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
-    """Overlapping classes, so that votes are close; the seed changes the samples and not the classes."""
+    """Draw labeled features with close votes; the seed changes the samples, not the classes."""
     centers = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=random)
@@ -12,7 +12,7 @@ def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[
 
 
 def overlapping(labels: torch.Tensor, classes: int = 5) -> torch.Tensor:
-    """Sets of classes: k and k + 1 where an image of one label has k < 3, k alone where it is 3, else none."""
+    """Turn labels into sets of classes: {k, k + 1} for k < 3, {3} for k = 3, otherwise empty."""
     numbers = torch.arange(classes)
     return ((numbers == labels[:, None]) | (numbers == labels[:, None] + 1) & (labels[:, None] < 3)) & (
         labels[:, None] < 4

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def watch(job: dict[str, Any]) -> None:
-    """Run the command line in a child and write down how it ended."""
+    """Run the command line in a child and record how it ended."""
     folder = Path(job["folder"])
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""What is read from outside, for fuzzing: sound bytes to start from, and a reader that answers with typed errors."""
+"""Inputs from outside, for fuzzing: valid bytes to start from, and a reader that raises typed errors only."""
 
 import hashlib
 import io
@@ -59,7 +59,7 @@ def tars(folder: Path) -> tuple[Seeds, Read]:
 
 
 def checkpoints(folder: Path) -> tuple[Seeds, Read]:
-    """With a manifest that fits the mutation, lest the hash find each of them."""
+    """Read with a manifest that matches the mutation, which its hash would reveal otherwise."""
     folder = folder / "step-00000001"
     state = {"step": 1, "model": {"w": torch.randn(9, 5)}, "counts": {"a": 1}, "plan": {"shards": {"a.tar": "12"}}}
     DurableCheckpointIO().save_checkpoint(state, folder)

@@ -1,4 +1,4 @@
-"""Tiny labeled shards that look a little like photos: a gradient and noise, in classes that can be learned."""
+"""Tiny labeled shards that resemble photos: a gradient and noise, in learnable classes."""
 
 import io
 import tarfile
@@ -11,7 +11,7 @@ CLASSES = ("dawn", "dusk", "noon", "night")
 
 
 def photo(number: int) -> Image.Image:
-    """Class `number % 4` says where the light comes from; sizes differ."""
+    """Draw a photo whose class, `number % 4`, is the direction of the light; sizes vary."""
     random = np.random.default_rng(number)
     height, width = (int(side) for side in random.integers(36, 56, 2))
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
@@ -28,7 +28,7 @@ def jpeg(number: int, larger: int = 1) -> bytes:
 
 
 def classes_of(number: int) -> tuple[int, ...]:
-    """Of a multi-label set: the first light counts for no class, the last for two; class 0 is never there."""
+    """Classes of a multi-label dataset: none for the first direction, two for the last; class 0 never occurs."""
     return {0: (), 1: (1,), 2: (2,), 3: (1, 3)}[number % 4]
 
 
@@ -40,7 +40,7 @@ def write_shard(
     sets: bool = False,
     larger: int = 1,
 ) -> None:
-    """A webdataset shard; the images named as damaged have garbage in the middle that their header does not show."""
+    """Write a webdataset shard; images listed as damaged have garbage in the middle, behind a valid header."""
     with tarfile.open(path, "w") as tar:
         for number in numbers:
             data = jpeg(number, larger)
@@ -56,7 +56,7 @@ def write_shard(
 
 
 def write_shards(folder: Path) -> Path:
-    """96 images in train-*.tar, 32 in val-0.tar."""
+    """Write 96 images to train-*.tar and 32 to val-0.tar."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in range(3):
         write_shard(folder / f"train-{part}.tar", range(part * 32, part * 32 + 32))

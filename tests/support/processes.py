@@ -1,4 +1,4 @@
-"""Command lines as real processes that tests can watch, interrupt and kill."""
+"""Command lines as real processes that tests watch, interrupt and kill."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from support import fork_server
 
-SECONDS = 240  # for a process that hangs; a busy machine needs many
+SECONDS = 240  # until a process counts as hung; a busy machine needs many
 
 
 class Ended(NamedTuple):
-    """How a process ended: exit code, -9 after SIGKILL; and what it printed."""
+    """Exit code of a process (-9 after SIGKILL) and what it printed."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A command line under way."""
+    """A running command line."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -46,7 +46,7 @@ class Running:
         return Ended(code, out, err)
 
     def wait_until(self, seen: Callable[[], bool]) -> None:
-        """Wait until something is seen, or the process ends."""
+        """Wait until the condition holds or the process ends."""
         deadline = time.monotonic() + SECONDS
         while self.alive() and not seen():
             assert time.monotonic() < deadline, (self.folder / "stderr").read_text()
@@ -61,7 +61,7 @@ class Running:
 
 
 class Programs:
-    """Starts command lines of mae-kit.
+    """Start command lines of mae-kit.
 
     Args:
         folder: For what they print.
@@ -99,7 +99,7 @@ class Programs:
         return self.start(*words, patch=patch, **env).wait()
 
     def close(self) -> None:
-        """End what is still under way."""
+        """Stop all running command lines."""
         for running in self._started:
             running.send(signal.SIGKILL)
         assert self._server.stdin

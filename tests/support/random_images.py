@@ -1,4 +1,4 @@
-"""Random pictures that look like nothing else, copies of them, and shards of such pictures."""
+"""Random pictures that differ from all others, copies of them, and shards of such pictures."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def picture(number: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """Soft blobs of color."""
+    """Draw soft blobs of color."""
     blobs = np.random.default_rng(number).integers(0, 256, (7, 7, 3), dtype=np.uint8)
     return Image.fromarray(blobs).resize(size, Image.Resampling.BICUBIC)
 
@@ -24,7 +24,7 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
 def write_pictures(
     path: Path, images: Mapping[str, bytes], labels: Mapping[str, object] | None = None, suffix: str = "cls"
 ) -> None:
-    """A shard of JPEGs by key, labeled where `labels` has the key."""
+    """Write a shard of JPEGs by key, labeled if `labels` has the key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for key, data in images.items():

@@ -1,4 +1,4 @@
-"""Runs to compare: their curves and weights, killed until they get through, split between two processes."""
+"""Runs to compare: their curves and weights, killed until they complete, on one or two processes."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from mae_kit.training.module import Training
 start = Training.on_train_batch_start
 Training.on_train_batch_start = lambda *args: (time.sleep(0.06), start(*args))[1]
 """
-"""Steps that take a while, so that there is a moment to be hit."""
+"""Slow steps, so that a signal arrives during one."""
 
 SLOW_SCORES = """
 import time
@@ -30,7 +30,7 @@ mae_kit.commands.pretrain.KNN_BATCH = mae_kit.commands.finetune.EVALUATION_BATCH
 get = EvaluationBatches.__getitem__
 EvaluationBatches.__getitem__ = lambda *args: (time.sleep(0.3), get(*args))[1]
 """
-"""Held-out samples that come by twos and take a while."""
+"""Slow evaluation, two samples at a time."""
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -43,25 +43,25 @@ def curve(run: Path) -> list[tuple[Any, ...]]:
 
 
 def scored(run: Path, name: str) -> list[tuple[int, float]]:
-    """A score and the steps it was taken at."""
+    """Steps and values of a score."""
     return [(line["step"], line[name]) for line in lines(run) if name in line]
 
 
 def audited(run: Path) -> list[int]:
-    """The epochs that ended; every sample was shown in each exactly once."""
+    """Completed epochs, after checking that each used every sample exactly once."""
     ended = [line for line in lines(run) if "audit_epoch" in line]
     assert all(line["audit_keys"] == line["audit_expected"] for line in ended), ended
     return [line["audit_epoch"] for line in ended]
 
 
 def same(run: Path, other: Path, file: str = "model.safetensors") -> bool:
-    """Weights bit by bit, and every line of the curve; each sample once an epoch."""
+    """Assert bit-identical weights and curves, and each sample once per epoch."""
     assert audited(run) == audited(other) != []
     return curve(run) == curve(other) and (run / file).read_bytes() == (other / file).read_bytes()
 
 
 def close(run: Path, other: Path, tolerance: float = 1e-5) -> float:
-    """The same curve but for rounding; each sample once an epoch.
+    """Assert equal curves up to rounding, and each sample once per epoch.
 
     Returns:
         How far the losses are apart at most, as a share of themselves.
@@ -78,7 +78,7 @@ def steps(run: Path) -> list[int]:
 
 
 def resume_until_done(programs: Programs, run: Path, verb: str, first: Words, dice: random.Random) -> int:
-    """Kill at random times, every other time while a checkpoint is written, until the run gets through.
+    """Kill at random times, every other time while a checkpoint is written, until the run completes.
 
     Returns:
         How often it was killed.
@@ -108,7 +108,7 @@ def free_port() -> int:
 
 
 def group(programs: Programs, world: int, *words: str | Path, patch: str = "") -> list[Running]:
-    """So many ranks on this machine, as torchrun would start them."""
+    """Environments of `count` ranks on this machine, as torchrun sets them."""
     common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     common |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
     return [programs.start(*words, patch=patch, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(world)]

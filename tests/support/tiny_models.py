@@ -1,4 +1,4 @@
-"""Tiny random models to put into files, with every tensor away from its initial value."""
+"""Tiny random models to save, with every tensor away from its initial value."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 3, "embed_d
 
 
 def shaken(module: Any) -> Any:
-    """Its norms and biases no longer ones and zeros: what lands in the wrong place is seen."""
+    """Perturb all parameters, norms and biases too, so that a tensor in the wrong place shows."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -33,20 +33,22 @@ def tiny_mae(**changed: Any) -> MAE:
     return shaken(MAE(encoder, 0.75, decoder_dim=32, decoder_depth=2, decoder_heads=4))
 
 
+def tiny_config(encoder: Any) -> EncoderConfig:
+    mean, std = MEAN[: encoder.channels], STD[: encoder.channels]
+    return EncoderConfig(encoder.name, encoder.model_args, mean, std, "mae", 7)
+
+
 def tiny_weights(mae: MAE) -> Pretrained:
-    encoder = mae.encoder
-    config = EncoderConfig(
-        encoder.name, encoder.model_args, MEAN[: encoder.channels], STD[: encoder.channels], "mae", 7
-    )
+    encoder, config = mae.encoder, tiny_config(mae.encoder)
     assert isinstance(mae.decoder, TransformerDecoder)
     decoder = Decoder(mae.decoder.state_dict(), 32, 2, 4, 0.75, mae.norm_pix_loss)
     return Pretrained("our model, encoder and decoder", config, encoder.model.state_dict(), decoder)
 
 
 def save_run(folder: Any, mae: MAE) -> Any:
-    """The model of a run folder."""
+    """Write the model file of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(folder, mae, tiny_weights(mae).encoder)
+    save_model(folder, mae, tiny_config(mae.encoder))
     return folder
 
 
@@ -56,7 +58,7 @@ def tiny_classifier(**changed: Any) -> Any:
 
 
 def tiny_tokenizer(**changed: Any) -> Any:
-    """One that gives out many of its codes, as a random one does not."""
+    """A tokenizer that uses many of its codes, unlike a random one."""
     torch.manual_seed(0)
     tokenizer = shaken(DVAE(**({"codes": 20, "stride": 4, "width": 8, "blocks": 1, "code_dim": 8} | changed)))
     with torch.no_grad():
@@ -66,7 +68,7 @@ def tiny_tokenizer(**changed: Any) -> Any:
 
 
 def save_tokenizer(folder: Path, **changed: Any) -> Path:
-    """The result of a tokenizer's run."""
+    """Write the result of a tokenizer's run."""
     tokenizer = tiny_tokenizer(**changed)
     save(folder, tokenizer)
     return folder

@@ -1,4 +1,4 @@
-"""Tasks that write down what became of them, a file each, for the tests of the engines."""
+"""Tasks that record what happened to them, a file each, for the tests of parallel execution."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ STEPS = 3
 
 
 def note(folder: Path, task: str, tick: Callable[[], None]) -> None:
-    """Adds a line to its file, so that a task which is done twice shows."""
+    """Append a line to its file, which shows a task that ran twice."""
     for _ in range(STEPS):
         tick()
     with (folder / task).open("a") as file:
@@ -20,7 +20,7 @@ def note(folder: Path, task: str, tick: Callable[[], None]) -> None:
 
 
 def alone(folder: Path, task: str, tick: Callable[[], None]) -> None:
-    """Fails beside another one."""
+    """Fail if another task is running."""
     (folder / "busy").mkdir()
     time.sleep(0.1)
     (folder / "busy").rmdir()
@@ -28,7 +28,7 @@ def alone(folder: Path, task: str, tick: Callable[[], None]) -> None:
 
 
 def fail(folder: Path, task: str, tick: Callable[[], None]) -> None:
-    """`bad` fails when another one has begun; the others go on for minutes, and need a moment to end."""
+    """Fail as `bad` once another task has started; run for minutes as any other, and take a moment to stop."""
     if task == "bad":
         while not list(folder.glob("*.begun")):
             time.sleep(0.01)
@@ -44,7 +44,7 @@ def fail(folder: Path, task: str, tick: Callable[[], None]) -> None:
 
 
 def die(folder: Path, task: str, tick: Callable[[], None]) -> None:
-    """The first attempt of `bad` is killed, as for want of memory."""
+    """Be killed as the first attempt of `bad`, as if out of memory."""
     if task == "bad" and not (folder / "killed").exists():
         (folder / "killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)

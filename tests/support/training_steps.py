@@ -1,4 +1,4 @@
-"""Ten training steps of an objective: losses that any change of arithmetic would move."""
+"""Ten training steps of an objective, whose losses show any change in arithmetic."""
 
 import torch
 
@@ -7,7 +7,7 @@ from mae_kit.training.optimizer import parameter_groups
 
 
 def ten_losses(objective: Objective, images: torch.Tensor, betas: tuple[float, float]) -> list[float]:
-    """By AdamW on the same images, hidden otherwise in each step."""
+    """Losses of ten AdamW steps on the same images with different masks."""
     optimizer = torch.optim.AdamW(parameter_groups(objective.train(), 0.05, objective.no_decay), lr=3e-3, betas=betas)
     losses = []
     for step in range(10):

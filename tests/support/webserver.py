@@ -1,4 +1,4 @@
-"""A web server of a folder on this machine that can be told to fail."""
+"""A web server of a local folder that fails on request."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class WebServer:
-    """Serves the files of a folder, parts of them too, from a thread.
+    """Serve the files of a folder, byte ranges too, from a thread.
 
     Args:
         folder: What it serves.
@@ -42,7 +42,7 @@ class WebServer:
         self.faults[name] = iter(faults)
 
     def start(self) -> None:
-        """Answer, at the same port as before."""
+        """Accept connections, at the same port as before."""
         self._server = _Server(("127.0.0.1", self._port), _Handler)
         self._server.web, self._port = self, self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -58,7 +58,7 @@ class _Server(ThreadingHTTPServer):
     web: WebServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go are no error."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):

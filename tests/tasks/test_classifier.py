@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import DropPath
 
-from mae_kit.encoders import Hiera, backbone
+from mae_kit.encoders import Hiera, create_encoder
 from mae_kit.encoders.position_embeddings import resample_offsets
 from mae_kit.errors import UserError
 from mae_kit.tasks.classifier import ModelSpec, build_classifier, classifier_from
@@ -162,7 +162,7 @@ def test_whether_positions_fit_another_size_is_told_without_memory(
     name: str, args: dict[str, Any], changed: dict[str, Any]
 ):
     with torch.device("meta"):
-        build_classifier(ModelSpec(name, changed), 2, backbone(name, args), 0.0, (56, 56))
+        build_classifier(ModelSpec(name, changed), 2, create_encoder(name, args), 0.0, (56, 56))
 
 
 def test_an_image_consists_of_hieras_mask_units():

@@ -11,11 +11,13 @@ from support.tiny_models import save_tokenizer, shaken
 from torch import Tensor
 
 from mae_kit.commands.import_ import import_
-from mae_kit.encoders import Beit
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
+from mae_kit.encoders import BEiTEncoder
 from mae_kit.errors import UserError
 from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights.initialize import start_from
+from mae_kit.weights.native import load_classifier
 from mae_kit.weights.pretrained import build_timm
 from mae_kit.weights.recognize import load_encoder, read_pretrained
 
@@ -77,7 +79,7 @@ def test_what_transformers_pretrained_as_beit_goes_on(tmp_path: Path):
     more: dict[str, Any] = {"use_shared_relative_position_bias": True, "use_mask_token": True, "vocab_size": 20}
     model: Any = transformers.BeitForMaskedImageModeling(transformers.BeitConfig(**BEIT, **more))
     shaken(model).save_pretrained(tmp_path / "theirs")
-    ours = BEiT(Beit(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
+    ours = BEiT(BEiTEncoder(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2).eval()
     start_from(tmp_path / "theirs", ours, [0.5] * 3, [0.5] * 3)
     images = torch.randn(2, 3, 32, 32)
     expected = model.layernorm(model.beit(images).last_hidden_state)
@@ -159,6 +161,48 @@ def test_small_convnexts_have_convolutions_for_layers(tmp_path: Path):
         spelled.pop(name)
     torch.save({"model": spelled}, tmp_path / "b.pth")
     assert "starts as the identity" in read_pretrained(tmp_path / "b.pth").notes[0]
+
+
+def simmim_vit(classes: int) -> dict[str, Tensor]:
+    """A ViT of SimMIM's code, whose names are BEiT's; pretrained, with one shared table, where there are no classes."""
+    name, args = TIMM["beit"]
+    pool = {"global_pool": "avg" if classes else "token"}
+    tensors = dict(shaken(timm.create_model(name, num_classes=classes, **args, **pool)).state_dict())
+    if classes:
+        return tensors
+    shared = tensors["blocks.0.attn.relative_position_bias_table"]
+    kept = {key: tensor for key, tensor in tensors.items() if "relative_position" not in key}
+    kept |= {"mask_token": torch.zeros(1, 1, 48), "rel_pos_bias.relative_position_bias_table": shared}
+    decoder = {"decoder.0.weight": torch.zeros(192, 48, 1, 1), "decoder.0.bias": torch.zeros(192)}
+    return {f"encoder.{key}": tensor for key, tensor in kept.items()} | decoder
+
+
+def test_a_pretrained_simmim_vit_is_read(tmp_path: Path):
+    torch.save({"model": simmim_vit(0)}, tmp_path / "a.pth")
+    weights = read_pretrained(tmp_path / "a.pth")
+    assert weights.kind == "original SimMIM ViT, encoder only" and weights.encoder.objective == "SimMIM"
+    assert weights.encoder.mean == IMAGENET_MEAN and weights.notes == []
+    assert load_encoder(tmp_path / "a.pth")(torch.randn(1, 3, 32, 32)).shape == (1, 17, 48)
+
+
+@pytest.mark.parametrize(
+    ("more", "mean", "notes"),
+    [
+        ({}, 0.5, 1),
+        ({"config": {"MODEL": {"TYPE": "vit"}}}, 0.485, 0),
+        ({"args": {"imagenet_default_mean_and_std": False}}, 0.5, 0),
+        ({"args": {"imagenet_default_mean_and_std": True}}, 0.485, 0),
+    ],
+    ids=["unknown", "SimMIM", "BEiT", "BEiT on ImageNet-1k"],
+)
+def test_the_normalization_of_a_fine_tuned_beit_or_simmim_vit(
+    tmp_path: Path, more: dict[str, Any], mean: float, notes: int
+):
+    torch.save({"model": simmim_vit(5), **more}, tmp_path / "a.pth")
+    weights = read_pretrained(tmp_path / "a.pth")
+    assert weights.encoder.mean[0] == mean and len(weights.notes) == notes
+    import_(tmp_path / "a.pth", tmp_path / "run", mean=[0.1, 0.2, 0.3], std=IMAGENET_STD)
+    assert load_classifier(tmp_path / "run").config.mean == [0.1, 0.2, 0.3]
 
 
 def test_a_tensor_too_many(tmp_path: Path):

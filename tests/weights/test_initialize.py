@@ -12,7 +12,7 @@ from support.tiny_models import MEAN, STD, save_run, save_tokenizer, shaken, tin
 
 from mae_kit.commands.import_ import import_
 from mae_kit.commands.pretrain import PretrainData, save_results
-from mae_kit.encoders import GPT, Beit, Hiera, Swin, ViT
+from mae_kit.encoders import BEiTEncoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT, MAE, BEiT, HieraMAE, MaskedPatch, MaskFeat, SimMIM
@@ -97,7 +97,7 @@ OF_TWO_STAGES: dict[str, Any] = {"decoder_dim": 16, "decoder_depth": 1, "decoder
     "make",
     [
         lambda heads: HieraMAE(Hiera("hiera_tiny_224", num_heads=heads, q_pool=1, **HIERA), **OF_TWO_STAGES),
-        lambda heads: IGPT(GPT(img_size=4, embed_dim=16, depth=1, num_heads=heads, colors=4)),
+        lambda heads: IGPT(ImageGPT(img_size=4, embed_dim=16, depth=1, num_heads=heads, colors=4)),
     ],
 )
 def test_heads_that_no_shape_shows(tmp_path: Path, make: Any):
@@ -112,7 +112,7 @@ TABLE = "relative_position_bias_table"
 
 
 def beit(folder: Path, size: int = 32) -> BEiT:
-    return BEiT(Beit(img_size=size, **SIZES), str(save_tokenizer(folder)), smallest_block=2)
+    return BEiT(BEiTEncoder(img_size=size, **SIZES), str(save_tokenizer(folder)), smallest_block=2)
 
 
 def unilm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -125,7 +125,7 @@ def unilm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_a_published_beit_with_one_table_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    own = shaken(Beit(img_size=32, **SIZES).model).state_dict()
+    own = shaken(BEiTEncoder(img_size=32, **SIZES).model).state_dict()
     torch.save({"model": unilm(own)}, tmp_path / "pretrained.pth")
     new = beit(tmp_path)
     start_from(tmp_path / "pretrained.pth", new, MEAN, STD)
@@ -138,7 +138,7 @@ def test_a_published_beit_with_one_table_goes_on(tmp_path: Path, caplog: pytest.
 
 
 def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path):
-    own = shaken(Beit(img_size=32, **SIZES).model).state_dict()
+    own = shaken(BEiTEncoder(img_size=32, **SIZES).model).state_dict()
     torch.save({"model": unilm(own)}, tmp_path / "pretrained.pth")
     table = resample_offsets(own[f"blocks.0.attn.{TABLE}"], (4, 4), (6, 5))
     import_(tmp_path / "pretrained.pth", tmp_path / "as it is")
@@ -154,7 +154,7 @@ def test_a_published_beit_is_imported_and_fine_tuned_at_any_size(tmp_path: Path)
 
 def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
     """Which may have stayed on another machine."""
-    beit = BEiT(Beit(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
+    beit = BEiT(BEiTEncoder(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     (tmp_path / "run").mkdir()
     save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2), step=7)
     (tmp_path / "tokenizer.safetensors").unlink()
@@ -165,7 +165,7 @@ def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
 
 
 def test_a_fine_tuned_beit_has_no_one_table(tmp_path: Path):
-    own = dict(shaken(Beit(img_size=32, **SIZES).model).state_dict())
+    own = dict(shaken(BEiTEncoder(img_size=32, **SIZES).model).state_dict())
     own[f"blocks.1.attn.{TABLE}"] = own[f"blocks.1.attn.{TABLE}"] + 1
     torch.save({"model": own}, tmp_path / "tuned.pth")
     with pytest.raises(UserError, match="positions of their own, as after fine-tuning: start from"):

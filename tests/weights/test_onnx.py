@@ -72,4 +72,4 @@ def test_prefix_tokens_of_every_kind(name: str):
 def test_a_model_read_from_its_run_is_whole(tmp_path: Path):
     mae = tiny_mae()
     again = to_objective(read_pretrained(save_run(tmp_path, mae)))
-    assert again.config() == mae.config()
+    assert again.config == mae.config

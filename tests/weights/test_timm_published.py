@@ -14,7 +14,7 @@ from support.tiny_models import shaken
 
 from mae_kit.cli import main as cli
 from mae_kit.data.index.open import open_index
-from mae_kit.encoders import ViT, backbone
+from mae_kit.encoders import ViT, create_encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.features import Source
 from mae_kit.evaluation.labeled_features import feature_splits
@@ -97,7 +97,7 @@ def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp
     model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
     config = {"architecture": "hiera_tiny_224", "num_classes": classes, "model_args": args}
     weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Words())
-    encoder: Any = backbone("hiera_tiny_224", weights.encoder.model_args)
+    encoder: Any = create_encoder("hiera_tiny_224", weights.encoder.model_args)
     assert encoder.model.q_pool == pools
 
 
@@ -133,4 +133,4 @@ def test_weights_whose_norm_is_behind_the_pooling_are_refused(monkeypatch: pytes
 
 def test_arguments_that_no_encoder_takes():
     with pytest.raises(UserError, match="no encoder is made of a beit_base_patch16_224 with use_abs_pos_emb: give"):
-        backbone("beit_base_patch16_224", {"use_abs_pos_emb": True})
+        create_encoder("beit_base_patch16_224", {"use_abs_pos_emb": True})

@@ -74,7 +74,9 @@ class PretrainAugment(nn.Module):
         self.jitter = ColorJitter(color_jitter) if color_jitter else None
         self.normalize = Normalize(mean, std)
 
-    def forward(self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
         """The same key flips alike on every device, in every process, after every resume; fp32 under autocast too."""
         if self.flip:
             images = _flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5)
@@ -130,7 +132,9 @@ class FinetuneAugment(nn.Module):
         self.mix = Mixing(mixup, cutmix)
 
     def forward(
-        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
+        self,
+        images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
+        labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"],
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
         """Images and soft targets, both fp32; each row of the targets of single labels sums to 1.
 

@@ -16,7 +16,7 @@ from mae_kit.tensor_file import TOKENIZER, read_kind, save_kind
 
 def save_tokenizer(folder: Path, tokenizer: DVAE) -> Path:
     """Write tokenizer.safetensors: the weights, and in the header what rebuilds the module."""
-    return save_kind(folder, TOKENIZER, tokenizer.state_dict(), {"tokenizer": tokenizer.config()})
+    return save_kind(folder, TOKENIZER, tokenizer.state_dict(), {"tokenizer": tokenizer.config})
 
 
 def load_tokenizer(path: Path) -> DVAE:

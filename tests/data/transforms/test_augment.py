@@ -131,7 +131,9 @@ def test_operations_equal_timms(place: int, negative: bool, monkeypatch: pytest.
     name = [*COLOR, *GEOMETRY][place]
     monkeypatch.setattr(reference.random, "random", lambda: 0.9 if negative else 0.1)
     fill = tuple(round(255 * m) for m in MEAN)
-    operation = reference.AugmentOp(name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": Image.BICUBIC})
+    operation = reference.AugmentOp(
+        name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": Image.BICUBIC}
+    )
     images, count = smooth_images(), 2
     expected = [np.asarray(operation(Image.fromarray(i.permute(1, 2, 0).numpy()))) for i in images]
     ours = images.float() / 255

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mae_kit.reports import drawing
-from mae_kit.reports import race as room
+from mae_kit.reports import learning_curves as module
 from mae_kit.reports.drawing import INSIDE, dress
+from mae_kit.reports.learning_curves import learning_curves
 from mae_kit.reports.page import report
-from mae_kit.reports.race import race
 
 COST = {"steps": 8, "images": 128.0, "flops": 128 * 5e9}  # 5e9 an image
 
@@ -36,14 +37,14 @@ def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...
         calls.append((places.tolist(), values.tolist(), color, dashes))
         drawing.line(axes, places, values, color, label, dashes)
 
-    monkeypatch.setattr(room, "line", line)
+    monkeypatch.setattr(module, "line", line)
     return calls
 
 
 def test_scores_and_losses_lie_over_images_minutes_and_operations(tmp_path: Path, drawn: list[tuple[Any, ...]]):
     write_run(tmp_path / "mae-seed0/pretrain", {5: 0.25, 8: 0.5}, "knn_top1")
     row = {"name": "mae", "seeds": 1, "pretraining": COST, "finetuning": {}}
-    page = race(tmp_path, [row])
+    page = learning_curves(tmp_path, [row])
     scores = [places for places, values, *_ in drawn if values == [25, 50]]
     assert scores == [[80, 128], [5, 8], [80 * 5e9, 128 * 5e9]]  # 5: between two steps that have a time
     losses = [places for places, values, *_ in drawn if values == [1 / 2, 1 / 4, 1 / 6, 1 / 8]]
@@ -55,7 +56,7 @@ def test_more_entries_than_colors_have_other_dashes(tmp_path: Path, drawn: list[
     rows = [{"name": f"entry{n}", "seeds": 1, "pretraining": {}, "finetuning": COST} for n in range(9)]
     for row in rows:
         write_run(tmp_path / f"{row['name']}-seed0/finetune", {8: 0.5}, "val_top1")
-    race(tmp_path, rows)
+    learning_curves(tmp_path, rows)
     looks = {(color, dashes) for *_, color, dashes in drawn}
     assert len(looks) == 9 and len({color for color, _ in looks}) == 7
 
@@ -76,14 +77,14 @@ def test_runs_whose_cost_is_not_known_have_no_places_over_operations(tmp_path: P
 
 
 def test_where_no_cost_is_known_operations_are_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(room, "chart", lambda *_: "<figure>")
+    monkeypatch.setattr(module, "chart", lambda *_: drawing.Chart("", Markup()))
     write_run(tmp_path / "mae-seed0/pretrain", {}, "knn_top1")
-    page = race(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}])
+    page = learning_curves(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}])
     assert [f">{title}</label>" in page for title in ("Images seen", "Minutes", "FLOPs")] == [True, True, False]
 
 
 def test_nothing_trained_is_nothing_drawn(tmp_path: Path):
-    assert race(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}]) == ""
+    assert learning_curves(tmp_path, [{"name": "mae", "seeds": 1, "pretraining": {}, "finetuning": {}}]) == ""
 
 
 @pytest.mark.parametrize("lines", [1, INSIDE, INSIDE + 1])

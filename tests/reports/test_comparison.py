@@ -7,8 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from mae_kit.reports.comparison import FINETUNED, comparison
 from mae_kit.reports.curves import curves
-from mae_kit.reports.entries import FINETUNED, entries
 
 SCORE = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.5]}
 
@@ -23,7 +23,7 @@ def compared(names: list[str]) -> dict[str, Any]:
     ("labels", "told"),
     [
         ([None, None], ""),
-        ([50, 50], "Fine-tuned on 50 labels a class; linear probe and kNN have all labels."),
+        ([50, 50], "Fine-tuned on 50 labels per class; linear probe and kNN have all labels."),
         ([50, None], "Fine-tuned on the labels that each recipe takes; linear probe and kNN have all labels."),
     ],
 )
@@ -32,8 +32,8 @@ def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels
         run = tmp_path / f"{name}-seed0" / "finetune"
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": number}}))
-    page = entries(tmp_path, compared(["a", "b"]))
-    assert told in page and ("labels a class" in page or "labels that" in page) == bool(told)
+    page = comparison(tmp_path, compared(["a", "b"]))
+    assert told in page and ("labels per class" in page or "labels that" in page) == bool(told)
 
 
 def test_a_seed_that_failed_leaves_the_others_picture_and_labels(tmp_path: Path):
@@ -46,8 +46,8 @@ def test_a_seed_that_failed_leaves_the_others_picture_and_labels(tmp_path: Path)
             (run / folder).mkdir(parents=True)
         (run / "finetune/config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": 2}}))
         Image.new("RGB", (4, 4)).save(run / "pretrain/reconstructions/step-0000001.png")
-    page = entries(tmp_path, content)
-    assert "Fine-tuned on 2 labels a class;" in page
+    page = comparison(tmp_path, content)
+    assert "Fine-tuned on 2 labels per class;" in page
     assert 'alt="Reconstructions of a"' in page and 'alt="Reconstructions of b"' in page
 
 

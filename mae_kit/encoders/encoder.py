@@ -1,0 +1,161 @@
+"""The contract of an encoder: a timm model without its head, its sizes, and its ways of hiding patches."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mae_kit.configured import Configured
+from mae_kit.encoders.timm_models import create
+from mae_kit.errors import UserError
+
+Size = int | list[int]
+AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
+
+
+class Encoder(Configured):
+    """A timm model without its head.
+
+    A subclass lists timm's arguments in its constructor, passes them on here, and reads the sizes in `read_sizes`.
+
+    Args:
+        name: timm's name of the model.
+        model_args: timm's arguments; those that are None are left to the name's own.
+        training_args: timm's arguments that matter in training only, as the drop path rate; not in `model_args`.
+
+    Attributes:
+        name: timm's name of the model.
+        model_args: timm's arguments that rebuild it: `timm.create_model(name, num_classes=0, **model_args)`.
+        model: timm's model; its state dict is the encoder's file.
+        image_size: Height and width in pixels.
+        channels: Of the images.
+        patch_size: Height and width in pixels of what can be hidden: a patch, or a cell of a ConvNeXt or Hiera.
+        grid: Rows and columns of these.
+        embed_dim: Width of an embedded patch.
+        stride: Height and width in pixels of an output cell; `patch_size` in a ViT.
+        cells: Rows and columns of output cells.
+        dim: Width of an output cell.
+        prefix: Tokens in front of the cells: class token and registers.
+        has_class_token: Whether the first of the prefix tokens is a class token.
+        depth: Layers that `layers` can be asked for: blocks of a transformer, stages of the others.
+        can_drop: Has `drop`: hidden patches are never computed (MAE, Hiera).
+        can_fill: Has `fill`: a mask token takes the place of hidden patches (SimMIM, BEiT, MaskFeat).
+        can_zero: Has `zero`: hidden cells are zero, as in a sparse convolution (FCMAE).
+        has_attention_maps: `mae_kit.encoders.attention.attention_maps` can show where it looks.
+        has_position_table: It has one absolute position embedding for each patch.
+        mask_token_decays: Whether weight decay applies to the mask token in front of it.
+
+    Raises:
+        UserError: timm has no such model, does not build it with these arguments, or it is of another family.
+    """
+
+    timm_class: ClassVar[type[nn.Module]]
+    family: ClassVar[str]
+    examples: ClassVar[str]
+    can_drop: ClassVar[bool] = False
+    can_fill: bool = False
+    can_zero: ClassVar[bool] = False
+    has_attention_maps: ClassVar[bool] = False
+    has_position_table: ClassVar[bool] = False
+    mask_token_decays: ClassVar[bool] = True
+
+    model: Any
+    image_size: tuple[int, int]
+    channels: int
+    patch_size: tuple[int, int]
+    grid: tuple[int, int]
+    embed_dim: int
+    stride: tuple[int, int]
+    cells: tuple[int, int]
+    dim: int
+    depth: int
+    prefix: int = 0
+    has_class_token: bool = False
+
+    def __init__(self, name: str, model_args: dict[str, Any], training_args: dict[str, Any] | None = None):
+        super().__init__()
+        self.name = name
+        self.model_args = {key: value for key, value in model_args.items() if value is not None}
+        model = create(name, self.model_args | (training_args or {}), self.examples)
+        if not self.accepts(model):
+            what = f"encoder name {name!r} is not a {self.family}"
+            raise UserError("encoder.name", what, f"choose one of timm's {self.examples} models")
+        self._wrap(model, fresh=True)
+
+    @classmethod
+    def from_timm(cls: type[AnyEncoder], model: nn.Module, **init_args: Any) -> AnyEncoder:
+        """Wrap a timm model and keep its weights. Its classifier, if it has one, is removed.
+
+        Args:
+            model: As `timm.create_model` makes it.
+            init_args: Arguments of the constructor that the model does not show: a ConvNeXt's img_size, a drop_path.
+
+        Raises:
+            UserError: It is of another family, or has arguments that the encoder's constructor does not take.
+        """
+        timm_model: Any = model
+        if not cls.accepts(model):
+            what = f"a {type(model).__name__} is not a {cls.family}"
+            raise UserError("encoder.model", what, f"give one of timm's {cls.examples} models")
+        timm_model.reset_classifier(0)
+        arguments = cls.arguments_of(timm_model) | init_args
+        with torch.device("meta"):
+            encoder = cls(timm_model.pretrained_cfg["architecture"], **arguments)
+        if _shapes(encoder.model) != _shapes(model):
+            what = f"this {encoder.name} differs from timm's in more than {', '.join(arguments)}"
+            raise UserError("encoder.model", what, "create it with these arguments only, and num_classes=0")
+        encoder._wrap(model, fresh=False)
+        return encoder
+
+    def _wrap(self, model: nn.Module, fresh: bool) -> None:
+        self.model = model
+        self.model.fresh = fresh
+        self.prepare(fresh)
+        self.read_sizes()
+        model.register_load_state_dict_pre_hook(_not_fresh_any_more)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no weights were given to it, by `from_timm` or `load_state_dict`, nor an objective made of it."""
+        return self.model.fresh
+
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        """Whether a timm model is of this family."""
+        return type(model) is cls.timm_class
+
+    @classmethod
+    def arguments_of(cls, model: Any) -> dict[str, Any]:
+        """The constructor's arguments, but for the name, that make a timm model of these sizes."""
+        raise NotImplementedError
+
+    def prepare(self, fresh: bool) -> None:
+        """Adapt the timm model to pretraining; initialize it only if it is fresh."""
+
+    def read_sizes(self) -> None:
+        """Set the attributes that tell the sizes, from the timm model."""
+        raise NotImplementedError
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
+        """Encode whole images: prefix tokens and cells after the final norm."""
+        raise NotImplementedError
+
+    def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b _ _"]]:
+        """Tokens after some of the layers.
+
+        Args:
+            images: Normalized.
+            numbers: Layers, 1 to `depth`, ascending; the last one is the output of `forward`.
+        """
+        raise NotImplementedError
+
+
+def _not_fresh_any_more(model: Any, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    if any(name.startswith(prefix) for name in tensors):
+        model.fresh = False
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}

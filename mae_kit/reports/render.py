@@ -1,0 +1,40 @@
+"""HTML from the templates in `templates/`, by jinja2 with autoescape: text from files cannot become markup."""
+
+import base64
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fill a template."""
+    return Markup(_TEMPLATES.get_template(template).render(values))
+
+
+def page(title: str, *sections: Markup) -> str:
+    """Make a complete HTML document; empty sections are left out."""
+    return render("page.html", title=title, sections=sections, written=f"{datetime.now():%Y-%m-%d %H:%M}")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Embed an image in a page; `kind` is png or jpeg."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def percent(fraction: float) -> str:
+    """Format a fraction of 1 as a percentage with one decimal."""
+    return f"{100 * fraction:.1f}%"
+
+
+_TEMPLATES.filters["percent"] = percent
