@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy
 
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment
-from mae_kit.encoders import backbone
+from mae_kit.encoders import create_encoder
 from mae_kit.tasks.classifier import classifier_from
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tensors import Batch
@@ -152,7 +152,7 @@ def _classifier(
     """The classifier, and the config of its encoder; None where a classifier was given."""
     if isinstance(encoder, dict):
         config = EncoderConfig(**encoder)
-        source: Any = backbone(config.model, config.model_args, config.image_size)
+        source: Any = create_encoder(config.model, config.model_args, config.image_size)
     elif hasattr(encoder, "model_args"):
         config, source = _config_of(encoder), encoder
     else:

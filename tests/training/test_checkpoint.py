@@ -29,7 +29,8 @@ from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 folder, io = Path({folder!r}), DurableCheckpointIO()
 before = load_latest(folder)
 for step in itertools.count(before["global_step"] + 1 if before else 1):
-    io.save_checkpoint({{"global_step": step, "model": torch.full((100_000,), float(step))}}, folder / f"step-{{step:08d}}")
+    state = {{"global_step": step, "model": torch.full((100_000,), float(step))}}
+    io.save_checkpoint(state, folder / f"step-{{step:08d}}")
     for old in sorted(folder.glob("step-*"))[:-2]:
         io.remove_checkpoint(old)
 """
