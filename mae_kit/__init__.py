@@ -42,7 +42,6 @@ _MODULES = {
     #
     "UserError": "errors",
     #
-    "attention": "commands.attention",
     "bench": "commands.bench",
     "compare": "commands.compare",
     "dedup": "commands.dedup",
@@ -50,22 +49,19 @@ _MODULES = {
     "doctor": "commands.doctor",
     "evaluate": "commands.evaluate",
     "export": "commands.export",
-    "features": "commands.features",
     "finetune": "commands.finetune",
     "import_": "commands.import_",
     "index": "commands.index",
     "inspect": "commands.inspect",
-    "positions": "commands.positions",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
-    "reconstruct": "plots.reconstruct",
-    "report": "reports.page",
+    "reconstruct": "commands.reconstruct",
+    "report": "commands.report",
     "shard": "commands.shard",
     "tokenizer": "commands.tokenizer",
 }
 
 if TYPE_CHECKING:  # at run time these go through `__getattr__`
-    from mae_kit.commands.attention import attention as attention
     from mae_kit.commands.bench import bench as bench
     from mae_kit.commands.compare import compare as compare
     from mae_kit.commands.dedup import dedup as dedup
@@ -73,16 +69,16 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.doctor import doctor as doctor
     from mae_kit.commands.evaluate import evaluate as evaluate
     from mae_kit.commands.export import export as export
-    from mae_kit.commands.features import features as features
     from mae_kit.commands.finetune import finetune as finetune
     from mae_kit.commands.import_ import import_ as import_
+    from mae_kit.commands.index import index as index
     from mae_kit.commands.inspect import inspect as inspect
-    from mae_kit.commands.positions import positions as positions
     from mae_kit.commands.predict import predict as predict
     from mae_kit.commands.pretrain import pretrain as pretrain
+    from mae_kit.commands.reconstruct import reconstruct as reconstruct
+    from mae_kit.commands.report import report as report
+    from mae_kit.commands.shard import shard as shard
     from mae_kit.commands.tokenizer import tokenizer as tokenizer
-    from mae_kit.data.index.open import index as index
-    from mae_kit.data.packing.writer import shard as shard
     from mae_kit.encoders import BEiTEncoder as BEiTEncoder
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
     from mae_kit.encoders import Encoder as Encoder
@@ -101,8 +97,6 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import MaskFeat as MaskFeat
     from mae_kit.objectives import Objective as Objective
     from mae_kit.objectives import SimMIM as SimMIM
-    from mae_kit.plots.reconstruct import reconstruct as reconstruct
-    from mae_kit.reports.page import report as report
     from mae_kit.tasks.module import FinetuneModule as FinetuneModule
     from mae_kit.training.datamodule import ShardDataModule as ShardDataModule
     from mae_kit.training.modules import PretrainModule as PretrainModule

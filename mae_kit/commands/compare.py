@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mae_kit.commands.report import report
 from mae_kit.comparison.copies import with_copies
 from mae_kit.comparison.entries import must_be_trainable, stages
 from mae_kit.comparison.ledger import complete, must_be_folder, recorded
@@ -29,7 +30,6 @@ from mae_kit.reports.comparison import (
     said_alike,
     said_of_scratch,
 )
-from mae_kit.reports.page import report
 from mae_kit.training.lock import alone
 
 log = logging.getLogger(__name__)

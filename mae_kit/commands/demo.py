@@ -25,6 +25,7 @@ from rich.table import Table
 from mae_kit.cli.parser import parse
 from mae_kit.commands.finetune import finetune
 from mae_kit.commands.pretrain import pretrain
+from mae_kit.commands.report import report
 from mae_kit.commands.shard import shard
 from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
@@ -32,7 +33,6 @@ from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
 from mae_kit.parallel.processes import cores
-from mae_kit.reports.page import report
 
 log = logging.getLogger(__name__)
 

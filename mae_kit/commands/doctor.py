@@ -1,4 +1,4 @@
-"""What this machine has, and whether a run that is killed on it goes on as if it had not been."""
+"""`mae-kit doctor`: what this machine has, and whether a killed run resumes exactly on it."""
 
 import logging
 import os
@@ -39,18 +39,18 @@ DISK_BYTES = 32_000_000
 
 
 def doctor(self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
-    """Say what training will use here; with --self-test kill a small run while it saves, resume it, and compare.
+    """List what training will use on this machine; with --self-test kill a small run while it saves, and resume it.
 
     Args:
-        self_test: Also train for about a minute, on the processor: killed three times, the run must end with the same
-            weights and the same curve, bit by bit, as one that was left alone.
-        folder: Where runs will go: it is this disk that is asked and tested.
+        self_test: Also train for about a minute on the CPU: a run that is killed three times must end with weights and
+            losses bit-identical to those of an uninterrupted one.
+        folder: Where runs will be: its disk is tested.
 
     Returns:
-        What was found.
+        What was found, by name.
 
     Raises:
-        UserError: The folder cannot be written, or a run does not survive there.
+        UserError: The folder cannot be written, or a killed run does not resume exactly.
     """
     found = _machine() | _disk(folder)
     for name, value in found.items():
@@ -73,7 +73,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _disk(folder: Path) -> dict[str, Any]:
-    """Room, and how fast the disk takes a file for good."""
+    """Free space, and how fast the disk writes a file durably."""
     started = time.perf_counter()
     try:
         with replacing(folder / "mae_kit-doctor") as making:
@@ -95,7 +95,7 @@ def _survives(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mae_kit-doctor-", dir=folder) as name:
         place = Path(name)
         _write_shards(place)
-        log.info(f"a run of {IMAGES * EPOCHS // BATCH} steps, left alone ...")
+        log.info(f"a run of {IMAGES * EPOCHS // BATCH} steps, uninterrupted ...")
         with _started(_first(place, "alone"), place / "alone.log") as process:
             _end(process, place / "alone.log")
         run, log_file, kills = place / "killed", place / "killed.log", 0
@@ -108,7 +108,7 @@ def _survives(folder: Path) -> dict[str, Any]:
             _end(process, log_file)
         if not kills:
             raise UserError(
-                "doctor.survives", "the small run was always over before it could be killed", "please report it"
+                "doctor.survives", "the small run always ended before it could be killed", "please report it"
             )
         return {"kills": kills, **_compare(place / "alone", run)}
 
@@ -141,7 +141,7 @@ def _first(place: Path, name: str) -> list[str]:
 
 @contextmanager
 def _started(words: list[str], log_file: Path) -> Iterator[subprocess.Popen[str]]:
-    """A training as a process of its own, on one thread of the processor, where arithmetic has one order."""
+    """Start a training process on one CPU thread, where the order of arithmetic is fixed."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with open(log_file, "w") as out:
         command = [sys.executable, "-m", "mae_kit", *words]
@@ -156,19 +156,17 @@ def _started(words: list[str], log_file: Path) -> Iterator[subprocess.Popen[str]
 def _end(process: "subprocess.Popen[str]", log_file: Path) -> None:
     _wait(lambda: process.poll() is not None)
     if process.returncode:
-        last = (log_file.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
+        last = (log_file.read_text(encoding="utf-8", errors="replace").splitlines() or ["it printed nothing"])[-1]
         raise UserError("doctor.end", f"a small training ends with exit code {process.returncode}", last)
 
 
 def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> bool:
-    """Kill it when that step is saved and it may be saving the next; whether it was still at work."""
+    """Kill a process after a step is saved, when it may be saving the next; returns whether it was still running."""
     _wait(lambda: process.poll() is not None or _newest(checkpoints) >= step)
     time.sleep(random.uniform(0, 0.03))
     alive = process.poll() is None
     process.kill()
-    log.info(
-        f"the same, killed after step {_newest(checkpoints)}" if alive else "it was over before it could be killed"
-    )
+    log.info(f"the same, killed after step {_newest(checkpoints)}" if alive else "it ended before it could be killed")
     return alive
 
 
@@ -181,7 +179,9 @@ def _wait(seen: Callable[[], bool]) -> None:
     while not seen():
         if time.monotonic() > deadline:
             raise UserError(
-                "doctor.wait", f"a small training gets nowhere in {SECONDS} seconds", "see what else is running here"
+                "doctor.wait",
+                f"a training makes no progress in {SECONDS} seconds",
+                "see what else is running here",
             )
         time.sleep(0.002)
 
@@ -193,10 +193,10 @@ def _compare(alone: Path, killed: Path) -> dict[str, Any]:
         what = "curve" if curves[0] != curves[1] else "weights"
         raise UserError(
             "doctor.compare",
-            f"a run that was killed here ends with another {what}",
+            f"a killed run ends with a different {what}",
             "please report it with the lines above",
         )
-    log.info(f"the same weights and the same curve of {len(curves[0])} steps, bit by bit")
+    log.info(f"the same weights and losses of {len(curves[0])} steps, bit for bit")
     return {"self_test": "bit-identical", "steps": len(curves[0])}
 
 

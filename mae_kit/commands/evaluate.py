@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mae_kit.commands.report import report
 from mae_kit.comparison.known import subject, with_earlier
 from mae_kit.comparison.ledger import must_be_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, prepare, train_all
@@ -26,7 +27,6 @@ from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
-from mae_kit.reports.page import report
 from mae_kit.reports.tables import frozen_table, trained_table
 from mae_kit.tasks.predict import classify
 from mae_kit.tensor_file import CLASSIFIER, kind_of

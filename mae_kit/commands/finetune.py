@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mae_kit.commands.report import report
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
@@ -22,7 +23,6 @@ from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
-from mae_kit.reports.page import report
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores

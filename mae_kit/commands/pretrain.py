@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.callbacks import Callback
 
+from mae_kit.commands.report import report
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
@@ -17,7 +18,6 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
-from mae_kit.reports.page import report
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import (
     Intervals,

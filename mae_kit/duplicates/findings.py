@@ -1,6 +1,6 @@
-"""What was found, told sample by sample: the lines of the list of what goes."""
+"""Find duplicates, and report them sample by sample."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,28 +10,35 @@ from jaxtyping import Int64
 
 from mae_kit.data.index.labels import label_names, label_numbers
 from mae_kit.data.index.open import Index
-from mae_kit.duplicates.groups import Groups
-from mae_kit.duplicates.orientations import ORIENTATIONS
-from mae_kit.duplicates.pairs import FEATURES, LOOKS, Pairs
+from mae_kit.duplicates.fingerprints import fingerprint
+from mae_kit.duplicates.groups import Groups, grouped
+from mae_kit.duplicates.hashes import ORIENTATIONS
+from mae_kit.duplicates.pairs import FEATURES, LOOKS, Pairs, joined, similar_in_appearance
+from mae_kit.errors import UserError
+from mae_kit.parallel import Engine
 
-EVIDENCE = ("same bytes", "looks alike", "features alike")
+EVIDENCE = ("same bytes", "similar appearance", "similar features")
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Of n samples, and behind them m of an evaluation set.
+    """Duplicates among n samples, and after them m of an evaluation set.
 
     Attributes:
         index: The samples.
         evaluation: The evaluation set; None without one.
-        pairs: What is alike.
-        groups: What hangs together.
+        pairs: Pairs of duplicates.
+        groups: Pairs joined to groups.
+        not_compared: How many samples cannot be decoded.
+        plain: How many samples are of one color, so that only equal bytes count.
     """
 
     index: Index
     evaluation: Index | None
     pairs: Pairs
     groups: Groups
+    not_compared: int
+    plain: int
 
     @cached_property
     def conflicts(self) -> Int64[np.ndarray, " c"]:
@@ -39,7 +46,7 @@ class Findings:
         return self.groups.conflicting(label_numbers(self.index))
 
     def counts(self) -> dict[str, int]:
-        """Samples, and what becomes of them."""
+        """Count samples, duplicates and groups."""
         dropped = self.groups.dropped()
         known = int(self.groups.in_evaluation()[dropped].sum())
         sizes = np.bincount(self.groups.group)
@@ -50,10 +57,12 @@ class Findings:
             "in_evaluation": known,
             "groups": int((sizes > 1).sum()),
             "label_conflicts": len(self.conflicts),
+            "not_compared": self.not_compared,
+            "plain": self.plain,
         }
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Of each sample that goes: where it is, what stays for it, and by what evidence."""
+        """Yield one record for each removed sample: location, kept representative, evidence."""
         conflicts = self._labels_of_conflicts()
         for row, pair in zip(*self._closest(), strict=True):
             stays, group = int(self.groups.stays[row]), int(self.groups.group[row])
@@ -63,29 +72,29 @@ class Findings:
             yield line | self.evidence(pair) | ({"labels": conflicts[group]} if group in conflicts else {})
 
     def place(self, row: int) -> dict[str, str]:
-        """Shard and key; of the evaluation set behind the samples."""
+        """Name shard and key of a row."""
         index, row = self.source(row)
         return {"shard": index.shards[int(index.shard[row])], "key": index.keys[row]}
 
     def source(self, row: int) -> tuple[Index, int]:
-        """The index that holds a row, and its row there."""
+        """Give the index that contains a row, and the row in it."""
         if row < len(self.index) or self.evaluation is None:
             return self.index, row
         return self.evaluation, row - len(self.index)
 
     def evidence(self, pair: int) -> dict[str, Any]:
-        """Why two samples are taken for one."""
-        kind, likeness = int(self.pairs.evidence[pair]), round(float(self.pairs.likeness[pair]), 4)
-        said: dict[str, Any] = {"evidence": EVIDENCE[kind]}
+        """Say why two samples are duplicates."""
+        kind, score = int(self.pairs.evidence[pair]), round(float(self.pairs.score[pair]), 4)
+        found: dict[str, Any] = {"evidence": EVIDENCE[kind]}
         if kind == LOOKS:
-            said |= {"orientation": ORIENTATIONS[int(self.pairs.orientation[pair])]}
-            said |= {"distance": int(self.pairs.distance[pair]), "outlines": likeness}
-        return said | ({"similarity": likeness} if kind == FEATURES else {})
+            found |= {"orientation": ORIENTATIONS[int(self.pairs.orientation[pair])]}
+            found |= {"distance": int(self.pairs.distance[pair]), "outlines": score}
+        return found | ({"similarity": score} if kind == FEATURES else {})
 
     def _closest(self) -> tuple[list[int], list[int]]:
-        """Samples that go, and for each the pair that tells most."""
+        """Give the removed samples, and for each the pair with the best evidence."""
         pairs, dropped = self.pairs, self.groups.dropped()
-        order = np.lexsort((-pairs.likeness, pairs.distance, pairs.evidence))
+        order = np.lexsort((-pairs.score, pairs.distance, pairs.evidence))
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         best = np.full(len(self.groups.group), len(order))
@@ -94,7 +103,7 @@ class Findings:
         return dropped.tolist(), order[best[dropped]].tolist()
 
     def _labels_of_conflicts(self) -> dict[int, list[Any]]:
-        """The labels of each such group; of a multi-label set a list for each set of classes."""
+        """Give the labels of each group with different labels; a list for each set of classes if multi-label."""
         members = np.flatnonzero(np.isin(self.groups.group[: len(self.index)], self.conflicts))
         numbers = label_numbers(self.index)
         labels: dict[int, dict[int, Any]] = {}
@@ -103,3 +112,37 @@ class Findings:
             label = named if self.index.multi_label else named[0]
             labels.setdefault(int(self.groups.group[row]), {})[int(numbers[row])] = label
         return {group: [found[number] for number in sorted(found)] for group, found in labels.items()}
+
+
+def find(
+    index: Index,
+    evaluation: Index | None,
+    distance: int,
+    workers: int,
+    engine: Engine,
+    by_features: Callable[[list[Index]], Pairs] | None = None,
+) -> Findings:
+    """Compute fingerprints, pairs and groups.
+
+    Args:
+        index: The samples.
+        evaluation: An evaluation set that they are compared with; None for none.
+        distance: Maximum number of differing bits of the 64-bit hashes of duplicates.
+        workers: Number of shards that are fingerprinted at once.
+        engine: Where they are.
+        by_features: Finds further pairs, in the indices one after the other; None for none.
+
+    Raises:
+        UserError: No sample can be decoded.
+    """
+    sides = [index] if evaluation is None else [index, evaluation]
+    prints = fingerprint(sides, workers, engine)
+    decoded, plain = prints.decoded[: len(index)], prints.plain[: len(index)]
+    if not decoded.any():
+        fix = "run `mae-kit index` on the shards, which names what is damaged"
+        raise UserError("dedup.nothing", f"none of {len(index):,} images can be decoded: nothing was compared", fix)
+    pairs = similar_in_appearance(prints, len(index), distance)
+    if by_features:
+        pairs = joined([pairs, by_features(sides)])
+    groups = grouped(pairs, index, sum(map(len, sides[1:])))
+    return Findings(index, evaluation, pairs, groups, int((~decoded).sum()), int(plain.sum()))

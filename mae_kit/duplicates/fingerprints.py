@@ -1,4 +1,4 @@
-"""What is known of each image to find its copies: a task a shard, its result kept beside the shard."""
+"""Fingerprints of images: one task for each shard, its result stored next to the shard."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ PLAIN = 2.0
 
 
 class Fingerprints(NamedTuple):
-    """Of n images, 360 bytes each.
+    """Fingerprints of n images, 360 bytes each.
 
     Attributes:
         hashes: Of the four flips.
-        thumbnails: Gray, squeezed to a square.
+        thumbnails: Gray, resized to a square.
         content: Hash of the file's bytes.
-        decoded: False where an image does not decode; nothing else is known of it then.
-        plain: True where it is of one color, or nearly: the standard deviation of the thumbnail is under two of 255
-            levels. The signs of its frequencies are noise then, and its copies beyond telling.
+        decoded: False for images that cannot be decoded; their other values are 0.
+        plain: True for images of one color, or nearly: the standard deviation of the thumbnail is below two of 255
+            levels. The signs of their frequencies are noise.
     """
 
     hashes: UInt64[np.ndarray, "n 4"]
@@ -40,12 +40,12 @@ class Fingerprints(NamedTuple):
 
 
 def fingerprint(indices: Sequence[Index], workers: int = 0, engine: Engine = "processes") -> Fingerprints:
-    """Of all samples of some indices, one behind the other; what earlier calls have done is read.
+    """Fingerprint all samples of some indices, one after the other; existing results are read.
 
     Args:
         indices: Of shards.
-        workers: Shards at once; 0 = one a core.
-        engine: Where.
+        workers: Number of shards at once; 0 = one for each core.
+        engine: Where they are.
     """
     made = (SIDECARS.compute(index, fingerprint_shard, workers, engine, preload=(__name__,)) for index in indices)
     parts = list(chain.from_iterable(made))
@@ -53,7 +53,7 @@ def fingerprint(indices: Sequence[Index], workers: int = 0, engine: Engine = "pr
 
 
 def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
-    """The task: fields of `Fingerprints` for one shard."""
+    """Compute the fields of `Fingerprints` for one shard."""
     hashes, thumbnails = np.zeros((len(part), 4), np.uint64), np.zeros((len(part), THUMBNAIL, THUMBNAIL), np.uint8)
     content, (decoded, plain) = np.zeros(len(part), np.uint64), np.zeros((2, len(part)), bool)
     for row in range(len(part)):

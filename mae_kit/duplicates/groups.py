@@ -1,4 +1,4 @@
-"""Pairs -> groups, and of each group what stays: one picture, or none where an evaluation set has it."""
+"""Groups of duplicates, and the one image of each that is kept: none if the evaluation set has it."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from mae_kit.duplicates.pairs import Pairs
 
 
 class Groups(NamedTuple):
-    """Of n rows: the samples, and behind them those they are held against.
+    """Groups of n rows: the samples, and after them the evaluation set.
 
     Attributes:
-        group: Number of each row's group; most are alone in theirs.
-        stays: Row of the one that stands for the group: the largest picture among the samples, by pixels, then bytes,
-            then the earliest; in a group that holds a row of the evaluation set, the first such row.
-        own: How many rows are samples.
+        group: Number of each row's group; most groups have one row.
+        stays: Row of the group's representative: the largest image among the samples, by pixels, then bytes, then
+            position; in a group with a row of the evaluation set, the first such row.
+        own: Number of samples.
     """
 
     group: Int64[np.ndarray, " n"]
@@ -26,15 +26,15 @@ class Groups(NamedTuple):
     own: int
 
     def dropped(self) -> Int64[np.ndarray, " d"]:
-        """Samples that go."""
+        """Samples that are removed."""
         return np.flatnonzero(self.stays[: self.own] != np.arange(self.own))
 
     def in_evaluation(self) -> Bool[np.ndarray, " n"]:
-        """Rows whose group holds one of the evaluation set."""
+        """Rows whose group has a row of the evaluation set."""
         return self.stays >= self.own
 
     def conflicting(self, labels: Int64[np.ndarray, " own"]) -> Int64[np.ndarray, " c"]:
-        """Numbers of the groups whose samples have different labels; those without label (-1) say nothing."""
+        """Numbers of the groups whose samples have different labels; missing labels (-1) are ignored."""
         known = np.flatnonzero(labels >= 0)
         least = np.full(self.group.max() + 1, np.iinfo(np.int64).max)
         most = np.full_like(least, -1)
@@ -44,12 +44,12 @@ class Groups(NamedTuple):
 
 
 def grouped(pairs: Pairs, index: Index, others: int = 0) -> Groups:
-    """Join what is paired, also through third ones.
+    """Join pairs to connected groups.
 
     Args:
-        pairs: Over the samples of `index`, and `others` more rows behind them.
+        pairs: Of the samples of `index`, and after them `others` more rows.
         index: The samples.
-        others: Rows of an evaluation set.
+        others: Number of rows of the evaluation set.
     """
     own, n = len(index), len(index) + others
     edges = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
@@ -57,7 +57,7 @@ def grouped(pairs: Pairs, index: Index, others: int = 0) -> Groups:
     pixels, size = np.zeros(n, np.int64), np.zeros(n, np.int64)
     pixels[:own], size[:own] = index.width.astype(np.int64) * index.height, index.size
     rows = np.arange(n)
-    order = np.lexsort((rows, -size, -pixels, rows < own, group))  # the evaluation set comes first
+    order = np.lexsort((rows, -size, -pixels, rows < own, group))  # the evaluation set first
     first = np.ones(n, dtype=bool)
     first[1:] = np.diff(group[order]) != 0
     return Groups(group, order[first][group], own)

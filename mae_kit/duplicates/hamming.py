@@ -17,7 +17,7 @@ from jaxtyping import Int64, UInt64
 
 PARTS, BITS = 3, 21
 LARGEST = PARTS * 3 + 2  # four flipped bits a part would be 7,547 looks at each table
-FEW = 8192  # hashes, of which all are looked at: up to there it is faster
+FEW = 8192  # hashes up to which comparing all is faster
 _ROWS = 256
 
 Found = tuple[Int64[np.ndarray, " f"], Int64[np.ndarray, " f"]]
@@ -42,11 +42,11 @@ class _Table(NamedTuple):
 
 
 class HammingTables:
-    """Hashes to be looked up.
+    """Tables for looking up similar hashes.
 
     Args:
         hashes: To be found.
-        distance: Largest number of bits that differ, 0 to 11.
+        distance: Maximum number of differing bits, 0 to 11.
     """
 
     def __init__(self, hashes: UInt64[np.ndarray, " n"], distance: int):
@@ -60,7 +60,7 @@ class HammingTables:
         self.tables = [_table(hashes, part, flips) for part, flips in enumerate(reach) if flips >= 0]
 
     def search(self, queries: UInt64[np.ndarray, " q"]) -> Found:
-        """Places of queries and rows of hashes within the distance, each pair once; some thousands at a time."""
+        """Find pairs of queries and hashes within the distance; give some thousand queries at a time."""
         if not self.tables:
             return self._look_at_all(queries)
         found = [pair for table in self.tables for pair in self._look_up(table, queries)]
@@ -102,7 +102,7 @@ def _part(hashes: UInt64[np.ndarray, " n"], shift: int) -> np.ndarray:
 
 
 def _expand(first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of runs that begin at `first`: the run's number and the place, for every place in them."""
+    """Expand runs that begin at `first`: for every place in a run, the run's number and the place."""
     runs = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return runs, np.arange(len(runs)) + (first - before)[runs]

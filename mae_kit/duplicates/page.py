@@ -36,8 +36,8 @@ class _Section(NamedTuple):
 def duplicates_page(findings: Findings, counts: dict[str, int]) -> str:
     """Make a complete HTML document."""
     pairs, own = findings.pairs, len(findings.index)
-    likeness = np.argsort(pairs.likeness, kind="stable")
-    looks, features = (likeness[pairs.evidence[likeness] == kind] for kind in (LOOKS, FEATURES))
+    order = np.argsort(pairs.score, kind="stable")
+    looks, features = (order[pairs.evidence[order] == kind] for kind in (LOOKS, FEATURES))
     some = np.random.default_rng(0).permutation(len(pairs))
     in_evaluation = some[pairs.second[some] >= own]
     sections = (

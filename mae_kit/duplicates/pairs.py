@@ -1,4 +1,4 @@
-"""Which two images are one picture: the same bytes, or hashes and outlines alike in one of eight orientations."""
+"""Pairs of duplicates: the same bytes, or similar hashes and outlines in one of eight orientations."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, UInt8
 from mae_kit.console import progress
 from mae_kit.duplicates.fingerprints import Fingerprints
 from mae_kit.duplicates.hamming import HammingTables
-from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
+from mae_kit.duplicates.hashes import ORIENTATIONS, turn, turn_hashes
 from mae_kit.parallel.processes import cores
 
 BYTES, LOOKS, FEATURES = range(3)
@@ -20,15 +20,15 @@ _QUERIES = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Of p pairs one entry each; rows are those of `Fingerprints`, the first below the second.
+    """p pairs of rows of `Fingerprints`, the first below the second.
 
     Attributes:
         first: Row.
         second: Row.
         evidence: BYTES, LOOKS or FEATURES.
-        orientation: Place in ORIENTATIONS: what the first is turned by to look like the second.
-        distance: Bits in which the hashes differ; 0 where hashes are not the evidence.
-        likeness: Cosine of the outlines, or of the features; 1 for the same bytes.
+        orientation: Index into ORIENTATIONS: how the first is turned to look like the second.
+        distance: Number of differing bits of the hashes; 0 if hashes are not the evidence.
+        score: Cosine of the outlines or of the features; 1 for the same bytes.
     """
 
     first: Int64[np.ndarray, " p"]
@@ -36,7 +36,7 @@ class Pairs:
     evidence: Int64[np.ndarray, " p"]
     orientation: Int64[np.ndarray, " p"]
     distance: Int64[np.ndarray, " p"]
-    likeness: Float32[np.ndarray, " p"]
+    score: Float32[np.ndarray, " p"]
 
     @classmethod
     def of(
@@ -45,9 +45,9 @@ class Pairs:
         second: Int64[np.ndarray, " p"],
         evidence: int,
         orientation: int = 0,
-        likeness: Float32[np.ndarray, " p"] | None = None,
+        score: Float32[np.ndarray, " p"] | None = None,
     ) -> "Pairs":
-        same = np.ones(len(first), np.float32) if likeness is None else likeness
+        same = np.ones(len(first), np.float32) if score is None else score
         kind, turned = (np.full(len(first), value, np.int64) for value in (evidence, orientation))
         return cls(first, second, kind, turned, np.zeros_like(first), same)
 
@@ -59,26 +59,26 @@ class Pairs:
 
 
 def joined(parts: Sequence[Pairs]) -> Pairs:
-    """All of them by rows, each pair once with its best evidence."""
+    """Join lists of pairs, sorted by rows, each pair once with its best evidence."""
     whole = Pairs(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pairs)})
-    order = np.lexsort((whole.orientation, -whole.likeness, whole.distance, whole.evidence, whole.second, whole.first))
+    order = np.lexsort((whole.orientation, -whole.score, whole.distance, whole.evidence, whole.second, whole.first))
     ordered = whole.take(order)
     new = np.ones(len(ordered), dtype=bool)
     new[1:] = (np.diff(ordered.first) != 0) | (np.diff(ordered.second) != 0)
     return ordered.take(new)
 
 
-def looking_alike(prints: Fingerprints, own: int, distance: int) -> Pairs:
-    """The pairs that are copies by their fingerprints.
+def similar_in_appearance(prints: Fingerprints, own: int, distance: int) -> Pairs:
+    """Find the pairs that are duplicates by their fingerprints.
 
-    Hashes alone would pair strangers: of 9,469 photos 78 pairs are within 10 bits. Their outlines are not alike. Images
-    of the same bytes, and then of the same hash, are each held against the first of them only, so that a picture that
-    is there a million times is no million times a million pairs.
+    Hashes alone would pair different images: of 9,469 photos 78 pairs are within 10 bits. Their outlines differ. Images
+    of equal bytes, and then of equal hash, are compared with the first of them only, so that n copies of an image make
+    n pairs and not n * n.
 
     Args:
-        prints: Of the samples, and behind them of those they are held against.
-        own: How many of them are samples; pairs among the others are not looked for.
-        distance: Largest number of bits in which two hashes differ, 0 to 11.
+        prints: Of the samples, and after them of the evaluation set.
+        own: The number of samples; pairs within the evaluation set are not looked for.
+        distance: Maximum number of differing bits, 0 to 11.
     """
     rows = np.flatnonzero(prints.decoded)
     copies = _to_the_first(rows, prints.content[rows], own, BYTES)
@@ -90,7 +90,7 @@ def looking_alike(prints: Fingerprints, own: int, distance: int) -> Pairs:
 
 
 def _to_the_first(rows: np.ndarray, values: np.ndarray, own: int, evidence: int) -> Pairs:
-    """Pair each row with the first that has the same value."""
+    """Pair each row with the first one of equal value."""
     order = np.argsort(values, kind="stable")
     new = np.ones(len(order), dtype=bool)
     new[1:] = np.diff(values[order]) != 0
@@ -100,7 +100,7 @@ def _to_the_first(rows: np.ndarray, values: np.ndarray, own: int, evidence: int)
 
 
 def _search(prints: Fingerprints, rows: np.ndarray, own: int, distance: int) -> list[Pairs]:
-    """Look every sample up in all orientations, side by side: numpy lets go of the interpreter's lock."""
+    """Look up every sample in all orientations, in threads: numpy releases the GIL."""
     mine, hashes = rows[rows < own], np.ascontiguousarray(prints.hashes[rows, 0])
     tables = HammingTables(hashes, distance)
     asked = [mine[start : start + _QUERIES] for start in range(0, len(mine), _QUERIES)]
@@ -126,28 +126,28 @@ def _search(prints: Fingerprints, rows: np.ndarray, own: int, distance: int) -> 
 
 
 def _with_outlines(prints: Fingerprints, pairs: Pairs, orientation: int) -> Pairs:
-    """Of pairs in one orientation those whose outlines are alike, and how much."""
-    likeness = np.ones(len(pairs), np.float32)
+    """Keep the pairs in one orientation whose outlines are similar, with their similarity."""
+    score = np.ones(len(pairs), np.float32)
     for start in range(0, len(pairs), _QUERIES):
         part = slice(start, start + _QUERIES)
         turned = turn(prints.thumbnails[pairs.first[part]], orientation)
-        likeness[part] = outline_likeness(turned, prints.thumbnails[pairs.second[part]])
-    return replace(pairs, likeness=likeness).take(likeness >= OUTLINES)
+        score[part] = outline_similarity(turned, prints.thumbnails[pairs.second[part]])
+    return replace(pairs, score=score).take(score >= OUTLINES)
 
 
-def outline_likeness(
-    pictures: UInt8[np.ndarray, "k s s"], others: UInt8[np.ndarray, "k s s"]
+def outline_similarity(
+    images: UInt8[np.ndarray, "k s s"], others: UInt8[np.ndarray, "k s s"]
 ) -> Float32[np.ndarray, " k"]:
-    """Cosine of the differences between neighboring pixels, -1 to 1.
+    """Compute the cosine of the differences between neighboring pixels, -1 to 1.
 
-    Light and dark areas, which the hashes have compared already, count for little in it: of 78 pairs of strangers among
-    9,469 photos whose hashes differ in up to 10 bits none reaches .7, where correlations of pixels reach .89.
+    Light and dark areas, which the hashes compare, count for little: of 78 pairs of different images among 9,469 photos
+    whose hashes differ in up to 10 bits none reaches .7, where correlations of pixels reach .89.
     """
-    one, two = _outlines(pictures), _outlines(others)
+    one, two = _outlines(images), _outlines(others)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     return (one * two).sum(axis=1) / np.maximum(lengths, 1e-6)
 
 
-def _outlines(pictures: UInt8[np.ndarray, "k s s"]) -> Float32[np.ndarray, "k e"]:
-    x = pictures.astype(np.float32)
+def _outlines(images: UInt8[np.ndarray, "k s s"]) -> Float32[np.ndarray, "k e"]:
+    x = images.astype(np.float32)
     return np.concatenate([np.diff(x, axis=axis).reshape(len(x), x[0].size - x.shape[1]) for axis in (1, 2)], axis=1)

@@ -1,4 +1,4 @@
-"""Which images an encoder takes for the same: nearest neighbors of its features. The only doorway to faiss."""
+"""Duplicates by the features of an encoder: nearest neighbors, by faiss."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from mae_kit.evaluation.rows import Matrix, Rows
 from mae_kit.parallel import Engine
 from mae_kit.weights.recognize import load_encoder
 
-NEIGHBORS = 16  # of each image; what is alike beyond that hangs together through them
+NEIGHBORS = 16  # of each image; further duplicates are joined through them
 EXACT = 50_000
 _PROBES = 16
 _SEEN = 64  # images that a cell is placed by; faiss asks for 39
@@ -24,13 +24,13 @@ _QUERIES = 4096
 
 
 class FeatureSearch:
-    """Finds pairs by what an encoder sees.
+    """Finds pairs by the features of an encoder.
 
     Args:
         encoder: A run folder, or its encoder.safetensors.
-        similarity: Smallest cosine.
-        workers: Shards at once whose features are extracted.
-        engine: Where.
+        similarity: Minimum cosine.
+        workers: Number of shards whose features are extracted at once.
+        engine: Where they are.
 
     Raises:
         UserError: There is no such encoder.
@@ -42,7 +42,7 @@ class FeatureSearch:
         self.engine: Engine = engine
 
     def __call__(self, sides: list[Index]) -> Pairs:
-        """Of the samples, and behind them those of the evaluation set."""
+        """Find pairs of the samples, and after them of the evaluation set."""
         features = [extract_features(self.encoder, side, self.workers, engine=self.engine) for side in sides]
         starts = np.cumsum([0, *map(len, sides[:-1])])
         rows = np.concatenate([part.rows + start for part, start in zip(features, starts, strict=True)])
@@ -51,17 +51,16 @@ class FeatureSearch:
 
 
 def similar(features: Matrix, rows: Int64[np.ndarray, " m"], own: int, similarity: float) -> Pairs:
-    """Pairs of features with a large cosine around their mean.
+    """Find pairs of features with a large cosine, after subtracting the mean.
 
-    The mean is taken off because features of one encoder share most of their direction: raw cosines are all near 1.
-    Up to 50,000 images the search is exact, beyond that the 16 nearest of about 4 sqrt(m) cells are looked into. Faiss
-    holds one copy of the features.
+    Features of one encoder have most of their direction in common: raw cosines are all near 1. Up to 50,000 images the
+    search is exact; beyond, it covers the 16 nearest of about 4 sqrt(m) cells. Faiss holds one copy of the features.
 
     Args:
-        features: Of the images that decode.
+        features: Of the images that can be decoded.
         rows: Their rows, ascending.
-        own: Rows below this one are samples; pairs among the others are not looked for.
-        similarity: Smallest cosine.
+        own: Rows below this one are samples; pairs within the evaluation set are not looked for.
+        similarity: Minimum cosine.
     """
     mine, parts = int(np.searchsorted(rows, own)), [Pairs.of(rows[:0], rows[:0], FEATURES)]
     directions = _Directions(features, mine)
@@ -70,10 +69,10 @@ def similar(features: Matrix, rows: Int64[np.ndarray, " m"], own: int, similarit
         for start in range(0, mine, _QUERIES):
             asked = np.arange(start, min(start + _QUERIES, mine))
             cosines, found = index.search(directions.take(asked), k)
-            alike = (cosines >= similarity) & (found != asked[:, None])
-            one, other = np.repeat(asked, k)[alike.ravel()], found[alike]
+            close = (cosines >= similarity) & (found != asked[:, None])
+            one, other = np.repeat(asked, k)[close.ravel()], found[close]
             first, second = rows[np.minimum(one, other)], rows[np.maximum(one, other)]
-            parts.append(Pairs.of(first, second, FEATURES, likeness=cosines[alike]))
+            parts.append(Pairs.of(first, second, FEATURES, score=cosines[close]))
             advance(len(asked))
     return joined(parts)
 

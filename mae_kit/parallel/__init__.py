@@ -40,7 +40,7 @@ def run_tasks(
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
     if workers < 0:
-        raise UserError("parallel.run_tasks", f"workers is {workers}", "give 0 (one a core) or more")
+        raise UserError("workers", f"workers is {workers}", "give 0 (one a core) or more")
     if engine == "ray":
         from mae_kit.parallel.on_ray import run_on_ray
 

@@ -54,7 +54,7 @@ def run_in_processes(
         _await([pool.submit(_do, number, task) for number, task in enumerate(tasks)], done, advance)
     except BrokenProcessPool as error:
         fix = "repeat the command with fewer --workers (is memory short?): what is done is kept"
-        raise UserError("processes.run_in_processes", "a worker process was killed", fix) from error
+        raise UserError("workers.killed", "a worker process was killed", fix) from error
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)

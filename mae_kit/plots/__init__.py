@@ -1,1 +1,1 @@
-"""Tensors to pictures."""
+"""Plots of what is inside a model, from tensors."""

@@ -17,8 +17,7 @@ from mae_kit.encoders.tokenizers.usage import Usage
 from mae_kit.evaluation.bootstrap import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.predictions import accuracy_or_map
-from mae_kit.plots.reconstruct import picture
-from mae_kit.plots.reconstructions import save_png, tile_grid
+from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics
@@ -49,7 +48,7 @@ class Reconstructions(Periodic):
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
-            grid = picture(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
+            grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
             self.folder.mkdir(parents=True, exist_ok=True)
             save_png(_plot_file(self.folder, trainer), grid)
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.encoders import Encoder, ViT
-from mae_kit.errors import UserError
+from mae_kit.encoders import Encoder
 from mae_kit.weights.recognize import load_encoder
 
 BATCH = 64
@@ -37,21 +36,6 @@ class Eye:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.encoder: Encoder = encoder.to(self.device)
         self.normalize = Normalize(config.mean, config.std).to(self.device)
-
-    @property
-    def vit(self) -> ViT:
-        """The encoder, of whose attention and position table there are pictures.
-
-        Raises:
-            UserError: It is no plain vision transformer.
-        """
-        if not isinstance(self.encoder, ViT):
-            raise UserError(
-                "encoder.vit",
-                f"the encoder {self.encoder.name} is not a plain vision transformer",
-                "give the run of one",
-            )
-        return self.encoder
 
     def load(self, images: Place, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
         """Central crops of images at the encoder's size, and their names."""

@@ -1,4 +1,4 @@
-"""The same images with less and less to go by."""
+"""Reconstructions at several mask ratios."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.masking import MaskKind, mask_generator, visible_count
-from mae_kit.objectives import MAE
+from mae_kit.masking import random_mask, visible_count
+from mae_kit.objectives import Objective
 from mae_kit.patches import unpatchify
 from mae_kit.plots.figures import show_photo, tile_size, tiles
 
@@ -18,14 +18,14 @@ GRAY = 128
 
 
 class AtRatio(NamedTuple):
-    """Images with a share of their patches hidden.
+    """Images with a fraction of their patches hidden.
 
     Attributes:
-        ratio: The share asked for.
-        loss: On the hidden patches.
+        ratio: The fraction asked for.
+        loss: Of the hidden patches.
         hidden: True = hidden.
-        seen: Hidden patches gray.
-        pasted: Hidden patches as predicted.
+        seen: With hidden patches gray.
+        pasted: With hidden patches as predicted.
     """
 
     ratio: float
@@ -36,19 +36,22 @@ class AtRatio(NamedTuple):
 
 
 def over_ratios(
-    objective: MAE, normalize: Normalize, images: UInt8[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+    objective: Objective, normalize: Normalize, images: UInt8[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
 ) -> list[AtRatio]:
-    """Reconstruct images at every ratio that leaves a patch visible; what is hidden at one stays hidden at the next."""
+    """Reconstruct images with random patches hidden; what is hidden at one ratio stays hidden at the next."""
     encoder = objective.encoder
     n = encoder.grid[0] * encoder.grid[1]
     ratios = [ratio for ratio in RATIOS if 0 < visible_count(n, ratio) < n]
-    kind: MaskKind = "random" if objective.mask == "grid" else objective.mask  # a grid is of one ratio
-    masks = (mask_generator(kind, encoder.grid, ratio)(keys) for ratio in ratios)
+    masks = (random_mask(seeds, encoder.grid, ratio) for ratio in ratios)
     return [_at_ratio(objective, normalize, images, ratio, hidden) for ratio, hidden in zip(ratios, masks, strict=True)]
 
 
 def _at_ratio(
-    objective: MAE, normalize: Normalize, images: UInt8[Tensor, "b c h w"], ratio: float, hidden: Bool[Tensor, "b n"]
+    objective: Objective,
+    normalize: Normalize,
+    images: UInt8[Tensor, "b c h w"],
+    ratio: float,
+    hidden: Bool[Tensor, "b n"],
 ) -> AtRatio:
     normalized = normalize(images)
     outcome = objective.compare(normalized, hidden)
@@ -65,7 +68,7 @@ def _eight_bits(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
 
 
 def ratios_figure(images: UInt8[Tensor, "b c h w"], found: list[AtRatio]) -> Figure:
-    """Input | each ratio; of an image two rows, what is seen and the prediction pasted into it."""
+    """Draw input | each ratio, two rows for each image: what is seen, and the prediction combined with it."""
     height, width = tile_size((images.shape[2], images.shape[3]))
     figure = Figure(figsize=((1 + len(found)) * width, 2 * len(images) * height + 0.3), layout="constrained")
     axes = tiles(figure, 2 * len(images), ["input", *(f"{at.ratio:.0%} hidden" for at in found)])

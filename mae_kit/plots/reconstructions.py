@@ -1,23 +1,37 @@
-"""What a model sees and what it makes of it: one picture, a row an image."""
+"""Images of reconstructions: what a model sees and what it predicts, a row for each image."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mae_kit.data.transforms.augment import Normalize
 from mae_kit.durable import replacing
+from mae_kit.objectives import Objective
 from mae_kit.patches import grid_of, patchify, unpatchify
 
-COLUMNS = ("input", "hidden", "prediction", "pasted")
-GRAY = 0.5  # where nothing is seen or asked for
+COLUMNS = ("input", "hidden", "prediction", "combined")
+GRAY = 0.5  # of patches that are hidden or not predicted
 PAPER = 255
 INK = 40
-TILE = 96  # pixels a tile's shorter side has at least
+TILE = 96  # minimum of a tile's shorter side in pixels
 GAP = 4  # pixels between tiles; four times that between panels
 ROWS_IN_ONE_PANEL = 6  # more rows than this are split into two panels
+
+
+def draw_reconstructions(
+    objective: Objective, normalize: Normalize, images: UInt8[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Hide patches, predict them, and draw the result; see `reconstruction_grid`."""
+    seen = normalize(images)
+    hidden, pixels = objective.reconstruct(seen, seeds)
+    target = objective.target_pixels(seen)
+    predicted, size = normalize.inverse(pixels).clamp(0, 1), objective.encoder.patch_size
+    shown = None if target is seen else normalize.inverse(target).clamp(0, 1)
+    return reconstruction_grid(images.float() / 255, hidden, patchify(predicted, size), size, shown)
 
 
 def reconstruction_grid(
@@ -27,11 +41,11 @@ def reconstruction_grid(
     patch_size: int | tuple[int, int],
     target: Float[Tensor, "b c h w"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw input | hidden patches gray | prediction | prediction pasted among the visible patches.
+    """Draw input | hidden patches gray | prediction | both combined.
 
-    Where the target is something else than the input: input | hidden | prediction | target.
+    If the target is not the input: input | hidden | prediction | target.
 
-    Only the hidden patches of the prediction are shown: the loss does not ask for the others, and they are noise.
+    Only the hidden patches of the prediction are shown: the loss does not include the others.
 
     Args:
         images: [b c h w], 0..1, not normalized. One channel is shown gray; of more than three the first three.
@@ -62,7 +76,7 @@ def tile_grid(columns: dict[str, Float[Tensor, "b c h w"]]) -> UInt8[np.ndarray,
 
 
 def save_png(path: Path, array: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write a picture whole or not at all: a reader never meets half a file."""
+    """Write an image atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as making:
         Image.fromarray(array).save(making, format="PNG", optimize=True)
@@ -88,7 +102,7 @@ def _rgb(images: Tensor) -> UInt8[np.ndarray, "b h w 3"]:
 
 
 def _panel(tiles: UInt8[np.ndarray, "b k h w 3"], rows: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """Header and rows of tiles, with room for `rows` of them."""
+    """Put a header above rows of tiles, with room for `rows` of them."""
     b, k, h, w, _ = tiles.shape
     framed = np.pad(tiles, ((0, rows - b), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=PAPER)
     body = framed.transpose(0, 2, 1, 3, 4).reshape(rows * (h + GAP), k * (w + GAP), 3)
@@ -96,7 +110,7 @@ def _panel(tiles: UInt8[np.ndarray, "b k h w 3"], rows: int, names: list[str]) -
 
 
 def _header(width: int, names: list[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """The columns' names, each in the middle of a column of `width` pixels."""
+    """Draw the names of the columns, each centered in `width` pixels."""
     size = min(max(12, width // 8), 28)
     picture = Image.new("RGB", (width * len(names), size * 2), (PAPER,) * 3)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""The Hub's README of a model: what it was made from, how, what it is worth, and how to load it."""
+"""The model card of an export: architecture, data, results, recipe, and how to load it."""
 
 import math
 import shutil
@@ -19,8 +19,8 @@ from mae_kit.weights.pretrained import Pretrained
 
 PICTURE = "reconstructions.png"
 TAGS = ["masked-autoencoder", "self-supervised-learning", "vision-transformer", "mae_kit"]
-FEW = 10  # logged losses; fewer have no interval
-LAST = 20  # one part in so many of the logged losses is averaged, but not fewer than a few
+FEW = 10  # logged losses; fewer get no interval
+LAST = 20  # the last 1/20 of the logged losses is averaged, but at least FEW
 WITH_DECODER = ("vit_mae", "original")
 
 LOADING = {
@@ -58,20 +58,20 @@ LOADING = {
 
 
 def write_card(folder: Path, run: Path, weights: Pretrained, format: str, license: str) -> None:
-    """Write README.md, and the run's last reconstructions beside it where there are any.
+    """Write README.md, and next to it the last reconstructions of the run, if there are any.
 
     Args:
-        folder: That is being made ready.
-        run: Where the weights came from; what it does not say, the card leaves out.
-        weights: What the folder holds.
-        format: How.
+        folder: Of the export.
+        run: Where the weights come from; what is not known there is left out.
+        weights: Of the export.
+        format: Of the export.
         license: Of the weights, as the Hub abbreviates it.
     """
     trained = read_folder(run if run.is_dir() else run.parent)
     parts = [
         _head(weights, format, license),
         f"# {folder.resolve().name}\n\n{_about(weights, format)}",
-        _picture(folder, trained),
+        _reconstructions(folder, trained),
         _loading(folder, weights, format),
         _data(trained, weights),
         _results(trained),
@@ -99,13 +99,13 @@ def _about(weights: Pretrained, format: str) -> str:
     return f"{about} Its decoder is here too: {d.dim} wide, {d.depth} blocks, {d.heads} heads."
 
 
-def _picture(folder: Path, run: Folder) -> str:
-    """The newest of the run, or of the pretraining that a fine-tuning began with."""
+def _reconstructions(folder: Path, run: Folder) -> str:
+    """Copy the latest reconstructions of the run, or of the pretraining that a fine-tuning started from."""
     encoder = run.config.get("encoder")
     for path in (run.training, Path(encoder) if isinstance(encoder, str) else run.training):
         if newest := latest(path / "reconstructions"):
             shutil.copyfile(newest, folder / PICTURE)
-            return f"![Input, what the encoder sees, the prediction, both pasted together]({PICTURE})"
+            return f"![Input, what the encoder sees, the prediction, both combined]({PICTURE})"
     return ""
 
 
@@ -124,8 +124,8 @@ def _data(run: Folder, weights: Pretrained) -> str:
     bad = series(run.metrics, "bad_samples")[1]
     rows = [
         ("training images", f"{samples[-1]:,.0f}" if samples.size else ""),
-        ("passes over them", f"{epochs[-1]:,.1f}" if epochs.size else ""),
-        ("samples that did not decode, replaced by others", f"{bad[-1]:,.0f}" if bad.size else ""),
+        ("epochs", f"{epochs[-1]:,.1f}" if epochs.size else ""),
+        ("samples that could not be decoded, replaced", f"{bad[-1]:,.0f}" if bad.size else ""),
         ("validation images", f"{run.result['samples']:,}" if "samples" in run.result else ""),
         ("classes", ", ".join(weights.classes[:20]) + (", ..." if len(weights.classes) > 20 else "")),
     ]
@@ -133,13 +133,13 @@ def _data(run: Folder, weights: Pretrained) -> str:
 
 
 def _results(run: Folder) -> str:
-    """Scores as Wilson's interval has them, the loss with the normal one of its mean."""
+    """Scores with Wilson's interval, the loss with the normal interval of its mean."""
     result, rows = run.result, []
     for name, label in (("top1", "top-1"), ("top5", "top-5")):
         if name in result:
             rows.append((label, percent(result[name]), interval(result[name], result["samples"])))
-    alike = {"map": "mean average precision", "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
-    rows += [(label, percent(result[name]), "") for name, label in alike.items() if name in result]
+    means = {"map": "mean average precision", "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
+    rows += [(label, percent(result[name]), "") for name, label in means.items() if name in result]
     losses = series(run.metrics, "loss")[1]
     if losses.size:
         rows.append(_loss(losses[-max(FEW, losses.size // LAST) :]))
@@ -158,7 +158,7 @@ def _loss(last: np.ndarray) -> tuple[str, str, str]:
 
 
 def _recipe(run: Folder) -> str:
-    """Without the paths of the machine it ran on."""
+    """The recipe without the paths of the machine."""
     if not run.config:
         return ""
     kept = {name: _anonymous(value) for name, value in run.config.items() if name not in ("run", "machine")}

@@ -1,6 +1,5 @@
-"""A run folder -> one HTML page that needs nothing else: no network, no script, readable on a phone and on paper."""
+"""A run folder as one self-contained HTML page: no network, no scripts, readable on a phone and on paper."""
 
-import logging
 from collections import Counter
 from pathlib import Path
 
@@ -20,38 +19,31 @@ from mae_kit.reports.images import plots, reconstructions
 from mae_kit.reports.render import page, render
 from mae_kit.training.metrics import Row
 
-log = logging.getLogger(__name__)
-
 PLOTS = "inside"  # folder of a run
 SHOWN = 50  # bad samples
 
 
-def report(run: Path) -> dict[str, str]:
-    """Write RUN/report.html: numbers, curves, reconstructions, evaluation, confusions and recipe on one page.
-
-    Args:
-        run: The folder that pretrain, finetune, evaluate, demo or compare wrote; the run may still be going.
-
-    Returns:
-        {"report": path of the page}.
+def write_report(run: Path) -> Path:
+    """Write report.html into a run folder.
 
     Raises:
-        UserError: There is no such folder, nothing of a run in it, or the page cannot be written there.
+        UserError: There is no such folder, no run in it, or the page cannot be written there.
     """
     if not run.is_dir():
-        raise UserError(
-            "page.report", f"{run} is no folder", "give the run folder that pretrain, finetune or demo wrote"
-        )
+        fix = "give the run folder that pretrain, finetune or demo wrote"
+        raise UserError("report.folder", f"{run} is not a folder", fix)
     folder = read_folder(run)
     sections = _sections(folder)
     if not any(sections):
-        raise UserError(
-            "page.report", f"{run} holds no run", "give a folder with metrics.jsonl, result.json or config.yaml in it"
-        )
-    path = run / "report.html"
-    _write(path, page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder)))
-    log.info(f"report: {path}")
-    return {"report": str(path)}
+        fix = "give a folder that contains metrics.jsonl, result.json or config.yaml"
+        raise UserError("report.empty", f"{run} contains no run", fix)
+    path, text = run / "report.html", page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder))
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        fix = f"{error.strerror}; free space there or make it writable"
+        raise UserError("report.write", f"{path} cannot be written", fix) from error
+    return path
 
 
 def _sections(folder: Folder) -> tuple[Markup, ...]:
@@ -83,12 +75,3 @@ def recipe(folder: Folder) -> Markup:
     """Show config.yaml."""
     path = folder.training / "config.yaml"
     return render("recipe.html", text=path.read_text("utf-8", errors="replace")) if path.is_file() else Markup()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        replace_text(path, text)
-    except OSError as error:
-        raise UserError(
-            "page.write", f"{path} cannot be written", f"{error.strerror}; free space there or make it writable"
-        ) from error

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from mae_kit.data.decode import decode
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.duplicates.findings import find
 from mae_kit.duplicates.fingerprints import fingerprint_shard
 from mae_kit.duplicates.hamming import HammingTables
 from mae_kit.duplicates.pairs import Pairs
-from mae_kit.duplicates.search import find
 from mae_kit.duplicates.similarity import FeatureSearch
 
 Copy = Callable[[Image.Image], Image.Image]
@@ -120,7 +120,7 @@ def duplicates(
         thresholds = {f"{bits} bits": pairs.take(pairs.distance <= bits) for bits in (4, 6, 8, 10)}
         if encoder:
             pairs = FeatureSearch(encoder, min(COSINES), 1)([index, copies])
-            thresholds |= {f"cosine {cosine}": pairs.take(pairs.likeness >= cosine) for cosine in COSINES}
+            thresholds |= {f"cosine {cosine}": pairs.take(pairs.score >= cosine) for cosine in COSINES}
     rows = _rows(index, copies, thresholds)
     return {"rows": rows, "speed": _speed(index), "search": _search(hashes, queries)}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.errors import raises
 
 from mae_kit.commands import doctor as room
 from mae_kit.commands.doctor import doctor
-from mae_kit.errors import UserError
 
 
 def test_it_names_versions_device_and_room(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -21,9 +21,7 @@ def test_it_names_versions_device_and_room(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_a_folder_that_is_none(tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"cannot write to .*nowhere \(No such file or directory\): choose another --folder"
-    ):
+    with raises("doctor.disk"):
         doctor(folder=tmp_path / "nowhere")
 
 
@@ -35,7 +33,7 @@ def test_a_run_that_differs_is_found(tmp_path: Path, file: str):
         (tmp_path / name / "model.safetensors").write_bytes(b"weights")
     assert room._compare(tmp_path / "alone", tmp_path / "killed") == {"self_test": "bit-identical", "steps": 1}
     (tmp_path / "killed" / file).write_text(json.dumps({"step": 1, "loss": 0.5000001}) + "\n")
-    with pytest.raises(UserError, match=r"a run that was killed here ends with another (curve|weights)"):
+    with raises("doctor.compare"):
         room._compare(tmp_path / "alone", tmp_path / "killed")
 
 
@@ -45,7 +43,7 @@ def test_what_a_training_writes_is_utf8(tmp_path: Path):
     assert room._curve(tmp_path) == [(1, 0.5)]
     (tmp_path / "log").write_bytes("fotos/\u00e9".encode() + b"\xe9\n")
     failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"], text=True)
-    with failed, pytest.raises(UserError, match="ends with exit code 2: fotos/\u00e9\ufffd"):
+    with failed, raises("doctor.end"):
         room._end(failed, tmp_path / "log")
 
 

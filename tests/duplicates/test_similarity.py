@@ -18,4 +18,4 @@ def test_planted_pairs_are_found_behind_a_common_direction(exact: int, monkeypat
     pairs = similarity.similar(torch.from_numpy(features + 30), rows, own * 2, 0.98)
     planted = [(2 * first, 2 * first + 14) for first in near.tolist() if first < own]
     assert list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == planted
-    assert (pairs.likeness > 0.98).all() and (pairs.likeness < 1).all()
+    assert (pairs.score > 0.98).all() and (pairs.score < 1).all()

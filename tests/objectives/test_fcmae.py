@@ -14,7 +14,7 @@ from mae_kit.encoders import ConvNeXtV2
 from mae_kit.masking import random_mask
 from mae_kit.objectives import FCMAE
 from mae_kit.patches import patchify, unpatchify
-from mae_kit.plots.reconstruct import picture
+from mae_kit.plots.reconstructions import draw_reconstructions
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder
@@ -105,7 +105,7 @@ def test_its_encoder_becomes_a_classifier_and_goes_on(tmp_path: Path, name: str)
 def test_a_reconstruction_can_be_looked_at():
     fcmae = tiny()
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    drawn = picture(fcmae, Normalize(MEAN, STD), pixels, KEYS)
+    drawn = draw_reconstructions(fcmae, Normalize(MEAN, STD), pixels, KEYS)
     assert drawn.ndim == 3 and drawn.shape[2] == 3
     perfect = patchify(pixels.float(), (16, 16))
     normalized = (perfect - perfect.mean(dim=2, keepdim=True)) / perfect.std(dim=2, keepdim=True)

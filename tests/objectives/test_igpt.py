@@ -21,12 +21,12 @@ from torch import Tensor
 from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.commands.predict import predict
+from mae_kit.commands.reconstruct import reconstruct
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.encoders import ImageGPT
 from mae_kit.encoders.image_gpt import complete, draw
 from mae_kit.objectives import IGPT
-from mae_kit.plots.reconstruct import reconstruct
 from mae_kit.tasks.classifier import build_classifier, go_on_predicting
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.initialize import start_from

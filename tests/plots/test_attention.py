@@ -1,11 +1,11 @@
-"""Distances, rollout and gaze of maps whose answers are known."""
+"""Distances, rollout and attention of maps whose results are known."""
 
 import math
 
 import pytest
 import torch
 
-from mae_kit.plots.attention import attention_distance, gaze, rollout
+from mae_kit.plots.attention import attention_distance, attention_to, rollout
 
 GRID, PATCH = (3, 4), (8, 16)
 N = 12
@@ -81,15 +81,8 @@ def test_rollout_gives_shares():
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 5])
-def test_the_gaze_of_a_patch(prefix: int):
+def test_the_attention_of_a_patch(prefix: int):
     maps = torch.zeros(2, 3, prefix + N, prefix + N)
     maps[:, :, prefix + 6, prefix + 9] = 1
-    seen = gaze(maps, GRID, query=6)
+    seen = attention_to(maps, GRID, patch=6)
     assert seen.shape == (2, 3, *GRID) and seen.sum() == 6 and (seen[..., 2, 1] == 1).all()
-
-
-def test_the_gaze_of_the_class_token():
-    maps = torch.zeros(5 + N, 5 + N)
-    maps[0, 5 + 7] = 1
-    seen = gaze(maps, GRID, query=None)
-    assert seen.sum() == 1 == seen[1, 3]

@@ -11,15 +11,6 @@ from mae_kit.plots.ratios import over_ratios
 
 
 @torch.no_grad()
-def test_a_grid_which_is_of_one_ratio_leaves_it_to_chance():
-    mae, images = make_mae(), torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
-    by_chance = over_ratios(mae, Normalize(MEAN, STD), images, torch.tensor([5]))
-    mae.mask = "grid"
-    found = over_ratios(mae, Normalize(MEAN, STD), images, torch.tensor([5]))
-    assert [at.loss for at in found] == [at.loss for at in by_chance]
-
-
-@torch.no_grad()
 def test_more_and_more_is_hidden_and_the_rest_is_shown_as_it_is():
     mae, normalize = make_mae(), Normalize(MEAN, STD)
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mae_kit.commands.report import report
 from mae_kit.reports.evaluation import evaluation
-from mae_kit.reports.page import report
 
 
 def scores(layers: tuple[int, ...], shift: float = 0.0) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mae_kit.commands.report import report
 from mae_kit.errors import UserError
 from mae_kit.plots.reconstructions import save_png
-from mae_kit.reports.page import report
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line"}
 

@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.descriptors import Descriptor, read_at
@@ -248,11 +249,13 @@ class Index:
 
 
 def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
-    """An index that is damaged or of another version counts as none: it is made again."""
+    """Read an index; one that is damaged, contradicts itself or is of another version counts as none."""
     try:
         with safe_open(path, "numpy") as file:
             head = json.loads((file.metadata() or {})["mae_kit_index"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if fault := fault_of(head, arrays, COLUMNS):
+            raise ValueError(fault)
         found = Index(
             folder=base,
             shards=list(head["stamps"]),
@@ -263,13 +266,14 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             **{name: arrays[name] for name in COLUMNS},
         )
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        log.warning(f"{path} is not an index of this version")
+        stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
+        if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
+            raise ValueError("damaged, or of another version")
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else "no index of this version"
+        log.warning(f"{path} is not used: {reason[:160]}")
         return {}, None
-    if head["version"] != VERSION or head["fingerprint"] != found.fingerprint:
-        log.warning(f"{path} is damaged or of another version")
-        return {}, None
-    return {name: (size, changed) for name, (size, changed) in head["stamps"].items()}, found
+    return stamps, found
 
 
 def save(whole: Index, stamps: Stamps) -> Path:

@@ -19,7 +19,7 @@ from mae_kit.data.index.index import FILE, Index, cache_file, load, save
 from mae_kit.data.index.listing import NO_FILE, holds
 from mae_kit.data.index.parts import UNREADABLE, Parts, steps, unreadable, write_part
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
-from mae_kit.data.index.samples import Problem
+from mae_kit.data.index.samples import DARK, Problem
 from mae_kit.data.remote.cache import Cache
 from mae_kit.data.remote.filesystem import Place, is_url
 from mae_kit.data.remote.store import Stamps, Store, fetch_index
@@ -163,6 +163,8 @@ def _must_hold_images(whole: Index, parts: Parts, folder: Place) -> None:
 
 def _usable(part: Index, folder: Place) -> Index:
     if len(part):
+        if dark := [problem.shard for problem in part.problems if problem.kind == DARK]:
+            log.warning(f"{folder}: 16-bit images of {len(dark)} shards are DARK: `mae-kit shard` scales them")
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"

@@ -81,7 +81,7 @@ class Cache:
             return
         except OSError as error:
             what = f"the cache {self.folder} does not take a file ({error.strerror})"
-            raise UserError("cache.fetch", what, "make room there, or choose another --machine.cache") from None
+            raise UserError("machine.cache", what, "make room there, or choose another --machine.cache") from None
 
     def _lock(self, name: str, wait: bool = True) -> FileLock:
         """One of a limited number of lock files; that two names share one costs a wait, no more."""
@@ -91,7 +91,7 @@ class Cache:
         """Begin a file once there is room for it."""
         if size > self.size:
             what = f"a file of {size / GIGABYTE:.3g} GB does not fit into the cache of {self.size / GIGABYTE:.3g} GB"
-            raise UserError("cache.reserve", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
+            raise UserError("machine.cache", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
         while True:
             with FileLock(self.folder / ".room.lock"):
                 if self._make_room(size):

@@ -98,11 +98,11 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(scheme, "remote")
         raise UserError(
-            "filesystem.open", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
+            "data.url", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
         ) from None
     except ValueError as error:
         raise UserError(
-            "filesystem.open", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
+            "data.url", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
         ) from None
 
 
@@ -128,12 +128,10 @@ def _persist(url: str, action: Callable[[], _Result]) -> _Result:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise
             if status in (401, 403) or isinstance(error, PermissionError):
-                raise UserError(
-                    "filesystem.persist", f"{url} may not be read ({reason})", "check the credentials"
-                ) from None
+                raise UserError("data.url", f"{url} may not be read ({reason})", "check the credentials") from None
             if pause is None:
                 fix = "see that the server can be reached, and start again; a run goes on with --resume"
-                raise UserError("filesystem.persist", f"{url} cannot be read ({reason})", fix) from None
+                raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
             time.sleep(pause)
     raise AssertionError
 

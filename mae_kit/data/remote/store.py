@@ -90,11 +90,11 @@ class Store:
         wanted = f"{self.url} holds {total / GIGABYTE:.3g} GB of shards, the cache {room / GIGABYTE:.3g} GB"
         if fitting:
             raise UserError(
-                "store.must_hold", wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size"
+                "data.mix_shards", wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size"
             )
         least = min(total, WINDOWS * sizes[0]) / GIGABYTE
         raise UserError(
-            "store.must_hold", wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1"
+            "data.mix_shards", wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1"
         )
 
     def _work(self, queue: deque[tuple[str, Damage]]) -> None:
@@ -142,7 +142,7 @@ def fetch_index(url: str, file: str, cache: Cache) -> Path:
                     download(f"{url}/{file}", making)
     except NotThere:
         fix = f"run `mae-kit index` where the shards are made, and upload {file} with them"
-        raise UserError("store.fetch_index", f"no {file} in {url}", fix) from None
+        raise UserError("shards.remote_index", f"no {file} in {url}", fix) from None
     return path
 
 

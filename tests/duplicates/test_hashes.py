@@ -1,27 +1,26 @@
-"""The eight orientations: hashes and thumbnails turn alike, and as their names say."""
+"""The eight orientations: hashes and thumbnails agree, and match their names."""
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.random_images import picture
 
-from mae_kit.duplicates.hashes import flipped_hashes
-from mae_kit.duplicates.orientations import ORIENTATIONS, turn, turn_hashes
+from mae_kit.duplicates.hashes import ORIENTATIONS, flipped_hashes, turn, turn_hashes
 
 PILLOW = {
     "mirrored": Image.Transpose.FLIP_LEFT_RIGHT,
     "upside down, mirrored": Image.Transpose.FLIP_TOP_BOTTOM,
-    "turned by 180°": Image.Transpose.ROTATE_180,
+    "rotated by 180°": Image.Transpose.ROTATE_180,
     "transposed": Image.Transpose.TRANSPOSE,
-    "turned left": Image.Transpose.ROTATE_90,
-    "turned right": Image.Transpose.ROTATE_270,
-    "transposed, turned by 180°": Image.Transpose.TRANSVERSE,
+    "rotated left": Image.Transpose.ROTATE_90,
+    "rotated right": Image.Transpose.ROTATE_270,
+    "transposed, rotated by 180°": Image.Transpose.TRANSVERSE,
 }
 
 
 def test_the_first_orientation_changes_nothing():
     gray = np.asarray(picture(0).convert("L").resize((16, 16)))[None]
-    assert ORIENTATIONS[0] == "as it is" and ORIENTATIONS[1:] == tuple(PILLOW)
+    assert ORIENTATIONS[0] == "unchanged" and ORIENTATIONS[1:] == tuple(PILLOW)
     assert (turn(gray, 0) == gray).all()
 
 

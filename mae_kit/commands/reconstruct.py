@@ -1,0 +1,75 @@
+"""`mae-kit reconstruct`: what a pretrained model predicts for hidden patches of your images."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mae_kit.data.loading.images import load_images
+from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.masking import MaskKind
+from mae_kit.objectives import Objective
+from mae_kit.plots.figures import must_be_png
+from mae_kit.plots.reconstructions import draw_reconstructions, save_png
+from mae_kit.randomness import combine
+from mae_kit.training.config import must_be_positive
+from mae_kit.weights.native import load_model
+
+log = logging.getLogger(__name__)
+
+
+def reconstruct(
+    run: Path,
+    images: Place,
+    out: Path = Path("grid.png"),
+    mask_ratio: float | None = None,
+    mask: MaskKind | None = None,
+    seed: int = 0,
+    count: int = 8,
+) -> dict[str, Any]:
+    """Hide most of some images and draw what the model predicts: input | hidden | prediction | both combined.
+
+    If the model predicts less than all pixels, as BEiT does, the last column is a perfect prediction.
+
+    Args:
+        run: A pretraining run, or its model.safetensors.
+        images: An image, a folder of images or shards, a tar file, or a URL of shards; any size.
+        out: The PNG file to write.
+        mask_ratio: Fraction of the patches to hide; by default as in training.
+        mask: random, block or grid; by default as in training.
+        seed: Determines which patches are hidden.
+        count: Maximum number of images, spread evenly over all.
+
+    Returns:
+        `plot`, the path; `images`, their number; `loss`, the mean over the hidden patches.
+
+    Raises:
+        UserError: No model, no images, or the model has no such mask.
+    """
+    must_be_positive({"count": count})
+    must_be_png(out)
+    model = load_model(run, mask_ratio=mask_ratio, mask=mask)
+    pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, limit=count)
+    normalize, seeds = normalization(model), sample_seeds(seed, len(pixels))
+    with torch.no_grad():
+        loss = float(model(normalize(pixels), seeds).loss)
+        save_png(out, draw_reconstructions(model, normalize, pixels, seeds))
+    log.info(f"{out}: {len(pixels)} images, loss {loss:.4f} on the hidden patches")
+    return {"plot": str(out), "images": len(pixels), "loss": loss}
+
+
+def sample_seeds(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
+    """Make a seed for each image, at each draw."""
+    parts = (seed, np.arange(count), draw) if draw else (seed, np.arange(count))
+    return torch.from_numpy(combine(*parts).view(np.int64))
+
+
+def normalization(model: Objective) -> Normalize:
+    """Normalize images as in the pretraining of a saved model."""
+    encoder: Any = model.encoder
+    return Normalize(encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std)
