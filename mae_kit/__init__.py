@@ -25,6 +25,7 @@ _MODULES = {
     #
     "BEiTEncoder": "encoders",
     "ConvNeXtV2": "encoders",
+    "DVAE": "encoders.tokenizers",
     "Encoder": "encoders",
     "Hiera": "encoders",
     "ImageGPT": "encoders",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.encoders import ImageGPT as ImageGPT
     from mae_kit.encoders import Swin as Swin
     from mae_kit.encoders import ViT as ViT
+    from mae_kit.encoders.tokenizers import DVAE as DVAE
     from mae_kit.encoders.tokenizers import load_tokenizer as load_tokenizer
     from mae_kit.errors import UserError as UserError
     from mae_kit.objectives import FCMAE as FCMAE

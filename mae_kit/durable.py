@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the power goes."""
+"""Files that are complete or absent, whenever the process is killed or the power fails."""
 
 import os
 import secrets
@@ -13,9 +13,9 @@ STALE = 3600  # seconds without a write after which nobody writes to a file any 
 
 @contextmanager
 def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
-    """A name beside `path` to write to; when the block ends well the file is flushed to the disk and renamed.
+    """Yield a temporary name next to `path`; if the block succeeds, the file is flushed to the disk and renamed.
 
-    Beside it, since a rename works within one file system only; a name that two machines do not choose alike; and not
+    Next to it, since a rename works within one file system only; a name that no two machines choose; and not
     by `tempfile`, whose files only their owner may read.
 
     Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.decode import MAX_PIXELS
+from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
 from mae_kit.data.packing.plan import Settings
 from mae_kit.data.packing.sources import open_source
@@ -47,10 +48,10 @@ def shard(
         resize: Pixels of the shorter side; larger images are made smaller, none larger, and all are encoded as JPEG.
             Without it the files go in untouched.
         quality: JPEG quality, 1 to 100, where --resize encodes.
-        val_fraction: Share of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
+        val_fraction: Fraction of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
         max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
-        workers: Shards written at once; 0 = one a core. The shards do not depend on it.
-        seed: Of the order and of the drawing for val.
+        workers: Shards written at once; 0 = one per core. The shards do not depend on it.
+        seed: Seed of the order and of the choice for val.
         labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
             first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
             SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
@@ -100,7 +101,7 @@ def _check_settings(settings: Settings, workers: int) -> None:
         ),
         "black": ("--white, too", settings.black is None or settings.white is not None),
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
-        "workers": ("0 (one a core) or more", workers >= 0),
+        "workers": ("0 (one per core) or more", workers >= 0),
     }
     for name, (allowed, holds) in checks.items():
         if not holds:
@@ -127,9 +128,11 @@ def _channels_fit(settings: Settings) -> bool:
 def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
+    if has_pattern(str(out)):
+        raise UserError("shard.out", f"{out} reads as a pattern of names", "give a folder without any of *?[{")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
-        raise UserError("shard.out", f"{out} lies inside {src}", "give a folder for the shards elsewhere")
+        raise UserError("shard.out", f"{out} is inside {src}", "give a folder for the shards elsewhere")
     # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
     # what was skipped, all that is left of a job that packed nothing.
     others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())

@@ -149,11 +149,11 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> 
         return Raw(upright(_deep_colors(data, max_pixels) if values is None else values, orientation))
 
 
-def left_out(data: bytes) -> str:
+def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     """What `decode` leaves out of an ordinary image: frames of an animation, or pages; empty where it is nothing."""
     if data.startswith((jpeg.START, _NUMPY)):
         return ""
-    with _only_bad_image(data), _open(data, MAX_PIXELS) as image:
+    with _only_bad_image(data), _open(data, max_pixels) as image:
         frames = getattr(image, "n_frames", 1)
         kind = "pages" if image.format == "TIFF" else "frames"
         return f"{frames - 1} of {frames} {kind} are left out, the first is kept" if frames > 1 else ""

@@ -60,7 +60,6 @@ def said_alike(budget: Row) -> str:
     told = {
         "images_seen": f"sees {amount:,.0f} images",
         "minutes": f"has {amount:g} minutes of this machine, at the speed of a short trial",
-        "flops": f"has {amount / 1e12:,.4g} TFLOPs",
     }
     return f"Every pretraining {told[budget['kind']]}"
 

@@ -34,7 +34,7 @@ def write_exclusions(path: Path, index: Index, lines: Iterable[dict[str, Any]], 
     Args:
         path: The file, .jsonl.
         index: The shards it is for; the head holds a hash of what is in each.
-        lines: Of each sample its `shard` and `key`, and whatever else tells why.
+        lines: Of each sample its `shard` and `key`, and any reasons.
         settings: What the list was made with, for the reader.
     """
     head = {"format": FORMAT, "version": 1, **settings, "contents": index.contents}

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import os
+import sys
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -22,7 +24,6 @@ from safetensors.numpy import save as to_safetensors
 from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
-from mae_kit.data.index.descriptors import Descriptor, read_at
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote.cache import READ_ONLY
@@ -43,6 +44,29 @@ COLUMNS = {
     "height": np.int32,
 }
 _OPEN_SHARDS = 256
+
+
+class Descriptor:
+    """An open file; closed when the last reader lets go of it."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+if sys.platform == "win32":
+    _one_reader = threading.Lock()
+
+    def read_at(file: Descriptor, size: int, offset: int) -> bytes:
+        with _one_reader:
+            os.lseek(file.number, offset, os.SEEK_SET)
+            return os.read(file.number, size)
+else:
+
+    def read_at(file: Descriptor, size: int, offset: int) -> bytes:
+        return os.pread(file.number, size, offset)
 
 
 @dataclass(eq=False)
@@ -102,7 +126,7 @@ class Index:
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """Of each shard a short hash of the sizes, checksums and labels of its samples: tells which one changed."""
+        """Of each shard a short hash of the sizes, checksums and labels of its samples: shows which one changed."""
         columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
         borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
         parts = (
@@ -277,7 +301,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
 
 
 def save(whole: Index, stamps: Stamps) -> Path:
-    """Write beside the shards, or into the user's cache where that folder does not take it; returns where.
+    """Write next to the shards, or into the user's cache where that folder is read-only; returns the path.
 
     Raises:
         OSError: Neither takes it; nothing is left behind.
@@ -317,7 +341,7 @@ def cache_file(base: Path) -> Path:
 
 
 def cache_path(what: str, base: Path) -> Path:
-    """Where the user's cache keeps something that belongs beside the shards of a folder."""
+    """Return the place in the user's cache for a file that belongs next to the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
     return user_cache_path("mae_kit") / f"{what}-{name}"
 

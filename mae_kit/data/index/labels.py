@@ -1,4 +1,4 @@
-"""Labels of shards: the classes that two sides share, and a few samples of each class."""
+"""Labels of shards: classes common to train and val, and a few samples of each class."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     if train.multi_label and not (train.classes and val.classes):
         raise UserError(
             "data.classes",
-            f"no classes.txt beside {names[bool(train.classes)]}",
+            f"no classes.txt next to {names[bool(train.classes)]}",
             "put one there, line k names class k",
         )
     if train.classes and val.classes and train.classes != val.classes:
@@ -48,7 +48,7 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     count = 1 + max(int(index.label.max()) for index in (train, val))
     classes = train.classes or val.classes or [str(label) for label in range(count)]
     if count > len(classes):
-        named = f"classes.txt beside {names[not train.classes]} names {len(classes)}"
+        named = f"classes.txt next to {names[not train.classes]} names {len(classes)}"
         raise UserError(
             "data.classes",
             f"there are labels up to {count - 1}, and {named}",
@@ -81,7 +81,7 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
 
 
 def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
-    """The share of some labeled samples that has each class, strictly between 0 and 1: half a sample more than it has.
+    """Compute the frequency of each class among labeled samples, strictly between 0 and 1 (half a sample is added).
 
     Args:
         index: The shards.

@@ -1,6 +1,6 @@
-"""The index of a folder of shards: where each sample lies, so that order and resume are arithmetic.
+"""The index of a folder of shards: the position of each sample, so that order and resume are arithmetic.
 
-One safetensors file beside the shards, one row a sample; made on first use, and again for each shard that changed.
+One safetensors file next to the shards, one row per sample; made on first use, updated for shards that changed.
 """
 
 import logging
@@ -39,7 +39,7 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
 
     Args:
         shards: A folder of webdataset tars, one tar, or a pattern in a folder such as `DIR/train-*.tar`; or a URL of
-            these, where the index lies beside the shards.
+            these, with the index next to the shards.
         cache: Where remote shards go; by default in the user's cache.
 
     Raises:

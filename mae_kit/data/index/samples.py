@@ -3,7 +3,7 @@
 A `.cls` member holds the one label of an image, a `.classes` member any number of them.
 Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Numbers between
 two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: a mask is left out
-and reported, as are others beside a plain image; without one, `KEY.image.jpg` is the image of KEY.
+and reported, as are others next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
 """
 
 import re
@@ -20,7 +20,7 @@ from mae_kit.data.jpeg import cut_short
 from mae_kit.errors import BadImage
 
 LABEL_SUFFIX = "cls"
-CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one whole number
+CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
 DARK = "dark 16-bit images"
 LARGEST_IMAGE = 1 << 29
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
@@ -113,7 +113,7 @@ def read_shard(
         path: The tar.
         name: What reports call it.
         classes: Labels count from 0 to here; None where the number of classes is unknown.
-        advance: Told the bytes gone through, now and then.
+        advance: Receives the number of bytes read, now and then.
 
     Returns:
         The samples in the order of their bytes, and the problems likewise.
@@ -150,7 +150,7 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     key = f"{folder}{slash}{stem}"
     own = f"{folder}{slash}{base[: -len(last) - 1]}"
     found = _read(stream, member, own, last, classes)
-    # An array beside a plain image is an extra of it (an embedding, say), like `000.seg.png` beside `000.jpg`.
+    # An array next to an image is an extra (an embedding, say), like `000.seg.png` next to `000.jpg`.
     if not words and last != "npy":
         shard.add(suffix, found)
     elif words.replace(".", "").isdecimal():
@@ -191,16 +191,16 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
 
 
 def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    label, fault = _whole_number(_read_text(stream, member, _LARGEST_LABEL), classes)
+    label, fault = _integer(_read_text(stream, member, _LARGEST_LABEL), classes)
     return _Found(key, member.offset, label=label, fault=fault)
 
 
 def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    """Whole numbers between spaces or commas; an empty member is an image that shows none of the classes."""
+    """Integers between spaces or commas; an empty member is an image that shows none of the classes."""
     if member.size > _LARGEST_SET:
         return _Found(key, member.offset, fault=f"set of classes too large: {member.size:,} bytes")
     words = _read_text(stream, member, _LARGEST_SET).replace(",", " ").split()
-    numbers = [_whole_number(word, classes or _CLASSES) for word in words]
+    numbers = [_integer(word, classes or _CLASSES) for word in words]
     if fault := next((fault for _, fault in numbers if fault), ""):
         return _Found(key, member.offset, fault=fault)
     return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
@@ -211,10 +211,10 @@ def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
     return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
 
 
-def _whole_number(text: str, classes: int | None) -> tuple[int, str]:
+def _integer(text: str, classes: int | None) -> tuple[int, str]:
     """A label, or -1 and what is wrong with it."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        return -1, f"label is no whole number: {text[:40]!r}"
+        return -1, f"label is not an integer: {text[:40]!r}"
     label = int(text)
     if label < 0:
         return -1, f"label is negative: {label}"
@@ -240,7 +240,7 @@ def _settle_dotted(shard: _Shard) -> None:
             shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
         left_out.update(f".{each.words}.{each.suffix}" for each in members if each not in images and each.words)
     for name, count in left_out.items():
-        shard.report("", 0, f"{name} beside the image of its key: {count:,} left out")
+        shard.report("", 0, f"{name} next to the image of its key: {count:,} left out")
 
 
 def _pair(shard: _Shard) -> list[Sample]:

@@ -65,7 +65,7 @@ def encode(
     """
     raw = decode_raw(data, channels, max_pixels)
     if raw is None:
-        return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data))
+        return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data, max_pixels))
     levels = levels_of(scale or {}, raw.values.dtype)
     if raw.values.dtype == np.uint8:
         stored = _encode(_to_file(raw.values), resize, quality, channels, max_pixels)
@@ -127,7 +127,7 @@ def _to_jpeg(pixels: Array, quality: int) -> bytes:
 
 
 def _moments(pixels: Array) -> Moments:
-    """Of a grid of 128 to 256 pixels a side at most, which is plenty for a mean; whole numbers until the end."""
+    """Average over a grid of 128 to 256 pixels a side, enough for a mean; integers until the end."""
     step = max(1, math.isqrt(pixels.shape[0] * pixels.shape[1]) // _PIXELS_A_SIDE)
     grid = pixels[::step, ::step]
     # Counting values is six times as fast as summing over the first axis of an array [n 3].

@@ -78,8 +78,8 @@ def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
 def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], np.ndarray | None, list[str]]:
     """Names to take, which of them are held out (None without split folders), and names that are not taken.
 
-    Splits beside anything else are refused: taken for classes, they would be mixed without a word. So are held-out
-    splits without one to train on.
+    Splits next to other folders are refused: taken for classes, they would be mixed silently. So are held-out splits
+    without a training split.
     """
     names, tops = list(paths), [path[0] for path in paths.values()]
     folders = sorted({path[0] for path in paths.values()})
@@ -88,7 +88,7 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
         train, held_out, others = kinds_of_splits(folders)
         fix = "move it away, or rename what is a class and no split"
         if train and held_out:
-            what = f"{root} holds {others[0]} beside the splits {train[0]} and {held_out[0]}"
+            what = f"{root} holds {others[0]} next to the splits {train[0]} and {held_out[0]}"
             raise UserError("shard.splits", what, fix)
         if len(held_out) > 1 and not others:
             raise UserError("shard.splits", f"{root} holds {' and '.join(held_out)} without train", fix)
@@ -101,15 +101,15 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
 def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np.ndarray | None) -> list[str] | None:
     """The class folder of each image; None without classes.
 
-    Images beside class folders are refused, be they one stray file or a split without such folders (ImageNet's val, as
-    downloaded): the labels of all others would be lost without a word.
+    Images outside of the class folders are refused, be they one stray file or a split without such folders (ImageNet's
+    val, as downloaded): the labels of all others would be lost silently.
     """
     flat = [path[0] for path in paths if len(path) == 1]
     folders = [path[0] for path in paths if len(path) > 1]
     several = len(set(folders)) > 1
     if flat and (labels == "folders" or (labels == "auto" and several)):
         fix = "move it into one, or pack without labels: mae-kit shard --labels none"
-        raise UserError("shard.labels", f"{root}: {flat[0]} lies in no class folder", fix)
+        raise UserError("shard.labels", f"{root}: {flat[0]} is in no class folder", fix)
     return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
 
 

@@ -240,7 +240,7 @@ def _fetch(kind: Any, name: str, **choice: Any) -> Any:
     offered = {"root": folder, "download": True, "loader": str}
     try:
         return kind(**{key: value for key, value in offered.items() if key in accepted}, **choice)
-    except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others alike
+    except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others
         raise UserError(
             "shard.hub", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
         ) from error

@@ -1,7 +1,7 @@
 """Layouts of folders that other programs make: which files are images, and which folders name no class.
 
-COCO (train2017/), YOLO (images/train/, or train/images/ beside train/labels/), VOC (JPEGImages/, SegmentationClass/),
-img2dataset and LAION (numbered folders with a .json beside each image).
+COCO (train2017/), YOLO (images/train/, or train/images/ with train/labels/), VOC (JPEGImages/, SegmentationClass/),
+img2dataset and LAION (numbered folders with a .json for each image).
 """
 
 import os

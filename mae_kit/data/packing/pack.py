@@ -212,7 +212,7 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
 
 
 def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[str, Any]:
-    """Gather the records of all shards, save what belongs beside them, and tell the user."""
+    """Gather the records of all shards, save the files that describe them."""
     records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
     skipped += sorted(

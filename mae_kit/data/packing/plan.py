@@ -19,7 +19,7 @@ _PIECES, _SAMPLES_A_PIECE = 32, 256
 
 
 class Settings(NamedTuple):
-    """All that decides the bytes of the shards beside the source; the fields are `shard`'s arguments."""
+    """What decides the bytes of the shards, apart from the source; the fields are `shard`'s arguments."""
 
     resize: int | None = None
     quality: int = 90

@@ -27,7 +27,7 @@ def open_source(src: str, labels: str) -> Source:
     if path.is_dir():
         return _open_folder(path, labels)
     if path.is_file() and path.suffix != ".tar":
-        fix = "give the folder it lies in, a .tar, or a quoted pattern such as 'DIR/*.tar'"
+        fix = "give its folder, a .tar, or a quoted pattern such as 'DIR/*.tar'"
         raise UserError("shard.src", f"{src} is a file", fix)
     if path.is_file() or has_pattern(src):
         return tar_source(src, labels)

@@ -57,7 +57,7 @@ def _by_folder(path: str, keys: list[str]) -> tuple[np.ndarray, list[str]]:
     """Labels from the first folder in the members' names, and the names of the classes."""
     folders = [key.split("/")[0] if "/" in key else "" for key in keys]
     if "" in folders:
-        what = f"{path}: {keys[folders.index('')]} lies in no folder inside its tar"
+        what = f"{path}: {keys[folders.index('')]} is in no folder inside its tar"
         raise UserError("shard.labels", what, "leave out --labels")
     classes = sorted(set(folders))
     number = {name: label for label, name in enumerate(classes)}

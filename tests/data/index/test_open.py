@@ -45,9 +45,9 @@ BAD_TARS = {
     "plain-named.tar.gz": (ALL, []),
     "bad-image-inside.tar": (NO_FIFTH, ["unreadable image"]),
     "missing-cls.tar": (UNLABELED_FIFTH, ["image without label"]),
-    "cls-not-int.tar": (UNLABELED_FIFTH, ["label is no whole number"]),
+    "cls-not-int.tar": (UNLABELED_FIFTH, ["label is not an integer"]),
     "cls-negative.tar": (UNLABELED_FIFTH, ["label is negative"]),
-    "cls-float.tar": (UNLABELED_FIFTH, ["label is no whole number"]),
+    "cls-float.tar": (UNLABELED_FIFTH, ["label is not an integer"]),
     "cls-bom.tar": (ALL, []),
     "duplicate-adjacent.tar": (ALL, ["a second image of the same key", "a second label of the same key"]),
     "dotted-keys.tar": (ALL, []),
@@ -209,7 +209,7 @@ def test_extras_stay_extras_and_dotted_images_are_samples(tmp_path: Path):
     found = one(tmp_path, members)
     assert samples(found) == {"000": 2, "v1.2.cat": 1}
     assert found.read(0) == jpeg(0)
-    assert kinds(found) == [".seg.png beside the image of its key"]
+    assert kinds(found) == [".seg.png next to the image of its key"]
 
 
 def test_numbers_belong_to_the_key_and_words_tell_images_from_masks(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_numbers_belong_to_the_key_and_words_tell_images_from_masks(tmp_path: Pa
     labels = [("a.cls", b"3"), ("c.cls", b"1"), ("22.05.cls", b"2")]
     found = one(tmp_path, [*((name, jpeg(number)) for number, name in enumerate(names)), *labels])
     assert samples(found) == {"22": -1, "22.05": 2, "22.5": -1, "a": 3, "b.left": -1, "b.right": -1, "c": 1}
-    assert ".mask.png beside the image of its key" in kinds(found)
+    assert ".mask.png next to the image of its key" in kinds(found)
 
 
 def test_images_of_kinds_that_are_not_read_are_named(tmp_path: Path):
@@ -267,7 +267,7 @@ def test_sets_of_classes(tmp_path: Path):
     assert found.labels(np.arange(5)).astype(int).tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert [problem.reason.partition(": ")[::2] for problem in found.problems] == [
         ("label is out of range", "3 of 3 classes"),
-        ("label is no whole number", "'1;2'"),
+        ("label is not an integer", "'1;2'"),
         ("label is negative", "-1"),
         ("set of classes too large", "80,000 bytes"),
     ]

@@ -434,7 +434,8 @@ def test_every_bad_image_ends_in_a_shard_or_in_the_list(shared: Path, tmp_path: 
     listed = skipped(tmp_path / "out")
     stored = set(members(tmp_path / "out").values())
     assert all(reason for reason in listed.values()) and len(listed) == stats["skipped"]
-    assert all((name in listed) != ((source / name).read_bytes() in stored) for name in names)
+    whole = {name for name, reason in listed.items() if "is kept" not in reason}  # first frames and pages are
+    assert all((name in whole) != ((source / name).read_bytes() in stored) for name in names)
     assert {"made-cut-last2.jpg", "made-lfs-pointer.jpg", "made-big-10000x10000.png"} <= set(listed)
     assert not {"made-ok.jpg", "made-I16.png", "made-uppercase.JPEG", "made-png-named.jpg"} & set(listed)
     assert not open_index(tmp_path / "out").problems
@@ -509,11 +510,9 @@ def test_an_out_that_cannot_be(photos: Path, tmp_path: Path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/holiday.txt").write_text("x")
-    cases = {"file": "is a file", "full": "holds other files", "photos/out": "lies inside", "photos": "lies inside"}
-    for name, message in cases.items():
-        with pytest.raises(UserError) as error:
+    for name in ("file", "full", "photos/out", "photos", "train-*.tar"):
+        with raises("shard.out"):
             shard(str(photos), tmp_path / name, workers=1)
-        assert message in str(error.value)
     assert len(list(photos.iterdir())) == 12
 
 
