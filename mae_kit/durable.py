@@ -47,6 +47,12 @@ def replace_text(path: Path, text: str) -> None:
         making.write_text(text, encoding="utf-8")
 
 
+def append_lines(path: Path, lines: list[str]) -> None:
+    """Append whole lines to a UTF-8 file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("".join(line + "\n" for line in lines))
+
+
 def clear_unfinished(folder: Path, seconds: float = STALE) -> None:
     """Remove what killed processes have left; what was written to lately may be another process's at work."""
     for stray in folder.glob(MAKING):

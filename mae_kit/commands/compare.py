@@ -27,10 +27,10 @@ from mae_kit.reports.comparison import (
     FINETUNED,
     SCORE,
     UNLIKE,
-    alike,
     cost_cells,
-    said_alike,
-    said_of_scratch,
+    describe_budget,
+    describe_scratch,
+    have_same_encoder,
 )
 from mae_kit.tasks.classifier import Classifier, build_classifier, unfreeze_color_head
 from mae_kit.training.freezing import freeze_below
@@ -80,11 +80,11 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         rows = run_entries(plan, lengths, out)
     console.print(_scores(rows))
     console.print(_differences(rows))
-    console.print(_costs(rows, said_alike(plan.budget._asdict())))
-    if not alike(rows):
+    console.print(_costs(rows, describe_budget(plan.budget._asdict())))
+    if not have_same_encoder(rows):
         log.warning(UNLIKE)
-    if told := said_of_scratch(rows):
-        log.info(told)
+    if note := describe_scratch(rows):
+        log.info(note)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
         log.warning(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")

@@ -13,7 +13,7 @@ from mae_kit.commands import compare as command
 from mae_kit.commands.compare import compare
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.errors import UserError
-from mae_kit.reports.comparison import SCRATCH, UNLIKE, said_alike, said_of_scratch
+from mae_kit.reports.comparison import SCRATCH, UNLIKE, describe_budget, describe_scratch
 from mae_kit.training.lock import alone
 
 Content = dict[str, Any]
@@ -229,12 +229,12 @@ def test_minutes_are_measured_by_a_trial_and_kept(content: Content, commands: Co
 
 def test_scores_of_scratch_are_explained():
     pretrained = {"recipes": {"pretrain": {}}, "scores": {"knn": {}}}
-    assert not said_of_scratch([pretrained, {"recipes": {}, "scores": {"fine-tuned": {}}}])
-    assert said_of_scratch([pretrained, {"recipes": {}, "scores": {"knn": {}}}]) == SCRATCH
+    assert not describe_scratch([pretrained, {"recipes": {}, "scores": {"fine-tuned": {}}}])
+    assert describe_scratch([pretrained, {"recipes": {}, "scores": {"knn": {}}}]) == SCRATCH
 
 
 def test_the_budget_is_named():
-    minutes = said_alike({"kind": "minutes", "amount": 90.0})
+    minutes = describe_budget({"kind": "minutes", "amount": 90.0})
     assert minutes == "Every pretraining has 90 minutes of this machine, at the speed of a short trial"
 
 
