@@ -25,12 +25,17 @@ _MODULES = {
     #
     "BEiTEncoder": "encoders",
     "ConvNeXtV2": "encoders",
+    "DVAE": "encoders.tokenizers",
     "Encoder": "encoders",
     "Hiera": "encoders",
     "ImageGPT": "encoders",
     "Swin": "encoders",
     "ViT": "encoders",
     #
+    "FinetuneModule": "tasks.module",
+    "PretrainModule": "training.modules",
+    "ShardDataModule": "training.datamodule",
+    "TokenizerModule": "training.modules",
     "load_classifier": "weights.native",
     "load_encoder": "weights.recognize",
     "load_model": "weights.native",
@@ -80,6 +85,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.encoders import ImageGPT as ImageGPT
     from mae_kit.encoders import Swin as Swin
     from mae_kit.encoders import ViT as ViT
+    from mae_kit.encoders.tokenizers import DVAE as DVAE
     from mae_kit.encoders.tokenizers import load_tokenizer as load_tokenizer
     from mae_kit.errors import UserError as UserError
     from mae_kit.objectives import FCMAE as FCMAE
@@ -91,6 +97,10 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import MaskFeat as MaskFeat
     from mae_kit.objectives import Objective as Objective
     from mae_kit.objectives import SimMIM as SimMIM
+    from mae_kit.tasks.module import FinetuneModule as FinetuneModule
+    from mae_kit.training.datamodule import ShardDataModule as ShardDataModule
+    from mae_kit.training.modules import PretrainModule as PretrainModule
+    from mae_kit.training.modules import TokenizerModule as TokenizerModule
     from mae_kit.weights.native import load_classifier as load_classifier
     from mae_kit.weights.native import load_model as load_model
     from mae_kit.weights.recognize import load_encoder as load_encoder

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the power goes."""
+"""Files that are complete or absent, whenever the process is killed or the power fails."""
 
 import os
 import secrets
@@ -13,9 +13,9 @@ STALE = 3600  # seconds without a write after which nobody writes to a file any 
 
 @contextmanager
 def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
-    """A name beside `path` to write to; when the block ends well the file is flushed to the disk and renamed.
+    """Yield a temporary name next to `path`; if the block succeeds, the file is flushed to the disk and renamed.
 
-    Beside it, since a rename works within one file system only; a name that two machines do not choose alike; and not
+    Next to it, since a rename works within one file system only; a name that no two machines choose; and not
     by `tempfile`, whose files only their owner may read.
 
     Args:
@@ -45,6 +45,12 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, that is either the old or the new one."""
     with replacing(path) as making:
         making.write_text(text, encoding="utf-8")
+
+
+def append_lines(path: Path, lines: list[str]) -> None:
+    """Append whole lines to a UTF-8 file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("".join(line + "\n" for line in lines))
 
 
 def clear_unfinished(folder: Path, seconds: float = STALE) -> None:

@@ -1,20 +1,21 @@
-"""Which patches are hidden: pure functions from keys to `hidden`, Bool [b n], True = hidden."""
+"""Which patches are hidden: functions of the samples' seeds to `hidden`, Bool [b n], True = hidden."""
 
 import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.randomness import MASK, uniform
+from mae_kit.randomness import CORRUPTION, MASK, uniform
 
 MaskKind = Literal["random", "block", "grid"]
 LONGEST = 1 / 0.3  # a block's longer side over its shorter one (BEiT)
-MISSES = 10  # blocks in a row that do not fit, after which an image is left as it is (BEiT)
-TRIALS, SERVED = 200, 0.9  # images by which a block is judged, and how many of them must have something hidden
-BLOCKS = 48  # that are tried: none of 100,000 images of 14 x 14 patches needs more
+MISSES = 10  # failed blocks in a row after which an image is done (BEiT)
+TRIALS, SERVED = 200, 0.9  # images to test blocks on, and the fraction that must have something hidden
+BLOCKS = 48  # blocks tried: none of 100,000 images of 14 x 14 patches needs more
 
 
 def hide_smallest_last(noise: Float[Tensor, "b n"], visible: int) -> Bool[Tensor, "b n"]:
@@ -24,58 +25,62 @@ def hide_smallest_last(noise: Float[Tensor, "b n"], visible: int) -> Bool[Tensor
 
 
 def visible_count(patches: int, mask_ratio: float) -> int:
-    """How many patches stay visible: rounded down, as in MAE."""
+    """Count the visible patches: rounded down, as in MAE."""
     return int(patches * (1 - mask_ratio))
 
 
 def hidden_units(units: int, mask_ratio: float) -> int:
-    """How many units are hidden: rounded up, as in SimMIM (data_simmim.py); 100 at .07 are 7.000000000000001."""
+    """Count the hidden units: rounded up, as in SimMIM (data_simmim.py); 100 * .07 is 7.000000000000001."""
     return math.ceil(round(units * mask_ratio, 9))
 
 
 def must_leave_both(part: int, count: int, mask_ratio: float, choice: str) -> None:
-    """Refuse a share that hides all or nothing.
+    """Refuse a ratio that hides all or nothing.
 
     Args:
-        part: How many it hides, or leaves visible.
-        count: Of how many.
-        mask_ratio: The share.
-        choice: What to choose instead.
+        part: How many patches it hides, or leaves visible.
+        count: How many patches there are.
+        mask_ratio: The ratio.
+        choice: A ratio to suggest instead.
 
     Raises:
         UserError: The part is none or all of them.
     """
     if not 0 < part < count:
-        raise UserError(
-            "objective.mask_ratio", f"mask_ratio {mask_ratio} of {count} leaves none on one side", f"choose {choice}"
-        )
+        what = f"mask_ratio {mask_ratio} of {count} leaves none visible, or none hidden"
+        raise UserError("objective.mask_ratio", what, f"choose {choice}")
 
 
-def random_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
-    """Hide a random share of the patches, the same count in every row (MAE, section 3)."""
+def random_mask(seeds: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Hide random patches, the same count in every row (MAE, section 3)."""
     n = grid[0] * grid[1]
-    return hide_smallest_last(uniform(keys, MASK, n), visible_count(n, mask_ratio))
+    return hide_smallest_last(uniform(seeds, MASK, n), visible_count(n, mask_ratio))
 
 
-def block_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
-    """Hide one block around a random center, the same count in every row (MAE's "block" ablation, figure 6).
+def block_mask(seeds: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Hide BEiT's blocks, the same count in every row (MAE's block-wise masking, table 1f).
 
-    The block is the set of patches nearest to the center in the larger of the two relative distances.
+    Where the last block does not fit, the patches with most hidden neighbors complete the count.
     """
-    rows, columns = grid
-    center = uniform(keys, MASK, 2 + rows * columns)
-    y = (torch.arange(rows, device=keys.device) + 0.5) / rows
-    x = (torch.arange(columns, device=keys.device) + 0.5) / columns
-    far = torch.maximum((y[None, :, None] - center[:, 0, None, None]).abs(), (x - center[:, 1, None, None]).abs())
-    tie_break = center[:, 2:] * 1e-4
-    return hide_smallest_last(-(far.flatten(1) + tie_break), visible_count(rows * columns, mask_ratio))
+    patches = grid[0] * grid[1]
+    visible = visible_count(patches, mask_ratio)
+    hidden = blockwise_mask(seeds, grid, patches - visible, smallest_block(patches, patches - visible)).float()
+    padded = F.pad(hidden.unflatten(1, grid), (1, 1, 1, 1))
+    neighbors = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1] + padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
+    tie_break = uniform(seeds, CORRUPTION, patches)
+    return hide_smallest_last(5 * hidden + neighbors.flatten(1) + tie_break, visible)
 
 
-def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
-    """Keep one patch of every 2x2 and hide the other three (MAE's "grid" ablation, figure 6); ratio 75% alone.
+def smallest_block(patches: int, most: int) -> int:
+    """Scale BEiT's smallest block, 16 of 14 x 14 patches, to another grid; at least one patch, `most` at most."""
+    return max(1, min(most, round(patches * 16 / 14**2)))
+
+
+def grid_mask(seeds: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: float) -> Bool[Tensor, "b n"]:
+    """Keep one patch of every 2x2 and hide the other three (MAE's "grid" ablation, figure 6); only at 75%.
 
     Raises:
-        UserError: Another ratio than .75, or an odd grid.
+        UserError: The ratio is not .75, or the grid is odd.
     """
     rows, columns = grid
     if mask_ratio != 0.75 or rows % 2 or columns % 2:
@@ -84,43 +89,43 @@ def grid_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], mask_ratio: floa
             "objective.mask", what, "choose mask random or block, or mask_ratio 0.75 and another image size"
         )
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(keys.device)
-    return hidden.expand(len(keys), -1)
+    hidden = ((y % 2 == 1) | (x % 2 == 1)).flatten().to(seeds.device)
+    return hidden.expand(len(seeds), -1)
 
 
 def unit_mask(
-    keys: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], visible: int
+    seeds: Int64[Tensor, " b"], grid: tuple[int, int], unit: tuple[int, int], visible: int
 ) -> Bool[Tensor, "b n"]:
     """Hide random units of several patches, the same count in every row (SimMIM).
 
     Args:
-        keys: Of the samples.
+        seeds: One for each sample.
         grid: Rows and columns of patches.
         unit: Rows and columns of patches in a unit; they divide the grid.
-        visible: How many of the units are not hidden.
+        visible: How many units are visible.
     """
     units = grid[0] // unit[0], grid[1] // unit[1]
-    hidden = hide_smallest_last(uniform(keys, MASK, units[0] * units[1]), visible).unflatten(1, units)
+    hidden = hide_smallest_last(uniform(seeds, MASK, units[0] * units[1]), visible).unflatten(1, units)
     return hidden.repeat_interleave(unit[0], 1).repeat_interleave(unit[1], 2).flatten(1)
 
 
-def blockwise_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], most: int, smallest: int) -> Bool[Tensor, "b n"]:
-    """Hide blocks that may overlap, until `most` patches are hidden or none fits (BEiT, masking_generator.py).
+def blockwise_mask(seeds: Int64[Tensor, " b"], grid: tuple[int, int], most: int, smallest: int) -> Bool[Tensor, "b n"]:
+    """Hide blocks that may overlap, until `most` patches are hidden or no block fits (BEiT, masking_generator.py).
 
-    A block has an area uniform between `smallest` and what is left to hide, and a log-uniform aspect; it is shorter
-    than the grid both ways, and hides something new but not too much. So `most` is a bound, which most rows meet.
+    The area of a block is uniform between `smallest` and what is left to hide, its aspect log-uniform; it is smaller
+    than the grid in both directions and hides at least one new patch, but not too many. Most rows reach `most`.
 
     Args:
-        keys: Of the samples.
+        seeds: One for each sample.
         grid: Rows and columns of patches.
-        most: Patches that are hidden at most (BEiT: 75 of 196).
-        smallest: Patches in a block at least, but for the last ones, which fill up (BEiT: 16).
+        most: Largest number of hidden patches (BEiT: 75 of 196).
+        smallest: Smallest area of a block, except the last ones (BEiT: 16).
     """
     rows, columns = grid
-    y, x = (torch.arange(side, device=keys.device) for side in grid)
-    hidden = torch.zeros(len(keys), rows, columns, dtype=torch.bool, device=keys.device)
-    left, misses = torch.full_like(keys, most), torch.zeros_like(keys)
-    for draws in uniform(keys, MASK, 4 * BLOCKS).split(4, dim=1):
+    y, x = (torch.arange(side, device=seeds.device) for side in grid)
+    hidden = torch.zeros(len(seeds), rows, columns, dtype=torch.bool, device=seeds.device)
+    left, misses = torch.full_like(seeds, most), torch.zeros_like(seeds)
+    for draws in uniform(seeds, MASK, 4 * BLOCKS).split(4, dim=1):
         area, aspect, down, right = draws.unbind(dim=1)
         area, aspect = smallest + (left - smallest) * area, LONGEST ** (2 * aspect - 1)
         height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
@@ -134,10 +139,19 @@ def blockwise_mask(keys: Int64[Tensor, " b"], grid: tuple[int, int], most: int, 
     return hidden.flatten(1)
 
 
-def blocks_fit(grid: tuple[int, int], most: int, smallest: int) -> bool:
-    """Whether `blockwise_mask` hides something in nearly every image: it tries but a few blocks, which may all be too
-    long for a narrow grid.
+def must_fit(grid: tuple[int, int], most: int, smallest: int) -> None:
+    """Refuse blocks that do not fit.
+
+    Raises:
+        UserError: They hide nothing in more than a tenth of the images, or the smallest is larger than the largest.
     """
+    if not (0 < smallest <= most and blocks_fit(grid, most, smallest)):
+        what = f"blocks of {smallest} to {most} patches do not fit into {grid[0]}x{grid[1]}"
+        raise UserError("objective.blocks", what, "choose a smaller smallest_block above 0, or a larger image")
+
+
+def blocks_fit(grid: tuple[int, int], most: int, smallest: int) -> bool:
+    """Check that `blockwise_mask` hides something in nearly every image; in a narrow grid all its tries may fail."""
     hidden = blockwise_mask(torch.arange(TRIALS, device="cpu"), grid, most, smallest)
     return bool(hidden.any(dim=1).float().mean() >= SERVED)
 
@@ -187,6 +201,12 @@ class RandomMask(MaskGenerator):
 
 class BlockMask(RandomMask):
     """Hides BEiT's blocks, the same count in every row (MAE's ablation of masks, figure 6 and table 1f)."""
+
+    def __init__(self, grid: tuple[int, int], mask_ratio: float, suggestion: str):
+        super().__init__(grid, mask_ratio, suggestion)
+        patches = grid[0] * grid[1]
+        most = patches - visible_count(patches, mask_ratio)
+        must_fit(grid, most, smallest_block(patches, most))
 
     def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
         return block_mask(seeds, self.grid, self.mask_ratio)
@@ -243,9 +263,7 @@ class BlockwiseMask(MaskGenerator):
         super().__init__(grid, None)
         patches = grid[0] * grid[1]
         must_leave_both(min(most, visible_count(patches, mask_ratio)), patches, mask_ratio, "about .4")
-        if not (0 < smallest <= most and blocks_fit(grid, most, smallest)):
-            what = f"blocks of {smallest} to {most} patches do not fit into {grid[0]}x{grid[1]}"
-            raise UserError("objective.blocks", what, "choose a smaller smallest_block above 0, or a larger image")
+        must_fit(grid, most, smallest)
         self.most, self.smallest = most, smallest
 
     def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
@@ -275,11 +293,11 @@ def mask_generator(kind: MaskKind, grid: tuple[int, int], mask_ratio: float) -> 
 
 
 def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:
-    """Positions of the visible patches of each row, ascending.
+    """Find the indices of the visible patches of each row, ascending.
 
     Args:
-        hidden: As many in every row.
-        visible: The count of the others in a row; None to count them, which waits for the device and breaks a compiled
+        hidden: The same count in every row.
+        visible: How many are visible in a row; None to count them, which waits for the device and breaks a compiled
             graph.
     """
     if visible is None:

@@ -1,4 +1,4 @@
-"""Images to patches and back: pure functions. The order inside a patch is (p_row, p_col, channel), as in MAE."""
+"""Cut images into patches and back. The order inside a patch is (p_row, p_col, channel), as in MAE."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,7 +7,7 @@ from mae_kit.errors import UserError
 
 
 def grid_of(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of patches.
+    """Count the rows and columns of patches.
 
     Raises:
         UserError: The patch does not divide the image.

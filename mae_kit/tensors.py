@@ -5,6 +5,7 @@ b images in a batch, c channels, h and w pixels, n patches, p pixels a side of a
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class Batch(NamedTuple):
     seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
     bad: list[str]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch."""
+    return Batch(*(t.to(device, non_blocking=True) if isinstance(t, Tensor) else t for t in batch))  # type: ignore[arg-type]
 
 
 class Outcome(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from support.errors import raises
 
 from mae_kit.masking import (
@@ -18,6 +19,7 @@ from mae_kit.masking import (
     grid_mask,
     hidden_units,
     hide_smallest_last,
+    mask_generator,
     must_leave_both,
     random_mask,
     visible_count,
@@ -86,17 +88,25 @@ def test_random_masks_hide_every_patch_alike():
     assert (pairs + 1 / 31).fill_diagonal_(0).abs().max() < 5 / 8000**0.5, "drawn without replacement: -1/(n-1)"
 
 
-def test_block_masks_are_one_block():
-    for hidden in block_mask(keys(50), (14, 14), 0.75).reshape(-1, 14, 14):
-        rows, columns = hidden.any(dim=1).nonzero().flatten(), hidden.any(dim=0).nonzero().flatten()
-        height, width = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
-        assert hidden.sum() > 0.85 * height * width, "nearly fills its bounding box"
+def pieces(hidden: torch.Tensor) -> float:
+    """Connected pieces of the visible part, a mean over images."""
+    return float(np.mean([ndimage.label(~image)[1] for image in hidden.numpy()]))
 
 
-def test_block_masks_differ_in_place():
-    centers = block_mask(keys(500), (14, 14), 0.5).reshape(-1, 14, 14).double().mean(dim=0)
-    assert centers.min() > 0.1, "a corner is hidden now and then"
-    assert centers[0, 0] < centers[0, 7] < centers[7, 7] < 1, "the middle nearly always"
+def test_block_masks_are_beits_blocks_of_an_exact_count():
+    """MAE's table 1f takes them from BEiT: 147 of 196 patches, blocks of 16 or more."""
+    hidden = block_mask(keys(2000), (14, 14), 0.75)
+    beit = blockwise_mask(keys(2000), (14, 14), 147, 16)
+    assert (hidden.sum(dim=1) == 147).all() and not (beit & ~hidden).any(), "nothing of the blocks is taken away"
+    shaped, theirs = hidden.reshape(-1, 14, 14), beit.reshape(-1, 14, 14)
+    corners = [float(mask[:, ::13, ::13].float().mean()) for mask in (shaped, theirs)]
+    assert corners[0] == pytest.approx(corners[1], abs=0.01) and corners[1] == pytest.approx(0.15, abs=0.02)
+    assert pieces(shaped) == pytest.approx(pieces(theirs), abs=0.2) == pytest.approx(3.0, abs=0.3)
+
+
+def test_block_masks_of_a_row_of_patches_are_refused():
+    with raises("objective.blocks"):
+        mask_generator("block", (1, 40), 0.75)
 
 
 def test_grid_masks_keep_one_patch_of_four():

@@ -1,8 +1,11 @@
 """Histograms of oriented gradients, against scikit-image and scipy; pixels there and back; means of what is hidden."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from skimage.feature import hog
 
@@ -22,11 +25,12 @@ def differences(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("cell", [4, 8])
 def test_the_histograms_are_those_of_scikit_image(cell: int):
+    """Of the transposed image: its angles are counted from the other axis."""
     ours = orientation_histograms(*differences(IMAGES), cell)
     assert ours.shape == (2, 3, 32 // cell, 48 // cell, 9)
     for image, found in zip(IMAGES.flatten(0, 1), ours.flatten(0, 1), strict=True):
-        expected = hog(image.numpy(), 9, (cell, cell), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
-        torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+        expected = hog(image.T.numpy(), 9, (cell, cell), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
+        torch.testing.assert_close(found.transpose(0, 1), torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
 
 
 def test_the_gradients_are_those_of_scipy():
@@ -38,10 +42,22 @@ def test_the_gradients_are_those_of_scipy():
 
 def test_an_edge_has_one_orientation_whatever_its_sign_and_contrast():
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
-    for (down, right), expected in (((0, 1), 0), ((1, 0), 4), ((1, 1), 2), ((-1, 1), 6)):
+    for (down, right), expected in (((0, 1), 4), ((1, 0), 0), ((1, 1), 2), ((-1, 1), 6)):
         ramp = down * y + right * x
         inner = orientation_histograms(*gradients(torch.stack([ramp, 5 - 3 * ramp])[None]), 8)[0, :, 1, 1]
         assert inner.tolist() == [[float(k == expected) for k in range(9)]] * 2
+
+
+@pytest.mark.parametrize("degrees", [1.0, 19.0, 21.0, 79.0, 81.0, 101.0, 179.0])
+def test_the_bins_are_those_of_slowfast(degrees: float):
+    """Its operators.py: kernels [[1, 0, -1], ...] and their transpose, bin floor(atan2(gx, gy) / pi * 9) mod 9."""
+    angle = math.radians(degrees)
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    ramp = (math.cos(angle) * x + math.sin(angle) * y)[None, None]
+    kernel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])[None, None]
+    across, along = (F.conv2d(ramp, each)[0, 0, 0, 0].item() for each in (kernel, kernel.mT))
+    expected = math.floor(math.atan2(across, along) / math.pi * 9) % 9
+    assert orientation_histograms(*gradients(ramp), 8)[0, 0, 0, 0].argmax() == expected
 
 
 def test_where_nothing_changes_there_is_nothing():

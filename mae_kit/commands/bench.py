@@ -1,4 +1,4 @@
-"""What an encoder costs, against the size of the image."""
+"""`mae-kit bench`: speed and memory of an encoder over image sizes."""
 
 import logging
 from pathlib import Path
@@ -28,23 +28,23 @@ def bench(
     batch_size: int = 16,
     precision: Precision = "auto",
 ) -> dict[str, Any]:
-    """Measure how many images a second an encoder encodes here, and the memory that takes, over image sizes.
+    """Measure images per second and peak memory of an encoder on this machine, over image sizes.
 
-    Each size has a process of its own, on the GPU if there is one.
+    Each size runs in its own process, on the GPU if there is one.
 
     Args:
         encoder: A pretraining run, or its encoder.safetensors.
-        out: The picture to write, PNG.
-        sizes: Sides of square images in pixels, as "[224,384]"; by default 1, 1.5, 2, 3 and 4 times the encoder's own.
-        batch_size: Images at once.
+        out: The PNG file to write.
+        sizes: Sides of square images in pixels, as "[224,384]"; by default 1, 1.5, 2, 3 and 4 times the own.
+        batch_size: Images per batch.
         precision: As in training.
 
     Returns:
-        The picture's path, and for each size images per second and the peak of a batch's memory in 10^6 bytes; both
-        null where memory did not suffice.
+        `plot`, the path; `sizes`, for each image size images per second and peak memory of a batch in 10^6 bytes, both
+        null if the memory does not suffice.
 
     Raises:
-        UserError: No encoder, or a size that its patches do not divide.
+        UserError: No encoder, or an image size that is not a multiple of the patch size.
     """
     must_be_positive({"batch_size": batch_size})
     must_be_png(out)
@@ -54,20 +54,20 @@ def bench(
     for height, width in chosen:
         cost = encoder_cost(own.name, own.model_args, (height, width), batch_size, precision)
         costs[height, width] = cost
-        log.info(f"{height} x {width}: {_told(cost)}")
+        log.info(f"{height} x {width}: {_describe(cost)}")
     save_figure(out, costs_figure(costs, batch_size))
-    return {"picture": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
+    return {"plot": str(out), "batch_size": batch_size, "sizes": [_row(*pair) for pair in costs.items()]}
 
 
 def _larger(encoder: Encoder) -> list[Size]:
-    """Whole cells."""
+    """Multiples of the output cells."""
     (rows, columns), (height, width) = encoder.cells, encoder.stride
     return [(int(rows * factor) * height, int(columns * factor) * width) for factor in LARGER]
 
 
-def _told(cost: Cost | None) -> str:
+def _describe(cost: Cost | None) -> str:
     if cost is None:
-        return "memory does not suffice"
+        return "out of memory"
     memory = "" if cost.batch_mb is None else f", {cost.batch_mb:,.0f} MB for the batch"
     return f"{cost.images_per_second:,.1f} images/s{memory}"
 
@@ -77,7 +77,7 @@ def _row(size: Size, cost: Cost | None) -> dict[str, Any]:
 
 
 def costs_figure(costs: dict[Size, Cost | None], batch_size: int) -> Figure:
-    """Images per second and memory, against the height of the image."""
+    """Draw images per second and memory over the height of the image."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     speed, memory = figure.subplots(1, 2)
     known = [(size[0], cost) for size, cost in costs.items() if cost]

@@ -1,23 +1,25 @@
-"""Objectives side by side: the same shards, encoder and images, minutes or operations, then all judged alike."""
+"""Compare objectives: pretrain each equally long on the same images, then fine-tune and evaluate each the same way."""
 
-import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.markup import escape
 from rich.table import Table
 
+from mae_kit.cli.parser import parse
+from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled
+from mae_kit.commands.pretrain import must_be_of_channels, pretrain
 from mae_kit.commands.report import report
-from mae_kit.comparison.copies import with_copies
-from mae_kit.comparison.entries import must_be_trainable, stages
-from mae_kit.comparison.ledger import complete, must_be_folder, recorded
-from mae_kit.comparison.length import known_length, length
+from mae_kit.comparison.entries import known_lengths, run_entries, shared
+from mae_kit.comparison.orchestrate import Step, check_folder, must_continue
 from mae_kit.comparison.plan import Plan, read_plan
-from mae_kit.comparison.process import stoppable
-from mae_kit.comparison.results import Records, summary
-from mae_kit.console import console
-from mae_kit.durable import replace_text
+from mae_kit.comparison.steps import entry_steps
+from mae_kit.console import console, warnings_only
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.reports.comparison import (
@@ -25,115 +27,148 @@ from mae_kit.reports.comparison import (
     FINETUNED,
     SCORE,
     UNLIKE,
-    alike,
     cost_cells,
-    said_alike,
-    said_of_scratch,
+    describe_budget,
+    describe_scratch,
+    have_same_encoder,
 )
+from mae_kit.tasks.classifier import Classifier, build_classifier, unfreeze_color_head
+from mae_kit.training.freezing import freeze_below
 from mae_kit.training.lock import alone
+from mae_kit.training.run import ONCE, _plain
+from mae_kit.training.samples import open_stream
+from mae_kit.weights.initialize import fitting
 
 log = logging.getLogger(__name__)
 
-RESULTS = "compare.json"
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
+CLASSES = 2  # of a classifier that is built for its refusals
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
-    """Train a list of objectives on the same images, equally long, and judge all alike, over several seeds.
+    """Pretrain a list of objectives equally long on the same images, and evaluate all the same way, over several seeds.
 
-    Every entry is pretrained, fine-tuned and evaluated frozen, each step in a process of its own, which is a verb as
-    the command line would call it. An entry that fails is shown as failed and does not stop the others. The same
-    command again goes on where an earlier one stopped, repeats nothing that is done, and tries again what has failed.
+    Every entry is pretrained, fine-tuned and evaluated frozen, each step in a child process, by the command line that
+    is printed. An entry that fails is reported and does not stop the others. The same command again continues where an
+    earlier one stopped, repeats nothing that is complete, and retries what has failed.
 
     Args:
-        config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen, minutes or
-            flops, the seeds, `overrides` of every pretraining, the recipe that fine-tunes them all, and the entries by
-            name. An entry is `{config: RECIPE}`, with null for a training from scratch, may have `overrides` of the
-            recipe's keys, as its `finetune` another recipe or overrides than the others, and as `against` the entry
-            that it is compared with, in place of the first.
-        out: Folder for all of it: runs, compare.json, report.html, and the recipes as they were at the beginning.
+        config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen or minutes,
+            the seeds, `overrides` of every pretraining, the fine-tuning recipe, and the entries by name. An entry is
+            `{config: RECIPE}`, with null to train from scratch; it may have `overrides` of the recipe's keys, a
+            `finetune` recipe or overrides of its own, and as `against` the entry that it is compared with, in place of
+            the first.
+        out: Folder for all of it: runs, compare.json, report.html, and copies of the recipes.
 
     Returns:
-        What all pretrainings had alike, and for each entry its scores with mean, 95% interval and the value of each
-        seed, the same of the differences to the entry it is compared with, what its pretraining cost (images, seconds,
-        operations) and its failures, and of all entries how many steps have `failed`; the folder and the page.
+        The shared `budget` and fingerprints of the images, and for each entry its scores with mean, 95% interval and
+        the value of each seed, the same of the paired differences to the entry it is compared with, what its
+        pretraining cost (images, seconds, operations) and its failures; the number of steps that have `failed`; the
+        folder and the page.
 
     Raises:
-        UserError: The file does not make sense, the folder is a file or holds a comparison with other settings, or
-            another process is at work there. All of it is asked before any work.
+        UserError: The file is invalid, an entry cannot be trained, the folder is a file or holds a comparison with
+            other settings, or another process is at work there; all before the first step.
     """
     need_scipy()
-    must_be_folder(out)
+    check_folder(out)
     plan = read_plan(config)
-    must_be_trainable(plan, out)
-    with alone(out), stoppable():
-        _must_be_of(plan, out)
-        rows = _follow_all(plan, with_copies(plan, out), out)
+    lengths = known_lengths(plan, out)
+    for name in plan.entries:
+        check_entry(plan, name, lengths.get(name, plan.samples), out)
+    with alone(out):
+        rows = run_entries(plan, lengths, out)
     console.print(_scores(rows))
     console.print(_differences(rows))
-    console.print(_costs(rows, said_alike(plan.budget._asdict())))
-    if not alike(rows):
+    console.print(_costs(rows, describe_budget(plan.budget._asdict())))
+    if not have_same_encoder(rows):
         log.warning(UNLIKE)
-    if told := said_of_scratch(rows):
-        log.info(told)
+    if note := describe_scratch(rows):
+        log.info(note)
     failures = [(row["name"], failure) for row in rows for failure in row["failures"]]
     for name, failure in failures:
         log.warning(f"{name}, seed {failure['seed']}: {failure['verb']} FAILED: {failure['error']}")
-    return {"out": str(out), "entries": rows, "failed": len(failures), **_common(plan), **report(out)}
+    return {"out": str(out), "entries": rows, "failed": len(failures), **shared(plan), **report(out)}
 
 
-def _common(plan: Plan) -> dict[str, Any]:
-    """What all entries have alike."""
-    return {"budget": plan.budget._asdict(), "prints": plan.prints}
+def check_entry(plan: Plan, name: str, images: float, out: Path) -> None:
+    """Refuse an entry that a command would refuse later, or that was begun with other settings.
 
-
-def _must_be_of(plan: Plan, out: Path) -> None:
-    """Refuse to write over the results of another comparison; entries and seeds may come and go."""
-    path = out / RESULTS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    other = [name for name, now in _common(plan).items() if before.get(name, now) != now]
-    if other:
-        what = " and ".join({"budget": "another length", "prints": "other images"}[name] for name in other)
-        raise UserError("compare.of", f"{out} holds a comparison of {what}", "choose another --out")
-
-
-def _follow_all(plan: Plan, kept: Plan, out: Path) -> list[dict[str, Any]]:
-    """All stages of all entries, a seed after the other; a row for each entry.
-
-    Args:
-        plan: Of the comparison, as it is told.
-        kept: The same with copies of its recipes, as it is done.
-        out: Folder of the comparison.
+    The weights and tokenizers that a complete entry has read may be gone.
     """
-    seeds = range(plan.seeds)
-    found = {name: {seed: _done(kept, name, seed, out) for seed in seeds} for name in plan.entries}
-    rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        for name in plan.entries:
-            found[name][seed] = _follow(kept, name, seed, out)
-            rows = summary(plan, found, out)
-            replace_text(out / RESULTS, json.dumps(_common(plan) | {"entries": rows}, indent=2))
-    return rows
+    steps = [entry_steps(plan, name, images, seed, out) for seed in range(plan.seeds)]
+    try:
+        with warnings_only():
+            asked = _dry_run(steps[0])
+    except UserError as error:
+        if all(step.outcome() for of_seed in steps for step in of_seed):
+            return
+        raise UserError(error.key, f"entries.{name}: {error.problem}", error.fix) from error
+    for seed, of_seed in enumerate(steps):
+        for step in of_seed:
+            if step.command in asked:
+                must_continue(step.run, asked[step.command] | {"seed": seed})
 
 
-def _done(plan: Plan, name: str, seed: int, out: Path) -> Records:
-    """What an earlier call has found, which must have been begun with the same settings: asked before any work."""
-    images = known_length(plan, name, out)
-    if images is None:
-        return {}
-    records = {stage.verb: recorded(stage) for stage in stages(plan, name, images, seed, out)}
-    return {verb: record for verb, record in records.items() if record.keys() & {"result", "error"}}
+# Refusals before the first step ---------------------------------------------------------------------------------------
 
 
-def _follow(plan: Plan, name: str, seed: int, out: Path) -> Records:
-    """All stages of one entry and seed; without what the first one makes there is nothing to go on with."""
-    measured = length(plan, name, out)
-    if "error" in measured:
-        return {"length": measured}
-    first, *others = stages(plan, name, measured["result"]["images"], seed, out)
-    made = complete(first)
-    records = {} if "error" in made else {stage.verb: complete(stage) for stage in others}
-    return {first.verb: made} | records
+def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
+    """Return the config.yaml of each training of an entry, after all that its command would refuse."""
+    words = {step.command: step.begin for step in steps}
+    configs, asked = {}, None
+    if "pretrain" in words:
+        begun = next(step.begun for step in steps if step.command == "pretrain")
+        asked = _pretraining(words["pretrain"], begun)
+        configs["pretrain"] = _config(asked)
+    with torch.device("meta"):
+        tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
+        built = _classifier(tuned, asked)
+        if tuned["blocks"] is not None:
+            freeze_below(built.model, tuned["blocks"])
+    if tuned["generative"]:
+        unfreeze_color_head(built.model)
+    must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
+    data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
+    FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
+    optimization.peak(data.batch_size)
+    augmentation.must_mix(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
+    return configs | {"finetune": _config(tuned)}
+
+
+def _config(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
+
+
+def _pretraining(words: list[str], begun: bool) -> dict[str, Any]:
+    """Return the arguments of a pretraining; one that has begun has read its weights."""
+    with torch.device("meta"):
+        asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
+    data, optimization = asked["data"], asked["optimization"]
+    must_be_of_channels(data, asked["objective"].encoder.channels)
+    PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
+    optimization.peak(data.batch_size)
+    if asked["init"] and not begun:
+        fitting(asked["init"], asked["objective"])
+    open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
+    return asked
+
+
+def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifier:
+    """Return the classifier of a fine-tuning, from the encoder of the pretraining if there is one."""
+    spec, data = tuned["model"], tuned["data"]
+    if asked is None:
+        channels = len(data.mean or IMAGENET_MEAN)
+        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size), channels)
+    encoder, before = asked["objective"].encoder, asked["data"]
+    if spec and spec.name != encoder.name:
+        problem = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
+        raise UserError("entries.finetune", problem, "give this entry a `finetune: {config: RECIPE}` of its own")
+    form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
+    return build_classifier(spec, CLASSES, encoder, *form)._replace(mean=before.mean, std=before.std)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
 
 
 def _scores(rows: list[dict[str, Any]]) -> Table:

@@ -1,19 +1,11 @@
-"""The whole road in minutes: shard, pretrain, look, fine-tune with few labels and with all, against no pretraining.
-
-Each step is a verb as the command line would call it, and says so: the same words work outside the demo.
-"""
+"""Show what pretraining is worth in minutes: pack, pretrain, then fine-tune from the encoder and from scratch."""
 
 import json
 import logging
-import multiprocessing
 import os
 import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +14,10 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
-from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import finetune
-from mae_kit.commands.pretrain import pretrain
 from mae_kit.commands.report import report
 from mae_kit.commands.shard import shard
+from mae_kit.comparison.orchestrate import Step, run_all
+from mae_kit.comparison.steps import training
 from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
 from mae_kit.durable import replace_text
@@ -36,28 +27,28 @@ from mae_kit.parallel.processes import cores
 
 log = logging.getLogger(__name__)
 
-FEW = 10  # labels a class
+FEW = 10  # labels per class
 VAL_FRACTION = 0.2
-LARGEST_SEEDS = 100
-LARGEST_POOL = 8  # fine-tunings at once
-RECIPES = {"pretrain": "pretrain", "finetune": "downstream"}  # the folder that each verb finds its recipes in
+MAX_SEEDS = 100
+MAX_AT_ONCE = 8  # fine-tunings
+STARTS = ("scratch", "pretrained")
 
 
 class Course(NamedTuple):
-    """What suits one kind of images.
+    """Settings for one kind of images.
 
     Attributes:
         recipe: Name of the recipes for pretraining and for fine-tuning.
-        shard: Words for `mae-kit shard`.
-        pretrain_images: Images shown in pretraining; the same number whatever the size of the set.
-        few_images: Images shown in each fine-tuning with few labels, pretrained or not.
-        all_images: The same with all labels.
-        pretrain_batch: Images a step of the pretraining, unless there are fewer.
-        batch_size: Of fine-tuning, unless there are fewer images.
+        shard: Options of `mae-kit shard`.
+        pretrain_images: Images seen in pretraining, whatever the size of the dataset.
+        few_images: Images seen in each fine-tuning with few labels.
+        all_images: Images seen in each fine-tuning with all labels.
+        pretrain_batch: Batch size of pretraining, unless there are fewer images.
+        batch_size: Batch size of fine-tuning, unless there are fewer images.
     """
 
     recipe: str
-    shard: tuple[str, ...]
+    shard: dict[str, Any]
     pretrain_images: int
     few_images: int
     all_images: int
@@ -65,69 +56,79 @@ class Course(NamedTuple):
     batch_size: int
 
 
-DIGITS = Course("demo_digits", ("--channels", "1", "--resize", "32", "--quality", "95"), 60_000, 5_120, 14_400, 64, 32)
-PHOTOS = Course("demo_photos", ("--resize", "96"), 90_000, 5_120, 9_600, 64, 32)
-SMALL = ("--machine.threads", "1")  # models this small are slower with two, and two can be trained side by side
+DIGITS = Course("demo_digits", {"channels": 1, "resize": 32, "quality": 95}, 60_000, 5_120, 14_400, 64, 32)
+PHOTOS = Course("demo_photos", {"resize": 96}, 90_000, 5_120, 9_600, 64, 32)
+ONE_THREAD = {"machine.threads": 1}  # models this small are slower with two, and two can be trained side by side
 
 
 class Shards(NamedTuple):
-    """What the trainings need to know: the folder, images to train on, and those of the smallest class."""
+    """The packed images: their folder, how many are for training, those of the smallest class, and the classes."""
 
     path: Path
     images: int
     smallest: int
     classes: int
 
+    @property
+    def train(self) -> str:
+        return f"{self.path}/train-*.tar"
+
+    @property
+    def val(self) -> str:
+        return f"{self.path}/val-*.tar"
+
 
 def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -> dict[str, Any]:
-    """Show what pretraining is worth: shard, pretrain, fine-tune with few labels and with all, compare with scratch.
+    """Show what pretraining is worth: pack, pretrain, fine-tune with few labels and with all, compare with scratch.
 
-    Without --images it takes scikit-learn's 1,797 handwritten digits, at 32 px. The same command again goes on where
-    an earlier one stopped, and repeats nothing that is done.
+    Without --images it takes scikit-learn's 1,797 handwritten digits, at 32 px. The same command again resumes where an
+    earlier one stopped, and repeats nothing that is complete. Each step is a command that works outside the demo, too.
 
     Args:
         out: Folder for all of it: images, shards, runs, demo.json and report.html.
-        images: Your own class folders, images of any size; they are trained on at 64 px.
+        images: Your own class folders, images of any size; models see them at 64 px.
         seeds: Fine-tunings of each kind; a seed draws the labeled images, their order and all new weights.
 
     Returns:
-        The rows of the table (accuracies are shares of 1), the folder, the page, `minutes`.
+        The `rows` of the table (accuracies from 0 to 1), the `conclusion` in one sentence, the folder, the page,
+        `minutes`.
 
     Raises:
-        UserError: The images are no class folders, a class has fewer than 2, or the demo's own are not installed.
+        UserError: The images are not in class folders, a class has fewer than 2, a step failed, or the libraries of the
+            demo are not installed.
     """
-    if not 1 <= seeds <= LARGEST_SEEDS:
-        raise UserError("demo.demo", f"seeds is {seeds}", f"give 1 to {LARGEST_SEEDS}")
-    _need_libraries()
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise UserError("seeds", f"seeds is {seeds}", f"give 1 to {MAX_SEEDS}")
+    _check_libraries()
     started = time.perf_counter()
     course = PHOTOS if images else DIGITS
     shards = _shard(images or write_digits(out / "images"), out / "shards", course)
-    encoder = _pretrain(shards, out / "pretrain", course)
-    few = min(FEW, shards.smallest)
-    with _side_by_side() as pool:
-        rows = [_compare(pool, shards, encoder, out / "finetune", course, labels, seeds) for labels in (few, None)]
-    replace_text(out / "demo.json", json.dumps({"pretraining": encoder.name, "rows": rows}, indent=2))
+    pretraining = _pretrain(shards, out / "pretrain", course)
+    _results([pretraining], 1)
+    rows = _compare(shards, pretraining.run, out / "finetune", course, seeds)
+    replace_text(out / "demo.json", json.dumps({"pretraining": pretraining.run.name, "rows": rows}, indent=2))
     console.print(_table(rows))
+    page = report(out)
     minutes = (time.perf_counter() - started) / 60
-    log.info(f"{shards.path.parent}: {seeds} seeds, {minutes:.1f} minutes")
-    return {"out": str(out), "rows": rows, "minutes": minutes, **report(out)}
+    log.info(f"{out}: {seeds} seeds, {minutes:.1f} minutes")
+    log.info(conclusion(rows[0]))
+    return {"out": str(out), "rows": rows, "conclusion": conclusion(rows[0]), "minutes": minutes, **page}
 
 
-def _need_libraries() -> None:
+def _check_libraries() -> None:
     try:
         import scipy.stats  # noqa: F401
         import sklearn.datasets  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            "demo.need_libraries", f"the demo needs {error.name}", 'install it with pip install "mae_kit[demo]"'
-        ) from None
+        fix = 'install it with pip install "mae_kit[demo]"'
+        raise UserError("demo.libraries", f"the demo needs {error.name}", fix) from None
 
 
 # The steps -----------------------------------------------------------------------------------------------------------
 
 
 def write_digits(folder: Path) -> Path:
-    """Scikit-learn's digits (UCI, 8 x 8, 17 gray levels) as class folders of 32-px PNGs, all of them or none."""
+    """Write scikit-learn's digits (UCI, 8 x 8, 17 gray levels) as class folders of 32-px PNGs, all or none."""
     from sklearn.datasets import load_digits
 
     if folder.is_dir():
@@ -145,140 +146,112 @@ def write_digits(folder: Path) -> Path:
 
 
 def _shard(images: Path, out: Path, course: Course) -> Shards:
-    split = _check_classes(images)
-    words = [str(images), str(out), *course.shard, *([] if split else ["--val-fraction", str(VAL_FRACTION)])]
-    _show("shard", words)
-    train = _call("shard", shard, words)["splits"]["train"]
+    options: dict[str, Any] = course.shard if _has_split(images) else course.shard | {"val_fraction": VAL_FRACTION}
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    log.info(f"\n$ mae-kit shard {shlex.join([str(images), str(out)])} {' '.join(words)}")
+    train = shard(str(images), out, **options)["splits"]["train"]
     counts = train["classes"]
     lost = set((out / "classes.txt").read_text(encoding="utf-8").splitlines()) - set(counts)
     if lost:
-        raise UserError("demo.shard", f"class {min(lost)} of {images} has no image to train on", "give it more images")
+        raise UserError("images.lost", f"class {min(lost)} of {images} has no training image", "add images to it")
     return Shards(out, train["images"], min(counts.values()), len(counts))
 
 
-def _check_classes(images: Path) -> bool:
-    """Whether the folder has its own val split.
+def _has_split(images: Path) -> bool:
+    """Return whether the folder has its own val split.
 
     Raises:
-        UserError: There are no class folders, or a class cannot give an image to each side.
+        UserError: There are no class folders, or a class has fewer than 2 images.
     """
     source = open_source(str(images), "auto")
     if source.classes is None:
         raise UserError(
-            "demo.check_classes", f"{images} holds no class folders", "give a folder with one folder of images a class"
+            "images.classes", f"{images} holds no class folders", "give a folder with one folder of images a class"
         )
     counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.classes))
     if counts.min() < 2:
         name = source.classes[int(counts.argmin())]
         raise UserError(
-            "demo.check_classes",
+            "images.few",
             f"class {name} of {images} has {counts.min()} image",
             "give each class 2 or more, better 20",
         )
     return source.held_out is not None
 
 
-def _pretrain(shards: Shards, run: Path, course: Course) -> Path:
-    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
-    words += ["--data.knn_shards", f"{shards.path}/val-*.tar", *_epochs(course.pretrain_images / shards.images)]
-    words += ["--data.batch_size", str(shards.images)] if shards.images < course.pretrain_batch else []
-    words += [*SMALL, "--run", str(run)]
-    _show("pretrain", words)
-    _call("pretrain", pretrain, words, run)
-    return run
+def _pretrain(shards: Shards, run: Path, course: Course) -> Step:
+    options = _length(course.pretrain_images, shards.images, course.pretrain_batch) | ONE_THREAD
+    return training("pretrain", course.recipe, options, {"data.path": shards.train, "data.knn_shards": shards.val}, run)
 
 
-@contextmanager
-def _side_by_side() -> Iterator[ProcessPoolExecutor]:
-    """A process a core; new ones, since what has started threads must not be forked."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), LARGEST_POOL), context, initializer=_fall_silent) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _fall_silent() -> None:
-    """Several bars cannot share a terminal; what there is to say comes back as a result or an error."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
-
-
-def _compare(
-    pool: ProcessPoolExecutor,
-    shards: Shards,
-    encoder: Path,
-    out: Path,
-    course: Course,
-    labels: int | None,
-    seeds: int,
-) -> dict[str, Any]:
-    """One row of the table: the same fine-tunings from scratch and from the encoder, seed by seed."""
-    starts = {"scratch": "none", "pretrained": str(encoder)}
-    common = _finetune_words(shards, course, labels)
-    folder = out / (f"{labels}-labels" if labels else "all-labels")
-    runs: dict[str, list[tuple[Path, Future[float]]]] = {start: [] for start in starts}
-    for seed in range(seeds):
-        for start, weights in starts.items():
-            run = folder / f"{start}-{seed}"
-            words = ["--encoder", weights, *common, "--seed", str(seed), "--run", str(run)]
-            if seed == 0:  # of several alike the first is shown
-                _show("finetune", words)
-            runs[start].append((run, pool.submit(_finetune, words, run)))
-    top1 = {start: [_told(run, result.result()) for run, result in runs[start]] for start in starts}
-    gains = [pretrained - scratch for scratch, pretrained in zip(*top1.values(), strict=True)]
-    scores = {**top1, "gain": gains}
-    return {"labels": labels or "all", **{name: over_seeds(values)._asdict() for name, values in scores.items()}}
-
-
-def _finetune(words: list[str], run: Path) -> float:
-    """Top-1 of one fine-tuning, in a process of its own."""
-    return _call("finetune", finetune, words, run)["top1"]
-
-
-def _told(run: Path, top1: float) -> float:
-    log.info(f"{run}: top-1 {top1:.1%}")
-    return top1
-
-
-def _finetune_words(shards: Shards, course: Course, labels: int | None) -> list[str]:
-    """What all fine-tunings with so many labels have in common, the length in images shown too."""
+def _finetune(shards: Shards, encoder: str, labels: int | None, seed: int, run: Path, course: Course) -> Step:
     images = shards.classes * labels if labels else shards.images
-    words = ["--config", course.recipe, "--data.path", f"{shards.path}/train-*.tar"]
-    words += ["--data.val", f"{shards.path}/val-*.tar"]
-    words += ["--data.labels_per_class", str(labels)] if labels else []
-    words += ["--data.batch_size", str(images)] if images < course.batch_size else []
-    return [
-        *words,
-        *_epochs((course.few_images if labels else course.all_images) / images),
-        *SMALL,
-        "--machine.num_workers",
-        "0",
-    ]
+    options = _length(course.few_images if labels else course.all_images, images, course.batch_size)
+    options |= ({"data.labels_per_class": labels} if labels else {}) | {"machine.num_workers": 0, "seed": seed}
+    places = {"data.path": shards.train, "data.val": shards.val, "encoder": encoder}
+    return training("finetune", course.recipe, options | ONE_THREAD, places, run)
 
 
-def _epochs(epochs: float) -> list[str]:
-    return ["--optimization.epochs", f"{epochs:.4g}", "--optimization.warmup_epochs", f"{epochs / 10:.4g}"]
+def _length(seen: int, images: int, batch_size: int) -> dict[str, Any]:
+    """Return the options of a training that sees so many images, in batches that the dataset can fill."""
+    epochs = seen / images
+    length = {"optimization.epochs": f"{epochs:.4g}", "optimization.warmup_epochs": f"{epochs / 10:.4g}"}
+    return length | ({"data.batch_size": images} if images < batch_size else {})
 
 
-def _call(verb: str, function: Callable[..., Any], words: list[str], run: Path | None = None) -> Any:
-    """Do what the command line does with these words; a run that is there goes on, or is found complete."""
-    if run and (run / "config.yaml").exists():
-        words = ["--resume", str(run)]
-    return function(**parse(function, f"mae-kit {verb}", words, RECIPES.get(verb, "")))
+def _compare(shards: Shards, encoder: Path, out: Path, course: Course, seeds: int) -> list[dict[str, Any]]:
+    """Run the same fine-tunings from scratch and from the encoder; return a row for few labels and one for all."""
+    steps = {}
+    for labels in (min(FEW, shards.smallest), None):
+        folder = out / (f"{labels}-labels" if labels else "all-labels")
+        for seed in range(seeds):
+            for start, weights in zip(STARTS, ("none", str(encoder)), strict=True):
+                step = _finetune(shards, weights, labels, seed, folder / f"{start}-{seed}", course)
+                steps[labels, start, seed] = step
+                if seed == 0:
+                    log.info(f"\n$ mae-kit {shlex.join(step.begin)}")
+    results = _results(list(steps.values()), min(cores(), MAX_AT_ONCE))
+    top1 = {key: result["top1"] for key, result in zip(steps, results, strict=True)}
+    return [_row(labels, top1, seeds) for labels in dict.fromkeys(labels for labels, _, _ in steps)]
 
 
-def _show(verb: str, words: list[str]) -> None:
-    log.info(f"\n$ mae-kit {verb} {shlex.join(words)}")
+def _results(steps: list[Step], at_once: int) -> list[dict[str, Any]]:
+    outcomes = run_all(steps, at_once)
+    for step, outcome in zip(steps, outcomes, strict=True):
+        if "error" in outcome:
+            raise UserError("demo.step", f"{step.run} failed: {outcome['error']}", "run the same command again")
+    return [outcome["result"] for outcome in outcomes]
 
 
-# The table -----------------------------------------------------------------------------------------------------------
+def _row(labels: int | None, top1: dict[tuple[int | None, str, int], float], seeds: int) -> dict[str, Any]:
+    scores = {start: [top1[labels, start, seed] for seed in range(seeds)] for start in STARTS}
+    gains = [pretrained - scratch for scratch, pretrained in zip(*scores.values(), strict=True)]
+    measured = {name: over_seeds(values)._asdict() for name, values in (scores | {"gain": gains}).items()}
+    return {"labels": labels or "all", **measured}
+
+
+# The results ---------------------------------------------------------------------------------------------------------
+
+
+def conclusion(row: dict[str, Any]) -> str:
+    """Return one sentence on the gain by pretraining, with its 95% interval, which may contain 0.
+
+    Args:
+        row: A row of the table.
+    """
+    gain, runs = row["gain"], len(row["gain"]["seeds"])
+    points = f"{with_interval(gain, '+')} points of top-1 with {row['labels']} labels per class"
+    if gain["low"] is None:
+        return f"Pretraining gives {points}, in a single fine-tuning: use --seeds 3 or more for an interval."
+    over = f"95% interval over {runs} fine-tunings of one pretraining"
+    if gain["low"] <= 0 <= gain["high"]:
+        return f"Pretraining gives {points}, which may be chance ({over}): try more --seeds, more images, more epochs."
+    return f"Pretraining gives {points} ({over})."
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title=escape("Top-1 in %: mean over the seeds [its 95% interval]"), title_justify="left")
-    table.add_column("labels a class")
+    table.add_column("labels per class")
     for name in ("from scratch", "pretrained", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

@@ -1,4 +1,4 @@
-"""What this machine has, and whether a run that is killed on it goes on as if it had not been."""
+"""Report what this machine has, and test that a killed run resumes on it bit by bit."""
 
 import logging
 import os
@@ -21,6 +21,8 @@ import torch
 from PIL import Image
 
 from mae_kit.commands.shard import shard
+from mae_kit.comparison.orchestrate import Step
+from mae_kit.comparison.steps import training
 from mae_kit.console import warnings_only
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
@@ -39,23 +41,23 @@ DISK_BYTES = 32_000_000
 
 
 def doctor(self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
-    """Say what training will use here; with --self-test kill a small run while it saves, resume it, and compare.
+    """Report versions, device, memory and disk; with --self-test kill a small run as it saves, resume it, and compare.
 
     Args:
-        self_test: Also train for about a minute, on the processor: killed three times, the run must end with the same
-            weights and the same curve, bit by bit, as one that was left alone.
-        folder: Where runs will go: it is this disk that is asked and tested.
+        self_test: Also train for about a minute, on the processor: a run that is killed three times must end with the
+            same weights and the same losses, bit by bit, as one that is not.
+        folder: A folder on the disk where runs will go.
 
     Returns:
-        What was found.
+        The report.
 
     Raises:
-        UserError: The folder cannot be written, or a run does not survive there.
+        UserError: The folder cannot be written, or the runs differ.
     """
     found = _machine() | _disk(folder)
     for name, value in found.items():
         log.info(f"{name}: {value}")
-    return found | (_survives(folder) if self_test else {})
+    return found | (_test_resume(folder) if self_test else {})
 
 
 def _machine() -> dict[str, Any]:
@@ -73,16 +75,15 @@ def _machine() -> dict[str, Any]:
 
 
 def _disk(folder: Path) -> dict[str, Any]:
-    """Room, and how fast the disk takes a file for good."""
+    """Return free space, and the speed of writes that are flushed to the disk."""
     started = time.perf_counter()
     try:
         with replacing(folder / "mae_kit-doctor") as making:
             making.write_bytes(os.urandom(DISK_BYTES))
         (folder / "mae_kit-doctor").unlink()
     except OSError as error:
-        raise UserError(
-            "doctor.disk", f"cannot write to {folder.absolute()} ({error.strerror})", "choose another --folder"
-        ) from None
+        problem = f"cannot write to {folder.absolute()} ({error.strerror})"
+        raise UserError("folder", problem, "choose another --folder") from None
     seconds = time.perf_counter() - started
     free = shutil.disk_usage(folder).free / 1e9
     return {"free_disk_gb": round(free, 1), "durable_megabytes_per_second": round(DISK_BYTES / 1e6 / seconds)}
@@ -91,26 +92,22 @@ def _disk(folder: Path) -> dict[str, Any]:
 # The self-test
 
 
-def _survives(folder: Path) -> dict[str, Any]:
+def _test_resume(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mae_kit-doctor-", dir=folder) as name:
         place = Path(name)
         _write_shards(place)
-        log.info(f"a run of {IMAGES * EPOCHS // BATCH} steps, left alone ...")
-        with _started(_first(place, "alone"), place / "alone.log") as process:
-            _end(process, place / "alone.log")
-        run, log_file, kills = place / "killed", place / "killed.log", 0
-        words = _first(place, "killed")
+        whole, killed = (_step(place, run) for run in ("whole", "killed"))
+        log.info(f"training {IMAGES * EPOCHS // BATCH} steps without interruption ...")
+        _finish(whole.begin, place / "whole.log")
+        kills, words, log_file = 0, killed.begin, place / "killed.log"
         for step in KILL_AFTER:
             with _started(words, log_file) as process:
-                kills += _kill(process, run / "checkpoints", step)
-            words = ["pretrain", "--resume", str(run)]
-        with _started(words, log_file) as process:
-            _end(process, log_file)
+                kills += _kill(process, killed.run / "checkpoints", step)
+            words = killed.resume
+        _finish(words, log_file)
         if not kills:
-            raise UserError(
-                "doctor.survives", "the small run was always over before it could be killed", "please report it"
-            )
-        return {"kills": kills, **_compare(place / "alone", run)}
+            raise UserError("doctor.kills", "every run ended before it could be killed", "please report it")
+        return {"kills": kills, **_compare(whole.run, killed.run)}
 
 
 def _write_shards(place: Path) -> None:
@@ -123,25 +120,17 @@ def _write_shards(place: Path) -> None:
         shard(str(place / "images"), place / "shards", channels=1, workers=1)
 
 
-def _first(place: Path, name: str) -> list[str]:
-    encoder = "--objective.init_args.encoder.init_args"
-    words = ["pretrain", "--config", "demo_digits", "--data.path", str(place / "shards"), "--run", str(place / name)]
-    words += [f"{encoder}.embed_dim", "48", f"{encoder}.depth", "2", "--data.batch_size", str(BATCH)]
-    words += ["--optimization.epochs", str(EPOCHS), "--optimization.warmup_epochs", "1"]
-    return [
-        *words,
-        "--intervals.log_every_n_steps",
-        "1",
-        "--intervals.checkpoint_every_n_steps",
-        "2",
-        "--machine.precision",
-        "fp32",
-    ]
+def _step(place: Path, name: str) -> Step:
+    encoder = "objective.init_args.encoder.init_args"
+    options = {f"{encoder}.embed_dim": 48, f"{encoder}.depth": 2, "data.batch_size": BATCH}
+    options |= {"optimization.epochs": EPOCHS, "optimization.warmup_epochs": 1, "machine.precision": "fp32"}
+    options |= {"intervals.log_every_n_steps": 1, "intervals.checkpoint_every_n_steps": 2}
+    return training("pretrain", "demo_digits", options, {"data.path": str(place / "shards")}, place / name)
 
 
 @contextmanager
 def _started(words: list[str], log_file: Path) -> Iterator[subprocess.Popen[str]]:
-    """A training as a process of its own, on one thread of the processor, where arithmetic has one order."""
+    """Start a child process on one thread of the processor, where the order of additions is fixed."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with open(log_file, "w") as out:
         command = [sys.executable, "-m", "mae_kit", *words]
@@ -153,22 +142,21 @@ def _started(words: list[str], log_file: Path) -> Iterator[subprocess.Popen[str]
             process.wait()
 
 
-def _end(process: "subprocess.Popen[str]", log_file: Path) -> None:
-    _wait(lambda: process.poll() is not None)
-    if process.returncode:
-        last = (log_file.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
-        raise UserError("doctor.end", f"a small training ends with exit code {process.returncode}", last)
+def _finish(words: list[str], log_file: Path) -> None:
+    with _started(words, log_file) as process:
+        _wait(lambda: process.poll() is not None)
+        if process.returncode:
+            last = (log_file.read_text(encoding="utf-8", errors="replace").splitlines() or ["it printed nothing"])[-1]
+            raise UserError("doctor.run", f"a small run ended with exit code {process.returncode}", last)
 
 
 def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> bool:
-    """Kill it when that step is saved and it may be saving the next; whether it was still at work."""
+    """Kill a run after a step is saved, as it may be saving the next; returns False if it had ended."""
     _wait(lambda: process.poll() is not None or _newest(checkpoints) >= step)
     time.sleep(random.uniform(0, 0.03))
     alive = process.poll() is None
     process.kill()
-    log.info(
-        f"the same, killed after step {_newest(checkpoints)}" if alive else "it was over before it could be killed"
-    )
+    log.info(f"killed after step {_newest(checkpoints)}" if alive else "ended before it could be killed")
     return alive
 
 
@@ -181,24 +169,20 @@ def _wait(seen: Callable[[], bool]) -> None:
     while not seen():
         if time.monotonic() > deadline:
             raise UserError(
-                "doctor.wait", f"a small training gets nowhere in {SECONDS} seconds", "see what else is running here"
+                "doctor.hang", f"a small run made no progress in {SECONDS} seconds", "see what else runs here"
             )
         time.sleep(0.002)
 
 
-def _compare(alone: Path, killed: Path) -> dict[str, Any]:
-    curves = [_curve(run) for run in (alone, killed)]
-    weights = [(run / "model.safetensors").read_bytes() for run in (alone, killed)]
-    if curves[0] != curves[1] or weights[0] != weights[1]:
-        what = "curve" if curves[0] != curves[1] else "weights"
-        raise UserError(
-            "doctor.compare",
-            f"a run that was killed here ends with another {what}",
-            "please report it with the lines above",
-        )
-    log.info(f"the same weights and the same curve of {len(curves[0])} steps, bit by bit")
-    return {"self_test": "bit-identical", "steps": len(curves[0])}
+def _compare(whole: Path, killed: Path) -> dict[str, Any]:
+    losses = [_losses(run) for run in (whole, killed)]
+    weights = [(run / "model.safetensors").read_bytes() for run in (whole, killed)]
+    if losses[0] != losses[1] or weights[0] != weights[1]:
+        what = "losses" if losses[0] != losses[1] else "weights"
+        raise UserError("doctor.differs", f"a killed run ended with other {what}", "please report it with this output")
+    log.info(f"the same weights and losses over {len(losses[0])} steps, bit by bit")
+    return {"self_test": "bit-identical", "steps": len(losses[0])}
 
 
-def _curve(run: Path) -> list[tuple[int, float]]:
+def _losses(run: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in json_lines(run / METRICS) if "loss" in row]

@@ -10,8 +10,8 @@ from typing import Any
 
 from mae_kit.commands.report import report
 from mae_kit.comparison.known import subject, with_earlier
-from mae_kit.comparison.ledger import must_be_folder
-from mae_kit.comparison.trained import Trainings, plan_trainings, prepare, train_all
+from mae_kit.comparison.orchestrate import check_folder
+from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, training_steps
 from mae_kit.console import console
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.remote.filesystem import Place
@@ -50,7 +50,7 @@ def evaluate(
     data: Place | None = None,
     train: Place | None = None,
     val: Place | None = None,
-    methods: str = FROZEN,
+    methods: str | list[str] = FROZEN,
     layers: list[int] | None = None,
     attentive: str | None = None,
     finetune: str | None = None,
@@ -100,13 +100,12 @@ def evaluate(
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, different classes in train and val, no such recipe
-            or method, no folder for trainings, or a file in its place; a training was begun with other settings, or
-            another process is using the folder.
+            or method, no folder for trainings, or a file in its place, or another process is using the folder.
     """
     train, val = _splits(data, train, val)
     if not untrained and (classifier := _classifier_file(encoder)):
         return _score_classifier(classifier, val)
-    chosen, published = _methods(methods.split(","), seed)
+    chosen, published = _methods(methods.split(",") if isinstance(methods, str) else methods, seed)
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"
@@ -116,14 +115,16 @@ def evaluate(
         indexes = open_index(train), open_index(val)
         about = subject(loaded, *indexes) if folder else {}
         given = None if untrained else encoder
-        stages = prepare(trainings, loaded, given, train, val, about["fingerprints"], seed, place) if place else {}
+        steps = (
+            training_steps(trainings, loaded, given, train, val, about["fingerprints"], seed, place) if place else {}
+        )
         splits = feature_splits(loaded, *indexes, layers or (), workers, engine, (str(train), str(val)))
         more = [_linear_probe(loaded, indexes, splits, seed)] if published else []
         found = {**_score(splits, chosen, more), "extents": _statistics(splits), "trained": []}
         result = {"encoder": str(encoder), **about, **found}
         page = _keep(result, folder, name) if folder else {}
-        if folder and stages:
-            result["trained"] = train_all(stages)
+        if folder and steps:
+            result["trained"] = train_all(steps)
             _print_trained(result["trained"])
             page = _keep(result, folder, name)
     return result | page | {"failed": sum("error" in one for one in result["trained"])}
@@ -171,7 +172,7 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     if trainings and not folder:
         raise UserError("out", f"{encoder} is not a run, and no folder is given for the trainings", "add --out DIR")
     if folder:
-        must_be_folder(folder)
+        check_folder(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Weights as other programs read them: a folder for each."""
+"""Export weights for other programs."""
 
 import json
 import logging
@@ -52,10 +52,10 @@ def export(
     folder = _one_of(out, hub_dir)
     weights = read_pretrained(run)
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError("export.export", f"{folder} is not empty", "choose another folder")
+        raise UserError("out", f"{folder} is not empty", "choose another folder")
     if format in _OF_VITS and not is_plain_vit(weights):
         raise UserError(
-            "export.export", f"{format} has no place for {weights.encoder.model}", "give --format timm, onnx or pt2"
+            "format", f"{format} has no place for {weights.encoder.model}", "give --format timm, onnx or pt2"
         )
     WRITERS[format](folder, weights)
     if hub_dir:
@@ -67,9 +67,7 @@ def export(
 
 def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
     if (folder := out or hub_dir) is None or (out and hub_dir):
-        raise UserError(
-            "export.one_of", "the folder to write is not said once", "give one of --out DIR and --hub-dir DIR"
-        )
+        raise UserError("out", "the folder to write to is not given once", "give one of --out DIR and --hub-dir DIR")
     return folder
 
 

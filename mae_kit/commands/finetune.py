@@ -16,29 +16,30 @@ from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share
+from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
-from mae_kit.tasks.module import Finetuning
+from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_within
-from mae_kit.training.fit import fit, process_share
+from mae_kit.training.fit import check_resumable, process_share
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
+from mae_kit.training.train import train
 from mae_kit.weights.native import ClassifierConfig, save_classifier
 from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 128
-RESULT = "result.json"
 
 
 def finetune(
@@ -100,9 +101,9 @@ def finetune(
         state, done = _left_off(folder, plan) if resume else (None, {})
         if state and done:
             plan.must_continue(state["plan"], run, allow_data_change)
-            _must_be_of(val, done, run, data.held_out)
-            log.info(f"{run} is complete: it has trained for {state['step']} of {plan.steps} steps")
-            _tell(done, data.held_out)
+            _must_be_of(val, done, run, data.val or data.path)
+            log.info(f"{run} is complete: it has trained for {state['global_step']} of {plan.steps} steps")
+            _tell(done, data.val or data.path)
             return _summary(run, done)
         torch.manual_seed(seed)
         classifier, config = _classifier(data, encoder, model, classes, drop_path)
@@ -110,25 +111,33 @@ def finetune(
         if blocks is not None:
             freeze_below(classifier, blocks)
         if generative:
-            go_on_predicting(classifier)
-        shift = _shift(stream.index, stream.rows, classes, balance)
-        module = Finetuning(classifier, config, augmentation, ema, generative, shift, optimization, plan, folder)
+            unfreeze_color_head(classifier)
+        module = FinetuneModule(
+            classifier,
+            len(classes),
+            **optimization.arguments(),
+            mean=config.mean,
+            std=config.std,
+            multi_label=config.multi_label,
+            augmentation=augmentation,
+            ema=ema,
+            generative=generative,
+            shift=_shift(stream.index, stream.rows, classes, balance),
+            seed=seed,
+        )
         batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
         if state:
-            module.resume(state, allow_data_change)
+            check_resumable(module, plan, state, folder, allow_data_change)
         elif isinstance(classifier, TimmImageGPT) and encoder == "none" and not (model and model.weights):
             classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
-        folder.start(arguments, module.start, module.bytes_to_write())
-        if machine.compile:
-            module.compile_model()
-        scores = _scores(val, config, intervals, share)
-        fit(module, batches, share, machine, intervals, [scores])
+        scores = _scores(val, config, intervals, share, folder)
+        train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
         result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
         if share.rank == 0:
             save_classifier(folder.path, module.scored(), config)
-            replace_text(folder.path / RESULT, json.dumps(result, indent=2))
+            replace_text(folder.result, json.dumps(result, indent=2))
             report(folder.path)
-        _tell(result, data.held_out)
+        _tell(result, data.val or data.path)
         return _summary(run, result)
 
 
@@ -147,9 +156,11 @@ def open_labeled(
     Raises:
         UserError: No such images, labels or classes, or too few of them.
     """
-    train, val = (open_index(shards, cache=machine.shard_cache()) for shards in (data.path, data.held_out))
+    cache = machine.shard_cache()
+    pair_of_shards = resolve_pair(data.path, data.val, cache=cache)
+    train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
     train.must_fit(data.mix_shards)
-    classes = common_classes(train, val, (data.path, data.held_out))
+    classes = common_classes(train, val, pair_of_shards)
     share = process_share(machine, data.batch_size)
     samples = kept(train, data.exclude)
     rows = _training_rows(train, samples, data, seed)
@@ -174,23 +185,23 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
     A run that was killed while it was scored does its last steps again.
     """
     state = load_latest(run.checkpoints)
-    if state is None or state["step"] < plan.steps:
+    if state is None or state["global_step"] < plan.steps:
         return state, {}
-    path = run.path / RESULT
+    path = run.result
     result = json.loads(path.read_text()) if path.is_file() else {}
-    if result.get("step") == state["step"]:
+    if result.get("step") == state["global_step"]:
         return state, result
     return load_latest(run.checkpoints, before=plan.steps), {}
 
 
-def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: Share) -> Scores:
+def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: Share, run: Run) -> Scores:
     """This process's part of them."""
     mine = val.labeled()[share.rank :: share.world]
     form = config.image_size, len(config.mean), config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
-        return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps)
-    return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps)
+        return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
+    return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
 
 
 def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:

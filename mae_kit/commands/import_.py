@@ -1,4 +1,4 @@
-"""Weights of other programs become a folder that every verb here takes."""
+"""Convert weights of other programs into a folder that every command takes."""
 
 import logging
 from dataclasses import replace
@@ -17,7 +17,7 @@ from mae_kit.weights.native import (
     to_igpt,
     to_objective,
 )
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
 from mae_kit.weights.recognize import read_pretrained
 from mae_kit.weights.timm import image_size
@@ -37,9 +37,9 @@ def import_(
     mean: list[float] | None = None,
     std: list[float] | None = None,
 ) -> dict[str, Any]:
-    """Read weights of another program into a folder that finetune, reconstruct and pretrain take.
+    """Convert weights of another program into a folder that finetune, reconstruct and pretrain take.
 
-    The kinds are told by themselves: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
+    The layout is recognized: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
     folders, ImageGPT's folders, timm's, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
     transformers write them. Nothing in a file is run.
 
@@ -60,12 +60,12 @@ def import_(
         Folder, kind, counts of tensors read, names left out, what was assumed.
 
     Raises:
-        UserError: The file is of no known kind, wants to run code, or has tensors missing or unknown; or a number is
-            none of that kind.
+        UserError: The file has no known layout, would run code, or has tensors missing or unknown; or a number is out
+            of its range.
     """
     size = [img_size, img_size] if isinstance(img_size, int) else img_size
     _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
-    read = read_pretrained(weights, Words(encoder_heads, decoder_heads, normalized))
+    read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized))
     read = _normalized(read, mean, std)
     if size is not None:
         read = resized(read, (size[0], size[1]))
@@ -100,7 +100,7 @@ def _must_count(size: list[int] | None, **counts: int | None) -> None:
 
 def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")):
-        raise UserError("import.write", f"{out} holds weights already", "choose another folder")
+        raise UserError("out", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     save_encoder(out, without_head(weights).tensors, weights.encoder)
     if weights.decoder or weights.encoder.objective == "IGPT":

@@ -15,9 +15,9 @@ _EXAMPLES = 5
 
 
 def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict[str, Any]:
-    """Index webdataset tars: where each sample lies, its checksum, label and size; names all that is damaged or odd.
+    """Index webdataset tars: position, checksum, label and size of each sample; lists all that is damaged or odd.
 
-    Reads every shard anew, extracts nothing, and saves `index.safetensors` beside the shards (in the user's cache
+    Reads every shard again, extracts nothing, and saves `index.safetensors` next to the shards (in the user's cache
     where that folder is read-only). The same command again finishes a job that was stopped: it reads what that one had
     not read, or what changed since. Training does all this by itself on first use.
 

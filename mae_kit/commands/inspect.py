@@ -17,7 +17,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.plots.attention import attention_figure, measure_attention
-from mae_kit.plots.encoder import Eye
+from mae_kit.plots.encoder import FrozenEncoder
 from mae_kit.plots.features import features_figure, find_neighbors, principal_colors, without_places
 from mae_kit.plots.figures import save_figure
 from mae_kit.plots.losses import loss_map, losses_figure
@@ -50,7 +50,7 @@ class Inspected(NamedTuple):
         neighbors: Shards to search for nearest neighbors.
     """
 
-    encoder: Eye
+    encoder: FrozenEncoder
     model: Objective | None
     images: UInt8[Tensor, "m c h w"]
     drawn: np.ndarray
@@ -96,7 +96,7 @@ def inspect(
     """
     must_be_positive({"count": count})
     folder = run if run.is_dir() else run.parent
-    encoder = Eye(run)
+    encoder = FrozenEncoder(run)
     model = load_model(folder) if (folder / MODEL.file).is_file() else None
     chosen = _choose([show] if isinstance(show, str) else show, _missing(encoder, model))
     layer = _existing_layer(encoder, layer)
@@ -109,7 +109,7 @@ def inspect(
     return found | report(folder)
 
 
-def _missing(encoder: Eye, model: Objective | None) -> dict[Show, str]:
+def _missing(encoder: FrozenEncoder, model: Objective | None) -> dict[Show, str]:
     """Why some plots cannot be drawn."""
     name, reasons = encoder.encoder.name, dict[Show, str]()
     if not encoder.encoder.has_attention_maps:
@@ -133,7 +133,7 @@ def _choose(show: list[Show] | None, missing: dict[Show, str]) -> list[Show]:
     return show or [name for name in get_args(Show) if name not in missing]
 
 
-def _existing_layer(encoder: Eye, layer: int | None) -> int:
+def _existing_layer(encoder: FrozenEncoder, layer: int | None) -> int:
     depth = encoder.encoder.depth
     if layer is not None and not 1 <= layer <= depth:
         raise UserError("inspect.layer", f"the encoder has no layer {layer}", f"give --layer 1 to {depth}")

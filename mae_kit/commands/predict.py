@@ -1,4 +1,4 @@
-"""Classes and probabilities of your images."""
+"""Predict the classes of images."""
 
 import logging
 from itertools import islice
@@ -23,7 +23,7 @@ BATCH = 128
 def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = None) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
-    They add up to 1, but where images may have any number of classes each has one of its own: from .5 on it is there.
+    Softmax probabilities; of multi-label classifiers independent sigmoid probabilities, thresholded at 0.5.
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.

@@ -8,33 +8,30 @@ from typing import Any
 
 import numpy as np
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 
 from mae_kit.commands.report import report
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
-from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import (
     Intervals,
     Machine,
     Optimization,
-    Plan,
     must_be_areas,
     must_be_shares,
     must_be_within,
 )
-from mae_kit.training.fit import finish
-from mae_kit.training.module import Training
-from mae_kit.training.optimizer import Group, parameter_groups
+from mae_kit.training.fit import check_resumable
+from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
+from mae_kit.training.train import train
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
 from mae_kit.weights.pretrained import EncoderConfig
@@ -82,37 +79,6 @@ class PretrainData:
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
 
 
-class Pretraining(Training):
-    """An objective in training.
-
-    Args:
-        objective: What is trained.
-        data: Says how images are normalized.
-        optimization: The recipe's part.
-        plan: The length of the run.
-        run: Its folder.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        data: PretrainData,
-        optimization: Optimization,
-        plan: Plan,
-        run: Run,
-    ):
-        super().__init__(optimization, plan, run)
-        self.objective = objective
-        self.augment = PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
-
-    def groups(self) -> list[Group]:
-        return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outcome = self.objective(self.augment(batch.images, batch.seeds), batch.seeds)
-        return {"loss": outcome.loss, **outcome.logs}
-
-
 def pretrain(
     objective: Objective,
     data: PretrainData,
@@ -139,7 +105,6 @@ def pretrain(
         seed: Of weights, order, crops and masks.
         init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
         finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
-        finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
 
@@ -155,22 +120,27 @@ def pretrain(
     objective.set_statistics(data.mean, data.std)
     stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
+    module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
     with Run(run, resume, stream.share.rank) as folder:
-        module = Pretraining(objective, data, optimization, stream.plan, folder)
-        if resume and (state := load_latest(folder.checkpoints)):
-            module.resume(state, allow_data_change)
+        state = load_latest(folder.checkpoints) if resume else None
+        if state:
+            check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
             start_from(init, objective, data.mean, data.std)
         elif objective.fit_images:
             objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
-        callbacks = _callbacks(batches, objective, data, intervals, machine)
-        folder.start(arguments, module.start, module.bytes_to_write())
-        finish(module, objective, batches, stream.share, machine, intervals, callbacks)
+        callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
+        train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state)
         if stream.share.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
-            log.info(f"encoder: {folder.path / 'encoder.safetensors'}")
+            log.info(f"encoder: {folder.encoder}")
             report(folder.path)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+
+
+def augmentation(data: PretrainData) -> dict[str, Any]:
+    """The arguments of `PretrainModule` that a recipe's data part holds."""
+    return {name: getattr(data, name) for name in ("mean", "std", "flip", "color_jitter")}
 
 
 def must_be_of_channels(data: PretrainData, channels: int) -> None:
@@ -184,10 +154,17 @@ def must_be_of_channels(data: PretrainData, channels: int) -> None:
 
 
 def _callbacks(
-    batches: TrainBatches, objective: Objective, data: PretrainData, intervals: Intervals, machine: Machine
+    batches: TrainBatches,
+    objective: Objective,
+    data: PretrainData,
+    intervals: Intervals,
+    machine: Machine,
+    run: Run,
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
-    callbacks: list[Callback] = [Reconstructions(some_images(batches, PROBE_IMAGES), intervals.eval_every_n_steps)]
+    every = intervals.eval_every_n_steps
+    probe = some_images(batches, PROBE_IMAGES)
+    callbacks: list[Callback] = [Reconstructions(probe, every, run.reconstructions)]
     if data.knn_shards:
         labeled = open_index(data.knn_shards, cache=machine.shard_cache())
         rows = labeled.labeled()
@@ -202,7 +179,7 @@ def _callbacks(
         mine = rows if batches.share.rank == 0 else rows[:0]
         shown = EvaluationBatches(labeled, mine, KNN_BATCH, size, channels)
         metric = MAP if labeled.multi_label else TOP1
-        callbacks.append(KnnScore(shown, labeled.class_count, intervals.eval_every_n_steps, metric))
+        callbacks.append(KnnScore(shown, labeled.class_count, every, metric, run))
     return callbacks
 
 

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mae_kit.data.decode import MAX_PIXELS
+from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
 from mae_kit.data.packing.plan import Settings
 from mae_kit.data.packing.sources import open_source
@@ -13,6 +15,8 @@ from mae_kit.errors import UserError
 from mae_kit.parallel import Engine
 
 log = logging.getLogger(__name__)
+
+LARGEST = 178_000_000  # pixels; Pillow refuses more
 
 
 def shard(
@@ -28,6 +32,7 @@ def shard(
     channels: int = 3,
     black: float | None = None,
     white: float | None = None,
+    max_pixels: int = MAX_PIXELS,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Pack images into shards; the same command again finishes a job that was stopped.
@@ -43,17 +48,18 @@ def shard(
         resize: Pixels of the shorter side; larger images are made smaller, none larger, and all are encoded as JPEG.
             Without it the files go in untouched.
         quality: JPEG quality, 1 to 100, where --resize encodes.
-        val_fraction: Share of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
+        val_fraction: Fraction of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
         max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
-        workers: Shards written at once; 0 = one a core. The shards do not depend on it.
-        seed: Of the order and of the drawing for val.
+        workers: Shards written at once; 0 = one per core. The shards do not depend on it.
+        seed: Seed of the order and of the choice for val.
         labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
             first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
             SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
-        channels: Channels of the statistics: 3 = RGB, 1 = gray, any other number for .npy images.
+        channels: 3 = RGB, 1 = gray, any other number for .npy and TIFF images of as many bands, or TIFF pages.
         black: The value that becomes 0 where --white is given; 0 by default.
-        white: The value that becomes 255 in gray images of more than 8 bits and in .npy images of any other number than
-            uint8, as 4095 of 12 bits; they are stored as 8-bit PNG or .npy. Without it the upper 8 of 16 bits are kept.
+        white: The value that becomes 255 in images of more than 8 bits, such as 4095 for 12 bits; they are stored as
+            8-bit PNG or .npy. Without it one scale for the dataset is found from percentiles and reported.
+        max_pixels: Leave out larger images, width times height; more than 64 million need --resize.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
 
@@ -63,7 +69,9 @@ def shard(
     Raises:
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
-    settings = Settings(resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white)
+    settings = Settings(
+        resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white, max_pixels
+    )
     _check_settings(settings, workers)
     _check_out(src, out)
     source = open_source(src, settings.labels)
@@ -80,18 +88,37 @@ def shard(
 def _check_settings(settings: Settings, workers: int) -> None:
     checks = {
         "resize": ("1 or more pixels", settings.resize is None or settings.resize >= 1),
-        "quality": ("1 to 100", 1 <= settings.quality <= 100),
+        "quality": (
+            "1 to 100, with --resize",
+            1 <= settings.quality <= 100 and (settings.resize or settings.quality == 90),
+        ),
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
         "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
-        "white": ("a number above --black", settings.levels is None or 0 < settings.levels.span < math.inf),
+        "white": (
+            "a number above --black",
+            settings.white is None or 0 < settings.white - (settings.black or 0) < math.inf,
+        ),
         "black": ("--white, too", settings.black is None or settings.white is not None),
-        "workers": ("0 (one a core) or more", workers >= 0),
+        "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
+        "workers": ("0 (one per core) or more", workers >= 0),
     }
     for name, (allowed, holds) in checks.items():
         if not holds:
             value = workers if name == "workers" else getattr(settings, name)
             raise UserError(f"shard.{name}", f"{name} is {value}", f"give {allowed}")
+
+
+def _pixels_fit(settings: Settings) -> bool:
+    return 1 <= settings.max_pixels <= (LARGEST if settings.resize else MAX_PIXELS)
+
+
+def _white_fits(settings: Settings) -> bool:
+    return settings.white is None or 0 < settings.white - (settings.black or 0) < math.inf
+
+
+def _quality_fits(settings: Settings) -> bool:
+    return 1 <= settings.quality <= 100 and (settings.resize is not None or settings.quality == Settings().quality)
 
 
 def _channels_fit(settings: Settings) -> bool:
@@ -101,9 +128,11 @@ def _channels_fit(settings: Settings) -> bool:
 def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
+    if has_pattern(str(out)):
+        raise UserError("shard.out", f"{out} reads as a pattern of names", "give a folder without any of *?[{")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
-        raise UserError("shard.out", f"{out} lies inside {src}", "give a folder for the shards elsewhere")
+        raise UserError("shard.out", f"{out} is inside {src}", "give a folder for the shards elsewhere")
     # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
     # what was skipped, all that is left of a job that packed nothing.
     others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())

@@ -1,4 +1,4 @@
-"""What a training is about, and what it costs: its clocks, and its arithmetic, the same on every machine."""
+"""The cost of a training: its time, and its operations, which are the same on every machine."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.recipe_file import read_recipe
 from mae_kit.reports.folder import read_batch_size
-from mae_kit.tasks.classifier import go_on_predicting
+from mae_kit.tasks.classifier import unfreeze_color_head
 from mae_kit.tensor_file import CLASSIFIER
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
@@ -26,17 +26,17 @@ IMAGES = 2  # a batch norm needs more than one
 
 
 def pretraining_cost(run: Path) -> dict[str, float | None]:
-    """Of a run, as far as it has come: `seconds`, `core_seconds` of all cores together, `steps`, `images` seen, `flops`
-    (None where the model cannot be built any more: a BEiT's tokenizer may be gone).
+    """Return the `seconds`, `core_seconds` of all cores, `steps`, `images` seen and `flops` of a pretraining so far.
 
     Args:
-        run: A pretraining, which may not have begun.
+        run: Its folder. Empty where it has not begun; `flops` is None where the model cannot be built, as when a BEiT's
+            tokenizer is gone.
     """
     return _cost(run, _flops_of_objective)
 
 
 def finetuning_cost(run: Path) -> dict[str, float | None]:
-    """The same of a fine-tuning that has ended."""
+    """Return the same of a complete fine-tuning; empty otherwise."""
     return _cost(run, _flops_of_classifier) if (run / CLASSIFIER.file).is_file() else {}
 
 
@@ -55,7 +55,7 @@ def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | Non
 
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
-    """Class and arguments of the encoder that a run trains; None where it has not begun."""
+    """Return class and arguments of the encoder that a run trains; None if it has not begun."""
     return _objective(run)["init_args"]["encoder"] if (run / "config.yaml").is_file() else None
 
 
@@ -83,14 +83,14 @@ def _flops_of_classifier(run: Path) -> float:
     model.train()  # patches are dropped, where they are, in training alone
     images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
     if recipe.get("generative"):
-        go_on_predicting(model)
+        unfreeze_color_head(model)
         parts: Any = model.classify_and_predict
         return _step(lambda: sum(part.sum() for part in parts(images, torch.arange(IMAGES))))
     return _step(lambda: model(images).sum())
 
 
 def flops_per_image(objective: Objective) -> float:
-    """Multiplications and additions, each counted, of the matrix products of a training step; crops are not in it."""
+    """Count multiplications and additions of the matrix products of a training step; data loading is not included."""
     channels = objective.encoder.channels
     objective.set_statistics([0.5] * channels, [0.5] * channels)
     objective.load_state_dict(objective.state_dict())  # a palette of any colors will do
@@ -99,9 +99,9 @@ def flops_per_image(objective: Objective) -> float:
 
 
 def _step(loss: Callable[[], Any]) -> float:
-    """Operations an image of `IMAGES`, forwards, and backwards through all that has a gradient.
+    """Count the operations per image of a forward pass, and of a backward pass through all that has a gradient.
 
-    Attention is in its plain form, since not every fused one is counted by every torch.
+    Attention is unfused, since not every fused kernel is counted by every torch.
     """
     convolutions = {torch.ops.aten.convolution_backward: _backward_of_convolution}
     with FlopCounterMode(display=False, custom_mapping=convolutions) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -110,6 +110,6 @@ def _step(loss: Callable[[], Any]) -> float:
 
 
 def _backward_of_convolution(gradient: Shape, _: Shape, weight: Shape, *more: Any, **kept: Any) -> int:
-    """As often its forward pass as gradients are asked for; torch's own count takes groups for a full convolution."""
+    """Count a forward pass for each gradient; torch's own count ignores groups."""
     of_input, of_weight, _of_bias = more[-1]
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * (of_input + of_weight)

@@ -1,188 +1,117 @@
-"""What each entry goes through: the command line of every stage."""
+"""Run the steps of all entries and seeds, and write what they have found."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled
-from mae_kit.commands.pretrain import must_be_of_channels, pretrain
-from mae_kit.comparison.ledger import has_result
-from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, setting, settings
-from mae_kit.comparison.recipe_weights import weights_prints
-from mae_kit.comparison.stage import Stage
-from mae_kit.console import warnings_only
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
-from mae_kit.encoders import create_encoder
-from mae_kit.encoders.timm_models import pair
+from mae_kit.comparison.orchestrate import Outcome, run_all
+from mae_kit.comparison.plan import Entry, Plan, Recipe
+from mae_kit.comparison.results import Found, Outcomes, summary
+from mae_kit.comparison.steps import entry_steps, trial
+from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, go_on_predicting
-from mae_kit.training.freezing import freeze_below
-from mae_kit.training.samples import open_stream
-from mae_kit.weights.initialize import fitting
+from mae_kit.recipe_file import find_recipe
+from mae_kit.training.metrics import read_metrics, series
 
-POINTS = 5  # of a curve of scores
-CLASSES = 2  # of a model that is built for a look
-_SHARDS = {  # told apart by their fingerprints
-    "pretrain": ("--data.path", "--data.knn_shards"),
-    "finetune": ("--data.path", "--data.val"),
-    "evaluate": ("--train", "--val"),
-}
+RESULTS = "compare.json"
 
 
-def must_be_trainable(plan: Plan, out: Path) -> None:
-    """Refuse a key, a value, a model or images that a verb would refuse when, hours later, its turn has come.
+def shared(plan: Plan) -> dict[str, Any]:
+    """Return what all entries have in common."""
+    return {"budget": plan.budget._asdict(), "prints": plan.prints}
 
-    An entry that is done is not asked: what it read, as weights or a tokenizer, may be gone.
+
+def known_lengths(plan: Plan, out: Path) -> dict[str, float]:
+    """Return how many images each pretraining sees, as far as that is known; a budget of minutes has to be measured.
 
     Raises:
-        UserError: There is one; it names the entry.
+        UserError: The folder holds a comparison of other images or of another length; entries and seeds may be added.
     """
-    for name in plan.entries:
-        try:
-            with warnings_only():
-                ahead = [stages(plan, name, plan.samples, seed, out) for seed in range(plan.seeds)]
-                if not all(has_result(stage) for of_a_seed in ahead for stage in of_a_seed):
-                    _must_go({stage.verb: stage.words for stage in ahead[0]})
-        except UserError as error:
-            raise UserError(error.key, f"entries.{name}: {error.problem}", error.fix) from error
+    path = out / RESULTS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name, now in shared(plan).items():
+        if before.get(name, now) != now:
+            what = {"budget": "another length", "prints": "other images"}[name]
+            raise UserError(f"compare.{name}", f"{out} holds a comparison of {what}", "choose another --out")
+    measured = {name: images for name, images in before.get("lengths", {}).items() if images}
+    scratch = {name: 0.0 for name, entry in plan.entries.items() if entry.config is None}
+    fixed = dict.fromkeys(plan.entries, plan.budget.amount) if plan.budget.kind == "images_seen" else {}
+    return measured | fixed | scratch
 
 
-def _must_go(words: dict[str, list[str]]) -> None:
-    """The images of each stage, and its model without memory; the encoder is one that the fine-tuning takes."""
-    asked = _pretraining(words["pretrain"]) if "pretrain" in words else None
-    with torch.device("meta"):
-        tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        built = _classifier(tuned, asked)
-        if tuned["blocks"] is not None:
-            freeze_below(built.model, tuned["blocks"])
-    if tuned["generative"]:
-        go_on_predicting(built.model)
-    must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
-    data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
-    FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
-    optimization.peak(data.batch_size)
-    augmentation.must_mix(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
-
-
-def _pretraining(words: list[str]) -> dict[str, Any]:
-    """Its arguments, which can work, also with the weights that it starts from; what has begun has read them."""
-    with torch.device("meta"):
-        asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
-    data, optimization = asked["data"], asked["optimization"]
-    must_be_of_channels(data, asked["objective"].encoder.channels)
-    PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
-    optimization.peak(data.batch_size)
-    if asked["init"] and not asked["run"].exists():
-        fitting(asked["init"], asked["objective"])
-    open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
-    return asked
-
-
-def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifier:
-    """Of a fine-tuning's arguments, and of the pretraining's where there is one."""
-    spec, data = tuned["model"], tuned["data"]
-    if asked is None:
-        channels = len(data.mean or IMAGENET_MEAN)
-        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size), channels)
-    encoder, before = asked["objective"].encoder, asked["data"]
-    if spec and spec.name != encoder.name:
-        what = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
-        raise UserError(
-            "entries.classifier", what, "give this entry a `finetune: {config: RECIPE}` of its own, see recipes/compare"
-        )
-    form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
-    return build_classifier(spec, CLASSES, encoder, *form)._replace(mean=before.mean, std=before.std)
-
-
-def stages(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Stage]:
-    """What an entry goes through: pretraining, fine-tuning, evaluation.
-
-    From scratch there is no pretraining, and what is judged frozen is the encoder that the fine-tuning began with.
-    Nothing is where that is no encoder of ours, as a ConvNeXt, or begins with published weights.
+def run_entries(plan: Plan, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
+    """Run what is left of all entries, seed after seed, and write the results after each; returns a row for each entry.
 
     Args:
-        plan: Of the comparison.
-        name: Of the entry.
-        images: That its pretraining sees.
-        seed: Of all of it.
-        out: Folder of the comparison.
-
-    Raises:
-        UserError: A recipe has keys or values that a verb refuses.
-    """
-    entry, folder = plan.entries[name], out / f"{name}-seed{seed}"
-    if entry.config is None:
-        tuning = _finetune(plan, name, "none", seed, folder)
-        judged = (
-            [_evaluate(plan, tuning.run, seed, ["--untrained"])] if _begins_with_fresh_encoder(tuning.words) else []
-        )
-        return [tuning, *judged]
-    training = _pretrain(plan, entry, images, folder, ["--seed", str(seed)])
-    return [training, _finetune(plan, name, str(training.run), seed, folder), _evaluate(plan, training.run, seed)]
-
-
-def trial(plan: Plan, name: str, steps: int, words: list[str], out: Path) -> Stage:
-    """A pretraining of so many steps, which says how long an entry's own will be.
-
-    Args:
-        plan: Of the comparison.
-        name: Of the entry.
-        steps: At the entry's batch size.
-        words: Further ones, on the command line.
+        plan: The comparison.
+        lengths: Images that each pretraining sees, as far as they are known.
         out: Folder of the comparison.
     """
-    entry = plan.entries[name]
-    return _pretrain(plan, entry, steps * setting(entry, BATCH_SIZE), out / f"{name}-{plan.budget.kind}", words)
+    kept = _copies(plan, out)
+    found: Found = {name: {} for name in plan.entries}
+    for name in plan.entries.keys() & lengths.keys():
+        for seed in range(plan.seeds):
+            steps = entry_steps(kept, name, lengths[name], seed, out)
+            found[name][seed] = {step.command: step.outcome() for step in steps if step.outcome()}
+    for seed in range(plan.seeds):
+        for name in plan.entries:
+            _write(plan, found, lengths, out)
+            found[name][seed] = _run_entry(kept, name, seed, lengths, out)
+    return _write(plan, found, lengths, out)
 
 
-def _pretrain(plan: Plan, entry: Entry, images: float, folder: Path, more: list[str]) -> Stage:
-    assert entry.config is not None
-    words = ["pretrain", "--config", entry.config, "--data.path", plan.shards, "--data.knn_shards", plan.val]
-    words += ["--data.exclude", plan.without] if plan.without else []
-    epochs = images / plan.samples
-    share = epochs / setting(entry, EPOCHS)
-    words += ["--optimization.epochs", f"{epochs:.6g}"]
-    words += ["--optimization.warmup_epochs", f"{share * setting(entry, WARM_UP):.6g}"]
-    words += ["--intervals.eval_every_n_steps", str(max(1, round(images / setting(entry, BATCH_SIZE) / POINTS)))]
-    words += entry.words()
-    if steps := ", ".join(f"{share * step:.6g}" for step in settings(entry, STEPS)):
-        words += ["--optimization.steps", f"[{steps}]"]
-    words += [*more, "--run", str(folder / "pretrain")]
-    prints = _prints(plan, "images", "val") | weights_prints(entry, "pretrain")
-    return Stage(words, prints, folder, _SHARDS["pretrain"])
+def _write(plan: Plan, found: Found, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
+    rows = summary(plan, found, out)
+    replace_text(out / RESULTS, json.dumps(shared(plan) | {"lengths": lengths, "entries": rows}, indent=2))
+    return rows
 
 
-def _finetune(plan: Plan, name: str, encoder: str, seed: int, folder: Path) -> Stage:
-    recipe = plan.tuning(name)
-    assert recipe.config is not None
-    words = ["finetune", "--config", recipe.config, "--data.path", plan.train, "--data.val", plan.val]
-    words += ["--encoder", encoder, *recipe.words(), "--seed", str(seed), "--run", str(folder / "finetune")]
-    prints = _prints(plan, "train", "val") | weights_prints(recipe, "downstream")
-    return Stage(words, prints, folder, _SHARDS["finetune"])
+def _run_entry(plan: Plan, name: str, seed: int, lengths: dict[str, float], out: Path) -> Outcomes:
+    """Run all steps of one entry and seed; without an encoder there is nothing to fine-tune."""
+    if name not in lengths and "error" in (outcome := _measure(plan, name, lengths, out)):
+        return {"trial": outcome}
+    first, *others = entry_steps(plan, name, lengths[name], seed, out)
+    (outcome,) = run_all([first])
+    if "error" in outcome:
+        return {first.command: outcome}
+    return {first.command: outcome} | dict(zip([step.command for step in others], run_all(others), strict=True))
 
 
-def _evaluate(plan: Plan, run: Path, seed: int, more: Sequence[str] = ()) -> Stage:
-    words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed), *more]
-    return Stage(words, _prints(plan, "train", "val"), run.parent, _SHARDS["evaluate"])
+def _measure(plan: Plan, name: str, lengths: dict[str, float], out: Path) -> Outcome:
+    """Run a short trial that says how many images the budget of minutes is; it is kept in `lengths`."""
+    step = trial(plan, name, out)
+    shutil.rmtree(step.run, ignore_errors=True)  # the speed of one that was interrupted means nothing
+    (outcome,) = run_all([step])
+    if "result" in outcome:
+        lengths[name] = 60 * plan.budget.amount * images_per_second(step.run)
+        shutil.rmtree(step.run)
+    return outcome
 
 
-def _begins_with_fresh_encoder(words: list[str]) -> bool:
-    """Whether the classifier of a fine-tuning is an encoder of ours with a head, all of it new."""
-    with torch.device("meta"):
-        tuned = parse(finetune, "mae-kit finetune", words[1:], "downstream")
-        spec: ModelSpec | None = tuned["model"]
-        if spec is None or spec.weights:
-            return False
-        try:
-            create_encoder(spec.name, spec.args, pair(tuned["data"].image_size))
-        except UserError:
-            return False
-    return True
+def images_per_second(run: Path) -> float:
+    """Return the speed of a trial after its first line of metrics."""
+    _, speeds = series(read_metrics(run), "images_per_second")
+    return float(1 / np.mean(1 / speeds[1:]))
 
 
-def _prints(plan: Plan, *names: str) -> dict[str, str]:
-    return {name: plan.prints[name] for name in names}
+def _copies(plan: Plan, out: Path) -> Plan:
+    """Return the plan on copies of its recipes: editing one meanwhile changes nothing."""
+
+    def copied(recipe: Any, kind: str, name: str) -> Any:
+        if recipe.config is None:
+            return recipe
+        copy = out / "recipes" / f"{name}-{kind}.yaml"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(copy, find_recipe(recipe.config, kind).read_text(encoding="utf-8"))
+        return replace(recipe, config=str(copy))
+
+    def entry(name: str) -> Entry:
+        own = plan.entries[name].finetune or Recipe()
+        tuning = copied(Recipe(plan.finetuning(name).config, own.overrides), "downstream", name)
+        return replace(copied(plan.entries[name], "pretrain", name), finetune=tuning)
+
+    return plan._replace(entries={name: entry(name) for name in plan.entries})

@@ -1,12 +1,12 @@
 """What scores are of, and which earlier ones hold still: those of the same weights and the same labeled images."""
 
+import hashlib
 import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.stage import digest
 from mae_kit.data.index.open import Index
 from mae_kit.evaluation.features import MEAN
 
@@ -55,3 +55,8 @@ def _merged(before: Rows, now: Rows, keys: tuple[str, ...]) -> Rows:
     methods = dict.fromkeys(row.get("method") for row in rows)
     order = {name: number for number, name in enumerate(methods)}
     return sorted(rows, key=lambda row: (order[row.get("method")], row.get("layer", 0), row.get("token") != MEAN))
+
+
+def digest(content: Any) -> str:
+    """Return a short hash of anything that JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
 """The one doorway from bytes to pixels: uint8 [h w c], upright, or `BadImage` with the reason.
 
-simplejpeg in its strict mode reads JPEGs, because Pillow silently accepts garbage inside the scan; Pillow reads the
-rest, from a fixed list of formats, after the size in the header was held against a cap. What Pillow gets wrong
-(16-bit gray saturates to white, float TIFF turns black, EXIF orientation is left to the caller) is put right here.
+simplejpeg in its strict mode reads JPEGs, because Pillow silently accepts garbage inside the scan; tifffile reads every
+TIFF beyond plain 8 bits; Pillow reads the rest, from a fixed list of formats, after the size in the header was held
+against a cap.
 """
 
 import ctypes
@@ -17,38 +17,62 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
+from mae_kit.data import jpeg
+from mae_kit.data.orientation import TAG, UPRIGHT, upright
+from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_size
 from mae_kit.errors import BadImage
 
 Array = UInt8[np.ndarray, "h w c"]
 
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
-IMAGE_SUFFIXES = frozenset(
-    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "npy")
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000")
+IMAGE_SUFFIXES = frozenset(("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"))
+IMAGE_SUFFIXES |= {"ppm", "pgm", "pbm", "pnm", "npy", "avif", "jp2", "j2k", "j2c", "jpf", "jpx"}
+OTHER_IMAGES = frozenset(("heic", "heif", "jxl", "svg", "psd", "exr", "hdr", "tga", "ico", "dcm", "raw", "dng", "cr2"))
+OTHER_IMAGES |= {"cr3", "nef", "arw", "orf", "rw2", "jpg.gz", "jpeg.gz", "png.gz", "tif.gz"}
+"""Suffixes of images that are not read; a member called so is reported, not taken for something else."""
 
-_JPEG, _NUMPY, _GIT_LFS = b"\xff\xd8", b"\x93NUMPY", b"version https://git-lfs"
-_ORIENTATION = 0x0112
-# EXIF orientation -> (swap rows and columns, step over rows, step over columns), EXIF 2.3 table 4.6.4
-_UPRIGHT = {
-    2: (False, 1, -1),
-    3: (False, -1, -1),
-    4: (False, -1, 1),
-    5: (True, 1, 1),
-    6: (True, 1, -1),
-    7: (True, -1, -1),
-    8: (True, -1, 1),
+_ALWAYS_8_BITS = (jpeg.START, b"GIF8", b"RIFF", b"BM")
+_NUMPY, _GIT_LFS, _PNG = b"\x93NUMPY", b"version https://git-lfs", b"\x89PNG"
+_DEEP_PNG_PARTS = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # Pillow's names of: upper bytes, lower bytes
+_OTHER_KINDS = {
+    b"ftyphei": "HEIC",
+    b"ftyphev": "HEIC",
+    b"ftypmif1": "HEIC",
+    b"JXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\x1f\x8b": "a gzip file",
+    b"%PDF": "a PDF",
+    b"<svg": "SVG",
+    b"8BPS": "a Photoshop file",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
 }
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's color spaces that Pillow reads -> bands
 _pillow_warnings = threading.Lock()
 
 
+class Raw(NamedTuple):
+    """An image that is more than 8 bits of gray or RGB.
+
+    Attributes:
+        values: [h w c] of the file's own kind of number, upright, without alpha.
+        nodata: The value that marks pixels without data; None without one.
+        left_out: What of the file is not among the values; empty where all is.
+    """
+
+    values: Num[np.ndarray, "h w c"]
+    nodata: float | None = None
+    left_out: str = ""
+
+
 def _hush_decoders() -> None:
-    """Pillow logs, and libtiff writes to stderr past Python, a line for each damaged tag; the reason is told anyway."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    """Pillow and tifffile log, and libtiff writes to stderr, a line for each damaged tag; `BadImage` has the reason."""
+    for library in ("PIL", "tifffile"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
     library = ctypes.CDLL(_imaging.__file__)
     for setter in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         if hasattr(library, setter):  # where Pillow is linked with it statically there is no such door
@@ -62,12 +86,15 @@ def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Arra
     """Decode one image, upright.
 
     Args:
-        data: The whole file: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), PPM, or a uint8 .npy [h w c].
-        channels: 3 for RGB and 1 for gray, whatever the file holds (alpha is dropped); any other number only from .npy.
+        data: The whole file: JPEG, PNG, WebP, GIF, AVIF (first frame), BMP, TIFF (first page), PPM, JPEG 2000, or a
+            uint8 .npy [h w c].
+        channels: 3 for RGB and 1 for gray, whatever the file holds (alpha is dropped); any other number from .npy and
+            TIFF alone.
         max_pixels: Refuse images whose header claims more, before anything of that size is allocated.
 
     Returns:
-        uint8 [h w channels], 0..255.
+        uint8 [h w channels], 0..255. Of 16 bits the upper 8, of floats in 0..1 that times 255; other numbers have no
+        fixed scale and are refused.
 
     Raises:
         BadImage: The bytes do not decode; the message is a short reason.
@@ -82,48 +109,59 @@ def decode_scaled(
 
     Zero means unscaled. libjpeg scales inside the inverse DCT, which is what makes a crop of a large photo cheap.
     """
-    with _only_bad_image():
+    with _only_bad_image(data):
+        if data.startswith(jpeg.START) and channels in (1, 3):
+            return _decode_jpeg(data, channels, max_pixels, min_height, min_width)
         if data.startswith(_NUMPY):
             return _decode_numpy(data, channels, max_pixels)
+        if is_tiff(data) and not (channels in (1, 3) and _is_plain_tiff(data, max_pixels)):
+            return _fit(_absolute(_read_tiff(data, channels, max_pixels).values), channels)
         if channels not in (1, 3):
-            raise BadImage(f"{channels} channels are read from .npy members only")
-        if data.startswith(_JPEG):
-            return _decode_jpeg(data, channels, max_pixels, min_height, min_width)
+            raise BadImage(f"{channels} channels are read from .npy and TIFF only")
         return _decode_pillow(data, channels, max_pixels)
 
 
-def decode_deep(data: bytes, max_pixels: int = MAX_PIXELS) -> Num[np.ndarray, "h w c"] | None:
-    """The values of an image of more than 8 bits as they are, upright: gray PNG, TIFF and PPM, and any .npy [h w c].
+def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Raw | None:
+    """Read the values of an image of more than 8 bits, of signed numbers or floats, or of other than 1 or 3 bands.
 
     Returns:
-        [h w c] of the file's own kind of number; None where it has 8 bits, or is a color image, of which Pillow reads
-        no more.
+        None for an ordinary image, which `decode` reads without loss.
 
     Raises:
         BadImage: The bytes do not decode.
     """
-    with _only_bad_image():
-        if data.startswith(_NUMPY):
-            return _deep_array(data, max_pixels)
-        if data.startswith(_JPEG):
+    with _only_bad_image(data):
+        if data.startswith(_ALWAYS_8_BITS) or (data.startswith(_PNG) and data[24:25] != b"\x10"):
             return None
+        if data.startswith(_NUMPY):
+            values = _deep_array(data, max_pixels)
+            return None if values is None else Raw(values)
+        if is_tiff(data):
+            plain = channels in (1, 3) and _is_plain_tiff(data, max_pixels)
+            return None if plain else _read_tiff(data, channels, max_pixels)
         with _open(data, max_pixels) as image:
-            if not _is_deep(image):
+            deep_colors = data.startswith(_PNG) and image.mode != "I;16"
+            if not (deep_colors or _is_deep(image)):
                 return None
             _check(*image.size, max_pixels)
             orientation = _pillow_orientation(image, data)
-            return _upright(np.asarray(image)[:, :, None], orientation)
+            values = None if deep_colors else np.asarray(image)[:, :, None]
+        return Raw(upright(_deep_colors(data, max_pixels) if values is None else values, orientation))
 
 
-def largest_of_16_bits(values: Num[np.ndarray, "h w c"]) -> int | None:
-    """The largest value where the upper 8 of 16 bits are kept; None where `decode` stretches values in another way."""
-    low, high = values.min(), values.max()
-    return int(high) if values.dtype.kind in "ui" and low >= 0 and high <= 0xFFFF else None
+def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
+    """What `decode` leaves out of an ordinary image: frames of an animation, or pages; empty where it is nothing."""
+    if data.startswith((jpeg.START, _NUMPY)):
+        return ""
+    with _only_bad_image(data), _open(data, max_pixels) as image:
+        frames = getattr(image, "n_frames", 1)
+        kind = "pages" if image.format == "TIFF" else "frames"
+        return f"{frames - 1} of {frames} {kind} are left out, the first is kept" if frames > 1 else ""
 
 
-def is_dark(largest: int) -> bool:
-    """Whether images of 16 bits use half of what there is, or less; all black is no image of fewer bits."""
-    return 0 < largest < 1 << 15
+def is_dark(values: Num[np.ndarray, "h w c"]) -> bool:
+    """Whether 16-bit values use half of what there is or less, so that their upper 8 bits are a dark picture."""
+    return values.dtype == np.uint16 and 0 < float(np.percentile(values, 99.5)) < 1 << 15
 
 
 def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -132,34 +170,44 @@ def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     Raises:
         BadImage: No image, or one of more than `max_pixels`.
     """
-    with _only_bad_image():
-        if data.startswith(_NUMPY):
-            (height, width, _), orientation = _numpy_image(data).shape, 1
-        elif data.startswith(_JPEG):
-            (height, width), orientation = _jpeg_size(data), _jpeg_orientation(data)
-        else:
-            with _open(data, max_pixels) as image:
-                width, height = image.size
-                _check(width, height, max_pixels)  # a PNG with its EXIF block at the end is decoded to find that
-                orientation = _pillow_orientation(image, data)
+    with _only_bad_image(data):
+        width, height = _size(data, max_pixels)
         _check(width, height, max_pixels)
-    return (height, width) if orientation >= 5 else (width, height)
+    return width, height
 
 
-def cut_short(data: bytes) -> bool:
-    """Whether a JPEG holds no end marker at all; found from the back, so a sound file costs next to nothing."""
-    return data.startswith(_JPEG) and data.rfind(b"\xff\xd9") < 0
+def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    if data.startswith(_NUMPY):
+        height, width, _ = _numpy_image(data).shape
+        return width, height
+    if data.startswith(jpeg.START):
+        try:
+            return jpeg.jpeg_size(data)
+        except jpeg.UnusualError:
+            pass
+    try:
+        with _open(data, max_pixels) as image:
+            width, height = image.size
+            _check(width, height, max_pixels)  # a PNG with its EXIF block at the end is decoded to find that
+            return (height, width) if _pillow_orientation(image, data) >= 5 else (width, height)
+    except UnidentifiedImageError:
+        if not is_tiff(data):
+            raise
+        return tiff_size(data)
 
 
 @contextmanager
-def _only_bad_image() -> Iterator[None]:
+def _only_bad_image(data: bytes) -> Iterator[None]:
     """Turn whatever a decoder throws at damaged bytes into `BadImage`; there is no list of what Pillow may raise."""
     try:
         yield
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+        start = data[:64].lstrip()
+        other = next((kind for magic, kind in _OTHER_KINDS.items() if magic in start), None)
+        known = f"not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+        raise BadImage(f"{known} but {other}: convert it to one of these" if other else known) from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadImage(reason[:160]) from None
@@ -172,70 +220,87 @@ def _check(width: int, height: int, max_pixels: int) -> None:
         raise BadImage(f"{width} x {height} pixels, over the cap of {max_pixels:,}")
 
 
-def _upright(image: Num[np.ndarray, "h w c"], orientation: int) -> Num[np.ndarray, "upright_h upright_w c"]:
-    if orientation not in _UPRIGHT:
-        return image
-    swap, rows, columns = _UPRIGHT[orientation]
-    turned = image.swapaxes(0, 1) if swap else image
-    return np.ascontiguousarray(turned[::rows, ::columns])
+# Values
+
+
+def _absolute(values: Num[np.ndarray, "h w c"]) -> Array:
+    """To 8 bits where the kind of number has a fixed scale: uint8, 16 unsigned bits, floats in 0..1."""
+    if values.dtype == np.uint8:
+        return values
+    if not np.isfinite(values).all():
+        raise BadImage("pixels that are not finite")
+    low, high = values.min(), values.max()
+    if values.dtype.itemsize >= 2 and values.dtype.kind in "ui" and values.dtype != np.int16:
+        if low >= 0 and high <= 0xFFFF:
+            return (values >> 8).astype(np.uint8)
+    elif values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    raise BadImage(f"{values.dtype} values {low:.6g} to {high:.6g} have no fixed scale: `mae-kit shard` finds one")
+
+
+def _fit(pixels: Array, channels: int) -> UInt8[np.ndarray, "h w channels"]:
+    """Bands to the channels that are asked for."""
+    bands = pixels.shape[2]
+    if bands == channels:
+        return pixels
+    if channels not in (1, 3) or bands not in (1, 3):
+        raise BadImage(f"{bands} bands where {channels} are asked for")
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
 # JPEG
 
 
-def _unusual(error: ValueError) -> bool:
-    """Whether TurboJPEG refuses a JPEG that may be sound (odd chroma sampling, say) rather than a damaged one."""
-    return not str(error).startswith(("Corrupt JPEG data", "Premature end"))
-
-
 def _decode_jpeg(data: bytes, channels: int, max_pixels: int, min_height: int, min_width: int) -> Array:
-    orientation = _jpeg_orientation(data)
-    if orientation >= 5:
-        min_height, min_width = min_width, min_height
-    height, width = _jpeg_size(data)
-    _check(width, height, max_pixels)
     try:
-        space = "GRAY" if channels == 1 else "RGB"
-        image = simplejpeg.decode_jpeg(data, space, min_height=min_height, min_width=min_width)
-    except ValueError as error:
-        if _unusual(error):
-            return _decode_pillow(data, channels, max_pixels)
-        raise
-    return _upright(image, orientation)
+        _check(*jpeg.jpeg_size(data), max_pixels)
+        return jpeg.decode_jpeg(data, channels, min_height, min_width)
+    except jpeg.UnusualError:
+        return _decode_pillow(data, channels, max_pixels)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Height and width as stored."""
+# TIFF
+
+
+def _is_plain_tiff(data: bytes, max_pixels: int) -> bool:
+    """Whether Pillow reads it right and whole: up to 8 unsigned bits, gray, RGB and the like, with or without alpha.
+
+    Raises:
+        BadImage: Strips or tiles are cut, which Pillow accepts.
+    """
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        return int(height), int(width)
-    except ValueError as error:
-        if not _unusual(error):
-            raise
-    with _open(data, MAX_PIXELS) as image:
-        return image.height, image.width
+        with _open(data, max_pixels) as image:
+            tags: dict[int, tuple] = {key: _tuple(value) for key, value in image.tag_v2.items()}  # type: ignore[attr-defined]
+            width, height = image.size
+    except UnidentifiedImageError:
+        return False
+    bits, samples = tags.get(258, (1,)), tags.get(277, (1,))[0]
+    extra = samples - _COLORS.get(tags.get(262, (1,))[0], samples + 1)
+    alpha = tags.get(338, ()) if extra else ()
+    if max(bits) > 8 or set(tags.get(339, (1,))) - {1, 4} or extra != sum(kind in (1, 2) for kind in alpha):
+        return False
+    counts, offsets = (tags.get(279, tags.get(325, ())), tags.get(273, tags.get(324, ())))
+    if is_cut(tags.get(259, (1,))[0], counts, offsets, width * height * samples * bits[0] // 8, len(data)):
+        raise BadImage("a TIFF with strips or tiles that are cut")
+    return True
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    start = data.find(b"Exif\0\0", 0, 1 << 16)
-    return _exif_orientation(data[start + 6 : start + (1 << 16)]) if start > 0 else 1
+def _tuple(value: object) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
 
 
-def _exif_orientation(tiff: bytes) -> int:
-    """Orientation 1..8 in the first directory of an EXIF block; 1 where there is none or the block is damaged."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    try:
-        if order is None:
-            return 1
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if tag == _ORIENTATION:
-                return value if value in _UPRIGHT else 1
-    except struct.error:
-        pass
-    return 1
+def _read_tiff(data: bytes, channels: int, max_pixels: int) -> Raw:
+    found = read_tiff(data, channels, max_pixels)
+    _check(found.values.shape[1], found.values.shape[0], max_pixels)
+    bands, kept = found.values.shape[2], found.values.shape[2]
+    if channels in (1, 3) and found.beyond:
+        kept = bands - found.beyond
+    lost = [f"band {bands} is left out (--channels {bands} keeps it)"] * (kept < bands)
+    if found.pages > 1 and channels != found.pages:
+        lost.append(f"{found.pages - 1} of {found.pages} pages are left out (--channels {found.pages} keeps them)")
+    return Raw(found.values[..., :kept], found.nodata, ", ".join(lost))
 
 
 # Everything else
@@ -271,14 +336,26 @@ def _decode_pillow(data: bytes, channels: int, max_pixels: int) -> Array:
         _check(*image.size, max_pixels)
         orientation = _pillow_orientation(image, data)
         image.load()
-        mode = image.mode
-        if mode.startswith("I;16"):
-            pixels = _repeat((np.asarray(image) >> 8).astype(np.uint8), channels)
-        elif mode in ("I", "F"):
-            pixels = _repeat(_stretch(np.asarray(image)), channels)
-        else:
-            pixels = _convert(image, channels)
-    return _upright(pixels, orientation)
+        pixels = (
+            _fit(_absolute(np.asarray(image)[:, :, None]), channels) if _is_deep(image) else _convert(image, channels)
+        )
+    return upright(pixels, orientation)
+
+
+def _deep_colors(data: bytes, max_pixels: int) -> Num[np.ndarray, "h w c"]:
+    """Read a PNG of 16-bit colors, or gray with alpha; Pillow hands out upper and lower bytes, not both at once."""
+    with _open(data, max_pixels) as image:
+        (tile,) = image.tile
+        high, low = tile.args, _DEEP_PNG_PARTS.get(tile.args)  # type: ignore[call-overload]
+        if low is None:  # gray with alpha: its four bytes a pixel are read as if they were colors
+            image._mode, high, low = "RGBA", "RGBA", ""
+        image.tile = [tile._replace(args=high)]
+        upper = np.asarray(image)
+    if not low:
+        return upper[..., 0:1].astype(np.uint16) << 8 | upper[..., 1:2]
+    with _open(data, max_pixels) as image:
+        image.tile = [image.tile[0]._replace(args=low)]
+        return (upper.astype(np.uint16) << 8 | np.asarray(image))[..., :3]
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -287,34 +364,17 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _pillow_orientation(image: ImageFile.ImageFile, data: bytes) -> int:
-    """EXIF orientation; asked of Pillow only where the file has any, because a PNG may keep it behind its pixels."""
+    """EXIF or XMP orientation, asked of Pillow only where the file has any: a PNG may keep it behind its pixels."""
     if image.format == "TIFF":
         return 1  # Pillow turns these itself
-    has_exif = "exif" in image.info or "Raw profile type exif" in image.info
+    has_exif = image.info.keys() & {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
     if not has_exif and not (image.format == "PNG" and b"eXIf" in data):
         return 1
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(TAG, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return 1  # damaged metadata; the pixels may be sound
-    return value if value in _UPRIGHT else 1
-
-
-def _stretch(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    """Scale 32-bit integers or floats to 0..255: [0, 1] floats x255, 16-bit integers /256, else from min to max."""
-    if not np.isfinite(values).all():
-        raise BadImage("pixels that are not finite")
-    if largest_of_16_bits(values[..., None]) is not None:
-        return (values >> 8).astype(np.uint8)
-    low, high = values.min(), values.max()
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    span = float(high) - float(low) or 1.0
-    return np.rint((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
-
-
-def _repeat(gray: UInt8[np.ndarray, "h w"], channels: int) -> Array:
-    return np.repeat(gray[:, :, None], channels, axis=2)
+    return value if value in UPRIGHT else 1
 
 
 def _convert(image: Image.Image, channels: int) -> Array:
@@ -352,7 +412,7 @@ def _numpy_image(data: bytes) -> _Header:
     header = _numpy_header(data)
     if header.dtype != np.uint8 or len(header.shape) != 3 or header.fortran:
         what = f"a .npy of {header.dtype} {list(header.shape)}, not of uint8 [h w c] in C order"
-        raise BadImage(what + (" (mae-kit shard --white makes it so)" if _is_deep_array(header) else ""))
+        raise BadImage(what + (" (mae-kit shard makes it so)" if _is_deep_array(header) else ""))
     return header
 
 
@@ -360,7 +420,8 @@ def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:
     shape, _, _, start = _numpy_image(data)
     _check(shape[1], shape[0], max_pixels)
     if shape[2] != channels:
-        raise BadImage(f"a .npy of {shape[2]} channels where {channels} are asked for")
+        hint = f": transpose it to [h w {channels}]" if shape[0] == channels else ""
+        raise BadImage(f"a .npy {list(shape)} where {channels} channels are asked for{hint}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
 
 

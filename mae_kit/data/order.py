@@ -2,7 +2,7 @@
 
 A run is one stream of positions. Position p belongs to epoch p // n and shows sample permutation_epoch(p % n), so that
 every epoch shows every sample exactly once, batches run on across the border of two epochs, and the number of steps is
-known. Step s of global batch B covers positions s*B .. s*B + B - 1; ranks and micro-batches share them out.
+known. Step s of global batch B covers positions s*B .. s*B + B - 1; split across ranks and micro-batches.
 
 Where shards are far away, or seeking is slow, an epoch may mix a few shards at a time instead of all samples: `Order`.
 """
@@ -163,7 +163,7 @@ def sum_of_keys(epoch: int, n: int, seed: int) -> int:
 def share(step: int, batch: int, rank: int, world: int, part: int = 0, parts: int = 1) -> np.ndarray:
     """Positions of one rank's micro-batch `part` of `parts` in a step of the global batch.
 
-    The shares of a step are disjoint, cover it, and have the same size.
+    The parts of a step are disjoint, cover it, and have the same size.
     """
     size = batch // (world * parts)
     start = step * batch + (part * world + rank) * size

@@ -1,4 +1,4 @@
-"""Light heads that turn encoded tokens into predictions for every patch."""
+"""Decoders: small networks that predict every patch from encoded tokens."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -17,8 +17,8 @@ class TransformerDecoder(nn.Module):
     Args:
         encoder_dim: Width of the encoder's tokens.
         grid: Rows and columns of patches.
-        outputs: Values predicted for a patch, p * p * c.
-        prefix: Prefix tokens the encoder puts in front; they pass through and their prediction is dropped.
+        outputs: Values predicted for each patch, p * p * c.
+        prefix: Prefix tokens of the encoder; they pass through, their prediction is dropped.
         dim: Width of the decoder.
         depth: Blocks.
         heads: Attention heads.
@@ -47,7 +47,12 @@ class TransformerDecoder(nn.Module):
         self.pred = nn.Linear(dim, outputs)
 
     def forward(self, tokens: Float[Tensor, "b t d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b n q"]:
-        """Predict every patch from the encoded prefix and visible tokens, which `visible` puts in their places."""
+        """Predict every patch from the encoded prefix and visible tokens.
+
+        Args:
+            tokens: Prefix tokens, then those of the visible patches.
+            visible: Indices of the visible patches.
+        """
         x = self.embed(tokens)
         prefix, x = x[:, : self.prefix], x[:, self.prefix :]
         b, _, d = x.shape
@@ -58,12 +63,12 @@ class TransformerDecoder(nn.Module):
 
 
 class ConvNeXtDecoder(nn.Module):
-    """FCMAE's decoder: the cells in their places, a mask token in the others, one dense ConvNeXt V2 block.
+    """FCMAE's decoder: mask tokens at the hidden cells, then a dense ConvNeXt V2 block.
 
     Args:
         encoder_dim: Width of the encoder's cells.
         grid: Rows and columns of cells.
-        outputs: Values predicted for a cell, p * p * c.
+        outputs: Values predicted for each cell, p * p * c.
         dim: Width of the decoder.
         depth: Blocks.
     """
@@ -78,7 +83,7 @@ class ConvNeXtDecoder(nn.Module):
         self.pred = nn.Linear(dim, outputs)
 
     def forward(self, cells: Float[Tensor, "b n d"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n q"]:
-        """Predict every cell; what the encoder has at hidden ones is not used."""
+        """Predict every cell; tokens of hidden cells are not used."""
         x = self.embed(cells)
         x = torch.where(hidden[:, :, None], self.mask_token.to(x.dtype), x)
         x = self.blocks(x.transpose(1, 2).unflatten(2, self.grid))
@@ -86,11 +91,11 @@ class ConvNeXtDecoder(nn.Module):
 
 
 class StageFusion(nn.Module):
-    """Hiera's: what each stage made of the mask units, brought to the size of the last by a convolution, added up.
+    """Hiera's fusion: the maps of all stages, resized to the last one by a convolution, and summed.
 
     Args:
-        widths: Of the maps before the last, the finest first; each has twice the side of the next.
-        dim: Width of the last.
+        widths: Width of each map but the last, the finest first; each has twice the side of the next.
+        dim: Width of the last map.
     """
 
     def __init__(self, widths: list[int], dim: int):
@@ -102,7 +107,7 @@ class StageFusion(nn.Module):
         self.norm = LayerNorm(dim, eps=1e-6)
 
     def forward(self, maps: list[Float[Tensor, "b u _ _ _"]]) -> Float[Tensor, "b v d"]:
-        """Tokens of all mask units, one unit after the other."""
+        """Fuse the maps to tokens, one mask unit after the other."""
         total = maps[-1]
         for layer, x in zip(self.layers, maps[:-1], strict=True):
             small = layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

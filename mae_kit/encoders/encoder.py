@@ -1,21 +1,23 @@
 """The contract of an encoder: a timm model without its head, its sizes, and its ways of hiding patches."""
 
+import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mae_kit.configured import Configured
 from mae_kit.encoders.timm_models import create
 from mae_kit.errors import UserError
+from mae_kit.hub import HubModule
 
 Size = int | list[int]
 AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
 
 
-class Encoder(Configured):
+class Encoder(HubModule):
     """A timm model without its head.
 
     A subclass lists timm's arguments in its constructor, passes them on here, and reads the sizes in `read_sizes`.
@@ -46,6 +48,7 @@ class Encoder(Configured):
         has_attention_maps: `mae_kit.encoders.attention.attention_maps` can show where it looks.
         has_position_table: It has one absolute position embedding for each patch.
         mask_token_decays: Whether weight decay applies to the mask token in front of it.
+        statistics: Mean and std of each channel, in 0..1, that images are normalized with; None if unknown.
 
     Raises:
         UserError: timm has no such model, does not build it with these arguments, or it is of another family.
@@ -71,6 +74,7 @@ class Encoder(Configured):
     cells: tuple[int, int]
     dim: int
     depth: int
+    statistics: tuple[list[float], list[float]] | None = None
     prefix: int = 0
     has_class_token: bool = False
 
@@ -137,6 +141,23 @@ class Encoder(Configured):
     def read_sizes(self) -> None:
         """Set the attributes that tell the sizes, from the timm model."""
         raise NotImplementedError
+
+    def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set mean and std of each channel, in 0..1, that images are normalized with; saved with the weights."""
+        self.statistics = list(mean), list(std)
+
+    def write(self, folder: Path) -> None:
+        if self.statistics is None:
+            what = "the mean and std that images are normalized with are unknown"
+            raise UserError("encoder.statistics", what, "call set_statistics(mean, std) first")
+        native = importlib.import_module("mae_kit.weights.native")  # which imports the encoders
+        about = {"objective": "none", "step": 0, "image_size": list(self.image_size)}
+        config = native.EncoderConfig(self.name, self.model_args, *self.statistics, **about)
+        native.save_encoder(folder, self.model.state_dict(), getattr(self, "pretrained_cfg", config))
+
+    @classmethod
+    def read(cls, folder: Path, **options: Any) -> "Encoder":
+        return importlib.import_module("mae_kit.weights.recognize").load_encoder(folder, **options)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
         """Encode whole images: prefix tokens and cells after the final norm."""

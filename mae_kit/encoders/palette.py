@@ -9,30 +9,30 @@ from torch import Tensor
 
 from mae_kit.errors import UserError
 
-PIXELS = 2**18  # what the colors are found from: 512 for each of the paper's 512
+PIXELS = 2**18  # that k-means sees: 512 for each of the paper's 512 colors
 BATCH = 2**14
 
 
 def nearest_colors(pixels: Float[Tensor, "b n c"], palette: Float[Tensor, "k c"]) -> Int64[Tensor, "b n"]:
-    """The place in the palette of the color nearest to each pixel, by Euclidean distance.
+    """Find the index of the palette color nearest to each pixel, by Euclidean distance.
 
-    In fp32 under autocast too: bf16 tells 256 levels apart, not all colors.
+    In fp32 even under autocast: bf16 cannot distinguish all colors.
     """
     with torch.autocast(pixels.device.type, enabled=False):
         colors = palette.float()
-        distance = colors.square().sum(dim=1) - 2 * pixels.float() @ colors.T  # the pixel's square is the same to all
+        distance = colors.square().sum(dim=1) - 2 * pixels.float() @ colors.T  # a pixel's own square is a constant
     return distance.argmin(dim=2)
 
 
 def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.ndarray, "k c"]:
-    """Centers of a k-means over pixels; the same pixels give the same colors.
+    """Cluster pixels by k-means; the same pixels give the same colors.
 
     Args:
-        pixels: As the model is given them.
-        count: How many colors (paper: 512).
+        pixels: As the model sees them, normalized.
+        count: Number of colors (paper: 512).
 
     Raises:
-        UserError: The pixels have fewer colors, or scikit-learn is not there.
+        UserError: The pixels have fewer colors, or scikit-learn is not installed.
     """
     try:
         from sklearn.cluster import MiniBatchKMeans
@@ -42,7 +42,7 @@ def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.nd
     found = len(np.unique(pixels[some], axis=0))
     if found < count:
         key = f"--objective.init_args.encoder.init_args.colors {found} or less"
-        fix = f'give {key}, in a fine-tuning --model.args "{{colors: {found}}}"'
-        raise UserError("encoder.colors", f"a palette of {count} colors of images that have {found}", fix)
+        fix = f'give {key}, or in fine-tuning --model.args "{{colors: {found}}}"'
+        raise UserError("encoder.colors", f"a palette of {count} colors for images that have {found}", fix)
     means: Any = MiniBatchKMeans(count, batch_size=BATCH, random_state=0, compute_labels=False)
     return means.fit(pixels[some]).cluster_centers_.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Tables of position embeddings: fixed sin-cos ones, and resampling to another grid. Pure functions."""
+"""Position embeddings: fixed sin-cos tables, and resampling to another grid."""
 
 import torch
 import torch.nn.functional as F
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def sincos_positions(dim: int, grid: tuple[int, int], prefix: int = 1) -> Float[Tensor, "1 n d"]:
-    """MAE's 2-D table (util/pos_embed.py): the first half of the width encodes the column, the second the row.
+    """Make MAE's 2-D table (util/pos_embed.py): the first half of the width encodes the column, the second the row.
 
     Args:
         dim: Embedding width, a multiple of 4.
         grid: Rows and columns of patches.
-        prefix: Prefix tokens in front, whose rows are zeros.
+        prefix: Number of prefix tokens, whose rows are zeros.
 
     Returns:
         fp32 [1, prefix + rows * columns, dim]; each half is [sin(all), cos(all)].
 
     Raises:
-        ValueError: dim is no multiple of 4.
+        ValueError: dim is not a multiple of 4.
     """
     if dim % 4:
         raise ValueError(f"sin-cos positions need a width that is a multiple of 4, not {dim}")
@@ -70,7 +70,7 @@ def resample_offsets(
 
 
 def _spline(old: int, new: int) -> Float[Tensor, "q r"]:
-    """What the old offsets of a side give to each of the new: a cubic spline without knots next to its ends."""
+    """Compute the weights of old offsets for each new one: a cubic not-a-knot spline."""
     if old == new:
         return torch.eye(2 * old - 1, dtype=torch.float64)
     places = _spread(old - 1, new - 1)
@@ -82,13 +82,13 @@ def _spline(old: int, new: int) -> Float[Tensor, "q r"]:
 
 
 def _powers(x: Float[Tensor, " n"], knots: Float[Tensor, " k"], degree: int) -> Float[Tensor, "n b"]:
-    """Polynomials, and a cubic that begins at each knot."""
+    """Evaluate the spline's basis: polynomials, and a truncated cubic for each knot."""
     whole = x[:, None] ** torch.arange(degree + 1)
     return torch.cat([whole, (x[:, None] - knots).clamp(min=0) ** 3], dim=1)
 
 
 def _spread(count: int, reach: int) -> Float[Tensor, " r"]:
-    """Where the offsets -count..count go, so that the last is at `reach`: each step longer than the one before."""
+    """Place the offsets -count..count with geometrically growing steps, the last one at `reach`."""
     low, high = 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2

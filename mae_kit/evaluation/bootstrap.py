@@ -1,4 +1,4 @@
-"""How far a score on some images may be off: the bootstrap's 95% interval, or Wilson's."""
+"""Confidence intervals (95%) of scores: the percentile bootstrap's, or Wilson's."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,18 +20,17 @@ Measure = Callable[[Float[np.ndarray, "n q"]], Float[np.ndarray, "n s"]]
 
 
 class Score(NamedTuple):
-    """What counts first, 0..1, with an interval; and what does not hide rare classes. NaN where it is not known.
+    """Headline metric in [0, 1] with a 95% confidence interval, and macro-F1; NaN where unknown.
 
     Attributes:
-        metric: `top1`, the share of the images whose class is right; `map`, mean average precision, where images have
-            any number of classes.
-        value: Of it, the mean over trials.
+        metric: `top1`, or `map`, mean average precision, of multi-label data.
+        value: Mean over trials.
         low: Lower end of the 95% interval.
         high: Upper end.
         macro_f1: The mean of the classes' F1, the mean over trials.
         macro_low: Lower end of its interval.
         macro_high: Upper end.
-        of_classes: What is told of each class, [k], counted over all trials.
+        of_classes: Per-class metrics, each [k], over all trials.
     """
 
     metric: str
@@ -44,7 +43,7 @@ class Score(NamedTuple):
     of_classes: dict[str, np.ndarray] | None = None
 
     def record(self, classes: Sequence[str] = ()) -> dict[str, Any]:
-        """For a JSON file: the value under its metric's name, a row for each class, null where it is not known.
+        """Convert for a JSON file: the value under its metric's name, a row for each class, null where unknown.
 
         Args:
             classes: Their names.
@@ -56,7 +55,7 @@ class Score(NamedTuple):
 
 
 def headline(record: dict[str, Any]) -> tuple[str, Any]:
-    """The metric that counts first and its value or None, of a score's record or a classifier's result."""
+    """The headline metric of a score's record or a classifier's result, and its value or None."""
     metric = MAP if MAP in record else TOP1
     return metric, record.get(metric)
 
@@ -64,11 +63,11 @@ def headline(record: dict[str, Any]) -> tuple[str, Any]:
 def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
     """The percentile bootstrap (Efron, 1979) over images, and over trials where there are several.
 
-    Images drawn from such as are all right, or all wrong, say nothing of how far that is by chance: the ends of top-1
-    are then Wilson's, while macro-F1 and mean average precision keep the bootstrap's, without a width.
+    Where all images are right, or all wrong, the bootstrap's interval has no width: top-1 then has Wilson's, while
+    macro-F1 and mean average precision keep the bootstrap's.
 
     Args:
-        right: Whether each image was classified rightly, a row a trial.
+        right: Whether each image was classified correctly, a row for each trial.
         seed: Of the resampling.
     """
     random = np.random.default_rng(seed)
@@ -84,16 +83,20 @@ def score(right: Bool[np.ndarray, "s q"], seed: int = 0) -> Score:
     return Score(TOP1, value, *_ends(means))
 
 
-def wilson(share: float, images: int) -> tuple[float, float]:
-    """Ends of Wilson's 95% interval (1927) of a share of some images, 0..1; it has a width at 0 and 1, too."""
+def wilson(fraction: float, images: int) -> tuple[float, float]:
+    """Wilson's 95% interval (1927) of a fraction of some images, in [0, 1]; not degenerate at 0 and 1.
+
+    The four lines of `scipy.stats.binomtest(...).proportion_ci(method="wilson")`, which would bring scipy to every
+    installation.
+    """
     z2 = NORMAL**2
-    half = math.sqrt(share * (1 - share) * z2 * images + z2 * z2 / 4)
-    low, high = ((share * images + (z2 / 2 + side)) / (images + z2) for side in (-half, half))
+    half = math.sqrt(fraction * (1 - fraction) * z2 * images + z2 * z2 / 4)
+    low, high = ((fraction * images + (z2 / 2 + side)) / (images + z2) for side in (-half, half))
     return low, high
 
 
 def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, " q"], classes: int) -> Score:
-    """As `score`, and the classes' mean F1 with an interval made alike, each class that is there counting the same.
+    """Compute `score` and macro-F1 over the classes that occur, with an interval from the same bootstrap.
 
     Args:
         predicted: Class of each image, a row a trial.
@@ -116,24 +119,24 @@ def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, 
 
 
 def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"], yes: float) -> Score:
-    """Mean average precision and macro-F1, both with the interval of `score`; what no image has does not count.
+    """Compute mean average precision and macro-F1 of multi-label predictions over the classes that occur.
 
     Args:
         scores: Of each class, larger where it is likelier, for all images of each trial.
         truth: The classes of each image.
-        yes: The score from which on a class counts as there.
+        yes: Score from which a class counts as predicted.
     """
-    said = scores >= yes
+    predicted = scores >= yes
 
     def precision(weights: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n s"]:
         return np.stack([macro(average_precision(trial, truth, weights)) for trial in scores], axis=-1)
 
     def f1(weights: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n s"]:
-        return np.stack([macro(Counts.of_sets(trial, truth, weights).f1()) for trial in said], axis=-1)
+        return np.stack([macro(Counts.of_sets(trial, truth, weights).f1()) for trial in predicted], axis=-1)
 
     trials, images, _ = scores.shape
     found = (*_resampled(precision, trials, images), *_resampled(f1, trials, images))
-    together = Counts.of_sets(np.concatenate(said), np.tile(truth, (trials, 1)))
+    together = Counts.of_sets(np.concatenate(predicted), np.tile(truth, (trials, 1)))
     each = np.mean([average_precision(trial, truth) for trial in scores], axis=0)
     return Score(MAP, *found, _columns(together, trials) | {"average_precision": each})
 
@@ -179,6 +182,6 @@ def _ends(means: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def score_share(share: float, images: int) -> Score:
-    """Of one trial of which only the share of right answers is known: which they are, the bootstrap does not ask."""
-    return score(np.arange(images)[None] < round(share * images))
+def score_share(fraction: float, images: int) -> Score:
+    """Score one trial of which only the accuracy is known: the bootstrap does not ask which images are correct."""
+    return score(np.arange(images)[None] < round(fraction * images))

@@ -23,9 +23,9 @@ def knn_predict(
     k: int = 20,
     temperature: float = 0.07,
 ) -> Predictions:
-    """The class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
+    """Predict the class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
 
-    Where images have any number of classes, the share of that sum, 0..1, which falls to neighbors with the class.
+    Of multi-label data, score each class by the fraction of that sum, in [0, 1], from neighbors that have it.
 
     Args:
         bank: Features with known labels.
@@ -38,7 +38,7 @@ def knn_predict(
     cosines, places = nearest(bank.split(BANK), queries, min(k, len(bank)))
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # at most 1, where exp(1 / temperature) may overflow
     parts = zip(weights.split(QUERIES), places.split(QUERIES), strict=True)
-    return torch.cat([predictions(_shares(votes, labels[near], classes), labels) for votes, near in parts])
+    return torch.cat([predictions(_fractions(votes, labels[near], classes), labels) for votes, near in parts])
 
 
 def nearest(
@@ -66,9 +66,9 @@ def nearest(
     return cosines[:, :start], places[:, :start]
 
 
-def _shares(weights: Float[Tensor, "q n"], labels: Tensor, classes: int) -> Float[Tensor, "q k"]:
+def _fractions(weights: Float[Tensor, "q n"], labels: Tensor, classes: int) -> Float[Tensor, "q k"]:
     """Of the votes, by class; labels are those of the n neighbors, [q n] or [q n k]."""
-    shares = weights / weights.sum(dim=1, keepdim=True)
+    fractions = weights / weights.sum(dim=1, keepdim=True)
     if labels.ndim == 3:
-        return torch.einsum("qn,qnk->qk", shares, labels.to(shares))
-    return torch.zeros(len(shares), classes, device=shares.device).scatter_add_(1, labels, shares)
+        return torch.einsum("qn,qnk->qk", fractions, labels.to(fractions))
+    return torch.zeros(len(fractions), classes, device=fractions.device).scatter_add_(1, labels, fractions)

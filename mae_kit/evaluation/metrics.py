@@ -1,4 +1,4 @@
-"""How well each class is told: what a mean over images does not show where some classes are rare."""
+"""Per-class metrics, over weighted images: what the bootstrap resamples thousands of times in one pass."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,9 +11,9 @@ class Counts(NamedTuple):
     """Of each class how many images; leading axes are those of several scorings.
 
     Attributes:
-        right: That have it and were said to.
-        true: That have it.
-        predicted: That were said to have it.
+        right: True positives.
+        true: Images of the class.
+        predicted: Images predicted to be of the class.
     """
 
     right: Num[np.ndarray, "*n k"]
@@ -37,17 +37,17 @@ class Counts(NamedTuple):
         return cls(*(once @ sets.astype(once.dtype) for sets in (predicted & true, true, predicted)))
 
     def recall(self) -> Float[np.ndarray, "*n k"]:
-        return _share(self.right, self.true)
+        return _ratio(self.right, self.true)
 
     def precision(self) -> Float[np.ndarray, "*n k"]:
-        return _share(self.right, self.predicted)
+        return _ratio(self.right, self.predicted)
 
     def f1(self) -> Float[np.ndarray, "*n k"]:
         """The harmonic mean of precision and recall."""
-        return _share(2 * self.right, self.true + self.predicted)
+        return _ratio(2 * self.right, self.true + self.predicted)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """What is told of a class, each [k]."""
+        """Per-class metrics, each [k]."""
         return {
             "images": self.true.astype(int),
             "precision": self.precision(),
@@ -57,15 +57,15 @@ class Counts(NamedTuple):
 
 
 def class_rows(columns: dict[str, np.ndarray], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each class; None where nothing can be said.
+    """Make a row for each class; None where a metric is undefined.
 
     Args:
-        columns: Values of the classes, NaN where nothing can be said.
+        columns: Values of the classes, NaN where undefined.
         classes: Names.
     """
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    told = ([None if value != value else value for value in row] for row in rows)
-    return [{"name": name, **dict(zip(columns, row, strict=True))} for name, row in zip(classes, told, strict=True)]
+    values = ([None if value != value else value for value in row] for row in rows)
+    return [{"name": name, **dict(zip(columns, row, strict=True))} for name, row in zip(classes, values, strict=True)]
 
 
 def average_precision(
@@ -97,15 +97,15 @@ def _precision_down(
     hits = np.add.reduceat(weights[..., order[places]], firsts, axis=-1)
     images = np.add.reduceat(weights[..., order[: named[-1]]], np.append(0, named[:-1]), axis=-1).cumsum(axis=-1)
     precision = hits.cumsum(axis=-1) / np.maximum(images, 1)
-    return _share(np.asarray((hits * precision).sum(axis=-1)), np.asarray(hits.sum(axis=-1)))
+    return _ratio(np.asarray((hits * precision).sum(axis=-1)), np.asarray(hits.sum(axis=-1)))
 
 
 def macro(values: Float[np.ndarray, "*n k"]) -> Float[np.ndarray, "*n"]:
-    """The mean over the classes that have a value, each counting alike; 0 where none has."""
+    """Unweighted mean over the classes that have a value; 0 where none has."""
     known = ~np.isnan(values)
     return np.asarray(np.where(known, values, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1))
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """NaN where there is nothing to have a share of."""
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide; NaN where the denominator is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0, dtype=float)

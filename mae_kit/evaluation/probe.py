@@ -77,7 +77,7 @@ def probe_predict(
     """
     if len(train) < FEWEST:
         raise UserError(
-            "probe.probe_predict",
+            "data.too_few",
             f"{len(train)} labeled images are too few for a linear probe",
             f"give {FEWEST} or more",
         )

@@ -102,7 +102,9 @@ def _fill(found: Float32[np.ndarray, "n d"], piece: Stored, rows: Int64[np.ndarr
             while wanted.nbytes:  # a network's disk may give less than it was asked for
                 if not (count := opened.readinto(wanted)):
                     raise UserError(
-                        "rows.fill", f"{piece.file} ends too early", "delete it: its features are then made anew"
+                        "features.damaged",
+                        f"{piece.file} ends too early",
+                        "delete it: features are then extracted again",
                     )
                 wanted = wanted[count:]
 

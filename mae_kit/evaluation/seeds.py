@@ -30,7 +30,7 @@ def over_seeds(values: list[float]) -> SeedScore:
 
 
 def with_interval(score: Mapping[str, Any], sign: str = "") -> str:
-    """A `SeedScore` as a dictionary, of shares of 1, for people: "70.0 [64.3, 75.7]"; `sign` "+" for differences."""
+    """Format a `SeedScore`'s dictionary of fractions in percent: "70.0 [64.3, 75.7]"; `sign` "+" for differences."""
     mean = f"{100 * score['mean']:{sign}.1f}"
     if score["low"] is None:
         return mean
@@ -47,5 +47,5 @@ def need_scipy() -> None:
         import scipy.stats  # noqa: F401
     except ImportError:
         raise UserError(
-            "seeds.need_scipy", "intervals over seeds need scipy", 'install it with pip install "mae_kit[demo]"'
+            "packages.scipy", "intervals over seeds need scipy", 'install it with pip install "mae_kit[demo]"'
         ) from None

@@ -87,4 +87,4 @@ def _lines(cell: int, device: torch.device) -> Float[Tensor, "k p q"]:
     """Draw a fading line through the middle of a cell for each orientation, perpendicular to its gradient."""
     middle = torch.arange(cell, device=device) - (cell - 1) / 2
     angle = (torch.arange(ORIENTATIONS, device=device)[:, None, None] + 0.5) / ORIENTATIONS * math.pi
-    return (1 - (middle[:, None] * angle.sin() + middle * angle.cos()).abs()).clamp(min=0)
+    return (1 - (middle[:, None] * angle.cos() + middle * angle.sin()).abs()).clamp(min=0)

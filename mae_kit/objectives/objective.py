@@ -5,21 +5,24 @@ whose arguments are the recipe's keys and whose docstring is their help, `compar
 the encoder to this one, sets `hide` and its own modules, and ends with `initialize()`.
 """
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.configured import Configured
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
+from mae_kit.hub import HubModule
 from mae_kit.masking import MaskGenerator
 from mae_kit.tensors import Outcome
 
 
-class Objective(Configured):
+class Objective(HubModule):
     """A pretraining objective: an encoder, and a loss on what was hidden from it.
 
     Attributes:
@@ -71,6 +74,7 @@ class Objective(Configured):
             mean: Of each channel, in 0..1.
             std: Of each channel.
         """
+        self.encoder.set_statistics(mean, std)
         for name, values in (("mean", mean), ("std", std)):
             device = next(self.parameters()).device
             setattr(self, name, torch.tensor(list(values), device=device)[:, None, None])
@@ -98,6 +102,19 @@ class Objective(Configured):
             what = f"{type(self).__name__} needs the mean and std that images are normalized with"
             raise UserError("objective.statistics", what, "call set_statistics(mean, std) first")
         return self.mean, self.std
+
+    def write(self, folder: Path) -> None:
+        self._statistics()
+        native = importlib.import_module("mae_kit.weights.native")  # which imports the objectives
+        encoder, statistics = self.encoder, self.encoder.statistics or ([], [])
+        about = {"objective": type(self).__name__, "step": 0, "image_size": list(encoder.image_size)}
+        config = native.EncoderConfig(encoder.name, encoder.model_args, *statistics, **about)
+        native.save_model(folder, self, config)
+        native.save_encoder(folder, encoder.model.state_dict(), config)
+
+    @classmethod
+    def read(cls, folder: Path, **options: Any) -> "Objective":
+        return importlib.import_module("mae_kit.weights.native").load_model(folder, **options)
 
     def fit(self, images: Float[Tensor, "m c h w"]) -> None:
         """Compute from normalized images what gradients do not learn, as a palette; most objectives need nothing."""

@@ -1,4 +1,4 @@
-"""Where tasks run that know nothing of each other: shard in, shard out.
+"""Run independent tasks: shard in, shard out.
 
 A task is repeatable: it writes its result durably, under a name of its own, and whoever plans the tasks leaves out
 those whose result is there. So an engine keeps no state, and a job that was stopped anywhere is simply begun again.
@@ -29,8 +29,8 @@ def run_tasks(
         work: A module's function, or a partial of one; it calls `tick()` at each step of a task, which may end the task
             with an exception.
         tasks: Each is picklable and done on its own.
-        advance: Told the number of steps as they are done.
-        workers: Tasks at once; 0 = one a core, of all nodes with Ray. A single process is this one.
+        advance: Receives the number of steps done.
+        workers: Tasks at once; 0 = one per core, of all nodes with Ray; 1 runs in this process.
         engine: processes = of this machine; ray = of the nodes of a Ray cluster, see `on_ray`.
         preload: Modules that a worker process will import, worth doing once; Ray keeps its workers.
 
@@ -40,7 +40,7 @@ def run_tasks(
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
     if workers < 0:
-        raise UserError("parallel.run_tasks", f"workers is {workers}", "give 0 (one a core) or more")
+        raise UserError("workers", f"workers is {workers}", "give 0 (one per core) or more")
     if engine == "ray":
         from mae_kit.parallel.on_ray import run_on_ray
 

@@ -75,7 +75,7 @@ def _cluster(workers: int) -> Iterator[None]:
     except OSError as error:
         if address:
             raise UserError(
-                "on_ray.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
+                "engine", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
             ) from error
         log.info("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())
@@ -114,7 +114,7 @@ def _steps(finished: Any) -> int:
     except RayError as error:
         fix = "repeat the command (is memory short on the nodes?): what is done is kept"
         raise UserError(
-            "on_ray.steps", f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix
+            "engine.lost", f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix
         ) from error
 
 

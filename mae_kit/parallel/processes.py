@@ -1,4 +1,4 @@
-"""Processes of this machine: one progress count, and nobody left behind by an error, Ctrl-C or a kill."""
+"""Processes of this machine with one progress count; none outlives an error, Ctrl-C or a kill of the parent."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def run_in_processes(
 ) -> None:
     """Call `work(task, tick)` for every task, in any order; `tick` counts one step and ends a task that is to stop.
 
-    Workers are started by a server process (on Windows, which has none, each anew), not forked from this one: its
+    Workers are started by a server process (on Windows, which has none, one by one), not forked from this one: its
     threads (progress bar, OpenMP) make a fork unsafe. A script that ends up here keeps its main part under
     `if __name__ == "__main__"`.
 
@@ -54,7 +54,7 @@ def run_in_processes(
         _await([pool.submit(_do, number, task) for number, task in enumerate(tasks)], done, advance)
     except BrokenProcessPool as error:
         fix = "repeat the command with fewer --workers (is memory short?): what is done is kept"
-        raise UserError("processes.run_in_processes", "a worker process was killed", fix) from error
+        raise UserError("workers.killed", "a worker process was killed", fix) from error
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
@@ -66,7 +66,7 @@ def cores() -> int:
 
 
 def _start_server(preload: Sequence[str]) -> None:
-    """With Ctrl-C blocked, which the server and its workers inherit: the terminal tells all, the parent decides."""
+    """With Ctrl-C blocked, which the server and its workers inherit: the terminal signals all, the parent decides."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.set_forkserver_preload(list(preload))

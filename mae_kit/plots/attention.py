@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from mae_kit.encoders.attention import attention_maps
-from mae_kit.plots.encoder import Eye
+from mae_kit.plots.encoder import FrozenEncoder
 from mae_kit.plots.figures import show_heat, show_photo, tile_size, tiles
 
 CHART_INCHES = 2.8
@@ -58,7 +58,7 @@ def rollout(maps: Float[Tensor, "b l a t t"]) -> Float[Tensor, "b t t"]:
     """Compute how much of each input token reaches each output token (Abnar and Zuidema, "Quantifying Attention Flow in
     Transformers", ACL 2020): heads are averaged, the residual connection counts as a half, layers are multiplied.
     """
-    mixed = (maps.float().mean(dim=2) + torch.eye(maps.shape[-1], device=maps.device)) / 2
+    mixed = (maps.float().mean(dim=2) + torch.frozen(maps.shape[-1], device=maps.device)) / 2
     flow = mixed[:, 0]
     for layer in mixed[:, 1:].unbind(dim=1):
         flow = layer @ flow
@@ -71,11 +71,11 @@ def attention_to(maps: Float[Tensor, "*m t t"], grid: tuple[int, int], patch: in
     return maps[..., maps.shape[-1] - n + patch, -n:].unflatten(-1, grid)
 
 
-def measure_attention(eye: Eye, images: UInt8[Tensor, "b c h w"], layer: int) -> Attention:
+def measure_attention(frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], layer: int) -> Attention:
     """Compute attention image by image, since the maps of all layers are large; 1 is the first layer."""
-    encoder, found = eye.encoder, []
+    encoder, found = frozen.encoder, []
     center = encoder.grid[0] // 2 * encoder.grid[1] + encoder.grid[1] // 2
-    for image in eye.parts(images, 1):
+    for image in frozen.parts(images, 1):
         with torch.no_grad():
             maps = attention_maps(encoder, image)
         heads, flow = (attention_to(part, encoder.grid, center) for part in (maps[:, layer - 1], rollout(maps)))
@@ -84,9 +84,9 @@ def measure_attention(eye: Eye, images: UInt8[Tensor, "b c h w"], layer: int) ->
     return Attention(torch.cat(heads).cpu(), torch.cat(flow).cpu(), torch.stack(distance).mean(dim=0).cpu())
 
 
-def attention_figure(eye: Eye, images: UInt8[Tensor, "b c h w"], found: Attention, layer: int) -> Figure:
+def attention_figure(frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], found: Attention, layer: int) -> Figure:
     """Draw input | each head | rollout, a row for each image, and below the distance of each head over the layers."""
-    height, width = tile_size(eye.encoder.image_size)
+    height, width = tile_size(frozen.encoder.image_size)
     b, a = found.heads.shape[:2]
     above = b * height + 0.6
     figure = Figure(figsize=(max(5.0, (a + 2) * width), above + CHART_INCHES), layout="constrained")
@@ -99,24 +99,24 @@ def attention_figure(eye: Eye, images: UInt8[Tensor, "b c h w"], found: Attentio
         for axis, heat in zip(row[1:], [*heads, flow], strict=True):
             show_heat(axis, image, heat)
         for axis in row:
-            axis.add_patch(_frame(eye))
-    _draw_distance(bottom, found.distance, eye)
+            axis.add_patch(_frame(frozen))
+    _draw_distance(bottom, found.distance, frozen)
     return figure
 
 
-def _frame(eye: Eye) -> Rectangle:
+def _frame(frozen: FrozenEncoder) -> Rectangle:
     """Frame the patch in the center."""
-    (height, width), (rows, columns) = eye.encoder.patch_size, eye.encoder.grid
+    (height, width), (rows, columns) = frozen.encoder.patch_size, frozen.encoder.grid
     corner = (columns // 2 * width - 0.5, rows // 2 * height - 0.5)
     return Rectangle(corner, width, height, fill=False, edgecolor="#22d3ee", linewidth=1.2)
 
 
-def _draw_distance(figure: SubFigure, distance: Float[Tensor, "l a"], eye: Eye) -> None:
+def _draw_distance(figure: SubFigure, distance: Float[Tensor, "l a"], frozen: FrozenEncoder) -> None:
     axis = figure.subplots()
     layers = np.arange(1, len(distance) + 1)
-    uniform = float(patch_distances(eye.encoder.grid, eye.encoder.patch_size).mean())
+    uniform = float(patch_distances(frozen.encoder.grid, frozen.encoder.patch_size).mean())
     axis.axhline(uniform, color="0.5", linestyle="--", linewidth=1, label="uniform attention")
-    dots = axis.plot(layers, distance.numpy(), "o", color="#3b82f6")
+    dots = axis.plot(layers, distance.numpy(), "o", color="#3b82f6", clip_on=False)
     dots[0].set_label("one head")
     axis.plot(layers, distance.mean(dim=1).numpy(), color="#f59e0b", label="mean of the layer")
     axis.set(xlabel="layer", ylabel="pixels", title="Mean attention distance")

@@ -20,8 +20,9 @@ from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
-from mae_kit.training.record import Record
-from mae_kit.training.signals import Signals
+from mae_kit.training.record import log_metrics
+from mae_kit.training.run import Run
+from mae_kit.training.signals import until_signal
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +30,31 @@ SHOWN = 8
 
 
 class Reconstructions(Periodic):
-    """The same images with the same patches hidden, over the run: reconstructions/step-*.png.
+    """Plots the reconstructions of the same images with the same patches hidden: step-*.png.
 
     Args:
-        batch: The probe.
-        every: Steps between two pictures.
+        batch: The images, uint8.
+        every: Steps between two plots.
+        folder: For the plots.
     """
 
-    def __init__(self, batch: Batch, every: int):
+    def __init__(self, batch: Batch, every: int, folder: Path):
         super().__init__(every)
-        self.batch = batch
+        self.batch, self.folder = batch, folder
 
-    def is_done(self, pl_module: Any) -> bool:
-        return _picture_file(pl_module).exists()
+    def is_done(self, trainer: Trainer) -> bool:
+        return _plot_file(self.folder, trainer).exists()
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
             grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
-            save_png(_picture_file(pl_module), grid)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_png(_plot_file(self.folder, trainer), grid)
 
 
-def _picture_file(pl_module: Any) -> Path:
-    return pl_module.run.path / "reconstructions" / f"step-{pl_module.step:08d}.png"
+def _plot_file(folder: Path, trainer: Trainer) -> Path:
+    return folder / f"step-{trainer.global_step:08d}.png"
 
 
 class KnnScore(Periodic):
@@ -63,25 +66,27 @@ class KnnScore(Periodic):
         batches: Labeled samples on rank 0, none on the others.
         classes: Number of classes.
         every: Steps between two scores.
-        metric: `top1`, or `map` where images have any number of classes.
+        metric: `top1`, or `map` for multi-label data.
+        run: Says, when a run is resumed, whether the score is written already.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1, run: Run | None = None):
         super().__init__(every, first=True)
+        self.run = run
         self.batches, self.classes, self.name = batches, classes, f"knn_{metric}"
 
-    def is_done(self, pl_module: Any) -> bool:
-        return pl_module.run.has_metric(pl_module.step, self.name)
+    def is_done(self, trainer: Trainer) -> bool:
+        return self.run is not None and self.run.has_metric(trainer.global_step, self.name)
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
-        batches = Signals.of(trainer).until_signal(trainer, pl_module, self.batches)
+        batches = until_signal(trainer, pl_module, self.batches)
         seen = [self._features(pl_module, batch) for batch in batches]
         if trainer.is_global_zero:
             x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
             shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
             bank, queries = shuffled[::2], shuffled[1::2]
             predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
-            Record.of(trainer).write(pl_module, {self.name: accuracy_or_map(predicted, y[queries])})
+            log_metrics(trainer, pl_module, {self.name: accuracy_or_map(predicted, y[queries])})
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder
@@ -94,30 +99,34 @@ class Codebook(Periodic):
 
     Args:
         batches: The same images each time on rank 0, none on the others.
-        every: Steps between two looks.
+        every: Steps between two calls.
+        run: For the plots.
     """
 
-    def __init__(self, batches: Iterable[Batch], every: int):
+    def __init__(self, batches: Iterable[Batch], every: int, run: Run):
         super().__init__(every)
-        self.batches = batches
+        self.batches, self.run = batches, run
 
-    def is_done(self, pl_module: Any) -> bool:
-        return pl_module.run.has_metric(pl_module.step, "perplexity")
+    def is_done(self, trainer: Trainer) -> bool:
+        return self.run.has_metric(trainer.global_step, "perplexity")
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         usage = Usage(pl_module.tokenizer.codebook, pl_module.device)
-        *_, noise = pl_module.relaxation.at(pl_module.plan.epoch(pl_module.step))
-        for number, batch in enumerate(Signals.of(trainer).until_signal(trainer, pl_module, self.batches)):
+        *_, noise = pl_module.relaxation.at(pl_module.epoch())
+        for number, batch in enumerate(until_signal(trainer, pl_module, self.batches)):
             colors = batch.images.float() / 255
             with torch.autocast(colors.device.type, enabled=False):  # as BEiT asks: rounding changes the best code
                 logits = pl_module.tokenizer.logits(colors) / noise
             usage.add(logits)
             if number == 0:
-                save_png(_picture_file(pl_module), _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN]))
+                save_png(
+                    _plot_file(self.run.reconstructions, trainer),
+                    _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN]),
+                )
         if trainer.is_global_zero:
-            Record.of(trainer).write(pl_module, _measured(usage))
+            log_metrics(trainer, pl_module, _measured(usage))
             if usage.collapsed:
-                log.warning(f"step {pl_module.step}: {_collapse(usage)}")
+                log.warning(f"step {trainer.global_step}: {_collapse(usage)}")
 
 
 def _decoded(

@@ -1,4 +1,4 @@
-"""An encoder to look into, and images as it takes them."""
+"""A frozen encoder to look into, and images prepared for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +16,11 @@ from mae_kit.weights.recognize import load_encoder
 BATCH = 64
 
 
-class Eye:
-    """An encoder as it was saved, on the machine's accelerator if it has one.
+class FrozenEncoder:
+    """A loaded encoder with its normalization, on the GPU if there is one.
 
     Args:
-        path: A run folder, or its encoder.safetensors with encoder.json beside it.
-
-    Raises:
-        UserError: There is none, or it is of a kind that no objective trains.
+        path: As of `load_encoder`, whose errors it raises.
 
     Attributes:
         objective: What it was pretrained with.
@@ -38,15 +35,15 @@ class Eye:
         self.normalize = Normalize(config.mean, config.std).to(self.device)
 
     def load(self, images: Place, count: int) -> tuple[UInt8[Tensor, "b c h w"], list[str]]:
-        """Central crops of images at the encoder's size, and their names."""
+        """Load center crops at the encoder's size; returns also their names."""
         return load_images(images, self.encoder.image_size, self.encoder.channels, limit=count)
 
     def parts(self, images: UInt8[Tensor, "b c h w"], size: int = BATCH) -> Iterator[Float[Tensor, "p c h w"]]:
-        """Normalized images on the encoder's device, so many at a time."""
+        """Normalize images on the encoder's device, in batches."""
         return (self.normalize(part.to(self.device)) for part in images.split(size))
 
     def patch_tokens(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """What comes out of each cell, which is a patch in a ViT; nothing hidden."""
+        """Encode whole images; returns the output of each cell, which is a patch in a ViT."""
         with torch.no_grad():
             tokens = [self.encoder(part)[:, self.encoder.prefix :] for part in self.parts(images)]
         return torch.cat(tokens).float()

@@ -13,7 +13,7 @@ from mae_kit.console import progress
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.evaluation.knn import nearest
-from mae_kit.plots.encoder import BATCH, Eye
+from mae_kit.plots.encoder import BATCH, FrozenEncoder
 from mae_kit.plots.figures import show_photo, tile_size, tiles
 
 TAILS = 0.02  # fraction of the values clipped at either end: outliers would take all the contrast
@@ -74,9 +74,9 @@ def _stretched(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     return ((values - low) / (high - low)).clamp(0, 1)
 
 
-def find_neighbors(eye: Eye, queries: Float[Tensor, "b d"], index: Index) -> Neighbors:
+def find_neighbors(frozen: FrozenEncoder, queries: Float[Tensor, "b d"], index: Index) -> Neighbors:
     """Search a set of shards batch by batch; images that cannot be decoded are left out."""
-    encoder, shown = eye.encoder, []
+    encoder, shown = frozen.encoder, []
     batches = EvaluationBatches(index, np.arange(len(index)), BATCH, encoder.image_size, encoder.channels)
     with progress("Searching", total=len(index)) as advance:
 
@@ -85,7 +85,7 @@ def find_neighbors(eye: Eye, queries: Float[Tensor, "b d"], index: Index) -> Nei
                 shown.append(batch.ids)
                 advance(len(batch.ids) + len(batch.bad))
                 if len(batch.ids):
-                    yield eye.patch_tokens(batch.images).mean(dim=1)
+                    yield frozen.patch_tokens(batch.images).mean(dim=1)
 
         cosines, places = nearest(bank(), queries, NEIGHBORS)
     rows = torch.cat(shown).numpy()[places.cpu().numpy()]
@@ -95,17 +95,17 @@ def find_neighbors(eye: Eye, queries: Float[Tensor, "b d"], index: Index) -> Nei
 
 
 def features_figure(
-    eye: Eye, images: UInt8[Tensor, "b c h w"], colors: Float[Tensor, "b n 3"], found: Neighbors | None
+    frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], colors: Float[Tensor, "b n 3"], found: Neighbors | None
 ) -> Figure:
     """Draw input | colors | neighbors with their cosines, a row for each image."""
-    height, width = tile_size(eye.encoder.image_size)
+    height, width = tile_size(frozen.encoder.image_size)
     titles = ["input", "features", *([""] * found.images.shape[1] if found else [])]
     figure = Figure(figsize=(len(titles) * width, len(images) * height + 0.3), layout="constrained")
     axes = tiles(figure, len(images), titles)
     for i, (row, image) in enumerate(zip(axes, images, strict=True)):
         show_photo(row[0], image)
-        row[1].imshow(colors[i].unflatten(0, eye.encoder.cells).cpu().numpy(), interpolation="nearest")
-        row[1].set_aspect(eye.encoder.stride[0] / eye.encoder.stride[1])
+        row[1].imshow(colors[i].unflatten(0, frozen.encoder.cells).cpu().numpy(), interpolation="nearest")
+        row[1].set_aspect(frozen.encoder.stride[0] / frozen.encoder.stride[1])
         if found:
             for axis, neighbor, cosine in zip(row[2:], found.images[i], found.cosines[i], strict=True):
                 show_photo(axis, neighbor)

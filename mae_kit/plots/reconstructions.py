@@ -13,7 +13,7 @@ from mae_kit.durable import replacing
 from mae_kit.objectives import Objective
 from mae_kit.patches import grid_of, patchify, unpatchify
 
-COLUMNS = ("input", "hidden", "prediction", "pasted")
+COLUMNS = ("input", "hidden", "prediction", "combined")
 GRAY = 0.5  # of patches that are hidden or not predicted
 PAPER = 255
 INK = 40
@@ -41,7 +41,7 @@ def reconstruction_grid(
     patch_size: int | tuple[int, int],
     target: Float[Tensor, "b c h w"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw input | hidden patches gray | prediction | prediction pasted among the visible patches.
+    """Draw input | hidden patches gray | prediction | both combined.
 
     If the target is not the input: input | hidden | prediction | target.
 

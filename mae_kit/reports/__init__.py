@@ -1,1 +1,1 @@
-"""A run folder becomes one self-contained HTML page, a section a file."""
+"""HTML pages of runs and comparisons, and model cards; one file for each section."""

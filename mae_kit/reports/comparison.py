@@ -27,7 +27,7 @@ def comparison(folder: Path, compared: Row) -> Markup:
     rows = compared.get("entries", [])
     if not rows:
         return Markup()
-    budget = said_alike(compared["budget"])
+    budget = describe_budget(compared["budget"])
     against = [row | {"name": f"{row['name']} against {row['against']}"} for row in rows if row["differences"]]
     return render(
         "comparison.html",
@@ -35,9 +35,9 @@ def comparison(folder: Path, compared: Row) -> Markup:
         scores_of_entries=_grid(rows, "scores"),
         differences=_grid(against, "differences"),
         about=f"{budget}. {_labels(folder, rows)}{SCORE}",
-        scratch=said_of_scratch(rows),
+        scratch=describe_scratch(rows),
         about_knn=ABOUT_KNN if any("knn" in row["scores"] for row in rows) else "",
-        unlike="" if alike(rows) else UNLIKE,
+        unlike="" if have_same_encoder(rows) else UNLIKE,
         failures=[
             (row["name"], *(str(one[k]) for k in ("seed", "verb", "error"))) for row in rows for one in row["failures"]
         ],
@@ -50,7 +50,7 @@ def comparison(folder: Path, compared: Row) -> Markup:
     )
 
 
-def said_alike(budget: Row) -> str:
+def describe_budget(budget: Row) -> str:
     """The budget of every pretraining, in one sentence without its period.
 
     Args:
@@ -60,12 +60,11 @@ def said_alike(budget: Row) -> str:
     told = {
         "images_seen": f"sees {amount:,.0f} images",
         "minutes": f"has {amount:g} minutes of this machine, at the speed of a short trial",
-        "flops": f"has {amount / 1e12:,.4g} TFLOPs",
     }
     return f"Every pretraining {told[budget['kind']]}"
 
 
-def said_of_scratch(rows: list[Row]) -> str:
+def describe_scratch(rows: list[Row]) -> str:
     """What the frozen scores of entries without pretraining are, if there are any."""
     return SCRATCH if any("pretrain" not in row["recipes"] and "knn" in row["scores"] for row in rows) else ""
 
@@ -80,7 +79,7 @@ def _labels(folder: Path, rows: list[Row]) -> str:
     return f"Fine-tuned on {fine}; linear probe and kNN have all labels. "
 
 
-def alike(rows: list[Row]) -> bool:
+def have_same_encoder(rows: list[Row]) -> bool:
     """Whether all pretrained entries have the same encoder."""
     encoders = [row["encoder"] for row in rows if row["encoder"]]
     return all(encoder == encoders[0] for encoder in encoders)

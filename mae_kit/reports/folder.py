@@ -1,4 +1,4 @@
-"""What the files of a run folder say, as far as they are there: a run may be going, or have been killed."""
+"""The contents of a run folder, as far as they exist: a run may not have ended."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics,
 
 
 class Folder(NamedTuple):
-    """What a page is made of.
+    """What a page is made from.
 
     Attributes:
         path: The folder.
         kind: Demo, Comparison, Fine-tuning, Evaluation, Tokenizer or Pretraining.
-        training: The folder of the training shown: `path`, but of a demo its pretraining.
-        metrics: Of that training, by step.
+        training: The folder of the training that is shown: `path`, or the pretraining of a demo.
+        metrics: Rows of its metrics.jsonl, by step.
         config: Its recipe.
         encoder: encoder.json, once a pretraining has ended.
-        quarantine: The bad samples it met.
+        quarantine: Its bad samples.
         result: result.json, once a fine-tuning has ended.
         demo: demo.json.
         compared: compare.json.
@@ -40,12 +40,12 @@ class Folder(NamedTuple):
 
     @property
     def step(self) -> int | None:
-        """That a pretraining has come to, once it has ended; it may have gone on."""
+        """The last step of a pretraining that has ended; it may have been extended since."""
         return max([self.encoder.get("step", 0), *(row["step"] for row in self.metrics)]) if self.encoder else None
 
 
 def read_folder(path: Path) -> Folder:
-    """All that is there; what is missing is empty."""
+    """Read all files; those that are missing are empty."""
     result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
     evaluation, untrained = (_json(path / name) for name in ("evaluation.json", "evaluation-untrained.json"))
     training = path / demo.get("pretraining", "")
@@ -77,12 +77,12 @@ def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -
 
 
 def read_batch_size(run: Path) -> int:
-    """Images a step, as the recipe of a run says."""
+    """Read the images per step from the recipe of a run."""
     return int(_recipe(run / "config.yaml")["data"]["batch_size"])
 
 
 def read_labels_per_class(run: Path) -> int | None:
-    """How many labels of each class a fine-tuning has, as its recipe says; None for all of them."""
+    """Read the labels per class of a fine-tuning from its recipe; None for all."""
     return _recipe(run / "config.yaml").get("data", {}).get("labels_per_class")
 
 

@@ -1,4 +1,4 @@
-"""The Hub's README of a model: what it was made from, how, what it is worth, and how to load it."""
+"""The model card of an export: how the model was trained, what it scores, and how to load it."""
 
 import math
 import shutil
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
 from mae_kit.durable import replace_text
 from mae_kit.evaluation.bootstrap import NORMAL
@@ -17,10 +18,10 @@ from mae_kit.reports.render import percent
 from mae_kit.training.metrics import series
 from mae_kit.weights.pretrained import Pretrained
 
-PICTURE = "reconstructions.png"
+TEMPLATE, PICTURE = Path(__file__).with_name("templates") / "model_card.md", "reconstructions.png"
 TAGS = ["masked-autoencoder", "self-supervised-learning", "vision-transformer", "mae_kit"]
-FEW = 10  # logged losses; fewer have no interval
-LAST = 20  # one part in so many of the logged losses is averaged, but not fewer than a few
+FEW = 10  # logged losses; fewer get no interval
+LAST = 20  # the last 1/20 of the logged losses is averaged, but at least FEW
 WITH_DECODER = ("vit_mae", "original")
 
 LOADING = {
@@ -57,124 +58,121 @@ LOADING = {
 }
 
 
+Rows = list[tuple[str, ...]]
+
+
 def write_card(folder: Path, run: Path, weights: Pretrained, format: str, license: str) -> None:
-    """Write README.md, and the run's last reconstructions beside it where there are any.
+    """Write README.md, and next to it the last reconstructions of the run if there are any.
 
     Args:
-        folder: That is being made ready.
-        run: Where the weights came from; what it does not say, the card leaves out.
+        folder: That is being exported to.
+        run: Where the weights came from; what it does not record, the card leaves out.
         weights: What the folder holds.
-        format: How.
+        format: Of the export.
         license: Of the weights, as the Hub abbreviates it.
     """
-    trained = read_folder(run if run.is_dir() else run.parent)
-    parts = [
-        _head(weights, format, license),
-        f"# {folder.resolve().name}\n\n{_about(weights, format)}",
-        _picture(folder, trained),
-        _loading(folder, weights, format),
-        _data(trained, weights),
-        _results(trained),
-        _recipe(trained),
-    ]
-    replace_text(folder / "README.md", "\n\n".join(part for part in parts if part) + "\n")
+    trained, config = read_folder(run if run.is_dir() else run.parent), weights.encoder
+    name = folder.resolve().name
+    card = ModelCard.from_template(
+        _card_data(weights, format, license),
+        template_path=str(TEMPLATE),
+        name=name,
+        about=_about(weights, format),
+        picture=_reconstructions(folder, trained),
+        loading=_loading(name, weights, format),
+        channels=config.model_args.get("in_chans", 3),
+        mean=config.mean,
+        std=config.std,
+        data=_data(trained, weights),
+        results=_results(trained),
+        verb="pretrain" if "objective" in trained.config else "finetune",
+        recipe=_recipe(trained),
+    )
+    replace_text(folder / "README.md", f"{card}\n")
 
 
-def _head(weights: Pretrained, format: str, license: str) -> str:
-    content: dict[str, Any] = {"license": license, "tags": TAGS}
-    if library := {"timm": "timm", "vit": "transformers", "vit_mae": "transformers", "onnx": "onnx"}.get(format):
-        content["library_name"] = library
-    content["pipeline_tag"] = "image-classification" if weights.classes else "image-feature-extraction"
-    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+def _card_data(weights: Pretrained, format: str, license: str) -> ModelCardData:
+    return ModelCardData(
+        license=license,
+        tags=TAGS,
+        library_name={"timm": "timm", "vit": "transformers", "vit_mae": "transformers", "onnx": "onnx"}.get(format),
+        pipeline_tag="image-classification" if weights.classes else "image-feature-extraction",
+    )
 
 
 def _about(weights: Pretrained, format: str) -> str:
     config = weights.encoder
     args = ", ".join(f"{name} {value}" for name, value in config.model_args.items())
     what = f"A classifier of {len(weights.classes)} classes" if weights.classes else "An encoder of images"
-    how = f" pretrained with {config.objective.upper()}, {config.step:,} steps" if config.step else ""
+    how = f" pretrained with {config.objective}, {config.step:,} steps" if config.step else ""
     about = f"{what}, timm's `{config.model}` ({args}){how}."
     if (d := weights.decoder) is None or format not in WITH_DECODER:
         return about
     return f"{about} Its decoder is here too: {d.dim} wide, {d.depth} blocks, {d.heads} heads."
 
 
-def _picture(folder: Path, run: Folder) -> str:
-    """The newest of the run, or of the pretraining that a fine-tuning began with."""
+def _reconstructions(folder: Path, run: Folder) -> str:
+    """Copy the latest reconstructions of the run, or of the pretraining that a fine-tuning started from."""
     encoder = run.config.get("encoder")
     for path in (run.training, Path(encoder) if isinstance(encoder, str) else run.training):
         if newest := latest(path / "reconstructions"):
             shutil.copyfile(newest, folder / PICTURE)
-            return f"![Input, what the encoder sees, the prediction, both pasted together]({PICTURE})"
+            return PICTURE
     return ""
 
 
-def _loading(folder: Path, weights: Pretrained, format: str) -> str:
+def _loading(name: str, weights: Pretrained, format: str) -> str:
     architecture = "ViTMAEForPreTraining" if weights.decoder else "ViTMAEModel"
-    name = folder.resolve().name
-    lines = "\n".join(line.format(name=name, architecture=architecture) for line in LOADING[format])
-    config = weights.encoder
-    channels = config.model_args.get("in_chans", 3)
-    images = f"`images` are [batch, {channels}, height, width], 0 to 1, less {config.mean}, divided by {config.std}."
-    return f"## How to load it\n\n```python\n{lines}\n```\n\n{images}"
+    return "\n".join(line.format(name=name, architecture=architecture) for line in LOADING[format])
 
 
-def _data(run: Folder, weights: Pretrained) -> str:
+def _data(run: Folder, weights: Pretrained) -> Rows:
     samples, epochs = series(run.metrics, "audit_samples")[1], series(run.metrics, "epoch")[1]
     bad = series(run.metrics, "bad_samples")[1]
     rows = [
         ("training images", f"{samples[-1]:,.0f}" if samples.size else ""),
-        ("passes over them", f"{epochs[-1]:,.1f}" if epochs.size else ""),
-        ("samples that did not decode, replaced by others", f"{bad[-1]:,.0f}" if bad.size else ""),
+        ("epochs", f"{epochs[-1]:,.1f}" if epochs.size else ""),
+        ("undecodable samples, replaced", f"{bad[-1]:,.0f}" if bad.size else ""),
         ("validation images", f"{run.result['samples']:,}" if "samples" in run.result else ""),
         ("classes", ", ".join(weights.classes[:20]) + (", ..." if len(weights.classes) > 20 else "")),
     ]
-    return _table("## Data", ("what", "how many"), [row for row in rows if row[1]])
+    return [row for row in rows if row[1]]
 
 
-def _results(run: Folder) -> str:
-    """Scores as Wilson's interval has them, the loss with the normal one of its mean."""
+def _results(run: Folder) -> Rows:
+    """Scores with Wilson's intervals, and the mean loss with the normal one."""
     result, rows = run.result, []
     for name, label in (("top1", "top-1"), ("top5", "top-5")):
         if name in result:
             rows.append((label, percent(result[name]), interval(result[name], result["samples"])))
-    alike = {"map": "mean average precision", "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
-    rows += [(label, percent(result[name]), "") for name, label in alike.items() if name in result]
+    others = {"map": "mean average precision", "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
+    rows += [(label, percent(result[name]), "") for name, label in others.items() if name in result]
     losses = series(run.metrics, "loss")[1]
     if losses.size:
         rows.append(_loss(losses[-max(FEW, losses.size // LAST) :]))
     for name, label in (("knn_top1", "top-1"), ("knn_map", "mean average precision")):
         if (knn := series(run.metrics, name)[1]).size:
             rows.append((f"kNN {label} of the frozen encoder", percent(knn[-1]), ""))
-    return _table("## Results", ("what", "value", "95% interval"), rows)
+    return rows
 
 
 def _loss(last: np.ndarray) -> tuple[str, str, str]:
     mean = float(last.mean())
     if len(last) < FEW:
-        return "training loss, the last logged", f"{last[-1]:.4f}", ""
+        return "training loss, last logged value", f"{last[-1]:.4f}", ""
     half = NORMAL * float(last.std(ddof=1)) / math.sqrt(len(last))
     return f"training loss, mean of the last {len(last)} logged", f"{mean:.4f}", f"{mean - half:.4f}–{mean + half:.4f}"
 
 
 def _recipe(run: Folder) -> str:
-    """Without the paths of the machine it ran on."""
+    """The recipe without the paths of the machine."""
     if not run.config:
         return ""
     kept = {name: _anonymous(value) for name, value in run.config.items() if name not in ("run", "machine")}
-    verb = "pretrain" if "objective" in run.config else "finetune"
-    text = yaml.safe_dump(kept, sort_keys=False)
-    return f"## Recipe\n\nAs `mae-kit {verb} --config FILE` takes it, without the paths:\n\n```yaml\n{text}```"
+    return yaml.safe_dump(kept, sort_keys=False)
 
 
 def _anonymous(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _anonymous(part) for name, part in value.items()}
     return Path(value).name if isinstance(value, str) and "/" in value else value
-
-
-def _table(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    lines = [names, ("---",) * len(names), *rows]
-    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""What an evaluation prints: of frozen features a row for each method and layer, and the trainings."""
+"""Terminal tables of an evaluation."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Records = list[dict[str, Any]]
 
 
 def frozen_table(records: Records) -> Table:
-    """A row for each method and layer, a column for each token; the layer is not said where there is one alone."""
+    """Make a row for each method and layer, a column for each token; the layer is shown if there are several."""
     scores = {(one["method"], one["layer"], one["token"]): _percent(one) for one in records}
     tokens, layers = (dict.fromkeys(one[name] for one in records) for name in ("token", "layer"))
     headings = ("method", "layer") if len(layers) > 1 else ("method",)
@@ -24,7 +24,7 @@ def frozen_table(records: Records) -> Table:
 
 
 def trained_table(records: Records) -> Table:
-    """A row for each training."""
+    """Make a row for each training."""
     table = _table(f"Trained: {_title(records)}", ("method",), ("score",))
     for record in records:
         table.add_row(record["method"], escape("failed" if "error" in record else _percent(record)))

@@ -100,7 +100,7 @@ def build_classifier(
     return _from_name(model, classes, drop_path, image_size, channels)
 
 
-def go_on_predicting(model: nn.Module) -> None:
+def unfreeze_color_head(model: nn.Module) -> None:
     """Let the colors' head of an iGPT learn beside the classes.
 
     Raises:
@@ -108,7 +108,7 @@ def go_on_predicting(model: nn.Module) -> None:
     """
     if not isinstance(model, TimmImageGPT):
         raise UserError(
-            "classifier.go_on_predicting",
+            "generative",
             "the model is not an iGPT, it predicts nothing but classes",
             "give --generative 0",
         )

@@ -16,7 +16,7 @@ class FinetuneData:
             https://), with their index beside them.
         batch_size: Images a step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
-        val: Labeled shards to score on; by default those next to `path`, with `val` in the place of `train`.
+        val: Labeled shards to score on; by default the held-out part of `path`.
         exclude: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
         crop_scale: Smallest and largest share of an image's area that a training crop shows.
@@ -44,18 +44,6 @@ class FinetuneData:
         must_be_within(0, 1, {"data.crop_share": self.crop_share})
         must_be_areas(*self.crop_scale)
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
-
-    @property
-    def held_out(self) -> str:
-        """The shards to score on.
-
-        Raises:
-            UserError: They are not given, and the name of those to train on does not tell.
-        """
-        folder, slash, name = self.path.rpartition("/")
-        if self.val is None and "train" not in name:
-            raise UserError("data.val", f"no shards to score on: {self.path} has no train in its name", "give data.val")
-        return self.val or f"{folder}{slash}{name.replace('train', 'val', 1)}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torchmetrics.utilities import dim_zero_cat
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
-from mae_kit.training.record import Record
-from mae_kit.training.signals import Signals
+from mae_kit.training.record import log_metrics
+from mae_kit.training.run import Run
+from mae_kit.training.signals import until_signal
 
 HEADLINES = {
     "top1": "top-1",
@@ -34,25 +35,33 @@ class Scores(Periodic):
         every: Steps between two scores.
         logged: Names of the scores to write on the way, the one that counts first.
         metrics: Gather what the scores are made of.
+        run: Says, when a run is resumed, whether the scores are written already.
     """
 
-    def __init__(self, batches: Iterable[Batch], every: int, logged: tuple[str, ...], metrics: MetricCollection):
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        every: int,
+        logged: tuple[str, ...],
+        metrics: MetricCollection,
+        run: Run | None = None,
+    ):
         super().__init__(every)
-        self.batches, self.logged, self.metrics = batches, logged, metrics
+        self.batches, self.logged, self.metrics, self.run = batches, logged, metrics, run
 
-    def is_done(self, pl_module: Any) -> bool:
-        return pl_module.run.has_metric(pl_module.step, f"val_{self.logged[0]}")
+    def is_done(self, trainer: Trainer) -> bool:
+        return self.run is not None and self.run.has_metric(trainer.global_step, f"val_{self.logged[0]}")
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         """Run over the held-out samples and write the scores."""
         model = pl_module.scored()
         self.metrics.to(pl_module.device).reset()
-        for batch in Signals.of(trainer).until_signal(trainer, pl_module, self.batches):
+        for batch in until_signal(trainer, pl_module, self.batches):
             logits = model(pl_module.augment.normalize(batch.images))
             self.update(logits.float(), batch.labels)
         self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
         if trainer.is_global_zero:
-            Record.of(trainer).write(pl_module, {f"val_{name}": self._found[name] for name in self.logged})
+            log_metrics(trainer, pl_module, {f"val_{name}": self._found[name] for name in self.logged})
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch."""
@@ -74,15 +83,16 @@ class ClassificationScores(Scores):
         batches: This rank's share of the labeled samples.
         classes: Number of classes.
         every: Steps between two scores.
+        run: Of the training.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
         metrics = {
             "top1": MulticlassAccuracy(classes, average="micro"),
             "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
             "confusion": MulticlassConfusionMatrix(classes),
         }
-        super().__init__(batches, every, ("top1", "top5", "macro_f1"), MetricCollection(dict(metrics)))
+        super().__init__(batches, every, ("top1", "top5", "macro_f1"), MetricCollection(dict(metrics)), run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics.update(logits, labels)
@@ -116,11 +126,13 @@ class MultiLabelScores(Scores):
         batches: This rank's share of the labeled samples.
         classes: Number of classes.
         every: Steps between two scores.
+        run: Of the training.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
         metrics = {"probability": _Rows(classes), "true": _Rows(classes)}
-        super().__init__(batches, every, ("map", "macro_f1"), MetricCollection(dict(metrics), compute_groups=False))
+        gathered = MetricCollection(dict(metrics), compute_groups=False)
+        super().__init__(batches, every, ("map", "macro_f1"), gathered, run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics["probability"].update(logits.sigmoid())

@@ -8,55 +8,101 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import MulticlassAccuracy
 
-from mae_kit.data.transforms.augment import FinetuneAugment
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment
+from mae_kit.encoders import create_encoder
+from mae_kit.tasks.classifier import classifier_from
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tensors import Batch
-from mae_kit.training.config import Optimization, Plan
+from mae_kit.training.config import Optimization
 from mae_kit.training.freezing import frozen_parts
-from mae_kit.training.module import Training
+from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, layer_decay_groups
-from mae_kit.training.run import Run
-from mae_kit.weights.native import ClassifierConfig
+from mae_kit.weights.pretrained import EncoderConfig
 
 
-class Finetuning(Training):
-    """A classifier in training.
+class FinetuneModule(TrainingModule):
+    """Fine-tune a classifier from labeled images, uint8 in [0, 255] or float in [0, 1].
+
+        module = FinetuneModule(load_encoder("runs/tiny"), num_classes=10, lr=1e-3, layer_decay=0.75)
+        Trainer(max_epochs=10).fit(module, ShardDataModule("shards", batch_size=256, image_size=64))
+
+    Validation logs `val_loss`, and `val_top1` where images have one label each.
 
     Args:
-        model: The classifier; what needs no gradients stays in eval mode.
-        config: How images are normalized, and the classes.
-        augmentation: The recipe's part.
-        ema: Decay of the moving average of the weights, which is then what is scored and saved; none if not given.
-        generative: Weight of iGPT's own loss beside that of the classes; 0 for the classes alone.
+        encoder: A pretrained encoder, whose weights are copied under a new head; or a classifier with `num_classes`
+            outputs, trained as it is: what needs no gradients stays in eval mode.
+        num_classes: Number of classes.
+        lr: Absolute learning rate.
+        base_lr: Learning rate for a batch of 256 images, in place of `lr`.
+        mean: Of each channel in [0, 1]; by default the encoder's, else the data module's, or ImageNet's.
+        std: Of each channel in [0, 1].
+        multi_label: Train one binary cross-entropy per class; labels are then bool [b k].
+        augmentation: What happens to a batch on the device; or its fields.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+        ema: Decay of the moving average of the weights, which is then what is scored and saved; None for none.
+        generative: Weight of iGPT's own loss next to that of the classes; 0 for the classes alone.
         shift: Float [k], added to the logits in the loss alone.
-        optimization: The recipe's part.
-        plan: The length of the run.
-        run: Its folder.
+        seed: Of everything random.
+        **optimization: Further fields of `Optimization`, as layer_decay.
+
+    Raises:
+        UserError: Unusable settings; float images outside [0, 1].
     """
+
+    supervised = True
 
     def __init__(
         self,
-        model: nn.Module,
-        config: ClassifierConfig,
-        augmentation: Augmentation,
-        ema: float | None,
-        generative: float,
-        shift: Tensor,
-        optimization: Optimization,
-        plan: Plan,
-        run: Run,
+        encoder: nn.Module | dict[str, Any],
+        num_classes: int,
+        lr: float | None = None,
+        base_lr: float | None = None,
+        *,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        multi_label: bool = False,
+        augmentation: Augmentation | dict[str, Any] = Augmentation(),
+        drop_path: float = 0.0,
+        ema: float | None = None,
+        generative: float = 0.0,
+        shift: Tensor | None = None,
+        seed: int = 0,
+        **optimization: Any,
     ):
-        super().__init__(optimization, plan, run)
-        self.model, self.generative, self.frozen = model, generative, frozen_parts(model)
-        self.register_buffer("shift", shift, persistent=False)
-        self.from_logits = F.binary_cross_entropy_with_logits if config.multi_label else F.cross_entropy
-        self.augment = FinetuneAugment(config.mean, config.std, len(config.classes), **asdict(augmentation))
-        self.average = AveragedModel(model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
+        super().__init__(Optimization.of(lr, base_lr, **({"betas": (0.9, 0.999)} | optimization)), seed)
+        self.model, config = _classifier(encoder, num_classes, drop_path)
+        mean, std = (mean, std) if mean or not config else (config["mean"], config["std"])
+        self._given: dict[str, Any] = {"mean": mean, "std": std}
+        self.augmentation = Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation
+        self.num_classes, self.generative = num_classes, generative
+        self.frozen = frozen_parts(self.model)
+        self.register_buffer("shift", torch.zeros(num_classes) if shift is None else shift, persistent=False)
+        self.loss_of_logits = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
+        self.top1 = None if multi_label else MulticlassAccuracy(num_classes, average="micro")
+        self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
         if self.average is not None:
             self.average.requires_grad_(False)  # else DDP waits for gradients that never come
+        own = {"num_classes": num_classes, "multi_label": multi_label, "drop_path": drop_path, "ema": ema, "seed": seed}
+        self.save_hyperparameters(
+            ({"encoder": config} if config else {})
+            | {**own, **self._given, "lr": lr, "base_lr": base_lr, "augmentation": asdict(self.augmentation)}
+            | optimization
+        )
+        if mean is not None:
+            self._normalize_with(mean, std)
 
-    def train(self, mode: bool = True) -> "Finetuning":
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self._normalize_with(self._given["mean"], self._given["std"], getattr(self.trainer, "datamodule", None))
+
+    def _normalize_with(self, mean: list[float] | None, std: list[float] | None, data: Any = None) -> None:
+        channels = len(mean or getattr(data, "mean", IMAGENET_MEAN))
+        mean, std = statistics(mean, std, channels, data)
+        self.augment = FinetuneAugment(mean, std, self.num_classes, **asdict(self.augmentation))
+
+    def train(self, mode: bool = True) -> "FinetuneModule":
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -69,13 +115,13 @@ class Finetuning(Training):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
-            return {"loss": self.from_logits(self.model(images).float() + self.shift, targets)}
+            return {"loss": self.loss_of_logits(self.model(images).float() + self.shift, targets)}
         logits, generative = self.model.classify_and_predict(images, batch.seeds)  # type: ignore[operator]  # ImageGPT
-        classes = self.from_logits(logits.float() + self.shift, targets)
+        classes = self.loss_of_logits(logits.float() + self.shift, targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def compile_model(self) -> None:
-        """What each step calls."""
+        """Compile what each step calls."""
         if self.generative:
             self.model.classify_and_predict = torch.compile(self.model.classify_and_predict)  # type: ignore[assignment]
         else:
@@ -86,9 +132,39 @@ class Finetuning(Training):
         if self.average is not None:
             self.average.update_parameters(self.model)
 
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = self.as_batch(batch)
+        logits = self.scored()(self.augment.normalize(batch.images)).float()
+        labels = batch.labels.float() if self.top1 is None else batch.labels
+        self.log("val_loss", self.loss_of_logits(logits, labels), batch_size=len(labels), sync_dist=True)
+        if self.top1 is not None:
+            self.top1(logits, labels)
+            self.log("val_top1", self.top1, batch_size=len(labels))
+
     def scored(self) -> nn.Module:
         """The model that counts: the average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+
+def _classifier(
+    encoder: nn.Module | dict[str, Any], num_classes: int, drop_path: float
+) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The classifier, and the config of its encoder; None where a classifier was given."""
+    if isinstance(encoder, dict):
+        config = EncoderConfig(**encoder)
+        source: Any = create_encoder(config.model, config.model_args, config.image_size)
+    elif hasattr(encoder, "model_args"):
+        config, source = _config_of(encoder), encoder
+    else:
+        return encoder, None
+    return classifier_from(source, num_classes, drop_path), asdict(config)
+
+
+def _config_of(encoder: Any) -> EncoderConfig:
+    if config := getattr(encoder, "pretrained_cfg", None):
+        return config
+    mean, std = statistics(None, None, encoder.channels)
+    return EncoderConfig(encoder.name, encoder.model_args, mean, std, "", 0, list(encoder.image_size))
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

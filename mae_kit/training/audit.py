@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from mae_kit.data.order import share, sum_of_keys
+from mae_kit.tensors import Batch
 from mae_kit.training.config import Plan
+from mae_kit.training.progress import part_of, summed
 
 
 class Epoch(NamedTuple):
@@ -91,3 +95,40 @@ class Audit:
         """What the sums over all ranks say, int64 [2]."""
         keys, shown = sums.tolist()
         return Epoch(epoch, shown, keys % 2**64, sum_of_keys(epoch, self.plan.samples, self.plan.seed))
+
+
+class AuditSamples(Callback):
+    """Audits a training on batches with seeds; its sums are part of every checkpoint.
+
+    Args:
+        plan: Length of the run.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan, self.audit = plan, Audit(plan)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        part, parts = part_of(trainer, batch_idx), trainer.accumulate_grad_batches
+        self.audit.see(batch.seeds, trainer.global_step, trainer.global_rank, trainer.world_size, part, parts)
+
+    def ended(self, trainer: Trainer) -> list[Epoch]:
+        """The epochs that ended with the last step, usually none; all ranks ask at the same step."""
+        epochs = self.audit.over(trainer.global_step - 1)
+        if not epochs:
+            return []
+        sums = summed(trainer, self.audit.take(epochs))
+        return [self.audit.result(epoch, row) for epoch, row in zip(epochs, sums.unbind(), strict=True)]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        sums = summed(trainer, self.audit.under_way(trainer.global_step))
+        checkpoint["audit"] = {"first": self.audit.first, "sums": sums}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore the sums on one rank; where the data have changed, start with the next epoch."""
+        step, state = checkpoint["global_step"], checkpoint["audit"]
+        if not self.plan.has_data_of(checkpoint["plan"]):
+            self.audit = Audit.begun_at(self.plan, step)
+            return
+        self.audit = Audit(self.plan, state["first"])
+        if trainer.is_global_zero:
+            self.audit.resume(step, state["sums"])

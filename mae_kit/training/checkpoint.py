@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mae_kit.durable import replace_text, sync, sync_folder
@@ -25,7 +23,6 @@ from mae_kit.safe_pickle import load_tensors
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]
-KEPT = 2
 
 
 class DurableCheckpointIO(CheckpointIO):
@@ -80,7 +77,7 @@ def _write_state(state: State, folder: Path) -> None:
         except RuntimeError as error:  # the archive's, over the system's: it could not be closed after a failed write
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     sync(folder / "state.pt")
-    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["step"]}
+    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["global_step"]}
     replace_text(folder / "manifest.json", json.dumps(manifest))
 
 
@@ -117,66 +114,10 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
     return None
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
-
-
-class Checkpoints(Callback):
-    """Saves every so many steps and keeps the newest two.
-
-    Args:
-        folder: Of the checkpoints.
-        every: Steps between two.
-
-    Attributes:
-        failed: The newest checkpoint if it could not be written, else empty.
-    """
-
-    def __init__(self, folder: Path, every: int):
-        self.folder, self.every = folder, every
-        self.failed = ""
-        self._saved = -1
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raises UserError where the ranks have read different checkpoints: one was written meanwhile."""
-        start = trainer.strategy.broadcast(pl_module.start)
-        if start != pl_module.start:
-            what = f"a process goes on after step {pl_module.start}, the first one after step {start}"
-            raise UserError("checkpoint.on_train_start", what, "let nothing else write the run, and --resume it again")
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        step = pl_module.step  # type: ignore[attr-defined]
-        if pl_module.step_is_done() and step % self.every == 0:  # type: ignore[operator]
-            self.save(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.save(trainer, pl_module)
-
-    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the state of this step, and drop the older ones.
-
-        Before the last step not while steps are skipped: what the gradients are not finite for may be these weights,
-        and the ones before are what the run goes back to.
-        """
-        step: int = pl_module.step  # type: ignore[assignment]
-        in_doubt = pl_module.counts["skipped_in_a_row"] and step < pl_module.plan.steps  # type: ignore[index, union-attr, operator]
-        if step == self._saved or in_doubt:
-            return
-        self._saved = step
-        state = pl_module.checkpoint_state()  # type: ignore[operator]
-        if trainer.is_global_zero:
-            self._write(trainer.strategy.checkpoint_io, state, self.folder / f"step-{step:08d}")
-        trainer.strategy.barrier()
-
-    def _write(self, io: CheckpointIO, state: State, final: Path) -> None:
-        try:
-            io.save_checkpoint(state, final)
-        except OSError as error:
-            log.warning(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
-            self.failed = final.name
-            return
-        self.failed = ""
-        written = sorted(self.folder.glob("step-*"))
-        passed_over = [path for path in written if path.name > final.name]  # damaged, or this run would start there
-        for path in [*passed_over, *written[: -KEPT - len(passed_over)]]:
-            io.remove_checkpoint(path)

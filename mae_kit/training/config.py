@@ -103,6 +103,18 @@ class Optimization:
     def _named(self, *names: str) -> dict[str, float | None]:
         return {f"optimization.{name}": getattr(self, name) for name in names}
 
+    @classmethod
+    def of(cls, lr: float | None, base_lr: float | None, **fields: Any) -> "Optimization":
+        """Build from the names that modules take; without `epochs` the rate stays constant after the warm-up."""
+        constant = {"epochs": max(1.0, fields.get("warmup_epochs", 0.0)), "decay": "steps"}
+        fields = fields if "epochs" in fields else constant | fields
+        return cls(learning_rate=lr, base_learning_rate=base_lr, **fields)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of a module that `of` turns into these fields."""
+        fields = dict(vars(self))
+        return {"lr": fields.pop("learning_rate"), "base_lr": fields.pop("base_learning_rate")} | fields
+
     def peak(self, batch_size: int) -> float:
         """The absolute learning rate after the warm-up.
 
@@ -117,6 +129,57 @@ class Optimization:
                 "config.peak", "optimization needs one of base_learning_rate and learning_rate, and has none", fix
             )
         return absolute_learning_rate(self.base_learning_rate, batch_size)
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How soft codes become hard ones, and how much their distribution is held to the uniform one; half cosines.
+
+    Attributes:
+        temperature: Of the Gumbel-softmax at the end, from 1 at the start (paper: 1/16).
+        temperature_epochs: After so many epochs (paper: 150,000 of 3,000,000 steps).
+        divergence_weight: Of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
+        divergence_epochs: After so many epochs (paper: 5,000 steps).
+        imbalance_weight: In the loss, of the use of some codes more than of others, from the start; it keeps a short
+            training from collapsing (paper: none).
+        hard: Codes are hard from the start, and only their gradient is soft; then leave the temperature at 1
+            (paper: false).
+        noise: Of the draw of the codes at the end, from 1 at the start (paper: 1). Where codes are used they are the
+            best ones; a training too short for these to stand out learns what they mean if noise fades.
+        noise_epochs: After so many epochs.
+    """
+
+    temperature: float = 0.0625
+    temperature_epochs: float = 1.0
+    divergence_weight: float = 6.6
+    divergence_epochs: float = 1.0
+    imbalance_weight: float = 0.0
+    hard: bool = False
+    noise: float = 1.0
+    noise_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "noise"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(
+                    f"relaxation.{name}",
+                    f"relaxation.{name} is {getattr(self, name)}",
+                    "give a number above 0, 1 at most",
+                )
+        rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight", "noise_epochs")
+        must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
+
+    def at(self, epoch: float) -> tuple[float, float, float]:
+        """Temperature, weight of the divergence, and noise."""
+        temperature = 1 + (self.temperature - 1) * _half_cosine(epoch, self.temperature_epochs)
+        noise = 1 + (self.noise - 1) * _half_cosine(epoch, self.noise_epochs)
+        return temperature, self.divergence_weight * _half_cosine(epoch, self.divergence_epochs), noise
+
+
+def _half_cosine(epoch: float, epochs: float) -> float:
+    """From 0 to 1 within so many epochs."""
+    done = min(1.0, epoch / epochs) if epochs > 0 else 1.0
+    return (1 - math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)

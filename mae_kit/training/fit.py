@@ -13,17 +13,22 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mae_kit.data.loading.loader import Loader, Share
+from mae_kit.data.loading.loader import Share, TrainerLoader
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
-from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO
-from mae_kit.training.config import Intervals, Machine
+from mae_kit.training.audit import AuditSamples
+from mae_kit.training.checkpoint import DurableCheckpointIO, State, checkpoint_path
+from mae_kit.training.checkpoint_callback import KEPT, Checkpoints
+from mae_kit.training.config import Intervals, Machine, Plan
+from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.memory import keep_freed_memory
-from mae_kit.training.module import Training
+from mae_kit.training.module import TrainingModule
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
+from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.record import Record
-from mae_kit.training.signals import Signals, TakeBack
+from mae_kit.training.run import Run
+from mae_kit.training.signals import StopOnSignal, TakeBack
 
 log = logging.getLogger(__name__)
 
@@ -36,96 +41,120 @@ def process_share(machine: Machine, batch_size: int) -> Share:
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
-    if batch_size % (share.world * share.parts):
-        raise UserError(
-            "data.batch_size",
-            f"data.batch_size {batch_size} does not divide among {share.world} devices x {share.parts} micro-batches",
-            f"choose a multiple of {share.world * share.parts}",
-        )
+    share.must_divide(batch_size)
     return share
 
 
+def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, allow_data_change: bool) -> None:
+    """Load the weights of a checkpoint, as a test that it is of this training; `fit` restores all else.
+
+    Raises:
+        UserError: It is of other data, another batch size or another model; names what differs.
+    """
+    plan.must_continue(state["plan"], run.path, allow_data_change)
+    try:
+        module.load_state_dict(state["state_dict"], strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        what = f"the checkpoint in {run.path} is of another model ({reason})"
+        raise UserError("run.other_model", what, "resume with the recipe it was started with") from None
+
+
+def bytes_to_write(module: TrainingModule) -> int:
+    """Bytes of the results, and of the checkpoints that are kept while the next one is written."""
+    sizes = {name: t.numel() * t.element_size() for name, t in module.state_dict().items()}
+    moments = 2 * sum(sizes[name] for name, p in module.named_parameters() if p.requires_grad)
+    return (KEPT + 1) * (sum(sizes.values()) + moments) + 2 * sum(sizes.values())
+
+
 def fit(
-    module: Training,
+    module: TrainingModule,
     batches: Dataset[Batch],
+    plan: Plan,
     share: Share,
     machine: Machine,
     intervals: Intervals,
+    run: Run,
     callbacks: list[Callback],
+    start: int = 0,
 ) -> None:
-    """Train from the module's first step to the plan's last one; leaves with 143 or 130 after a signal.
+    """Train to the plan's last step; exits with 143 or 130 after a signal.
 
     Args:
         module: What is trained.
         batches: Item step * parts + part is this rank's micro-batch.
+        plan: Length of the run.
         share: Of this process.
         machine: Precision, devices, workers.
         intervals: How often to log and to save.
-        callbacks: Pictures and scores; they find the `Record` in `trainer.callbacks`.
+        run: Its folder.
+        callbacks: Plots and scores.
+        start: Step of the checkpoint to resume from; 0 for none.
+
+    Raises:
+        UserError: The last checkpoint could not be written.
     """
-    keep_freed_memory()
-    if machine.threads:
-        torch.set_num_threads(machine.threads)
-    if fused_attention_is_slow(machine.precision):
-        write_out(module)
-    start, stop = module.start * share.parts, module.plan.steps * share.parts
-    loader = Loader(batches, start, stop, machine.loader_workers(), pin=torch.cuda.is_available())
-    record, signals = Record(module.run, loader, intervals.log_every_n_steps), Signals()
-    announce(module, machine, share)
-    checkpoints = Checkpoints(module.run.checkpoints, intervals.checkpoint_every_n_steps)
-    trainer = _trainer(module, machine, share, [TakeBack(signals), record, checkpoints, *callbacks, signals])
+    _prepare_machine(module, machine)
+    module.plan = plan
+    workers = machine.loader_workers()
+    loader = TrainerLoader(
+        batches, lambda: module.trainer.global_step * share.parts, plan.steps * share.parts, workers, _has_gpu()
+    )
+    record = Record(run, intervals.log_every_n_steps, loader)
+    signals = StopOnSignal(f"continue with --resume {run.path}")
+    announce(module, plan, machine, share, start)
+    checkpoints = Checkpoints(run.checkpoints, intervals.checkpoint_every_n_steps)
+    watching = [AuditSamples(plan), Quarantine(run.quarantine, plan), SkipNonFinite(run.checkpoints)]
+    all_callbacks = [TakeBack(signals), *watching, record, checkpoints, *callbacks, signals]
+    trainer = _trainer(module, plan.steps, machine, share, all_callbacks)
     try:
-        trainer.fit(module, loader)
+        trainer.fit(module, loader, ckpt_path=checkpoint_path(run.checkpoints, start) if start else None)
     finally:
         signals.restore()
         record.close()
         loader.close()
     if checkpoints.failed:
-        path = module.run.path
-        raise UserError(
-            "fit.fit", f"checkpoint {checkpoints.failed} of {path} was not written", f"make room, then --resume {path}"
-        )
+        what = f"checkpoint {checkpoints.failed} of {run.path} was not written"
+        raise UserError("run.checkpoint_not_written", what, f"make room, then --resume {run.path}")
     if signals.code:
         sys.exit(signals.code)
 
 
-def finish(
-    module: Training,
-    model: nn.Module,
-    batches: Dataset[Batch],
-    share: Share,
-    machine: Machine,
-    intervals: Intervals,
-    callbacks: list[Callback],
-) -> None:
-    """Train what is left of a run, of `model` within the module; where nothing is, say so."""
-    if module.start >= module.plan.steps:
-        log.info(f"{module.run.path} is complete: it has trained for {module.start} of {module.plan.steps} steps")
-        return
-    if machine.compile:
-        model.compile()
-    fit(module, batches, share, machine, intervals, callbacks)
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
 
 
-def announce(module: Training, machine: Machine, share: Share) -> None:
+def _prepare_machine(module: nn.Module, machine: Machine) -> None:
+    keep_freed_memory()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    if fused_attention_is_slow(machine.precision):
+        write_out(module)
+
+
+def announce(module: TrainingModule, plan: Plan, machine: Machine, share: Share, start: int = 0) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
-    plan = module.plan
     log.info(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
     parts = (
         f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
     )
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
-    log.info(f"effective batch {plan.batch_size} ({parts}), learning rate {module.peak:.3g}{rule}")
+    rate = module.optimization.peak(plan.batch_size)
+    log.info(f"effective batch {plan.batch_size} ({parts}), learning rate {rate:.3g}{rule}")
     log.info(resolve_with_reason(machine.precision)[1])
-    if module.start:
-        log.info(f"resuming after step {module.start}")
+    if start:
+        log.info(f"resuming after step {start}")
 
 
-def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
+def _trainer(module: TrainingModule, steps: int, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|in eval mode).*", module="pytorch_lightning")
+    warnings.filterwarnings(
+        "ignore",
+        message=".*(LeafSpec|num_workers|in eval mode|val_dataloader).*",
+        module="pytorch_lightning",
+    )
     # torch 2.15 has a new name for it, and means what we ask for by the old one
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -135,7 +164,7 @@ def _trainer(module: Training, machine: Machine, share: Share, callbacks: list[C
         num_nodes=share.world // local,
         strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if share.world > 1 else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
-        max_steps=module.plan.steps - module.start,
+        max_steps=steps,
         accumulate_grad_batches=machine.accumulate_grad_batches,
         callbacks=callbacks,
         plugins=[DurableCheckpointIO()],

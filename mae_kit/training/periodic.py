@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
+from mae_kit.training.progress import find, is_complete, step_is_done
 from mae_kit.training.record import Record
 from mae_kit.training.signals import Stopped
 
@@ -29,24 +30,27 @@ class Periodic(Callback):
         """What is done; batches go through `until_signal`, which may break it off."""
         raise NotImplementedError
 
-    def is_done(self, pl_module: Any) -> bool:
-        """Whether its trace at the module's step is there already; asked on rank 0 when a run goes on."""
-        raise NotImplementedError
+    def is_done(self, trainer: Trainer) -> bool:
+        """Whether its trace at this step is there already; asked on rank 0 when a run is resumed."""
+        return False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (self.first or pl_module.start) and pl_module.step % self.every == 0:  # type: ignore[operator]
-            done = trainer.is_global_zero and self.is_done(pl_module)
+        step = trainer.global_step
+        if (self.first or step) and step % self.every == 0:
+            done = trainer.is_global_zero and self.is_done(trainer)
             if not trainer.strategy.broadcast(done):
                 self._act(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        due = pl_module.step % self.every == 0 and pl_module.step < pl_module.plan.steps  # type: ignore[attr-defined, operator]
-        if pl_module.step_is_done() and due:  # type: ignore[operator]
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        due = step_is_done(trainer, batch_idx) and trainer.global_step % self.every == 0
+        if due and not is_complete(trainer):
             self._act(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end, not where a signal stopped the run: whoever sent it will not wait."""
-        if pl_module.step >= pl_module.plan.steps:  # type: ignore[attr-defined, operator]
+        """At the end, not where a signal stopped the run: its sender will not wait."""
+        if is_complete(trainer):
             self._act(trainer, pl_module)
 
     def _act(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,4 +59,5 @@ class Periodic(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context(), contextlib.suppress(Stopped):
             self.act(trainer, pl_module)
         pl_module.train()
-        Record.of(trainer).leave_out(time.perf_counter() - started)
+        if record := find(trainer, Record):
+            record.leave_out(time.perf_counter() - started)

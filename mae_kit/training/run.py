@@ -12,14 +12,14 @@ import yaml
 from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.lock import LOCK, alone
-from mae_kit.training.metrics import FILE as METRICS
 from mae_kit.training.metrics import read_metrics
 
 ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
 
 
-class Run:
+class Run(RunFolder):
     """The folder of one training run; `start` makes it, so that a run that cannot work leaves nothing behind.
 
     Within a `with` it is this process's alone: from there on what is resumed, from its start on what is new.
@@ -34,13 +34,14 @@ class Run:
     """
 
     def __init__(self, path: Path, resume: bool = False, rank: int = 0):
-        self.path, self.resume, self.rank = Path(path), resume, rank
+        super().__init__(path)
+        self.resume, self.rank = resume, rank
         self._held = ExitStack()
         if rank:
             return
         if not resume:
             self._must_be_new()
-        elif not self._recipe.exists():
+        elif not self.config.exists():
             raise UserError(
                 "run.unusable", f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml"
             )
@@ -54,22 +55,10 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    @property
-    def _recipe(self) -> Path:
-        return self.path / "config.yaml"
-
     def _must_be_new(self) -> None:
-        if self._recipe.exists():
+        if self.config.exists():
             fix = f"continue it with --resume {self.path}, or choose --run"
             raise UserError("run.new", f"{self.path} holds a run already", fix)
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / METRICS
 
     def start(self, arguments: dict[str, Any], step: int, needed: int = 0) -> None:
         """Make the folder, with the arguments of the verb as a recipe that `--config RUN/config.yaml` runs again.
@@ -99,7 +88,7 @@ class Run:
             for unfinished in self.path.glob(MAKING):
                 unfinished.unlink()
             self._keep_metrics_until(step if self.resume else -1)
-            replace_text(self._recipe, yaml.safe_dump(plain, sort_keys=False))
+            replace_text(self.config, yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
             self._held.close()  # some systems remove no file that is open
             for folder in missing:
@@ -119,11 +108,6 @@ class Run:
                 f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
                 "make room, or choose another --run folder",
             )
-
-    def append(self, name: str, lines: list[str]) -> None:
-        """Append whole lines to a .jsonl file of the run."""
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
 
     def last_metrics(self) -> dict[str, Any]:
         """The newest value of everything in metrics.jsonl; None for one that was not finite."""

@@ -7,6 +7,7 @@ import numpy as np
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Optimization, Plan
@@ -65,7 +66,8 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
             "optimization.layer_decay and layer_blocks are for fine-tuning",
             "leave them out",
         )
-    index = open_index(shards, cache=machine.shard_cache())
+    cache = machine.shard_cache()
+    index = open_index(resolve(shards, "train", cache=cache), cache=cache)
     index.must_fit(data.mix_shards)
     samples = kept(index, data.exclude)
     share, count = process_share(machine, data.batch_size), len(samples.rows)

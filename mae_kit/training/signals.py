@@ -15,6 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from mae_kit.tensors import Batch
+from mae_kit.training.progress import find, is_complete, step_is_done
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +28,21 @@ class Stopped(Exception):
     """A signal has come to one of the ranks."""
 
 
-class Signals(Callback):
+class StopOnSignal(Callback):
     """Stops a run at a step boundary, the last of the callbacks. A second Ctrl-C stops it at once.
+
+    Args:
+        hint: How to resume, for the message.
 
     Attributes:
         code: What all ranks exit with after `trainer.fit`; 0 if no signal came, or the training was over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str = "") -> None:
+        self.hint = hint
         self.code = 0
         self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
         self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
-
-    @classmethod
-    def of(cls, trainer: Trainer) -> "Signals":
-        """Those of a training."""
-        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))  # type: ignore[attr-defined]
 
     def take(self) -> None:
         for number in NUMBERS:
@@ -58,17 +58,21 @@ class Signals(Callback):
             sys.exit(130)  # not KeyboardInterrupt, of which Lightning makes an exit with 1
         self._received = EXIT_CODES.get(signal.Signals(number), TERMINATED)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        over = pl_module.step >= pl_module.plan.steps  # type: ignore[operator, union-attr]
-        if pl_module.step_is_done() and not over:  # type: ignore[operator]
-            self._agree(trainer, pl_module)
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if step_is_done(trainer, batch_idx) and not is_complete(trainer):
+            self._agree(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.code and trainer.is_global_zero:
-            log.info(f"stopped by a signal after step {pl_module.step}; continue with --resume {pl_module.run.path}")  # type: ignore[attr-defined]
+            log.info(f"stopped by a signal after step {trainer.global_step}; {self.hint}".removesuffix("; "))
 
-    def until_signal(self, trainer: Trainer, pl_module: Any, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """This rank's batches, on the device; all ranks go through theirs together, though some may have fewer.
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.restore()
+
+    def batches(self, trainer: Trainer, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """This rank's batches; all ranks go through theirs together, though some may have fewer.
 
         Raises:
             Stopped: A signal has come to any rank.
@@ -76,18 +80,18 @@ class Signals(Callback):
         remaining = iter(batches)
         while True:
             batch = next(remaining, None)
-            if not self._agree(trainer, pl_module, batch is not None):
+            if not self._agree(trainer, batch is not None):
                 return
             if self.code:
                 raise Stopped
             if batch is not None:
-                yield pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+                yield batch
 
-    def _agree(self, trainer: Trainer, pl_module: Any, more: bool = False) -> bool:
+    def _agree(self, trainer: Trainer, more: bool = False) -> bool:
         """Share the signals that have come to any rank; whether any has `more`."""
         flags = torch.tensor([self._received, more])
         if trainer.world_size > 1:
-            flags = trainer.strategy.reduce(flags.to(pl_module.device), reduce_op="max")
+            flags = trainer.strategy.reduce(flags.to(trainer.strategy.root_device), reduce_op="max")
         self.code, more_anywhere = map(int, flags)  # type: ignore[union-attr]
         if self.code:
             trainer.should_stop = True
@@ -103,8 +107,19 @@ class TakeBack(Callback):
         signals: Whose they are.
     """
 
-    def __init__(self, signals: Signals):
+    def __init__(self, signals: StopOnSignal):
         self.signals = signals
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.take()
+
+
+def until_signal(trainer: Trainer, pl_module: Any, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """This rank's batches on the device, until a signal comes to any rank where a `StopOnSignal` looks out for one.
+
+    Raises:
+        Stopped: One has come.
+    """
+    signals = find(trainer, StopOnSignal)
+    for batch in signals.batches(trainer, batches) if signals else batches:
+        yield pl_module.transfer_batch_to_device(batch, pl_module.device, 0)

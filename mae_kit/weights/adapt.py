@@ -31,7 +31,7 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     model = empty_encoder(weights)
     if not has_positions(model):
         raise UserError(
-            "adapt.resized", f"{weights.encoder.model} has no position table to resample", "leave out --img-size"
+            "img_size", f"{weights.encoder.model} has no position table to resample", "leave out --img-size"
         )
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
@@ -82,7 +82,7 @@ def in_windows(model: Any, tensors: Tensors, target: Any) -> Tensors:
 
 
 def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:
-    """For images of other channels; a gray image gives what it gave before where the new channels are alike.
+    """Change the number of input channels; equal new channels give the features that a gray image gave before.
 
     Args:
         weights: Of any model whose first layer is a convolution.
@@ -94,7 +94,7 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     """
     if (first := empty_encoder(weights).pretrained_cfg["first_conv"]) is None:
         raise UserError(
-            "adapt.rechannelled", f"{weights.encoder.model} has no first convolution to change", "leave out --channels"
+            "channels", f"{weights.encoder.model} has no first convolution to change", "leave out --channels"
         )
     first = f"{first}.weight"
     kernel = weights.tensors[first]

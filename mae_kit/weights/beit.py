@@ -12,7 +12,7 @@ from mae_kit.weights.huggingface import LAYER as VIT_LAYER
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.original import statistics
-from mae_kit.weights.plain_vit import BLOCK, Words, depth_of
+from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
 from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
@@ -67,17 +67,19 @@ def recognizes(raw: Raw) -> bool:
     )
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
         raise UserError(
-            "beit.read", f"{raw.path} has a norm before its last norm", "give one trained with use_mean_pooling: true"
+            "weights.unsupported",
+            f"{raw.path} has a norm before its last norm",
+            "give one trained with use_mean_pooling: true",
         )
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
-        raise UserError("beit.read", f"{raw.path} has two last norms and no head", "give a whole file")
+        raise UserError("weights.unsupported", f"{raw.path} has two last norms and no head", "give a whole file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
@@ -115,7 +117,9 @@ def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     table = tensors.get(f"blocks.0.attn.{TABLE}")
     if table is None:
         raise UserError(
-            "beit.model", f"{raw.path} has no relative positions", "give a BEiT that has them, as the published ones do"
+            "weights.unsupported",
+            f"{raw.path} has no relative positions",
+            "give a BEiT that has them, as the published ones do",
         )
     offsets, heads = table.shape
     side = (round((offsets - 3) ** 0.5) + 1) // 2

@@ -8,7 +8,7 @@ from torch import Tensor
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
@@ -61,8 +61,8 @@ def recognizes(raw: Raw) -> bool:
     return raw.config.get("model_type") == "convnextv2" or (not raw.config and original)
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     name, args = _model(tensors)

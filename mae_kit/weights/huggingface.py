@@ -10,7 +10,7 @@ from mae_kit.errors import UserError
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.original import joined, split, statistics
-from mae_kit.weights.plain_vit import Words, depth_of, named
+from mae_kit.weights.plain_vit import Hints, depth_of, named
 from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, build_timm, numbered
 
 EPSILON = 1e-6  # of timm's layer norms, and of the original's
@@ -53,8 +53,8 @@ def recognizes(raw: Raw) -> bool:
     return raw.config.get("model_type") in TYPES
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     config = raw.config
     must_be_plain(raw)
     tensors, unknown = READ.ours(raw.tensors)
@@ -89,17 +89,17 @@ def must_be_plain(raw: Raw) -> None:
     c = raw.config
     if c.get("hidden_act", "gelu") != "gelu":
         raise UserError(
-            "huggingface.plain", f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported"
+            "weights.unsupported", f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported"
         )
     if c["intermediate_size"] != 4 * c["hidden_size"]:
         raise UserError(
-            "huggingface.plain",
+            "weights.unsupported",
             f"{raw.path}: intermediate_size {c['intermediate_size']}",
             "only 4 x hidden_size is supported",
         )
     if not c.get("qkv_bias", True):
         raise UserError(
-            "huggingface.plain", f"{raw.path}: its attention has no bias", "only qkv_bias true is supported"
+            "weights.unsupported", f"{raw.path}: its attention has no bias", "only qkv_bias true is supported"
         )
 
 
@@ -174,13 +174,13 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
     embed = model.patch_embed
     if weights.classes or model.no_embed_class or model.num_prefix_tokens != 1 or model.global_pool != "token":
         raise UserError(
-            "huggingface.config",
+            "format",
             "transformers has no class for this encoder",
             "export the encoder of a pretraining run, or timm",
         )
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
         raise UserError(
-            "huggingface.config",
+            "format",
             f"transformers' {kind} takes squares, not {embed.img_size}",
             "import it with --img-size first",
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from mae_kit.errors import UserError
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import EncoderConfig, Pretrained
 
 SIZES = {(512, 24, 8): "igpt_s", (1024, 36, 8): "igpt_m", (1536, 48, 16): "igpt_l"}
@@ -44,14 +44,14 @@ def recognizes(raw: Raw) -> bool:
     return raw.config.get("model_type") == "imagegpt"
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     _must_be_computed_alike(raw)
     tensors, others = NAMES.ours(raw.tensors)
     biases = [name for name in others if BIAS.fullmatch(name)]
     if any(raw.tensors[name].any() for name in biases):
         raise UserError(
-            "imagegpt.read", f"{raw.path} has biases, which iGPT has not", "give one trained without, as OpenAI's"
+            "weights.unsupported", f"{raw.path} has biases, which iGPT has not", "give one trained without, as OpenAI's"
         )
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     tensors = {name: _upright(name, tensor) for name, tensor in tensors.items()}
@@ -72,7 +72,7 @@ def _must_be_computed_alike(raw: Raw) -> None:
     for key, value in COMPUTED.items():
         if raw.config.get(key, value) != value:
             raise UserError(
-                "imagegpt.computed_alike", f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported"
+                "weights.unsupported", f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported"
             )
 
 
@@ -85,7 +85,7 @@ def _palette(raw: Raw) -> Tensor:
     clusters = raw.preprocessor.get("clusters")
     if clusters is None:
         raise UserError(
-            "imagegpt.palette",
+            "weights.palette",
             f"{raw.path} has no palette",
             "give the folder with preprocessor_config.json and its clusters",
         )

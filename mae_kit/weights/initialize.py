@@ -1,4 +1,4 @@
-"""Pretraining that goes on from somebody's weights: encoder, and decoder where the file has one."""
+"""Pretraining from given weights: of the encoder, and of the decoder where the file has one."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mae_kit.encoders.timm_models import attention_heads
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE, Objective
 from mae_kit.weights.adapt import resized
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, differences, empty_encoder, refuse, without_head
 from mae_kit.weights.recognize import read_pretrained
 
@@ -20,12 +20,12 @@ _FRESH = ("norm.", "fc_norm.")  # the last norm of a mean-pooled classifier is b
 
 
 def start_from(path: Path, objective: Objective, mean: list[float], std: list[float]) -> None:
-    """Give an objective the weights of a file, positions resampled to its image size; says what started anew.
+    """Load the weights of a file into an objective, positions resampled to its image size; logs what stays fresh.
 
     Args:
         path: A run, one of our files, or any published checkpoint that `mae-kit import` reads.
         objective: As the recipe makes it; its weights are replaced.
-        mean: Of each channel, that images will be normalized with; says so if the weights have seen others.
+        mean: Of each channel, that images will be normalized with; logs if the weights were trained with others.
         std: Of each channel.
 
     Raises:
@@ -36,17 +36,17 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     own = model.state_dict()
     model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
     fresh = [name for name in moved if name in own]
-    decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder starts anew"
-    anew = f", {', '.join(fresh)} too" if fresh else ""
+    decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder is fresh"
+    also = f", {', '.join(fresh)} too" if fresh else ""
     if (weights.encoder.mean, weights.encoder.std) != (mean, std):
         log.warning(
             f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's"
         )
-    log.info(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{anew}")
+    log.info(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{also}")
 
 
 def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
-    """The weights of a file, positions resampled, and the names of the tensors that start anew.
+    """Read the weights of a file, positions resampled; returns also the names of the tensors that stay fresh.
 
     Args:
         path: As of `start_from`.
@@ -56,7 +56,7 @@ def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
         UserError: As of `start_from`.
     """
     encoder, heads = objective.encoder, _heads(objective)
-    weights = without_head(read_pretrained(path, Words(*heads)))
+    weights = without_head(read_pretrained(path, Hints(*heads)))
     _must_take_the_same_images(path, weights, encoder.channels)
     if isinstance(encoder, ViT | BEiTEncoder):
         weights = resized(weights, encoder.image_size)
@@ -96,14 +96,14 @@ def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
         what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
-        raise UserError("initialize.the_same_heads", what, "give the recipe those")
+        raise UserError("init.heads", what, "give the recipe those")
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:
     trained = weights.encoder.model_args.get("in_chans", 3)
     if trained != channels:
         raise UserError(
-            "initialize.must_take_the_same_images",
+            "init.channels",
             f"{path} takes images of {trained} channels, the recipe's encoder {channels}",
             f"convert it with `mae-kit import {path} FOLDER --channels {channels}`, and start from that",
         )

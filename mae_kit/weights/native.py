@@ -87,11 +87,12 @@ def save_classifier(folder: Path, model: nn.Module, config: ClassifierConfig) ->
     return save_kind(folder, CLASSIFIER, model.state_dict(), content)
 
 
-def load_model(path: Path, **changed: Any) -> Objective:
+def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
     """Rebuild the objective of a run, in eval mode.
 
     Args:
         path: A run folder, or its model.safetensors.
+        trusted: Build an objective whose class is outside mae_kit: only for files of your own.
         changed: Arguments of the objective that replace those of training, None to keep: mask_ratio, mask.
 
     Returns:
@@ -105,7 +106,7 @@ def load_model(path: Path, **changed: Any) -> Objective:
     if unknown := given.keys() - config["init_args"].keys():
         kind, names = _class_name(config), ", ".join(sorted(unknown))
         raise UserError("model.arguments", f"{path} holds a {kind}, which has no {names}", "leave it out")
-    objective = build(config | {"init_args": config["init_args"] | given})
+    objective = build(config | {"init_args": config["init_args"] | given}, trusted)
     try:
         objective.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

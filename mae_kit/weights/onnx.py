@@ -68,7 +68,7 @@ def save_torch(weights: Pretrained, file: Path) -> None:
 
 
 def save_onnx(weights: Pretrained, file: Path) -> None:
-    """Write an .onnx file; weights too large for one lie beside it, in `model.onnx.data`.
+    """Write an .onnx file; weights too large for one go next to it, into `model.onnx.data`.
 
     Raises:
         UserError: The packages that write it are not installed.
@@ -90,7 +90,7 @@ def save_onnx(weights: Pretrained, file: Path) -> None:
         )
     except ImportError as error:
         raise UserError(
-            "onnx.save_onnx", f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"'
+            "export.packages", f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"'
         ) from error
 
 
@@ -101,7 +101,7 @@ def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:
     if not _is_plain(model):
         return OneSize(model).eval(), torch.zeros(2, channels, *image_size(weights, model)), {INPUT: {0: Dim("batch")}}
     (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
-    example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four sizes that are not alike
+    example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four different sizes
     free = {0: Dim("batch"), 2: height * Dim("rows"), 3: width * Dim("columns")}
     return AnySize(model).eval(), example, {INPUT: free}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Words, depth_of, guessed_heads, model_of
+from mae_kit.weights.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Hints, depth_of, guessed_heads, model_of
 from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, numbered
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -35,14 +35,14 @@ def recognizes(raw: Raw) -> bool:
     return {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= raw.tensors.keys()
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     tensors, others = NAMES.ours(raw.tensors)
     behind, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
     encoder, decoding = split(tensors)
     classes = numbered(behind.get("head.weight"))
     probe = [name for name in unknown if name in PROBE]
-    heads, notes = words.encoder_heads, []
+    heads, notes = hints.encoder_heads, []
     if not heads:
         heads, note = guessed_heads(encoder["cls_token"].shape[-1], HEADS, HEAD_DIM, "encoder")
         notes.append(note)
@@ -51,7 +51,7 @@ def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
         args |= {"global_pool": "avg"}
     mean, std, assumed = _normalization(raw, args["in_chans"])
     config = EncoderConfig(name, args, mean, std, objective="MAE", step=0)
-    decoder, more = _decoder(raw, decoding, words)
+    decoder, more = _decoder(raw, decoding, hints)
     kind = _kind(decoder, behind, classes, probe)
     whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + assumed + more)
     whole = whole._replace(**{key: raw.settings[key] for key in ("crop_pct", "multi_label") if key in raw.settings})
@@ -98,23 +98,23 @@ def _normalization(raw: Raw, channels: int) -> tuple[list[float], list[float], l
     return *statistics(channels), ["images normalized by ImageNet's mean and std; --mean and --std say otherwise"]
 
 
-def _decoder(raw: Raw, tensors: dict[str, Tensor], words: Words) -> tuple[Decoder | None, list[str]]:
+def _decoder(raw: Raw, tensors: dict[str, Tensor], hints: Hints) -> tuple[Decoder | None, list[str]]:
     if not tensors:
         return None, []
-    dim, notes, heads = tensors["mask_token"].shape[-1], [], words.decoder_heads
+    dim, notes, heads = tensors["mask_token"].shape[-1], [], hints.decoder_heads
     if not heads:
         heads, note = guessed_heads(dim, {}, DECODER_HEAD_DIM, "decoder")
         notes.append(note)
-    normalized, why = _normalized(raw, words)
+    normalized, why = _normalized(raw, hints)
     notes.append(f"the decoder predicts {'normalized' if normalized else 'plain'} pixels, {why}")
     ratio = raw.settings.get("mask_ratio", 0.75)
     return Decoder(tensors, dim, depth_of(tensors), heads, float(ratio), normalized), notes
 
 
-def _normalized(raw: Raw, words: Words) -> tuple[bool, str]:
+def _normalized(raw: Raw, hints: Hints) -> tuple[bool, str]:
     """No tensor shows it."""
-    if words.normalized is not None:
-        return words.normalized, "as you say"
+    if hints.normalized is not None:
+        return hints.normalized, "as you say"
     if "norm_pix_loss" in raw.settings:
         return bool(raw.settings["norm_pix_loss"]), "as its settings say"
     if "visualize" in Path(raw.path).name:

@@ -1,4 +1,4 @@
-"""Plain vision transformers of any origin: their sizes, told from the tensors, and the same words for all of them."""
+"""Plain vision transformers of any origin: their sizes, read from the shapes of the tensors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,13 @@ BLOCK = {f"{part}.*": f"{part}.*" for part in ("norm1", "norm2", "attn.qkv", "at
 
 
 @dataclass(frozen=True)
-class Words:
-    """What a user says of a file that does not say it itself.
+class Hints:
+    """What no tensor shows and the user may know.
 
     Attributes:
         encoder_heads: Attention heads of the encoder.
         decoder_heads: Attention heads of the decoder.
-        normalized: Whether the decoder predicts normalized patches.
+        normalized: Whether the decoder predicts normalized patches (norm_pix_loss).
     """
 
     encoder_heads: int | None = None
@@ -49,7 +49,7 @@ def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> 
     heads = known.get(dim) or dim // head_dim
     if not heads or dim % heads:
         raise UserError(
-            "plain_vit.guessed_heads",
+            "weights.heads",
             f"a width of {dim} does not say how many heads {what} has",
             f"give --{what}-heads N",
         )
@@ -68,18 +68,18 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
         raise UserError(
-            "plain_vit.model_of", f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported"
+            "weights.unsupported", f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported"
         )
     if dim % heads:
         raise UserError(
-            "plain_vit.model_of",
+            "weights.unsupported",
             f"{file}: {heads} attention heads do not divide its width of {dim}",
             "give --encoder-heads N",
         )
     side = round((table.shape[1] - 1) ** 0.5)
     if side**2 != table.shape[1] - 1:
         raise UserError(
-            "plain_vit.model_of",
+            "weights.unsupported",
             f"{file}: {table.shape[1]} positions are no class token's and a square's",
             "give such a file",
         )

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.encoders import create_encoder
+from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.encoders.decoders import TransformerDecoder
 from mae_kit.encoders.timm_models import build
 from mae_kit.errors import UserError
@@ -204,6 +204,8 @@ def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family:
     refuse(file, differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
     encoder.model.load_state_dict(dict(tensors), strict=True)
     encoder.pretrained_cfg, encoder.fingerprint = config, fingerprint(config, tensors)
+    if isinstance(encoder, Encoder):
+        encoder.set_statistics(config.mean, config.std)
     return encoder.eval()
 
 

@@ -13,7 +13,7 @@ from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, s
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.files import Raw, read_raw
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import (
     EncoderConfig,
     Pretrained,
@@ -21,7 +21,7 @@ from mae_kit.weights.pretrained import (
     must_be_whole,
     without_head,
 )
-from mae_kit.weights.timm_published import architecture, is_published, read_published
+from mae_kit.weights.timm import architecture, is_published, read_published
 
 LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, original)
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
@@ -68,12 +68,12 @@ def is_encoder(path: Path) -> bool:
     return kind_of(path / ENCODER.file if path.is_dir() else path) == ENCODER.name
 
 
-def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
+def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     """Weights from any file that we know, each of its tensors used once or named.
 
     Args:
         path: A run, one of our files, a published checkpoint, a folder as on the Hub, or timm:NAME.
-        words: What the file does not say itself.
+        hints: What the file does not say itself.
 
     Raises:
         UserError: There is none, it is of no layout that we know, or tensors are missing or unknown.
@@ -83,7 +83,7 @@ def read_pretrained(path: Path, words: Words = Words()) -> Pretrained:
     raw = read_published(path) if is_published(path) else read_raw(path)
     layout = _layout(raw)
     try:
-        weights, unknown = layout.read(raw, words)
+        weights, unknown = layout.read(raw, hints)
     except KeyError as error:
         raise UserError("weights.layout", f"{path} lacks {error}", _FIX) from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:

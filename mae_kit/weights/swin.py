@@ -8,7 +8,7 @@ from torch import Tensor
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import epsilon_note, normalization
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import BLOCK, Words
+from mae_kit.weights.plain_vit import BLOCK, Hints
 from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
 
 TABLE = "relative_position_bias_table"
@@ -62,8 +62,8 @@ def recognizes(raw: Raw) -> bool:
     )
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words, and the names that are unknown to the layout."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     tensors, others = (HUGGING_FACE if theirs else SPELLINGS).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]

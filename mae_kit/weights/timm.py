@@ -1,5 +1,9 @@
-"""timm's folders, as on the Hub: config.json and model.safetensors, for `timm.create_model("local-dir:DIR")`."""
+"""timm's folders, as on the Hub: config.json and model.safetensors, for `timm.create_model("local-dir:DIR")`; and the
+weights that timm publishes under a name, written `timm:NAME`, which timm's loader downloads or has in its cache.
+"""
 
+import difflib
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -9,9 +13,11 @@ from torch import Tensor
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.files import Raw
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import CROP_PCT, EncoderConfig, Pretrained, build_timm, classifier_args
 
+PREFIX = "timm:"
+_EXAMPLE = "vit_base_patch16_224.mae"
 MULTI_LABEL = "multi_label_classification"  # as transformers spells it, whose pipeline then takes the sigmoid
 
 
@@ -19,11 +25,11 @@ def recognizes(raw: Raw) -> bool:
     return "architecture" in raw.config
 
 
-def read(raw: Raw, words: Words) -> tuple[Pretrained, list[str]]:
-    """In our words; what is unknown shows when the model is built."""
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read under our names; unknown ones are found when the model is built."""
     name = raw.config["architecture"]
     if not timm.is_model(name):
-        raise UserError("timm.read", f"{raw.path}: timm has no model {name}", "update timm")
+        raise UserError("weights.timm_name", f"{raw.path}: timm has no model {name}", "update timm")
     given = raw.config.get("pretrained_cfg", raw.config)
     with torch.device("meta"):
         own: Any = timm.create_model(name).pretrained_cfg
@@ -92,3 +98,39 @@ def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any])
 def _unfixed_size(given: dict[str, Any], own: dict[str, Any]) -> list[int] | None:
     """Of the images, where no argument of the model says it."""
     return None if own["fixed_input_size"] else list((given.get("input_size") or own["input_size"])[1:])
+
+
+def is_published(path: Path) -> bool:
+    """Tell whether a path is timm:NAME."""
+    return str(path).startswith(PREFIX)
+
+
+def architecture(path: Path) -> str:
+    """The timm model that published weights belong to.
+
+    Raises:
+        UserError: timm publishes no weights under the name; proposes others.
+    """
+    name = str(path).removeprefix(PREFIX)
+    if not timm.is_model_pretrained(name):
+        near = difflib.get_close_matches(name, timm.list_pretrained(), 3) or [_EXAMPLE]
+        fix = f"choose for example {', '.join(PREFIX + one for one in near)}"
+        raise UserError("weights.timm_name", f"timm publishes no weights under the name {name!r}", fix)
+    return name.split(".")[0]
+
+
+def read_published(path: Path) -> Raw:
+    """Download published weights, or take them from the cache.
+
+    Raises:
+        UserError: timm knows no such name, or the weights can be neither fetched nor found.
+    """
+    name = architecture(path)
+    try:
+        model = timm.create_model(str(path).removeprefix(PREFIX), pretrained=True)
+    except Exception as error:  # network, hub and timm have no common base
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        fix = "check the network, or bring the cache of Hugging Face (HF_HOME) from a machine that has fetched them"
+        raise UserError("weights.download", f"{path} cannot be fetched ({reason})", fix) from error
+    config = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": model.pretrained_cfg}
+    return Raw(path, model.state_dict(), {}, config, {})

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.errors import raises
 from support.photo_shards import photo
 
 from mae_kit.commands import demo as room
 from mae_kit.commands.demo import demo
-from mae_kit.errors import UserError
+from mae_kit.evaluation.seeds import over_seeds
 from mae_kit.parallel import processes
 
 
@@ -29,15 +30,23 @@ def shortened(course: room.Course) -> room.Course:
     return course._replace(pretrain_images=256, few_images=100, all_images=100)
 
 
-def test_few_images_are_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    said: list[str] = []
-    monkeypatch.setattr(room, "_call", lambda verb, function, words, run: said.extend(words))
-    for images, batch in ((15, True), (64, False)):
-        said.clear()
-        room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS)
-        assert ("--data.batch_size" in said) == batch and (
-            not batch or said[said.index("--data.batch_size") + 1] == "15"
-        )
+@pytest.mark.parametrize(("images", "batch"), [(15, "15"), (64, None)])
+def test_few_images_are_one_batch(tmp_path: Path, images: int, batch: str | None):
+    words = room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS).begin
+    assert (words[words.index("--data.batch_size") + 1] if "--data.batch_size" in words else None) == batch
+
+
+@pytest.mark.parametrize(
+    ("gains", "chance"), [([0.08, 0.09, 0.10], False), ([-0.02, 0.05, 0.01], True), ([-0.08, -0.09, -0.10], False)]
+)
+def test_a_gain_that_may_be_chance_is_called_so(gains: list[float], chance: bool):
+    sentence = room.conclusion({"labels": 10, "gain": over_seeds(gains)._asdict()})
+    assert ("may be chance" in sentence) == chance and f"{100 * sum(gains) / 3:+.1f} [" in sentence
+
+
+def test_a_single_seed_has_no_interval():
+    sentence = room.conclusion({"labels": 10, "gain": over_seeds([0.1])._asdict()})
+    assert "+10.0 points" in sentence and "single fine-tuning" in sentence
 
 
 def test_the_digits_are_scikit_learns(tmp_path: Path):
@@ -55,21 +64,17 @@ def test_the_digits_are_scikit_learns(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("counts", "message"),
-    [
-        ({"cat": 5}, "holds no class folders"),
-        ({"cat": 5, "dog": 1}, "class dog of .* has 1 image"),
-        ({}, "does not exist"),
-    ],
+    ("counts", "key"),
+    [({"cat": 5}, "images.classes"), ({"cat": 5, "dog": 1}, "images.few"), ({}, "shard.src")],
 )
-def test_folders_that_cannot_work(tmp_path: Path, counts: dict[str, int], message: str):
-    with pytest.raises(UserError, match=message):
+def test_folders_that_are_refused(tmp_path: Path, counts: dict[str, int], key: str):
+    with raises(key):
         demo(tmp_path / "out", write_classes(tmp_path / "own", **counts))
     assert not (tmp_path / "out").exists()
 
 
 def test_no_seeds_are_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="seeds is 0: give 1 to 100"):
+    with raises("seeds"):
         demo(tmp_path / "out", seeds=0)
 
 
@@ -95,7 +100,7 @@ def test_the_whole_demo_then_again(
     page = (out / "report.html").read_text()
     assert "Pretrained against scratch" in page and "Reconstructions at step" in page
     told = capsys.readouterr().out + caplog.text
-    assert told.count("$ mae-kit ") == 6 and f"report: {out / 'report.html'}" in told
+    assert told.count("$ mae-kit ") == 6 and result["conclusion"] in told and f"report: {out / 'report.html'}" in told
 
     scored = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/result.json")}
     assert len(scored) == 8

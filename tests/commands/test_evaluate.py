@@ -21,9 +21,8 @@ from mae_kit import tensor_file
 from mae_kit.cli import main as cli
 from mae_kit.cli.main import read
 from mae_kit.commands import evaluate as evaluating
-from mae_kit.comparison import ledger
-from mae_kit.comparison.process import Failed
-from mae_kit.errors import UserError
+from mae_kit.comparison import orchestrate
+from mae_kit.comparison.orchestrate import Children, Failed
 from mae_kit.evaluation import bootstrap as intervals
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score, wilson
@@ -152,19 +151,23 @@ class Finetunings:
         self.words: list[list[str]] = []
         self.stop_at = 1000
 
-    def __call__(self, words: list[str], log: Path) -> dict[str, Any]:
+    def __call__(self, words: list[str], log_file: Path, _: Children, __: bool) -> tuple[dict[str, Any], list[str]]:
         self.words.append(words)
         if len(self.words) == self.stop_at:
             raise SystemExit(143)
-        if log.parent.name == "blocks-9":
+        if log_file.name.startswith("blocks-9"):
             raise Failed("blocks is 9, the model has 2")
-        return {"top1": 0.5, "macro_f1": 0.4, "samples": 200}
+        result = {"top1": 0.5, "macro_f1": 0.4, "samples": 200}
+        run = log_file.with_suffix("")
+        run.mkdir(exist_ok=True)
+        (run / "result.json").write_text(json.dumps(result))
+        return result, []
 
 
 @pytest.fixture
 def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
     finetunings = Finetunings()
-    monkeypatch.setattr(ledger, "run_command", finetunings)
+    monkeypatch.setattr(orchestrate, "call", finetunings)
     monkeypatch.setattr(evaluating, "_methods", lambda *_: ({}, False))
     return finetunings
 
@@ -187,7 +190,9 @@ def test_trainings_are_scored_beside_the_frozen_features(
 ):
     result = mae_kit.evaluate(run, train="t", val="v", seed=3, **ASKED)
     names = [Path(words[-1]).relative_to(run).as_posix() for words in finetunings.words]
-    assert names == [f"evaluation/{name}/finetune" for name in ("attentive", "blocks-9", "blocks-1", "finetune")]
+    assert [name.rpartition("-")[0] for name in names] == [
+        f"evaluation/{name}" for name in ("attentive", "blocks-9", "blocks-1", "finetune")
+    ]
     arguments = [read("finetune", words[1:]) for words in finetunings.words]
     assert [each["blocks"] for each in arguments] == [0, 9, 1, None]
     assert [each["model"].args.get("global_pool") for each in arguments] == ["map", None, None, None]
@@ -204,13 +209,13 @@ def test_trainings_are_scored_beside_the_frozen_features(
     assert "Trained: Top-1" in printed and "blocks 9 failed: blocks is 9" in printed
 
 
-def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Path):
+def test_a_stopped_evaluation_resumes(finetunings: Finetunings, run: Path):
     finetunings.stop_at = 3
     with pytest.raises(SystemExit):
         mae_kit.evaluate(run, train="t", val="v", **ASKED)
     written = json.loads((run / "evaluation.json").read_text())
-    assert written["extents"] and not written["trained"], "what frozen features are worth is not lost"
-    begun = run / "evaluation/blocks-1/finetune"
+    assert written["extents"] and not written["trained"], "the scores of frozen features are kept"
+    begun = Path(finetunings.words[-1][-1])
     begun.mkdir()
     (begun / "config.yaml").write_text("")
     finetunings.words, finetunings.stop_at = [], 1000
@@ -218,8 +223,8 @@ def test_an_evaluation_that_is_stopped_goes_on(finetunings: Finetunings, run: Pa
     failed_again, resumed, last = finetunings.words
     assert resumed[:3] == ["finetune", "--resume", str(begun)]
     here = ["--data.path", "t", "--data.val", "v", "--encoder", str(run)]
-    assert resumed[3:] == here, "it is found where it lies now"
-    assert "9" in failed_again and last[-1] == str(run / "evaluation/finetune/finetune")
+    assert resumed[3:] == here, "data and encoder are given as they are now"
+    assert "9" in failed_again and Path(last[-1]).name.startswith("finetune-")
 
 
 def test_a_run_that_was_moved_keeps_its_trainings(
@@ -234,52 +239,32 @@ def test_a_run_that_was_moved_keeps_its_trainings(
     assert not finetunings.words
 
 
-def test_another_process_at_work_is_told_before_anything_is_read_or_replaced(
+def test_another_process_is_noticed_before_features_are_computed(
     finetunings: Finetunings, run: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    asked: dict[str, Any] = {"train": "t", "val": "v", "untrained": True, "attentive": "attentive_tiny_64px"}
-    mae_kit.evaluate(run, **asked)
-    others: dict[str, Any] = asked | {"seed": 1}
-    before = (run / "evaluation-untrained/encoder" / ENCODER.file).read_bytes()
-    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: pytest.fail("features are read"))
-    with alone(run / "evaluation-untrained"), pytest.raises(UserError, match="another process is at work in"):
-        mae_kit.evaluate(run, **others)
-    with pytest.raises(UserError, match=r"begun with other settings \(--seed 0 then, 1 now"):
-        mae_kit.evaluate(run, **others)
-    assert (run / "evaluation-untrained/encoder" / ENCODER.file).read_bytes() == before
-
-
-def test_other_weights_are_another_training(finetunings: Finetunings, run: Path):
-    mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
-    save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
-    with pytest.raises(UserError, match=r"evaluation/attentive/finetune was begun with other settings \(weights, arch"):
+    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: pytest.fail("features are computed"))
+    with alone(run / "evaluation"), raises("lock.alone"):
         mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px")
 
 
-def test_other_images_under_the_same_names_are_another_training(
-    finetunings: Finetunings, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked: dict[str, Any] = {
-        "train": str(tmp_path / "a/train.tar"),
-        "val": str(tmp_path / "b/val.tar"),
-        "finetune": "vit_tiny_64px",
-    }
-    for name, numbers in (("train", range(4)), ("val", range(4))):
-        Path(asked[name]).parent.mkdir()
-        write_shard(Path(asked[name]), numbers)
+@pytest.mark.parametrize("change", ["seed", "weights", "images"])
+def test_another_question_is_another_training(finetunings: Finetunings, run: Path, tmp_path: Path, change: str):
+    asked: dict[str, Any] = {"train": "t", "val": "v", "attentive": "attentive_tiny_64px"}
     mae_kit.evaluate(run, **asked)
-    mae_kit.evaluate(run, **asked)
-    assert len(finetunings.words) == 1
-    write_shard(Path(asked["val"]), range(4, 9))
-    with pytest.raises(UserError, match=r"evaluation/finetune/finetune was begun with other settings \(val\)"):
-        mae_kit.evaluate(run, **asked)
+    if change == "weights":
+        save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
+    if change == "images":
+        write_shard(tmp_path / "v/a.tar", range(40, 49))
+    mae_kit.evaluate(run, **asked, seed=int(change == "seed"))
+    first, second = (words[-1] for words in finetunings.words)
+    assert first != second
 
 
 def test_an_encoder_made_for_a_while_is_kept_for_its_trainings(finetunings: Finetunings, run: Path):
     mae_kit.evaluate(run, train="t", val="v", attentive="attentive_tiny_64px", untrained=True)
-    kept = run / "evaluation-untrained/encoder"
     (words,) = finetunings.words
-    assert words[words.index("--encoder") + 1] == str(kept)
+    kept = Path(words[words.index("--encoder") + 1])
+    assert kept.parent == run / "evaluation-untrained"
     fresh, trained = (load_encoder(path).model.state_dict() for path in (kept, run))
     assert fresh.keys() == trained.keys() and not torch.equal(fresh["norm.bias"], trained["norm.bias"])
     assert (run / "evaluation-untrained.json").exists() and not (run / "evaluation.json").exists()
@@ -345,7 +330,7 @@ def test_the_published_linear_probe_is_a_row_of_its_own(run: Path, tmp_path: Pat
 
 
 def test_the_classifier_of_a_fine_tuning_is_scored(tmp_path: Path):
-    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    args: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
     config = ClassifierConfig("vit_base_patch16_224", args, [*"0123"], MEAN, STD, (32, 32), 0.9)
     model = shaken(timm.create_model(config.name, num_classes=4, img_size=32, **args))
     save_classifier(tmp_path, model, config)
@@ -404,7 +389,8 @@ def test_a_trained_encoder_on_its_shards(
             assert one["layer"] == 2 and 0 <= one["low"] <= one["top1"] <= one["high"] <= 1
     assert scores["probe", "mean"]["low"] > 0.25  # the light's direction can be read from any patch features
     (attentive,) = result["trained"]
-    tuned = json.loads((tmp_path / "evaluation/attentive/finetune/result.json").read_text())
+    (result_file,) = tmp_path.glob("evaluation/attentive-*/result.json")
+    tuned = json.loads(result_file.read_text())
     assert attentive["method"] == "attentive" and attentive["top1"] == pytest.approx(tuned["top1"])
     assert "Attentive probe" in (tmp_path / "report.html").read_text("utf-8")
 

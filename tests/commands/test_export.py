@@ -50,8 +50,8 @@ def test_the_original_layout_loads_as_the_original_code_would(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("{run}", "the folder to write is not said once: give one of"),
-        ("{run} --out a --hub-dir b", "is not said once"),
+        ("{run}", "the folder to write to is not given once: give one of"),
+        ("{run} --out a --hub-dir b", "is not given once"),
         ("{run} --out {run}", "is not empty: choose another folder"),
         ("{run}/nothing --out {run}/x", "no file .*nothing"),
         ("{run} --out {run}/x --format jpeg", "format does not take 'jpeg'"),
@@ -74,7 +74,7 @@ def test_a_pretraining_for_the_hub(trained: Path, tmp_path: Path):
     assert head["pipeline_tag"] == "image-feature-extraction" and "masked-autoencoder" in head["tags"]
     picture = (trained / "reconstructions" / "step-00000018.png").read_bytes()
     assert "(reconstructions.png)" in text and (tmp_path / "tiny-mae/reconstructions.png").read_bytes() == picture
-    assert "| training images | 96 |" in text and "| passes over them | 3.0 |" in text and "18 steps" in text
+    assert "| training images | 96 |" in text and "| epochs | 3.0 |" in text and "18 steps" in text
     losses = [
         row["loss"] for row in map(json.loads, (trained / "metrics.jsonl").read_text().splitlines()) if "loss" in row
     ]

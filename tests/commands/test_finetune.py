@@ -23,11 +23,9 @@ from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.data.index.open import open_index
 from mae_kit.tasks.config import Augmentation
-from mae_kit.tasks.module import Finetuning
+from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tensors import Batch
-from mae_kit.training.config import Optimization, Plan
-from mae_kit.training.run import Run
-from mae_kit.weights.native import ClassifierConfig, save_encoder
+from mae_kit.weights.native import save_encoder
 from mae_kit.weights.pretrained import EncoderConfig
 
 
@@ -168,7 +166,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
     [
         ("--data.path {unlabeled}", "unlabeled has no labels: pack class folders"),
         ("--data.val {unlabeled}", "unlabeled has no labels"),
-        ("--data.val nowhere", "no folder nowhere"),
+        ("--data.val nowhere", "nowhere does not exist"),
         ("--data.batch_size 128", "96 labeled images of .* are fewer than data.batch_size 128"),
         ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
         ("--data.labels_per_class 2", "8 labeled images of .* are fewer than data.batch_size 16"),
@@ -231,9 +229,7 @@ def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):
 def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
     model = nn.BatchNorm1d(2)
     model.register_buffer("index", torch.arange(1000), persistent=False)
-    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0)
-    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
-    module = Finetuning(model, config, Augmentation(), 0.9999, 0.0, torch.zeros(4), *course)
+    module = FinetuneModule(model, 4, lr=1.0, mean=[0.5], std=[0.5], ema=0.9999)
     for _ in range(3):
         module.average.update_parameters(model)  # type: ignore[union-attr]
     tensors = zip(module.scored().named_buffers(), model.named_buffers(), strict=True)
@@ -242,10 +238,9 @@ def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bool):
-    config = ClassifierConfig("x", {}, list(CLASSES), [0.5], [0.5], (4, 4), 1.0, multi_label)
     plain, shift = Augmentation(flip=False, smoothing=0.0), torch.tensor([0.0, 1.0, 2.0, 3.0])
-    course = Optimization(1, learning_rate=1.0), Plan(8, 2, 1, 0), Run(tmp_path / "run")
-    module = Finetuning(nn.Flatten(), config, plain, None, 0.0, shift, *course)
+    given: Any = {"mean": [0.5], "std": [0.5], "multi_label": multi_label, "augmentation": plain}
+    module = FinetuneModule(nn.Flatten(), 4, lr=1.0, shift=shift, **given)
     single = torch.tensor([1, 3])
     sets = torch.tensor([[False, True, False, True], [False] * 4])
     labels = sets if multi_label else single

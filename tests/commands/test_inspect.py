@@ -18,7 +18,7 @@ from mae_kit.commands import inspect as command
 from mae_kit.commands.inspect import inspect
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.objectives import MAE
-from mae_kit.plots.encoder import Eye
+from mae_kit.plots.encoder import FrozenEncoder
 from mae_kit.plots.features import features_figure, principal_colors
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.pretrained import EncoderConfig
@@ -125,11 +125,11 @@ def test_features_of_any_encoder_and_what_it_lacks(
     make: Callable[[], Any], cells: tuple[int, int], tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture
 ):
     run = encoder_run(tmp_path, encoder := make())
-    eye = Eye(run)
-    pixels, _ = eye.load(images, 4)
-    tokens = eye.patch_tokens(pixels)
+    frozen = FrozenEncoder(run)
+    pixels, _ = frozen.load(images, 4)
+    tokens = frozen.patch_tokens(pixels)
     assert tokens.shape == (4, cells[0] * cells[1], encoder.dim)
-    figure = features_figure(eye, pixels, principal_colors(tokens)[0], None)
+    figure = features_figure(frozen, pixels, principal_colors(tokens)[0], None)
     shown = figure.axes[1].images[0].get_array()
     assert shown is not None and shown.shape == (*cells, 3)
     assert sorted(inspect(run, images, count=1)) == ["features", "report"]
@@ -145,9 +145,9 @@ class Own(MAE):
 
 
 def test_an_own_objective_has_all_plots_of_its_base(trained_run: Path):
-    eye = Eye(trained_run)
+    frozen = FrozenEncoder(trained_run)
     own = Own(make_mae().encoder, decoder_dim=16, decoder_depth=1, decoder_heads=2)
-    assert sorted(command._choose(None, command._missing(eye, own))) == PLOTS
+    assert sorted(command._choose(None, command._missing(frozen, own))) == PLOTS
 
 
 def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: Path):

@@ -52,7 +52,7 @@ def test_empty_keys_of_a_recipe(
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ("--data.path nowhere", "no folder nowhere"),
+        ("--data.path nowhere", "nowhere does not exist"),
         ("--data.path {recipes}", "no .tar shard in "),
         ("--data.path {photos}/test-*.tar", "no shard in .* is called test-"),
         ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),

@@ -11,9 +11,9 @@ from support.processes import Programs
 from support.runs import lines, same
 
 from mae_kit.cli import main as cli
-from mae_kit.commands.tokenizer import Relaxation
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
+from mae_kit.training.config import Relaxation
 
 TOKENIZER = """
 model:

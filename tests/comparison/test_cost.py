@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
 from mae_kit.comparison.plan import Budget, Entry, Plan, Recipe
-from mae_kit.comparison.results import Records, summary
+from mae_kit.comparison.results import Outcomes, summary
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
 from mae_kit.reports.comparison import cost_cells
@@ -114,8 +114,8 @@ def test_a_seed_that_broke_off_does_not_make_an_entry_cheap(tmp_path: Path):
         write_run(tmp_path / f"mae-seed{seed}/pretrain", objective)
         metrics = tmp_path / f"mae-seed{seed}/pretrain/metrics.jsonl"
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:lines]))
-    failed: Records = {"pretrain": {"error": "no memory"}}
-    found: list[dict[int, Records]] = [{0: {"pretrain": {"result": {}}}, 1: failed}, {0: failed, 1: failed}]
+    failed: Outcomes = {"pretrain": {"error": "no memory"}}
+    found: list[dict[int, Outcomes]] = [{0: {"pretrain": {"result": {}}}, 1: failed}, {0: failed, 1: failed}]
     steps = [summary(plan(mae=2), {"mae": records}, tmp_path)[0]["pretraining"]["steps"] for records in found]
     assert steps == [5, 4], "as far as they have come, where none has ended"
 

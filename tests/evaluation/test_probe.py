@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from support.errors import raises
 from support.features import clusters, overlapping
 
-from mae_kit.errors import UserError
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.probe import FEWEST, RATES, probe_predict, train_probe
 
@@ -63,5 +63,5 @@ def test_nothing_is_learned_from_the_queries_and_the_seed_decides(monkeypatch: p
 
 def test_too_few_images_are_refused():
     known, labels = clusters(1, FEWEST - 1)
-    with pytest.raises(UserError, match="19 labeled images are too few"):
+    with raises("data.too_few"):
         probe_predict(known, labels, known, 5)

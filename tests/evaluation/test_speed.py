@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.errors import raises
 
-from mae_kit.errors import UserError
 from mae_kit.evaluation import speed
 from mae_kit.evaluation.speed import encoder_cost, measure, memory_growth
 
@@ -55,5 +55,5 @@ def test_encoders_of_every_kind_are_measured(name: str, model_args: dict[str, An
 
 def test_a_size_that_does_not_fit_is_named_before_a_process_is_started(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(speed, "ProcessPoolExecutor")
-    with pytest.raises(UserError, match="patch_size 8x8 does not divide img_size 36x36"):
+    with raises("patches.grid_of", "patch_size", "encoder.patch_size", "img_size"):
         encoder_cost(*TINY, (36, 36), 1, "fp32")

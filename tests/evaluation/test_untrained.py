@@ -79,5 +79,5 @@ def test_a_classifier_that_is_none_of_ours_has_no_encoder(tmp_path: Path):
     args = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}
     model = start("convnext_atto", args, 0)
     save_classifier(tmp_path, model, ClassifierConfig("convnext_atto", args, ["a", "b"], MEAN, STD, SIZE, 1.0))
-    with raises("encoders.backbone"):
+    with raises("encoder.model_args"):
         untrained_encoder(tmp_path, 0)

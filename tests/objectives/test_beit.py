@@ -11,13 +11,13 @@ from support.tiny_models import save_tokenizer, shaken
 from support.training_steps import ten_losses
 from torch import Tensor
 
-from mae_kit.commands.pretrain import PretrainData, Pretraining, save_results
+from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.masking import blockwise_mask
 from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
-from mae_kit.training.config import Optimization, Plan
+from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run
 from mae_kit.weights.recognize import load_encoder
 
@@ -241,9 +241,7 @@ def test_the_mask_token_decays_and_class_token_and_positions_do_not(tmp_path: Pa
     objective = plain_colors(
         BEiT(kind(img_size=32, patch_size=8, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     )
-    module = Pretraining(
-        objective, PretrainData("x", 2), Optimization(1, learning_rate=1), Plan(8, 2, 1, 0), Run(tmp_path / "run")
-    )
+    module = PretrainModule(objective, lr=1.0)
     names = {parameter: name for name, parameter in objective.named_parameters()}
     decay = {names[p]: group["weight_decay"] for group in module.groups() for p in group["params"]}
     assert decay["mask_token"] == decay["head.weight"] == 0.05

@@ -1,7 +1,10 @@
 """The laws of every masked objective, over all that `mae_kit.objectives` lists: a new one is held to them unasked."""
 
+import copy
 import inspect
+import io
 import math
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -16,6 +19,7 @@ from support.tiny_models import save_tokenizer, shaken
 from mae_kit import objectives
 from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
+from mae_kit.configured import build
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives import Objective, SimMIM, masked_patch
@@ -72,6 +76,7 @@ ENCODERS: dict[str, tuple[type[Encoder], str, dict[str, Any]]] = {
 
 
 CAUSAL = "colors, causal"
+UNCHANGED = ("pos_embed",)  # fixed sin-cos positions, which `shaken` leaves as they are
 
 
 def encoders_of(name: str) -> list[str]:
@@ -208,6 +213,71 @@ def test_the_same_keys_give_the_same_loss(objective: Objective):
     second = objective(images, KEYS)
     assert torch.equal(first.loss, second.loss) and torch.equal(first.hidden, second.hidden)
     assert is_causal(objective) or not torch.equal(objective(images, KEYS + 1).hidden, first.hidden)
+
+
+def test_without_seeds_torchs_generator_draws_them(objective: Objective):
+    images, losses = images_for(objective), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        losses.append(objective(images).loss)
+    assert torch.equal(losses[0], losses[1])
+    assert is_causal(objective) or not torch.equal(losses[0], losses[2])
+
+
+def test_copies_are_equal(objective: Objective):
+    saved = io.BytesIO()
+    torch.save(objective, saved)
+    saved.seek(0)
+    copies = [
+        copy.deepcopy(objective),
+        pickle.loads(pickle.dumps(objective)),
+        torch.optim.swa_utils.AveragedModel(objective).module,
+        torch.load(saved, weights_only=False),
+    ]
+    images = images_for(objective)
+    expected = objective(images, KEYS)
+    for other in copies:
+        assert type(other) is type(objective) and other.config == objective.config
+        outcome = other(images, KEYS)
+        assert torch.equal(outcome.loss, expected.loss) and torch.equal(outcome.hidden, expected.hidden)
+        own, theirs = {p.data_ptr() for p in objective.parameters()}, {p.data_ptr() for p in other.parameters()}
+        assert not own & theirs
+
+
+def test_weights_that_were_given_stay_and_init_weights_draws_them_again(objective: Objective, tmp_path: Path):
+    """An encoder was given weights by `from_timm`, by `load_state_dict`, or by an objective that was made of it."""
+    given = copy.deepcopy(objective.encoder.model)
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    wrapped = type(objective.encoder).from_timm(given, **shown_by_no_model(objective.encoder))
+    loaded = build(objective.encoder.config)
+    assert (
+        loaded.fresh and not wrapped.fresh and wrapped.config["init_args"].keys() == loaded.config["init_args"].keys()
+    )
+    loaded.model.load_state_dict(before)
+    arguments = objective.init_args
+    for encoder in (wrapped, loaded):
+        again = type(objective)(**arguments | {"encoder": encoder})
+        assert all(torch.equal(tensor, before[name]) for name, tensor in again.encoder.model.state_dict().items())
+    again.init_weights()
+    other = type(objective)(**arguments | {"encoder": again.encoder})
+    for name, tensor in other.encoder.model.named_parameters():
+        assert tensor.equal(again.encoder.model.get_parameter(name))
+        assert name in UNCHANGED or not tensor.equal(before[name]), name
+
+
+def shown_by_no_model(encoder: Encoder) -> dict[str, Any]:
+    return {"img_size": list(encoder.image_size)} if isinstance(encoder, ConvNeXtV2) else {}
+
+
+def test_init_weights_draws_what_the_constructor_drew(objective: Objective):
+    other = copy.deepcopy(objective)
+    torch.manual_seed(5)
+    other.init_weights()
+    torch.manual_seed(5)
+    fresh = build(objective.config)
+    for (name, one), (_, two) in zip(other.named_parameters(), fresh.named_parameters(), strict=True):
+        assert torch.equal(one, two), name
+    assert all(torch.equal(one, two) for one, two in zip(other.buffers(), objective.buffers(), strict=True))
 
 
 def test_a_sample_does_not_see_its_neighbors_in_the_batch(objective: Objective):

@@ -27,7 +27,7 @@ from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.encoders import ImageGPT
 from mae_kit.encoders.image_gpt import complete, draw
 from mae_kit.objectives import IGPT
-from mae_kit.tasks.classifier import build_classifier, go_on_predicting
+from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
@@ -253,7 +253,7 @@ def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal:
     torch.testing.assert_close(model(IMAGES), model.head(objective.encoder(IMAGES).mean(dim=1)))
     F.cross_entropy(model(IMAGES), torch.tensor([0, 1])).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None], "else DDP waits"
-    go_on_predicting(model)
+    unfreeze_color_head(model)
     logits, loss = model.classify_and_predict(IMAGES, KEYS)
     assert torch.allclose(logits, model(IMAGES)) == causal, "from a BERT pixels are hidden"
     torch.testing.assert_close(loss, objective(IMAGES, KEYS).loss)
@@ -267,7 +267,7 @@ def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal:
         (lambda: ImageGPT("igpt_x"), "encoder.name"),
         (lambda: ImageGPT("resnet18"), "encoder.model_args"),
         (lambda: ImageGPT("igpt_s", embed_dim=50, num_heads=3), "encoder.model_args"),
-        (lambda: go_on_predicting(timm.create_model("test_vit")), "classifier.go_on_predicting"),
+        (lambda: unfreeze_color_head(timm.create_model("test_vit")), "generative"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: Callable[[], Any], key: str):

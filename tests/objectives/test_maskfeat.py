@@ -39,8 +39,10 @@ def test_the_target_of_a_patch_is_what_scikit_image_finds_there(monkeypatch: pyt
     seen = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     target = tiny().target(seen).reshape(2, 4, 4, 2, 2, 3, 9)  # image, patch, cell, channel, orientation
     for channel in range(3):
-        found = hog(seen[1, channel].double().numpy(), 9, (4, 4), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
-        cells = torch.from_numpy(found).float().unflatten(1, (4, 2)).unflatten(0, (4, 2)).transpose(1, 2)
+        found = hog(seen[1, channel].T.double().numpy(), 9, (4, 4), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
+        cells = (
+            torch.from_numpy(found).transpose(0, 1).float().unflatten(1, (4, 2)).unflatten(0, (4, 2)).transpose(1, 2)
+        )
         torch.testing.assert_close(target[1, ..., channel, :], cells, rtol=1e-3, atol=1e-3)
 
 
@@ -87,21 +89,21 @@ def test_contrast_and_brightness_do_not_matter():
 
 
 def test_ten_training_steps():
-    """The losses of the commit that brought BEiT's blocks: a change of arithmetic is seen here."""
-    golden = [0.128723, 0.109668, 0.085488, 0.079948, 0.078559, 0.077515, 0.077971, 0.074749, 0.073837, 0.072822]
+    """Recorded when the bins became SlowFast's: a change of arithmetic is seen here."""
+    golden = [0.129706, 0.102596, 0.085733, 0.079459, 0.079058, 0.080489, 0.080033, 0.075132, 0.076375, 0.077478]
     assert ten_losses(tiny(), images(8), (0.9, 0.999)) == pytest.approx(golden, rel=1e-3)
 
 
 def test_the_picture_shows_edges_where_they_are():
-    """Stripes down: in every cell a line from top to bottom, half an orientation off; across: from side to side."""
+    """Stripes down: in every cell a line from top to bottom; across: from side to side, half an orientation off."""
     objective = tiny(cell=8)
     x = torch.arange(32.0)
     stripes = torch.sin(x).expand(1, 3, 32, 32)
     drawn = objective.target_pixels(stripes)
     cell = drawn[0, 0, :8, :8]
-    assert cell[:, 3:5].amax(dim=1).min() > 0.5 and cell[:, [0, 1, 6, 7]].max() < 0.2
+    assert cell[:, 3:5].amin() > 0.45 and cell[:, [0, 1, 6, 7]].max() < 0.2
     turned = objective.target_pixels(stripes.mT)
-    assert turned[0, 0, 3:5, :8].min() > 0.4 and turned[0, 0, [0, 1, 6, 7], :8].max() < 0.2
+    assert turned[0, 0, 3:5, :8].amax(dim=0).min() > 0.8 and turned[0, 0, [0, 1, 6, 7], :8].max() < 0.2
 
 
 @pytest.mark.parametrize("cell", [3, 16, 0])

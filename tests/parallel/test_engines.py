@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import toy_tasks
+from support.errors import raises
 
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, processes, run_tasks
@@ -41,7 +42,7 @@ def test_one_worker_does_one_task_at_a_time(tmp_path: Path, engine: Engine):
 
 def test_a_negative_number_of_workers_is_refused_with_nothing_to_do_as_well(engine: Engine):
     for tasks in (TASKS, []):
-        with pytest.raises(UserError, match=r"workers is -1: give 0 \(one a core\) or more"):
+        with raises("workers"):
             run_tasks(print, tasks, lambda steps: None, -1, engine)
 
 
@@ -65,7 +66,7 @@ def test_a_killed_worker(tmp_path: Path, engine: Engine):
     """Processes give up, since on this machine memory is short for the next attempt too; Ray tries again."""
     job = partial(toy_tasks.die, tmp_path)
     if engine == "processes":
-        with pytest.raises(UserError, match="a worker process was killed: repeat the command"):
+        with raises("workers.killed"):
             run_tasks(job, ["bad", "good"], lambda steps: None, 2, engine)
     advanced: list[float] = []
     run_tasks(job, ["bad", "good"], advanced.append, 2, engine)

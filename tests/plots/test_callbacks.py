@@ -18,7 +18,7 @@ from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.plots.callbacks import KnnScore
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import Record
-from mae_kit.training.signals import Signals
+from mae_kit.training.signals import StopOnSignal
 
 
 class Counting(Periodic):
@@ -28,7 +28,7 @@ class Counting(Periodic):
 
     def act(self, trainer: Any, pl_module: Any) -> None:
         assert not pl_module.training and not torch.is_grad_enabled()
-        self.steps.append(pl_module.step)
+        self.steps.append(trainer.global_step)
 
 
 class Watched(Trainer):
@@ -37,20 +37,12 @@ class Watched(Trainer):
     precision_plugin: Any = SimpleNamespace(forward_context=torch.no_grad)
     is_global_zero: Any = True
     world_size: Any = 1
+    global_step: Any = 0
+    max_steps: Any = 0
+    accumulate_grad_batches: Any = 2
 
     def __init__(self, *callbacks: Callback):
         self.callbacks = list(callbacks)
-
-
-class Module(LightningModule):
-    """What callbacks see of a training."""
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.step, self.plan, self.done = 0, SimpleNamespace(steps=steps), True
-
-    def step_is_done(self) -> bool:
-        return self.done
 
 
 @pytest.mark.parametrize(
@@ -59,11 +51,13 @@ class Module(LightningModule):
     ids=["a last one at the end", "not twice at the end", "not where a signal stops it", "at least one"],
 )
 def test_when_it_acts(steps: int, stopped: int, seen: list[int]):
-    callback, module, record = Counting(4), Module(steps), Told()
-    for module.step in range(1, stopped + 1):
-        for module.done in (False, True):
-            callback.on_train_batch_end(Watched(record), module)
-    callback.on_train_end(Watched(record), module)
+    callback, module, record = Counting(4), LightningModule(), Told()
+    trainer = Watched(record)
+    trainer.max_steps = steps
+    for trainer.global_step in range(1, stopped + 1):
+        for part in range(2):
+            callback.on_train_batch_end(trainer, module, {}, None, part)
+    callback.on_train_end(trainer, module)
     assert callback.steps == seen and module.training
     assert len(record.left_out) == len(seen), "it is not time of the steps"
 
@@ -78,7 +72,7 @@ class Told(Record):
     def leave_out(self, seconds: float) -> None:
         self.left_out.append(seconds)
 
-    def write(self, pl_module: Any, values: dict[str, float]) -> None:
+    def write(self, trainer: Any, pl_module: Any, values: dict[str, float]) -> None:
         self.told.append(values)
 
 
@@ -111,7 +105,7 @@ def test_the_knn_score_is_the_accuracy_on_half_of_the_samples(photos: Path, perf
         device="cpu",
     )
     told = Told()
-    signals = Signals()
+    signals = StopOnSignal()
     KnnScore(batches, 4, 10).act(Watched(told, signals), module)
     signals.restore()
     assert told.told == [{"knn_top1": pytest.approx(score, abs=0.15 * (not perfect))}]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.errors import raises
 
-from mae_kit.errors import UserError
 from mae_kit.patches import patchify
 from mae_kit.plots.reconstructions import GAP, reconstruction_grid, save_png
 from mae_kit.targets import normalize_patches, unnormalize_patches
@@ -111,7 +111,7 @@ def test_many_rows_stand_in_two_panels(count: int) -> None:
 
 
 def test_a_patch_that_does_not_divide_the_image_is_refused(images: torch.Tensor, hidden: torch.Tensor) -> None:
-    with pytest.raises(UserError, match="does not divide"):
+    with raises("encoder.img_size"):
         reconstruction_grid(images, hidden, torch.zeros(3, 16, 3), 25)
 
 

@@ -96,3 +96,11 @@ def test_names_of_many_lines_stand_beside_them(lines: int):
     beside = axes.figure.legends
     assert [len(legend.get_texts()) for legend in beside] == ([lines] if lines > INSIDE else [])
     assert (axes.get_legend() is not None) == (1 < lines <= INSIDE)
+
+
+def test_points_at_the_edges_of_the_axes_are_drawn_whole():
+    axes = Figure().subplots()
+    drawing.line(axes, np.array([0, 10]), np.array([0.0, 1.0]), "blue", "")
+    dress(axes, "step", 10, legend=False)
+    axes.set_ylim(bottom=0)
+    assert not axes.lines[0].get_clip_on()

@@ -80,7 +80,7 @@ def train(
     return {
         "ratio": objective.ratio,
         "weight": objective.weight,
-        "path": str(data.path),
+        "shards": str(data.shards),
         "size": data.size,
         "run": str(run),
         "steps": steps,

@@ -14,11 +14,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from support.errors import raises
 from support.gates import Measured
 from support.processes import Programs
 
 from mae_kit.errors import UserError
-from mae_kit.training.checkpoint import Checkpoints, DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint_callback import Checkpoints
 
 SAVE = """
 import itertools, torch
@@ -26,15 +28,16 @@ from pathlib import Path
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 folder, io = Path({folder!r}), DurableCheckpointIO()
 before = load_latest(folder)
-for step in itertools.count(before["step"] + 1 if before else 1):
-    io.save_checkpoint({{"step": step, "model": torch.full((100_000,), float(step))}}, folder / f"step-{{step:08d}}")
+for step in itertools.count(before["global_step"] + 1 if before else 1):
+    state = {{"global_step": step, "model": torch.full((100_000,), float(step))}}
+    io.save_checkpoint(state, folder / f"step-{{step:08d}}")
     for old in sorted(folder.glob("step-*"))[:-2]:
         io.remove_checkpoint(old)
 """
 
 
 def state(step: int) -> dict[str, Any]:
-    return {"step": step, "model": {"weight": torch.full((3,), float(step))}, "optimizer": {"lr": [0.1, 1e-300]}}
+    return {"global_step": step, "model": {"weight": torch.full((3,), float(step))}, "optimizer": {"lr": [0.1, 1e-300]}}
 
 
 def save(folder: Path, *steps: int) -> None:
@@ -45,17 +48,17 @@ def save(folder: Path, *steps: int) -> None:
 def test_there_and_back(tmp_path: Path):
     save(tmp_path, 3, 12)
     latest = load_latest(tmp_path)
-    assert latest and latest["step"] == 12 and torch.equal(latest["model"]["weight"], torch.full((3,), 12.0))
+    assert latest and latest["global_step"] == 12 and torch.equal(latest["model"]["weight"], torch.full((3,), 12.0))
     assert latest["optimizer"] == state(12)["optimizer"]
     before = load_latest(tmp_path, before=12)
-    assert before and before["step"] == 3
+    assert before and before["global_step"] == 3
     assert load_latest(tmp_path / "none") is None and load_latest(tmp_path, before=3) is None
 
 
 def test_steps_are_compared_as_numbers(tmp_path: Path):
     save(tmp_path, 9, 99_999_999, 10)
     latest = load_latest(tmp_path)
-    assert latest and latest["step"] == 99_999_999
+    assert latest and latest["global_step"] == 99_999_999
 
 
 def flip(folder: Path) -> None:
@@ -101,7 +104,7 @@ def test_a_damaged_one_is_named_in_one_line_and_passed_over(
     save(tmp_path, 5, 10)
     damage(tmp_path / "step-00000010")
     latest = load_latest(tmp_path)
-    assert latest and latest["step"] == 5
+    assert latest and latest["global_step"] == 5
     (line,) = caplog.messages
     assert line.startswith("checkpoint step-00000010") and line.endswith("; trying the one before")
 
@@ -129,7 +132,7 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(
     function: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.chdir(tmp_path)
-    DurableCheckpointIO().save_checkpoint({"step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
+    DurableCheckpointIO().save_checkpoint({"global_step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
     with pytest.raises(UserError):
         load_latest(tmp_path)
     assert f"step-00000001/state.pt is refused: beside tensors it wants {name}" in caplog.text
@@ -156,7 +159,7 @@ def test_the_same_step_again_replaces_it(tmp_path: Path):
     flip(tmp_path / "step-00000005")
     save(tmp_path, 5)
     latest = load_latest(tmp_path)
-    assert latest and latest["step"] == 5
+    assert latest and latest["global_step"] == 5
 
 
 def test_the_manifest_says_what_is_in_it(tmp_path: Path):
@@ -182,15 +185,15 @@ def test_killed_while_saving_there_is_always_a_whole_one(
         running.send(signal.SIGKILL)
         assert running.wait().code == -signal.SIGKILL, running.wait().err
         latest = load_latest(tmp_path)
-        assert latest and latest["model"].unique().tolist() == [float(latest["step"])]
+        assert latest and latest["model"].unique().tolist() == [float(latest["global_step"])]
         newest = max(int(path.name[5:]) for path in tmp_path.glob("step-*"))
-        assert steps[-1] < latest["step"] == newest, "and the newest one there is whole"
-        steps.append(latest["step"])
+        assert steps[-1] < latest["global_step"] == newest, "and the newest one there is whole"
+        steps.append(latest["global_step"])
     measured(f"the newest loads, {len(steps) - 1} of {kills}")
 
 
 def test_ranks_that_have_read_different_checkpoints_do_not_start(tmp_path: Path):
-    trainer, module = Mock(spec=Trainer), Mock(spec=LightningModule, start=5)
+    trainer, module = Mock(spec=Trainer, global_step=5), Mock(spec=LightningModule)
     trainer.strategy.broadcast.return_value = 10  # the first one's
-    with pytest.raises(UserError, match="goes on after step 5, the first one after step 10: let nothing else write"):
+    with raises("run.ranks_differ"):
         Checkpoints(tmp_path, 5).on_train_start(trainer, module)

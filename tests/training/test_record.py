@@ -29,9 +29,7 @@ def test_time_left_and_steps_are_whole_at_any_width(monkeypatch: pytest.MonkeyPa
 
 
 def test_time_for_pictures_and_scores_does_not_count_as_that_of_steps(monkeypatch: pytest.MonkeyPatch):
-    plan = SimpleNamespace(batch_size=8)
-    counts = {"skipped_steps": 0, "bad_samples": 0}
-    module: Any = SimpleNamespace(plan=plan, counts=counts, learning_rate=lambda: 0.1, gradient_norm=1.0)
+    module: Any = SimpleNamespace(images_per_step=8, rate=0.1)
     loader: Any = SimpleNamespace(waited=0.0)
     told = record.Record.__new__(record.Record)
     told.loader = loader
@@ -39,5 +37,5 @@ def test_time_for_pictures_and_scores_does_not_count_as_that_of_steps(monkeypatc
     monkeypatch.setattr(time, "perf_counter", lambda: 160.0)
     told.leave_out(50)
     loader.waited = 2.0
-    pace = told._pace(module, 10, 0.0)
+    pace = told._pace(10, module)
     assert pace["images_per_second"] == 8 * 10 / 10 and pace["data_wait"] == 0.2

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mae_kit.durable import append_lines
 from mae_kit.errors import UserError
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.lock import LOCK
@@ -53,7 +54,7 @@ def test_a_run_that_another_process_has_begun_and_left_meanwhile_is_not_taken_ov
     late = Run(tmp_path / "run")
     with Run(tmp_path / "run") as first:
         first.start(ARGUMENTS, 0)
-        first.append("metrics.jsonl", [line(5).strip()])
+        append_lines(first.metrics, [line(5).strip()])
     with pytest.raises(UserError, match="holds a run already"), late:
         late.start(ARGUMENTS | {"seed": 4}, 0)
     assert first.last_metrics()["step"] == 5 and yaml.safe_load((first.path / "config.yaml").read_text())["seed"] == 3
@@ -86,7 +87,7 @@ def test_a_config_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkey
 def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
     run = Run(tmp_path)
     run.start(ARGUMENTS, 0)
-    run.append("metrics.jsonl", [line(step).strip() for step in (3, 6, 9)])
+    append_lines(run.metrics, [line(step).strip() for step in (3, 6, 9)])
     with open(run.metrics, "a") as file:
         file.write(line(12)[:-9])
     (run.checkpoints / ".making-step-00000010-123").mkdir()

@@ -40,12 +40,12 @@ from mae_kit.training.metrics import clock, read_metrics
 pytestmark = pytest.mark.slow
 
 POISON = """
-from mae_kit.commands.pretrain import Pretraining
-loss = Pretraining.loss
+from mae_kit.training.modules import PretrainModule
+loss = PretrainModule.loss
 def poisoned(self, batch):
     values = loss(self, batch)
-    return {{**values, "loss": values["loss"] * (float("nan") if self.step in {steps} else 1)}}
-Pretraining.loss = poisoned
+    return {{**values, "loss": values["loss"] * (float("nan") if self.trainer.global_step in {steps} else 1)}}
+PretrainModule.loss = poisoned
 """
 
 

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 import torch
+from support.errors import raises
 from support.tiny_models import tiny_mae, tiny_weights
 
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
-from mae_kit.errors import UserError
 from mae_kit.weights.adapt import rechannelled, resized
 from mae_kit.weights.native import to_objective
 from mae_kit.weights.pretrained import build_timm
@@ -66,5 +66,5 @@ def test_a_mean_prediction_is_the_mean_of_the_predictions():
 
 
 def test_a_size_that_the_patch_does_not_divide(tmp_path: Path):
-    with pytest.raises(UserError, match="patch_size 8x8 does not divide img_size 36x36"):
+    with raises("patches.grid_of", "patch_size", "encoder.patch_size", "img_size"):
         resized(tiny_weights(tiny_mae()), (36, 36))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.errors import raises
 from support.tiny_models import save_run, tiny_classifier, tiny_mae
 from torch import Tensor
 
@@ -159,12 +160,12 @@ def test_what_transformers_has_no_class_for(tmp_path: Path):
     from support.tiny_models import tiny_weights
 
     wide = tiny_weights(tiny_mae(img_size=[32, 48]))
-    with pytest.raises(UserError, match="takes squares"):
+    with raises("format"):
         write_vit(wide)
     pooled = tiny_weights(tiny_mae())
     args = pooled.encoder.model_args | {"global_pool": "avg"}
     encoder = pooled.encoder.__class__(**{**vars(pooled.encoder), "model_args": args})
     tensors = {k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in pooled.tensors.items()}
-    with pytest.raises(UserError, match="transformers has no class for this encoder"):
+    with raises("format"):
         write_vit(pooled._replace(encoder=encoder, tensors=tensors))
     assert tiny_classifier().global_pool == "avg"

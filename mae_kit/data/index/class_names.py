@@ -1,4 +1,4 @@
-"""The names of classes, no two alike: results are kept by them."""
+"""Names of classes, made unique: results are stored by them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ FILE = "classes.txt"
 
 
 def read_classes(base: Path) -> list[str] | None:
-    """Lines of `classes.txt` beside shards, line k names label k; None without that file."""
+    """Read `classes.txt` next to shards, line k names label k; None without that file."""
     path = base / FILE
     if not path.is_file():
         return None

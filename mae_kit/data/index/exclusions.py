@@ -34,7 +34,7 @@ def write_exclusions(path: Path, index: Index, lines: Iterable[dict[str, Any]], 
     Args:
         path: The file, .jsonl.
         index: The shards it is for; the head holds a hash of what is in each.
-        lines: Of each sample its `shard` and `key`, and whatever else tells why.
+        lines: Of each sample its `shard` and `key`, and any reasons.
         settings: What the list was made with, for the reader.
     """
     head = {"format": FORMAT, "version": 1, **settings, "contents": index.contents}
@@ -61,12 +61,12 @@ def kept(index: Index, without: str | None) -> Kept:
     changed = [name for name, content in index.contents.items() if contents.get(name) != content]
     if changed:
         what = f"{without} was made for other shards: {changed[0]} is new or has changed"
-        raise UserError("exclusions.kept", what, "make the list again with `mae-kit dedup`")
+        raise UserError("data.exclude", what, "make the list again with `mae-kit dedup`")
     names = [index.shards[number] for number in index.shard.tolist()]
     stays = np.array([place not in gone for place in zip(names, index.keys, strict=True)], dtype=bool)
     rows = np.flatnonzero(stays)
     if not len(rows):
-        raise UserError("exclusions.kept", f"{without} leaves no sample", "look at its reasons, or give other shards")
+        raise UserError("data.exclude", f"{without} leaves no sample", "look at its reasons, or give other shards")
     return Kept(rows, hashlib.sha256(index.fingerprint.encode() + rows.tobytes()).hexdigest())
 
 
@@ -74,13 +74,11 @@ def _read(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """Contents of the shards it was made for, and (shard, key) of the samples that go."""
     fix = "give the duplicates.jsonl that `mae-kit dedup` wrote"
     if not path.is_file():
-        raise UserError("exclusions.read", f"no list of samples to leave out at {path}", fix)
+        raise UserError("data.exclude", f"no list of samples to leave out at {path}", fix)
     try:
         head, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         if (head["format"], head["version"]) != (FORMAT, 1):
-            raise UserError(
-                "exclusions.read", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix
-            )
+            raise UserError("data.exclude", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix)
         return head["contents"], {(line["shard"], line["key"]) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("exclusions.read", f"{path} is no list of samples to leave out", fix) from error
+        raise UserError("data.exclude", f"{path} is no list of samples to leave out", fix) from error

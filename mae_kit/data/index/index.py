@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import os
+import sys
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -19,9 +21,9 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
-from mae_kit.data.index.descriptors import Descriptor, read_at
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote.cache import READ_ONLY
@@ -42,6 +44,29 @@ COLUMNS = {
     "height": np.int32,
 }
 _OPEN_SHARDS = 256
+
+
+class Descriptor:
+    """An open file; closed when the last reader lets go of it."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+if sys.platform == "win32":
+    _one_reader = threading.Lock()
+
+    def read_at(file: Descriptor, size: int, offset: int) -> bytes:
+        with _one_reader:
+            os.lseek(file.number, offset, os.SEEK_SET)
+            return os.read(file.number, size)
+else:
+
+    def read_at(file: Descriptor, size: int, offset: int) -> bytes:
+        return os.pread(file.number, size, offset)
 
 
 @dataclass(eq=False)
@@ -101,7 +126,7 @@ class Index:
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """Of each shard a short hash of the sizes, checksums and labels of its samples: tells which one changed."""
+        """Of each shard a short hash of the sizes, checksums and labels of its samples: shows which one changed."""
         columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
         borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
         parts = (
@@ -248,11 +273,13 @@ class Index:
 
 
 def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
-    """An index that is damaged or of another version counts as none: it is made again."""
+    """Read an index; one that is damaged, contradicts itself or is of another version counts as none."""
     try:
         with safe_open(path, "numpy") as file:
             head = json.loads((file.metadata() or {})["mae_kit_index"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if fault := fault_of(head, arrays, COLUMNS):
+            raise ValueError(fault)
         found = Index(
             folder=base,
             shards=list(head["stamps"]),
@@ -263,17 +290,18 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             **{name: arrays[name] for name in COLUMNS},
         )
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        log.warning(f"{path} is not an index of this version")
+        stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
+        if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
+            raise ValueError("damaged, or of another version")
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else "no index of this version"
+        log.warning(f"{path} is not used: {reason[:160]}")
         return {}, None
-    if head["version"] != VERSION or head["fingerprint"] != found.fingerprint:
-        log.warning(f"{path} is damaged or of another version")
-        return {}, None
-    return {name: (size, changed) for name, (size, changed) in head["stamps"].items()}, found
+    return stamps, found
 
 
 def save(whole: Index, stamps: Stamps) -> Path:
-    """Write beside the shards, or into the user's cache where that folder does not take it; returns where.
+    """Write next to the shards, or into the user's cache where that folder is read-only; returns the path.
 
     Raises:
         OSError: Neither takes it; nothing is left behind.
@@ -313,7 +341,7 @@ def cache_file(base: Path) -> Path:
 
 
 def cache_path(what: str, base: Path) -> Path:
-    """Where the user's cache keeps something that belongs beside the shards of a folder."""
+    """Return the place in the user's cache for a file that belongs next to the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
     return user_cache_path("mae_kit") / f"{what}-{name}"
 

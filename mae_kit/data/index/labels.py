@@ -1,4 +1,4 @@
-"""Labels of shards: the classes that two sides share, and a few samples of each class."""
+"""Labels of shards: classes common to train and val, and a few samples of each class."""
 
 from collections.abc import Sequence
 
@@ -25,38 +25,38 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labeled()):
             raise UserError(
-                "labels.common_classes",
+                "data.classes",
                 f"{where} has no labels",
                 "pack class folders with `mae-kit shard`, or give labeled shards",
             )
     if train.multi_label != val.multi_label:
         several, one = names if train.multi_label else names[::-1]
         what = f"images of {several} have any number of classes, those of {one} a single label"
-        raise UserError("labels.common_classes", what, "pack both from tables with the same columns")
+        raise UserError("data.classes", what, "pack both from tables with the same columns")
     if train.multi_label and not (train.classes and val.classes):
         raise UserError(
-            "labels.common_classes",
-            f"no classes.txt beside {names[bool(train.classes)]}",
+            "data.classes",
+            f"no classes.txt next to {names[bool(train.classes)]}",
             "put one there, line k names class k",
         )
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(
-            "labels.common_classes",
+            "data.classes",
             f"{names[0]} and {names[1]} have different classes.txt",
             "pack both with the same classes",
         )
     count = 1 + max(int(index.label.max()) for index in (train, val))
     classes = train.classes or val.classes or [str(label) for label in range(count)]
     if count > len(classes):
-        named = f"classes.txt beside {names[not train.classes]} names {len(classes)}"
+        named = f"classes.txt next to {names[not train.classes]} names {len(classes)}"
         raise UserError(
-            "labels.common_classes",
+            "data.classes",
             f"there are labels up to {count - 1}, and {named}",
             "pack both with the same classes",
         )
     if len(classes) < 2 and not train.multi_label:
         raise UserError(
-            "labels.common_classes",
+            "data.classes",
             f"all images of {names[0]} and {names[1]} are of one class",
             "give two classes or more",
         )
@@ -81,7 +81,7 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
 
 
 def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
-    """The share of some labeled samples that has each class, strictly between 0 and 1: half a sample more than it has.
+    """Compute the frequency of each class among labeled samples, strictly between 0 and 1 (half a sample is added).
 
     Args:
         index: The shards.

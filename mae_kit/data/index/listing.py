@@ -8,6 +8,8 @@ from typing import NamedTuple
 from mae_kit.data.decode import IMAGE_SUFFIXES
 from mae_kit.errors import UserError
 
+_OF_SYSTEMS = {"@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information"}
+_OF_SYSTEMS |= {"lost+found", "__macosx", "thumbs.db"}
 NO_FILE = "a broken link or no regular file"
 
 
@@ -21,7 +23,8 @@ class Skip(NamedTuple):
 def list_images(root: Path) -> tuple[dict[str, int], list[Skip]]:
     """List the files below `root` without those whose name, or whose folder's name, begins with a dot.
 
-    Links to folders are followed, each folder once.
+    Folders that systems keep for themselves count as hidden: thumbnails of a NAS, bins, lost+found. Links to folders
+    are followed.
 
     Returns:
         Sizes in bytes of the image files by their path relative to `root`, sorted, and the other files.
@@ -53,18 +56,23 @@ def holds(is_kind: Callable[[], bool]) -> bool:
 
 
 def _walk(root: Path) -> Iterator[os.DirEntry]:
-    """All entries that are no folders; links to folders are followed, each folder once, so a loop of links ends."""
-    pending, seen = [str(root)], set()
+    """All entries that are no folders. Links to folders are followed, but none to a folder that it lies in."""
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(str(root), frozenset())]
     while pending:
-        folder = pending.pop()
+        folder, above = pending.pop()
         try:
             status = os.stat(folder)
             with os.scandir(folder) as found:
-                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
+                entries = sorted((e for e in found if not _is_hidden(e)), key=lambda e: e.name, reverse=True)
         except OSError as error:
-            raise UserError("listing.walk", f"{folder}: {error.strerror}", "make the folder readable") from None
-        if (status.st_dev, status.st_ino) in seen:
+            raise UserError("shard.src", f"{folder}: {error.strerror}", "make the folder readable") from None
+        here = (status.st_dev, status.st_ino)
+        if here in above:
             continue
-        seen.add((status.st_dev, status.st_ino))
-        pending += [entry.path for entry in entries if holds(entry.is_dir)]
+        folders = [entry for entry in entries if holds(entry.is_dir)]
+        pending += [(entry.path, above | {here}) for entry in folders]
         yield from (entry for entry in entries if not holds(entry.is_dir))
+
+
+def _is_hidden(entry: os.DirEntry) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS

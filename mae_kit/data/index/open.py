@@ -1,6 +1,6 @@
-"""The index of a folder of shards: where each sample lies, so that order and resume are arithmetic.
+"""The index of a folder of shards: the position of each sample, so that order and resume are arithmetic.
 
-One safetensors file beside the shards, one row a sample; made on first use, and again for each shard that changed.
+One safetensors file next to the shards, one row per sample; made on first use, updated for shards that changed.
 """
 
 import logging
@@ -19,7 +19,7 @@ from mae_kit.data.index.index import FILE, Index, cache_file, load, save
 from mae_kit.data.index.listing import NO_FILE, holds
 from mae_kit.data.index.parts import UNREADABLE, Parts, steps, unreadable, write_part
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
-from mae_kit.data.index.samples import Problem
+from mae_kit.data.index.samples import DARK, Problem
 from mae_kit.data.remote.cache import Cache
 from mae_kit.data.remote.filesystem import Place, is_url
 from mae_kit.data.remote.store import Stamps, Store, fetch_index
@@ -39,7 +39,7 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
 
     Args:
         shards: A folder of webdataset tars, one tar, or a pattern in a folder such as `DIR/train-*.tar`; or a URL of
-            these, where the index lies beside the shards.
+            these, with the index next to the shards.
         cache: Where remote shards go; by default in the user's cache.
 
     Raises:
@@ -163,6 +163,8 @@ def _must_hold_images(whole: Index, parts: Parts, folder: Place) -> None:
 
 def _usable(part: Index, folder: Place) -> Index:
     if len(part):
+        if dark := [problem.shard for problem in part.problems if problem.kind == DARK]:
+            log.warning(f"{folder}: 16-bit images of {len(dark)} shards are DARK: `mae-kit shard` scales them")
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"

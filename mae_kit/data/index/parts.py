@@ -1,6 +1,6 @@
 """Indices of single shards: what a job on a whole folder leaves behind until it has come to its end, a file a shard.
 
-A job that was stopped goes on with the shards that have none, or that changed since.
+A job that was stopped resumes with the shards that have none, or that changed since.
 """
 
 import shutil
@@ -39,7 +39,7 @@ class Parts(NamedTuple):
         return cls(base, classes, parts_folder(base))
 
     def read(self, name: str, advance: Callable[[int], None]) -> Index:
-        """Index a shard; `advance` is told the bytes gone through. One that cannot be read at all is a problem."""
+        """Index a shard; `advance` receives the number of bytes read. One that cannot be read at all is a problem."""
         try:
             samples, problems = read_shard(self.base / name, name, len(self.classes or ()) or None, advance)
         except InterruptedError:

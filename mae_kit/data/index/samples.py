@@ -1,24 +1,29 @@
 """One shard to its samples: members paired by key over the whole tar, and everything odd written down.
 
 A `.cls` member holds the one label of an image, a `.classes` member any number of them.
-Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Where that
-leaves a suffix like `b.0.jpg` and no plain image has the key, the last dot counts instead, so that no sample is lost.
+Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Numbers between
+two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: a mask is left out
+and reported, as are others next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
 """
 
 import re
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.data.decode import IMAGE_SUFFIXES, cut_short, image_size
+from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_raw, image_size, is_dark
 from mae_kit.data.index import tar
+from mae_kit.data.jpeg import cut_short
 from mae_kit.errors import BadImage
 
 LABEL_SUFFIX = "cls"
-CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one whole number
+CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
+DARK = "dark 16-bit images"
 LARGEST_IMAGE = 1 << 29
+_TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
 _LARGEST_LABEL = 1 << 10
 _LARGEST_SET = 1 << 16
 _CLASSES = 1 << 16  # without classes.txt: a batch has a column for each
@@ -63,6 +68,16 @@ class _Found(NamedTuple):
     label: int = -1
     classes: tuple[int, ...] | None = None
     fault: str = ""
+    dark: bool | None = None  # of images of more than 8 bits
+
+
+class _Dotted(NamedTuple):
+    """A member with words between its key and its suffix."""
+
+    key: str
+    words: str
+    suffix: str
+    found: _Found
 
 
 class _Shard:
@@ -73,7 +88,7 @@ class _Shard:
         self.images: dict[str, _Found] = {}
         self.labels: dict[str, _Found] = {}
         self.sets: dict[str, _Found] = {}
-        self.dotted: list[tuple[str, str, _Found]] = []  # plain key, suffix, the member under its own key
+        self.dotted: list[_Dotted] = []
         self.problems: list[Problem] = []
 
     def report(self, key: str, offset: int, reason: str) -> None:
@@ -98,7 +113,7 @@ def read_shard(
         path: The tar.
         name: What reports call it.
         classes: Labels count from 0 to here; None where the number of classes is unknown.
-        advance: Told the bytes gone through, now and then.
+        advance: Receives the number of bytes read, now and then.
 
     Returns:
         The samples in the order of their bytes, and the problems likewise.
@@ -127,17 +142,21 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     if not stem or not dot:  # `._000.jpg` is macOS metadata, and no suffix is no image
         return
     suffix = suffix.lower()
-    last = suffix.rpartition(".")[2]
+    words, _, last = suffix.rpartition(".")
+    if last in OTHER_IMAGES or ".".join(suffix.split(".")[-2:]) in OTHER_IMAGES:
+        shard.report(f"{folder}{slash}{base}", member.offset, f"not a readable kind of image: {base}")
     if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
         return
     key = f"{folder}{slash}{stem}"
     own = f"{folder}{slash}{base[: -len(last) - 1]}"
     found = _read(stream, member, own, last, classes)
-    # An array beside a plain image is an extra of it (an embedding, say), like `000.seg.png` beside `000.jpg`.
-    if suffix == last and last != "npy":
+    # An array next to an image is an extra (an embedding, say), like `000.seg.png` next to `000.jpg`.
+    if not words and last != "npy":
         shard.add(suffix, found)
+    elif words.replace(".", "").isdecimal():
+        shard.add(last, found)
     else:
-        shard.dotted.append((key, last, found))
+        shard.dotted.append(_Dotted(key, words, last, found))
 
 
 def _read(stream: BufferedIOBase, member: tar.Member, key: str, suffix: str, classes: int | None) -> _Found:
@@ -153,24 +172,35 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
     data = stream.read(member.size)
     try:
         width, height = image_size(data)
+        raw = decode_raw(data)
+        if raw is not None:
+            decode(data, raw.values.shape[2])  # refuses numbers that have no fixed scale
     except BadImage as error:
         return _Found(key, member.offset, fault=f"unreadable image: {error}")
     if cut_short(data):
         return _Found(key, member.offset, fault="unreadable image: JPEG cut short, without an end marker")
-    return _Found(key, member.offset, member.size, zlib.crc32(data), width, height)
+    return _Found(
+        key,
+        member.offset,
+        member.size,
+        zlib.crc32(data),
+        width,
+        height,
+        dark=None if raw is None else is_dark(raw.values),
+    )
 
 
 def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    label, fault = _whole_number(_read_text(stream, member, _LARGEST_LABEL), classes)
+    label, fault = _integer(_read_text(stream, member, _LARGEST_LABEL), classes)
     return _Found(key, member.offset, label=label, fault=fault)
 
 
 def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    """Whole numbers between spaces or commas; an empty member is an image that shows none of the classes."""
+    """Integers between spaces or commas; an empty member is an image that shows none of the classes."""
     if member.size > _LARGEST_SET:
         return _Found(key, member.offset, fault=f"set of classes too large: {member.size:,} bytes")
     words = _read_text(stream, member, _LARGEST_SET).replace(",", " ").split()
-    numbers = [_whole_number(word, classes or _CLASSES) for word in words]
+    numbers = [_integer(word, classes or _CLASSES) for word in words]
     if fault := next((fault for _, fault in numbers if fault), ""):
         return _Found(key, member.offset, fault=fault)
     return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
@@ -181,10 +211,10 @@ def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
     return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
 
 
-def _whole_number(text: str, classes: int | None) -> tuple[int, str]:
+def _integer(text: str, classes: int | None) -> tuple[int, str]:
     """A label, or -1 and what is wrong with it."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        return -1, f"label is no whole number: {text[:40]!r}"
+        return -1, f"label is not an integer: {text[:40]!r}"
     label = int(text)
     if label < 0:
         return -1, f"label is negative: {label}"
@@ -194,11 +224,23 @@ def _whole_number(text: str, classes: int | None) -> tuple[int, str]:
 
 
 def _settle_dotted(shard: _Shard) -> None:
-    """Give members with dots in their suffix a key of their own, unless they are extras of a plain image."""
+    """Find the image among members with words before their suffix; the others are counted."""
+    left_out: Counter[str] = Counter()
+    groups: dict[str, list[_Dotted]] = defaultdict(list)
+    for member in shard.dotted:
+        if member.suffix in (LABEL_SUFFIX, CLASSES_SUFFIX):
+            shard.add(member.suffix, member.found)
+        else:
+            groups[member.key].append(member)
     plain = set(shard.images)
-    for key, suffix, found in shard.dotted:
-        if key not in plain:
-            shard.add(suffix, found)
+    for key, members in groups.items():
+        images = [] if key in plain else [each for each in members if not _TARGETS & set(each.words.split("."))]
+        alone = len(images) == 1 and (len(members) > 1 or key in shard.labels or key in shard.sets)
+        for each in images:
+            shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
+        left_out.update(f".{each.words}.{each.suffix}" for each in members if each not in images and each.words)
+    for name, count in left_out.items():
+        shard.report("", 0, f"{name} next to the image of its key: {count:,} left out")
 
 
 def _pair(shard: _Shard) -> list[Sample]:
@@ -217,4 +259,7 @@ def _pair(shard: _Shard) -> list[Sample]:
         samples.append(Sample(key, image.offset, image.size, image.crc32, value, image.width, image.height, classes))
     for key, label in labels.items():
         shard.report(key, label.offset, "label without image")
+    deep = [image.dark for image in shard.images.values() if image.dark is not None]
+    if sum(deep) > len(deep) / 2:
+        shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of their range, `mae-kit shard` scales them")
     return samples

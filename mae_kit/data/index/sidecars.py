@@ -1,4 +1,4 @@
-"""What was computed from shards, a file a shard, in a hidden folder beside them: once, and again where one changed."""
+"""Results computed from shards, one file per shard, in a hidden folder next to them, kept up to date."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Sidecars(NamedTuple):
 
     Attributes:
         name: Of the hidden folder, without its dot.
-        recipe: All that decides the arrays beside the shard; a file made by another recipe counts as none.
+        recipe: Everything, apart from the shard, that determines the arrays; a file of another recipe is ignored.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Sidecars(NamedTuple):
         Args:
             index: The shards.
             make: Arrays of one shard, from its index; calls its second argument once a sample. Picklable.
-            workers: Tasks at once; 0 = one a core.
+            workers: Tasks at once; 0 = one per core.
             engine: Where they run.
             preload: Modules that `make` needs.
 
@@ -74,9 +74,9 @@ class Sidecars(NamedTuple):
         return next((path for path in self._paths(part) if _stamp(path) == self._stamp(part)), None)
 
     def write(self, part: Index, arrays: Arrays) -> None:
-        """Durably, beside the shard, or in the user's cache where that folder takes no files."""
-        beside, cache = self._paths(part)
-        path = beside if takes_files(part.folder) else cache
+        """Write durably next to the shard, or to the user's cache where that folder is read-only."""
+        near, cache = self._paths(part)
+        path = near if takes_files(part.folder) else cache
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as making:
             making.write_bytes(to_safetensors(arrays, {"mae_kit_sidecar": self._stamp(part)}))

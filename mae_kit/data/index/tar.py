@@ -1,7 +1,7 @@
 """Walk the members of an uncompressed tar without extracting it and without trusting it.
 
 Python's tarfile stops at the first damaged header without a word, so that half a shard may be lost unseen. Here a
-damaged header is reported and the walk goes on at the next sound one. Headers: POSIX.1-1988 ustar, POSIX.1-2001 pax
+damaged header is reported and the walk resumes at the next sound one. Headers: POSIX.1-1988 ustar, POSIX.1-2001 pax
 (records `path` and `size`) and GNU long names; only regular files are members, nothing is ever written to disk.
 """
 
@@ -167,7 +167,7 @@ def _correct(header: _Header, corrections: dict[str, str]) -> _Header:
 
 
 def _recover(stream: BufferedIOBase, position: int, block: bytes) -> tuple[Damage | None, int | None]:
-    """What is wrong at `position`, where no header is, and the offset to go on at (None: nothing readable follows)."""
+    """What is wrong at `position`, where no header is, and the offset to resume at (None: nothing readable follows)."""
     if len(block) < BLOCK and not position:
         return Damage(0, f"not a tar: {len(block)} bytes, less than one header"), None
     if len(block) < BLOCK:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mae_kit.data.decode import decode, decode_deep, is_dark, largest_of_16_bits
+from mae_kit.data.decode import decode, decode_raw, is_dark
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.crop import crop_resize, evaluation_box
@@ -73,7 +73,7 @@ def _decode(
         decoded = True
         yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
     if not decoded:
-        raise UserError("images.decode", f"no image in {source}", "give an image, a folder of images, or shards")
+        raise UserError("images.none", f"no image in {source}", "give an image, a folder of images, or shards")
 
 
 def _spread(limit: int, count: int) -> Iterator[int]:
@@ -84,8 +84,8 @@ def _spread(limit: int, count: int) -> Iterator[int]:
 
 
 def _is_dark(data: bytes) -> bool:
-    deep = decode_deep(data)
-    return deep is not None and is_dark(largest_of_16_bits(deep) or 0)
+    raw = decode_raw(data)
+    return raw is not None and is_dark(raw.values)
 
 
 def _source(place: Place) -> tuple[Sequence[str], Callable[[int], bytes]]:

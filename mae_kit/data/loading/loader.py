@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,15 @@ class Share:
     rank: int = 0
     world: int = 1
     parts: int = 1
+
+    def must_divide(self, batch_size: int) -> None:
+        """Raises UserError where a batch does not divide among the devices and micro-batches."""
+        if batch_size % (self.world * self.parts):
+            raise UserError(
+                "data.batch_size",
+                f"data.batch_size {batch_size} does not divide among {self.world} devices x {self.parts} micro-batches",
+                f"choose a multiple of {self.world * self.parts}",
+            )
 
 
 class TrainBatches(Dataset[Batch]):
@@ -248,6 +257,39 @@ class Loader:
             raise
         finally:
             self.waited += time.perf_counter() - started
+
+
+class TrainerLoader(Loader):
+    """A loader for Lightning: an epoch of the Trainer continues wherever its step is, also in a resumed run.
+
+    Args:
+        batches: The dataset.
+        position: Tells the next item.
+        length: Items of an epoch of the Trainer.
+        workers: Worker processes; 0 loads in this process.
+        pin: Whether a GPU will fetch the batches.
+    """
+
+    def __init__(
+        self, batches: Dataset[Batch], position: Callable[[], int], length: int, workers: int, pin: bool = False
+    ):
+        super().__init__(batches, 0, length, workers, pin)
+        self.position, self.length = position, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.start = self.position()
+        self.stop = self.start + self.length - self.start % self.length
+        return super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: the position follows from the Trainer's step. Lightning takes it for the mark of what can resume."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
 
 
 class _WorkerDied(Exception):

@@ -1,4 +1,4 @@
-"""One image to the bytes that a shard stores, and to its share of the channel statistics."""
+"""One image to the bytes that a shard stores, and to its part of the channel statistics."""
 
 import io
 import math
@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Num
 from PIL import Image
 
-from mae_kit.data.decode import Array, decode, decode_deep, decode_scaled, image_size, largest_of_16_bits
-from mae_kit.errors import BadImage
+from mae_kit.data.decode import MAX_PIXELS, Array, decode, decode_raw, decode_scaled, image_size, is_dark, left_out
+from mae_kit.data.packing.levels import Scale, levels_of, to_8_bits
 
 _PIXELS_A_SIDE = 128
 _VALUES = np.arange(256)
@@ -23,17 +22,6 @@ class Moments(NamedTuple):
     square: np.ndarray
 
 
-class Levels(NamedTuple):
-    """The values of an image of more than 8 bits that become 0 and 255."""
-
-    black: float
-    white: float
-
-    @property
-    def span(self) -> float:
-        return self.white - self.black
-
-
 class Stored(NamedTuple):
     """One image as a shard stores it.
 
@@ -41,42 +29,55 @@ class Stored(NamedTuple):
         suffix: Of its file, without dot.
         data: Of its file.
         moments: Of its pixels.
-        largest: The largest value, up to 65,535, of an image of 16 bits whose upper 8 are kept; None of others.
+        deep: Whether the source has more than 8 bits.
+        dark: Whether the upper 8 of its 16 bits, which are kept, make a dark picture.
+        left_out: What of the source is not stored; empty where all is.
     """
 
     suffix: str
     data: bytes
     moments: Moments
-    largest: int | None = None
+    deep: bool = False
+    dark: bool = False
+    left_out: str = ""
 
 
-def encode(data: bytes, resize: int | None, quality: int, channels: int, levels: Levels | None = None) -> Stored:
+def encode(
+    data: bytes,
+    resize: int | None,
+    quality: int,
+    channels: int,
+    scale: Scale | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Stored:
     """Decode an image to see that it is sound, and make of it what a shard stores.
 
     Args:
         data: The file as the source has it.
         resize: Pixels of the shorter side at most, then the image is stored as JPEG; None stores `data` untouched.
         quality: Of the JPEG, 1 to 100.
-        channels: 3, 1, or, without resize, those of a .npy.
-        levels: What becomes of more than 8 bits; None keeps the upper 8 of 16.
+        channels: 3, 1, or, without resize, the bands of a .npy or TIFF.
+        scale: What becomes of more than 8 bits; where it says nothing of a kind of number the upper 8 of 16 are kept.
+        max_pixels: Larger images are refused.
 
     Raises:
         BadImage: It does not decode.
     """
-    deep = decode_deep(data)
-    if deep is None:
-        return _encode(data, resize, quality, channels)
-    if levels is not None:
-        return _encode(_to_8_bits(deep, levels), resize, quality, channels)
-    return _encode(data, resize, quality, channels)._replace(largest=largest_of_16_bits(deep))
+    raw = decode_raw(data, channels, max_pixels)
+    if raw is None:
+        return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data, max_pixels))
+    levels = levels_of(scale or {}, raw.values.dtype)
+    if raw.values.dtype == np.uint8:
+        stored = _encode(_to_file(raw.values), resize, quality, channels, max_pixels)
+    elif levels is None or (levels.is_whole_16_bits and raw.values.dtype == np.uint16 and raw.nodata is None):
+        stored = _encode(data, resize, quality, channels, max_pixels)._replace(deep=True, dark=is_dark(raw.values))
+    else:
+        stored = _encode(_to_file(to_8_bits(raw, levels)), resize, quality, channels, max_pixels)._replace(deep=True)
+    return stored._replace(left_out=raw.left_out)
 
 
-def _to_8_bits(values: Num[np.ndarray, "h w c"], levels: Levels) -> bytes:
+def _to_file(pixels: Array) -> bytes:
     """A PNG where there are 1 or 3 channels, which others can open; else a .npy."""
-    if not np.isfinite(values).all():
-        raise BadImage("pixels that are not finite")
-    shares = (values.astype(np.float64) - levels.black) / levels.span
-    pixels = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
     stream = io.BytesIO()
     if pixels.shape[2] in (1, 3):
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
@@ -85,11 +86,11 @@ def _to_8_bits(values: Num[np.ndarray, "h w c"], levels: Levels) -> bytes:
     return stream.getvalue()
 
 
-def _encode(data: bytes, resize: int | None, quality: int, channels: int) -> Stored:
+def _encode(data: bytes, resize: int | None, quality: int, channels: int, max_pixels: int) -> Stored:
     if resize is None:
-        moments = _moments(decode(data, channels))
+        moments = _moments(decode(data, channels, max_pixels))
         return Stored(_suffix(data), data, moments)
-    pixels = _shrink(data, resize, channels)
+    pixels = _shrink(data, resize, channels, max_pixels)
     gray = bool((pixels[..., :1] == pixels).all())
     stored = np.ascontiguousarray(pixels[..., :1]) if gray else pixels
     return Stored("jpg", _to_jpeg(stored, quality), _moments(pixels))
@@ -98,19 +99,21 @@ def _encode(data: bytes, resize: int | None, quality: int, channels: int) -> Sto
 def _suffix(data: bytes) -> str:
     """Of what the bytes are, whatever the file was called; `decode` has accepted them, so it is one of these."""
     starts = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"P": "ppm"}
-    starts |= {b"II": "tif", b"MM": "tif", b"\x93NUMPY": "npy"}
+    starts |= {b"II": "tif", b"MM": "tif", b"\x93NUMPY": "npy", b"\0\0\0\x0cjP": "jp2", b"\xff\x4f": "j2k"}
+    if data[4:8] == b"ftyp":
+        return "avif"
     return next((suffix for start, suffix in starts.items() if data.startswith(start)), "dib")  # it begins with a size
 
 
-def _shrink(data: bytes, short_side: int, channels: int) -> Array:
+def _shrink(data: bytes, short_side: int, channels: int, max_pixels: int) -> Array:
     """Decode with the shorter side at most `short_side` pixels.
 
     libjpeg's scaling is used down to twice that size only, where it costs no detail, then bicubic with antialias.
     """
-    width, height = image_size(data)
-    scale = min(1.0, short_side / min(width, height))
-    pixels = decode_scaled(data, 2 * short_side, 2 * short_side, channels)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    width, height = image_size(data, max_pixels)
+    ratio = min(1.0, short_side / min(width, height))
+    pixels = decode_scaled(data, 2 * short_side, 2 * short_side, channels, max_pixels)
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
     if size == (pixels.shape[1], pixels.shape[0]):
         return pixels
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).resize(size, Image.Resampling.BICUBIC)
@@ -124,7 +127,7 @@ def _to_jpeg(pixels: Array, quality: int) -> bytes:
 
 
 def _moments(pixels: Array) -> Moments:
-    """Of a grid of 128 to 256 pixels a side at most, which is plenty for a mean; whole numbers until the end."""
+    """Average over a grid of 128 to 256 pixels a side, enough for a mean; integers until the end."""
     step = max(1, math.isqrt(pixels.shape[0] * pixels.shape[1]) // _PIXELS_A_SIDE)
     grid = pixels[::step, ::step]
     # Counting values is six times as fast as summing over the first axis of an array [n 3].

@@ -1,6 +1,5 @@
 """A folder of images: its classes and splits."""
 
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.label_file import LabelFile, read_label_file
+from mae_kit.data.packing.layouts import recognize
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there
 from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
 from mae_kit.errors import BadImage, UserError
@@ -31,21 +31,22 @@ class FolderReader(NamedTuple):
 
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
     """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
-    names, held_out, left_out = _split_folders(root, list(sizes))
+    layout = recognize(list(sizes), skipped)
+    names, held_out, left_out = _split_folders(root, layout.paths)
     if labels not in FROM_SOURCE:
         source = _labeled(root, names, read_label_file(Path(labels), root, sizes))
     else:
-        source = _by_folder(root, names, labels, held_out is not None)
+        paths = [layout.paths[name][held_out is not None :] for name in names]
+        source = _by_folder(root, names, None if layout.numbered else _class_folders(root, paths, labels, held_out))
     return replace(
         source,
         sizes=np.array([sizes[name] for name in names], np.int64),
         held_out=held_out if held_out is not None and held_out.any() else None,
-        skipped=skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+        skipped=skipped + layout.skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
     )
 
 
-def _by_folder(root: Path, names: list[str], labels: str, split: bool) -> Source:
-    folders = _class_folders(root, names, labels, split)
+def _by_folder(root: Path, names: list[str], folders: list[str] | None) -> Source:
     classes = None if folders is None else sorted(set(folders))
     number = {name: label for label, name in enumerate(classes or [])}
     values = [number[folder] for folder in folders] if folders is not None else [-1] * len(names)
@@ -74,40 +75,41 @@ def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
     )
 
 
-def _split_folders(root: Path, names: list[str]) -> tuple[list[str], np.ndarray | None, list[str]]:
+def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], np.ndarray | None, list[str]]:
     """Names to take, which of them are held out (None without split folders), and names that are not taken.
 
-    Splits beside anything else are refused: taken for classes, they would be mixed without a word.
+    Splits next to other folders are refused: taken for classes, they would be mixed silently. So are held-out splits
+    without a training split.
     """
-    tops = [name.split(os.sep)[0] for name in names]
-    splits = choose_splits(sorted(set(tops)))
+    names, tops = list(paths), [path[0] for path in paths.values()]
+    folders = sorted({path[0] for path in paths.values()})
+    splits = choose_splits(folders)
     if splits is None:
-        train, held_out, others = kinds_of_splits(sorted(set(tops)))
+        train, held_out, others = kinds_of_splits(folders)
+        fix = "move it away, or rename what is a class and no split"
         if train and held_out:
-            what = f"{root} holds {others[0]} beside the splits {train[0]} and {held_out[0]}"
-            raise UserError("sources.split_folders", what, "move it away, or rename what is a class and no split")
+            what = f"{root} holds {others[0]} next to the splits {train[0]} and {held_out[0]}"
+            raise UserError("shard.splits", what, fix)
+        if len(held_out) > 1 and not others:
+            raise UserError("shard.splits", f"{root} holds {' and '.join(held_out)} without train", fix)
         return names, None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
     return [name for name, _ in taken], np.array([held for _, held in taken]), left_out
 
 
-def _class_folders(root: Path, names: list[str], labels: str, split: bool) -> list[str] | None:
-    """The class folder of each image, below the folders of splits where there are such; None without classes.
+def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np.ndarray | None) -> list[str] | None:
+    """The class folder of each image; None without classes.
 
-    Split folders of which one holds class folders and the other none (ImageNet's val, as downloaded) are refused: the
-    labels of the first would be lost without a word.
+    Images outside of the class folders are refused, be they one stray file or a split without such folders (ImageNet's
+    val, as downloaded): the labels of all others would be lost silently.
     """
-    paths = [name.split(os.sep)[split:] for name in names]
-    flat = [name for name, path in zip(names, paths, strict=True) if len(path) == 1]
+    flat = [path[0] for path in paths if len(path) == 1]
     folders = [path[0] for path in paths if len(path) > 1]
     several = len(set(folders)) > 1
-    if flat and (labels == "folders" or (labels == "auto" and split and several)):
-        raise UserError(
-            "sources.class_folders",
-            f"{root}: {flat[0]} lies in no class folder",
-            "move it into one, or use --labels none",
-        )
+    if flat and (labels == "folders" or (labels == "auto" and several)):
+        fix = "move it into one, or pack without labels: mae-kit shard --labels none"
+        raise UserError("shard.labels", f"{root}: {flat[0]} is in no class folder", fix)
     return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
 
 
@@ -116,4 +118,5 @@ def no_image(root: Path, skipped: list[Skip]) -> UserError:
     suffixes = Counter(Path(skip.name).suffix.lower() for skip in skipped)
     found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5))
     what = f"{root} holds no image" + (f" ({found})" if found else "")
-    return UserError("shard.src", what, "give a folder with images or tars in it")
+    fix = f"give hf:{root}" if ".parquet" in suffixes else "give a folder with images or tars in it"
+    return UserError("shard.src", what, fix)

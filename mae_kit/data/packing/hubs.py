@@ -2,16 +2,22 @@
 
 import inspect
 import io
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
 
 from mae_kit.data.index.class_names import kept_apart
+from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits
 from mae_kit.errors import BadImage, UserError
+
+log = logging.getLogger(__name__)
+
+_LABEL_COLUMNS = ("label", "labels", "cls", "class", "category", "target", "fine_label")
 
 
 class RowReader:
@@ -34,7 +40,7 @@ class RowReader:
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
     if labels == "folders":
-        raise UserError("hubs.open_hub", "labels from folders need a folder of images", "leave out --labels")
+        raise UserError("shard.labels", "labels from folders need a folder of images", "leave out --labels")
     hub, _, rest = src.partition(":")
     name, _, split = rest.partition(":")
     if hub == "hf":
@@ -42,20 +48,51 @@ def open_hub(src: str, labels: str) -> Source:
     return _torchvision(name, split or None, labels)
 
 
-def _source(kind: str, parts: dict[str, Any], values: list[Any], classes: list[str] | None, labels: str) -> Source:
+class _Labels(NamedTuple):
+    """What the rows of several datasets show.
+
+    Attributes:
+        classes: Of each row its classes, None where nothing is known.
+        names: Of the classes; None where they are numbers.
+        several: Whether a row may have any number of classes.
+    """
+
+    classes: list[tuple[int, ...] | None]
+    names: list[str] | None
+    several: bool = False
+
+
+def _number(values: list[Any], names: list[str] | None) -> _Labels:
+    """Make numbers of labels: integers, or texts, alone or in lists; None stays unknown, as does a negative number."""
+    several = any(isinstance(value, list | tuple) for value in values)
+    each = [value if isinstance(value, list | tuple) else [value] for value in values]
+    known = {item for items in each for item in items if item is not None}
+    if names is None and any(isinstance(item, str) for item in known):
+        names = sorted(map(str, known))
+        number = {name: label for label, name in enumerate(names)}
+        each = [[None if item is None else number[str(item)] for item in items] for items in each]
+    known_rows = [[int(item) for item in items if item is not None] for items in each]
+    rows = [
+        None if None in items else tuple(sorted({item for item in row if item >= 0}))
+        for items, row in zip(each, known_rows, strict=True)
+    ]
+    return _Labels(rows if several else [row or None for row in rows], names, several)
+
+
+def _source(kind: str, parts: dict[str, Any], found: _Labels | None, labels: str) -> Source:
     splits = _take(list(parts))
     held_out = np.repeat(np.array([splits[split] for split in parts]), [len(part) for part in parts.values()])
-    numbers = [
-        np.full(len(part), -1) if value is None or labels == "none" else np.asarray(value, np.int64)
-        for part, value in zip(parts.values(), values, strict=True)
-    ]
+    count = sum(map(len, parts.values()))
+    found = None if labels == "none" else found
+    single = [row[0] if row else -1 for row in found.classes] if found and not found.several else [-1] * count
     return Source(
         kind=kind,
         read=RowReader(list(parts.values())),
         names=[f"{split}/{row:09d}" for split, part in parts.items() for row in range(len(part))],
-        labels=np.concatenate(numbers),
+        labels=np.array(single, np.int64),
         held_out=held_out if held_out.any() else None,
-        classes=None if labels == "none" or classes is None else kept_apart(classes),
+        classes=None if found is None or found.names is None else kept_apart(found.names),
+        sets=ClassSets.pack(found.classes) if found and found.several else None,
     )
 
 
@@ -67,7 +104,9 @@ def _take(names: list[str]) -> dict[str, bool]:
 
 def _as_bytes(item: Any) -> bytes:
     """The file of an item's image as it is, or losslessly as PNG where the library hands out pixels."""
-    image = (item["bytes"] or item["path"]) if isinstance(item, dict) else item[0]
+    image = (item["bytes"] or item["path"]) if isinstance(item, dict) else item and item[0]
+    if image is None:
+        raise BadImage("no image in this row")
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
@@ -92,7 +131,7 @@ class _ImageColumn:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    def __getitem__(self, row: int) -> dict[str, Any] | None:
         return self.dataset[row][self.column]
 
 
@@ -100,24 +139,21 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError(
-            "hubs.hugging_face", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'"
-        ) from None
+        raise UserError("shard.hub", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'") from None
     try:
         found = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and script errors of five libraries have no common base
         raise UserError(
-            "hubs.hugging_face", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
+            "shard.hub", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
         ) from error
     tables = dict(found) if split is None else {split: found}
     splits = _take(list(tables))
     tables = {key: table for key, table in tables.items() if key in splits}
     features = next(iter(tables.values())).features
     image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if image is None:
         raise UserError(
-            "hubs.hugging_face",
+            "shard.hub",
             f"hf:{name} has no column of images ({', '.join(features)})",
             "name a dataset of images",
         )
@@ -125,9 +161,22 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
         key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
         for key, table in tables.items()
     }
-    values = [None if label is None else table[label] for table in tables.values()]
-    classes = None if label is None else list(features[label].names)
-    return _source(f"hf:{name} ({', '.join(parts)})", parts, values, classes, labels)
+    return _source(f"hf:{name} ({', '.join(parts)})", parts, _hugging_face_labels(tables, features), labels)
+
+
+def _hugging_face_labels(tables: dict[str, Any], features: Any) -> _Labels | None:
+    """The column of classes, or one that is called so: texts, integers, or lists of these."""
+    named = [key for key, kind in features.items() if hasattr(getattr(kind, "feature", kind), "names")]
+    named += [key for key in _LABEL_COLUMNS if key in features]
+    if not named:
+        return None
+    values = [value for table in tables.values() for value in table[named[0]]]
+    kind = getattr(features[named[0]], "feature", features[named[0]])
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    if not all(item is None or isinstance(item, int | str) for item in items):
+        log.warning(f"the column {named[0]} holds neither classes, texts nor integers: packed without labels")
+        return None
+    return _number(values, getattr(kind, "names", None))
 
 
 def _first_line(error: Exception) -> str:
@@ -142,21 +191,23 @@ def _torchvision(name: str, split: str | None, labels: str) -> Source:
         import torchvision.datasets as library
     except ImportError:
         raise UserError(
-            "hubs.torchvision", f"torchvision:{name} needs the library `torchvision`", "pip install torchvision"
+            "shard.hub", f"torchvision:{name} needs the library `torchvision`", "pip install torchvision"
         ) from None
     kind = getattr(library, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, library.VisionDataset)):
         raise UserError(
-            "hubs.torchvision",
+            "shard.hub",
             f"torchvision has no dataset {name}",
             "write it as in torchvision.datasets, such as CIFAR10",
         )
     parts = _torchvision_splits(kind, name, split)
     values = [_labels(part) for part in parts.values()]
+    known = all(value is not None for value in values)
     classes = getattr(next(iter(parts.values())), "classes", None)
     if classes is not None:
         classes = [entry if isinstance(entry, str) else entry[0] for entry in classes]
-    return _source(f"torchvision:{name} ({', '.join(parts)})", parts, values, classes, labels)
+    found = _number([int(value) for part in values for value in part], classes) if known else None
+    return _source(f"torchvision:{name} ({', '.join(parts)})", parts, found, labels)
 
 
 def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, Any]:
@@ -164,7 +215,7 @@ def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, An
     accepted = inspect.signature(kind).parameters
     if "train" in accepted:
         if split not in (None, "train", "test"):
-            raise UserError("hubs.torchvision_splits", f"torchvision:{name} has no split {split}", "use train or test")
+            raise UserError("shard.hub", f"torchvision:{name} has no split {split}", "use train or test")
         wanted = [split] if split else ["train", "test"]
         return {key: _fetch(kind, name, train=key == "train") for key in wanted}
     if "split" not in accepted:
@@ -189,9 +240,9 @@ def _fetch(kind: Any, name: str, **choice: Any) -> Any:
     offered = {"root": folder, "download": True, "loader": str}
     try:
         return kind(**{key: value for key, value in offered.items() if key in accepted}, **choice)
-    except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others alike
+    except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others
         raise UserError(
-            "hubs.fetch", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
+            "shard.hub", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
         ) from error
 
 

@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,9 @@ from mae_kit.errors import UserError
 log = logging.getLogger(__name__)
 
 ONE, SEVERAL = "label", "labels"
+FILES = ("file", "file_name", "filename", "path")
 _BETWEEN = re.compile("[;|]")
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 class LabelFile(NamedTuple):
@@ -31,59 +34,69 @@ class LabelFile(NamedTuple):
 
 
 def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFile:
-    """Read `file,label`, one class an image, or `file,labels`, any number of them with ; or | between.
+    """Read a table with a line for each image: `file,label`, one class each, or `file,labels`, with ; or | between.
 
-    In the first an empty field is an image without label, in the second one that shows none of the classes.
+    In the first an empty field is an image without label, in the second one that shows none of the classes. Columns may
+    be separated by commas, semicolons or tabs.
 
     Args:
-        path: The CSV; its first line names the columns, others than these two do not count.
-        root: The folder that `file` is relative to.
+        path: The table; its first line names the columns, others than these two do not count.
+        root: The folder that file names are relative to.
         images: The images in it.
 
     Raises:
-        UserError: No such file, a column missing, a file twice, not in the folder or none of the images, no class.
+        UserError: `shard.labels`: no such file, a column missing, a file twice, not in the folder or none of the
+            images, no class.
     """
-    lines = _read(path)
-    several = SEVERAL in lines[0]
+    table = _read(path)
+    known_as = {unicodedata.normalize("NFC", name): name for name in images}
     rows: dict[str, list[str]] = {}
-    for line in lines:
-        name = os.path.normpath((line["file"] or "").strip())
+    for line in table.lines:
+        name = os.path.normpath((line[table.file] or "").strip())
+        name = name if name in images else known_as.get(unicodedata.normalize("NFC", name), name)
         if name in rows:
-            raise UserError(
-                "label_file.read_label_file",
-                f"{path} has {name} twice",
-                "keep one of the lines; several classes go into one field",
-            )
-        rows[name] = _names(line[SEVERAL] or "") if several else [(line[ONE] or "").strip()]
+            fix = "keep one of the lines; several classes go into one field"
+            raise UserError("shard.labels", f"{path} has {name} twice", fix)
+        field = line[table.label] or ""
+        rows[name] = _names(field) if table.several else [field.strip()]
     _must_be_there(path, root, list(rows), images)
-    known = rows if several else {name: labels for name, labels in rows.items() if labels[0]}
+    known = rows if table.several else {name: labels for name, labels in rows.items() if labels[0]}
     classes = sorted({label for labels in known.values() for label in labels})
     if not classes:
-        raise UserError(
-            "label_file.read_label_file", f"{path} names no class", f"fill in the column {SEVERAL if several else ONE}"
-        )
+        raise UserError("shard.labels", f"{path} names no class", f"fill in the column {table.label}")
     if without := len(images) - len(known):
         log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
-    return LabelFile(known, classes, several)
+    return LabelFile(known, classes, table.several)
 
 
-def _read(path: Path) -> list[dict[str, str | None]]:
+class _Table(NamedTuple):
+    lines: list[dict[str, str | None]]
+    file: str
+    label: str
+    several: bool
+
+
+def _read(path: Path) -> _Table:
     """The lines below the first, by its words."""
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
-        raise UserError("label_file.read", f"no file of labels at {path}", fix)
+        raise UserError("shard.labels", f"no file of labels at {path}", fix)
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
-            lines = list(csv.DictReader(opened, restval=""))
+            first = opened.readline()
+            separator = max(_SEPARATORS, key=first.count)
+            opened.seek(0)
+            reader = csv.DictReader(opened, restval="", delimiter=separator)
+            lines, columns = list(reader), list(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            "label_file.read", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
-        ) from error
-    columns = set(lines[0]) if lines else set()
-    if "file" not in columns or len(columns & {ONE, SEVERAL}) != 1:
+        raise UserError("shard.labels", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8") from error
+    files = [name for name in columns if name in FILES]
+    labels = [name for name in columns if name in (ONE, SEVERAL)]
+    if len(files) != 1 or len(labels) != 1 or not lines:
+        found = f"{len(lines)} lines with the columns {', '.join(columns)}, separated by {_SEPARATORS[separator]}"
         fix = f"begin it with the line file,{ONE} (one class an image) or file,{SEVERAL} (several, with ; between)"
-        raise UserError("label_file.read", f"{path} has no lines under the columns file and {ONE} or {SEVERAL}", fix)
-    return lines
+        raise UserError("shard.labels", f"{path} has {found}", fix)
+    return _Table(lines, files[0], labels[0], labels[0] == SEVERAL)
 
 
 def _names(field: str) -> list[str]:
@@ -94,6 +107,5 @@ def _must_be_there(path: Path, root: Path, names: list[str], images: Collection[
     lost = [name for name in names if name not in images]
     if lost:
         fix = "correct them: names are relative to that folder"
-        raise UserError(
-            "label_file.there", f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}", fix
-        )
+        what = f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}"
+        raise UserError("shard.labels", what, fix)

@@ -11,16 +11,17 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
+from mae_kit.data.packing.levels import ANY, Levels, Scale, find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats
@@ -58,18 +59,21 @@ def pack_source(
         UserError: Another job in `out`, no space left, no image that decodes, and the like.
     """
     _check_classes(source)
-    sizes, mean = _expected_bytes(out, source, settings)
+    guess = _guess(out, source, settings)
+    sizes = source.sizes if guess.mean is None else None
+    if sizes is None:
+        sizes = np.full(len(source.names), guess.mean or BLOCK)
     tasks = plan(source, settings, sizes)
     with _writing(out, int(sizes.sum())):
-        _begin(out, source, settings, mean)
+        _begin(out, source, settings, guess)
     todo = [task for task in tasks if not is_done(out, task.shard)]
     if len(todo) < len(tasks):
         log.info("%d of %d shards are there already", len(tasks) - len(todo), len(tasks))
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
-        _write_all(Job(out, settings, source.read), todo, workers, engine)
+        _write_all(Job(out, settings, source.read, guess.scale), todo, workers, engine)
         _check_done(out, tasks)
-        return _finish(out, source, tasks)
+        return _finish(out, source, tasks, guess.scale)
 
 
 # Checks
@@ -81,13 +85,13 @@ def _check_classes(source: Source) -> None:
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if shown != name:
             raise UserError(
-                "writer.check_classes",
+                "shard.classes",
                 f"the class {shown} has bytes in its name that are not UTF-8",
                 "rename its folder",
             )
         if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
             raise UserError(
-                "writer.check_classes",
+                "shard.classes",
                 f"the class {name!r} has a line break in its name",
                 "rename its folder, or mend the table",
             )
@@ -101,11 +105,9 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
-            raise UserError("writer.writing", f"{out}: {error.strerror}", fix) from error
+            raise UserError("shard.out", f"{out}: {error.strerror}", fix) from error
         if error.errno in _NOT_WRITABLE:
-            raise UserError(
-                "writer.writing", f"{out}: {error.strerror}", "give a folder that can be written"
-            ) from error
+            raise UserError("shard.out", f"{out}: {error.strerror}", "give a folder that can be written") from error
         raise
 
 
@@ -117,34 +119,49 @@ def _describe(source: Source, settings: Settings) -> dict[str, Any]:
     return {"source": _digest(source), **settings._asdict()}
 
 
-def _expected_bytes(out: Path, source: Source, settings: Settings) -> tuple[np.ndarray, int | None]:
-    """Bytes of each image in its shard, int64 [n], and the mean that they were guessed from, None where they are known.
+class _Guess(NamedTuple):
+    """What is found by looking at some images; a job that resumes keeps it, since the shards follow from it.
 
-    A job that goes on keeps the guess it began with, because the plan hangs on it.
+    Attributes:
+        mean: Bytes of an image in its shard; None where the listing knows each.
+        scale: What becomes of more than 8 bits.
     """
+
+    mean: int | None
+    scale: Scale
+
+
+def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
     if (out / PLAN).exists():
-        mean = _check_same(out, _describe(source, settings))
-    else:
-        mean = _mean_bytes(source, settings)
-    return (source.sizes if mean is None and source.sizes is not None else np.full(len(source.names), mean)), mean
+        old = _check_same(out, _describe(source, settings))
+        return _Guess(old["mean_bytes"], {kind: Levels(*levels) for kind, levels in old["scale"].items()})
+    rows = np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist()
+    images = [partial(source.read, row, source.names[row]) for row in rows]
+    scale = find_scale(images, settings.channels, settings.max_pixels)
+    if settings.white is not None:
+        if not scale:
+            what = f"none of {len(rows)} images that were looked at has more than 8 bits, so --white has no effect"
+            raise UserError("shard.white", what, "leave it out")
+        scale = {ANY: Levels(settings.black or 0.0, settings.white)}
+    return _Guess(_mean_bytes(source, rows, settings, scale), scale)
 
 
-def _check_same(out: Path, job: dict[str, Any]) -> int | None:
-    """Refuse to mix two jobs in a folder; returns the guess of the one that is there."""
+def _check_same(out: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Refuse to mix two jobs in a folder; returns the plan of the one that is there."""
     old = load_json(out / PLAN)
     different = [name for name in job if job[name] != old.get("job", {}).get(name)]
     if different:
         fix = "repeat that command, give a new folder, or delete this one"
-        raise UserError("writer.check_same", f"{out} holds another job: {', '.join(different)} differ", fix)
-    return old["mean_bytes"]
+        raise UserError("shard.other_job", f"{out} holds another job: {', '.join(different)} differ", fix)
+    return old
 
 
-def _begin(out: Path, source: Source, settings: Settings, mean: int | None) -> None:
+def _begin(out: Path, source: Source, settings: Settings, guess: _Guess) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
     _clear(out)
     if not (out / PLAN).exists():
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
-        replace_text(out / PLAN, to_json(job | {"mean_bytes": mean}))
+        replace_text(out / PLAN, to_json(job | {"mean_bytes": guess.mean, "scale": guess.scale}))
 
 
 def _clear(out: Path, seconds: float = STALE) -> None:
@@ -163,16 +180,14 @@ def _digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _mean_bytes(source: Source, settings: Settings) -> int | None:
+def _mean_bytes(source: Source, rows: list[int], settings: Settings, scale: Scale) -> int | None:
     """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
-    if source.sizes is not None and settings.resize is None and settings.levels is None:
+    if source.sizes is not None and settings.resize is None and not scale:
         return None
     sizes = []
-    for row in np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist():
-        try:
-            sizes.append(len(encode_sample(source.read, row, source.names[row], settings).data))
-        except BadImage:
-            continue
+    for row in rows:
+        with suppress(BadImage):
+            sizes.append(len(encode_sample(source.read, row, source.names[row], settings, scale).data))
     return math.ceil(np.mean(sizes)) if sizes else BLOCK
 
 
@@ -190,14 +205,14 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
     if lost:
         fix = "repeat the command; with --engine ray give a folder that all nodes share"
         raise UserError(
-            "writer.check_done",
+            "shard.lost",
             f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}",
             fix,
         )
 
 
-def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
-    """Gather the records of all shards, save what belongs beside them, and tell the user."""
+def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[str, Any]:
+    """Gather the records of all shards, save the files that describe them."""
     records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
     skipped += sorted(
@@ -207,11 +222,12 @@ def _finish(out: Path, source: Source, tasks: list[Task]) -> dict[str, Any]:
     if not any(record["images"] for record in records.values()):
         _take_back(out)
         what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
-        raise UserError("writer.finish", what, f"see {out / SKIPPED} for the reasons")
+        raise UserError("shard.nothing", what, f"see {out / SKIPPED} for the reasons")
     if source.classes is not None:
         replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
     splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
     stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
+    stats |= {"scale": {kind: [levels.black, levels.white] for kind, levels in scale.items()}}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, to_json(stats))
     _clear(out, 0)

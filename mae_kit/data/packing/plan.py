@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.decode import MAX_PIXELS
 from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX
-from mae_kit.data.packing.encode import Levels
 from mae_kit.data.packing.source import Source
 from mae_kit.errors import UserError
 
@@ -19,7 +19,7 @@ _PIECES, _SAMPLES_A_PIECE = 32, 256
 
 
 class Settings(NamedTuple):
-    """All that decides the bytes of the shards beside the source; the fields are `shard`'s arguments."""
+    """What decides the bytes of the shards, apart from the source; the fields are `shard`'s arguments."""
 
     resize: int | None = None
     quality: int = 90
@@ -30,11 +30,7 @@ class Settings(NamedTuple):
     channels: int = 3
     black: float | None = None
     white: float | None = None
-
-    @property
-    def levels(self) -> Levels | None:
-        """What becomes of more than 8 bits."""
-        return None if self.white is None else Levels(self.black or 0, self.white)
+    max_pixels: int = MAX_PIXELS
 
 
 class Label(NamedTuple):
@@ -77,8 +73,8 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
     drawn = draws(source.names, settings.seed)
     held_out = source.held_out if source.held_out is not None else drawn[:, 0] / 2**64 < settings.val_fraction
     if settings.val_fraction and (held_out.all() or not held_out.any()):
-        share = f"{held_out.sum()} of {len(held_out)} images fall to val"
-        raise UserError("plan.plan", share, "change --val-fraction or --seed, or add images")
+        what = f"{held_out.sum()} of {len(held_out)} images fall to val"
+        raise UserError("shard.val_fraction", what, "change --val-fraction or --seed, or add images")
     order = np.argsort(drawn[:, 1], kind="stable")
     labels = _labels(source)
     costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(label) for label in labels])

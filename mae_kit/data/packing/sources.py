@@ -1,9 +1,10 @@
 """Find out what the user has: a folder of images, tar shards, or a dataset of another library."""
 
+import os
 from pathlib import Path
 
 from mae_kit.data.index.listing import list_images
-from mae_kit.data.index.patterns import has_pattern
+from mae_kit.data.index.patterns import TAR, has_pattern
 from mae_kit.data.packing.folder import folder_source, no_image
 from mae_kit.data.packing.hubs import open_hub
 from mae_kit.data.packing.source import FROM_SOURCE, Source
@@ -26,7 +27,7 @@ def open_source(src: str, labels: str) -> Source:
     if path.is_dir():
         return _open_folder(path, labels)
     if path.is_file() and path.suffix != ".tar":
-        fix = "give the folder it lies in, a .tar, or a quoted pattern such as 'DIR/*.tar'"
+        fix = "give its folder, a .tar, or a quoted pattern such as 'DIR/*.tar'"
         raise UserError("shard.src", f"{src} is a file", fix)
     if path.is_file() or has_pattern(src):
         return tar_source(src, labels)
@@ -36,8 +37,12 @@ def open_source(src: str, labels: str) -> Source:
 
 def _open_folder(root: Path, labels: str) -> Source:
     sizes, skipped = list_images(root)
+    tars = [skip.name for skip in skipped if TAR.search(skip.name) and os.sep not in skip.name]
+    if sizes and tars:
+        what = f"{root} holds tars, {tars[0]} for one, and images, {next(iter(sizes))} for one"
+        raise UserError("shard.src", what, f"give '{root}/*.tar' for the tars, or move them away")
     if sizes:
         return folder_source(root, labels, sizes, skipped)
-    if any(Path(skip.name).suffix == ".tar" for skip in skipped) and labels in FROM_SOURCE:
+    if tars and labels in FROM_SOURCE:
         return tar_source(str(root), labels)
     raise no_image(root, skipped)

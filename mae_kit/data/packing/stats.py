@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from mae_kit.data.decode import is_dark
-
 SKIPPED = "skipped.jsonl"
 _SHOWN = 20  # classes, of any number
 NONE = -1  # stands for the class of images without label
@@ -40,9 +38,8 @@ def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
 
 
 def depth_stats(records: dict[str, Record]) -> dict[str, int]:
-    """How many images of 16 bits have lost their lower 8, and the largest value of all of these."""
-    deep = sum(record.get("deep", 0) for record in records.values())
-    return {"deep": deep, "largest": max(record.get("largest", 0) for record in records.values())}
+    """How many images have more than 8 bits, and how many are dark since the upper 8 of 16 were kept."""
+    return {name: sum(record[name] for record in records.values()) for name in ("deep", "dark")}
 
 
 def _shortened(names: list[str]) -> str:
@@ -72,14 +69,15 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
         lines += _lost_classes(stats["splits"])
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     lines.append(f"channel mean {values[0]}, std {values[1]}")
-    if is_dark(stats["largest"]):
-        white = 2 ** stats["largest"].bit_length() - 1
-        lines.append(
-            f"{stats['deep']:,} images have 16 bits and no value above {stats['largest']:,}, so they are DARK now: "
-            f"pack them again with --white {white}, or with the value that is to be white"
-        )
+    lines += [
+        f"more than 8 bits, {kind.strip('*') or 'all kinds'}: {black:,.6g} became 0 and {white:,.6g} became 255 "
+        "(--black and --white choose others)"
+        for kind, (black, white) in stats["scale"].items()
+    ]
+    if stats["dark"] > stats["deep"] / 2:
+        lines.append(f"{stats['dark']:,} of {stats['deep']:,} 16-bit images are DARK: repack with --white")
     if stats["skipped"]:
-        lines.append(f"skipped: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
+        lines.append(f"left out, whole or in part: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
         lines += [f"  {count:,} x {reason}" for reason, count in list(stats["reasons"].items())[:5]]
     return lines
 

@@ -31,24 +31,37 @@ class TarReader(NamedTuple):
 
 def tar_source(path: str, labels: str) -> Source:
     """Samples of existing shards; labels, classes, splits (by the shards' names) and, where possible, keys are kept."""
-    if labels == "folders":
-        raise UserError("sources.tar_source", "labels from folders need a folder of images", "leave out --labels")
     index = open_index(path)
     kept, held_out = _split_shards(index)
+    if labels == "folders":
+        single, classes = _by_folder(path, [index.keys[row] for row in kept.tolist()])
+    else:
+        single, classes = index.label[kept], index.classes
     names = [f"{index.shards[index.shard[row]]}/{index.keys[row]}" for row in kept.tolist()]
     keys = [index.keys[row] for row in kept.tolist()]
     return Source(
         kind=f"tar shards ({len(index.shards)})",
         read=TarReader(index, kept),
         names=names,
-        labels=np.full(len(kept), -1) if labels == "none" else index.label[kept],
-        sets=None if labels == "none" or index.sets is None else index.sets.take(kept),
+        labels=np.full(len(kept), -1) if labels == "none" else single,
+        sets=None if labels != "auto" or index.sets is None else index.sets.take(kept),
         sizes=index.size[kept],
         held_out=held_out,
-        classes=None if labels == "none" else index.classes,
+        classes=None if labels == "none" else classes,
         keys=keys if _fit(keys, held_out) else None,
         skipped=_lost(index),
     )
+
+
+def _by_folder(path: str, keys: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels from the first folder in the members' names, and the names of the classes."""
+    folders = [key.split("/")[0] if "/" in key else "" for key in keys]
+    if "" in folders:
+        what = f"{path}: {keys[folders.index('')]} is in no folder inside its tar"
+        raise UserError("shard.labels", what, "leave out --labels")
+    classes = sorted(set(folders))
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([number[folder] for folder in folders], np.int64), classes
 
 
 def _fit(keys: list[str], held_out: np.ndarray | None) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.encode import Stored, encode
+from mae_kit.data.packing.levels import Scale
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
@@ -26,6 +27,7 @@ class Job(NamedTuple):
     out: Path
     settings: Settings
     read: Reader
+    scale: Scale
 
 
 class _NoImage(Exception):
@@ -53,12 +55,12 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
     skipped: list[Skip] = []
     labels: Counter[int] = Counter()
     images = 0
-    largest: list[int] = []
+    deep = dark = 0
     value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
         for row, name, key, label in zip(task.rows, task.names, task.keys, task.labels, strict=True):
             try:
-                stored = encode_sample(job.read, row, name, job.settings)
+                stored = encode_sample(job.read, row, name, job.settings, job.scale)
             except BadImage as error:
                 skipped.append(Skip(name, str(error)))
             else:
@@ -67,12 +69,13 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
                     tar.write({"__key__": key, label.suffix: label.text})
                 labels.update((NONE,) if label is None else label.classes)
                 images += 1
-                largest += [] if stored.largest is None else [stored.largest]
+                deep, dark = deep + stored.deep, dark + stored.dark
+                skipped += [Skip(name, stored.left_out)] if stored.left_out else []
                 value, square = value + stored.moments.value, square + stored.moments.square
             tick()
     moments = {"value": value.tolist(), "square": square.tolist()}
     found = {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
-    return found | {"deep": len(largest), "largest": max(largest, default=0)}
+    return found | {"deep": deep, "dark": dark}
 
 
 def is_done(out: Path, shard: str) -> bool:
@@ -83,8 +86,9 @@ def is_done(out: Path, shard: str) -> bool:
     return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
 
 
-def encode_sample(read: Reader, row: int, name: str, settings: Settings) -> Stored:
-    return encode(read(row, name), settings.resize, settings.quality, settings.channels, settings.levels)
+def encode_sample(read: Reader, row: int, name: str, settings: Settings, scale: Scale) -> Stored:
+    data = read(row, name)
+    return encode(data, settings.resize, settings.quality, settings.channels, scale, settings.max_pixels)
 
 
 def to_json(value: Any) -> str:

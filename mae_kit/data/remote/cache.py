@@ -2,7 +2,7 @@
 
 A file is there whole or not at all; one process at a time fetches it; those that were used longest ago make room. What
 a killed process left half-fetched is cleared away when somebody needs room. No process keeps a file open, so that one
-that made room has made it. What else lies in the folder is somebody's own: it is neither counted nor touched.
+that made room has made it. Other files in the folder are neither counted nor touched.
 """
 
 import contextlib
@@ -81,17 +81,17 @@ class Cache:
             return
         except OSError as error:
             what = f"the cache {self.folder} does not take a file ({error.strerror})"
-            raise UserError("cache.fetch", what, "make room there, or choose another --machine.cache") from None
+            raise UserError("machine.cache", what, "make room there, or choose another --machine.cache") from None
 
     def _lock(self, name: str, wait: bool = True) -> FileLock:
-        """One of a limited number of lock files; that two names share one costs a wait, no more."""
+        """One of a limited number of lock files; two names with the same lock only wait for each other."""
         return FileLock(self.folder / f".{name[:2]}.lock", timeout=-1 if wait else 0)
 
     def _reserve(self, making: Path, size: int) -> None:
         """Begin a file once there is room for it."""
         if size > self.size:
             what = f"a file of {size / GIGABYTE:.3g} GB does not fit into the cache of {self.size / GIGABYTE:.3g} GB"
-            raise UserError("cache.reserve", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
+            raise UserError("machine.cache", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
         while True:
             with FileLock(self.folder / ".room.lock"):
                 if self._make_room(size):

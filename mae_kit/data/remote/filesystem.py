@@ -1,7 +1,7 @@
 """The doorway to object stores and web servers: whole files, through fsspec, that arrive in spite of a bad network.
 
-A download that breaks off goes on where it was, or begins again where the server does not serve parts. What keeps
-failing is the user's to mend: one line that names the URL and the reason.
+A download that breaks off resumes, or starts over where the server does not serve ranges. What keeps failing raises an
+error that names the URL and the reason.
 """
 
 import errno
@@ -17,7 +17,7 @@ Place = str | Path
 """Where data lie: a path, or a URL such as s3://bucket/shards; a URL made a Path would lose a slash."""
 
 PAUSES = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]  # seconds between two attempts: half a minute in all
-PART = 2**24  # bytes asked for at once where a download goes on
+PART = 2**24  # bytes requested at once when a download resumes
 CONNECT, SILENCE = 30.0, 60.0  # seconds until a server counts as gone
 _URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -61,14 +61,14 @@ def download(url: str, target: Path) -> None:
 
     def attempt() -> None:
         if target.exists() and target.stat().st_size:
-            _go_on(system, path, target)
+            _resume(system, path, target)
         else:
             system.get_file(path, str(target))
 
     _persist(url, attempt)
 
 
-def _go_on(system: Any, path: str, target: Path) -> None:
+def _resume(system: Any, path: str, target: Path) -> None:
     """Append what is missing of a download that broke off."""
     size = system.info(path)["size"]
     with open(target, "ab") as file:
@@ -98,11 +98,11 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(scheme, "remote")
         raise UserError(
-            "filesystem.open", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
+            "data.url", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
         ) from None
     except ValueError as error:
         raise UserError(
-            "filesystem.open", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
+            "data.url", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
         ) from None
 
 
@@ -128,12 +128,10 @@ def _persist(url: str, action: Callable[[], _Result]) -> _Result:
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise
             if status in (401, 403) or isinstance(error, PermissionError):
-                raise UserError(
-                    "filesystem.persist", f"{url} may not be read ({reason})", "check the credentials"
-                ) from None
+                raise UserError("data.url", f"{url} may not be read ({reason})", "check the credentials") from None
             if pause is None:
-                fix = "see that the server can be reached, and start again; a run goes on with --resume"
-                raise UserError("filesystem.persist", f"{url} cannot be read ({reason})", fix) from None
+                fix = "see that the server can be reached, and start again; a run resumes with --resume"
+                raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
             time.sleep(pause)
     raise AssertionError
 

@@ -22,7 +22,7 @@ Stamp = tuple[int, int]  # bytes, time of change in ns
 Stamps = dict[str, Stamp]  # of each shard
 Damage = Callable[[Path], int]  # a shard's file -> samples in it that are not what was indexed
 
-CONNECTIONS = 2  # of each process, beside the one that its reader may be waiting for
+CONNECTIONS = 2  # of each process, in addition to the one its reader may wait for
 DOWNLOADS = 3  # of a shard that arrives damaged
 WINDOWS = 3  # of shards that the cache has to hold: the one being left, the one being read, the next
 
@@ -90,11 +90,11 @@ class Store:
         wanted = f"{self.url} holds {total / GIGABYTE:.3g} GB of shards, the cache {room / GIGABYTE:.3g} GB"
         if fitting:
             raise UserError(
-                "store.must_hold", wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size"
+                "data.mix_shards", wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size"
             )
         least = min(total, WINDOWS * sizes[0]) / GIGABYTE
         raise UserError(
-            "store.must_hold", wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1"
+            "data.mix_shards", wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1"
         )
 
     def _work(self, queue: deque[tuple[str, Damage]]) -> None:
@@ -103,7 +103,7 @@ class Store:
                 shard, damage = queue.popleft()
                 self.cache.fetch(self._name(shard), partial(self._fetch, shard, damage), wait=False)
             except (IndexError, NotThere, UserError):
-                return  # the queue has run dry, or whoever reads the shard will meet the same and tell it
+                return  # the queue has run dry, or the reader of the shard will raise the same
 
     def _name(self, shard: str) -> str:
         size, changed = self.stamps[shard]
@@ -117,16 +117,16 @@ class Store:
             damaged = damage(making)
             if not damaged:
                 return
-        log.warning(f"{url} is not what was indexed: {damaged} samples are damaged, {DOWNLOADS} downloads alike")
+        log.warning(f"{url} is not what was indexed: {damaged} samples are damaged, in each of {DOWNLOADS} downloads")
 
 
 def fetch_index(url: str, file: str, cache: Cache) -> Path:
-    """The index file of remote shards, downloaded unless the server's is known; it lies beside the cache's files.
+    """The index file of remote shards, downloaded unless the server's is known; kept next to the cache's files.
 
     Args:
         url: Of the folder.
         file: Name of the index.
-        cache: Where it goes; small beside the shards, it does not count there.
+        cache: Where it goes; it is small, and does not count there.
 
     Raises:
         UserError: There is none, or it cannot be fetched.
@@ -142,7 +142,7 @@ def fetch_index(url: str, file: str, cache: Cache) -> Path:
                     download(f"{url}/{file}", making)
     except NotThere:
         fix = f"run `mae-kit index` where the shards are made, and upload {file} with them"
-        raise UserError("store.fetch_index", f"no {file} in {url}", fix) from None
+        raise UserError("shards.remote_index", f"no {file} in {url}", fix) from None
     return path
 
 

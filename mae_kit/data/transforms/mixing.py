@@ -1,4 +1,4 @@
-"""Mixup, CutMix and smoothed targets, one mixing ratio a batch: what timm's `Mixup` in batch mode computes.
+"""Mixup, CutMix and smoothed targets, one ratio for 32 images: timm's `Mixup` in batch mode on one GPU of MAE's.
 
 kornia's `RandomMixUpV2` and `RandomCutMixV2` return label pairs of two different shapes and know no smoothing.
 """
@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+GROUP = 32  # images of one GPU in MAE's fine-tuning, which share a ratio
 
 
 def soft_targets(labels: Int64[Tensor, " b"], classes: int, smoothing: float) -> Float[Tensor, "b k"]:
@@ -24,7 +26,7 @@ def soft_sets(labels: Bool[Tensor, "b k"], smoothing: float) -> Float[Tensor, "b
 
 
 class Mixing:
-    """Mix each image of a batch, and its target, with the image at the mirrored place of the batch.
+    """Mix each image, and its target, with the image at the mirrored place of its group of 32.
 
     Args:
         mixup: Alpha of Mixup's Beta(alpha, alpha) (arXiv 1710.09412); 0 turns it off.
@@ -41,6 +43,12 @@ class Mixing:
         """Mixed images and targets; the draws come from torch's global generator on the CPU."""
         if not (self.mixup or self.cutmix):
             return images, targets
+        mixed = [self._mix(*group) for group in zip(images.split(GROUP), targets.split(GROUP), strict=True)]
+        return torch.cat([image for image, _ in mixed]), torch.cat([target for _, target in mixed])
+
+    def _mix(
+        self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b k"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
         cut = _uniform() < self.switch
         share = _beta(self.cutmix if cut else self.mixup)
         images, share = _paste_box(images, share) if cut else (_blend(images, share), share)

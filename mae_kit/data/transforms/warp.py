@@ -14,9 +14,10 @@ from torch.nn.functional import affine_grid, grid_sample
 def warp(
     images: Float[Tensor, "r c h w"], maps: Float[Tensor, "r 2 3"], fill: Float[Tensor, "1 c 1 1"]
 ) -> Float[Tensor, "r c h w"]:
-    """Bilinear; subtracting the fill first makes zero padding fill with it, where kornia would warp twice."""
+    """Bicubic, clamped to [0, 1]; subtracting the fill first makes zero padding fill with it."""
     grid = affine_grid(maps, list(images.shape), align_corners=False)
-    return grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False) + fill
+    warped = grid_sample(images - fill, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+    return (warped + fill).clamp_(0, 1)
 
 
 def geometry_maps(chosen: Int64[Tensor, " r"], signed: Float[Tensor, " r"], aspect: float) -> Float[Tensor, "r 2 3"]:

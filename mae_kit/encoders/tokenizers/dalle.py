@@ -1,4 +1,4 @@
-"""The tokenizer of DALL-E as OpenAI publishes it (dall_e/encoder.py, decoder.py): two modules, each pickled whole."""
+"""The tokenizer of DALL-E as OpenAI publishes it (dall_e/encoder.py, decoder.py): two pickled modules."""
 
 import re
 from pathlib import Path
@@ -23,13 +23,13 @@ KIND = {"w": "weight", "b": "bias"}
 
 
 def read(folder: Path) -> DVAE:
-    """The tokenizer with its published weights.
+    """Load the tokenizer with its published weights.
 
     Args:
         folder: Holds encoder.pkl and decoder.pkl.
 
     Raises:
-        UserError: One is missing, holds other code than DALL-E's, or another module; no code of the file is run.
+        UserError: A file is missing, or holds other code or another module; no code of a file is run.
     """
     try:
         encoder, decoder = (load_module(folder / name, CLASSES) for name in (ENCODER, DECODER))
@@ -44,19 +44,19 @@ def read(folder: Path) -> DVAE:
     except (ValueError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         fix = f"give the folder of the published {ENCODER} and {DECODER}"
-        raise UserError("dalle.read", f"{folder} does not hold DALL-E's tokenizer ({reason})", fix) from error
+        raise UserError("tokenizer.dalle", f"{folder} does not hold DALL-E's tokenizer ({reason})", fix) from error
     return tokenizer
 
 
 def _counts(tensors: dict[str, Tensor]) -> tuple[int, int]:
-    """Groups, and blocks in each of them."""
+    """Count the groups, and the blocks in each."""
     found = [BLOCK.fullmatch(name) for name in tensors]
     places = {(int(block[1]), int(block[2])) for block in found if block}
     return max(group for group, _ in places), max(block for _, block in places)
 
 
 def _our_name(name: str, groups: int, blocks: int) -> str:
-    """Its place in our row of layers: one of another resolution between two groups."""
+    """Translate a parameter name; in our sequence a layer that changes the resolution separates two groups."""
     if block := BLOCK.fullmatch(name):
         group, number, skip, layer, kind = block.groups()
         place = 1 + (int(group) - 1) * (blocks + 1) + int(number) - 1

@@ -19,13 +19,13 @@ ENCODER_KERNELS, DECODER_KERNELS = (3, 3, 3, 1), (1, 3, 3, 3)
 
 
 class Evidence(NamedTuple):
-    """What a tokenizer is trained on: the bound on the likelihood of some images, and how evenly it uses its codes.
+    """The parts of the loss: a bound on the likelihood of the images, and how evenly the codes are used.
 
     Attributes:
-        error: Negative log-likelihood of a value, a mean over all channels of all pixels.
-        divergence: Kullback-Leibler divergence of a code's distribution from the uniform one, a mean over all codes.
-        imbalance: The same divergence, of the mean of all these distributions: 0 where all codes are used alike
-            (the diversity loss of wav2vec 2.0, Baevski et al., NeurIPS 2020, equation 4).
+        error: Negative log-likelihood, a mean over all channels of all pixels.
+        divergence: Kullback-Leibler divergence of each patch's distribution over codes from the uniform one, a mean.
+        imbalance: The same divergence of the mean of these distributions: 0 if all codes are used equally (the
+            diversity loss of wav2vec 2.0, Baevski et al., NeurIPS 2020, equation 4).
     """
 
     error: Float[Tensor, ""]
@@ -34,18 +34,25 @@ class Evidence(NamedTuple):
 
 
 class DVAE(Configured):
-    """Turns every patch into one of so many codes, and codes into an image; for images of any size.
+    """A tokenizer: maps every patch to one of a codebook's codes, and codes to an image; for images of any size.
 
     Args:
         codes: Size of the codebook (paper: 8192).
-        stride: Pixels a side of the patch that one code stands for, a power of two (paper: 8).
+        stride: Side in pixels of the patch that one code stands for, a power of two (paper: 8).
         in_chans: Channels of the images.
-        width: Channels of the first group of blocks; each of the following has twice as many (paper: 256).
-        blocks: In a group (paper: 2).
-        code_dim: Channels that a code becomes first in the decoder (paper: 128).
+        width: Channels of the first group of blocks; they double from group to group (paper: 256).
+        blocks: Residual blocks in each group (paper: 2).
+        code_dim: Width of a code's embedding in the decoder (paper: 128).
 
     Raises:
-        UserError: The stride is no power of two, or there are too few codes, channels or blocks.
+        UserError: The stride is not a power of two, or there are too few codes, channels or blocks.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> tokenizer = mk.DVAE(codes=16, width=8, blocks=1, code_dim=8)
+        >>> codes = tokenizer.encode(torch.rand(2, 3, 32, 32))  # 4 x 4 patches of 8 pixels
+        >>> tokenizer.decode(codes, (4, 4)).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(
@@ -59,10 +66,10 @@ class DVAE(Configured):
     ):
         super().__init__()
         if stride < 1 or stride & (stride - 1):
-            raise UserError("dvae.unusable", f"stride {stride} is no power of two", "choose 8 or 16")
+            raise UserError("tokenizer.stride", f"stride {stride} is not a power of two", "choose 8 or 16")
         if codes < 2 or width < 4 or blocks < 1:
-            what = f"codes {codes}, width {width}, blocks {blocks}: there are at least 2, 4 and 1"
-            raise UserError("dvae.unusable", what, "choose about 8192, 256 and 2")
+            what = f"codes {codes}, width {width}, blocks {blocks}, but at least 2, 4 and 1 are needed"
+            raise UserError("tokenizer.codes", what, "choose about 8192, 256 and 2")
         self.codebook, self.stride, self.channels = codes, (stride, stride), in_chans
         widths = [width * 2**i for i in range(stride.bit_length())]
         self.encoder = nn.Sequential(
@@ -79,19 +86,19 @@ class DVAE(Configured):
         )
 
     def logits(self, colors: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k y x"]:
-        """How well each of k codes suits each patch of images in 0..1."""
+        """Compute the logits of k codes for each patch of images in 0..1."""
         return self.encoder(_squeeze(colors))
 
     def grid_of(self, colors: Float[Tensor, "b c h w"]) -> tuple[int, int]:
-        """Rows and columns of codes."""
+        """Count the rows and columns of codes."""
         return grid_of((colors.shape[2], colors.shape[3]), self.stride)
 
     def encode(self, colors: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
-        """The best code of each patch, row by row."""
+        """Find the most likely code of each patch, row by row."""
         return self.logits(colors).argmax(dim=1).flatten(1)
 
     def decode(self, codes: Int64[Tensor, "b n"], grid: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-        """The image that codes stand for, 0..1."""
+        """Reconstruct the images that codes stand for, in 0..1."""
         table: nn.Conv2d = self.decoder[0]  # type: ignore[assignment]
         looked_up = F.embedding(codes.unflatten(1, grid), table.weight.flatten(1).T)  # b y x d
         embedded = looked_up.movedim(3, 1) + table.bias.view(1, -1, 1, 1)  # type: ignore[union-attr]
@@ -101,25 +108,25 @@ class DVAE(Configured):
     def forward(
         self, colors: Float[Tensor, "b c h w"], temperature: float, hard: bool = False, noise: float = 1.0
     ) -> Evidence:
-        """The parts of the loss, with codes drawn by Gumbel-softmax.
+        """Compute the parts of the loss, with codes drawn by Gumbel-softmax.
 
         Args:
             colors: Images in 0..1.
-            temperature: Above 0; the lower, the less the drawn codes are mixtures.
-            hard: They are none, but for their gradient (straight-through; Jang et al., ICLR 2017).
-            noise: Of the draw; with none the best code is taken.
+            temperature: Above 0; the lower, the closer the drawn codes are to one-hot.
+            hard: Draw one-hot codes, with the gradient of the soft ones (straight-through; Jang et al., ICLR 2017).
+            noise: Scale of the Gumbel noise; with 0 the most likely code is taken.
         """
         logits = self.logits(colors).float()
         mean, log_scale = self.decoder(_draw(logits, temperature, hard, noise)).float().chunk(2, dim=1)
         error = _negative_log_likelihood(_squeeze(colors.float()), mean, log_scale.clamp_min(FINEST))
-        shares = logits.log_softmax(dim=1)
-        mean_share = shares.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(shares[:, 0].numel())
-        parts = (error, _from_uniform(shares), _from_uniform(mean_share))
+        log_probs = logits.log_softmax(dim=1)
+        mean_log_probs = log_probs.logsumexp(dim=(0, 2, 3), keepdim=True) - math.log(log_probs[:, 0].numel())
+        parts = (error, _from_uniform(log_probs), _from_uniform(mean_log_probs))
         return Evidence(*(part.mean() for part in parts))
 
 
 def _draw(logits: Float[Tensor, "b k y x"], temperature: float, hard: bool, noise: float) -> Float[Tensor, "b k y x"]:
-    """Shares of the codes by Gumbel-softmax, as torch's, but for the weight of the noise."""
+    """Draw codes by Gumbel-softmax; torch's own has no scale of the noise."""
     gumbel = -torch.empty_like(logits).exponential_().log()
     soft = ((logits + noise * gumbel) / temperature).softmax(dim=1)
     if not hard:
@@ -128,13 +135,13 @@ def _draw(logits: Float[Tensor, "b k y x"], temperature: float, hard: bool, nois
     return best - soft.detach() + soft
 
 
-def _from_uniform(shares: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:
-    """Kullback-Leibler divergence of distributions over k codes from the uniform one.
+def _from_uniform(log_probs: Float[Tensor, "b k y x"]) -> Float[Tensor, "b y x"]:
+    """Compute the Kullback-Leibler divergence of distributions over k codes from the uniform one.
 
     Args:
-        shares: Their logarithms; the gradient of a share that is 0 would not be finite.
+        log_probs: Log-probabilities; the gradient at a probability of 0 would not be finite.
     """
-    return math.log(shares.shape[1]) + (shares.exp() * shares).sum(dim=1)
+    return math.log(log_probs.shape[1]) + (log_probs.exp() * log_probs).sum(dim=1)
 
 
 class Block(nn.Module):
@@ -157,7 +164,7 @@ class Block(nn.Module):
 def _groups(
     inputs: int, widths: list[int], blocks: int, kernels: tuple[int, ...], between: Callable[[], nn.Module]
 ) -> list[nn.Module]:
-    """Blocks of each width, one after another, with a change of resolution in between."""
+    """Stack blocks of each width, with a change of resolution in between."""
     layers: list[nn.Module] = []
     gain = (len(widths) * blocks) ** -2
     for i, width in enumerate(widths):
@@ -175,13 +182,13 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 def _squeeze(colors: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """With the channels last in memory, where these convolutions run at 1.6 times the speed on a processor."""
+    """Map colors to .1 to .9, channels last in memory: these convolutions run 1.6 times as fast on a CPU."""
     return ((1 - 2 * MARGIN) * colors + MARGIN).contiguous(memory_format=torch.channels_last)
 
 
 def _negative_log_likelihood(
     values: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], log_scale: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """Of values in 0..1 whose logits are Laplace's (appendix A.3)."""
+    """Score values in 0..1 under the logit-Laplace distribution (appendix A.3)."""
     distance = (values.logit() - mean).abs()
     return math.log(2) + log_scale + (values * (1 - values)).log() + distance * (-log_scale).exp()

@@ -1,4 +1,4 @@
-"""How a codebook is used: how many of its codes, and what they tell of an image."""
+"""How a codebook is used: how many codes, and how much information they carry."""
 
 import math
 
@@ -6,58 +6,57 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-COLLAPSED = 0.02  # of the codes
-ONE = 1.5  # fewer in use are as good as one, however small the codebook
+COLLAPSED = 0.02  # fraction of the codes in use
+ONE = 1.5  # codes in use; fewer count as one, in any codebook
 
 
 class Usage:
-    """Of a codebook, by what a tokenizer says of images, a batch at a time.
+    """Statistics of a codebook, accumulated over batches.
 
     Args:
         codes: Size of the codebook.
-        device: Where what the tokenizer says is.
+        device: Of the logits.
 
     Attributes:
-        counts: How often each code was the best one.
+        counts: How often each code was the most likely one.
     """
 
     def __init__(self, codes: int, device: torch.device | str = "cpu"):
         self.counts = torch.zeros(codes, device=device)
-        self._shares, self._chance = torch.zeros_like(self.counts), torch.zeros_like(self.counts[0])
+        self._probs, self._entropy_sum = torch.zeros_like(self.counts), torch.zeros_like(self.counts[0])
 
     def add(self, logits: Float[Tensor, "b k y x"]) -> None:
-        """Some images: how well each of k codes suits each patch."""
+        """Add a batch: logits of k codes for each patch."""
         self.counts += torch.bincount(logits.argmax(dim=1).flatten(), minlength=len(self.counts))
-        shares = logits.float().softmax(dim=1)
-        self._shares += shares.sum(dim=(0, 2, 3))
-        self._chance += torch.special.entr(shares).sum()
+        probs = logits.float().softmax(dim=1)
+        self._probs += probs.sum(dim=(0, 2, 3))
+        self._entropy_sum += torch.special.entr(probs).sum()
 
     @property
     def used(self) -> int:
-        """Codes that were the best one somewhere."""
+        """Number of codes that were the most likely one somewhere."""
         return int((self.counts > 0).sum())
 
     @property
     def perplexity(self) -> float:
-        """How many codes are in use: as many as a uniform draw of the same entropy would have, 1 to k."""
+        """Effective number of codes in use, the exponential of their entropy: 1 to k."""
         return float(_entropy(self.counts).exp())
 
     @property
     def bits(self) -> float:
-        """What a code tells of its patch, 0 to log2 k: the mutual information of the two, codes being drawn as in
-        training. Codes that mean the same, one of which is then the best by chance, are in use and tell nothing.
+        """Mutual information of a patch and its code, drawn as in training: 0 to log2 k bits.
+
+        Codes that mean the same are all in use, but carry no information.
         """
-        return max(0.0, float(_entropy(self._shares) - self._chance / self.counts.sum())) / math.log(2)
+        return max(0.0, float(_entropy(self._probs) - self._entropy_sum / self.counts.sum())) / math.log(2)
 
     @property
     def collapsed(self) -> bool:
-        """Whether so few codes are in use, or told apart by their patches, that they say little of an image: a fiftieth
-        of those that could be, which are no more than there were patches, and not above one in any codebook.
-        """
+        """Whether the codes carry little information: less than 2% of those that could be in use, or one code."""
         enough = max(ONE, COLLAPSED * min(len(self.counts), float(self.counts.sum())))
         return min(self.perplexity, 2**self.bits) < enough
 
 
 def _entropy(weights: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-    """In nats, of the distribution that is proportional to the weights."""
+    """Compute the entropy in nats of weights, normalized to a distribution."""
     return torch.special.entr(weights / weights.sum()).sum()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.errors import raises
 
 from mae_kit.data.remote.cache import Cache
 from mae_kit.errors import UserError
@@ -100,19 +101,19 @@ def test_a_download_that_fails_leaves_nothing(tmp_path: Path):
 
 
 def test_a_file_larger_than_the_cache(tmp_path: Path):
-    with pytest.raises(UserError, match=r"a file of 2e-06 GB does not fit into .* 1e-06 GB: give --machine.cache_size"):
+    with raises("machine.cache"):
         read(Cache(tmp_path, KILO), 1, forbidden, 2 * KILO)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"does not take a file \(Not a directory\): make room there, or choose"):
+    with raises("machine.cache"):
         read(Cache(tmp_path / "file" / "cache", KILO), 1, forbidden)
 
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError, match="No space left on device"):
+    with raises("machine.cache"):
         read(Cache(tmp_path / "cache", KILO), 1, full)
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from timm.data.mixup import cutmix_bbox_and_lam, mixup_target
 
-from mae_kit.data.transforms.augment import COLOR, FinetuneAugment, Normalize, PretrainAugment, RandAugment
+from mae_kit.data.transforms.augment import COLOR, ColorJitter, FinetuneAugment, Normalize, PretrainAugment, RandAugment
 from mae_kit.data.transforms.mixing import Mixing, _paste_box, soft_sets, soft_targets
 from mae_kit.data.transforms.warp import GEOMETRY
 from mae_kit.errors import UserError
@@ -119,6 +119,8 @@ def test_erasing_puts_noise_in_one_box_of_some_images():
     rows, columns = changed[hit].any(2).sum(1), changed[hit].any(1).sum(1)
     assert torch.equal(changed[hit].sum((1, 2)), rows * columns)
     assert 0.01 < float(changed[hit].float().mean()) < 0.34
+    longer = (rows > columns).float().mean()
+    assert 0.4 < float(longer) < 0.6, "tall boxes are as frequent as wide ones"
     noise = out.permute(0, 2, 3, 1)[changed]
     assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
 
@@ -129,7 +131,9 @@ def test_operations_equal_timms(place: int, negative: bool, monkeypatch: pytest.
     name = [*COLOR, *GEOMETRY][place]
     monkeypatch.setattr(reference.random, "random", lambda: 0.9 if negative else 0.1)
     fill = tuple(round(255 * m) for m in MEAN)
-    operation = reference.AugmentOp(name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": 2})
+    operation = reference.AugmentOp(
+        name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": Image.BICUBIC}
+    )
     images, count = smooth_images(), 2
     expected = [np.asarray(operation(Image.fromarray(i.permute(1, 2, 0).numpy()))) for i in images]
     ours = images.float() / 255
@@ -181,6 +185,23 @@ def test_mixup_blends_images_and_targets_alike():
     share = soft[0, 0]
     assert 0 < float(share) < 1
     torch.testing.assert_close(mixed, images * share + images.flip(0) * (1 - share))
+
+
+def test_a_ratio_is_that_of_32_images():
+    torch.manual_seed(0)
+    targets = soft_targets(torch.arange(96), 96, 0.0)
+    _, soft = Mixing(mixup=0.8, cutmix=0.0)(torch.rand(96, 3, 4, 4), targets)
+    ratios = [{round(float(row), 5) for row in group.diagonal(32 * i)} for i, group in enumerate(soft.split(32))]
+    assert all(len(ratio) == 1 for ratio in ratios) and len(set.union(*ratios)) == 3
+
+
+def test_each_image_is_jittered_in_an_order_of_its_own():
+    torch.manual_seed(0)
+    image = smooth_images(1).float() / 255
+    jitter = ColorJitter(0.4)
+    jittered = jitter(image.repeat(64, 1, 1, 1))
+    assert float(jittered.min()) >= 0 and float(jittered.max()) <= 1
+    assert len({round(float(one.mean()), 5) for one in jittered}) > 60
 
 
 def test_cutmix_shares_equal_the_pasted_area():

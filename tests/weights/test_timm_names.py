@@ -22,7 +22,7 @@ from mae_kit.objectives import MAE
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.files import Raw
 from mae_kit.weights.initialize import start_from
-from mae_kit.weights.plain_vit import Words
+from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.recognize import load_encoder, read_pretrained
 
 NAME = "test_vit.r160_in1k"
@@ -96,7 +96,7 @@ def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp
     args: dict[str, Any] = {"embed_dim": 8, "num_heads": 1}
     model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
     config = {"architecture": "hiera_tiny_224", "num_classes": classes, "model_args": args}
-    weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Words())
+    weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Hints())
     encoder: Any = create_encoder("hiera_tiny_224", weights.encoder.model_args)
     assert encoder.model.q_pool == pools
 
@@ -132,5 +132,5 @@ def test_weights_whose_norm_is_behind_the_pooling_are_refused(monkeypatch: pytes
 
 
 def test_arguments_that_no_encoder_takes():
-    with pytest.raises(UserError, match="no encoder is made of a beit_base_patch16_224 with use_abs_pos_emb: give"):
+    with raises("encoder.model_args"):
         create_encoder("beit_base_patch16_224", {"use_abs_pos_emb": True})

@@ -1,0 +1,114 @@
+"""The steps of an entry: their command lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mae_kit.comparison.orchestrate import LOCAL, Step
+from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, Recipe, number, numbers
+from mae_kit.encoders import create_encoder
+from mae_kit.encoders.timm_models import pair
+from mae_kit.errors import UserError
+
+POINTS = 5  # of a curve of scores
+TRIAL_STEPS, TRIAL_WARM_UP = 24, 8  # allocations and prefetched batches make the first steps unlike the rest
+WRITTEN = {"pretrain": "model.safetensors", "finetune": "result.json", "evaluate": "evaluation.json"}
+
+
+def entry_steps(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Step]:
+    """Return the steps of an entry: pretraining, fine-tuning, evaluation.
+
+    From scratch there is no pretraining, and the encoder that the fine-tuning starts with is evaluated; models that
+    are not one of our encoders, or start from published weights, are not evaluated.
+
+    Args:
+        plan: The comparison.
+        name: Name of the entry.
+        images: Images that its pretraining sees.
+        seed: Seed of all steps.
+        out: Folder of the comparison.
+    """
+    entry, folder, recipe = plan.entries[name], out / f"{name}-seed{seed}", plan.finetuning(name)
+    if entry.config is None:
+        tuning = _finetune(plan, recipe, "none", seed, folder)
+        return [tuning, *([_evaluate(plan, tuning.run, seed, True)] if _is_fresh_encoder(recipe) else [])]
+    own = {"seed": seed, "data.knn_shards": plan.val}
+    pretraining = _pretrain(plan, entry, images, own, folder / "pretrain")
+    run = pretraining.run
+    return [pretraining, _finetune(plan, recipe, str(run), seed, folder), _evaluate(plan, run, seed)]
+
+
+def trial(plan: Plan, name: str, out: Path) -> Step:
+    """Return a pretraining of `TRIAL_STEPS` steps and nothing else, to measure an entry's speed."""
+    entry = plan.entries[name]
+    own = {"data.knn_shards": None, "intervals.log_every_n_steps": TRIAL_WARM_UP}
+    own |= dict.fromkeys(("intervals.checkpoint_every_n_steps", "intervals.eval_every_n_steps"), TRIAL_STEPS)
+    return _pretrain(plan, entry, TRIAL_STEPS * number(entry, BATCH_SIZE), own, out / f"{name}-trial" / "pretrain")
+
+
+def _pretrain(plan: Plan, entry: Entry, images: float, own: dict[str, Any], run: Path) -> Step:
+    """Return a pretraining of so many images; the learning-rate schedule is scaled to them."""
+    epochs, batches = images / plan.samples, images / number(entry, BATCH_SIZE)
+    scale = epochs / number(entry, EPOCHS)
+    length: dict[str, Any] = {EPOCHS: epochs, WARM_UP: scale * number(entry, WARM_UP)}
+    if steps := numbers(entry, STEPS):
+        length[STEPS] = [scale * step for step in steps]
+    options = {"intervals.eval_every_n_steps": max(1, round(batches / POINTS))} | entry.changed | _rounded(length) | own
+    places = {"data.path": plan.data} | ({"data.exclude": plan.exclude} if plan.exclude else {})
+    return training("pretrain", entry.config, options, places, run)
+
+
+def _rounded(value: Any) -> Any:
+    """Round numbers, lists and mappings of them to six digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else float(f"{value:.6g}")
+
+
+def _finetune(plan: Plan, recipe: Recipe, encoder: str, seed: int, folder: Path) -> Step:
+    places = {"data.path": plan.train, "data.val": plan.val, "encoder": encoder}
+    return training("finetune", recipe.config, recipe.changed | {"seed": seed}, places, folder / "finetune")
+
+
+def _evaluate(plan: Plan, run: Path, seed: int, untrained: bool = False) -> Step:
+    words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
+    words += ["--untrained"] if untrained else []
+    return Step(words, words, run, "evaluation-untrained.json" if untrained else WRITTEN["evaluate"])
+
+
+def training(command: str, recipe: str | None, options: dict[str, Any], places: dict[str, Any], run: Path) -> Step:
+    """Return a step of a command that trains.
+
+    Args:
+        command: `pretrain` or `finetune`.
+        recipe: By path or name.
+        options: Further settings by dotted key.
+        places: Where it finds its data and encoder, by option; given on resuming too, as are options of `LOCAL`.
+        run: Folder of the run.
+    """
+    places |= {key: value for key, value in options.items() if key in (*LOCAL, "data.knn_shards")}
+    settings = _words({key: value for key, value in options.items() if key not in places})
+    begin = [command, "--config", str(recipe), *settings, *_words(places), "--run", str(run)]
+    return Step(begin, [command, "--resume", str(run), *_words(places)], run, WRITTEN[command])
+
+
+def _words(values: dict[str, Any]) -> list[str]:
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return [word for key, value in text.items() for word in (f"--{key}", value)]
+
+
+def _is_fresh_encoder(recipe: Recipe) -> bool:
+    """Whether the classifier of a fine-tuning is one of our encoders with a head, all of it new."""
+    settings = recipe.settings("downstream")
+    name, size = settings.get("model.name"), settings.get("data.image_size")
+    if not name or not size or settings.get("model.weights"):
+        return False
+    args = {key.removeprefix("model.args."): value for key, value in settings.items() if key.startswith("model.args.")}
+    try:
+        with torch.device("meta"):
+            create_encoder(name, args, pair(size))
+    except UserError:
+        return False
+    return True

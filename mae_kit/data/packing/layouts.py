@@ -1,0 +1,71 @@
+"""Layouts of folders that other programs make: which files are images, and which folders name no class.
+
+COCO (train2017/), YOLO (images/train/, or train/images/ with train/labels/), VOC (JPEGImages/, SegmentationClass/),
+img2dataset and LAION (numbered folders with a .json for each image).
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_kit.data.index.listing import Skip
+from mae_kit.data.packing.splits import choose_splits
+
+_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "rgb", "leftimg8bit", "photos"}
+_TARGETS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclass", "segmentationobject"}
+_TARGETS |= {"gt", "gtfine", "gtcoarse", "groundtruth", "ground_truth", "depth", "depths", "segmentation", "seg"}
+_NUMBERED = re.compile(r"\d{5,}")
+
+
+class Layout(NamedTuple):
+    """What the folders of images mean.
+
+    Attributes:
+        paths: By the name of each image, its folders that may name a split or class, and the file.
+        skipped: Masks and the like.
+        numbered: Whether folders are numbered parts of a download, no classes.
+    """
+
+    paths: dict[str, list[str]]
+    skipped: list[Skip]
+    numbered: bool
+
+
+def recognize(names: list[str], others: list[Skip]) -> Layout:
+    """Recognize the layout of a folder.
+
+    Args:
+        names: Images, relative to the folder.
+        others: The other files.
+    """
+    paths = {name: name.split(os.sep) for name in names}
+    masks = {name for name, path in paths.items() if _TARGETS & {folder.lower() for folder in path[:-1]}}
+    places = {_images_folder(path) for name, path in paths.items() if name not in masks}
+    skipped = []
+    place = next(iter(places), None)
+    if len(places) == 1 and place is not None:  # all images lie in a folder `images`, at one depth
+        skipped = [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
+        paths = {name: path[:place] + path[place + 1 :] for name, path in paths.items() if name not in masks}
+    return Layout(_below_top(paths), skipped, _are_numbered(paths, others))
+
+
+def _images_folder(path: list[str]) -> int | None:
+    return next((depth for depth, folder in enumerate(path[:-1]) if folder.lower() in _IMAGES), None)
+
+
+def _below_top(paths: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Leave out a single top folder that holds nothing but splits."""
+    tops = {path[0] for path in paths.values() if len(path) > 2}
+    if len(tops) == 1 and all(len(path) > 2 for path in paths.values()):
+        splits = choose_splits(sorted({path[1] for path in paths.values()}))
+        if splits and len(splits) > 1:
+            return {name: path[1:] for name, path in paths.items()}
+    return paths
+
+
+def _are_numbered(paths: dict[str, list[str]], others: list[Skip]) -> bool:
+    if not all(len(path) > 1 and _NUMBERED.fullmatch(path[-2]) for path in paths.values()):
+        return False
+    described = {os.path.splitext(skip.name)[0] for skip in others if Path(skip.name).suffix in (".json", ".txt")}
+    return sum(os.path.splitext(name)[0] in described for name in paths) > len(paths) / 2

@@ -1,0 +1,93 @@
+"""The files of a run: every name is spelled here, once."""
+
+from pathlib import Path
+
+
+class RunFolder:
+    """The folder of a run, or of a comparison or demo, and the files in it.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        """The complete recipe; `--config` takes it."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line for each interval, score and audited epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def quarantine(self) -> Path:
+        """One JSON line for each sample that did not decode."""
+        return self.path / "quarantine.jsonl"
+
+    @property
+    def encoder(self) -> Path:
+        return self.path / "encoder.safetensors"
+
+    @property
+    def encoder_config(self) -> Path:
+        return self.path / "encoder.json"
+
+    @property
+    def model(self) -> Path:
+        """Encoder and decoder of a pretraining."""
+        return self.path / "model.safetensors"
+
+    @property
+    def classifier(self) -> Path:
+        return self.path / "classifier.safetensors"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """The scores of a complete fine-tuning."""
+        return self.path / "result.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def untrained_evaluation(self) -> Path:
+        return self.path / "evaluation-untrained.json"
+
+    @property
+    def comparison(self) -> Path:
+        return self.path / "compare.json"
+
+    @property
+    def demo(self) -> Path:
+        return self.path / "demo.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def reconstructions(self) -> Path:
+        """Plots of the same images over the steps of a run."""
+        return self.path / "reconstructions"
+
+    @property
+    def inside(self) -> Path:
+        """Plots of `mae-kit inspect`."""
+        return self.path / "inside"

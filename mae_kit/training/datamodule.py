@@ -1,0 +1,139 @@
+"""Shards as a LightningDataModule whose samples, crops and order are a function of (seed, step)."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from mae_kit.data.index.exclusions import kept
+from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches, TrainerLoader
+from mae_kit.data.resolve import resolve, resolve_pair
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.errors import UserError
+from mae_kit.tensors import Batch
+from mae_kit.training.config import Machine, Plan
+
+
+class ShardDataModule(LightningDataModule):
+    """Images that `mae-kit shard` packed, for any Trainer or loop of one's own.
+
+    Batches are uint8; `transform` flips and normalizes them for a loop of one's own, modules of mae_kit do it
+    themselves. A Trainer's epoch is the largest number of whole batches in the data. The stream of samples runs on
+    from epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and crops.
+
+    Args:
+        data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of these.
+        batch_size: Images of an optimizer step over all devices and micro-batches.
+        image_size: Pixels a side, or height and width.
+        val: Shards to validate on; by default the validation split of `data`, where it has one.
+        seed: Of order, crops and flips.
+        crop_scale: Smallest and largest fraction of an image's area that a training crop shows.
+        crop_pct: Fraction of the shorter side that the central crop for validation keeps.
+        channels: Channels to decode to.
+        mean: Of each channel in [0, 1]; ImageNet's by default.
+        std: Of each channel in [0, 1].
+        flip: Mirror half of the images in `transform`.
+        exclude: A list of samples to leave out, as `mae-kit dedup` writes it.
+        mix_shards: Shards whose samples are mixed at a time; 0 mixes all samples.
+        num_workers: Data-loader processes per device; -1 chooses by the number of cores.
+
+    Attributes:
+        plan: Length of an epoch and order of the samples, once `setup` has run.
+        classes: Number of classes, or None.
+
+    Raises:
+        UserError: No shards, fewer samples than a batch, or a batch that the devices cannot split.
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        *,
+        batch_size: int,
+        image_size: int | tuple[int, int],
+        val: str | Path | None = None,
+        seed: int = 0,
+        crop_scale: tuple[float, float] = (0.2, 1.0),
+        crop_pct: float = 0.875,
+        channels: int = 3,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        flip: bool = True,
+        exclude: str | None = None,
+        mix_shards: int = 0,
+        num_workers: int = -1,
+    ):
+        super().__init__()
+        self.data, self.val, self.batch_size, self.seed = str(data), val and str(val), batch_size, seed
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.crop_scale, self.crop_pct, self.channels = crop_scale, crop_pct, channels
+        self.mean, self.std = list(mean or IMAGENET_MEAN), list(std or IMAGENET_STD)
+        self.exclude, self.mix_shards, self.num_workers = exclude, mix_shards, num_workers
+        self.plan: Plan | None = None
+        self.augment = PretrainAugment(self.mean, self.std, flip)
+
+    def setup(self, stage: str = "fit") -> None:
+        """Open the shards and fix the order of the samples."""
+        supervised = self.trainer is not None and getattr(self.trainer.lightning_module, "supervised", False)
+        train = resolve_pair(self.data, self.val)[0] if supervised else resolve(self.data, "train")
+        index = open_index(train)
+        index.must_fit(self.mix_shards)
+        samples = kept(index, self.exclude)
+        self.rows = np.intersect1d(index.labeled(), samples.rows) if supervised else samples.rows
+        if len(self.rows) < self.batch_size:
+            what = f"{self.data} holds {len(self.rows)} images, fewer than batch_size {self.batch_size}"
+            raise UserError("data.batch_size", what, f"choose {max(1, len(self.rows))} or less")
+        self.index, self.classes = index, index.class_count
+        held = samples.fingerprint, index.contents
+        self.plan = Plan(len(self.rows), self.batch_size, 1.0, self.seed, *held, self.mix_shards)
+
+    @property
+    def share(self) -> Share:
+        """This process's part of each step."""
+        if self.trainer is None:
+            return Share()
+        return Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches)
+
+    def _step(self) -> int:
+        return self.trainer.global_step if self.trainer is not None else 0
+
+    def train_dataloader(self) -> TrainerLoader:
+        """Batches of this process, from the Trainer's step on; without a Trainer one epoch from the start."""
+        share, size = self.share, (self.image_size[0], self.image_size[1])
+        share.must_divide(self.batch_size)
+        form = self.batch_size, size, self.channels, self.crop_scale
+        batches = TrainBatches(self.index, self.rows, *form, self.seed, share, self.mix_shards)
+        length = len(self.rows) // self.batch_size * share.parts
+        workers = Machine(num_workers=self.num_workers).loader_workers()
+        return TrainerLoader(batches, lambda: self._step() * share.parts, length, workers, torch.cuda.is_available())
+
+    def val_dataloader(self) -> EvaluationBatches | list[Batch]:
+        """This process's part of the labeled validation samples, centrally cropped; empty where none are held out."""
+        try:
+            index = open_index(resolve_pair(self.data, self.val)[1])
+        except UserError as error:
+            if error.key == "data.no_val":
+                return []
+            raise
+        share, (height, width) = self.share, self.image_size
+        rows = index.labeled()[share.rank :: share.world]
+        return EvaluationBatches(index, rows, self.batch_size, (height, width), self.channels, self.crop_pct)
+
+    def transform(self, batch: Batch) -> Batch:
+        """Flip, and normalize to float; `images` become Float [b c h w]."""
+        images: Float[Tensor, "b c h w"] = self.augment.to(batch.images.device)(batch.images, batch.seeds)
+        return batch._replace(images=images)
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self.plan) if self.plan else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises UserError where the checkpoint is of other samples or another order."""
+        if self.plan and state_dict:
+            replace(self.plan).must_continue(state_dict, Path("the checkpoint"))

@@ -1,0 +1,100 @@
+"""TIFF of every kind of number and layout of bands, against the values that were written."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from mae_kit.data.decode import decode, decode_raw, image_size
+from mae_kit.data.packing.encode import encode
+from mae_kit.data.packing.levels import Levels, find_scale, to_8_bits
+from mae_kit.errors import BadImage
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **options)
+    return stream.getvalue()
+
+
+def ramp(kind: Any, bands: int = 1) -> np.ndarray:
+    info = np.iinfo(kind)
+    values = np.linspace(int(info.min), int(info.max), 24 * 40 * bands).astype(kind)
+    return values.reshape(24, 40, bands) if bands > 1 else values.reshape(24, 40)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int16, np.uint32, np.int32])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "lzw", "predictor": True}])
+def test_integers(kind: Any, options: dict):
+    raw = decode_raw(tiff(ramp(kind), **options))
+    assert raw is not None
+    np.testing.assert_array_equal(raw.values[..., 0], ramp(kind))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_16_bit_colors(planar: str):
+    values = ramp(np.uint16, 3)
+    data = tiff(values if planar == "contig" else np.moveaxis(values, 2, 0), photometric="rgb", planarconfig=planar)
+    np.testing.assert_array_equal(decode(data), values >> 8)
+    assert image_size(data) == (40, 24)
+
+
+@pytest.mark.parametrize("bands", [4, 6, 13])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_bands(bands: int, kind: Any):
+    data = tiff(ramp(kind, bands), photometric="minisblack", planarconfig="contig")
+    assert decode(data, bands).shape == (24, 40, bands)
+    with pytest.raises(BadImage, match=f"{bands} bands"):
+        decode(data)
+
+
+def test_white_is_zero():
+    data = tiff(ramp(np.uint16), photometric="miniswhite")
+    np.testing.assert_array_equal(decode(data, 1)[..., 0], (65535 - ramp(np.uint16)) >> 8)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_strips_that_are_cut(kind: Any):
+    data = tiff(ramp(kind), photometric="minisblack")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offset = file.pages[0].dataoffsets[0]  # type: ignore[union-attr]
+    if offset + 24 * 40 * np.dtype(kind).itemsize >= len(data):
+        with pytest.raises(BadImage):
+            decode(data[: len(data) - 300])
+
+
+def test_pages_are_bands_where_they_are_asked_for_and_counted_where_not():
+    data = tiff(np.stack([ramp(np.uint16) // (page + 1) for page in range(5)]), photometric="minisblack")
+    assert decode(data, 5).shape == (24, 40, 5)
+    raw = decode_raw(data)
+    assert raw is not None and "4 of 5 pages" in raw.left_out
+    plain = tiff(np.stack([ramp(np.uint8)] * 3), photometric="minisblack")
+    assert "2 of 3 pages" in encode(plain, None, 90, 3).left_out
+
+
+def test_one_scale_holds_for_all_images():
+    dark, bright = (np.linspace(0, most, 960, dtype=np.float32).reshape(24, 40) for most in (0.4, 1.01))
+    images = [tiff(dark), tiff(bright)]
+    scale = find_scale([lambda data=data: data for data in images], 3, 10**6)
+    stored = [decode(encode(data, None, 90, 3, scale).data, 1) for data in images]
+    assert stored[0].max() < 120 and stored[1].max() == 255
+
+
+def test_fill_values_and_markers_do_not_count():
+    values = np.linspace(0, 4000, 960).reshape(24, 40).astype(np.uint16)
+    values[:3, :3] = 65535
+    assert find_scale([lambda: tiff(values)], 3, 10**6) == {"uint16": Levels(0, 4095)}
+    heights = np.linspace(100, 900, 960).reshape(24, 40).astype(np.int16)
+    heights[5:, 30:] = -32768
+    (levels,) = find_scale([lambda: tiff(heights)], 3, 10**6).values()
+    assert 90 < levels.black < 120 and 700 < levels.white < 900
+
+
+def test_pixels_without_data_become_black():
+    values = np.linspace(0.2, 0.8, 960, dtype=np.float32).reshape(24, 40)
+    values[0, 0] = -9999
+    raw = decode_raw(tiff(values, extratags=[(42113, "s", 0, "-9999", True)]))
+    assert raw is not None and raw.nodata == -9999
+    assert to_8_bits(raw, Levels(0, 1))[0, 0, 0] == 0

@@ -1,0 +1,160 @@
+"""PretrainModule, FinetuneModule and ShardDataModule under a plain Trainer, as users of Lightning write it."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from support.errors import raises
+from torch.utils.data import DataLoader
+
+from mae_kit.encoders import ViT
+from mae_kit.objectives import MAE
+from mae_kit.tasks.module import FinetuneModule
+from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.datamodule import ShardDataModule
+from mae_kit.training.guard import SkipNonFinite
+from mae_kit.training.modules import PretrainModule
+
+TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+
+
+def tiny_mae() -> MAE:
+    torch.manual_seed(0)
+    return MAE(ViT("vit_tiny_patch16_224", **TINY), decoder_dim=32, decoder_depth=1, decoder_heads=2)  # type: ignore[arg-type]
+
+
+def trainer(steps: int, folder: Path, *callbacks: pl.Callback, **given: Any) -> pl.Trainer:
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        default_root_dir=folder,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        **(quiet | given),
+    )
+
+
+def shards(photos: Path) -> ShardDataModule:
+    return ShardDataModule(photos, batch_size=16, image_size=32, num_workers=0)
+
+
+def weights(module: pl.LightningModule) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_resumed_training_is_the_same_training(photos: Path, tmp_path: Path, parts: int):
+    """96 images are 6 steps an epoch: one training is stopped within the first, and all end within the second."""
+    given: dict[str, Any] = {"accumulate_grad_batches": parts}
+    whole = PretrainModule(tiny_mae(), lr=1e-3)
+    trainer(8, tmp_path, **given).fit(whole, shards(photos))
+    keep = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1)
+    half = PretrainModule(tiny_mae(), lr=1e-3)
+    trainer(6, tmp_path, keep, **given).fit(half, shards(photos))
+    for checkpoint in sorted(tmp_path.glob("*.ckpt")):
+        resumed = PretrainModule(tiny_mae(), lr=1e-3)
+        trainer(8, tmp_path, **given).fit(resumed, shards(photos), ckpt_path=str(checkpoint))
+        assert torch.equal(weights(resumed), weights(whole)), checkpoint.name
+        loaded = PretrainModule.load_from_checkpoint(checkpoint)
+        assert loaded.hparams["lr"] == 1e-3 and isinstance(loaded.objective, MAE)
+
+
+def test_the_loss_is_logged_and_validated(photos: Path, tmp_path: Path):
+    fitted = trainer(6, tmp_path, logger=pl.loggers.CSVLogger(tmp_path), log_every_n_steps=1)
+    fitted.fit(PretrainModule(tiny_mae(), lr=1e-3), shards(photos))
+    assert "loss" in fitted.logged_metrics and "val_loss" in fitted.callback_metrics
+
+
+def test_a_checkpoint_of_other_samples_is_refused(photos: Path, tmp_path: Path):
+    trained = trainer(1, tmp_path)
+    trained.fit(PretrainModule(tiny_mae(), lr=1e-3), shards(photos))
+    trained.save_checkpoint(tmp_path / "one.ckpt")
+    other = ShardDataModule(photos, batch_size=16, image_size=32, num_workers=0, seed=1)
+    with pytest.raises(Exception, match="seed 0 is now 1"):
+        trainer(2, tmp_path).fit(PretrainModule(tiny_mae(), lr=1e-3), other, ckpt_path=str(tmp_path / "one.ckpt"))
+
+
+def test_a_trainer_saves_durably(photos: Path, tmp_path: Path):
+    saved = trainer(1, tmp_path, plugins=[DurableCheckpointIO()])
+    saved.fit(PretrainModule(tiny_mae(), lr=1e-3), shards(photos))
+    saved.save_checkpoint(tmp_path / "step-00000001")
+    state = load_latest(tmp_path)
+    assert state and state["global_step"] == 1
+
+
+class Images(torch.utils.data.Dataset):
+    """Pairs of an image and its label; or images alone."""
+
+    def __init__(self, images: torch.Tensor, labeled: bool):
+        self.images, self.labeled = images, labeled
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: int) -> Any:
+        return (self.images[item], item % 4) if self.labeled else self.images[item]
+
+
+@pytest.mark.parametrize("labeled", [False, True])
+@pytest.mark.parametrize("floats", [False, True])
+def test_any_loader_of_images_feeds_it(tmp_path: Path, labeled: bool, floats: bool):
+    images = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8)
+    loader: Any = DataLoader(Images(images / 255 if floats else images, labeled), 8)
+    module = PretrainModule(tiny_mae(), base_lr=1e-3, warmup_epochs=1, epochs=2)
+    trainer(4, tmp_path).fit(module, loader)
+    assert module.images_per_step == 8
+
+
+def test_floats_and_bytes_are_the_same_images():
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    module = PretrainModule(tiny_mae(), lr=1e-3, mean=[0.5] * 3, std=[0.25] * 3, flip=False)
+    seeds = torch.zeros(2, dtype=torch.int64)
+    ours, theirs = (module.augment(module.as_batch(x).images, seeds) for x in (images, images / 255))
+    torch.testing.assert_close(ours, theirs)
+    assert torch.equal(module.objective.mean.flatten(), torch.full((3,), 0.5))
+
+
+def test_normalized_images_are_refused():
+    with raises("data.images"):
+        PretrainModule(tiny_mae(), lr=1e-3).as_batch(torch.randn(4, 3, 32, 32))
+
+
+def test_statistics_of_other_channels_are_refused():
+    with raises("data.mean"):
+        PretrainModule(tiny_mae(), lr=1e-3, mean=[0.5], std=[0.5])
+
+
+class Poison(pl.Callback):
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 1:
+            next(p for p in pl_module.parameters() if p.grad is not None).grad[:] = torch.nan  # type: ignore[index]
+
+
+def test_a_guard_skips_what_is_not_finite(photos: Path, tmp_path: Path):
+    guard, module = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3)
+    trainer(3, tmp_path, guard, Poison()).fit(module, shards(photos))
+    assert guard.counts["skipped_steps"] == 1 and torch.isfinite(weights(module)).all()
+
+
+def test_a_classifier_is_trained_and_validated(photos: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    encoder = ViT("vit_tiny_patch16_224", **TINY)  # type: ignore[arg-type]
+    before = encoder.model.blocks[0].attn.qkv.weight.clone()
+    module = FinetuneModule(encoder, num_classes=4, lr=1e-3, layer_decay=0.75)
+    assert torch.equal(before, module.model.blocks[0].attn.qkv.weight)  # type: ignore[union-attr, index]
+    fitted = trainer(6, tmp_path, ModelCheckpoint(tmp_path))
+    fitted.fit(module, shards(photos))
+    assert 0 <= fitted.callback_metrics["val_top1"] <= 1
+    loaded = FinetuneModule.load_from_checkpoint(next(tmp_path.glob("*.ckpt")))
+    assert torch.equal(weights(loaded), weights(module))
+
+
+def test_a_module_of_ones_own_is_trained_as_it_is(photos: Path, tmp_path: Path):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    trainer(1, tmp_path).fit(FinetuneModule(model, 4, lr=1e-3), shards(photos))
