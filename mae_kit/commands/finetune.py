@@ -219,7 +219,8 @@ def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
 ) -> tuple[nn.Module, ClassifierConfig]:
     """The model, and what is known of it."""
-    loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
+    with torch.random.fork_rng(devices=[]):  # else the head would start elsewhere
+        loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
     known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))

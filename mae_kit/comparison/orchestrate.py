@@ -72,11 +72,9 @@ class Children:
 
     @contextmanager
     def started(self, command: list[str], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-        if self._stopped.is_set():
-            sys.exit(STOPPED[-1])
         with subprocess.Popen(command, text=True, errors="replace", **options) as process:
             self._running.add(process)
-            if self._stopped.is_set():  # meanwhile, by another thread
+            if self.stopped:  # as it started, by another thread
                 process.terminate()
             try:
                 yield process
@@ -85,6 +83,10 @@ class Children:
                 raise
             finally:
                 self._running.discard(process)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -126,6 +128,8 @@ def _sigterm_exits() -> Iterator[None]:
 
 
 def _run(step: Step, children: Children, shown: bool) -> Outcome:
+    if children.stopped:
+        sys.exit(STOPPED[-1])
     if found := step.outcome():
         return found
     words = step.resume if step.begun else step.begin
@@ -137,6 +141,9 @@ def _run(step: Step, children: Children, shown: bool) -> Outcome:
     except Failed as failure:
         log.warning(f"{step.run} FAILED: {failure}")
         return {"error": str(failure)}
+    except SystemExit:
+        children.stop()  # before this thread takes the next step
+        raise
     if lines and not shown:
         log.info(f"{step.run}: {lines[-1]}")
     return {"result": result}
@@ -165,7 +172,6 @@ def call(words: list[str], log_file: Path, children: Children, shown: bool) -> t
         lines = _forward(process.stderr, file, shown)
         code = process.wait()
         if code in STOPPED:
-            children.stop()
             sys.exit(code)
         if code:
             raise Failed(_reason(code, lines))

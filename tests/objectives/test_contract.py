@@ -364,7 +364,7 @@ def test_the_last_layer_is_what_comes_out(objective: Objective):
     ("name", "arguments", "key"),
     [
         ("deit_tiny_distilled_patch16_224", {}, "encoder.name"),
-        ("test_convnext", {}, "encoder.model_args"),
+        ("test_convnext", {}, "encoder.name|encoder.model_args"),
         ("vit_tiny_r_s16_p8_224", {}, "encoder.name"),
         ("vit_tinny_patch16_224", {}, "encoder.name"),
         ("vit_tiny_patch16_224", {"img_size": 30, "patch_size": 8}, "encoder.img_size"),
@@ -373,7 +373,7 @@ def test_the_last_layer_is_what_comes_out(objective: Objective):
     ],
 )
 def test_an_encoder_that_cannot_be_is_refused(name: str, arguments: dict[str, Any], key: str):
-    with raises(key):
+    with raises(*key.split("|")):  # by the version of timm
         ViT(name, **arguments)
 
 

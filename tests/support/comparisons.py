@@ -28,7 +28,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     """Settings of a training's command line, a recipe's by its content; parsing them all takes seconds."""
     given = {option: yaml.safe_load(value) for option, value in zip(words[1::2], words[2::2], strict=True)}
     recipe = yaml.safe_load(Path(given.pop("--config")).read_text())
-    encoder = {"name": "vit", "depth": given.get("--objective.encoder.depth", 2)}
+    encoder = {"init_args": {"name": "vit", "depth": given.get("--objective.encoder.depth", 2)}}
     return {
         "recipe": recipe,
         "objective": {"init_args": {"encoder": encoder}},

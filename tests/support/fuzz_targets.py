@@ -61,7 +61,12 @@ def tars(folder: Path) -> tuple[Seeds, Read]:
 def checkpoints(folder: Path) -> tuple[Seeds, Read]:
     """Read with a manifest that matches the mutation, which its hash would reveal otherwise."""
     folder = folder / "step-00000001"
-    state = {"step": 1, "model": {"w": torch.randn(9, 5)}, "counts": {"a": 1}, "plan": {"shards": {"a.tar": "12"}}}
+    state = {
+        "global_step": 1,
+        "model": {"w": torch.randn(9, 5)},
+        "counts": {"a": 1},
+        "plan": {"shards": {"a.tar": "12"}},
+    }
     DurableCheckpointIO().save_checkpoint(state, folder)
 
     def read(data: bytes) -> None:

@@ -16,9 +16,9 @@ Words = list[str | Path]
 
 SLOW = """
 import time
-from mae_kit.training.module import Training
-start = Training.on_train_batch_start
-Training.on_train_batch_start = lambda *args: (time.sleep(0.06), start(*args))[1]
+from mae_kit.training.module import TrainingModule
+start = TrainingModule.on_train_batch_start
+TrainingModule.on_train_batch_start = lambda *args: (time.sleep(0.06), start(*args))[1]
 """
 """Slow steps, so that a signal arrives during one."""
 

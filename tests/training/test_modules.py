@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,16 @@ from torch.utils.data import DataLoader
 
 from mae_kit.encoders import ViT
 from mae_kit.objectives import MAE
+from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.config import Plan
 from mae_kit.training.datamodule import ShardDataModule
 from mae_kit.training.guard import SkipNonFinite
+from mae_kit.training.metrics import read_metrics
 from mae_kit.training.modules import PretrainModule
+from mae_kit.training.quarantine import Quarantine
+from mae_kit.training.record import Record
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
@@ -128,6 +134,30 @@ def test_normalized_images_are_refused():
 def test_statistics_of_other_channels_are_refused():
     with raises("data.mean"):
         PretrainModule(tiny_mae(), lr=1e-3, mean=[0.5], std=[0.5])
+
+
+def test_the_rate_of_a_line_is_that_of_its_step(photos: Path, tmp_path: Path):
+    """The warm-up starts at 0: a line of the first step that had another rate would tell the next one's."""
+    record = Record(RunFolder(tmp_path), every=1)
+    module = PretrainModule(tiny_mae(), lr=1e-3, warmup_epochs=1, epochs=2)
+    trainer(2, tmp_path, record, SkipNonFinite()).fit(module, shards(photos))
+    record.close()
+    rates = [row["lr"] for row in read_metrics(tmp_path)]
+    assert rates == [0.0, pytest.approx(1e-3 / 6)]
+
+
+def test_bad_samples_are_those_of_all_ranks(tmp_path: Path):
+    both: Any = SimpleNamespace(root_device="cpu", reduce=lambda values, reduce_op: values + 5)  # 5 of the other rank
+    ranks: Any = SimpleNamespace(world_size=2, global_step=0, strategy=both)
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl", Plan(96, 16, 1, 0))
+    batch: Any = SimpleNamespace(bad=["{}", "{}"])
+    quarantine.on_train_batch_start(ranks, pl.LightningModule(), batch, 0)
+    state: dict[str, Any] = {}
+    quarantine.on_save_checkpoint(ranks, pl.LightningModule(), state)
+    assert quarantine.total(ranks) == state["bad_samples"] == 7
+    resumed = Quarantine(tmp_path / "quarantine.jsonl", Plan(96, 16, 1, 0))
+    resumed.on_load_checkpoint(ranks, pl.LightningModule(), state)
+    assert resumed.total(ranks) == 7 + 5
 
 
 class Poison(pl.Callback):

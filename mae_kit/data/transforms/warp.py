@@ -14,10 +14,11 @@ from torch.nn.functional import affine_grid, grid_sample
 def warp(
     images: Float[Tensor, "r c h w"], maps: Float[Tensor, "r 2 3"], fill: Float[Tensor, "1 c 1 1"]
 ) -> Float[Tensor, "r c h w"]:
-    """Bicubic, clamped to [0, 1]; subtracting the fill first makes zero padding fill with it."""
+    """Bicubic, clamped to [0, 1], and filled where a place comes from outside the image, as Pillow does it."""
     grid = affine_grid(maps, list(images.shape), align_corners=False)
-    warped = grid_sample(images - fill, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
-    return (warped + fill).clamp_(0, 1)
+    warped = grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
+    inside = (grid.abs() <= 1).all(dim=-1)[:, None]
+    return torch.where(inside, warped, fill.to(warped.dtype))
 
 
 def geometry_maps(chosen: Int64[Tensor, " r"], signed: Float[Tensor, " r"], aspect: float) -> Float[Tensor, "r 2 3"]:
