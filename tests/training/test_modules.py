@@ -2,8 +2,8 @@
 
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from mae_kit.encoders import ViT
 from mae_kit.objectives import MAE
 from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.module import FinetuneModule
+from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 from mae_kit.training.config import Plan
 from mae_kit.training.datamodule import ShardDataModule
@@ -147,10 +148,12 @@ def test_the_rate_of_a_line_is_that_of_its_step(photos: Path, tmp_path: Path):
 
 
 def test_bad_samples_are_those_of_all_ranks(tmp_path: Path):
-    both: Any = SimpleNamespace(root_device="cpu", reduce=lambda values, reduce_op: values + 5)  # 5 of the other rank
-    ranks: Any = SimpleNamespace(world_size=2, global_step=0, strategy=both)
+    ranks = Mock(spec=pl.Trainer, world_size=2, global_step=0)
+    ranks.strategy.root_device = "cpu"
+    ranks.strategy.reduce = lambda values, reduce_op: values + 5  # those of the other rank
     quarantine = Quarantine(tmp_path / "quarantine.jsonl", Plan(96, 16, 1, 0))
-    batch: Any = SimpleNamespace(bad=["{}", "{}"])
+    nothing = torch.zeros(0, dtype=torch.int64)
+    batch = Batch(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), nothing, nothing, nothing, ["{}", "{}"])
     quarantine.on_train_batch_start(ranks, pl.LightningModule(), batch, 0)
     state: dict[str, Any] = {}
     quarantine.on_save_checkpoint(ranks, pl.LightningModule(), state)
