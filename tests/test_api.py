@@ -2,15 +2,26 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import timm
 import torch
+from support.photo_shards import photo
 
 import mae_kit as mk
 
+pytestmark = [  # Lightning's advice, and what it calls in torch
+    pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:You have overridden .transfer_batch_to_device.:UserWarning"),
+]
+
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+SILENT: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+UNRECORDED: dict[str, Any] = {"logger": False, "enable_checkpointing": False, **SILENT}
 
 
 def small_mae(encoder: Any = None) -> Any:
@@ -51,3 +62,54 @@ def test_weights_that_are_given_are_kept_until_they_are_initialized():
 @pytest.mark.parametrize("name", ["MAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"])
 def test_objectives_have_public_names(name: str):
     assert issubclass(getattr(mk, name), torch.nn.Module)
+
+
+def test_shards_feed_a_loop_of_ones_own(photos: Path):
+    data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32)
+    data.setup("fit")
+    mae = small_mae()
+    optimizer = torch.optim.AdamW(mae.parameters(), 1e-3)
+    losses = []
+    for batch, _ in zip(data.train_dataloader(), range(3), strict=False):
+        loss = mae(data.transform(batch).images).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert len(losses) == 3
+
+
+def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
+    def fit(steps: int, name: str, ckpt_path: str | None = None) -> tuple[Any, pl.Trainer]:
+        torch.manual_seed(0)
+        folder = tmp_path / name
+        saver = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
+        logger = pl.loggers.CSVLogger(tmp_path / f"{name}-logs")
+        trainer = pl.Trainer(max_steps=steps, callbacks=[saver], logger=logger, log_every_n_steps=1, **SILENT)
+        module = mk.PretrainModule(small_mae(), lr=1e-3, seed=0)
+        data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32, seed=0)
+        trainer.fit(module, data, ckpt_path=ckpt_path)
+        assert any("loss" in metric for metric in trainer.logged_metrics)
+        return module, trainer
+
+    whole, _ = fit(8, "whole")
+    _, half = fit(4, "half")
+    checkpoint = half.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    resumed, _ = fit(8, "resumed", checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert isinstance(mk.PretrainModule.load_from_checkpoint(checkpoint), mk.PretrainModule)
+
+
+def test_an_image_folder_of_torchvision_trains(tmp_path: Path):
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    for number in range(8):
+        folder = tmp_path / f"class{number % 2}"
+        folder.mkdir(exist_ok=True)
+        photo(number).save(folder / f"{number}.png")
+    images = ImageFolder(str(tmp_path), transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()]))
+    loader = torch.utils.data.DataLoader(images, 4, shuffle=True)
+    trainer = pl.Trainer(max_steps=2, **UNRECORDED)
+    trainer.fit(mk.PretrainModule(small_mae(), lr=1e-3), loader)
+    assert trainer.global_step == 2

@@ -351,7 +351,11 @@ def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
     """
     for name, channels in values.items():
         if channels and not all(0 <= value <= 1 for value in channels):
-            raise UserError("config.shares", f"{name} is {list(channels)}", "give shares of 255, each from 0 to 1")
+            raise UserError(
+                "config.shares",
+                f"{name} is {list(channels)}",
+                "give values in [0, 1]: statistics of 0-255 divided by 255",
+            )
 
 
 def must_be_areas(smallest: float, largest: float) -> None:
@@ -362,7 +366,7 @@ def must_be_areas(smallest: float, largest: float) -> None:
     """
     if not 0 < smallest <= largest <= 1:
         what = f"data.crop_scale is {smallest:g} to {largest:g}"
-        raise UserError("data.crop_scale", what, "give two shares of the area, above 0, 1 at most, the smaller first")
+        raise UserError("data.crop_scale", what, "give two fractions of the area in (0, 1], the smaller first")
 
 
 def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:

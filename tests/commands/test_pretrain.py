@@ -71,7 +71,7 @@ def test_empty_keys_of_a_recipe(
         ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder name 'vit_tinny' is not in timm"),
         (
             "--data.mean [123.7,116.3,103.5]",
-            r"data.mean is \[123.7, 116.3, 103.5\]: give shares of 255, each from 0 to 1",
+            r"data.mean is \[123.7, 116.3, 103.5\]: give values in \[0, 1\]",
         ),
         ("--data.color_jitter -1", "data.color_jitter is -1: give 0 or more"),
         ("--objective.init_args.decoder_depth -1", "decoder_depth is -1: give 1 block or more"),
