@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mae_kit.errors import UserError
+from mae_kit.own_code import find_class
 
 Config = dict[str, Any]
 _FIX = "give a class of mae_kit, or pass trusted=True for a file of your own"
@@ -82,13 +83,13 @@ def build(config: Config, trusted: bool = False) -> Any:
 
 
 def _class(path: str, trusted: bool) -> type[Configured]:
-    module, _, name = path.rpartition(".")
-    if not trusted and module.split(".")[0] != "mae_kit":
-        raise UserError("config.class_path", f"{path} is not a class of mae_kit", _FIX)
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError("config.class_path", f"cannot import {path} ({error})", _FIX) from error
-    if not (isinstance(kind, type) and issubclass(kind, Configured)):
+    module = path.rpartition(".")[0]
+    if trusted and module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError("config.class_path", f"cannot import {path} ({error})", _FIX) from error
+    kind = find_class(path)
+    if not issubclass(kind, Configured):
         raise UserError("config.class_path", f"{path} is not a module that mae_kit can rebuild", _FIX)
     return kind
