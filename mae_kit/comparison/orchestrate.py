@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 STOPPED = (130, 143)  # exit codes after SIGINT and SIGTERM: the run can be resumed
 LOCAL = ("machine.num_workers", "machine.threads", "machine.cache", "machine.cache_size")  # they change no result
 _PLACES = ("run", "encoder", "data.path", "data.knn_shards", "data.val", "data.exclude")
-_TRACEBACK = "this is our fault"  # in the line that the command line prints below a traceback
+_TRACEBACK = "internal error"  # in the line that the command line prints below a traceback
 
 Outcome = dict[str, Any]
 """The `result` of a step, or its `error`; empty for a step that has not been run."""

@@ -18,7 +18,7 @@ PROGRAM = """#!/bin/sh
 case $3 in
   well) echo '{"top1": 1}'; echo 'step 1' >&2; echo >&2; echo 'step 2' >&2 ;;
   wrong) echo 'a hint' >&2; echo 'mae-kit: error: no shards at x: give others' >&2; exit 2 ;;
-  broken) printf 'Traceback:\\nValueError: nan\\nmae-kit 0.1: this is our fault; please report it\\n' >&2; exit 1 ;;
+  broken) printf 'Traceback:\\nValueError: nan\\nmae-kit 0.1: internal error; please report it\\n' >&2; exit 1 ;;
   silent) exit 3 ;;
   killed) kill -9 $$ ;;
   stopped) exit 143 ;;
