@@ -76,10 +76,16 @@ class HubModule(Configured):
         if not folder.exists():
             from huggingface_hub import snapshot_download
 
-            where = {"revision": revision, "cache_dir": cache_dir, "token": token}
-            how = {"force_download": force_download, "local_files_only": local_files_only}
-            files = ["*.safetensors", "*.json"]
-            folder = Path(snapshot_download(str(pretrained_model_name_or_path), allow_patterns=files, **where, **how))
+            downloaded = snapshot_download(
+                str(pretrained_model_name_or_path),
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=["*.safetensors", "*.json"],
+            )
+            folder = Path(downloaded)
         module = cls.read(folder, **options)
         if not isinstance(module, cls):
             what = f"{pretrained_model_name_or_path} holds a {type(module).__name__}, not a {cls.__name__}"

@@ -90,7 +90,7 @@ def test_random_masks_hide_every_patch_alike():
 
 def pieces(hidden: torch.Tensor) -> float:
     """Connected pieces of the visible part, a mean over images."""
-    return float(np.mean([ndimage.label(~image)[1] for image in hidden.numpy()]))
+    return float(np.mean([ndimage.label(~image)[1] for image in hidden.numpy()]))  # pyright: ignore[reportIndexIssue]
 
 
 def test_block_masks_are_beits_blocks_of_an_exact_count():

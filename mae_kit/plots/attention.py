@@ -58,7 +58,7 @@ def rollout(maps: Float[Tensor, "b l a t t"]) -> Float[Tensor, "b t t"]:
     """Compute how much of each input token reaches each output token (Abnar and Zuidema, "Quantifying Attention Flow in
     Transformers", ACL 2020): heads are averaged, the residual connection counts as a half, layers are multiplied.
     """
-    mixed = (maps.float().mean(dim=2) + torch.frozen(maps.shape[-1], device=maps.device)) / 2
+    mixed = (maps.float().mean(dim=2) + torch.eye(maps.shape[-1], device=maps.device)) / 2
     flow = mixed[:, 0]
     for layer in mixed[:, 1:].unbind(dim=1):
         flow = layer @ flow

@@ -95,10 +95,9 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
 
 def _normalization(raw: Raw, channels: int, simmim: bool) -> tuple[list[float], list[float], list[str]]:
     """Mean and std, and a note where the file does not decide (run_class_finetuning.py, data_finetune.py)."""
-    if raw.config:
-        return *normalization(raw, channels), []
-    if simmim or raw.settings.get("imagenet_default_mean_and_std"):
-        return *statistics(channels), []
+    if raw.config or simmim or raw.settings.get("imagenet_default_mean_and_std"):
+        mean, std = normalization(raw, channels) if raw.config else statistics(channels)
+        return mean, std, []
     half = [0.5] * channels
     return half, half, [] if "imagenet_default_mean_and_std" in raw.settings else [_ASSUMED]
 

@@ -116,7 +116,7 @@ def duplicates(
         for number, (copy, quality) in enumerate(COPIES.values()):
             _write(Path(folder) / f"copies-{number:02d}.tar", index, copied, copy, quality)
         copies = open_index(Path(folder))
-        pairs = find(index, copies, 10, 1, "processes").findings.pairs
+        pairs = find(index, copies, 10, 1, "processes").pairs
         thresholds = {f"{bits} bits": pairs.take(pairs.distance <= bits) for bits in (4, 6, 8, 10)}
         if encoder:
             pairs = FeatureSearch(encoder, min(COSINES), 1)([index, copies])

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from support.tiny_models import MEAN, STD, save_run, tiny_mae
+from timm.data.config import resolve_data_config
 
 import mae_kit
 from mae_kit.cli import main as cli
@@ -113,7 +114,7 @@ def classifier(tmp_path: Path) -> Path:
 
 def test_the_record_of_a_classifier_travels_with_its_weights(classifier: Path, tmp_path: Path):
     export(classifier, tmp_path / "out")
-    config = timm.data.resolve_data_config(model=timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True))
+    config = resolve_data_config(model=timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True))
     assert config["input_size"] == (3, 64, 96) and config["crop_pct"] == 1.0 and list(config["mean"]) == MEAN
     import_(tmp_path / "out", tmp_path / "again")
     again = load_classifier(tmp_path / "again").config

@@ -57,7 +57,7 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
         ("nowhere", {}, ["model.missing"]),
         ("", {"images": "nowhere.jpg"}, ["images.none"]),
         ("", {"out": Path("grid.jpg")}, ["out"]),
-        ("", {"mask": "grid", "mask_ratio": 0.5}, ["objective.mask_ratio"]),
+        ("", {"mask": "grid", "mask_ratio": 0.5}, ["objective.mask"]),
         ("", {"mask_ratio": 1.0}, ["objective.mask_ratio"]),
         ("", {"count": 0}, ["config.positive", "count"]),
     ],
@@ -65,7 +65,7 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
 def test_mistakes_are_refused_before_anything_is_written(
     run: Path, images: Path, tmp_path: Path, run_file: str, options: dict[str, Any], keys: list[str]
 ):
-    chosen = {"images": images, "out": tmp_path / "grid.png"} | options
+    chosen: dict[str, Any] = {"images": images, "out": tmp_path / "grid.png"} | options
     with raises(*keys):
         reconstruct(run / run_file if run_file else run, **chosen)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]

@@ -304,7 +304,8 @@ def test_the_encoder_is_plain_timm(objective: Objective):
 
 @pytest.mark.parametrize("objective", HIDING, ids="-".join, indirect=True)
 def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
-    encoder, images = objective.encoder, images_for(objective)
+    encoder: Any = objective.encoder
+    images = images_for(objective)
     with torch.no_grad():
         plain = encoder(images)
         nothing = torch.zeros(3, encoder.grid[0] * encoder.grid[1], dtype=torch.bool)

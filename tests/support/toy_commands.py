@@ -80,7 +80,7 @@ def train(
     return {
         "ratio": objective.ratio,
         "weight": objective.weight,
-        "shards": str(data.shards),
+        "path": str(data.path),
         "size": data.size,
         "run": str(run),
         "steps": steps,

@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 from support.errors import raises
 from torch.utils.data import DataLoader
 
@@ -73,7 +74,7 @@ def test_a_resumed_training_is_the_same_training(photos: Path, tmp_path: Path, p
 
 
 def test_the_loss_is_logged_and_validated(photos: Path, tmp_path: Path):
-    fitted = trainer(6, tmp_path, logger=pl.loggers.CSVLogger(tmp_path), log_every_n_steps=1)
+    fitted = trainer(6, tmp_path, logger=CSVLogger(tmp_path), log_every_n_steps=1)
     fitted.fit(PretrainModule(tiny_mae(), lr=1e-3), shards(photos))
     assert "loss" in fitted.logged_metrics and "val_loss" in fitted.callback_metrics
 
@@ -124,6 +125,7 @@ def test_floats_and_bytes_are_the_same_images():
     seeds = torch.zeros(2, dtype=torch.int64)
     ours, theirs = (module.augment(module.as_batch(x).images, seeds) for x in (images, images / 255))
     torch.testing.assert_close(ours, theirs)
+    assert module.objective.mean is not None
     assert torch.equal(module.objective.mean.flatten(), torch.full((3,), 0.5))
 
 

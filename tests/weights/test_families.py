@@ -166,7 +166,7 @@ def test_small_convnexts_have_convolutions_for_layers(tmp_path: Path):
 def simmim_vit(classes: int) -> dict[str, Tensor]:
     """A ViT of SimMIM's code, whose names are BEiT's; pretrained, with one shared table, where there are no classes."""
     name, args = TIMM["beit"]
-    pool = {"global_pool": "avg" if classes else "token"}
+    pool: dict[str, Any] = {"global_pool": "avg" if classes else "token"}
     tensors = dict(shaken(timm.create_model(name, num_classes=classes, **args, **pool)).state_dict())
     if classes:
         return tensors

@@ -132,7 +132,7 @@ def test_operations_equal_timms(place: int, negative: bool, monkeypatch: pytest.
     monkeypatch.setattr(reference.random, "random", lambda: 0.9 if negative else 0.1)
     fill = tuple(round(255 * m) for m in MEAN)
     operation = reference.AugmentOp(
-        name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": Image.BICUBIC}
+        name, prob=1.0, magnitude=9, hparams={"img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
     )
     images, count = smooth_images(), 2
     expected = [np.asarray(operation(Image.fromarray(i.permute(1, 2, 0).numpy()))) for i in images]
