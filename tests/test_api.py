@@ -44,7 +44,11 @@ def test_seeds_decide_what_is_hidden():
     assert torch.equal(first.hidden, second.hidden)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None], ids=["deepcopy", "pickle", "averaged"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None],
+    ids=["deepcopy", "pickle", "averaged"],
+)
 def test_copies_compute_the_same(copied: Any):
     mae, images, seeds = small_mae().eval(), torch.randn(4, 3, 32, 32), torch.arange(4)
     other = copied(mae) if copied else torch.optim.swa_utils.AveragedModel(mae).module
@@ -81,6 +85,7 @@ def test_shards_feed_a_loop_of_ones_own(photos: Path):
     assert len(losses) == 3
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
     def fit(steps: int, name: str, ckpt_path: str | None = None) -> tuple[Any, pl.Trainer]:
         torch.manual_seed(0)

@@ -39,7 +39,7 @@ def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path], tmp_path
     assert optimization.min_learning_rate < optimization.peak(batch_size)
     if verb == "pretrain":
         parameters = sum(parameter.numel() for parameter in arguments["objective"].encoder.parameters())
-        assert parameters > 100_000 and arguments["objective"].encoder.config()["init_args"]["img_size"]
+        assert parameters > 100_000 and arguments["objective"].encoder.config["init_args"]["img_size"]
 
 
 def test_beits_images_are_normalized_as_the_command_for_imagenet_1k_has_it():

@@ -45,6 +45,8 @@ def _seed(seed: int) -> None:
     """Weights are drawn as the classes are built."""
     import torch
 
+    if not -(2**63) <= seed < 2**63:
+        raise UserError("seed", f"seed is {seed}", "expected an integer of 64 bits")
     torch.manual_seed(seed)
 
 

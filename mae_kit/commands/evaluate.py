@@ -105,7 +105,8 @@ def evaluate(
     train, val = _splits(data, train, val)
     if not untrained and (classifier := _classifier_file(encoder)):
         return _score_classifier(classifier, val)
-    chosen, published = _methods(methods.split(",") if isinstance(methods, str) else methods, seed)
+    names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
+    chosen, published = _methods(names, seed)
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
     name = "evaluation-untrained" if untrained else "evaluation"

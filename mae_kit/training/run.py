@@ -19,6 +19,13 @@ from mae_kit.training.metrics import read_metrics
 ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what occurs twice twice: recipes are read without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 class Run(RunFolder):
     """The folder of one training run; `start` makes it, so that a run that cannot work leaves nothing behind.
 
@@ -88,7 +95,7 @@ class Run(RunFolder):
             for unfinished in self.path.glob(MAKING):
                 unfinished.unlink()
             self._keep_metrics_until(step if self.resume else -1)
-            replace_text(self.config, yaml.safe_dump(plain, sort_keys=False))
+            replace_text(self.config, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
         except OSError as error:
             self._held.close()  # some systems remove no file that is open
             for folder in missing:

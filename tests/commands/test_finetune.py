@@ -176,7 +176,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ),
         ("--data.path {sets}", "images of .*sets have any number of classes, those of .* a single label"),
         ("--data.image_size 30", "patch_size 8x8 does not divide img_size 30x30"),
-        ("--encoder {file}", "is not a safetensors file"),
+        ("--encoder {file}", "is no checkpoint"),
         ("--encoder {empty}", "no encoder at "),
         ("--model null", "model.name is missing: name one of timm's models, or give an encoder"),
         ("--model.name vit_tinny", "is not in timm"),

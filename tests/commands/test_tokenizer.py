@@ -86,7 +86,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
         ("--model.stride 6", "stride 6 is not a power of two"),
         ("--relaxation.temperature 0", "relaxation.temperature is 0"),
         ("--relaxation.divergence_weight -1", "relaxation.divergence_weight is -1: give 0 or more"),
-        ("--model.blocks -1", "blocks -1: there are at least"),
+        ("--model.blocks -1", "blocks -1, but at least"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(

@@ -20,7 +20,7 @@ def arguments(words: list[str]) -> dict[str, Any]:
 
 def write(folder: Path, content: dict[str, Any]) -> Path:
     path = folder / "compare.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(json.dumps(content))
     return path
 
 
