@@ -56,6 +56,7 @@ _MODULES = {
     "inspect": "commands.inspect",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
+    "recipes": "commands.recipes",
     "reconstruct": "commands.reconstruct",
     "report": "commands.report",
     "shard": "commands.shard",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.index import index as index
     from mae_kit.commands.inspect import inspect as inspect
     from mae_kit.commands.predict import predict as predict
+    from mae_kit.commands.recipes import recipes as recipes
     from mae_kit.commands.reconstruct import reconstruct as reconstruct
     from mae_kit.commands.report import report as report
     from mae_kit.commands.shard import shard as shard

@@ -63,7 +63,7 @@ def test_a_class_outside_mae_kit_is_rebuilt_only_if_trusted():
     blur = Blur(tiny().encoder, 5, decoder_dim=16, decoder_depth=1, decoder_heads=2)
     assert blur.init_args.keys() == {"encoder", "radius", "decoder_dim", "decoder_depth", "decoder_heads"}
     with raises("config.class_path"):
-        build(blur.config)
+        build(blur.config | {"class_path": "not_imported_by_anybody.Blur"})
     again = build(blur.config | {"class_path": f"{__name__}.Blur"}, trusted=True)
     assert again.radius == 5 and again.decoder.embed.out_features == 16
 

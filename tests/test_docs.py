@@ -60,11 +60,7 @@ def test_the_tree_is_the_one_there_is():
     assert sorted(shown) == sorted(path.parent.name for path in ROOT.glob("mae_kit/*/__init__.py"))
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="the command `recipes` is not written yet")
-LINES = [pytest.param(line, marks=NOT_YET if line.startswith("mae-kit recipes ") else ()) for line in commands()]
-
-
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", commands())
 def test_commands_parse(line: str, capsys: pytest.CaptureFixture[str]):
     """Recipes, options and values exist; nothing is trained."""
     command, *words = shlex.split(re.split(r"mae-kit |-m -- mae_kit ", line, maxsplit=1)[1].partition(" > ")[0])

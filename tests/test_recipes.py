@@ -10,6 +10,7 @@ import yaml
 from support.tiny_models import save_tokenizer
 
 from mae_kit.cli.main import COMMANDS, load, read
+from mae_kit.commands.recipes import facts
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.recipe_file import FOLDER
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
@@ -40,6 +41,7 @@ def test_it_parses_and_its_model_can_be_built(recipe: tuple[str, Path], tmp_path
     if verb == "pretrain":
         parameters = sum(parameter.numel() for parameter in arguments["objective"].encoder.parameters())
         assert parameters > 100_000 and arguments["objective"].encoder.config["init_args"]["img_size"]
+        assert f" {parameters / 1e6:.3g}M parameters" in (facts(path)["size"] or "")
 
 
 def test_beits_images_are_normalized_as_the_command_for_imagenet_1k_has_it():
@@ -50,7 +52,7 @@ def test_beits_images_are_normalized_as_the_command_for_imagenet_1k_has_it():
 def test_its_head_says_what_it_is_and_how_it_is_run(recipe: tuple[str, Path]):
     verb, path = recipe
     head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    assert "Command:" in head and (f"{verb} --config {path.stem}" in head or "demo" in head), head
+    assert "Command:" in head and f"mae-kit {verb} {path.stem} " in head, head
 
 
 def test_it_is_complete_but_for_what_the_user_brings(recipe: tuple[str, Path]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from mae_kit.cli.schema import class_options, find_part, named_parameters, record_type, type_name
+from mae_kit.cli.schema import class_options, find_part, named_parameters, positional, record_type, type_name
 from mae_kit.cli.words import SHORT
 from mae_kit.errors import UserError
 
@@ -57,13 +57,10 @@ def _usage(command: str, function: Callable[..., Any], recipes: str) -> str:
     if recipes:
         return f"mae-kit {command} RECIPE [OVERLAY ...] [--KEY VALUE ...]"
     hints = get_type_hints(function)
-    places = [f"{name.upper()}{' ...' * (get_origin(hints[name]) is list)}" for name in _positional(function)]
+    required = [one.default is one.empty for one in named_parameters(function).values()]
+    places = [f"{name.upper()}{' ...' * (get_origin(hints[name]) is list)}" for name in positional(function)]
+    places = places if any(required) else [f"[{place}]" for place in places]
     return " ".join(["mae-kit", command, *places, "[--OPTION VALUE ...]"])
-
-
-def _positional(function: Callable[..., Any]) -> list[str]:
-    parameters = named_parameters(function).items()
-    return [name for name, one in parameters if one.default is one.empty and one.kind is not one.KEYWORD_ONLY]
 
 
 def _common(function: Callable[..., Any]) -> list[tuple[str, str]]:
@@ -79,7 +76,7 @@ def _common(function: Callable[..., Any]) -> list[tuple[str, str]]:
 def _arguments(function: Callable[..., Any], recipes: bool) -> list[tuple[str, str]]:
     records = dict(_records(function))
     skipped = {*records, "resume", "run"} if recipes else set(records)
-    places = () if recipes else tuple(_positional(function))
+    places = () if recipes else tuple(positional(function))
     return list(_lines(function, function, "", places, skipped))
 
 

@@ -50,6 +50,7 @@ COMMANDS = {
     "compare": Command("train and score several objectives under equal conditions", "Evaluate"),
     "import": Command("read weights of another program", "Exchange"),
     "export": Command("write weights for another program", "Exchange"),
+    "recipes": Command("list the recipes, or print one", "Other"),
     "doctor": Command("report what this machine offers; test that a killed run resumes", "Other"),
     "demo": Command("shard, pretrain, plot and fine-tune in a few minutes", "Other"),
 }

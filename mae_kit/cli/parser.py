@@ -1,11 +1,10 @@
 """A command line becomes the arguments of its function."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from mae_kit.cli.schema import arguments, dotted_keys, is_open, kind_of, named_parameters, nearest
+from mae_kit.cli.schema import arguments, dotted_keys, is_open, kind_of, named_parameters, nearest, positional
 from mae_kit.cli.settings import merged, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
@@ -22,7 +21,7 @@ def parse(function: Callable[..., Any], program: str, words: Sequence[str], reci
         program: The words before these, for messages.
         words: The command line.
         recipes: The folder of recipes the command takes, as its first words; empty for one that takes none, whose
-            parameters without default are positional, except those that Python takes by name alone.
+            `positional` parameters are words.
 
     Raises:
         UserError: Names the key at fault and the nearest valid one.
@@ -96,19 +95,16 @@ def _recipes(read: Words, resume: str | None) -> list[str]:
 
 def _placed(function: Callable[..., Any], program: str, read: Words) -> dict[str, Any]:
     """Positional arguments by name; a list at the end takes all further words."""
-    required = [
-        name
-        for name, one in named_parameters(function).items()
-        if one.default is one.empty and one.kind is not inspect.Parameter.KEYWORD_ONLY and name not in read.options
-    ]
-    hints, places = get_type_hints(function), list(read.places)
+    hints, words = get_type_hints(function), list(read.places)
     values: dict[str, Any] = {}
-    for name in required:
-        if places and get_origin(hints[name]) is list:
-            values[name], places = places, []
-        elif places:
-            values[name] = places.pop(0)
-    if places:
-        fix = "put a pattern in quotes" if Path(places[0]).exists() else f"see `{program} --help`"
-        raise UserError("arguments", f"too many arguments, {places[0]} is one", fix)
+    for name in positional(function):
+        if not words or name in read.options:
+            continue
+        if get_origin(hints[name]) is list:
+            values[name], words = words, []
+        else:
+            values[name] = words.pop(0)
+    if words:
+        fix = "put a pattern in quotes" if Path(words[0]).exists() else f"see `{program} --help`"
+        raise UserError("arguments", f"too many arguments, {words[0]} is one", fix)
     return values | read.options

@@ -239,6 +239,15 @@ def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Paramete
     return {name: one for name, one in parameters.items() if one.kind not in variadic and name != "self"}
 
 
+def positional(function: Callable[..., Any]) -> list[str]:
+    """Parameters that are given as words, without their name: those without default, else the first.
+
+    None that Python takes by name alone.
+    """
+    words = {name: one for name, one in named_parameters(function).items() if one.kind is not one.KEYWORD_ONLY}
+    return [name for name, one in words.items() if one.default is one.empty] or [*words][:1]
+
+
 def dotted_keys(function: Callable[..., Any], prefix: str = "") -> list[str]:
     """All settings of a function, those of its dataclasses behind a dot."""
     keys = []

@@ -40,7 +40,7 @@ SECONDS = 300  # for a process that hangs
 DISK_BYTES = 32_000_000
 
 
-def doctor(self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
+def doctor(*, self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
     """Report versions, device, memory and disk; with --self-test kill a small run as it saves, resume it, and compare.
 
     Args:

@@ -15,7 +15,7 @@ from mae_kit.commands.report import report
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.loading.loader import EvaluationBatches, Share
+from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
@@ -33,7 +33,7 @@ from mae_kit.training.fit import check_resumable, process_share
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
-from mae_kit.training.train import train
+from mae_kit.training.train import planned, train
 from mae_kit.weights.native import ClassifierConfig, save_classifier
 from mae_kit.weights.recognize import load_encoder
 
@@ -59,6 +59,7 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     allow_data_change: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Train a classifier on labeled shards, from a pretrained encoder or from scratch.
 
@@ -84,10 +85,11 @@ def finetune(
         seed: Of weights, order, crops and augmentation.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
 
     Returns:
         Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
-        precision and macro-F1 where images have any number of classes; samples scored.
+        precision and macro-F1 where images have any number of classes; samples scored. Of a dry run the plan.
 
     Raises:
         UserError: A setting that cannot work, named with what to do.
@@ -128,9 +130,11 @@ def finetune(
         batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
         if state:
             check_resumable(module, plan, state, folder, allow_data_change)
-        elif isinstance(classifier, TimmImageGPT) and encoder == "none" and not (model and model.weights):
-            classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
+        elif not (dry_run or encoder != "none" or (model and model.weights)):
+            _fit_palette(classifier, module, batches)
         scores = _scores(val, config, intervals, share, folder)
+        if dry_run:
+            return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
         result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
         if share.rank == 0:
@@ -206,6 +210,12 @@ def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: S
 
 def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
     return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
+
+
+def _fit_palette(classifier: nn.Module, module: FinetuneModule, batches: TrainBatches) -> None:
+    """Find the palette of an untrained iGPT; no other model has one."""
+    if isinstance(classifier, TimmImageGPT):
+        classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
 
 
 def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:

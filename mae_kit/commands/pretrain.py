@@ -31,7 +31,7 @@ from mae_kit.training.fit import check_resumable
 from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
-from mae_kit.training.train import train
+from mae_kit.training.train import planned, train
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
 from mae_kit.weights.pretrained import EncoderConfig
@@ -91,6 +91,7 @@ def pretrain(
     finetune: str | None = None,
     resume: bool = False,
     allow_data_change: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Pretrain an encoder on shards without labels.
 
@@ -107,9 +108,11 @@ def pretrain(
         finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
 
     Returns:
-        `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`...
+        `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`... Of a
+        dry run the plan.
 
     Raises:
         UserError: A setting that cannot work, named with what to do.
@@ -127,9 +130,11 @@ def pretrain(
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
             start_from(init, objective, data.mean, data.std)
-        elif objective.fit_images:
+        elif objective.fit_images and not dry_run:
             objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
         callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
+        if dry_run:
+            return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state)
         if stream.share.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)

@@ -17,7 +17,7 @@ from mae_kit.training.fit import check_resumable
 from mae_kit.training.modules import TokenizerModule
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, spread_rows
-from mae_kit.training.train import train
+from mae_kit.training.train import planned, train
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def tokenizer(
     seed: int = 0,
     resume: bool = False,
     allow_data_change: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Train a tokenizer on shards without labels: `mae-kit pretrain` of a BEiT predicts its codes.
 
@@ -80,9 +81,10 @@ def tokenizer(
         seed: Of weights, order, crops and noise.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
+        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
 
     Returns:
-        Folder, steps, last loss, perplexity of the codes on images of the shards.
+        Folder, steps, last loss, perplexity of the codes on images of the shards; of a dry run the plan.
 
     Raises:
         UserError: A setting that cannot work, named with what to do.
@@ -97,6 +99,8 @@ def tokenizer(
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         codebook = _codebook(batches, intervals, folder)
+        if dry_run:
+            return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
         if stream.share.rank == 0:
             saved = save_tokenizer(folder.path, model)

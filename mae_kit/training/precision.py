@@ -23,7 +23,7 @@ def resolve_with_reason(precision: Precision, device: str | None = None) -> tupl
         return "32-true", "fp32, as asked"
     if precision == "bf16":
         return "bf16-mixed", "bf16 autocast, as asked"
-    device = device or _best_device()
+    device = device or best_device()
     if _computes_bf16(device):
         return "bf16-mixed", f"bf16 autocast: this {device} computes in it"
     return "32-true", f"fp32: this {device} has no bf16 arithmetic, emulating it would be slower"
@@ -37,11 +37,12 @@ def fused_attention_is_slow(precision: Precision, device: str | None = None) -> 
         precision: As in a recipe.
         device: As of `resolve_with_reason`.
     """
-    device = device or _best_device()
+    device = device or best_device()
     return device == "cpu" and resolve(precision, device) == "bf16-mixed"
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """Name the device that Lightning's accelerator "auto" takes: "cpu", "cuda" or "mps"."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator.type if accelerator else "cpu"
 

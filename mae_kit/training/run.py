@@ -1,6 +1,7 @@
 """A run is a folder: config.yaml, metrics.jsonl, tensorboard/, checkpoints/, encoder and model files, pictures."""
 
 import json
+import os
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import is_dataclass
@@ -16,7 +17,7 @@ from mae_kit.run_folder import RunFolder
 from mae_kit.training.lock import LOCK, alone
 from mae_kit.training.metrics import read_metrics
 
-ONCE = ("resume", "allow_data_change")  # arguments that are said anew each time, not part of the recipe
+ONCE = ("resume", "allow_data_change", "dry_run")  # arguments that are said anew each time, not part of the recipe
 
 
 class _Dumper(yaml.SafeDumper):
@@ -83,7 +84,7 @@ class Run(RunFolder):
         if self.rank:
             return
         plain = {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
-        self._must_fit(needed)
+        self.must_fit(needed)
         missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,25 @@ class Run(RunFolder):
                 "run.start", f"cannot write to {self.path} ({error.strerror})", "choose another --run folder"
             ) from error
 
-    def _must_fit(self, needed: int) -> None:
+    def must_be_writable(self) -> None:
+        """Check that the folder could be made or written to; `start` asks the system itself.
+
+        Raises:
+            UserError: It could not.
+        """
+        there = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise UserError("run.start", f"cannot write to {self.path}", "choose another --run folder")
+
+    def must_fit(self, needed: int) -> None:
+        """Check that the disk has room; writes nothing.
+
+        Args:
+            needed: Bytes that the run will have written, those included that are there from before.
+
+        Raises:
+            UserError: It has not.
+        """
         there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
         written = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
         disk = shutil.disk_usage(there)

@@ -8,8 +8,9 @@ from pytorch_lightning.callbacks import Callback
 from mae_kit.data.loading.loader import TrainBatches
 from mae_kit.training.checkpoint import State
 from mae_kit.training.config import Intervals, Machine
-from mae_kit.training.fit import bytes_to_write, fit
+from mae_kit.training.fit import announce, bytes_to_write, fit
 from mae_kit.training.module import TrainingModule
+from mae_kit.training.precision import best_device, resolve
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream
 
@@ -48,3 +49,40 @@ def train(
     if machine.compile:
         module.compile_model()
     fit(module, batches, plan, stream.share, machine, intervals, run, callbacks, start)
+
+
+def planned(module: TrainingModule, stream: Stream, machine: Machine, run: Run, state: State | None) -> dict[str, Any]:
+    """Log what `train` would do, in place of it; neither makes the run's folder nor writes to it.
+
+    Args:
+        module: What would be trained.
+        stream: Length of the run, and this process's part of it.
+        machine: Where and how it would be computed.
+        run: Its folder.
+        state: The checkpoint to resume from; None to start.
+
+    Returns:
+        The plan: `run`, the folder; `steps`, `start`, the step it begins after, `images` per epoch, `batch_size`,
+        `epochs`, `device`, `precision` as Lightning names it, and `bytes` that checkpoints and results take at most.
+
+    Raises:
+        UserError: The folder cannot be written, or its disk has too little room.
+    """
+    start, plan, needed = state["global_step"] if state else 0, stream.plan, bytes_to_write(module)
+    run.must_be_writable()
+    run.must_fit(needed)
+    announce(module, plan, machine, stream.share, start)
+    device = best_device()
+    log.info(f"device {device}; checkpoints and results take up to {needed / 1e6:,.3g} MB in {run.path}")
+    log.info("dry run: nothing was trained")
+    return {
+        "run": str(run.path),
+        "steps": plan.steps,
+        "start": start,
+        "images": plan.samples,
+        "batch_size": plan.batch_size,
+        "epochs": plan.epochs,
+        "device": device,
+        "precision": resolve(machine.precision),
+        "bytes": needed,
+    }

@@ -84,5 +84,5 @@ def test_sets_of_classes_stay_with_their_images(run: Path, tmp_path: Path):
 
 def test_sides_that_do_not_fit_are_refused(run: Path, shards: Path, tmp_path: Path):
     write_shard(tmp_path / "bare.tar", range(3), labels=False)
-    with raises("labels.common_classes"):
+    with raises("data.classes"):
         splits(run, shards / "train.tar", tmp_path / "bare.tar")
