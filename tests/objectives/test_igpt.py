@@ -332,7 +332,7 @@ def test_from_scratch_too_the_palette_is_found_in_the_images(
 ):
     """A palette is no training's work: a baseline that had colors of no image would be none."""
     started = []
-    monkeypatch.setattr(finetuning, "fit", lambda module, *rest: started.append(module) or sys.exit(143))
+    monkeypatch.setattr(finetuning, "train", lambda module, *rest: started.append(module) or sys.exit(143))
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
     data = ["--data.path", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
     words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]
