@@ -173,7 +173,8 @@ def _asks_for_help(word: str) -> bool:
 def _with_run(name: str, words: list[str]) -> list[str]:
     """Several processes need one folder, chosen before they start."""
     chosen = any(word.partition("=")[0] in ("--run", "--resume") for word in words)
-    return words if chosen else [*words, "--run", str(read(name, words)["run"])]
+    settings = [word for word in words if word != "--json"]
+    return words if chosen else [*words, "--run", str(read(name, settings)["run"])]
 
 
 def _help(name: str, asked: str, words: list[str]) -> int:

@@ -43,6 +43,7 @@ def train(
     """
     start, plan = state["global_step"] if state else 0, stream.plan
     run.start(arguments, start, bytes_to_write(module))
+    log.info(f"run folder: {run.path}")
     if start >= plan.steps:
         log.info(f"{run.path} is complete: it has trained for {start} of {plan.steps} steps")
         return

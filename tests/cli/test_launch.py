@@ -1,0 +1,39 @@
+"""Several processes by `--devices`, without torchrun."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.errors import raises
+
+from mae_kit.cli.launch import device_count
+
+
+@pytest.mark.slow
+def test_two_processes_train_into_the_folder_that_is_chosen_for_them(photos: Path, recipes: Path, tmp_path: Path):
+    words = ["pretrain", str(recipes / "pretrain.yaml"), "--data", str(photos / "train-*.tar"), "--devices", "2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "mae_kit", *words, "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert (result["run"], result["steps"]) == (str(Path("runs") / "pretrain"), 18)
+    assert "(2 devices x 8 images x 1 accumulated)" in ended.stderr and "run folder: " in ended.stderr
+    assert ended.stderr.count("run folder: ") == 1, "the first process speaks for both"
+    written = (tmp_path / "runs" / "pretrain" / "metrics.jsonl").read_text().splitlines()
+    audits = [row for row in map(json.loads, written) if "audit_keys" in row]
+    assert len(audits) == 3 and all(row["audit_keys"] == row["audit_expected"] for row in audits)
+
+
+@pytest.mark.parametrize("devices", ["0", "-1", "two", ""])
+def test_a_number_of_devices_that_is_none(devices: str):
+    with raises("devices"):
+        device_count(devices)
