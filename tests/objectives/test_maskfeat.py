@@ -102,7 +102,7 @@ def test_the_picture_shows_edges_where_they_are():
     stripes = torch.sin(x).expand(1, 3, 32, 32)
     drawn = objective.target_pixels(stripes)
     cell = drawn[0, 0, :8, :8]
-    assert cell[:, 3:5].amax(dim=1).min() > 0.8 and cell[:, [0, 1, 6, 7]].max() < 0.2
+    assert cell[:, 3:5].amin() > 0.45 and cell[:, [0, 1, 6, 7]].max() < 0.2
     turned = objective.target_pixels(stripes.mT)
     assert turned[0, 0, 3:5, :8].amax(dim=0).min() > 0.45 and turned[0, 0, [0, 1, 6, 7], :8].max() < 0.2
 
