@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,6 @@ import pytest
 import pytorch_lightning as pl
 import timm
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 from support.photo_shards import photo
 
 import mae_kit as mk
@@ -25,6 +25,33 @@ pytestmark = [  # Lightning's advice, and what it calls in torch
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 SILENT: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 UNRECORDED: dict[str, Any] = {"logger": False, "enable_checkpointing": False, **SILENT}
+
+MY_OBJECTIVE = '''
+import torch.nn.functional as F
+
+import mae_kit as mk
+
+
+class Softened(mk.MAE):
+    """Predict the image after a 3 x 3 mean filter."""
+
+    def target(self, images):
+        return super().target(F.avg_pool2d(images, kernel_size=3, stride=1, padding=1))
+'''
+
+MY_RECIPE = """
+objective:
+  class_path: my_objective.Softened
+  init_args:
+    encoder:
+      class_path: mae_kit.ViT
+      init_args: {name: vit_tiny_patch16_224, img_size: 32, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
+    decoder_dim: 32
+    decoder_depth: 1
+    decoder_heads: 2
+data: {batch_size: 16}
+optimization: {epochs: 0.5, learning_rate: 1.0e-3}
+"""
 
 
 def small_mae(encoder: Any = None) -> Any:
@@ -45,11 +72,7 @@ def test_seeds_decide_what_is_hidden():
     assert torch.equal(first.hidden, second.hidden)
 
 
-@pytest.mark.parametrize(
-    "copied",
-    [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None],
-    ids=["deepcopy", "pickle", "averaged"],
-)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None], ids=str)
 def test_copies_compute_the_same(copied: Any):
     mae, images, seeds = small_mae().eval(), torch.randn(4, 3, 32, 32), torch.arange(4)
     other = copied(mae) if copied else torch.optim.swa_utils.AveragedModel(mae).module
@@ -86,13 +109,12 @@ def test_shards_feed_a_loop_of_ones_own(photos: Path):
     assert len(losses) == 3
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
     def fit(steps: int, name: str, ckpt_path: str | None = None) -> tuple[Any, pl.Trainer]:
         torch.manual_seed(0)
         folder = tmp_path / name
-        saver = ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
-        logger = CSVLogger(tmp_path / f"{name}-logs")
+        saver = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
+        logger = pl.loggers.CSVLogger(tmp_path / f"{name}-logs")
         trainer = pl.Trainer(max_steps=steps, callbacks=[saver], logger=logger, log_every_n_steps=1, **SILENT)
         module = mk.PretrainModule(small_mae(), lr=1e-3, seed=0)
         data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32, seed=0)
@@ -121,3 +143,17 @@ def test_an_image_folder_of_torchvision_trains(tmp_path: Path):
     trainer = pl.Trainer(max_steps=2, **UNRECORDED)
     trainer.fit(mk.PretrainModule(small_mae(), lr=1e-3), loader)
     assert trainer.global_step == 2
+
+
+@pytest.mark.slow
+def test_an_objective_in_the_working_directory(photos: Path, tmp_path: Path):
+    (tmp_path / "my_objective.py").write_text(MY_OBJECTIVE)
+    (tmp_path / "recipe.yaml").write_text(MY_RECIPE)
+    for line in (
+        f"pretrain recipe.yaml --data {photos} --run run",
+        f"reconstruct run {photos} --out grid.png",
+        f"evaluate run --data {photos} --methods knn",
+    ):
+        words = [sys.executable, "-m", "mae_kit", *line.split()]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
