@@ -3,6 +3,7 @@
 Nothing here has state: item `i` of a dataset is the same batch in every process, worker and attempt.
 """
 
+import atexit
 import json
 import logging
 import signal
@@ -204,7 +205,7 @@ class Loader:
         return self._running
 
     def close(self) -> None:
-        """End the workers: the interpreter, at its end, would wait for ever on processes that ignore its signal."""
+        """End the workers."""
         self._running.close()
 
     def _all(self) -> Generator[Batch, None, None]:
@@ -235,11 +236,14 @@ class Loader:
         )
         if self.workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises in whatever line is being run
+        end_workers = getattr(batches, "_shutdown_workers", lambda: None)
+        atexit.register(end_workers)  # before the interpreter waits, forever, for processes that ignore its signal
         try:
             while (batch := self._next(batches)) is not None:
                 yield batch
         finally:  # not left to the garbage collector: a traceback may hold the iterator, and with it the workers
-            getattr(batches, "_shutdown_workers", lambda: None)()
+            atexit.unregister(end_workers)
+            end_workers()
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         started = time.perf_counter()
