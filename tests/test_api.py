@@ -157,3 +157,17 @@ def test_an_objective_in_the_working_directory(photos: Path, tmp_path: Path):
         words = [sys.executable, "-m", "mae_kit", *line.split()]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_recipe_by_name_then_its_encoder(photos: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    mk.pretrain("mae_vit_tiny_64px", data=str(photos), run=run, epochs=0.5, batch_size=16)
+    encoder = mk.load_encoder(run)
+    assert isinstance(encoder, torch.nn.Module)
+    assert encoder(torch.randn(2, 3, 64, 64)).shape[0] == 2
+    classifier = mk.FinetuneModule(encoder, num_classes=10, lr=1e-3, layer_decay=0.75)
+    data = mk.ShardDataModule(str(photos), batch_size=16, image_size=64)
+    trainer = pl.Trainer(max_steps=2, limit_val_batches=1, **UNRECORDED)
+    trainer.fit(classifier, data)
+    assert trainer.global_step == 2

@@ -39,10 +39,32 @@ def merged(kind: str, recipes: list[str], resume: Path | None, given: Mapping[st
         own["run"] = _same_run(resume, own.get("run"))
     settings: Settings = {}
     for layer in [*layers, own]:
+        _fit_warmup(settings, layer)
         _check_objective(settings, layer)
         _drop_replaced(settings, layer)
         settings = merge(settings, layer)
     return settings
+
+
+def _fit_warmup(settings: Settings, layer: Settings) -> None:
+    """Shorten the warm-up in proportion where a layer gives fewer epochs than it takes, and says nothing of it."""
+    before, given = settings.get("optimization"), layer.get("optimization")
+    if not (isinstance(before, dict) and isinstance(given, dict)) or "warmup_epochs" in given:
+        return
+    numbers = before.get("epochs"), before.get("warmup_epochs"), _number(given.get("epochs"))
+    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+        return
+    epochs, warmup, shorter = numbers
+    if warmup >= shorter:
+        layer["optimization"] = {**given, "warmup_epochs": warmup * shorter / epochs}
+        log.info(f"warm-up: {warmup * shorter / epochs:g} epochs instead of {warmup:g}, to fit into {shorter:g}")
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def _long(key: str, value: Any) -> str:

@@ -198,3 +198,12 @@ def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path: Path, command
     with raises("resume") as caught:
         read(command, ["--resume", str(tmp_path)])
     assert f"mae-kit {other} --resume" in caught.value.fix
+
+
+@pytest.mark.parametrize("epochs", [0.5, 30])
+def test_a_warmup_is_shortened_where_it_does_not_fit(epochs: float):
+    words = ["mae_vit_tiny_64px", "--data", "x"]
+    recipe = read("pretrain", words)["optimization"]
+    made = read("pretrain", [*words, "--epochs", str(epochs)])["optimization"]
+    fraction = epochs / recipe.epochs if epochs < recipe.warmup_epochs else 1
+    assert made.warmup_epochs == pytest.approx(recipe.warmup_epochs * fraction)
