@@ -58,7 +58,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     assert all(1 <= line["perplexity"] <= line["codes_used"] <= 300 and line["bits_per_code"] > 0 for line in told)
     assert len(list((whole / "reconstructions").glob("step-*.png"))) == 2
     page = (whole / "report.html").read_text()
-    assert "<title>Tokenizer: whole" in page and "their perplexity" in page and "beit_tiny_64px" in page
+    assert "<title>Tokenizer: whole" in page and "Perplexity of the codes" in page and "beit_tiny_64px" in page
     assert "The codebook has collapsed: " in page and [line["collapsed"] for line in told] == [1, 1]
     shutil.copytree(whole, halves)
     shutil.rmtree(halves / "checkpoints" / "step-00000012")
