@@ -72,7 +72,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     ended = programs.run("pretrain", *words)
     assert ended.code == 0 and "eval mode" not in ended.err, ended.err
     assert not any("tokenizer" in name for name in load_file(tmp_path / "beit" / "model.safetensors"))
-    assert json.loads((tmp_path / "beit" / "encoder.json").read_text())["objective"] == "beit"
+    assert json.loads((tmp_path / "beit" / "encoder.json").read_text())["objective"] == "BEiT"
     assert [line for line in lines(tmp_path / "beit") if "accuracy" in line]
     ended = programs.run("reconstruct", tmp_path / "beit", photos / "val-0.tar", "--out", tmp_path / "grid.png")
     assert ended.code == 0 and (tmp_path / "grid.png").stat().st_size > 1000, ended.err
