@@ -11,6 +11,8 @@ import pytest
 import pytorch_lightning as pl
 import timm
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 from support.photo_shards import photo
 
 import mae_kit as mk
@@ -113,8 +115,8 @@ def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
     def fit(steps: int, name: str, ckpt_path: str | None = None) -> tuple[Any, pl.Trainer]:
         torch.manual_seed(0)
         folder = tmp_path / name
-        saver = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
-        logger = pl.loggers.CSVLogger(tmp_path / f"{name}-logs")
+        saver = ModelCheckpoint(folder, every_n_train_steps=4, save_top_k=-1)
+        logger = CSVLogger(tmp_path / f"{name}-logs")
         trainer = pl.Trainer(max_steps=steps, callbacks=[saver], logger=logger, log_every_n_steps=1, **SILENT)
         module = mk.PretrainModule(small_mae(), lr=1e-3, seed=0)
         data = mk.ShardDataModule(str(photos), batch_size=16, image_size=32, seed=0)
