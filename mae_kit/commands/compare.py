@@ -92,7 +92,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
 
 
 def check_entry(plan: Plan, name: str, images: float, out: Path) -> None:
-    """Refuse an entry that a command would refuse later, or that was begun with other settings.
+    """Refuse an entry that a command would refuse later, or that was started with other settings.
 
     The weights and tokenizers that a complete entry has read may be gone.
     """
@@ -141,7 +141,7 @@ def _config(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pretraining(words: list[str], begun: bool) -> dict[str, Any]:
-    """Return the arguments of a pretraining; one that has begun has read its weights."""
+    """Return the arguments of a pretraining; one that has started has read its weights."""
     with torch.device("meta"):
         asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
     data, optimization = asked["data"], asked["optimization"]

@@ -52,7 +52,7 @@ class PretrainData:
             https://), with their index beside them.
         batch_size: Images a step, over all devices and micro-batches.
         exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        crop_scale: Smallest and largest share of an image's area that a crop shows (MAE: .2 to 1).
+        crop_scale: smallest and largest fraction of an image's area that a crop shows (MAE: .2 to 1).
         flip: Mirror half of the images; false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.

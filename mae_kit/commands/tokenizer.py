@@ -33,7 +33,7 @@ class TokenizerData:
         batch_size: Images a step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width; the tokenizer takes any size afterwards.
         exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        crop_scale: Smallest and largest share of an image's area that a crop shows.
+        crop_scale: smallest and largest fraction of an image's area that a crop shows.
         flip: Mirror half of the images.
         mix_shards: Mix the samples of so many shards at a time; 0 mixes all samples.
     """

@@ -29,8 +29,8 @@ def pretraining_cost(run: Path) -> dict[str, float | None]:
     """Return the `seconds`, `core_seconds` of all cores, `steps`, `images` seen and `flops` of a pretraining so far.
 
     Args:
-        run: Its folder. Empty where it has not begun; `flops` is None where the model cannot be built, as when a BEiT's
-            tokenizer is gone.
+        run: Its folder. Empty where it has not started; `flops` is None where the model cannot be built, as where a
+            BEiT tokenizer is gone.
     """
     return _cost(run, _flops_of_objective)
 
@@ -55,7 +55,7 @@ def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | Non
 
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
-    """Return class and arguments of the encoder that a run trains; None if it has not begun."""
+    """Return class and arguments of the encoder that a run trains; None if it has not started."""
     return _objective(run)["init_args"]["encoder"] if (run / "config.yaml").is_file() else None
 
 

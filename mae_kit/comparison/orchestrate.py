@@ -1,4 +1,4 @@
-"""Run command lines in child processes: read what is complete, resume what has begun, continue after a failure."""
+"""Run command lines in child processes: read what is complete, resume what has started, continue after a failure."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ class Failed(Exception):
 
 
 class Step(NamedTuple):
-    """One command, whose run folder tells how far it has come.
+    """One command, whose run folder records its progress.
 
     Attributes:
         begin: The command line that begins it.
@@ -209,12 +209,12 @@ def check_folder(out: Path) -> None:
 
 
 def must_continue(run: Path, asked: dict[str, Any]) -> None:
-    """Refuse to resume a run that was begun with other settings.
+    """Refuse to resume a run that was started with other settings.
 
     Where data, encoder and run are, and options that change no result, may differ.
 
     Args:
-        run: Its folder; nothing is asked of one that has not begun.
+        run: Its folder; nothing is checked of one that has not started.
         asked: What its config.yaml would be if it began now.
 
     Raises:

@@ -72,7 +72,7 @@ def _differences(scores: dict[int, dict[str, float]], others: dict[int, dict[str
 
 
 def _costs(name: str, seeds: dict[int, Outcomes], out: Path) -> dict[str, Any]:
-    """Return the encoder, and mean costs over the complete pretrainings (or, without one, over what has begun)."""
+    """Return the encoder, and mean costs over the complete pretrainings (or, without one, over what has started)."""
     runs = {seed: out / f"{name}-seed{seed}" for seed in seeds}
     complete = [seed for seed, outcomes in seeds.items() if "result" in outcomes.get("pretrain", {})] or list(seeds)
     return {

@@ -103,7 +103,7 @@ class _Shipped:
 
 
 def _unpacked(config: EncoderConfig, tensors: bytes) -> _Shipped:
-    """Once a worker process, which works with one thread beside the others."""
+    """Once a worker process, which works with one thread next to the others."""
     torch.set_num_threads(1)
     return _Shipped(load_weights(config, load(tensors), "the encoder"))
 

@@ -1,7 +1,7 @@
 """Run independent tasks: shard in, shard out.
 
 A task is repeatable: it writes its result durably, under a name of its own, and whoever plans the tasks leaves out
-those whose result is there. So an engine keeps no state, and a job that was stopped anywhere is simply begun again.
+those whose result is there. So an engine keeps no state, and a job that was stopped anywhere is simply started again.
 """
 
 from collections.abc import Sequence

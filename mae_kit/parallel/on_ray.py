@@ -1,6 +1,6 @@
-"""A Ray cluster: one Ray task a task, begun again elsewhere where a worker or a whole node dies.
+"""A Ray cluster: one Ray task per task, started again elsewhere where a worker or a whole node dies.
 
-A node that was cut off but lives may finish a task that another one has begun again: tasks write under their own name
+A node that was cut off but lives may finish a task that another one has started again: tasks write under their own name
 by rename, so both attempts leave the same file.
 """
 

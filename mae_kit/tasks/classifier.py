@@ -101,7 +101,7 @@ def build_classifier(
 
 
 def unfreeze_color_head(model: nn.Module) -> None:
-    """Let the colors' head of an iGPT learn beside the classes.
+    """Train the pixel head of an iGPT jointly with the classifier.
 
     Raises:
         UserError: The model has no loss of its own.

@@ -19,7 +19,7 @@ class FinetuneData:
         val: Labeled shards to score on; by default the held-out part of `path`.
         exclude: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
-        crop_scale: Smallest and largest share of an image's area that a training crop shows.
+        crop_scale: smallest and largest fraction of an image's area that a training crop shows.
         crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
         mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
         std: Of each channel, in 0..1.

@@ -31,7 +31,7 @@ class Scores(Periodic):
     """Scores of held-out samples, shared out among the ranks.
 
     Args:
-        batches: This rank's share of the labeled samples.
+        batches: This rank's part of the labeled samples.
         every: Steps between two scores.
         logged: Names of the scores to write on the way, the one that counts first.
         metrics: Gather what the scores are made of.
@@ -80,7 +80,7 @@ class ClassificationScores(Scores):
     """Of one label an image: top-1, top-5, what counts every class alike, and the confusion [true][predicted].
 
     Args:
-        batches: This rank's share of the labeled samples.
+        batches: This rank's part of the labeled samples.
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.
@@ -123,7 +123,7 @@ class MultiLabelScores(Scores):
     Means are over the classes, each counting alike, but for those that no sample has.
 
     Args:
-        batches: This rank's share of the labeled samples.
+        batches: This rank's part of the labeled samples.
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.

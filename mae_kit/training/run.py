@@ -17,7 +17,7 @@ from mae_kit.run_folder import RunFolder
 from mae_kit.training.lock import LOCK, alone
 from mae_kit.training.metrics import read_metrics
 
-ONCE = ("resume", "allow_data_change", "dry_run")  # arguments that are said anew each time, not part of the recipe
+ONCE = ("resume", "allow_data_change", "dry_run")  # arguments of one call, not part of the recipe
 
 
 class _Dumper(yaml.SafeDumper):
@@ -79,7 +79,7 @@ class Run(RunFolder):
             needed: Bytes that the run will have written, those included that are there from before.
 
         Raises:
-            UserError: The folder cannot be written, its disk has too little room, or another process has begun it.
+            UserError: The folder cannot be written, its disk has too little room, or another process has started it.
         """
         if self.rank:
             return
@@ -90,7 +90,7 @@ class Run(RunFolder):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             if not self.resume:
                 self._held.enter_context(alone(self.path))
-                self._must_be_new()  # asked again: another process may have begun it, and ended
+                self._must_be_new()  # asked again: another process may have started it, and ended
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
             for unfinished in self.path.glob(MAKING):

@@ -1,6 +1,6 @@
 """A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code.
 
-Scoring between steps ends at the next batch, on all ranks, and is begun again when the run goes on.
+Scoring between steps ends at the next batch, on all ranks, and restarts when the run resumes.
 """
 
 import logging

@@ -64,7 +64,7 @@ class Store:
         raise BadImage(f"cannot read {shard}: it is not on the server")
 
     def ahead(self, wanted: list[tuple[str, Damage]]) -> None:
-        """Fetch shards in the background, in this order; what was wanted before and not begun is forgotten."""
+        """Fetch shards in the background, in this order; what was wanted before and not started is forgotten."""
         asked = (os.getpid(), [shard for shard, _ in wanted])  # threads do not live on in a forked process
         if asked == self._asked:
             return
