@@ -74,10 +74,17 @@ def test_seeds_decide_what_is_hidden():
     assert torch.equal(first.hidden, second.hidden)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda mae: pickle.loads(pickle.dumps(mae)), None], ids=str)
+COPIES: dict[str, Any] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda mae: pickle.loads(pickle.dumps(mae)),
+    "average": lambda mae: torch.optim.swa_utils.AveragedModel(mae).module,
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_copies_compute_the_same(copied: Any):
     mae, images, seeds = small_mae().eval(), torch.randn(4, 3, 32, 32), torch.arange(4)
-    other = copied(mae) if copied else torch.optim.swa_utils.AveragedModel(mae).module
+    other = copied(mae)
     assert torch.equal(other(images, seeds).loss, mae(images, seeds).loss)
 
 
