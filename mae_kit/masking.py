@@ -34,7 +34,7 @@ def hidden_units(units: int, mask_ratio: float) -> int:
     return math.ceil(round(units * mask_ratio, 9))
 
 
-def must_leave_both(part: int, count: int, mask_ratio: float, choice: str) -> None:
+def check_both_left(part: int, count: int, mask_ratio: float, choice: str) -> None:
     """Refuse a ratio that hides all or nothing.
 
     Args:
@@ -139,7 +139,7 @@ def blockwise_mask(seeds: Int64[Tensor, " b"], grid: tuple[int, int], most: int,
     return hidden.flatten(1)
 
 
-def must_fit(grid: tuple[int, int], most: int, smallest: int) -> None:
+def check_block_fits(grid: tuple[int, int], most: int, smallest: int) -> None:
     """Refuse blocks that do not fit.
 
     Raises:
@@ -191,7 +191,7 @@ class RandomMask(MaskGenerator):
 
     def __init__(self, grid: tuple[int, int], mask_ratio: float, suggestion: str):
         visible = visible_count(grid[0] * grid[1], mask_ratio)
-        must_leave_both(visible, grid[0] * grid[1], mask_ratio, suggestion)
+        check_both_left(visible, grid[0] * grid[1], mask_ratio, suggestion)
         super().__init__(grid, visible)
         self.mask_ratio = mask_ratio
 
@@ -206,7 +206,7 @@ class BlockMask(RandomMask):
         super().__init__(grid, mask_ratio, suggestion)
         patches = grid[0] * grid[1]
         most = patches - visible_count(patches, mask_ratio)
-        must_fit(grid, most, smallest_block(patches, most))
+        check_block_fits(grid, most, smallest_block(patches, most))
 
     def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
         return block_mask(seeds, self.grid, self.mask_ratio)
@@ -238,7 +238,7 @@ class UnitMask(MaskGenerator):
 
     def __init__(self, grid: tuple[int, int], unit: tuple[int, int], visible: int, mask_ratio: float):
         size = unit[0] * unit[1]
-        must_leave_both(visible, grid[0] * grid[1] // size, mask_ratio, "about .6, or a smaller unit")
+        check_both_left(visible, grid[0] * grid[1] // size, mask_ratio, "about .6, or a smaller unit")
         super().__init__(grid, visible * size)
         self.unit, self.visible_units = unit, visible
 
@@ -262,8 +262,8 @@ class BlockwiseMask(MaskGenerator):
     def __init__(self, grid: tuple[int, int], most: int, smallest: int, mask_ratio: float):
         super().__init__(grid, None)
         patches = grid[0] * grid[1]
-        must_leave_both(min(most, visible_count(patches, mask_ratio)), patches, mask_ratio, "about .4")
-        must_fit(grid, most, smallest)
+        check_both_left(min(most, visible_count(patches, mask_ratio)), patches, mask_ratio, "about .4")
+        check_block_fits(grid, most, smallest)
         self.most, self.smallest = most, smallest
 
     def __call__(self, seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:

@@ -16,11 +16,11 @@ from mae_kit.masking import (
     block_mask,
     blocks_fit,
     blockwise_mask,
+    check_both_left,
     grid_mask,
     hidden_units,
     hide_smallest_last,
     mask_generator,
-    must_leave_both,
     random_mask,
     visible_count,
     visible_indices,
@@ -61,8 +61,8 @@ def test_units_round_up_but_for_what_is_whole(units: int, ratio: float, hidden: 
 @pytest.mark.parametrize("part", [0, 16, -8])
 def test_all_or_nothing_is_refused(part: int):
     with raises("objective.mask_ratio"):
-        must_leave_both(part, 16, 0.9, "about .75")
-    must_leave_both(1, 2, 0.5, "about .75")
+        check_both_left(part, 16, 0.9, "about .75")
+    check_both_left(1, 2, 0.5, "about .75")
 
 
 @pytest.mark.parametrize("kind", KINDS)

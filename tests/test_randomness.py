@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mae_kit.data.order import sample_keys
+from mae_kit.data.order import sample_seeds
 from mae_kit.randomness import CROP, FLIP, MASK, ORDER, REPLACEMENT, combine, mix, uniform, uniform_numpy
 
 STREAMS = (FLIP, MASK, CROP, ORDER, REPLACEMENT)
 
 
 def keys(count: int, seed: int = 0) -> np.ndarray:
-    return sample_keys(np.zeros(count, int), np.arange(count), seed)
+    return sample_seeds(np.zeros(count, int), np.arange(count), seed)
 
 
 def as_torch(numbers: np.ndarray) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_more_draws_begin_like_fewer():
 
 def test_keys_differ_by_seed_epoch_and_sample():
     samples = np.arange(500)
-    every = [sample_keys(np.full(500, epoch), samples, seed) for epoch in range(5) for seed in (0, 1, -1, 2**63 - 1)]
+    every = [sample_seeds(np.full(500, epoch), samples, seed) for epoch in range(5) for seed in (0, 1, -1, 2**63 - 1)]
     assert len(np.unique(np.concatenate(every))) == 500 * 5 * 4
 
 

@@ -30,7 +30,7 @@ def parse(function: Callable[..., Any], program: str, words: Sequence[str], reci
     for module in read.options.pop("import", []):
         allow(module)
     for name in read.options:
-        _must_be_known(function, program, name, recipes)
+        _check_known(function, program, name, recipes)
     if not recipes:
         return arguments(function, _placed(function, program, read))
     resume = read.options.pop("resume", None)
@@ -70,7 +70,7 @@ def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:
     return str if name in OUTSIDE else kind_of(function, SHORT.get(name, name) if recipes else name)
 
 
-def _must_be_known(function: Callable[..., Any], program: str, name: str, recipes: str) -> None:
+def _check_known(function: Callable[..., Any], program: str, name: str, recipes: str) -> None:
     """Refuse a misspelled option before anything else; those of a class are checked once it is known."""
     known = options(function, recipes)
     opened = any(name.startswith(f"{key}.") and is_open(kind_of(function, key)) for key in known)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mae_kit.encoders import Encoder
 from mae_kit.evaluation.speed import Cost, encoder_cost
-from mae_kit.plots.figures import must_be_png, save_figure
+from mae_kit.plots.figures import check_png, save_figure
 from mae_kit.training.config import must_be_positive
 from mae_kit.training.precision import Precision
 from mae_kit.weights.recognize import load_encoder
@@ -47,7 +47,7 @@ def bench(
         UserError: No encoder, or an image size that is not a multiple of the patch size.
     """
     must_be_positive({"batch_size": batch_size})
-    must_be_png(out)
+    check_png(out)
     own: Encoder = load_encoder(encoder)
     chosen = [(size, size) for size in sizes] if sizes else _larger(own)
     costs = {}

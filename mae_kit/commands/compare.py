@@ -11,11 +11,11 @@ from rich.table import Table
 
 from mae_kit.cli.parser import parse
 from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled
-from mae_kit.commands.pretrain import must_be_of_channels, pretrain
+from mae_kit.commands.pretrain import check_channels, pretrain
 from mae_kit.commands.report import report
 from mae_kit.comparison.entries import known_lengths, run_entries, shared
-from mae_kit.comparison.orchestrate import Step, check_folder, must_continue
-from mae_kit.comparison.plan import Plan, read_plan
+from mae_kit.comparison.orchestrate import Step, check_folder, check_same_settings
+from mae_kit.comparison.plan import Comparison, read_comparison
 from mae_kit.comparison.steps import entry_steps
 from mae_kit.console import console, warnings_only
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
@@ -72,7 +72,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     """
     need_scipy()
     check_folder(out)
-    plan = read_plan(config)
+    plan = read_comparison(config)
     lengths = known_lengths(plan, out)
     for name in plan.entries:
         check_entry(plan, name, lengths.get(name, plan.samples), out)
@@ -91,7 +91,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     return {"out": str(out), "entries": rows, "failed": len(failures), **shared(plan), **report(out)}
 
 
-def check_entry(plan: Plan, name: str, images: float, out: Path) -> None:
+def check_entry(plan: Comparison, name: str, images: float, out: Path) -> None:
     """Refuse an entry that a command would refuse later, or that was started with other settings.
 
     The weights and tokenizers that a complete entry has read may be gone.
@@ -107,7 +107,7 @@ def check_entry(plan: Plan, name: str, images: float, out: Path) -> None:
     for seed, of_seed in enumerate(steps):
         for step in of_seed:
             if step.command in asked:
-                must_continue(step.run, asked[step.command] | {"seed": seed})
+                check_same_settings(step.run, asked[step.command] | {"seed": seed})
 
 
 # Refusals before the first step ---------------------------------------------------------------------------------------
@@ -115,11 +115,11 @@ def check_entry(plan: Plan, name: str, images: float, out: Path) -> None:
 
 def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
     """Return the config.yaml of each training of an entry, after all that its command would refuse."""
-    words = {step.command: step.begin for step in steps}
+    words = {step.command: step.start for step in steps}
     configs, asked = {}, None
     if "pretrain" in words:
-        begun = next(step.begun for step in steps if step.command == "pretrain")
-        asked = _pretraining(words["pretrain"], begun)
+        started = next(step.started for step in steps if step.command == "pretrain")
+        asked = _pretraining(words["pretrain"], started)
         configs["pretrain"] = _config(asked)
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
@@ -132,7 +132,7 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
     data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
     FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
     optimization.peak(data.batch_size)
-    augmentation.must_mix(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].at_once)
+    augmentation.check_mixing(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].micro_batch_size)
     return configs | {"finetune": _config(tuned)}
 
 
@@ -140,15 +140,15 @@ def _config(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
 
 
-def _pretraining(words: list[str], begun: bool) -> dict[str, Any]:
+def _pretraining(words: list[str], started: bool) -> dict[str, Any]:
     """Return the arguments of a pretraining; one that has started has read its weights."""
     with torch.device("meta"):
         asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
     data, optimization = asked["data"], asked["optimization"]
-    must_be_of_channels(data, asked["objective"].encoder.channels)
+    check_channels(data, asked["objective"].encoder.channels)
     PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
     optimization.peak(data.batch_size)
-    if asked["init"] and not begun:
+    if asked["init"] and not started:
         fitting(asked["init"], asked["objective"])
     open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
     return asked

@@ -62,9 +62,9 @@ def dedup(
     index = open_index(shards)
     evaluation = open_index(against) if against else None
     if evaluation is not None:
-        _must_differ(index, evaluation)
+        _check_different(index, evaluation)
     path = out or index.folder / LIST
-    _must_take_files(path.parent)
+    _check_writable(path.parent)
     found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     counts = found.counts()
     settings = {"shards": str(shards), "against": str(against) if against else None}
@@ -91,14 +91,14 @@ def _check(distance: int, similarity: float, out: Path | None) -> None:
             raise UserError(f"dedup.{key}", problem, fix)
 
 
-def _must_differ(index: Index, evaluation: Index) -> None:
+def _check_different(index: Index, evaluation: Index) -> None:
     shared = sorted(set(index.shards) & set(evaluation.shards))
     if shared and index.folder.resolve() == evaluation.folder.resolve():
         fix = "give patterns that separate them, such as DIR/train-*.tar and --against DIR/val-*.tar"
         raise UserError("dedup.against", f"{shared[0]} is on both sides: all of it would be removed", fix)
 
 
-def _must_take_files(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not takes_files(folder):
         raise UserError("dedup.out", f"{folder} cannot be written", "give an --out FOLDER/NAME.jsonl that can")

@@ -209,14 +209,14 @@ def _compare(shards: Shards, encoder: Path, out: Path, course: Course, seeds: in
                 step = _finetune(shards, weights, labels, seed, folder / f"{start}-{seed}", course)
                 steps[labels, start, seed] = step
                 if seed == 0:
-                    log.info(f"\n$ mae-kit {shlex.join(step.begin)}")
+                    log.info(f"\n$ mae-kit {shlex.join(step.start)}")
     results = _results(list(steps.values()), min(cores(), MAX_AT_ONCE))
     top1 = {key: result["top1"] for key, result in zip(steps, results, strict=True)}
     return [_row(labels, top1, seeds) for labels in dict.fromkeys(labels for labels, _, _ in steps)]
 
 
-def _results(steps: list[Step], at_once: int) -> list[dict[str, Any]]:
-    outcomes = run_all(steps, at_once)
+def _results(steps: list[Step], workers: int) -> list[dict[str, Any]]:
+    outcomes = run_all(steps, workers)
     for step, outcome in zip(steps, outcomes, strict=True):
         if "error" in outcome:
             raise UserError("demo.step", f"{step.run} failed: {outcome['error']}", "run the same command again")

@@ -98,8 +98,8 @@ def _test_resume(folder: Path) -> dict[str, Any]:
         _write_shards(place)
         whole, killed = (_step(place, run) for run in ("whole", "killed"))
         log.info(f"training {IMAGES * EPOCHS // BATCH} steps without interruption ...")
-        _finish(whole.begin, place / "whole.log")
-        kills, words, log_file = 0, killed.begin, place / "killed.log"
+        _finish(whole.start, place / "whole.log")
+        kills, words, log_file = 0, killed.start, place / "killed.log"
         for step in KILL_AFTER:
             with _started(words, log_file) as process:
                 kills += _kill(process, killed.run / "checkpoints", step)

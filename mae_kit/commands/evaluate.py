@@ -19,7 +19,7 @@ from mae_kit.data.resolve import resolve_pair
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
-from mae_kit.evaluation.features import CLASS, MEAN, Source
+from mae_kit.evaluation.features import CLASS, MEAN, FeatureSource
 from mae_kit.evaluation.labeled_features import FeatureSplits, feature_splits
 from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
@@ -157,13 +157,13 @@ def _score_classifier(file: Path, val: Place) -> dict[str, Any]:
 
 
 def _linear_probe(
-    encoder: Any, indexes: tuple[Index, Index], splits: dict[Source, FeatureSplits], seed: int
+    encoder: Any, indexes: tuple[Index, Index], splits: dict[FeatureSource, FeatureSplits], seed: int
 ) -> dict[str, Any]:
     """The row of MAE's linear probe."""
     classes = next(iter(splits.values())).classes
     found, truth = linear_probe(encoder, *indexes, len(classes), seed=seed)
     score = score_predictions(found[None], truth, len(classes))
-    source = Source(encoder.depth, CLASS if encoder.has_class_token else MEAN)
+    source = FeatureSource(encoder.depth, CLASS if encoder.has_class_token else MEAN)
     return {"method": PUBLISHED, **source._asdict(), **score.record(classes)}
 
 
@@ -199,7 +199,7 @@ def _methods(names: list[str], seed: int) -> tuple[dict[str, Method], bool]:
 
 
 def _score(
-    splits: dict[Source, FeatureSplits], methods: dict[str, Method], more: list[dict[str, Any]]
+    splits: dict[FeatureSource, FeatureSplits], methods: dict[str, Method], more: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Apply every method to every source of features, and print the table, with more rows."""
     scores = [
@@ -214,7 +214,7 @@ def _score(
     return counts | {"scores": scores}
 
 
-def _statistics(splits: dict[Source, FeatureSplits]) -> list[dict[str, Any]]:
+def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, Any]]:
     """Rank and relative variance of each source, printed; collapsed features are warned about."""
     found = {source: feature_statistics(split.train.features) for source, split in splits.items()}
     for source, one in found.items():

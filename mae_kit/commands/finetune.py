@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from mae_kit.commands.report import report
 from mae_kit.data.index.exclusions import Kept, kept
-from mae_kit.data.index.labels import class_shares, common_classes, draw_per_class, smallest_class
+from mae_kit.data.index.labels import class_frequencies, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.durable import replace_text
@@ -29,7 +29,7 @@ from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelSco
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_within
-from mae_kit.training.fit import check_resumable, process_share
+from mae_kit.training.fit import check_resumable, this_replica
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
@@ -97,13 +97,13 @@ def finetune(
     arguments = dict(locals())
     must_be_in_bounds(drop_path, ema, generative, balance)
     stream, val, classes = open_labeled(data, optimization, machine, seed)
-    share, plan = stream.share, stream.plan
-    augmentation.must_mix(stream.at_once)
-    with Run(run, resume, share.rank) as folder:
+    replica, plan = stream.replica, stream.plan
+    augmentation.check_mixing(stream.micro_batch_size)
+    with Run(run, resume, replica.rank) as folder:
         state, done = _left_off(folder, plan) if resume else (None, {})
         if state and done:
-            plan.must_continue(state["plan"], run, allow_data_change)
-            _must_be_of(val, done, run, data.val or data.path)
+            plan.check_continues(state["plan"], run, allow_data_change)
+            _check_same_images(val, done, run, data.val or data.path)
             log.info(f"{run} is complete: it has trained for {state['global_step']} of {plan.steps} steps")
             _tell(done, data.val or data.path)
             return _summary(run, done)
@@ -132,12 +132,12 @@ def finetune(
             check_resumable(module, plan, state, folder, allow_data_change)
         elif not (dry_run or encoder != "none" or (model and model.weights)):
             _fit_palette(classifier, module, batches)
-        scores = _scores(val, config, intervals, share, folder)
+        scores = _scores(val, config, intervals, replica, folder)
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
         result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
-        if share.rank == 0:
+        if replica.rank == 0:
             save_classifier(folder.path, module.scored(), config)
             replace_text(folder.result, json.dumps(result, indent=2))
             report(folder.path)
@@ -163,12 +163,12 @@ def open_labeled(
     cache = machine.shard_cache()
     pair_of_shards = resolve_pair(data.path, data.val, cache=cache)
     train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
-    train.must_fit(data.mix_shards)
+    train.check_mix_shards(data.mix_shards)
     classes = common_classes(train, val, pair_of_shards)
-    share = process_share(machine, data.batch_size)
+    replica = this_replica(machine, data.batch_size)
     samples = kept(train, data.exclude)
     rows = _training_rows(train, samples, data, seed)
-    return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), share), val, classes
+    return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), replica), val, classes
 
 
 def _tell(result: dict[str, Any], name: str) -> None:
@@ -176,7 +176,7 @@ def _tell(result: dict[str, Any], name: str) -> None:
     log.info(f"{told} on {result['samples']} images of {name}")
 
 
-def _must_be_of(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
+def _check_same_images(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
     """Refuse to tell the result of a complete run as that of other images."""
     if result["val"] != val.fingerprint:
         fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
@@ -198,9 +198,9 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
     return load_latest(run.checkpoints, before=plan.steps), {}
 
 
-def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, share: Share, run: Run) -> Scores:
+def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:
     """This process's part of them."""
-    mine = val.labeled()[share.rank :: share.world]
+    mine = val.labeled()[replica.rank :: replica.world_size]
     form = config.image_size, len(config.mean), config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
@@ -219,9 +219,9 @@ def _fit_palette(classifier: nn.Module, module: FinetuneModule, batches: TrainBa
 
 
 def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:
-    """Of each class `balance` times the logit of its share: a model that knew no more would have that logit."""
-    share = class_shares(index, rows, len(classes))
-    logit = np.log(share / (1 - share)) if index.multi_label else np.log(share)
+    """Of each class `balance` times the logit of its frequency: a model that knew no more would have that logit."""
+    frequency = class_frequencies(index, rows, len(classes))
+    logit = np.log(frequency / (1 - frequency)) if index.multi_label else np.log(frequency)
     return torch.from_numpy(balance * logit).float()
 
 
@@ -240,7 +240,7 @@ def _classifier(
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
-    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_share)
+    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_pct)
 
 
 def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:

@@ -119,12 +119,12 @@ def pretrain(
     """
     arguments = dict(locals())
     encoder = objective.encoder
-    must_be_of_channels(data, encoder.channels)
+    check_channels(data, encoder.channels)
     objective.set_statistics(data.mean, data.std)
     stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
     module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
-    with Run(run, resume, stream.share.rank) as folder:
+    with Run(run, resume, stream.replica.rank) as folder:
         state = load_latest(folder.checkpoints) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
@@ -136,7 +136,7 @@ def pretrain(
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state)
-        if stream.share.rank == 0:
+        if stream.replica.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.encoder}")
             report(folder.path)
@@ -148,7 +148,7 @@ def augmentation(data: PretrainData) -> dict[str, Any]:
     return {name: getattr(data, name) for name in ("mean", "std", "flip", "color_jitter")}
 
 
-def must_be_of_channels(data: PretrainData, channels: int) -> None:
+def check_channels(data: PretrainData, channels: int) -> None:
     """Raises UserError where the statistics are of another number of channels than the encoder."""
     if not len(data.mean) == len(data.std) == channels:
         raise UserError(
@@ -181,7 +181,7 @@ def _callbacks(
             )
         rows = rows[permute(np.arange(len(rows)), len(rows), 0)][:KNN_SAMPLES]  # in whatever order the classes come
         rows = np.sort(rows)  # shard by shard, as remote ones want to be read
-        mine = rows if batches.share.rank == 0 else rows[:0]
+        mine = rows if batches.replica.rank == 0 else rows[:0]
         shown = EvaluationBatches(labeled, mine, KNN_BATCH, size, channels)
         metric = MAP if labeled.multi_label else TOP1
         callbacks.append(KnnScore(shown, labeled.class_count, every, metric, run))

@@ -14,7 +14,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.masking import MaskKind
 from mae_kit.objectives import Objective
-from mae_kit.plots.figures import must_be_png
+from mae_kit.plots.figures import check_png
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.randomness import combine
 from mae_kit.training.config import must_be_positive
@@ -52,7 +52,7 @@ def reconstruct(
         UserError: No model, no images, or the model has no such mask.
     """
     must_be_positive({"count": count})
-    must_be_png(out)
+    check_png(out)
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, limit=count)
     normalize, seeds = normalization(model), sample_seeds(seed, len(pixels))

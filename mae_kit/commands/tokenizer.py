@@ -94,7 +94,7 @@ def tokenizer(
     stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(data.size, model.channels, data.crop_scale)
     module = TokenizerModule(model, **optimization.arguments(), relaxation=relaxation, flip=data.flip, seed=seed)
-    with Run(run, resume, stream.share.rank) as folder:
+    with Run(run, resume, stream.replica.rank) as folder:
         state = load_latest(folder.checkpoints) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
@@ -102,7 +102,7 @@ def tokenizer(
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
-        if stream.share.rank == 0:
+        if stream.replica.rank == 0:
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
             report(folder.path)
@@ -112,6 +112,6 @@ def tokenizer(
 def _codebook(batches: TrainBatches, intervals: Intervals, run: Run) -> Codebook:
     """Of some training images; the first rank has them all."""
     rows = spread_rows(batches, PROBE_IMAGES)
-    mine = rows if batches.share.rank == 0 else rows[:0]
+    mine = rows if batches.replica.rank == 0 else rows[:0]
     probe = EvaluationBatches(batches.index, mine, PROBE_BATCH, batches.image_size, batches.channels)
     return Codebook(probe, intervals.eval_every_n_steps, run)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mae_kit.comparison.orchestrate import Outcome, run_all
-from mae_kit.comparison.plan import Entry, Plan, Recipe
+from mae_kit.comparison.plan import Comparison, Entry, Recipe
 from mae_kit.comparison.results import Found, Outcomes, summary
 from mae_kit.comparison.steps import entry_steps, trial
 from mae_kit.durable import replace_text
@@ -20,12 +20,12 @@ from mae_kit.training.metrics import read_metrics, series
 RESULTS = "compare.json"
 
 
-def shared(plan: Plan) -> dict[str, Any]:
+def shared(plan: Comparison) -> dict[str, Any]:
     """Return what all entries have in common."""
     return {"budget": plan.budget._asdict(), "prints": plan.prints}
 
 
-def known_lengths(plan: Plan, out: Path) -> dict[str, float]:
+def known_lengths(plan: Comparison, out: Path) -> dict[str, float]:
     """Return how many images each pretraining sees, as far as that is known; a budget of minutes has to be measured.
 
     Raises:
@@ -43,7 +43,7 @@ def known_lengths(plan: Plan, out: Path) -> dict[str, float]:
     return measured | fixed | scratch
 
 
-def run_entries(plan: Plan, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
+def run_entries(plan: Comparison, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
     """Run what is left of all entries, seed after seed, and write the results after each; returns a row for each entry.
 
     Args:
@@ -64,13 +64,13 @@ def run_entries(plan: Plan, lengths: dict[str, float], out: Path) -> list[dict[s
     return _write(plan, found, lengths, out)
 
 
-def _write(plan: Plan, found: Found, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
+def _write(plan: Comparison, found: Found, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
     rows = summary(plan, found, out)
     replace_text(out / RESULTS, json.dumps(shared(plan) | {"lengths": lengths, "entries": rows}, indent=2))
     return rows
 
 
-def _run_entry(plan: Plan, name: str, seed: int, lengths: dict[str, float], out: Path) -> Outcomes:
+def _run_entry(plan: Comparison, name: str, seed: int, lengths: dict[str, float], out: Path) -> Outcomes:
     """Run all steps of one entry and seed; without an encoder there is nothing to fine-tune."""
     if name not in lengths and "error" in (outcome := _measure(plan, name, lengths, out)):
         return {"trial": outcome}
@@ -81,7 +81,7 @@ def _run_entry(plan: Plan, name: str, seed: int, lengths: dict[str, float], out:
     return {first.command: outcome} | dict(zip([step.command for step in others], run_all(others), strict=True))
 
 
-def _measure(plan: Plan, name: str, lengths: dict[str, float], out: Path) -> Outcome:
+def _measure(plan: Comparison, name: str, lengths: dict[str, float], out: Path) -> Outcome:
     """Run a short trial that says how many images the budget of minutes is; it is kept in `lengths`."""
     step = trial(plan, name, out)
     shutil.rmtree(step.run, ignore_errors=True)  # the speed of one that was interrupted means nothing
@@ -98,7 +98,7 @@ def images_per_second(run: Path) -> float:
     return float(1 / np.mean(1 / speeds[1:]))
 
 
-def _copies(plan: Plan, out: Path) -> Plan:
+def _copies(plan: Comparison, out: Path) -> Comparison:
     """Return the plan on copies of its recipes: editing one meanwhile changes nothing."""
 
     def copied(recipe: Any, kind: str, name: str) -> Any:

@@ -36,23 +36,23 @@ class Step(NamedTuple):
     """One command, whose run folder records its progress.
 
     Attributes:
-        begin: The command line that begins it.
+        start: The command line that starts it.
         resume: The command line that continues it.
         run: The run folder that it trains or evaluates.
         written: A file in `run` that exists once the step is complete.
     """
 
-    begin: list[str]
+    start: list[str]
     resume: list[str]
     run: Path
     written: str
 
     @property
     def command(self) -> str:
-        return self.begin[0]
+        return self.start[0]
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         return (self.run / "config.yaml").is_file()
 
     def outcome(self) -> Outcome:
@@ -94,22 +94,22 @@ class Children:
             process.terminate()
 
 
-def run_all(steps: Sequence[Step], at_once: int = 1) -> list[Outcome]:
+def run_all(steps: Sequence[Step], workers: int = 1) -> list[Outcome]:
     """Run what is left of each step in a child process; one that fails does not stop the others.
 
     A signal that stops this process stops its children, which save a checkpoint first.
 
     Args:
         steps: Steps that do not depend on each other.
-        at_once: How many run at the same time. The messages of several are kept in files next to their runs only.
+        workers: How many run at the same time. The messages of several are kept in files next to their runs only.
 
     Raises:
         SystemExit: A signal stopped this process or one of its children.
     """
     children = Children()
-    with _sigterm_exits(), ThreadPoolExecutor(at_once) as pool:
+    with _sigterm_exits(), ThreadPoolExecutor(workers) as pool:
         try:
-            futures = [pool.submit(_run, step, children, at_once == 1) for step in steps]
+            futures = [pool.submit(_run, step, children, workers == 1) for step in steps]
             return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -132,7 +132,7 @@ def _run(step: Step, children: Children, shown: bool) -> Outcome:
         sys.exit(STOPPED[-1])
     if found := step.outcome():
         return found
-    words = step.resume if step.begun else step.begin
+    words = step.resume if step.started else step.start
     if shown:
         log.info(f"\n$ mae-kit {shlex.join(words)}")
     step.run.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def check_folder(out: Path) -> None:
         raise UserError("out", f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
-def must_continue(run: Path, asked: dict[str, Any]) -> None:
+def check_same_settings(run: Path, asked: dict[str, Any]) -> None:
     """Refuse to resume a run that was started with other settings.
 
     Where data, encoder and run are, and options that change no result, may differ.
@@ -226,7 +226,7 @@ def must_continue(run: Path, asked: dict[str, Any]) -> None:
     before, now = flat(read_recipe(file)), flat(json.loads(json.dumps(asked, default=str)))
     for name in dict.fromkeys((*now, *before)):
         if name not in (*_PLACES, *LOCAL) and before.get(name) != now.get(name):
-            problem = f"{run} was begun with {name} {before.get(name)}, not {now.get(name)}"
+            problem = f"{run} was started with {name} {before.get(name)}, not {now.get(name)}"
             raise UserError("compare.settings", problem, f"restore it, remove {run.parent}, or choose another --out")
 
 

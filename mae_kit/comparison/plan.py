@@ -80,7 +80,7 @@ class Budget(NamedTuple):
     amount: float
 
 
-class Plan(NamedTuple):
+class Comparison(NamedTuple):
     """A comparison.
 
     Attributes:
@@ -130,7 +130,7 @@ class Plan(NamedTuple):
         return Recipe(config, self.finetune.changed | first | own.changed | last)
 
 
-def read_plan(config: Path) -> Plan:
+def read_comparison(config: Path) -> Comparison:
     """Read the file of a comparison.
 
     Raises:
@@ -151,7 +151,7 @@ def _plan(
     seeds: int = 1,
     exclude: str | None = None,
     overrides: dict[str, Any] | None = None,
-) -> Plan:
+) -> Comparison:
     """Check and complete the keys of a comparison's file.
 
     Args:
@@ -180,7 +180,7 @@ def _plan(
     common_classes(indexes[labeled], indexes[held_out], (labeled, held_out))
     images = kept(indexes[shards], exclude)
     prints = {"images": images.fingerprint, "train": indexes[labeled].fingerprint, "val": indexes[held_out].fingerprint}
-    plan = Plan(shards, labeled, held_out, len(images.rows), budget, named, finetune, seeds, exclude, prints)
+    plan = Comparison(shards, labeled, held_out, len(images.rows), budget, named, finetune, seeds, exclude, prints)
     for name in named:
         plan.finetuning(name)
     return plan

@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cost
 from mae_kit.comparison.orchestrate import Outcome
-from mae_kit.comparison.plan import Plan
+from mae_kit.comparison.plan import Comparison
 from mae_kit.evaluation.bootstrap import headline
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.seeds import over_seeds
@@ -18,7 +18,7 @@ Found = dict[str, dict[int, Outcomes]]
 """Those of all entries and seeds."""
 
 
-def summary(plan: Plan, found: Found, out: Path) -> list[dict[str, Any]]:
+def summary(plan: Comparison, found: Found, out: Path) -> list[dict[str, Any]]:
     """Return a row for each entry: its recipes, scores over the seeds, paired differences, costs and failures.
 
     Args:
@@ -39,7 +39,7 @@ def summary(plan: Plan, found: Found, out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _described(plan: Plan, name: str) -> dict[str, Any]:
+def _described(plan: Comparison, name: str) -> dict[str, Any]:
     entry = plan.entries[name]
     recipes = {"finetune": asdict(plan.finetuning(name))}
     if entry.config is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mae_kit.comparison.orchestrate import LOCAL, Step
-from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Entry, Plan, Recipe, number, numbers
+from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Comparison, Entry, Recipe, number, numbers
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
@@ -17,7 +17,7 @@ TRIAL_STEPS, TRIAL_WARM_UP = 24, 8  # allocations and prefetched batches make th
 WRITTEN = {"pretrain": "model.safetensors", "finetune": "result.json", "evaluate": "evaluation.json"}
 
 
-def entry_steps(plan: Plan, name: str, images: float, seed: int, out: Path) -> list[Step]:
+def entry_steps(plan: Comparison, name: str, images: float, seed: int, out: Path) -> list[Step]:
     """Return the steps of an entry: pretraining, fine-tuning, evaluation.
 
     From scratch there is no pretraining, and the encoder that the fine-tuning starts with is evaluated; models that
@@ -40,7 +40,7 @@ def entry_steps(plan: Plan, name: str, images: float, seed: int, out: Path) -> l
     return [pretraining, _finetune(plan, recipe, str(run), seed, folder), _evaluate(plan, run, seed)]
 
 
-def trial(plan: Plan, name: str, out: Path) -> Step:
+def trial(plan: Comparison, name: str, out: Path) -> Step:
     """Return a pretraining of `TRIAL_STEPS` steps and nothing else, to measure an entry's speed."""
     entry = plan.entries[name]
     own = {"data.knn_shards": None, "intervals.log_every_n_steps": TRIAL_WARM_UP}
@@ -48,7 +48,7 @@ def trial(plan: Plan, name: str, out: Path) -> Step:
     return _pretrain(plan, entry, TRIAL_STEPS * number(entry, BATCH_SIZE), own, out / f"{name}-trial" / "pretrain")
 
 
-def _pretrain(plan: Plan, entry: Entry, images: float, own: dict[str, Any], run: Path) -> Step:
+def _pretrain(plan: Comparison, entry: Entry, images: float, own: dict[str, Any], run: Path) -> Step:
     """Return a pretraining of so many images; the learning-rate schedule is scaled to them."""
     epochs, batches = images / plan.samples, images / number(entry, BATCH_SIZE)
     scale = epochs / number(entry, EPOCHS)
@@ -67,12 +67,12 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, list) else float(f"{value:.6g}")
 
 
-def _finetune(plan: Plan, recipe: Recipe, encoder: str, seed: int, folder: Path) -> Step:
+def _finetune(plan: Comparison, recipe: Recipe, encoder: str, seed: int, folder: Path) -> Step:
     places = {"data.path": plan.train, "data.val": plan.val, "encoder": encoder}
     return training("finetune", recipe.config, recipe.changed | {"seed": seed}, places, folder / "finetune")
 
 
-def _evaluate(plan: Plan, run: Path, seed: int, untrained: bool = False) -> Step:
+def _evaluate(plan: Comparison, run: Path, seed: int, untrained: bool = False) -> Step:
     words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
     words += ["--untrained"] if untrained else []
     return Step(words, words, run, "evaluation-untrained.json" if untrained else WRITTEN["evaluate"])
@@ -90,8 +90,8 @@ def training(command: str, recipe: str | None, options: dict[str, Any], places: 
     """
     places |= {key: value for key, value in options.items() if key in (*LOCAL, "data.knn_shards")}
     settings = _words({key: value for key, value in options.items() if key not in places})
-    begin = [command, "--config", str(recipe), *settings, *_words(places), "--run", str(run)]
-    return Step(begin, [command, "--resume", str(run), *_words(places)], run, WRITTEN[command])
+    start = [command, "--config", str(recipe), *settings, *_words(places), "--run", str(run)]
+    return Step(start, [command, "--resume", str(run), *_words(places)], run, WRITTEN[command])
 
 
 def _words(values: dict[str, Any]) -> list[str]:

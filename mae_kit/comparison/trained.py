@@ -8,7 +8,7 @@ from mae_kit.comparison.orchestrate import Outcome, Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
-from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_share
+from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_fraction
 from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import is_encoder
@@ -103,5 +103,5 @@ def _scored(outcome: Outcome) -> dict[str, Any]:
         return outcome
     result = outcome["result"]
     metric, value = headline(result)
-    found = Score(MAP, value) if metric == MAP else score_share(value, result["samples"])
+    found = Score(MAP, value) if metric == MAP else score_fraction(value, result["samples"])
     return found._replace(macro_f1=result["macro_f1"]).record()

@@ -78,20 +78,20 @@ class _Windows(NamedTuple):
 class Order:
     """Which sample stands at which position of the stream, all samples mixed or a few shards at a time.
 
-    A few at a time, the shards of an epoch are permuted and cut into windows of `mix`; the samples of a window are
-    permuted, and one window follows another. A reader then needs the files of one window at a time, for any number of
-    epochs: what a bounded cache of remote shards, a spinning disk and a network file system want.
+    A few at a time, the shards of an epoch are permuted and cut into windows of `mix_shards`; the samples of a window
+    are permuted, and one window follows another. A reader then needs the files of one window at a time, for any number
+    of epochs: what a bounded cache of remote shards, a spinning disk and a network file system want.
 
     Args:
         counts: Samples of each shard, int64; samples are numbered from shard to shard.
-        mix: Shards mixed at a time; 0 mixes all samples.
+        mix_shards: Shards mixed at a time; 0 mixes all samples.
         seed: Of the run.
     """
 
     counts: np.ndarray
-    mix: int
+    mix_shards: int
     seed: int
-    _known: dict[int, _Windows] = field(default_factory=dict, init=False, repr=False)
+    _cached: dict[int, _Windows] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _total(self) -> int:
@@ -104,7 +104,7 @@ class Order:
 
     def samples_at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Epoch and sample number at each position, int64 both."""
-        if not self.mix:
+        if not self.mix_shards:
             return samples_at(positions, self._total, self.seed)
         epochs, within = np.divmod(positions, self._total)
         samples = np.empty(len(positions), dtype=np.int64)
@@ -114,57 +114,61 @@ class Order:
         return epochs, samples
 
     def _windows(self, epoch: int) -> _Windows:
-        if epoch not in self._known:
+        if epoch not in self._cached:
             key, filled = int(combine(self.seed, ORDER, epoch)), np.flatnonzero(self.counts)
             shards = filled[permute(np.arange(len(filled)), len(filled), key)]
             start = np.concatenate([[0], np.cumsum(self.counts[shards])])
-            recent = {number: self._known[number] for number in list(self._known)[-1:]}
-            self._known = recent | {epoch: _Windows(shards, start, np.append(start[: -1 : self.mix], start[-1]), key)}
-        return self._known[epoch]
+            recent = {number: self._cached[number] for number in list(self._cached)[-1:]}
+            self._cached = recent | {
+                epoch: _Windows(shards, start, np.append(start[: -1 : self.mix_shards], start[-1]), key)
+            }
+        return self._cached[epoch]
 
     def _samples_of(self, windows: _Windows, within: np.ndarray) -> np.ndarray:
         """Sample numbers at positions within an epoch."""
         unmixed = np.empty(len(within), dtype=np.int64)
         window_of = np.searchsorted(windows.border, within, side="right") - 1
         for window in np.unique(window_of):
-            rows, (begin, end) = window_of == window, windows.border[window : window + 2]
-            mixed = permute(within[rows] - begin, int(end - begin), int(combine(windows.key, window)))
-            unmixed[rows] = begin + mixed
+            rows, (first, end) = window_of == window, windows.border[window : window + 2]
+            mixed = permute(within[rows] - first, int(end - first), int(combine(windows.key, window)))
+            unmixed[rows] = first + mixed
         place = np.searchsorted(windows.start, unmixed, side="right") - 1
         return self._first[windows.shards[place]] + unmixed - windows.start[place]
 
     def shards_from(self, position: int) -> list[int]:
         """The shards of the window that holds this position, then those of the next window, in their order."""
-        if not self.mix:
+        if not self.mix_shards:
             return np.flatnonzero(self.counts).tolist()
         epoch, within = divmod(position, self._total)
         windows = self._windows(epoch)
         window = int(np.searchsorted(windows.border, within, side="right")) - 1
-        shards = windows.shards[window * self.mix : (window + 2) * self.mix].tolist()
+        shards = windows.shards[window * self.mix_shards : (window + 2) * self.mix_shards].tolist()
         if window == len(windows.border) - 2:
-            shards += self._windows(epoch + 1).shards[: self.mix].tolist()
+            shards += self._windows(epoch + 1).shards[: self.mix_shards].tolist()
         return list(dict.fromkeys(shards))
 
 
-def sample_keys(epochs: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
-    """The random key of each (seed, epoch, sample): uint64."""
+def sample_seeds(epochs: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
+    """The random seed of each (seed of the run, epoch, sample): uint64."""
     return combine(seed, epochs, samples)
 
 
-def sum_of_keys(epoch: int, n: int, seed: int) -> int:
-    """The sum, modulo 2 ** 64, of the keys of an epoch that shows each of n samples once."""
+def sum_of_seeds(epoch: int, n: int, seed: int) -> int:
+    """The sum, modulo 2 ** 64, of the seeds of an epoch that shows each of n samples once."""
     total = 0
     for start in range(0, n, _BLOCK):
         samples = np.arange(start, min(start + _BLOCK, n))
-        total += int(sample_keys(np.full(len(samples), epoch), samples, seed).sum(dtype=np.uint64))
+        total += int(sample_seeds(np.full(len(samples), epoch), samples, seed).sum(dtype=np.uint64))
     return total % 2**64
 
 
-def share(step: int, batch: int, rank: int, world: int, part: int = 0, parts: int = 1) -> np.ndarray:
-    """Positions of one rank's micro-batch `part` of `parts` in a step of the global batch.
+def step_positions(
+    step: int, batch_size: int, rank: int, world_size: int, number: int = 0, micro_batches: int = 1
+) -> np.ndarray:
+    """Positions of one rank's micro-batch in a step of the global batch.
 
-    The parts of a step are disjoint, cover it, and have the same size.
+    The micro-batches of a step are disjoint, cover it, and have the same size.
     """
-    size = batch // (world * parts)
-    start = step * batch + (part * world + rank) * size
+    size = batch_size // (world_size * micro_batches)
+    start = step * batch_size + (number * world_size + rank) * size
     return np.arange(start, start + size)

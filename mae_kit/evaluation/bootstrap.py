@@ -182,6 +182,6 @@ def _ends(means: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def score_share(fraction: float, images: int) -> Score:
+def score_fraction(fraction: float, images: int) -> Score:
     """Score one trial of which only the accuracy is known: the bootstrap does not ask which images are correct."""
     return score(np.arange(images)[None] < round(fraction * images))

@@ -27,7 +27,7 @@ MEAN, CLASS = "mean", "class"
 _BATCH = 64
 
 
-class Source(NamedTuple):
+class FeatureSource(NamedTuple):
     """What features are made of.
 
     Attributes:
@@ -48,12 +48,12 @@ class Features(NamedTuple):
     """
 
     rows: Int64[np.ndarray, " m"]
-    values: dict[Source, Rows]
+    values: dict[FeatureSource, Rows]
 
     @property
     def last(self) -> Rows:
         """Mean of the patch tokens of the last layer."""
-        return self.values[Source(max(self.values).layer, MEAN)]
+        return self.values[FeatureSource(max(self.values).layer, MEAN)]
 
 
 def extract_features(
@@ -131,9 +131,9 @@ def _encode(model: Encoder, normalize: Normalize, layers: list[int], images: UIn
     device = next(model.parameters()).device
     with torch.no_grad():
         found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))
-    pooled = {Source(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
+    pooled = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
     if model.has_class_token:
-        pooled |= {Source(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
+        pooled |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
     return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in pooled.items()}
 
 
@@ -142,6 +142,6 @@ def _rows(file: Path) -> Int64[np.ndarray, " m"]:
         return opened.get_tensor("rows")
 
 
-def _source(name: str) -> Source:
+def _source(name: str) -> FeatureSource:
     layer, token = name.split()
-    return Source(int(layer), token)
+    return FeatureSource(int(layer), token)

@@ -9,7 +9,7 @@ import torch
 from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import Index
 from mae_kit.evaluation.bootstrap import MAP, TOP1
-from mae_kit.evaluation.features import MEAN, Features, Source, extract_features
+from mae_kit.evaluation.features import MEAN, Features, FeatureSource, extract_features
 from mae_kit.evaluation.predictions import Labels, are_sets
 from mae_kit.evaluation.rows import Matrix
 from mae_kit.parallel import Engine
@@ -56,7 +56,7 @@ def feature_splits(
     workers: int = 0,
     engine: Engine = "processes",
     names: tuple[str, str] = ("train", "val"),
-) -> dict[Source, FeatureSplits]:
+) -> dict[FeatureSource, FeatureSplits]:
     """Extract the features of labeled images, or read them where they have been before.
 
     Args:
@@ -85,7 +85,7 @@ def feature_splits(
     return {source: FeatureSplits(known, unseen, classes) for source, (known, unseen) in pairs.items()}
 
 
-def _labeled(index: Index, features: Features, source: Source, few: bool) -> LabeledFeatures:
+def _labeled(index: Index, features: Features, source: FeatureSource, few: bool) -> LabeledFeatures:
     places = np.flatnonzero(np.isin(features.rows, index.labeled()))
     rows, labels = features.values[source].only(places), index.labels(features.rows[places])
     return LabeledFeatures(rows.read() if few else rows, torch.from_numpy(labels).to(rows.device))

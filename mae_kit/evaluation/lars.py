@@ -18,7 +18,7 @@ class Lars(Optimizer):
         lr: Learning rate.
         weight_decay: Of matrices alone.
         momentum: Of the step, in which the learning rate is not.
-        trust: Share of its own length that a matrix moves at a learning rate of 1, without momentum.
+        trust: Fraction of its own length that a matrix moves at a learning rate of 1, without momentum.
     """
 
     def __init__(

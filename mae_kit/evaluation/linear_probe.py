@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
-from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.transforms.augment import Normalize, PretrainAugment
 from mae_kit.evaluation.lars import Lars
 from mae_kit.evaluation.predictions import Labels, Predictions, predictions
@@ -89,8 +89,8 @@ def _features(
     """Of each step: a batch is decoded and encoded in parts."""
     config, device = encoder.pretrained_cfg, next(encoder.parameters()).device
     augment = PretrainAugment(config.mean, config.std, flip=True, color_jitter=0.0).to(device)
-    size, share = encoder.image_size, Share(parts=parts)
-    crops = TrainBatches(train, rows, batch, size, encoder.channels, CROP_SCALE, seed, share)
+    size, replica = encoder.image_size, Replica(micro_batches=parts)
+    crops = TrainBatches(train, rows, batch, size, encoder.channels, CROP_SCALE, seed, replica)
     for step in range(steps):
         found = [crops[step * parts + part] for part in range(parts)]
         with torch.no_grad():

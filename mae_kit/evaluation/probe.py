@@ -20,7 +20,7 @@ from mae_kit.training.schedule import learning_rate
 
 RATES = (6.4, 20.0, 2.0, 64.0, 0.64)  # MAE's first: where several are equally good, it is taken
 WARMUP = 1 / 9  # of the run: 10 epochs of MAE's 90
-STEPS = 500  # at least: LARS moves a layer by a share of its length, and in 90 epochs of few images not far
+STEPS = 500  # at least: LARS moves a layer by a fraction of its length, and in 90 epochs of few images not far
 FEWEST = 20
 _TOGETHER = 8192  # images read at once, those of several small steps: files are opened less often
 _QUERIES = 4096  # at a time: each has five times as many logits as there are classes
@@ -125,9 +125,9 @@ def train_probe(
         probe = Probe(features.shape[1], classes, len(rates)).to(features.device)
     optimizer = Lars([{"params": list(layer.parameters())} for layer in probe.layers], lr=0.0)
     for step, (x, y) in enumerate(_batches(features, labels, rows, steps, batch, seed)):
-        share = learning_rate(step, peak=1, floor=0, warmup_epochs=steps * WARMUP, epochs=steps)
+        factor = learning_rate(step, peak=1, floor=0, warmup_epochs=steps * WARMUP, epochs=steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = share * rate
+            group["lr"] = factor * rate
         losses = [classification_loss(logits, y) for logits in probe(x)]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()

@@ -62,8 +62,8 @@ def principal_colors(tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n
     largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
     along = x @ (directions * largest.sign())
     colors = torch.stack([_stretched(component) for component in along.unbind(dim=1)], dim=1)
-    shares = variances[-3:].flip(dims=[0]) / variances.sum()
-    return colors.float().unflatten(0, tokens.shape[:2]), shares.tolist()
+    fractions = variances[-3:].flip(dims=[0]) / variances.sum()
+    return colors.float().unflatten(0, tokens.shape[:2]), fractions.tolist()
 
 
 def _stretched(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:

@@ -16,7 +16,7 @@ TILE = 1.15  # inches, margins included
 DPI = 120
 
 
-def must_be_png(out: Path) -> None:
+def check_png(out: Path) -> None:
     """Check the name of an output file.
 
     Raises:

@@ -19,7 +19,7 @@ COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1", "average_pr
 
 def classes(result: Row) -> Markup:
     """Show accuracy, precision, recall and confusions of result.json, as far as they are in it."""
-    known = [(name, share) for name, share in result.get("per_class", {}).items() if is_finite(share)]
+    known = [(name, recall) for name, recall in result.get("per_class", {}).items() if is_finite(recall)]
     sections = {"bars": _bars(known), "table": _table(result.get("of_classes", [])), "confusion": _confusion(result)}
     return render("classes.html", classes=len(known), **sections) if any(sections.values()) else Markup()
 
@@ -45,24 +45,24 @@ def _confusion(result: Row) -> dict[str, Any]:
     counts, names = np.array(result.get("confusion", []), dtype=int), result.get("classes", [])
     if not counts.size:
         return {}
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     rows = [
-        (name, list(zip(names, counts[i].tolist(), shares[i].tolist(), strict=True))) for i, name in enumerate(names)
+        (name, list(zip(names, counts[i].tolist(), fractions[i].tolist(), strict=True))) for i, name in enumerate(names)
     ]
     return {
         "classes": names,
         "with_counts": len(names) <= WITH_COUNTS,
         "rows": rows,
-        "image": _heat_map(shares) if len(names) > IN_TABLE else "",
+        "image": _heat_map(fractions) if len(names) > IN_TABLE else "",
         "pairs": _confused_pairs(counts, names),
     }
 
 
-def _heat_map(shares: np.ndarray) -> str:
+def _heat_map(fractions: np.ndarray) -> str:
     """One blue pixel for each pair of classes, as opaque as the fraction is large."""
-    pixels = np.zeros((*shares.shape, 4), np.uint8)
+    pixels = np.zeros((*fractions.shape, 4), np.uint8)
     pixels[..., :3] = (37, 99, 235)
-    pixels[..., 3] = (255 * shares).round()
+    pixels[..., 3] = (255 * fractions).round()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return data_uri(buffer.getvalue(), "png")

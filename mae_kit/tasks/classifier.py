@@ -177,7 +177,7 @@ def _from_encoder(
     changed, tensors = spec.args if spec else {}, encoder.model.state_dict()
     args = _arguments(encoder.name, encoder.model_args, changed, drop_path, image_size, channels)
     model = _create(encoder.name, num_classes=classes, **args)
-    _must_have_the_same_heads(model, encoder)
+    _check_heads(model, encoder)
     tensors = _on_grid_of(model, encoder.model, tensors)
     dropped, fresh = _load(model, tensors, "the encoder")
     _start_head(model)
@@ -239,7 +239,7 @@ def _create(name: str, **args: Any) -> Any:
     return model
 
 
-def _must_have_the_same_heads(model: nn.Module, encoder: Encoder | AnyTimm) -> None:
+def _check_heads(model: nn.Module, encoder: Encoder | AnyTimm) -> None:
     """The number of attention heads is in no tensor's shape: the weights would fit and mean nothing."""
     now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):

@@ -20,7 +20,7 @@ class FinetuneData:
         exclude: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
         labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
         crop_scale: smallest and largest fraction of an image's area that a training crop shows.
-        crop_share: Share of the shorter side that the central crop for scoring keeps (MAE: 224/256).
+        crop_pct: Fraction of the shorter side that the central crop for scoring keeps (MAE: 224/256).
         mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
         std: Of each channel, in 0..1.
         mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
@@ -34,14 +34,14 @@ class FinetuneData:
     exclude: str | None = None
     labels_per_class: int | None = None
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_share: float = 0.875
+    crop_pct: float = 0.875
     mean: list[float] | None = None
     std: list[float] | None = None
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_share": self.crop_share})
-        must_be_within(0, 1, {"data.crop_share": self.crop_share})
+        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_pct": self.crop_pct})
+        must_be_within(0, 1, {"data.crop_pct": self.crop_pct})
         must_be_areas(*self.crop_scale)
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
 
@@ -54,7 +54,7 @@ class Augmentation:
         flip: Mirror half of the images.
         randaugment: Magnitude of RandAugment, 9 in MAE; none if not given.
         color_jitter: Strength of brightness, contrast and saturation jitter.
-        erasing: Share of the images that lose a box to noise.
+        erasing: Fraction of the images that lose a box to noise.
         mixup: Alpha; 0 turns it off.
         cutmix: Alpha; 0 turns it off.
         smoothing: Of the labels.
@@ -69,13 +69,13 @@ class Augmentation:
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        shares = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
-        must_be_within(0, 1, shares)
+        fractions = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
+        must_be_within(0, 1, fractions)
         must_be_within(0, 10, {"augmentation.randaugment": self.randaugment})
         alphas = {"augmentation.mixup": self.mixup, "augmentation.cutmix": self.cutmix}
         must_be_within(0, math.inf, alphas | {"augmentation.color_jitter": self.color_jitter})
 
-    def must_mix(self, images: int) -> None:
+    def check_mixing(self, images: int) -> None:
         """Refuse to mix where so many at a time are one.
 
         Raises:
@@ -83,4 +83,4 @@ class Augmentation:
         """
         if images == 1 and (self.mixup or self.cutmix):
             fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
-            raise UserError("config.must_mix", "micro-batches of one image cannot be mixed", fix)
+            raise UserError("config.check_mixing", "micro-batches of one image cannot be mixed", fix)

@@ -13,10 +13,10 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from mae_kit.data.order import share, sum_of_keys
+from mae_kit.data.order import step_positions, sum_of_seeds
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Plan
-from mae_kit.training.progress import part_of, summed
+from mae_kit.training.progress import micro_batch_of, summed
 
 
 class Epoch(NamedTuple):
@@ -54,13 +54,13 @@ class Audit:
         self._shown: dict[int, int] = {}
 
     @classmethod
-    def begun_at(cls, plan: Plan, step: int) -> "Audit":
+    def starting_at(cls, plan: Plan, step: int) -> "Audit":
         """One that has not seen the steps before this one."""
         return cls(plan, -(-step * plan.batch_size // plan.samples))
 
     def see(self, keys: Tensor, step: int, rank: int, world: int, part: int, parts: int) -> None:
         """Count the keys of one micro-batch, int64 [b], which stand at this rank's positions of the step."""
-        epochs = share(step, self.plan.batch_size, rank, world, part, parts) // self.plan.samples
+        epochs = step_positions(step, self.plan.batch_size, rank, world, part, parts) // self.plan.samples
         for epoch in np.unique(epochs).tolist():
             mine = keys[torch.from_numpy(epochs == epoch).to(keys.device)] if epochs[0] != epochs[-1] else keys
             before = self._keys.get(epoch)
@@ -94,7 +94,7 @@ class Audit:
     def result(self, epoch: int, sums: Tensor) -> Epoch:
         """What the sums over all ranks say, int64 [2]."""
         keys, shown = sums.tolist()
-        return Epoch(epoch, shown, keys % 2**64, sum_of_keys(epoch, self.plan.samples, self.plan.seed))
+        return Epoch(epoch, shown, keys % 2**64, sum_of_seeds(epoch, self.plan.samples, self.plan.seed))
 
 
 class AuditSamples(Callback):
@@ -108,7 +108,7 @@ class AuditSamples(Callback):
         self.plan, self.audit = plan, Audit(plan)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        part, parts = part_of(trainer, batch_idx), trainer.accumulate_grad_batches
+        part, parts = micro_batch_of(trainer, batch_idx), trainer.accumulate_grad_batches
         self.audit.see(batch.seeds, trainer.global_step, trainer.global_rank, trainer.world_size, part, parts)
 
     def ended(self, trainer: Trainer) -> list[Epoch]:
@@ -127,7 +127,7 @@ class AuditSamples(Callback):
         """Restore the sums on one rank; where the data have changed, start with the next epoch."""
         step, state = checkpoint["global_step"], checkpoint["audit"]
         if not self.plan.has_data_of(checkpoint["plan"]):
-            self.audit = Audit.begun_at(self.plan, step)
+            self.audit = Audit.starting_at(self.plan, step)
             return
         self.audit = Audit(self.plan, state["first"])
         if trainer.is_global_zero:

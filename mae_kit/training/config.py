@@ -288,7 +288,7 @@ class Plan:
         """Passes done before this step."""
         return step * self.batch_size / self.samples
 
-    def must_continue(self, before: dict[str, Any], run: Path, allow_data_change: bool = False) -> None:
+    def check_continues(self, before: dict[str, Any], run: Path, allow_data_change: bool = False) -> None:
         """Refuse to resume on another stream of samples; another number of epochs is another end of the same stream.
 
         Args:
@@ -303,7 +303,7 @@ class Plan:
         if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
             said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
             raise UserError(
-                "config.must_continue",
+                "config.check_continues",
                 f"{run} cannot be resumed: {', '.join(said)}",
                 "resume with what it was started with",
             )
@@ -312,7 +312,7 @@ class Plan:
         difference = f"{before['samples']} samples are now {self.samples}; {_difference(before['shards'], self.shards)}"
         if not allow_data_change:
             fix = "resume with the data it was started with, or give --allow-data-change"
-            raise UserError("config.must_continue", f"{run} cannot be resumed: {difference}", fix)
+            raise UserError("config.check_continues", f"{run} cannot be resumed: {difference}", fix)
         log.warning(f"the data has changed: {difference}")
 
     def has_data_of(self, other: dict[str, Any]) -> bool:
@@ -362,7 +362,7 @@ def must_be_areas(smallest: float, largest: float) -> None:
     """For the scale of crops.
 
     Raises:
-        UserError: They are no shares of an area.
+        UserError: They are no fractions of an area.
     """
     if not 0 < smallest <= largest <= 1:
         what = f"data.crop_scale is {smallest:g} to {largest:g}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import open_index
-from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches, TrainerLoader
+from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches, TrainerLoader
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.errors import UserError
@@ -83,7 +83,7 @@ class ShardDataModule(LightningDataModule):
         supervised = self.trainer is not None and getattr(self.trainer.lightning_module, "supervised", False)
         train = resolve_pair(self.data, self.val)[0] if supervised else resolve(self.data, "train")
         index = open_index(train)
-        index.must_fit(self.mix_shards)
+        index.check_mix_shards(self.mix_shards)
         samples = kept(index, self.exclude)
         self.rows = np.intersect1d(index.labeled(), samples.rows) if supervised else samples.rows
         if len(self.rows) < self.batch_size:
@@ -94,24 +94,26 @@ class ShardDataModule(LightningDataModule):
         self.plan = Plan(len(self.rows), self.batch_size, 1.0, self.seed, *held, self.mix_shards)
 
     @property
-    def share(self) -> Share:
-        """This process's part of each step."""
+    def replica(self) -> Replica:
+        """This process and its part of each step."""
         if self.trainer is None:
-            return Share()
-        return Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches)
+            return Replica()
+        return Replica(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches)
 
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer is not None else 0
 
     def train_dataloader(self) -> TrainerLoader:
         """Batches of this process, from the Trainer's step on; without a Trainer one epoch from the start."""
-        share, size = self.share, (self.image_size[0], self.image_size[1])
-        share.must_divide(self.batch_size)
+        replica, size = self.replica, (self.image_size[0], self.image_size[1])
+        replica.check_batch_size(self.batch_size)
         form = self.batch_size, size, self.channels, self.crop_scale
-        batches = TrainBatches(self.index, self.rows, *form, self.seed, share, self.mix_shards)
-        length = len(self.rows) // self.batch_size * share.parts
+        batches = TrainBatches(self.index, self.rows, *form, self.seed, replica, self.mix_shards)
+        length = len(self.rows) // self.batch_size * replica.micro_batches
         workers = Machine(num_workers=self.num_workers).loader_workers()
-        return TrainerLoader(batches, lambda: self._step() * share.parts, length, workers, torch.cuda.is_available())
+        return TrainerLoader(
+            batches, lambda: self._step() * replica.micro_batches, length, workers, torch.cuda.is_available()
+        )
 
     def val_dataloader(self) -> EvaluationBatches | list[Batch]:
         """This process's part of the labeled validation samples, centrally cropped; empty where none are held out."""
@@ -121,8 +123,8 @@ class ShardDataModule(LightningDataModule):
             if error.key == "data.no_val":
                 return []
             raise
-        share, (height, width) = self.share, self.image_size
-        rows = index.labeled()[share.rank :: share.world]
+        replica, (height, width) = self.replica, self.image_size
+        rows = index.labeled()[replica.rank :: replica.world_size]
         return EvaluationBatches(index, rows, self.batch_size, (height, width), self.channels, self.crop_pct)
 
     def transform(self, batch: Batch) -> Batch:
@@ -136,4 +138,4 @@ class ShardDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises UserError where the checkpoint is of other samples or another order."""
         if self.plan and state_dict:
-            replace(self.plan).must_continue(state_dict, Path("the checkpoint"))
+            replace(self.plan).check_continues(state_dict, Path("the checkpoint"))

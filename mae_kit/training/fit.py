@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mae_kit.data.loading.loader import Share, TrainerLoader
+from mae_kit.data.loading.loader import Replica, TrainerLoader
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
@@ -33,16 +33,16 @@ from mae_kit.training.signals import StopOnSignal, TakeBack
 log = logging.getLogger(__name__)
 
 
-def process_share(machine: Machine, batch_size: int) -> Share:
-    """This process's part of each step, from what torchrun says.
+def this_replica(machine: Machine, batch_size: int) -> Replica:
+    """This process among those that train together, from what torchrun says.
 
     Raises:
         UserError: The batch does not divide among the devices and micro-batches.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
-    share = Share(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
-    share.must_divide(batch_size)
-    return share
+    replica = Replica(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
+    replica.check_batch_size(batch_size)
+    return replica
 
 
 def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, allow_data_change: bool) -> None:
@@ -51,7 +51,7 @@ def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, 
     Raises:
         UserError: It is of other data, another batch size or another model; names what differs.
     """
-    plan.must_continue(state["plan"], run.path, allow_data_change)
+    plan.check_continues(state["plan"], run.path, allow_data_change)
     try:
         module.load_state_dict(state["state_dict"], strict=True)
     except RuntimeError as error:
@@ -71,7 +71,7 @@ def fit(
     module: TrainingModule,
     batches: Dataset[Batch],
     plan: Plan,
-    share: Share,
+    replica: Replica,
     machine: Machine,
     intervals: Intervals,
     run: Run,
@@ -82,9 +82,9 @@ def fit(
 
     Args:
         module: What is trained.
-        batches: Item step * parts + part is this rank's micro-batch.
+        batches: Item step * micro_batches + number is this rank's micro-batch.
         plan: Length of the run.
-        share: Of this process.
+        replica: This process.
         machine: Precision, devices, workers.
         intervals: How often to log and to save.
         run: Its folder.
@@ -97,16 +97,16 @@ def fit(
     _prepare_machine(module, machine)
     module.plan = plan
     workers = machine.loader_workers()
-    loader = TrainerLoader(
-        batches, lambda: module.trainer.global_step * share.parts, plan.steps * share.parts, workers, _has_gpu()
-    )
+    parts = replica.micro_batches
+    position = lambda: module.trainer.global_step * parts  # noqa: E731
+    loader = TrainerLoader(batches, position, plan.steps * parts, workers, torch.cuda.is_available())
     record = Record(run, intervals.log_every_n_steps, loader)
     signals = StopOnSignal(f"continue with --resume {run.path}")
-    announce(module, plan, machine, share, start)
+    announce(module, plan, machine, replica, start)
     checkpoints = Checkpoints(run.checkpoints, intervals.checkpoint_every_n_steps)
     watching = [AuditSamples(plan), Quarantine(run.quarantine, plan), SkipNonFinite(run.checkpoints)]
     all_callbacks = [TakeBack(signals), *watching, record, checkpoints, *callbacks, signals]
-    trainer = _trainer(module, plan.steps, machine, share, all_callbacks)
+    trainer = _trainer(module, plan.steps, machine, replica, all_callbacks)
     try:
         trainer.fit(module, loader, ckpt_path=checkpoint_path(run.checkpoints, start) if start else None)
     finally:
@@ -120,10 +120,6 @@ def fit(
         sys.exit(signals.code)
 
 
-def _has_gpu() -> bool:
-    return torch.cuda.is_available()
-
-
 def _prepare_machine(module: nn.Module, machine: Machine) -> None:
     keep_freed_memory()
     if machine.threads:
@@ -132,12 +128,11 @@ def _prepare_machine(module: nn.Module, machine: Machine) -> None:
         write_out(module)
 
 
-def announce(module: TrainingModule, plan: Plan, machine: Machine, share: Share, start: int = 0) -> None:
+def announce(module: TrainingModule, plan: Plan, machine: Machine, replica: Replica, start: int = 0) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
     log.info(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
-    parts = (
-        f"{share.world} devices x {plan.batch_size // share.world // share.parts} images x {share.parts} accumulated"
-    )
+    images = plan.batch_size // replica.world_size // replica.micro_batches
+    parts = f"{replica.world_size} devices x {images} images x {replica.micro_batches} accumulated"
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
     rate = module.optimization.peak(plan.batch_size)
@@ -147,7 +142,9 @@ def announce(module: TrainingModule, plan: Plan, machine: Machine, share: Share,
         log.info(f"resuming after step {start}")
 
 
-def _trainer(module: TrainingModule, steps: int, machine: Machine, share: Share, callbacks: list[Callback]) -> Trainer:
+def _trainer(
+    module: TrainingModule, steps: int, machine: Machine, replica: Replica, callbacks: list[Callback]
+) -> Trainer:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings(
@@ -161,8 +158,8 @@ def _trainer(module: TrainingModule, steps: int, machine: Machine, share: Share,
     return Trainer(
         accelerator="auto",
         devices=local,
-        num_nodes=share.world // local,
-        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if share.world > 1 else "auto",
+        num_nodes=replica.world_size // local,
+        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if replica.world_size > 1 else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=steps,
         accumulate_grad_batches=machine.accumulate_grad_batches,

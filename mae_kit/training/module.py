@@ -14,7 +14,7 @@ from mae_kit.randomness import combine
 from mae_kit.tensors import Batch, to_device
 from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.optimizer import Group, build_optimizer
-from mae_kit.training.progress import part_of
+from mae_kit.training.progress import micro_batch_of
 from mae_kit.training.schedule import learning_rate
 
 
@@ -77,7 +77,7 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         trainer = self.trainer
-        part = part_of(trainer, batch_idx)
+        part = micro_batch_of(trainer, batch_idx)
         torch.manual_seed(int(combine(self.seed, trainer.global_step, part, self.global_rank)) % 2**63)
         images = len(batch[0]) if isinstance(batch, tuple | list) else len(batch)
         ranks_and_parts = trainer.world_size * trainer.accumulate_grad_batches
@@ -114,7 +114,7 @@ class TrainingModule(LightningModule):
             return batch
         images, labels = batch if isinstance(batch, tuple | list) else (batch, None)
         if not self._images_checked:
-            _must_be_colors(images)
+            _check_colors(images)
             self._images_checked = True
         count = len(images)
         seeds = torch.randint(2**62, (count,)).to(images.device)
@@ -166,7 +166,7 @@ def statistics(
     return found
 
 
-def _must_be_colors(images: Tensor) -> None:
+def _check_colors(images: Tensor) -> None:
     if images.dtype == torch.uint8:
         return
     low, high = float(images.min()), float(images.max())

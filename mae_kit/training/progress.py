@@ -15,14 +15,14 @@ def find(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback | None:
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
-def part_of(trainer: Trainer, batch_idx: int) -> int:
+def micro_batch_of(trainer: Trainer, batch_idx: int) -> int:
     """The number of a micro-batch within its optimizer step."""
     return batch_idx % trainer.accumulate_grad_batches
 
 
 def step_is_done(trainer: Trainer, batch_idx: int) -> bool:
     """Whether this micro-batch was the last of its optimizer step."""
-    return part_of(trainer, batch_idx + 1) == 0
+    return micro_batch_of(trainer, batch_idx + 1) == 0
 
 
 def total_steps(trainer: Trainer) -> int:

@@ -48,7 +48,7 @@ class Run(RunFolder):
         if rank:
             return
         if not resume:
-            self._must_be_new()
+            self._check_new()
         elif not self.config.exists():
             raise UserError(
                 "run.unusable", f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml"
@@ -63,7 +63,7 @@ class Run(RunFolder):
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def _must_be_new(self) -> None:
+    def _check_new(self) -> None:
         if self.config.exists():
             fix = f"continue it with --resume {self.path}, or choose --run"
             raise UserError("run.new", f"{self.path} holds a run already", fix)
@@ -84,13 +84,13 @@ class Run(RunFolder):
         if self.rank:
             return
         plain = {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
-        self.must_fit(needed)
+        self.check_disk(needed)
         missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             if not self.resume:
                 self._held.enter_context(alone(self.path))
-                self._must_be_new()  # asked again: another process may have started it, and ended
+                self._check_new()  # asked again: another process may have started it, and ended
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
             for unfinished in self.path.glob(MAKING):
@@ -105,7 +105,7 @@ class Run(RunFolder):
                 "run.start", f"cannot write to {self.path} ({error.strerror})", "choose another --run folder"
             ) from error
 
-    def must_be_writable(self) -> None:
+    def check_writable(self) -> None:
         """Check that the folder could be made or written to; `start` asks the system itself.
 
         Raises:
@@ -115,7 +115,7 @@ class Run(RunFolder):
         if not (there.is_dir() and os.access(there, os.W_OK)):
             raise UserError("run.start", f"cannot write to {self.path}", "choose another --run folder")
 
-    def must_fit(self, needed: int) -> None:
+    def check_disk(self, needed: int) -> None:
         """Check that the disk has room; writes nothing.
 
         Args:
@@ -130,7 +130,7 @@ class Run(RunFolder):
         missing = needed - written - disk.free
         if missing > 0 and disk.total:  # a file system that does not say how large it is has 0
             raise UserError(
-                "run.must_fit",
+                "run.disk",
                 f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
                 "make room, or choose another --run folder",
             )

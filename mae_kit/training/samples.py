@@ -6,12 +6,12 @@ import numpy as np
 
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.loading.loader import EvaluationBatches, Share, TrainBatches
+from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Optimization, Plan
-from mae_kit.training.fit import process_share
+from mae_kit.training.fit import this_replica
 
 
 @runtime_checkable
@@ -33,24 +33,24 @@ class Stream(NamedTuple):
         index: The shards.
         rows: Of the index, ascending.
         plan: How long, how they are cut into batches, and the seed of their order.
-        share: Of this process.
+        replica: Of this process.
     """
 
     index: Index
     rows: np.ndarray
     plan: Plan
-    share: Share
+    replica: Replica
 
     @property
-    def at_once(self) -> int:
+    def micro_batch_size(self) -> int:
         """Images in a micro-batch of one device."""
-        return self.plan.batch_size // self.share.world // self.share.parts
+        return self.plan.batch_size // self.replica.world_size // self.replica.micro_batches
 
     def batches(self, image_size: tuple[int, int], channels: int, crop_scale: tuple[float, float]) -> TrainBatches:
         """What this process takes of it, cropped to a size."""
         plan = self.plan
         form = plan.batch_size, image_size, channels, crop_scale
-        return TrainBatches(self.index, self.rows, *form, plan.seed, self.share, plan.mix_shards)
+        return TrainBatches(self.index, self.rows, *form, plan.seed, self.replica, plan.mix_shards)
 
 
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:
@@ -58,7 +58,7 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
 
     Raises:
         UserError: The rate falls from layer to layer, no shards, no such list, fewer samples than a batch, or a batch
-            that the devices cannot share.
+            that does not divide among the devices.
     """
     if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
         raise UserError(
@@ -68,16 +68,16 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
         )
     cache = machine.shard_cache()
     index = open_index(resolve(shards, "train", cache=cache), cache=cache)
-    index.must_fit(data.mix_shards)
+    index.check_mix_shards(data.mix_shards)
     samples = kept(index, data.exclude)
-    share, count = process_share(machine, data.batch_size), len(samples.rows)
+    replica, count = this_replica(machine, data.batch_size), len(samples.rows)
     if count < data.batch_size:
         raise UserError(
             "samples.open_stream",
             f"{shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
         )
-    return Stream(index, samples.rows, plan_for(index, samples, samples.rows, data, optimization, seed), share)
+    return Stream(index, samples.rows, plan_for(index, samples, samples.rows, data, optimization, seed), replica)
 
 
 def plan_for(

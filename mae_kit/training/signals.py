@@ -88,7 +88,7 @@ class StopOnSignal(Callback):
                 yield batch
 
     def _agree(self, trainer: Trainer, more: bool = False) -> bool:
-        """Share the signals that have come to any rank; whether any has `more`."""
+        """Exchange the signals that have come to any rank; whether any has `more`."""
         flags = torch.tensor([self._received, more])
         if trainer.world_size > 1:
             flags = trainer.strategy.reduce(flags.to(trainer.strategy.root_device), reduce_op="max")

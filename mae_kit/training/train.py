@@ -49,7 +49,7 @@ def train(
         return
     if machine.compile:
         module.compile_model()
-    fit(module, batches, plan, stream.share, machine, intervals, run, callbacks, start)
+    fit(module, batches, plan, stream.replica, machine, intervals, run, callbacks, start)
 
 
 def planned(module: TrainingModule, stream: Stream, machine: Machine, run: Run, state: State | None) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def planned(module: TrainingModule, stream: Stream, machine: Machine, run: Run, 
         UserError: The folder cannot be written, or its disk has too little room.
     """
     start, plan, needed = state["global_step"] if state else 0, stream.plan, bytes_to_write(module)
-    run.must_be_writable()
-    run.must_fit(needed)
-    announce(module, plan, machine, stream.share, start)
+    run.check_writable()
+    run.check_disk(needed)
+    announce(module, plan, machine, stream.replica, start)
     device = best_device()
     log.info(f"device {device}; checkpoints and results take up to {needed / 1e6:,.3g} MB in {run.path}")
     log.info("dry run: nothing was trained")

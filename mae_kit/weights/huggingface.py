@@ -56,7 +56,7 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     config = raw.config
-    must_be_plain(raw)
+    check_plain(raw)
     tensors, unknown = READ.ours(raw.tensors)
     left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
     encoder, decoding = split(tensors)
@@ -80,7 +80,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     return whole, [name for name in unknown if name not in left_out]
 
 
-def must_be_plain(raw: Raw) -> None:
+def check_plain(raw: Raw) -> None:
     """Refuse what timm's plain blocks do not compute.
 
     Raises:

@@ -63,9 +63,9 @@ def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
     found = differences(weights.tensors, encoder.model.state_dict())
     moved = [name for name in found if name.startswith(_FRESH)]
     refuse(str(path), {name: what for name, what in found.items() if name not in moved}, _FIX.format("encoder"))
-    _must_have_the_same_heads(path, "encoder", attention_heads(empty_encoder(weights)), attention_heads(encoder.model))
+    _check_heads(path, "encoder", attention_heads(empty_encoder(weights)), attention_heads(encoder.model))
     if weights.decoder is not None and isinstance(objective, MAE):
-        _must_have_the_same_heads(path, "decoder", [weights.decoder.heads], [heads[1]])
+        _check_heads(path, "decoder", [weights.decoder.heads], [heads[1]])
         fix = f"{_FIX.format('decoder')}, or import it and start from its encoder.safetensors alone"
         refuse(f"the decoder of {path}", differences(weights.decoder.tensors, objective.decoder.state_dict()), fix)
     return weights, moved
@@ -92,7 +92,7 @@ def _heads(objective: Objective) -> tuple[int | None, int | None]:
     return block.attn.num_heads, objective.config["init_args"].get("decoder_heads")
 
 
-def _must_have_the_same_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:
+def _check_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
         what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"

@@ -131,7 +131,7 @@ def without_head(weights: Pretrained) -> Pretrained:
     return weights._replace(tensors={name: weights.tensors[name] for name in names}, classes=[])
 
 
-def must_be_whole(file: str, weights: Pretrained) -> None:
+def check_complete(file: str, weights: Pretrained) -> None:
     """Every tensor has its place and shape, and no place is empty.
 
     Raises:

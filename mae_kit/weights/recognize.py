@@ -17,8 +17,8 @@ from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import (
     EncoderConfig,
     Pretrained,
+    check_complete,
     load_weights,
-    must_be_whole,
     without_head,
 )
 from mae_kit.weights.timm import architecture, is_published, read_published
@@ -93,7 +93,7 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError("weights.names", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
-    must_be_whole(str(path), weights)
+    check_complete(str(path), weights)
     return weights
 
 

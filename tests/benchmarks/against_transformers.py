@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from turns import Way, table, take_turns
 
 from mae_kit.data.index.open import open_index
-from mae_kit.data.loading.loader import Loader, Share, TrainBatches
+from mae_kit.data.loading.loader import Loader, Replica, TrainBatches
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.encoders.attention import write_out
 from mae_kit.encoders.vit import ViT
@@ -136,8 +136,8 @@ def our_step(task: Task, bf16: bool) -> Callable[[], float]:
     """Read, decode and crop; flip and normalize on the device; objective, backward, gradient norm, AdamW."""
     mae, device, index = task.begin(), _device(), open_index(Path(task.shards))
     keep_freed_memory()
-    share = Share(parts=task.accumulate)
-    batches = TrainBatches(index, np.arange(len(index)), task.batch, mae.encoder.image_size, share=share)
+    replica = Replica(micro_batches=task.accumulate)
+    batches = TrainBatches(index, np.arange(len(index)), task.batch, mae.encoder.image_size, replica=replica)
     loader = iter(Loader(batches, 0, NO_END, task.workers, pin=device.type == "cuda"))
     augment = PretrainAugment(IMAGENET_MEAN, IMAGENET_STD).to(device)
     optimizer = build_optimizer(parameter_groups(mae, 0.05))

@@ -32,7 +32,7 @@ def shortened(course: room.Course) -> room.Course:
 
 @pytest.mark.parametrize(("images", "batch"), [(15, "15"), (64, None)])
 def test_few_images_are_one_batch(tmp_path: Path, images: int, batch: str | None):
-    words = room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS).begin
+    words = room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS).start
     assert (words[words.index("--data.batch_size") + 1] if "--data.batch_size" in words else None) == batch
 
 

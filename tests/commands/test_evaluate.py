@@ -26,7 +26,7 @@ from mae_kit.comparison.orchestrate import Children, Failed
 from mae_kit.evaluation import bootstrap as intervals
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score, wilson
-from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.features import FeatureSource
 from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
 from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.tensor_file import ENCODER
@@ -37,14 +37,14 @@ from mae_kit.weights.recognize import load_encoder
 NAMES = list("abcde")
 
 
-def made_up(noise: float) -> dict[Source, FeatureSplits]:
+def made_up(noise: float) -> dict[FeatureSource, FeatureSplits]:
     """Mean features of five clear classes, and class tokens that have nothing to do with them; a class has 9."""
     labels = torch.arange(5).repeat(9)
     (hints, _), truth = clusters(1, 45), torch.arange(5).repeat(40)
     clear = [torch.eye(5)[each] + noise * torch.rand(len(each), 5) for each in (labels, truth)]
     sides = FeatureSplits(LabeledFeatures(clear[0], labels), LabeledFeatures(clear[1], truth), NAMES)
     blind = FeatureSplits(LabeledFeatures(hints, labels), LabeledFeatures(torch.randn(200, 16), truth), NAMES)
-    return {Source(12, "mean"): sides, Source(12, "class"): blind}
+    return {FeatureSource(12, "mean"): sides, FeatureSource(12, "class"): blind}
 
 
 def by_name(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -102,7 +102,9 @@ def test_collapsed_features_are_warned_about(
     judged: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     flat = LabeledFeatures(torch.ones(50, 8), torch.arange(5).repeat(10))
-    monkeypatch.setattr(evaluating, "feature_splits", lambda *_: {Source(1, "mean"): FeatureSplits(flat, flat, NAMES)})
+    monkeypatch.setattr(
+        evaluating, "feature_splits", lambda *_: {FeatureSource(1, "mean"): FeatureSplits(flat, flat, NAMES)}
+    )
     result = mae_kit.evaluate(Path("run"), train="t", val="v")
     assert result["extents"][0]["collapsed"] and "collapsed" in caplog.text
     scored = [one["top1"] for one in result["scores"] if one["top1"] is not None]
@@ -113,7 +115,7 @@ def test_layers_are_rows_of_the_table(
     judged: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     asked: list[Any] = []
-    two = {Source(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
+    two = {FeatureSource(layer, source.token): side for layer in (6, 12) for source, side in made_up(0.1).items()}
     monkeypatch.setattr(evaluating, "feature_splits", lambda *words: asked.append(words) or two)
     assert cli.main(["evaluate", *WORDS, "--methods", "knn", "--layers", "[6,12]"]) == 0
     assert asked[0][3:5] == ([6, 12], 0)
@@ -218,13 +220,13 @@ def test_a_stopped_evaluation_resumes(finetunings: Finetunings, run: Path):
         mae_kit.evaluate(run, train="t", val="v", **ASKED)
     written = json.loads((run / "evaluation.json").read_text())
     assert written["extents"] and not written["trained"], "the scores of frozen features are kept"
-    begun = Path(finetunings.words[-1][-1])
-    begun.mkdir(exist_ok=True)
-    (begun / "config.yaml").write_text("")
+    started = Path(finetunings.words[-1][-1])
+    started.mkdir(exist_ok=True)
+    (started / "config.yaml").write_text("")
     finetunings.words, finetunings.stop_at = [], 1000
     mae_kit.evaluate(run, train="t", val="v", **ASKED)
     failed_again, resumed, last = finetunings.words
-    assert resumed[:3] == ["finetune", "--resume", str(begun)]
+    assert resumed[:3] == ["finetune", "--resume", str(started)]
     here = ["--data.path", "t", "--data.val", "v", "--encoder", str(run)]
     assert resumed[3:] == here, "data and encoder are given as they are now"
     assert "9" in failed_again and Path(last[-1]).name.startswith("finetune-")
@@ -279,7 +281,7 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
     empty = {name: lambda _: Score("top1") for name in "ab"}
 
     def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
-        sides = {Source(layer, source.token): side for source, side in made_up(0.1).items()}
+        sides = {FeatureSource(layer, source.token): side for source, side in made_up(0.1).items()}
         monkeypatch.setattr(evaluating, "feature_splits", lambda *_: sides)
         monkeypatch.setattr(evaluating, "_methods", lambda *_: (empty, False))
         told = mae_kit.evaluate(run, train="t", val=val, **asked)

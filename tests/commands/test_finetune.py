@@ -190,7 +190,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--drop_path 1.5", "drop_path is 1.5"),
         ("--ema 1", "ema is 1: give a number from 0 to 0.999999"),
         ("--data.std [58,57,57]", r"data.std is \[58.0, 57.0, 57.0\]: give values in \[0, 1\]"),
-        ("--data.crop_share 1.1", "data.crop_share is 1.1: give a number from 0 to 1"),
+        ("--data.crop_pct 1.1", "data.crop_pct is 1.1: give a number from 0 to 1"),
         (
             '--model.name convnext_atto --model.args {{"depths":[1,1],"dims":[8,8]}}',
             "timm does not build convnext_atto",

@@ -1,4 +1,4 @@
-"""Child processes: their results and reasons to fail, signals, and settings of a begun run."""
+"""Child processes: their results and reasons to fail, signals, and settings of a started run."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import yaml
 from support.errors import raises
 
 from mae_kit.comparison import orchestrate
-from mae_kit.comparison.orchestrate import Step, must_continue, run_all
+from mae_kit.comparison.orchestrate import Step, check_same_settings, run_all
 
 PROGRAM = """#!/bin/sh
 case $3 in
@@ -58,15 +58,15 @@ def test_a_begun_step_is_resumed(tmp_path: Path):
     assert run_all([resumed]) == [{"result": {"top1": 1}}]
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_a_failure_is_one_line_and_does_not_stop_the_others(tmp_path: Path, at_once: int):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failure_is_one_line_and_does_not_stop_the_others(tmp_path: Path, workers: int):
     reasons = {
         "wrong": "no shards at x: give others",
         "broken": "ValueError: nan",
         "silent": "exit code 3",
         "killed": "killed by signal 9",
     }
-    *failed, last = run_all([step(tmp_path, how) for how in (*reasons, "well")], at_once)
+    *failed, last = run_all([step(tmp_path, how) for how in (*reasons, "well")], workers)
     assert [one["error"] for one in failed] == list(reasons.values()) and last["result"]
 
 
@@ -76,11 +76,11 @@ def test_a_child_that_was_stopped_stops_all(tmp_path: Path):
     assert stop.value.code == 143 and not (tmp_path / "well.log").exists()
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_children_which_save_what_they_have(tmp_path: Path, at_once: int, sent: signal.Signals):
+def test_a_signal_stops_the_children_which_save_what_they_have(tmp_path: Path, workers: int, sent: signal.Signals):
     before = signal.getsignal(signal.SIGTERM)
-    marks = [tmp_path / f"mark{number}" for number in range(at_once)]
+    marks = [tmp_path / f"mark{number}" for number in range(workers)]
 
     def stop() -> None:
         while not all(mark.exists() for mark in marks):
@@ -89,8 +89,8 @@ def test_a_signal_stops_the_children_which_save_what_they_have(tmp_path: Path, a
 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run_all([Step(["long", str(mark)], [], tmp_path / f"{mark.name}-run", "x") for mark in marks], at_once)
-    assert [mark.read_text() for mark in marks] == ["started\nsaved\n"] * at_once
+        run_all([Step(["long", str(mark)], [], tmp_path / f"{mark.name}-run", "x") for mark in marks], workers)
+    assert [mark.read_text() for mark in marks] == ["started\nsaved\n"] * workers
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -105,13 +105,17 @@ def test_a_signal_stops_the_children_which_save_what_they_have(tmp_path: Path, a
         ({"ema": 0.5}, True),
     ],
 )
-def test_a_begun_run_keeps_its_settings(tmp_path: Path, asked: dict[str, Any], refused: bool):
-    begun = {"optimization": {"betas": (0.9, 0.95)}, "machine": {"threads": 1, "precision": "fp32"}, "encoder": "none"}
-    plain = begun | {"optimization": {"betas": [0.9, 0.95]}, "run": "here"}
-    must_continue(tmp_path, asked)  # nothing has begun
+def test_a_started_run_keeps_its_settings(tmp_path: Path, asked: dict[str, Any], refused: bool):
+    started = {
+        "optimization": {"betas": (0.9, 0.95)},
+        "machine": {"threads": 1, "precision": "fp32"},
+        "encoder": "none",
+    }
+    plain = started | {"optimization": {"betas": [0.9, 0.95]}, "run": "here"}
+    check_same_settings(tmp_path, asked)  # nothing has started
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     if refused:
         with raises("compare.settings"):
-            must_continue(tmp_path, begun | asked)
+            check_same_settings(tmp_path, started | asked)
     else:
-        must_continue(tmp_path, begun | {"run": "here"} | asked)
+        check_same_settings(tmp_path, started | {"run": "here"} | asked)

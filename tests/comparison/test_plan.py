@@ -14,7 +14,7 @@ from support.photo_shards import write_shard
 from support.tiny_models import save_run, save_tokenizer
 
 from mae_kit.commands.compare import check_entry
-from mae_kit.comparison.plan import number, read_plan
+from mae_kit.comparison.plan import number, read_comparison
 from mae_kit.comparison.steps import POINTS, TRIAL_STEPS, TRIAL_WARM_UP, entry_steps, trial
 from mae_kit.data.index.exclusions import write_exclusions
 from mae_kit.data.index.open import open_index
@@ -28,7 +28,9 @@ Content = dict[str, Any]
 
 def words_of(content: Content, folder: Path, name: str, images: float = 64, seed: int = 0) -> list[list[str]]:
     """Command lines of an entry's steps."""
-    return [step.begin for step in entry_steps(read_plan(write(folder, content)), name, images, seed, folder / "out")]
+    return [
+        step.start for step in entry_steps(read_comparison(write(folder, content)), name, images, seed, folder / "out")
+    ]
 
 
 def at(content: Content, where: str) -> Content:
@@ -54,7 +56,7 @@ def test_an_entry_is_pretrained_then_fine_tuned_then_evaluated(tmp_path: Path, c
 
 def test_a_trial_has_its_own_number_of_steps(tmp_path: Path, content: Content):
     content["entries"]["mae"]["overrides"] = {"data.batch_size": 8}
-    made = arguments(trial(read_plan(write(tmp_path, content)), "mae", tmp_path).begin)
+    made = arguments(trial(read_comparison(write(tmp_path, content)), "mae", tmp_path).start)
     assert made["optimization"].epochs == TRIAL_STEPS * 8 / 40 and made["data"].knn_shards is None
     assert made["intervals"].log_every_n_steps == TRIAL_WARM_UP and made["run"] == tmp_path / "mae-trial/pretrain"
 
@@ -105,17 +107,17 @@ def test_a_pretraining_recipe_names_its_fine_tuning(tmp_path: Path, content: Con
     recipe = tmp_path / "pre.yaml"
     content["entries"]["scratch"]["finetune"] = content.pop("finetune")
     with raises("entries.mae.finetune"):
-        read_plan(write(tmp_path, content))
+        read_comparison(write(tmp_path, content))
     recipe.write_text(f"{recipe.read_text()}\nfinetune: vit_tiny_64px\n")
-    assert read_plan(write(tmp_path, content)).finetuning("mae").config == "vit_tiny_64px"
+    assert read_comparison(write(tmp_path, content)).finetuning("mae").config == "vit_tiny_64px"
 
 
 def test_fingerprints_are_of_the_images_that_are_read(tmp_path: Path, content: Content):
     content["train"] = str(tmp_path / "labeled.tar")
     write_shard(Path(content["train"]), range(8))
-    before = read_plan(write(tmp_path, content)).prints
+    before = read_comparison(write(tmp_path, content)).prints
     write_shard(Path(content["train"]), range(200, 240))
-    after = read_plan(write(tmp_path, content)).prints
+    after = read_comparison(write(tmp_path, content)).prints
     assert [name for name in before if before[name] != after[name]] == ["train"]
 
 
@@ -124,7 +126,7 @@ def test_an_exclusion_list_counts_by_what_is_on_it(tmp_path: Path, content: Cont
     index, prints = open_index(content["data"]), []
     for key in ("0001", "0002"):
         write_exclusions(Path(content["exclude"]), index, [{"shard": "train.tar", "key": key}], {})
-        plan = read_plan(write(tmp_path, content))
+        plan = read_comparison(write(tmp_path, content))
         prints.append(plan.prints["images"])
         assert plan.samples == 39 and plan.prints["train"] == index.fingerprint
     assert prints[0] != prints[1]
@@ -149,13 +151,13 @@ def test_an_exclusion_list_counts_by_what_is_on_it(tmp_path: Path, content: Cont
 )
 def test_files_that_are_refused(tmp_path: Path, content: Content, change: Content, key: str):
     with raises(key):
-        read_plan(write(tmp_path, content | change))
+        read_comparison(write(tmp_path, content | change))
 
 
 def test_shards_without_labels_are_refused(tmp_path: Path, content: Content):
     write_shard(tmp_path / "train.tar", range(40), labels=False)
     with pytest.raises(UserError, match=r"train.tar has no labels"):
-        read_plan(write(tmp_path, content))
+        read_comparison(write(tmp_path, content))
 
 
 @pytest.mark.parametrize("key", ["help", "objective.help", "json", "print_config", "resume", "--data.flip"])
@@ -163,7 +165,7 @@ def test_shards_without_labels_are_refused(tmp_path: Path, content: Content):
 def test_options_of_the_command_line_are_no_settings(tmp_path: Path, content: Content, where: str, key: str):
     at(content, where)["overrides"] = {key: True}
     with raises(f"{where}.overrides"):
-        read_plan(write(tmp_path, content))
+        read_comparison(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_options_of_the_command_line_are_no_settings(tmp_path: Path, content: Co
 def test_what_the_comparison_sets_cannot_be_overridden(tmp_path: Path, content: Content, where: str, key: str):
     at(content, where)["overrides"] = {key: 4}
     with raises(f"{where}.overrides"):
-        read_plan(write(tmp_path, content))
+        read_comparison(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_lengths_that_are_no_numbers(tmp_path: Path, content: Content, recipe: s
     (tmp_path / "pre.yaml").write_text(recipe or (tmp_path / "pre.yaml").read_text())
     content["entries"]["mae"]["overrides"] = overrides
     with raises("optimization.epochs", "data.batch_size", "config.positive"):
-        read_plan(write(tmp_path, content))
+        read_comparison(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_what_a_command_would_refuse_is_refused_before_the_first_step(
     tmp_path: Path, content: Content, where: str, overrides: Content
 ):
     at(content, where)["overrides"] = overrides
-    plan = read_plan(write(tmp_path, content))
+    plan = read_comparison(write(tmp_path, content))
     name = "scratch" if "scratch" in where else "mae"
     with pytest.raises(UserError, match=rf"^entries\.{name}: "):
         check_entry(plan, name, 64, tmp_path / "out")
@@ -238,26 +240,26 @@ def test_gray_images(tmp_path: Path, content: Content):
     content["entries"]["mae"]["overrides"] = gray | {"objective.encoder.in_chans": 1}
     content["entries"]["scratch"]["overrides"] = {"model.weights": str(tmp_path / "gray.safetensors")}
     content["finetune"]["overrides"] = gray | {"augmentation.color_jitter": 0}
-    plan = read_plan(write(tmp_path, content))
+    plan = read_comparison(write(tmp_path, content))
     for name in ("mae", "scratch"):
         check_entry(plan, name, 64, tmp_path / "out")
     content["finetune"]["overrides"]["augmentation.randaugment"] = 9
     with pytest.raises(UserError, match=r"^entries.mae: .* needs images of 3 channels, these have 1"):
-        check_entry(read_plan(write(tmp_path, content)), "mae", 64, tmp_path / "out")
+        check_entry(read_comparison(write(tmp_path, content)), "mae", 64, tmp_path / "out")
 
 
 def test_weights_to_start_from_are_read_before_the_first_step_alone(tmp_path: Path, content: Content):
     encoder = ViT("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=48, depth=3, num_heads=3)
     init = save_run(tmp_path / "deeper", MAE(encoder, decoder_dim=32, decoder_depth=1, decoder_heads=2))
     content["entries"]["mae"]["overrides"] = {"init": str(init)}
-    plan = read_plan(write(tmp_path, content))
+    plan = read_comparison(write(tmp_path, content))
     with pytest.raises(UserError, match=r"entries.mae: .*deeper does not fit the model"):
         check_entry(plan, "mae", 64, tmp_path / "out")
 
 
 def test_a_hyphen_is_an_underscore(tmp_path: Path, content: Content):
     content["entries"]["mae"]["overrides"] = {"data.batch-size": 8}
-    plan = read_plan(write(tmp_path, content))
+    plan = read_comparison(write(tmp_path, content))
     assert number(plan.entries["mae"], "data.batch_size") == 8
     assert "--data.batch_size" in words_of(content, tmp_path, "mae")[0]
 
@@ -268,7 +270,7 @@ def test_numbers_are_read_as_the_command_line_reads_them(tmp_path: Path, content
     recipe.write_text(recipe.read_text().replace("epochs: 3,", "epochs: 1e1,"))
     mae = content["entries"]["mae"] | {"overrides": None}
     content["entries"] = {0.75: mae, 0.5: mae | {"against": 0.5}}
-    plan = read_plan(write(tmp_path, content))
+    plan = read_comparison(write(tmp_path, content))
     assert plan.against("0.75") == "0.75" and plan.against("0.5") == "0.5"
     pretrain, *_ = words_of(content, tmp_path, "0.75")
     assert arguments(pretrain)["optimization"].warmup_epochs == pytest.approx(0.5 * 1.6 / 10)
@@ -291,7 +293,7 @@ def test_the_recipes_are_comparisons(tmp_path: Path, content: Content):
             if "objective.tokenizer" in overrides:
                 overrides["objective.tokenizer"] = str(save_tokenizer(tmp_path))
         write_shard(tmp_path / "train.tar", range(256))  # as many as a batch
-        plan = read_plan(write(tmp_path, given | {"data": content["data"], "val": content["val"]}))
+        plan = read_comparison(write(tmp_path, given | {"data": content["data"], "val": content["val"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         for name in plan.entries:
             check_entry(plan, name, 100, tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mae_kit.data.order import Order, permute, sample_keys, samples_at, share
+from mae_kit.data.order import Order, permute, sample_seeds, samples_at, step_positions
 
 
 @settings(max_examples=30)
@@ -47,7 +47,7 @@ def test_where_each_sample_lands_is_uniform():
 @settings(max_examples=30)
 def test_every_epoch_shows_each_sample_once_across_batch_borders(n: int, batch: int, epochs: int, seed: int):
     steps = -(-epochs * n // batch)
-    epoch, sample = samples_at(np.concatenate([share(step, batch, 0, 1) for step in range(steps)]), n, seed)
+    epoch, sample = samples_at(np.concatenate([step_positions(step, batch, 0, 1) for step in range(steps)]), n, seed)
     for number in range(epochs):
         assert np.array_equal(np.sort(sample[epoch == number]), np.arange(n))
     assert np.array_equal(epoch, np.sort(epoch))
@@ -66,15 +66,15 @@ def test_epochs_and_seeds_have_different_orders():
     step=st.integers(0, 10**7),
     n=st.integers(40, 999),
 )
-def test_shares_are_disjoint_and_cover_the_step(world: int, parts: int, size: int, step: int, n: int):
+def test_micro_batches_are_disjoint_and_cover_the_step(world: int, parts: int, size: int, step: int, n: int):
     batch = world * parts * size
-    shares = [share(step, batch, rank, world, part, parts) for rank in range(world) for part in range(parts)]
+    shares = [step_positions(step, batch, rank, world, part, parts) for rank in range(world) for part in range(parts)]
     assert all(len(positions) == size for positions in shares)
     together = np.sort(np.concatenate(shares))
     assert np.array_equal(together, np.arange(step * batch, (step + 1) * batch)), "whatever world and parts are"
     epochs, samples = samples_at(together, n, 5)
-    keys = np.concatenate([sample_keys(*samples_at(positions, n, 5), 5) for positions in shares])
-    assert np.array_equal(np.sort(keys), np.sort(sample_keys(epochs, samples, 5))), "and so are the random keys"
+    keys = np.concatenate([sample_seeds(*samples_at(positions, n, 5), 5) for positions in shares])
+    assert np.array_equal(np.sort(keys), np.sort(sample_seeds(epochs, samples, 5))), "and so are the random keys"
 
 
 # A few shards at a time
@@ -86,7 +86,9 @@ COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 @given(counts=COUNTS, mix=st.integers(0, 14), batch=st.integers(1, 50), seed=st.integers(0, 2**31))
 def test_every_epoch_shows_each_sample_once_whatever_is_mixed(counts: list[int], mix: int, batch: int, seed: int):
     order, n = Order(np.array(counts), mix, seed), sum(counts)
-    epoch, sample = order.samples_at(np.concatenate([share(step, batch, 0, 1) for step in range(-(-3 * n // batch))]))
+    epoch, sample = order.samples_at(
+        np.concatenate([step_positions(step, batch, 0, 1) for step in range(-(-3 * n // batch))])
+    )
     for number in range(3):
         assert np.array_equal(np.sort(sample[epoch == number]), np.arange(n))
     assert np.array_equal(epoch, np.sort(epoch))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mae_kit.evaluation import bootstrap as intervals
-from mae_kit.evaluation.bootstrap import Score, headline, score, score_classes, score_sets, score_share, wilson
+from mae_kit.evaluation.bootstrap import Score, headline, score, score_classes, score_fraction, score_sets, wilson
 from mae_kit.evaluation.metrics import average_precision, macro
 
 
@@ -16,7 +16,7 @@ def test_equal_to_scipy(images: int, share: float):
     found = score(right[None])
     assert found.value == pytest.approx(right.mean())
     error = 0.25 * (theirs.high - theirs.low)  # of two draws of a quantile
-    assert score_share(float(right.mean()), images)[1:4] == pytest.approx(found[1:4], abs=error)
+    assert score_fraction(float(right.mean()), images)[1:4] == pytest.approx(found[1:4], abs=error)
     assert found.low == pytest.approx(theirs.low, abs=error) and found.high == pytest.approx(theirs.high, abs=error)
 
 
@@ -40,7 +40,7 @@ def test_all_right_or_none_is_wilsons_since_few_images_prove_little():
         theirs = stats.binomtest(round(share * images), images).proportion_ci(method="wilson")
         assert wilson(share, images) == pytest.approx((theirs.low, theirs.high), abs=1e-5)
     low, high = wilson(1, 15)
-    assert score(np.ones((2, 15), bool))[:4] == score_share(1, 15)[:4] == ("top1", 1, low, 1)
+    assert score(np.ones((2, 15), bool))[:4] == score_fraction(1, 15)[:4] == ("top1", 1, low, 1)
     assert 0.79 < low < 0.8 and high == 1
     assert score(np.zeros((1, 15), bool))[:4] == ("top1", 0, 0, pytest.approx(1 - low))
     assert score_classes(np.zeros((1, 15), int), np.zeros(15, int), 2).low == low

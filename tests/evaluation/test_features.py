@@ -14,7 +14,7 @@ from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Swin, ViT
-from mae_kit.evaluation.features import Source, extract_features
+from mae_kit.evaluation.features import FeatureSource, extract_features
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
@@ -44,9 +44,9 @@ def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, w
     images = EvaluationBatches(index, features.rows, 14, (32, 32))[0].images
     with torch.no_grad():
         tokens = model(Normalize([0.5] * 3, [0.25] * 3)(images))
-    np.testing.assert_allclose(features.values[Source(2, "mean")].read(), tokens[:, 1:].mean(dim=1), atol=1e-5)
-    np.testing.assert_allclose(features.values[Source(2, "class")].read(), tokens[:, 0], atol=1e-5)
-    assert features.last is features.values[Source(2, "mean")]
+    np.testing.assert_allclose(features.values[FeatureSource(2, "mean")].read(), tokens[:, 1:].mean(dim=1), atol=1e-5)
+    np.testing.assert_allclose(features.values[FeatureSource(2, "class")].read(), tokens[:, 0], atol=1e-5)
+    assert features.last is features.values[FeatureSource(2, "mean")]
 
 
 def test_they_are_kept_for_each_encoder(tmp_path: Path):
@@ -80,12 +80,12 @@ def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_pa
     model, index = encoder(tmp_path / "run", 0), open_index(tmp_path)
     last = extract_features(load_encoder(tmp_path / "run"), index, 1)
     both = extract_features(load_encoder(tmp_path / "run"), index, 1, layers=[2, 1, 2])
-    assert set(both.values) == {Source(layer, token) for layer in (1, 2) for token in ("mean", "class")}
+    assert set(both.values) == {FeatureSource(layer, token) for layer in (1, 2) for token in ("mean", "class")}
     np.testing.assert_allclose(both.last.read(), last.last.read(), atol=1e-6)
     model.model.blocks = model.model.blocks[:1]
     images = Normalize([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, both.rows, 5, (32, 32))[0].images)
     with torch.no_grad():
-        np.testing.assert_allclose(both.values[Source(1, "class")].read(), model(images)[:, 0], atol=1e-5)
+        np.testing.assert_allclose(both.values[FeatureSource(1, "class")].read(), model(images)[:, 0], atol=1e-5)
     assert len(list(tmp_path.glob(".features-*"))) == 2
     for wrong in ([0], [3]):
         with raises("layers"):
@@ -101,8 +101,8 @@ def test_stages_of_a_swin_have_their_own_widths(tmp_path: Path):
     index = open_index(tmp_path)
     features = extract_features(load_encoder(tmp_path / "run"), index, 1, layers=[1, 2])
     assert {source: values.shape for source, values in features.values.items()} == {
-        Source(1, "mean"): (3, 12),
-        Source(2, "mean"): (3, 24),
+        FeatureSource(1, "mean"): (3, 12),
+        FeatureSource(2, "mean"): (3, 24),
     }
     images = Normalize([0.5] * 3, [0.25] * 3)(EvaluationBatches(index, features.rows, 3, (32, 32))[0].images)
     with torch.no_grad():

@@ -38,7 +38,7 @@ def settings(words: list[str]) -> dict[str, Any]:
 
 def dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
     """Stand for the dry run of a comparison."""
-    return {step.command: settings(step.begin) for step in steps if step.command != "evaluate"}
+    return {step.command: settings(step.start) for step in steps if step.command != "evaluate"}
 
 
 class Commands:

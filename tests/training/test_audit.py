@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mae_kit.data.order import sample_keys, samples_at, share, sum_of_keys
+from mae_kit.data.order import sample_seeds, samples_at, step_positions, sum_of_seeds
 from mae_kit.training.audit import Audit, Epoch
 from mae_kit.training.config import Plan
 
@@ -16,8 +16,8 @@ PLAN = Plan(samples=37, batch_size=8, epochs=4, seed=5)  # epochs end within bat
 def see(audit: Audit, step: int, rank: int = 0, world: int = 1, parts: int = 1) -> None:
     """What training does with the batches of a step that the loader makes."""
     for part in range(parts):
-        positions = share(step, PLAN.batch_size, rank, world, part, parts)
-        keys = sample_keys(*samples_at(positions, PLAN.samples, PLAN.seed), PLAN.seed)
+        positions = step_positions(step, PLAN.batch_size, rank, world, part, parts)
+        keys = sample_seeds(*samples_at(positions, PLAN.samples, PLAN.seed), PLAN.seed)
         audit.see(torch.from_numpy(keys.view(np.int64).copy()), step, rank, world, part, parts)
 
 
@@ -56,7 +56,7 @@ def test_it_goes_on_from_a_checkpoint_with_another_number_of_ranks():
 
 
 def test_an_epoch_that_was_not_seen_whole_is_not_judged():
-    audit, found = Audit.begun_at(PLAN, 3), []
+    audit, found = Audit.starting_at(PLAN, 3), []
     for step in range(3, PLAN.steps):
         see(audit, step)
         found += ended([audit], step)
@@ -68,15 +68,15 @@ def test_a_batch_in_place_of_another_is_noticed(steps: list[int]):
     """The keys of one step, counted at the place of another."""
     audit = Audit(PLAN)
     for step, shown in enumerate(steps):
-        keys = sample_keys(*samples_at(share(shown, 8, 0, 1), 37, 5), 5)
+        keys = sample_seeds(*samples_at(step_positions(shown, 8, 0, 1), 37, 5), 5)
         audit.see(torch.from_numpy(keys.view(np.int64).copy()), step, 0, 1, 0, 1)
     (epoch,) = ended([audit], 4)
     assert epoch.keys != epoch.expected
 
 
 def test_the_expected_sum_is_that_of_all_keys():
-    keys = sample_keys(np.full(37, 2), np.arange(37), 5)
-    assert sum_of_keys(2, 37, 5) == sum(map(int, keys)) % 2**64
+    keys = sample_seeds(np.full(37, 2), np.arange(37), 5)
+    assert sum_of_seeds(2, 37, 5) == sum(map(int, keys)) % 2**64
 
 
 def test_a_line_has_the_sums_in_hexadecimal():

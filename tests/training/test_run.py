@@ -148,19 +148,19 @@ PLAN = Plan(20, 4, 2.0, 0, "aaaa", {"a.tar": "1", "b.tar": "2", "c.tar": "3"})
 
 def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     before = asdict(PLAN)
-    replace(PLAN, epochs=3.0).must_continue(before, tmp_path)
+    replace(PLAN, epochs=3.0).check_continues(before, tmp_path)
     with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
-        replace(PLAN, batch_size=8, seed=1).must_continue(before, tmp_path)
+        replace(PLAN, batch_size=8, seed=1).check_continues(before, tmp_path)
     with pytest.raises(UserError, match="mix_shards is -1: give 0 to mix all samples"):
         replace(PLAN, mix_shards=-1)
     with pytest.raises(UserError, match="cannot be resumed: mix_shards 0 is now 2: resume with what"):
-        replace(PLAN, mix_shards=2).must_continue(before, tmp_path)
+        replace(PLAN, mix_shards=2).check_continues(before, tmp_path)
     del before["mix_shards"]  # a checkpoint from before there was a choice
-    PLAN.must_continue(before, tmp_path)
+    PLAN.check_continues(before, tmp_path)
     other = replace(PLAN, samples=18, data="bbbb", shards={"a.tar": "1", "c.tar": "9", "d.tar": "4"})
     said = r"20 samples are now 18; 1 shards gone \(b.tar\), 1 shards new \(d.tar\), 1 shards changed \(c.tar\)"
     with pytest.raises(UserError, match=f"cannot be resumed: {said}: .* give --allow-data-change"):
-        other.must_continue(before, tmp_path)
-    other.must_continue(before, tmp_path, allow_data_change=True)
+        other.check_continues(before, tmp_path)
+    other.check_continues(before, tmp_path, allow_data_change=True)
     assert "the data has changed: 20 samples are now 18" in caplog.text
     assert PLAN.has_data_of(before) and not other.has_data_of(before)

@@ -16,7 +16,7 @@ from mae_kit.cli import main as cli
 from mae_kit.data.index.open import open_index
 from mae_kit.encoders import ViT, create_encoder
 from mae_kit.errors import UserError
-from mae_kit.evaluation.features import Source
+from mae_kit.evaluation.features import FeatureSource
 from mae_kit.evaluation.labeled_features import feature_splits
 from mae_kit.objectives import MAE
 from mae_kit.weights import timm as timm_folder
@@ -66,7 +66,7 @@ def test_it_is_judged(cache: Path, tmp_path: Path):
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         torch.testing.assert_close(encoder(images), model.forward_features(images))
-    assert splits[Source(encoder.depth, "mean")].train.features.shape == (2, encoder.dim)
+    assert splits[FeatureSource(encoder.depth, "mean")].train.features.shape == (2, encoder.dim)
 
 
 @pytest.mark.slow

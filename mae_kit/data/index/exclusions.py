@@ -49,24 +49,24 @@ def write_keep_list(path: Path, index: Index, rows: Int64[np.ndarray, " m"]) -> 
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def kept(index: Index, without: str | None) -> Kept:
+def kept(index: Index, exclude: str | None) -> Kept:
     """The rows of an index but for those on a list; all of them without a list.
 
     Raises:
         UserError: There is no such list, or it was made for other shards.
     """
-    if without is None:
+    if exclude is None:
         return Kept(np.arange(len(index)), index.fingerprint)
-    contents, gone = _read(Path(without))
+    contents, gone = _read(Path(exclude))
     changed = [name for name, content in index.contents.items() if contents.get(name) != content]
     if changed:
-        what = f"{without} was made for other shards: {changed[0]} is new or has changed"
+        what = f"{exclude} was made for other shards: {changed[0]} is new or has changed"
         raise UserError("data.exclude", what, "make the list again with `mae-kit dedup`")
     names = [index.shards[number] for number in index.shard.tolist()]
     stays = np.array([place not in gone for place in zip(names, index.keys, strict=True)], dtype=bool)
     rows = np.flatnonzero(stays)
     if not len(rows):
-        raise UserError("data.exclude", f"{without} leaves no sample", "look at its reasons, or give other shards")
+        raise UserError("data.exclude", f"{exclude} leaves no sample", "look at its reasons, or give other shards")
     return Kept(rows, hashlib.sha256(index.fingerprint.encode() + rows.tobytes()).hexdigest())
 
 

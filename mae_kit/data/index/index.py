@@ -189,7 +189,7 @@ class Index:
         if self.store is not None:
             self.store.ahead([(self.shards[shard], partial(self._damaged, shard)) for shard in shards])
 
-    def must_fit(self, mix_shards: int) -> None:
+    def check_mix_shards(self, mix_shards: int) -> None:
         """Refuse an order of the samples in which remote shards would be fetched again and again.
 
         Args:
@@ -199,7 +199,7 @@ class Index:
             UserError: Names a number that fits.
         """
         if self.store is not None:
-            self.store.must_hold(self.shards, mix_shards)
+            self.store.check_capacity(self.shards, mix_shards)
 
     def _damaged(self, shard: int, file: Path) -> int:
         """How many samples of a shard are not the bytes that were indexed."""

@@ -80,7 +80,7 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
     return [index.classes[label] for label in found] if index.classes else found
 
 
-def class_shares(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
+def class_frequencies(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
     """Compute the frequency of each class among labeled samples, strictly between 0 and 1 (half a sample is added).
 
     Args:

@@ -24,16 +24,16 @@ class Box(NamedTuple):
 
 
 def random_resized_box(draws: Array, size: tuple[int, int], scale: tuple[float, float]) -> Box:
-    """RandomResizedCrop's box (Inception crop): area share uniform in `scale`, width / height log-uniform in `ASPECTS`.
+    """RandomResizedCrop's box (Inception crop): area uniform in `scale`, width / height log-uniform in `ASPECTS`.
 
     Args:
         draws: At least `DRAWS` numbers in [0, 1).
         size: Height and width of the image.
-        scale: Smallest and largest share of the area.
+        scale: Smallest and largest fraction of the area.
     """
     height, width = size
-    shares, aspects, tops, lefts = draws[:DRAWS].reshape(4, TRIES)
-    areas = (scale[0] + (scale[1] - scale[0]) * shares) * height * width
+    fractions, aspects, tops, lefts = draws[:DRAWS].reshape(4, TRIES)
+    areas = (scale[0] + (scale[1] - scale[0]) * fractions) * height * width
     aspect = np.exp(np.log(ASPECTS[0]) + (np.log(ASPECTS[1]) - np.log(ASPECTS[0])) * aspects)
     w, h = np.rint(np.sqrt(areas * aspect)).astype(int), np.rint(np.sqrt(areas / aspect)).astype(int)
     fits = np.flatnonzero((w > 0) & (h > 0) & (w <= width) & (h <= height))
@@ -51,13 +51,13 @@ def _central_box(size: tuple[int, int]) -> Box:
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_share: float) -> Box:
-    """The central box that resizing to target / crop_share and cropping the target out of the middle would show.
+def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_pct: float) -> Box:
+    """The central box that resizing to target / crop_pct and cropping the target out of the middle would show.
 
     MAE evaluates at 224 px with 224/256 (util/datasets.py); one resize of the box replaces resize-then-crop.
     """
     height, width = size
-    zoom = min(height / target[0], width / target[1]) * crop_share
+    zoom = min(height / target[0], width / target[1]) * crop_pct
     h = min(height, max(1, round(target[0] * zoom)))
     w = min(width, max(1, round(target[1] * zoom)))
     return Box((height - h) // 2, (width - w) // 2, h, w)

@@ -33,7 +33,7 @@ def load_images(
 
 
 def read_images(
-    source: Place, image_size: tuple[int, int], channels: int, crop_share: float = 1.0
+    source: Place, image_size: tuple[int, int], channels: int, crop_pct: float = 1.0
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """Central crops of images one by one, each with its name; those that do not decode are named and left out.
 
@@ -41,12 +41,12 @@ def read_images(
         source: An image, a folder of images, a tar, or a folder or pattern of shards; or a URL of shards.
         image_size: Height and width in pixels.
         channels: Channels to decode to.
-        crop_share: Share of the shorter side that the crop keeps.
+        crop_pct: Fraction of the shorter side that the crop keeps.
 
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    return _decode(source, range, image_size, channels, crop_share)
+    return _decode(source, range, image_size, channels, crop_pct)
 
 
 def _decode(
@@ -54,7 +54,7 @@ def _decode(
     order: Callable[[int], Iterable[int]],
     image_size: tuple[int, int],
     channels: int,
-    crop_share: float = 1.0,
+    crop_pct: float = 1.0,
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """As `read_images`, in the order of so many images."""
     names, read = _source(source)
@@ -71,7 +71,7 @@ def _decode(
                 f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`"
             )
         decoded = True
-        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_share), image_size), names[place]
+        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_pct), image_size), names[place]
     if not decoded:
         raise UserError("images.none", f"no image in {source}", "give an image, a folder of images, or shards")
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
-from mae_kit.data.order import Order, sample_keys, share
+from mae_kit.data.order import Order, sample_seeds, step_positions
 from mae_kit.errors import BadImage, UserError
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
 from mae_kit.tensors import Batch
@@ -31,35 +31,39 @@ DEATHS = 3  # of workers without a batch in between
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of each step that this process takes: its rank, and the micro-batches a step is accumulated over."""
+class Replica:
+    """One of the processes that train together, and the micro-batches that it accumulates a step over."""
 
     rank: int = 0
-    world: int = 1
-    parts: int = 1
+    world_size: int = 1
+    micro_batches: int = 1
 
-    def must_divide(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int) -> None:
         """Raises UserError where a batch does not divide among the devices and micro-batches."""
-        if batch_size % (self.world * self.parts):
-            raise UserError(
-                "data.batch_size",
-                f"data.batch_size {batch_size} does not divide among {self.world} devices x {self.parts} micro-batches",
-                f"choose a multiple of {self.world * self.parts}",
-            )
+        parts = self.world_size * self.micro_batches
+        if batch_size % parts:
+            what = f"{self.world_size} devices x {self.micro_batches} micro-batches"
+            problem = f"data.batch_size {batch_size} does not divide among {what}"
+            raise UserError("data.batch_size", problem, f"choose a multiple of {parts}")
+
+    def positions(self, item: int, batch_size: int) -> np.ndarray:
+        """Positions in the stream of this rank's micro-batch `item`, counted over all steps."""
+        step, number = divmod(item, self.micro_batches)
+        return step_positions(step, batch_size, self.rank, self.world_size, number, self.micro_batches)
 
 
 class TrainBatches(Dataset[Batch]):
-    """Item `step * parts + part` is this rank's micro-batch of that step, randomly cropped.
+    """Item `step * micro_batches + number` is this rank's micro-batch of that step, randomly cropped.
 
     Args:
         index: The shards.
         rows: Rows of the index to train on, int64, ascending; the permutation runs over them.
-        batch_size: Images a step over all ranks and parts; a multiple of both.
+        batch_size: Images a step over all ranks and micro-batches; a multiple of both.
         image_size: Height and width in pixels.
         channels: Channels to decode to.
-        crop_scale: Smallest and largest share of the image's area; (1, 1) with a square image is the whole image.
+        crop_scale: Smallest and largest fraction of the image's area; (1, 1) with a square image is the whole image.
         seed: Of the run.
-        share: Of this process.
+        replica: This process.
         mix_shards: Shards whose samples are mixed, one such group after another; 0 mixes all samples.
     """
 
@@ -72,37 +76,36 @@ class TrainBatches(Dataset[Batch]):
         channels: int = 3,
         crop_scale: tuple[float, float] = (0.2, 1.0),
         seed: int = 0,
-        share: Share | None = None,
+        replica: Replica | None = None,
         mix_shards: int = 0,
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
         self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
-        self.seed, self.share = seed, share or Share()
+        self.seed, self.replica = seed, replica or Replica()
         self.order = Order(np.bincount(index.shard[rows], minlength=len(index.shards)), mix_shards, seed)
 
     def __getitem__(self, item: int) -> Batch:
-        step, part = divmod(item, self.share.parts)
-        positions = share(step, self.batch_size, self.share.rank, self.share.world, part, self.share.parts)
+        positions = self.replica.positions(item, self.batch_size)
         epochs, samples = self.order.samples_at(positions)
         self.index.ahead(self.order.shards_from(int(positions[0])))
-        keys = sample_keys(epochs, samples, self.seed)
-        draws = uniform_numpy(keys, CROP, DRAWS)
+        seeds = sample_seeds(epochs, samples, self.seed)
+        draws = uniform_numpy(seeds, CROP, DRAWS)
         bad: list[str] = []
-        shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, keys, draws, strict=True)]
+        shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, seeds, draws, strict=True)]
         ids = np.array([row for row, _ in shown])
         images = torch.stack([image for _, image in shown])
         labels = torch.from_numpy(self.index.labels(ids))
-        return Batch(images, labels, torch.from_numpy(keys.view(np.int64).copy()), torch.from_numpy(ids), bad)
+        return Batch(images, labels, torch.from_numpy(seeds.view(np.int64).copy()), torch.from_numpy(ids), bad)
 
-    def _load(self, sample: int, key: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
-        """The sample's row and crop; in place of one that does not decode, others drawn by its key, and a note."""
+    def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
+        """The sample's row and crop; in place of one that does not decode, others drawn by its seed, and a note."""
         for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
             try:
                 return row, self._crop(row, draws)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
-                sample = int(combine(key, REPLACEMENT, attempt)) % len(self.rows)
+                sample = int(combine(seed, REPLACEMENT, attempt)) % len(self.rows)
         raise BadImage(f"{REPLACEMENTS} samples in a row did not decode, the last: {bad[-1]}")
 
     def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
@@ -126,7 +129,7 @@ class EvaluationBatches(Dataset[Batch]):
         batch_size: Images an item.
         image_size: Height and width in pixels.
         channels: Channels to decode to.
-        crop_share: Share of the shorter side that the crop keeps, 224/256 in MAE's evaluation.
+        crop_pct: Fraction of the shorter side that the crop keeps, 224/256 in MAE's evaluation.
     """
 
     def __init__(
@@ -136,10 +139,10 @@ class EvaluationBatches(Dataset[Batch]):
         batch_size: int,
         image_size: tuple[int, int],
         channels: int = 3,
-        crop_share: float = 1.0,
+        crop_pct: float = 1.0,
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
-        self.image_size, self.channels, self.crop_share = image_size, channels, crop_share
+        self.image_size, self.channels, self.crop_pct = image_size, channels, crop_pct
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -157,7 +160,7 @@ class EvaluationBatches(Dataset[Batch]):
             except BadImage as error:
                 bad.append(quarantine_line(self.index, int(row), error))
                 continue
-            box = evaluation_box(image.shape[:2], self.image_size, self.crop_share)
+            box = evaluation_box(image.shape[:2], self.image_size, self.crop_pct)
             shown.append((int(row), crop_resize(image, box, self.image_size)))
         ids = np.array([row for row, _ in shown], dtype=np.int64)
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
@@ -255,9 +258,9 @@ class Loader:
         except RuntimeError as error:
             if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
                 raise _WorkerDied(str(error)) from None
-            before, _, told = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
+            before, _, message = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
             if before:  # torch makes this of errors with two arguments
-                raise UserError("loader.next", *told.rsplit(": ", 1)) from None
+                raise UserError("loader.next", *message.rsplit(": ", 1)) from None
             raise
         finally:
             self.waited += time.perf_counter() - started

@@ -72,7 +72,7 @@ class Store:
         for _ in range(CONNECTIONS):
             threading.Thread(target=self._work, args=(self._queue,), daemon=True).start()
 
-    def must_hold(self, shards: list[str], mix: int) -> None:
+    def check_capacity(self, shards: list[str], mix: int) -> None:
         """Refuse to mix more shards at a time than the cache can hold.
 
         Args:

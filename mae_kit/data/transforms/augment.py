@@ -53,7 +53,7 @@ class Normalize(nn.Module):
 
 
 class PretrainAugment(nn.Module):
-    """Flip half of the images, which ones being a function of their keys, then normalize (MAE: crop and flip only).
+    """Flip half of the images, which ones being a function of their seeds, then normalize (MAE: crop and flip only).
 
     Colors are drawn from torch's global generators, so whoever seeds them owns the result.
 
@@ -75,11 +75,11 @@ class PretrainAugment(nn.Module):
         self.normalize = Normalize(mean, std)
 
     def forward(
-        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
+        self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """The same key flips alike on every device, in every process, after every resume; fp32 under autocast too."""
+        """The same seed flips the same on every device, in every process, when resumed; fp32 under autocast too."""
         if self.flip:
-            images = _flip_rows(images, uniform(keys, FLIP, 1)[:, 0] < 0.5)
+            images = _flip_rows(images, uniform(seeds, FLIP, 1)[:, 0] < 0.5)
         if self.jitter is None:
             return self.normalize(images)
         with torch.autocast(images.device.type, enabled=False):
@@ -98,7 +98,7 @@ class FinetuneAugment(nn.Module):
         flip: Mirror half of the images.
         randaugment: Magnitude of `RandAugment`, in (0, 10]; 9 in MAE's fine-tuning. RGB only.
         color_jitter: Strength of brightness, contrast and saturation jitter; 0 turns it off. RGB only.
-        erasing: Share of the images that lose a box to noise (random erasing, mode "pixel").
+        erasing: Fraction of the images that lose a box to noise (random erasing, mode "pixel").
         mixup: Alpha of Mixup; 0 turns it off.
         cutmix: Alpha of CutMix; 0 turns it off.
         smoothing: Label smoothing, applied before the targets are mixed.

@@ -50,27 +50,27 @@ class Mixing:
         self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b k"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
         cut = _uniform() < self.switch
-        share = _beta(self.cutmix if cut else self.mixup)
-        images, share = _paste_box(images, share) if cut else (_blend(images, share), share)
-        return images, _blend(targets, share)
+        ratio = _beta(self.cutmix if cut else self.mixup)
+        images, ratio = _paste_box(images, ratio) if cut else (_blend(images, ratio), ratio)
+        return images, _blend(targets, ratio)
 
 
-def _blend(x: Float[Tensor, "b ..."], share: float) -> Float[Tensor, "b ..."]:
-    return x.mul(share).add_(x.flip(0), alpha=1 - share)
+def _blend(x: Float[Tensor, "b ..."], ratio: float) -> Float[Tensor, "b ..."]:
+    return x.mul(ratio).add_(x.flip(0), alpha=1 - ratio)
 
 
-def _paste_box(images: Float[Tensor, "b c h w"], share: float) -> tuple[Float[Tensor, "b c h w"], float]:
-    """Paste one box of about 1 - share of the area; returns the share that the image's border left truly kept."""
+def _paste_box(images: Float[Tensor, "b c h w"], ratio: float) -> tuple[Float[Tensor, "b c h w"], float]:
+    """Paste one box of about 1 - ratio of the area; returns the ratio that is left where the border clips the box."""
     height, width = images.shape[-2:]
-    (top, bottom), (left, right) = (_cut(side, math.sqrt(1 - share)) for side in (height, width))
+    (top, bottom), (left, right) = (_cut(side, math.sqrt(1 - ratio)) for side in (height, width))
     mixed = images.clone()
     mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def _cut(side: int, ratio: float) -> tuple[int, int]:
-    """An interval of about ratio * side pixels around a uniform center, clipped to the image."""
-    half = int(side * ratio) // 2
+def _cut(side: int, fraction: float) -> tuple[int, int]:
+    """An interval of about fraction * side pixels around a uniform center, clipped to the image."""
+    half = int(side * fraction) // 2
     center = int(_uniform() * side)
     return max(0, center - half), min(side, center + half)
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mae_kit.data.loading.crop import DRAWS, Box, crop_resize, evaluation_box, random_resized_box, reduced, reduction
-from mae_kit.data.order import sample_keys
+from mae_kit.data.order import sample_seeds
 from mae_kit.randomness import CROP, uniform_numpy
 
 SIZES = [(375, 500), (112, 112), (40, 300), (333, 250), (2, 4000), (4000, 2)]
 
 
 def boxes(count: int, size: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
-    draws = uniform_numpy(sample_keys(np.zeros(count, int), np.arange(count), 0), CROP, DRAWS)
+    draws = uniform_numpy(sample_seeds(np.zeros(count, int), np.arange(count), 0), CROP, DRAWS)
     return np.array([random_resized_box(row, size, scale) for row in draws])
 
 

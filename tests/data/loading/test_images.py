@@ -51,7 +51,7 @@ def test_a_few_of_many_are_spread_over_them(tmp_path: Path):
 
 def test_the_crop_is_the_one_of_evaluation(tmp_path: Path):
     photo(0).resize((64, 32)).save(tmp_path / "wide.png")
-    ((inner, _),) = read_images(tmp_path / "wide.png", (16, 16), 3, crop_share=0.5)
+    ((inner, _),) = read_images(tmp_path / "wide.png", (16, 16), 3, crop_pct=0.5)
     photo(0).resize((64, 32)).crop((24, 8, 40, 24)).save(tmp_path / "middle.png")
     ((middle, _),) = read_images(tmp_path / "middle.png", (16, 16), 3)
     assert torch.equal(inner, middle)

@@ -17,8 +17,8 @@ from support.photo_shards import classes_of, photo, write_shard
 from mae_kit.data.decode import decode
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading import loader
-from mae_kit.data.loading.loader import EvaluationBatches, Loader, Share, TrainBatches
-from mae_kit.data.order import samples_at, share
+from mae_kit.data.loading.loader import EvaluationBatches, Loader, Replica, TrainBatches
+from mae_kit.data.order import samples_at, step_positions
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 
@@ -38,8 +38,8 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return open_index(folder)
 
 
-def batches(index: Index, part: Share | None = None, batch_size: int = 16, seed: int = 0) -> TrainBatches:
-    return TrainBatches(index, np.arange(len(index)), batch_size, SIZE, seed=seed, share=part)
+def batches(index: Index, part: Replica | None = None, batch_size: int = 16, seed: int = 0) -> TrainBatches:
+    return TrainBatches(index, np.arange(len(index)), batch_size, SIZE, seed=seed, replica=part)
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -74,7 +74,7 @@ def test_the_same_batch_every_time_and_another_at_another_step(index: Index):
 def test_any_split_of_a_step_shows_the_same_crops(index: Index, world: int, parts: int):
     whole = batches(index)[7]
     shares = [
-        batches(index, Share(rank, world, parts))[7 * parts + part] for part in range(parts) for rank in range(world)
+        batches(index, Replica(rank, world, parts))[7 * parts + part] for part in range(parts) for rank in range(world)
     ]
     for one, together in zip(whole[:4], zip(*(part[:4] for part in shares), strict=True), strict=True):
         assert torch.equal(one, torch.cat(together))
@@ -133,7 +133,7 @@ def test_damaged_images_are_replaced_alike_and_written_down(damaged: Index):
     lines = [json.loads(line) for batch in epoch for line in batch.bad]
     assert {line["key"] for line in lines} == {"0003", "0020", "0021", "0063"}
     assert all(line["shard"] == "train-0.tar" and line["reason"] and line["offset"] > 0 for line in lines)
-    again = [batches(damaged, Share(rank, 2))[step] for step in range(4) for rank in range(2)]
+    again = [batches(damaged, Replica(rank, 2))[step] for step in range(4) for rank in range(2)]
     assert torch.equal(torch.cat([b.ids for b in epoch]), torch.cat([b.ids for b in again]))
     assert torch.equal(torch.cat([b.images for b in epoch]), torch.cat([b.images for b in again]))
 
@@ -141,7 +141,7 @@ def test_damaged_images_are_replaced_alike_and_written_down(damaged: Index):
 def test_only_the_damaged_images_are_replaced_and_labels_follow(damaged: Index):
     for step in range(4):
         batch = batches(damaged)[step]
-        wanted = samples_at(share(step, 16, 0, 1), 64, 0)[1]
+        wanted = samples_at(step_positions(step, 16, 0, 1), 64, 0)[1]
         replaced = batch.ids.numpy() != wanted
         assert set(wanted[replaced]) <= {3, 20, 21, 63} and set(batch.ids.tolist()).isdisjoint({3, 20, 21, 63})
         assert batch.labels.tolist() == [row % 4 for row in batch.ids.tolist()]
@@ -189,7 +189,7 @@ def test_nothing_that_decodes_is_one_clear_error(tmp_path: Path, workers: int):
 
 
 def test_evaluation_leaves_bad_images_out_and_keeps_the_order(damaged: Index):
-    evaluation = EvaluationBatches(damaged, np.arange(64), 30, SIZE, crop_share=0.9)
+    evaluation = EvaluationBatches(damaged, np.arange(64), 30, SIZE, crop_pct=0.9)
     assert len(evaluation) == 3
     got = list(evaluation)  # type: ignore[call-overload]
     assert torch.cat([b.ids for b in got]).tolist() == [row for row in range(64) if row not in (3, 20, 21, 63)]

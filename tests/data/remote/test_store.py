@@ -189,14 +189,14 @@ def test_what_cannot_fit_is_refused_with_what_can(server: WebServer, tmp_path: P
         return open_index(f"{server.url}/train-*.tar", cache=Cache(tmp_path / "cache", int(share * total)))
 
     for mix in (0, 1, 5, 100):
-        opened(1).must_fit(mix)
-    opened(0.8).must_fit(2)
+        opened(1).check_mix_shards(mix)
+    opened(0.8).check_mix_shards(2)
     for mix in (0, 3, 100):
         with raises("data.mix_shards"):
-            opened(0.8).must_fit(mix)
+            opened(0.8).check_mix_shards(mix)
     with raises("data.mix_shards"):
-        opened(0.2).must_fit(1)
-    open_index(server.folder).must_fit(0)
+        opened(0.2).check_mix_shards(1)
+    open_index(server.folder).check_mix_shards(0)
 
 
 def test_an_index_of_remote_shards_travels(server: WebServer, cache: Cache):
