@@ -18,6 +18,7 @@ class Batch(NamedTuple):
         labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has.
         seeds: int64 [b]; the random number of (seed, epoch, sample): flips and masks are functions of it.
         ids: int64 [b]; rows of the index, of the samples that were shown.
+        shown: int64 [b]; seeds of these samples: `seeds`, but where a sample that does not decode was replaced.
         bad: JSON lines of the samples that did not decode and were replaced, usually none.
     """
 
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
     seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
+    shown: Int64[Tensor, " b"]
     bad: list[str]
 
 

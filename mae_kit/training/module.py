@@ -119,7 +119,7 @@ class TrainingModule(LightningModule):
         count = len(images)
         seeds = torch.randint(2**62, (count,)).to(images.device)
         labels = torch.full((count,), -1, device=images.device) if labels is None else labels
-        return Batch(images if images.dtype == torch.uint8 else images * 255, labels, seeds, seeds, [])
+        return Batch(images if images.dtype == torch.uint8 else images * 255, labels, seeds, seeds, seeds, [])
 
     def configure_gradient_clipping(
         self,

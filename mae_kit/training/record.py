@@ -166,9 +166,11 @@ class Record(Callback):
         return {"step": trainer.global_step, "epoch": pl_module.epoch(), "seconds": seconds}
 
     def _write_audit(self, step: int, epoch: Epoch) -> None:
-        """Write one line an epoch, which proves that it showed every sample exactly once."""
+        """Write one line an epoch, which proves that it showed every sample exactly once, or counts the replaced."""
         append_lines(self.run.metrics, [json.dumps({"step": step, **epoch.line()})])
-        if epoch.keys != epoch.expected:
+        if epoch.replaced:
+            log.warning(f"epoch {epoch.epoch}: {epoch.replaced} images do not decode; others were shown in their place")
+        elif epoch.keys != epoch.expected:
             log.warning(f"epoch {epoch.epoch} did not show every sample exactly once: please report this")
 
     def _show(self, trainer: Trainer, pl_module: Any, line: dict[str, float]) -> None:

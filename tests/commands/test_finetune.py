@@ -246,7 +246,7 @@ def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bo
     labels = sets if multi_label else single
     keys = torch.zeros(2, dtype=torch.int64)
     images = torch.tensor([[0, 255, 0, 0], [255, 0, 0, 255]], dtype=torch.uint8).reshape(2, 1, 2, 2)
-    found = module.loss(Batch(images, labels, keys, keys, []))["loss"]
+    found = module.loss(Batch(images, labels, keys, keys, keys, []))["loss"]
     logits = images.flatten(1) / 127.5 - 1 + shift
     if multi_label:
         expected = -torch.where(sets, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()

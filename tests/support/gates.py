@@ -91,6 +91,11 @@ GATES = {
         "-",
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
+    "R24": Gate(
+        "a read that fails once or for good, a server that sends something else",
+        "bit-identical, or stopped until it is right; never other weights",
+        "streaming, litdata: retried, then an error",
+    ),
     "R18": Gate("mutated images, tars, checkpoints and recipes", "typed errors only, 10,000 of each", "-"),
 }
 

@@ -18,8 +18,8 @@ class WebServer:
 
     Attributes:
         faults: File name -> what goes wrong with its next requests, one word each: "drop" breaks off in the middle of
-            the body, "short" sends half as if it were all, "wrong" flips a bit of every kilobyte, "busy" answers 503,
-            "forbidden" 403; "" is right.
+            the body, "short" sends half as if it were all, "wrong" flips a bit of every kilobyte, "page" sends a web
+            page, "endless" the file without end, "busy" answers 503, "forbidden" 403, "missing" 404; "" is right.
         parts: Whether it serves parts.
         asked: Requests for the contents of each file.
         sent: Bytes of them.
@@ -80,9 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             web.asked[path.name] += 1
         fault = next(web.faults.get(path.name, iter(())), "")
-        if code := {"busy": 503, "forbidden": 403}.get(fault):
+        if code := {"busy": 503, "forbidden": 403, "missing": 404}.get(fault):
             return self._code(code)
         data = path.read_bytes()
+        if fault == "page":
+            data = b"<html>Sign in to this network</html>"
+        if fault == "endless":
+            return self._send_for_ever(data)
         if fault == "wrong":
             data = bytes(byte ^ (i % 1024 == 0) for i, byte in enumerate(data))
         self._send(path, data[: len(data) // 2] if fault == "short" else data, body, fault == "drop")
@@ -103,6 +107,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.web.sent[path.name] += len(part)
             self._write(part)
         return None
+
+    def _send_for_ever(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(2**50))
+        self.end_headers()
+        while True:
+            self.wfile.write(data)
 
     def _write(self, data: bytes) -> None:
         block = 2**16

@@ -18,7 +18,8 @@ def see(audit: Audit, step: int, rank: int = 0, world: int = 1, parts: int = 1) 
     for part in range(parts):
         positions = step_positions(step, PLAN.batch_size, rank, world, part, parts)
         keys = sample_seeds(*samples_at(positions, PLAN.samples, PLAN.seed), PLAN.seed)
-        audit.see(torch.from_numpy(keys.view(np.int64).copy()), step, rank, world, part, parts)
+        seeds = torch.from_numpy(keys.view(np.int64).copy())
+        audit.see(seeds, seeds, step, rank, world, part, parts)
 
 
 def ended(audits: list[Audit], step: int) -> list[Epoch]:
@@ -69,9 +70,21 @@ def test_a_batch_in_place_of_another_is_noticed(steps: list[int]):
     audit = Audit(PLAN)
     for step, shown in enumerate(steps):
         keys = sample_seeds(*samples_at(step_positions(shown, 8, 0, 1), 37, 5), 5)
-        audit.see(torch.from_numpy(keys.view(np.int64).copy()), step, 0, 1, 0, 1)
+        seeds = torch.from_numpy(keys.view(np.int64).copy())
+        audit.see(seeds, seeds, step, 0, 1, 0, 1)
     (epoch,) = ended([audit], 4)
     assert epoch.keys != epoch.expected
+
+
+def test_a_sample_in_place_of_another_is_not_attested():
+    audit, (epochs, samples) = Audit(PLAN), samples_at(np.arange(40), 37, 5)
+    for step in range(5):
+        keys = [
+            sample_seeds(epochs, of, 5)[step * 8 : step * 8 + 8] for of in (samples, np.where(samples == 9, 3, samples))
+        ]
+        audit.see(*(torch.from_numpy(each.view(np.int64).copy()) for each in keys), step, 0, 1, 0, 1)
+    (epoch,) = ended([audit], 4)
+    assert (epoch.shown, epoch.replaced) == (37, 1) and epoch.keys != epoch.expected
 
 
 def test_the_expected_sum_is_that_of_all_keys():
@@ -80,10 +93,11 @@ def test_the_expected_sum_is_that_of_all_keys():
 
 
 def test_a_line_has_the_sums_in_hexadecimal():
-    line = Epoch(3, 37, 255, 2**64 - 1).line()
+    line = Epoch(3, 37, 0, 255, 2**64 - 1).line()
     assert line == {
         "audit_epoch": 3,
         "audit_samples": 37,
+        "audit_replaced": 0,
         "audit_keys": "00000000000000ff",
         "audit_expected": "ffffffffffffffff",
     }

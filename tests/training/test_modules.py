@@ -155,7 +155,7 @@ def test_bad_samples_are_those_of_all_ranks(tmp_path: Path):
     ranks.strategy.reduce = lambda values, reduce_op: values + 5  # those of the other rank
     quarantine = Quarantine(tmp_path / "quarantine.jsonl", Plan(96, 16, 1, 0))
     nothing = torch.zeros(0, dtype=torch.int64)
-    batch = Batch(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), nothing, nothing, nothing, ["{}", "{}"])
+    batch = Batch(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), nothing, nothing, nothing, nothing, ["{}", "{}"])
     quarantine.on_train_batch_start(ranks, pl.LightningModule(), batch, 0)
     state: dict[str, Any] = {}
     quarantine.on_save_checkpoint(ranks, pl.LightningModule(), state)

@@ -14,7 +14,7 @@ from mae_kit.data.index.open import open_index
 
 pytestmark = pytest.mark.slow
 
-SHORT_PAUSES = "from mae_kit.data import remote\nremote.PAUSES = [0.01, 0.01, 0.01]\n"
+SHORT_PAUSES = "from mae_kit.data.remote import filesystem\nfilesystem.PAUSES = [0.01, 0.01, 0.01]\n"
 ONE_AT_A_TIME = ["--data.mix_shards", "1"]
 
 

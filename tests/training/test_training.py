@@ -429,6 +429,8 @@ def test_damaged_images_are_replaced_and_listed(programs: Programs, recipes: Pat
     found = [json.loads(line) for line in (tmp_path / "one" / "quarantine.jsonl").read_text().splitlines()]
     assert [line["key"] for line in found].count("0004") >= 3 and {line["key"] for line in found} == {"0004", "0040"}
     assert read_metrics(tmp_path / "one")[-1]["bad_samples"] == len(found)
+    replaced = [line["audit_replaced"] for line in lines(tmp_path / "one") if "audit_epoch" in line]
+    assert replaced == [2, 2, 2], "of 48, in each epoch"
     dice = random.Random(1)
     two = [*words[:-1], "--machine.num_workers", "2"]
     kills = resume_until_done(programs, tmp_path / "two", "pretrain", two, dice)
@@ -445,14 +447,22 @@ def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tm
     assert complaint in ended.err.splitlines()[-1]
 
 
-def test_shards_that_vanish_end_the_run_with_one_line(programs: Programs, recipes: Path, tmp_path: Path):
-    write_shard(tmp_path / "a.tar", range(48))
-    words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar"]
-    blank = "from pathlib import Path; import mae_kit.commands.pretrain as p; start = p.Run.start\n"
-    blank += f"p.Run.start = lambda *a: (start(*a), Path({str(tmp_path / 'a.tar')!r}).write_bytes(b''))[0]"
-    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1", patch=blank)
-    assert ended.code == 2 and "Traceback" not in ended.err, ended.err
-    assert "100 samples in a row did not decode" in ended.err.splitlines()[-1]
+@pytest.mark.gate("R24")
+def test_shards_that_vanish_end_the_run_until_they_are_back(
+    programs: Programs, words: Words, photos: Path, trained: Path, tmp_path: Path
+):
+    shards = shutil.copytree(photos, tmp_path / "shards")
+    words = [*words[:-1], shards / "train-*.tar", "--run", tmp_path / "run", "--machine.num_workers", "1"]
+    short = "from mae_kit.data.remote import filesystem\nfilesystem.PAUSES = [0.01, 0.01]\n"
+    running = programs.start(*words, patch=short + SLOW)
+    running.wait_until(lambda: bool(steps(tmp_path / "run")))
+    data = (shards / "train-1.tar").read_bytes()
+    os.truncate(shards / "train-1.tar", 0)
+    ended = running.wait()
+    refused(ended, "see that its disk or server works; a run resumes with --resume")
+    (shards / "train-1.tar").write_bytes(data)
+    assert programs.run("pretrain", "--resume", tmp_path / "run").code == 0
+    assert same(tmp_path / "run", trained)
 
 
 LIMIT = """

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -26,10 +27,11 @@ from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
+from mae_kit.data.remote import filesystem
 from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.durable import replacing
-from mae_kit.errors import BadImage
+from mae_kit.errors import BadImage, UserError
 
 log = logging.getLogger(__name__)
 
@@ -167,22 +169,39 @@ class Index:
         return hot
 
     def read(self, row: int) -> bytes:
-        """Read the bytes of one image, from any thread or process.
+        """Read the bytes of one image, from any thread or process; what fails is tried again for half a minute.
 
         Raises:
-            BadImage: They are not the bytes that were indexed, or cannot be read.
-            UserError: The server of a remote shard cannot be reached.
+            BadImage: They were read whole, twice, and are not the bytes that were indexed.
+            UserError: They cannot be read: the disk, its server, or the server of a remote shard fails.
         """
-        shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
-        try:
-            data = read_at(self._descriptor(shard), size, offset)
-        except OSError as error:
-            raise BadImage(f"cannot read {self.shards[shard]}: {error.strerror}") from None
-        if len(data) < size:
-            raise BadImage(f"{self.shards[shard]} ends inside the image: {len(data)} of {size} bytes")
-        if zlib.crc32(data) != self.crc32[row]:
-            raise BadImage(f"checksum differs from the index: {self.shards[shard]} changed, or the disk fails")
+        if zlib.crc32(data := self._read_whole(row)) == self.crc32[row]:
+            return data
+        shard = self.shards[int(self.shard[row])]
+        self._open = {}
+        if self.store is not None:
+            self.store.forget(shard)
+        if zlib.crc32(data := self._read_whole(row)) != self.crc32[row]:
+            raise BadImage(f"checksum differs from the index: {shard} changed, or the disk fails")
         return data
+
+    def _read_whole(self, row: int) -> bytes:
+        """All bytes of an image; a file that cannot be read now is opened again."""
+        shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
+        for pause in (*filesystem.PAUSES, None):
+            try:
+                data = read_at(self._descriptor(shard), size, offset)
+                reason = f"it ends inside an image, {len(data)} of {size} bytes"
+                if len(data) == size:
+                    return data
+            except OSError as error:
+                reason = error.strerror or str(error)
+            self._open = {}
+            if pause is None:
+                what = f"{self.shards[shard]} in {self.folder} cannot be read ({reason})"
+                raise UserError("data.read", what, "see that its disk or server works; a run resumes with --resume")
+            time.sleep(pause)
+        raise AssertionError
 
     def ahead(self, shards: Sequence[int]) -> None:
         """Begin to fetch remote shards that will soon be read, in this order, instead of those asked for before."""

@@ -91,18 +91,22 @@ class TrainBatches(Dataset[Batch]):
         seeds = sample_seeds(epochs, samples, self.seed)
         draws = uniform_numpy(seeds, CROP, DRAWS)
         bad: list[str] = []
-        shown = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, seeds, draws, strict=True)]
-        ids = np.array([row for row, _ in shown])
-        images = torch.stack([image for _, image in shown])
+        loaded = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, seeds, draws, strict=True)]
+        chosen = np.array([sample for sample, _ in loaded])
+        ids = self.rows[chosen]
+        images = torch.stack([image for _, image in loaded])
         labels = torch.from_numpy(self.index.labels(ids))
-        return Batch(images, labels, torch.from_numpy(seeds.view(np.int64).copy()), torch.from_numpy(ids), bad)
+        due, shown = (
+            torch.from_numpy(each.view(np.int64).copy()) for each in (seeds, sample_seeds(epochs, chosen, self.seed))
+        )
+        return Batch(images, labels, due, torch.from_numpy(ids), shown, bad)
 
     def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
-        """The sample's row and crop; in place of one that does not decode, others drawn by its seed, and a note."""
+        """A sample and its crop; in place of one that does not decode, others drawn by its seed, and a note."""
         for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
             try:
-                return row, self._crop(row, draws)
+                return sample, self._crop(row, draws)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
                 sample = int(combine(seed, REPLACEMENT, attempt)) % len(self.rows)
@@ -166,7 +170,7 @@ class EvaluationBatches(Dataset[Batch]):
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
         pixels = torch.stack([image for _, image in shown]) if shown else nothing
         labels = torch.from_numpy(self.index.labels(ids))
-        return Batch(pixels, labels, torch.from_numpy(ids.copy()), torch.from_numpy(ids), bad)
+        return Batch(pixels, labels, *(torch.from_numpy(ids.copy()) for _ in range(3)), bad)
 
     def _rows_of(self, item: int, items: int = 1) -> np.ndarray:
         return self.rows[item * self.batch_size : (item + items) * self.batch_size]

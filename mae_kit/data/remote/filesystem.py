@@ -4,14 +4,20 @@ A download that breaks off resumes, or starts over where the server does not ser
 error that names the URL and the reason.
 """
 
+import contextlib
 import errno
+import logging
+import math
 import re
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mae_kit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Place = str | Path
 """Where data lie: a path, or a URL such as s3://bucket/shards; a URL made a Path would lose a slash."""
@@ -43,16 +49,24 @@ def version(url: str) -> str:
         UserError: It cannot be asked; names the reason.
     """
     system, path = _open(url)
-    known = _persist(url, lambda: system.info(path))
+    known = _persist(url, lambda: system.info(path), known=False)
     marks = {name: str(known[name]) for name in _VERSION if known.get(name) is not None}
     return str(marks) if len(marks) > 1 else ""
 
 
-def download(url: str, target: Path) -> None:
-    """Fetch a file; what is at `target` is overwritten. The bytes are not checked.
+def download(
+    url: str, target: Path, size: float = math.inf, fault_of: Callable[[Path], str] = lambda target: ""
+) -> None:
+    """Fetch a file that is known to be on the server; what is at `target` is overwritten.
+
+    Args:
+        url: Of the file.
+        target: Where it goes.
+        size: Bytes of the file; what a server sends behind them is not received.
+        fault_of: Says what is wrong with the file that arrived, which is then fetched again; empty where nothing is.
 
     Raises:
-        NotThere: The server has no such file.
+        NotThere: The server has no such file, however often it is asked.
         OSError: The local disk is full or read-only.
         UserError: It cannot be fetched; names the reason.
     """
@@ -61,16 +75,38 @@ def download(url: str, target: Path) -> None:
 
     def attempt() -> None:
         if target.exists() and target.stat().st_size:
-            _resume(system, path, target)
+            _resume(system, path, target, size)
         else:
-            system.get_file(path, str(target))
+            _get(system, path, target, size)
+        if fault := fault_of(target):
+            target.write_bytes(b"")
+            raise _Wrong(fault)
 
     _persist(url, attempt)
 
 
-def _resume(system: Any, path: str, target: Path) -> None:
+class _Enough(Exception):
+    """All bytes of the file are here."""
+
+
+def _get(system: Any, path: str, target: Path, size: float) -> None:
+    """Fetch a file whole, which no library does in bounds: a server may send without end."""
+    from fsspec.callbacks import Callback
+
+    class Counter(Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            super().relative_update(inc)
+            if self.value > size:
+                raise _Enough
+
+    with contextlib.suppress(_Enough):
+        system.get_file(path, str(target), callback=Counter())
+
+
+def _resume(system: Any, path: str, target: Path, most: float) -> None:
     """Append what is missing of a download that broke off."""
     size = system.info(path)["size"]
+    size = None if size is None else min(size, most)
     with open(target, "ab") as file:
         while size is not None and (have := file.tell()) < size:
             end = min(have + PART, size)
@@ -81,7 +117,7 @@ def _resume(system: Any, path: str, target: Path) -> None:
         whole = file.tell() == size
     if not whole:  # the server does not serve parts
         target.write_bytes(b"")
-        system.get_file(path, str(target))
+        _get(system, path, target, most)
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -114,8 +150,18 @@ def _web_options() -> dict[str, Any]:
     return {"client_kwargs": {"timeout": limits, "trust_env": True, "headers": plain}}
 
 
-def _persist(url: str, action: Callable[[], _Result]) -> _Result:
-    """Try until it works, with growing pauses; an answer that will stay the same ends it at once."""
+class _Wrong(Exception):
+    """What arrived is not the file."""
+
+
+def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Result:
+    """Try until it works, with growing pauses; an answer that will stay the same ends it at once.
+
+    Args:
+        url: For messages.
+        action: What is tried.
+        known: Whether the file is on the server, so that it is asked for again where the server denies it.
+    """
     for pause in (*PAUSES, None):
         try:
             return action()
@@ -123,15 +169,21 @@ def _persist(url: str, action: Callable[[], _Result]) -> _Result:
             error = _plain(raised)
             status = getattr(error, "status", 0)
             reason = " ".join(str(error).split()).replace(": ", " ") or type(error).__name__
-            if status == 404 or isinstance(error, FileNotFoundError):
+            gone = status == 404 or isinstance(error, FileNotFoundError)
+            if gone and not (known and pause):
                 raise NotThere(f"{url} is not there") from None
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise
+            if isinstance(error, ssl.CertificateError):
+                fix = "see that this machine trusts the server's certificate: SSL_CERT_FILE names those it trusts"
+                raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
             if status in (401, 403) or isinstance(error, PermissionError):
                 raise UserError("data.url", f"{url} may not be read ({reason})", "check the credentials") from None
             if pause is None:
                 fix = "see that the server can be reached, and start again; a run resumes with --resume"
                 raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
+            if getattr(error, "errno", 0) == errno.ECONNREFUSED and pause == PAUSES[0]:
+                log.warning(f"{url} cannot be read ({reason}); trying again for {sum(PAUSES):.0f} s")
             time.sleep(pause)
     raise AssertionError
 

@@ -1,7 +1,6 @@
 """Remote shards as files of a local cache: fetched when somebody reads them, or a little before."""
 
 import hashlib
-import logging
 import os
 import threading
 from collections import deque
@@ -14,16 +13,13 @@ from filelock import FileLock
 from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.data.remote.filesystem import NotThere, download, version
 from mae_kit.durable import replacing
-from mae_kit.errors import BadImage, UserError
-
-log = logging.getLogger(__name__)
+from mae_kit.errors import UserError
 
 Stamp = tuple[int, int]  # bytes, time of change in ns
 Stamps = dict[str, Stamp]  # of each shard
 Damage = Callable[[Path], int]  # a shard's file -> samples in it that are not what was indexed
 
 CONNECTIONS = 2  # of each process, in addition to the one its reader may wait for
-DOWNLOADS = 3  # of a shard that arrives damaged
 WINDOWS = 3  # of shards that the cache has to hold: the one being left, the one being read, the next
 
 
@@ -40,7 +36,6 @@ class Store:
 
     def __init__(self, url: str, stamps: Stamps, cache: Cache):
         self.url, self.stamps, self.cache = url, stamps, cache
-        self._missing: set[str] = set()
         self._asked: tuple[int, list[str]] = (0, [])
         self._queue: deque[tuple[str, Damage]] = deque()
 
@@ -49,19 +44,16 @@ class Store:
 
         Args:
             shard: Its name.
-            damage: Counts the damaged samples in its file. A shard that stays damaged is kept: its samples are found
-                damaged when they are read, as those of a local shard are.
+            damage: Counts the samples in its file that are not what was indexed; a file with any is fetched again.
 
         Raises:
-            BadImage: It is not on the server.
-            UserError: The server cannot be reached, or the cache has no room.
+            UserError: The server cannot be reached, has no such shard or another, or the cache has no room.
         """
-        if shard not in self._missing:
-            try:
-                return self.cache.open(self._name(shard), partial(self._fetch, shard, damage))
-            except NotThere:
-                self._missing.add(shard)
-        raise BadImage(f"cannot read {shard}: it is not on the server")
+        return self.cache.open(self._name(shard), partial(self._fetch, shard, damage))
+
+    def forget(self, shard: str) -> None:
+        """Remove a shard from the cache, whose disk has changed it."""
+        (self.cache.folder / self._name(shard)).unlink(missing_ok=True)
 
     def ahead(self, wanted: list[tuple[str, Damage]]) -> None:
         """Fetch shards in the background, in this order; what was wanted before and not started is forgotten."""
@@ -102,7 +94,7 @@ class Store:
             try:
                 shard, damage = queue.popleft()
                 self.cache.fetch(self._name(shard), partial(self._fetch, shard, damage), wait=False)
-            except (IndexError, NotThere, UserError):
+            except (IndexError, UserError):
                 return  # the queue has run dry, or the reader of the shard will raise the same
 
     def _name(self, shard: str) -> str:
@@ -110,14 +102,18 @@ class Store:
         return f"{_hash(f'{self.url}/{shard} {changed}')}-{size}"
 
     def _fetch(self, shard: str, damage: Damage, making: Path) -> None:
-        url, size = f"{self.url}/{shard}", self.stamps[shard][0]
-        for _ in range(DOWNLOADS):
-            download(url, making)
-            os.truncate(making, min(size, making.stat().st_size))
-            damaged = damage(making)
-            if not damaged:
-                return
-        log.warning(f"{url} is not what was indexed: {damaged} samples are damaged, in each of {DOWNLOADS} downloads")
+        size = self.stamps[shard][0]
+
+        def fault_of(file: Path) -> str:
+            os.truncate(file, min(size, file.stat().st_size))
+            damaged = damage(file)
+            return f"{damaged} samples are not what was indexed" if damaged else ""
+
+        try:
+            download(f"{self.url}/{shard}", making, size, fault_of)
+        except NotThere as error:
+            fix = "upload it again, then start again; a run resumes with --resume"
+            raise UserError("data.url", f"{error}, but in the index", fix) from None
 
 
 def fetch_index(url: str, file: str, cache: Cache) -> Path:

@@ -1,7 +1,9 @@
 """Batches are functions of their number: the same in any worker, with any split, after any damage."""
 
+import errno
 import io
 import json
+import os
 import statistics
 import tarfile
 import time
@@ -11,15 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.errors import raises
 from support.gates import Measured
 from support.photo_shards import classes_of, photo, write_shard
 
 from mae_kit.data.decode import decode
+from mae_kit.data.index import index as columns
+from mae_kit.data.index.index import Descriptor
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading import loader
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, Replica, TrainBatches
 from mae_kit.data.order import samples_at, step_positions
-from mae_kit.errors import UserError
+from mae_kit.data.remote import filesystem
 from mae_kit.tensors import Batch
 
 SIZE = (24, 32)
@@ -36,6 +41,11 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Index:
     folder = tmp_path_factory.mktemp("damaged")
     write_shard(folder / "train-0.tar", range(64), damaged=(3, 20, 21, 63))
     return open_index(folder)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "PAUSES", [0.001] * 3)
 
 
 def batches(index: Index, part: Replica | None = None, batch_size: int = 16, seed: int = 0) -> TrainBatches:
@@ -133,6 +143,8 @@ def test_damaged_images_are_replaced_alike_and_written_down(damaged: Index):
     lines = [json.loads(line) for batch in epoch for line in batch.bad]
     assert {line["key"] for line in lines} == {"0003", "0020", "0021", "0063"}
     assert all(line["shard"] == "train-0.tar" and line["reason"] and line["offset"] > 0 for line in lines)
+    replaced = sum(int((batch.shown != batch.seeds).sum()) for batch in epoch)
+    assert replaced == 4 and len({key for batch in epoch for key in batch.shown.tolist()}) <= 60
     again = [batches(damaged, Replica(rank, 2))[step] for step in range(4) for rank in range(2)]
     assert torch.equal(torch.cat([b.ids for b in epoch]), torch.cat([b.ids for b in again]))
     assert torch.equal(torch.cat([b.images for b in epoch]), torch.cat([b.images for b in again]))
@@ -184,8 +196,46 @@ def test_nothing_that_decodes_is_one_clear_error(tmp_path: Path, workers: int):
     write_shard(tmp_path / "a.tar", range(16))
     found = open_index(tmp_path)
     (tmp_path / "a.tar").write_bytes(bytes(1 << 18))
-    with pytest.raises(UserError, match=r"^100 samples in a row did not decode, the last: .*checksum differs[^\n]*$"):
+    with raises("loader.next"):
         next(iter(Loader(batches(found), 0, 1, workers)))
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_now_and_then_changes_nothing(
+    index: Index, monkeypatch: pytest.MonkeyPatch, short_pauses: None, fault: int
+):
+    right, faults, read_at = batches(index)[3], iter([True, False, True, True]), columns.read_at
+
+    def failing(file: Descriptor, size: int, offset: int) -> bytes:
+        if next(faults, False):
+            raise OSError(fault, "fails")
+        return read_at(file, size, offset)
+
+    monkeypatch.setattr(columns, "read_at", failing)
+    assert equal(batches(index)[3], right)
+
+
+def test_a_checksum_that_differs_once_is_no_damage(index: Index, monkeypatch: pytest.MonkeyPatch):
+    right, first, read_at = batches(index)[3], iter([True]), columns.read_at
+    monkeypatch.setattr(
+        columns,
+        "read_at",
+        lambda file, size, offset: bytes(size) if next(first, False) else read_at(file, size, offset),
+    )
+    assert equal(batches(index)[3], right)
+
+
+@pytest.mark.parametrize("kept", [0, 2000, None])
+def test_a_shard_that_is_cut_or_gone_ends_the_run(tmp_path: Path, short_pauses: None, kept: int | None):
+    """Other images in place of its samples would be another training."""
+    write_shard(tmp_path / "a.tar", range(16))
+    found = open_index(tmp_path)
+    if kept is None:
+        (tmp_path / "a.tar").unlink()
+    else:
+        os.truncate(tmp_path / "a.tar", kept)
+    with raises("data.read"):
+        batches(found)[0]
 
 
 def test_evaluation_leaves_bad_images_out_and_keeps_the_order(damaged: Index):
