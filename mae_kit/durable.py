@@ -1,14 +1,24 @@
 """Files that are complete or absent, whenever the process is killed or the power fails."""
 
 import os
+import re
 import secrets
+import socket
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
 STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
+UNFINISHED = ".unfinished"  # in a folder that is being filled
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_MADE = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{4}\.making", re.DOTALL)
+_LONGEST = 100  # characters of a name that a hidden one repeats: those of file systems are limited
+_cleared: set[tuple[int, Path]] = set()  # by this process
 
 
 @contextmanager
@@ -16,7 +26,8 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary name next to `path`; if the block succeeds, the file is flushed to the disk and renamed.
 
     Next to it, since a rename works within one file system only; a name that no two machines choose; and not
-    by `tempfile`, whose files only their owner may read.
+    by `tempfile`, whose files only their owner may read. What killed processes of this machine left unfinished in the
+    folder is removed first.
 
     Args:
         path: The file to write or replace.
@@ -25,7 +36,8 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The disk is full and the like; nothing is left behind.
     """
-    making = path.with_name(f".{path.name}.{secrets.token_hex(4)}.making")
+    _clear_once(path.parent)
+    making = path.with_name(f".{path.name[:_LONGEST]}.{_HOST}-{os.getpid()}-{secrets.token_hex(2)}.making")
     try:
         yield making
         if flush:
@@ -48,17 +60,73 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def append_lines(path: Path, lines: list[str]) -> None:
-    """Append whole lines to a UTF-8 file."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(line + "\n" for line in lines))
+    """Append lines to a UTF-8 file: all of them, or none where the disk is full."""
+    append(path, "".join(line + "\n" for line in lines).encode())
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append bytes to a file: all of them, or none.
+
+    Raises:
+        OSError: The disk is full and the like.
+    """
+    with open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:])
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Make a folder that is signed as unfinished until the block has filled it: it may then be filled again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED).touch()
+    yield
+    (folder / UNFINISHED).unlink()
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether `filling` a folder was interrupted."""
+    return (folder / UNFINISHED).exists()
 
 
 def clear_unfinished(folder: Path, seconds: float = STALE) -> None:
-    """Remove what killed processes have left; what was written to lately may be another process's at work."""
+    """Remove what killed processes have left unfinished.
+
+    A process of another machine counts as killed once it has not written for so many `seconds`.
+    """
     for stray in folder.glob(MAKING):
         with suppress(FileNotFoundError):  # finished meanwhile
-            if time.time() - stray.stat().st_mtime >= seconds:
-                stray.unlink()
+            _remove_if_left(stray, seconds)
+
+
+def _clear_once(folder: Path) -> None:
+    """Remove what `replacing` left in a folder; another's hidden file is not touched."""
+    if (os.getpid(), folder) in _cleared:
+        return
+    _cleared.add((os.getpid(), folder))
+    for stray in folder.glob(MAKING):
+        if _made_by(stray):
+            with suppress(OSError):
+                _remove_if_left(stray, STALE)
+
+
+def _remove_if_left(stray: Path, seconds: float) -> None:
+    host, process = _made_by(stray) or ("", 0)
+    killed = host == _HOST and not psutil.pid_exists(process)
+    if killed or time.time() - stray.stat().st_mtime >= seconds:
+        stray.unlink()
+
+
+def _made_by(stray: Path) -> tuple[str, int] | None:
+    """Host and number of the process that `replacing` worked for."""
+    found = _MADE.fullmatch(stray.name)
+    return (found[1], int(found[2])) if found else None
 
 
 def sync(file: Path) -> None:

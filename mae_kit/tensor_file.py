@@ -1,14 +1,12 @@
 """Safetensors files: written atomically; ours have one header that says what they hold, and one reader."""
 
 import json
-import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mae_kit.durable import replacing
@@ -108,17 +106,13 @@ def kind_of(file: Path) -> str:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file atomically: whenever the power fails, the old or the new one is there.
 
+    Not by `safetensors.torch.save_file`, whose files only their owner may read.
+
     Raises:
         OSError: The disk is full and the like.
     """
     with replacing(path) as making:
-        try:
-            save_file(contiguous(tensors), making, metadata)
-        except SafetensorError as error:  # the system's number is in its text alone
-            number = re.search(r"os error (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        making.write_bytes(save(contiguous(tensors), metadata))
 
 
 def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,11 +1,23 @@
 """Files that are whole or not there: the old one or the new one, and nothing beside it."""
 
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from mae_kit.durable import replace_text, replacing
+from mae_kit.durable import append_lines, filling, is_unfinished, replace_text, replacing
+
+DIES = """
+import os, sys
+from pathlib import Path
+from mae_kit.durable import replacing
+with replacing(Path(sys.argv[1])) as making:
+    making.write_text("half")
+    os._exit(9)
+"""
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path):
@@ -40,3 +52,41 @@ def test_two_writers_do_not_meet(tmp_path: Path):
         one.write_text("one")
         other.write_text("other")
     assert (tmp_path / "a").read_text() == "one"
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
+    subprocess.run([sys.executable, "-c", DIES, tmp_path / "a"], check=False)
+    (tmp_path / ".notes.making").touch()
+    os.utime(tmp_path / ".notes.making", (0, 0))
+    assert len(list(tmp_path.iterdir())) == 2
+    with replacing(tmp_path / "b") as making:
+        making.write_text("b")
+        replace_text(tmp_path / "c", "c")
+        assert making.exists(), "this process is alive"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.making", "b", "c"]
+
+
+def test_a_name_as_long_as_the_file_system_allows_can_be_replaced(tmp_path: Path):
+    replace_text(tmp_path / ("a" * 250), "text")
+    assert (tmp_path / ("a" * 250)).read_text() == "text"
+
+
+def test_lines_are_appended_whole_or_not_at_all(tmp_path: Path):
+    append_lines(tmp_path / "a", ["one"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))
+    try:
+        with pytest.raises(OSError):
+            append_lines(tmp_path / "a", ["two", "three"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "a").read_text() == "one\n"
+
+
+def test_a_folder_is_signed_until_it_is_full(tmp_path: Path):
+    with pytest.raises(OSError), filling(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+    assert is_unfinished(tmp_path / "out")
+    with filling(tmp_path / "out"):
+        pass
+    assert not is_unfinished(tmp_path / "out")

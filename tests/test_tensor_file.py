@@ -1,6 +1,7 @@
 """Safetensors files: a full disk is told as the system tells it, and leaves nothing behind."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -23,3 +24,13 @@ def test_a_disk_that_takes_no_more(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "encoder.safetensors"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no modes")
+def test_everybody_reads_what_the_umask_lets_them(tmp_path: Path):
+    before = os.umask(0o022)
+    try:
+        save_tensors(tmp_path / "encoder.safetensors", {"weight": torch.zeros(1)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "encoder.safetensors").stat().st_mode & 0o777 == 0o644

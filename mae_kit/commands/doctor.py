@@ -27,6 +27,7 @@ from mae_kit.console import warnings_only
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
+from mae_kit.training.checkpoint import checkpoints_in
 from mae_kit.training.metrics import FILE as METRICS
 from mae_kit.training.metrics import json_lines
 from mae_kit.training.precision import resolve_with_reason
@@ -161,7 +162,7 @@ def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> boo
 
 
 def _newest(checkpoints: Path) -> int:
-    return max((int(path.name.removeprefix("step-")) for path in checkpoints.glob("step-*")), default=0)
+    return max((int(path.name.removeprefix("step-")) for path in checkpoints_in(checkpoints)), default=0)
 
 
 def _wait(seen: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mae_kit.safe_pickle import load_tensors
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]
+_NAME = re.compile(r"step-[0-9]{8,}")
 
 
 class DurableCheckpointIO(CheckpointIO):
@@ -99,8 +101,8 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
     Raises:
         UserError: There are checkpoints, and every one is damaged.
     """
-    candidates = [path for path in sorted(folder.glob("step-*"), reverse=True) if _step_of(path) < before]
-    for candidate in candidates:
+    candidates = [path for path in checkpoints_in(folder) if _step_of(path) < before]
+    for candidate in reversed(candidates):
         try:
             return DurableCheckpointIO().load_checkpoint(candidate)
         except ValueError as error:
@@ -112,6 +114,12 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
             "start a new run, from its model.safetensors if any",
         )
     return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder by step; what else is there is the user's."""
+    found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=_step_of)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

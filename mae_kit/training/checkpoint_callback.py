@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from mae_kit.errors import UserError
-from mae_kit.training.checkpoint import checkpoint_path
+from mae_kit.training.checkpoint import checkpoint_path, checkpoints_in
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.progress import find, is_complete, step_is_done
 
@@ -74,7 +74,7 @@ class Checkpoints(Callback):
             self._drop_others(trainer.strategy.checkpoint_io, final)
 
     def _drop_others(self, io: CheckpointIO, final: Path) -> None:
-        written = sorted(self.folder.glob("step-*"))
+        written = checkpoints_in(self.folder)
         passed_over = [path for path in written if path.name > final.name]  # damaged, or this run would start there
         for path in [*passed_over, *written[: -KEPT - len(passed_over)]]:
             io.remove_checkpoint(path)

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from mae_kit.console import bar, console
 from mae_kit.data.loading.loader import Loader
-from mae_kit.durable import append_lines
+from mae_kit.durable import append_lines, sync
 from mae_kit.run_folder import RunFolder
 from mae_kit.training.audit import AuditSamples, Epoch
 from mae_kit.training.guard import SkipNonFinite
@@ -113,7 +114,11 @@ class Record(Callback):
         return counts | ({"bad_samples": quarantine.total(trainer)} if quarantine else {})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Flush the metrics, too: a run that resumes there does not write the lines before it again."""
         checkpoint["record"] = {"sums": self._reduced_sums(trainer), "since": self._sums_since}
+        if trainer.is_global_zero and self.run.metrics.exists():
+            with suppress(OSError):
+                sync(self.run.metrics)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["record"]

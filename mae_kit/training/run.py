@@ -93,8 +93,9 @@ class Run(RunFolder):
                 self._check_new()  # asked again: another process may have started it, and ended
             for unfinished in self.checkpoints.glob(".making-*"):
                 shutil.rmtree(unfinished)
-            for unfinished in self.path.glob(MAKING):
-                unfinished.unlink()
+            for folder in (self.path, *filter(Path.is_dir, self.path.iterdir())):
+                for unfinished in folder.glob(MAKING):
+                    unfinished.unlink()
             self._keep_metrics_until(step if self.resume else -1)
             replace_text(self.config, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
         except OSError as error:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_there_and_back(tmp_path: Path):
     before = load_latest(tmp_path, before=12)
     assert before and before["global_step"] == 3
     assert load_latest(tmp_path / "none") is None and load_latest(tmp_path, before=3) is None
+
+
+def test_folders_of_the_user_are_neither_read_nor_removed(tmp_path: Path):
+    save(tmp_path, 8)
+    for name in ("step-keep", "step-00000008-before", "step-9"):
+        shutil.copytree(tmp_path / "step-00000008", tmp_path / name)
+    save(tmp_path, 12, 16)
+    latest, saving = load_latest(tmp_path), Checkpoints(tmp_path, 4)
+    assert latest and latest["global_step"] == 16
+    trainer = Mock(spec=Trainer, global_step=20, callbacks=[], max_steps=40, is_global_zero=True)
+    trainer.strategy.checkpoint_io = DurableCheckpointIO()
+    trainer.save_checkpoint = lambda path: trainer.strategy.checkpoint_io.save_checkpoint(state(20), path)
+    saving.save(trainer)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-00000008-before", "step-00000016", "step-00000020", "step-9", "step-keep"]
 
 
 def test_steps_are_compared_as_numbers(tmp_path: Path):

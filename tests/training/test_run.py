@@ -92,10 +92,12 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
         file.write(line(12)[:-9])
     (run.checkpoints / ".making-step-00000010-123").mkdir()
     (run.path / ".encoder.json.1f2e3d4c.making").touch()
+    (run.path / "reconstructions").mkdir()
+    (run.path / "reconstructions" / ".step-00000006.png.1f2e3d4c.making").touch()
     Run(tmp_path, resume=True).start(ARGUMENTS, 6)
     assert run.metrics.read_text() == line(3) + line(6)
     assert run.last_metrics() == {"step": 6, "loss": 1 / 6, "other": None}
-    assert list(run.checkpoints.iterdir()) == [] and list(run.path.glob(".*")) == [run.path / LOCK]
+    assert list(run.checkpoints.iterdir()) == [] and list(run.path.rglob(".*")) == [run.path / LOCK]
 
 
 @pytest.mark.parametrize(
