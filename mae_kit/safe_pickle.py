@@ -78,4 +78,4 @@ def _load(file: Path, map_location: Any, stand_ins: list[Any]) -> Any:
         what = f"beside tensors it wants {wanted[1]}" if wanted else "it holds more than tensors and plain values"
         raise ValueError(f"{file.name} is refused: {what}") from None
     except Exception as error:  # whatever torch trips over in a file that somebody has bent
-        raise ValueError(f"{file.name} is no checkpoint ({type(error).__name__})") from error
+        raise ValueError(f"{file.name} is not a checkpoint ({type(error).__name__})") from error

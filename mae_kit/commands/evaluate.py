@@ -81,7 +81,7 @@ def evaluate(
         layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
         attentive: A recipe of `mae-kit finetune`, as attentive_tiny_64px: also train an attentive probe, which pools
             the patch tokens of the frozen ViT.
-        finetune: A recipe of `mae-kit finetune`, as vit_tiny_64px: also fine-tune the encoder.
+        finetune: A recipe of `mae-kit finetune`, for example vit_tiny_64px: also fine-tune the encoder.
         blocks: Fine-tune only the last N blocks, one run for each N, as "[1,4]"; null, the default: all.
         untrained: Evaluate the architecture of a pretraining or fine-tuning run with fresh weights.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is

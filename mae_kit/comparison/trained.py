@@ -32,7 +32,7 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
         UserError: A recipe does not exist, or blocks are given without one, or are negative.
     """
     if blocks and not finetune:
-        raise UserError("finetune", "blocks are given without a recipe", "add --finetune RECIPE, as vit_tiny_64px")
+        raise UserError("finetune", "blocks are given without a recipe", "add, for example, --finetune vit_tiny_64px")
     if min(filter(None, blocks or ()), default=0) < 0:
         fix = "give numbers of blocks, 0 for the head alone, or null for the whole encoder"
         raise UserError("blocks", f"blocks are {blocks}", fix)

@@ -83,4 +83,4 @@ class Augmentation:
         """
         if images == 1 and (self.mixup or self.cutmix):
             fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
-            raise UserError("config.check_mixing", "micro-batches of one image cannot be mixed", fix)
+            raise UserError("config.check_mixing", "mixup and CutMix need micro-batches of two images or more", fix)

@@ -64,7 +64,7 @@ class Optimization:
             raise UserError(
                 "optimization.betas",
                 f"optimization.betas are {list(self.betas)}",
-                "give two numbers from 0 on, below 1",
+                "give two numbers in [0, 1)",
             )
         if self.warmup_epochs > self.epochs:
             what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"

@@ -73,7 +73,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
         raise UserError(
             "weights.unsupported",
-            f"{raw.path} has a norm before its last norm",
+            f"{raw.path} does not use mean pooling",
             "give one trained with use_mean_pooling: true",
         )
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)

@@ -51,7 +51,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     biases = [name for name in others if BIAS.fullmatch(name)]
     if any(raw.tensors[name].any() for name in biases):
         raise UserError(
-            "weights.unsupported", f"{raw.path} has biases, which iGPT has not", "give one trained without, as OpenAI's"
+            "weights.unsupported", f"{raw.path} has biases, which iGPT lacks", "give one trained without, like OpenAI's"
         )
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     tensors = {name: _upright(name, tensor) for name, tensor in tensors.items()}

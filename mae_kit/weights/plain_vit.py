@@ -68,7 +68,9 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
         raise UserError(
-            "weights.unsupported", f"{file}: layers of {hidden} in blocks {dim} wide", "only a ratio of 4 is supported"
+            "weights.unsupported",
+            f"{file}: MLP width {hidden} with embed_dim {dim}",
+            "only an mlp_ratio of 4 is supported",
         )
     if dim % heads:
         raise UserError(
@@ -80,7 +82,7 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
     if side**2 != table.shape[1] - 1:
         raise UserError(
             "weights.unsupported",
-            f"{file}: {table.shape[1]} positions are no class token's and a square's",
+            f"{file}: {table.shape[1]} positions are not one class token and a square grid",
             "give such a file",
         )
     sizes = {"img_size": _one_or_two(side * height, side * width), "patch_size": _one_or_two(height, width)}

@@ -81,4 +81,4 @@ def _read(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
             raise UserError("data.exclude", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix)
         return head["contents"], {(line["shard"], line["key"]) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("data.exclude", f"{path} is no list of samples to leave out", fix) from error
+        raise UserError("data.exclude", f"{path} is not a list of samples to leave out", fix) from error

@@ -39,11 +39,11 @@ class Replica:
     micro_batches: int = 1
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raises UserError where a batch does not divide among the devices and micro-batches."""
+        """Raises UserError where a batch is not divisible by the devices and micro-batches."""
         parts = self.world_size * self.micro_batches
         if batch_size % parts:
             what = f"{self.world_size} devices x {self.micro_batches} micro-batches"
-            problem = f"data.batch_size {batch_size} does not divide among {what}"
+            problem = f"data.batch_size {batch_size} is not divisible by {what}"
             raise UserError("data.batch_size", problem, f"choose a multiple of {parts}")
 
     def positions(self, item: int, batch_size: int) -> np.ndarray:
@@ -258,7 +258,9 @@ class Loader:
             return next(batches, None)
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
-            raise UserError("loader.next", reason, "mend the shards: `mae-kit index` names every damaged one") from None
+            raise UserError(
+                "loader.next", reason, "repair the shards: `mae-kit index` names every damaged one"
+            ) from None
         except RuntimeError as error:
             if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
                 raise _WorkerDied(str(error)) from None

@@ -93,7 +93,7 @@ def _check_classes(source: Source) -> None:
             raise UserError(
                 "shard.classes",
                 f"the class {name!r} has a line break in its name",
-                "rename its folder, or mend the table",
+                "rename its folder, or correct the table",
             )
 
 
