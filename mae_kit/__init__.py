@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mae_kit.version import __version__ as __version__
 
 # Where each public name lives. A new name gets a line here and an import below, for editors and type checkers.
-_MODULES = {
+MODULES = {
     "BEiT": "objectives",
     "FCMAE": "objectives",
     "HieraMAE": "objectives",
@@ -111,13 +111,13 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     pretrain: RecipeCommand
     tokenizer: RecipeCommand
 
-__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)
     if isinstance(value, type):
         return value
     from mae_kit.cli.calling import as_command

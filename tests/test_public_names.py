@@ -34,7 +34,7 @@ def test_editors_know_every_name():
     known = {name.asname: one.module for one in imports for name in one.names if name.asname}
     typed = [one.target.id for one in block.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
     known |= {name: f"mae_kit.commands.{name}" for name in typed}
-    assert known == {name: f"mae_kit.{module}" for name, module in mae_kit._MODULES.items()}
+    assert known == {name: f"mae_kit.{module}" for name, module in mae_kit.MODULES.items()}
 
 
 def test_a_command_keeps_its_name_where_a_module_is_imported_first():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from mae_kit.cli.main import COMMANDS
-from mae_kit.cli.parser import arguments_of
+from mae_kit.cli.parser import settings_of
 from mae_kit.cli.schema import arguments
 
 
@@ -51,9 +51,9 @@ def with_recipes(function: Callable[..., Any], kind: str) -> RecipeCommand:
     """
 
     @functools.wraps(function)
-    def call(*recipes: Any, config: Any = None, resume: Any = None, **settings: Any) -> Any:
-        files = [str(one) for one in (*recipes, config) if one is not None]
-        return function(**arguments_of(function, kind, files, resume, settings))
+    def call(recipe: Any = None, *overlays: Any, config: Any = None, resume: Any = None, **settings: Any) -> Any:
+        files = [str(one) for one in (recipe, *overlays, config) if one is not None]
+        return function(**arguments(function, settings_of(function, kind, files, resume, settings)))
 
     return call
 

@@ -3,8 +3,9 @@
 They hold all words, so that completing imports nothing: run `mae-kit --completion bash` again after an update.
 """
 
-from mae_kit.cli.main import COMMANDS, load
+from mae_kit.cli.main import COMMANDS, outlined
 from mae_kit.cli.parser import options
+from mae_kit.cli.schema import positional
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import recipe_names
 
@@ -44,9 +45,16 @@ def script(shell: str) -> str:
 
 def _words(command: str) -> list[str]:
     """Recipes by their short names, and options."""
-    kind = COMMANDS[command].recipes
+    kind, function = COMMANDS[command].recipes, outlined(command)
     recipes = [name.removeprefix(f"{kind}/") for name in recipe_names(kind)] if kind else []
-    return [*recipes, *(f"--{name}" for name in [*options(load(command), kind), "json", "import", "help"])]
+    named = [*(["devices"] if kind else []), *options(function, kind), "json", "import", "help"]
+    places = () if kind else positional(function)
+    return [*recipes, *(f"--{_written(name)}" for name in dict.fromkeys(named) if name not in places)]
+
+
+def _written(option: str) -> str:
+    """A setting of a recipe as the recipe spells it, any other option with dashes."""
+    return option if "." in option else option.replace("_", "-")
 
 
 def _fish(command: str, words: list[str]) -> str:

@@ -5,21 +5,22 @@ import re
 import textwrap
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from mae_kit.cli.schema import class_options, find_part, named_parameters, positional, record_type, type_name
+from mae_kit.cli.schema import class_options, named_parameters, parts, positional, record_type, type_name
 from mae_kit.cli.words import SHORT
 from mae_kit.errors import UserError
 
 WIDTH, INDENT = 100, 28
 RECIPE_OPTIONS = {
-    "run": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume": "Continue the run in this folder, with the recipe it has saved.",
-    "config": "Another overlay: a recipe by name or path; may be given again.",
-    "devices": "Processes on this machine: a number, or auto for one on each GPU.",
+    "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
+    "resume RUN": "Continue the run in this folder, with the recipe it has saved.",
+    "config RECIPE": "Another overlay: a recipe by name or path; may be given again.",
+    "devices N": "Processes on this machine: a number, or auto for one on each GPU.",
 }
 ALL_OPTIONS = {
-    "import": "Import this module first, where your own objective is; may be given again.",
+    "import MODULE": "Import this module first, where your own objective is; may be given again.",
     "json": "Print the result as one JSON object on stdout, everything else on stderr.",
     "help": "Show this; --KEY.help explains the settings of one group, --KEY.help CLASS those of a class.",
 }
@@ -32,7 +33,8 @@ def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> st
         usage.append(f"       mae-kit {command} --resume RUN")
     parts = ["\n".join(usage), _prose(function)]
     if recipes:
-        parts.append(_section("common", _common(function)))
+        own = [(f"--{name}", text) for name, text in RECIPE_OPTIONS.items()]
+        parts.append(_section("common", [*_short(function), *own]))
     parts.append(_section("arguments", _arguments(function, bool(recipes))))
     parts += [_record_section(name, kind) for name, kind in _records(function)]
     parts.append(_section("all commands", [(f"--{name}", text) for name, text in ALL_OPTIONS.items()]))
@@ -40,17 +42,18 @@ def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> st
 
 
 def help_of_part(function: Callable[..., Any], key: str, class_name: str = "") -> str:
-    """The help of one group of settings, or of a class that a recipe may name.
+    """The help of one group of settings, or of a class that a recipe may name; a list where there are several.
 
     Raises:
         UserError: There is no such group or class.
     """
-    kind = find_part(function, key, class_name)
-    if kind is None:
-        raise UserError(f"--{key}.help", f"{key} has no settings of its own", "see --help")
-    title = f"{key}: {kind.__name__}. {_prose(kind)}"
-    init = kind.__init__
-    return "\n\n".join([textwrap.fill(title, WIDTH), _section("settings", list(_lines(init, kind, f"{key}.")))])
+    kinds = parts(function, key, class_name)
+    if len(kinds) > 1:
+        listed = [(kind.__name__, _prose(kind).partition("\n\n")[0]) for kind in kinds]
+        return _section(f"{key}, one of these classes; --{key}.help CLASS lists the settings of one", listed)
+    title = f"{key}: {kinds[0].__name__}. {_prose(kinds[0])}"
+    init = kinds[0].__init__
+    return "\n\n".join([_filled(title), _section("settings", list(_lines(init, kinds[0], f"{key}.")))])
 
 
 def _usage(command: str, function: Callable[..., Any], recipes: str) -> str:
@@ -63,14 +66,21 @@ def _usage(command: str, function: Callable[..., Any], recipes: str) -> str:
     return " ".join(["mae-kit", command, *places, "[--OPTION VALUE ...]"])
 
 
-def _common(function: Callable[..., Any]) -> list[tuple[str, str]]:
-    texts = {}
-    for name, kind in _records(function):
-        texts |= {f"{name}.{one}": text for one, text in _docs(kind).items()}
-    known = [
-        (f"--{short.replace('_', '-')}", f"{texts[long]} ({long})") for short, long in SHORT.items() if long in texts
-    ]
-    return known + [(f"--{name}", text) for name, text in RECIPE_OPTIONS.items()]
+def _short(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """The short names, with the settings that they stand for."""
+    records = dict(_records(function))
+    for short, long in SHORT.items():
+        group, _, name = long.partition(".")
+        if group in records and name in (known := named_parameters(records[group].__init__)):
+            kind = get_type_hints(records[group])[name]
+            yield _option(short, kind, known[name].default), f"{_docs(records[group])[name]} ({long})"
+
+
+def _option(name: str, kind: Any, default: Any) -> str:
+    """An option and what stands behind it; of a switch that is on by default, what turns it off."""
+    if "." in name:  # as recipes spell it
+        return f"--{name} {'true|false' if kind is bool else _kind(kind)}"
+    return f"--{'no-' * (default is True)}{name.replace('_', '-')} {_kind(kind)}".rstrip()
 
 
 def _arguments(function: Callable[..., Any], recipes: bool) -> list[tuple[str, str]]:
@@ -103,28 +113,40 @@ def _lines(
     for name, one in named_parameters(function).items():
         if name in skipped:
             continue
-        kind = hints.get(name, Any)
-        option = f"--{prefix}{name}" if prefix else f"--{name.replace('_', '-')}"
-        yield name.upper() if name in places else f"{option} {_kind(kind)}".rstrip(), docs.get(name, "") + _default(one)
+        option = _option(f"{prefix}{name}", hints.get(name, Any), one.default)
+        yield name.upper() if name in places else option, docs.get(name, "") + _default(one, prefix)
 
 
 def _kind(kind: Any) -> str:
+    """What stands behind an option; nothing behind a switch."""
     if classes := class_options(kind):
         return " or ".join(one.__name__ for one in classes)
-    names = {None: "", bool: "", bool | None: "", Path: "PATH", str: "TEXT", int: "N", float: "X"}
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        several = any(one is Path or get_origin(one) is list for one in members)
+        kinds = [one for one in members if one is not type(None) and not (one is str and several)]
+        return "|".join(map(_kind, kinds))
+    if origin is tuple and ... not in members:
+        return ",".join(map(_kind, members))
+    names = {None: "", bool: "", Path: "PATH", str: "TEXT", int: "N", float: "X", Any: "VALUE"}
     return names.get(kind, type_name(kind).replace("'", "").replace(" or ", "|"))
 
 
-def _default(one: inspect.Parameter) -> str:
-    if one.default is one.empty or one.default is None or one.default is False:
+def _default(one: inspect.Parameter, prefix: str) -> str:
+    """The default in words; of a switch its name says it."""
+    value = one.default
+    if value is one.empty or value is None or str(value) == "<factory>" or (isinstance(value, bool) and not prefix):
         return ""
-    shown = str(one.default).replace("<factory>", "see the recipe")
-    return f" (default: {'true' if one.default is True else shown})"
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f" (default: {shown.lower() if isinstance(value, bool) else shown})"
 
 
 def _prose(documented: Any) -> str:
-    text = re.split(r"\n\s*\w+:\n", inspect.getdoc(documented) or "")[0]
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in text.strip().split("\n\n"))
+    return _filled(re.split(r"\n\s*\w+:\n", inspect.getdoc(documented) or "")[0].strip())
+
+
+def _filled(text: str) -> str:
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in text.split("\n\n"))
 
 
 def _docs(documented: Any) -> dict[str, str]:

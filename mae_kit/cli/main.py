@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import errno
-import importlib
 import inspect
 import io
 import json
@@ -14,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import mae_kit
 from mae_kit.errors import UserError
 from mae_kit.version import __version__
 
@@ -27,16 +27,18 @@ class Command(NamedTuple):
         help: One line for the list of commands.
         group: The heading it is listed under.
         recipes: The folder of the recipes it takes as its first words; empty for one that takes none.
+        resumes: Whether the same command, given again, continues what was interrupted.
     """
 
     help: str
     group: str
     recipes: str = ""
+    resumes: bool = False
 
 
 COMMANDS = {
-    "shard": Command("pack a folder of images into shards", "Data"),
-    "index": Command("index shards and report every damaged one", "Data"),
+    "shard": Command("pack a folder of images into shards", "Data", resumes=True),
+    "index": Command("index shards and report every damaged one", "Data", resumes=True),
     "dedup": Command("find near-duplicates, within a dataset or against a test set", "Data"),
     "pretrain": Command("train an encoder without labels", "Train", "pretrain"),
     "tokenizer": Command("train the tokenizer whose codes BEiT predicts", "Train", "tokenizer"),
@@ -46,13 +48,13 @@ COMMANDS = {
     "predict": Command("print classes and probabilities of your images", "Inspect"),
     "bench": Command("measure an encoder's speed and memory by image size", "Inspect"),
     "report": Command("summarize a run in one HTML page", "Inspect"),
-    "evaluate": Command("score an encoder, frozen or fine-tuned", "Evaluate"),
-    "compare": Command("train and score several objectives under equal conditions", "Evaluate"),
+    "evaluate": Command("score an encoder, frozen or fine-tuned", "Evaluate", resumes=True),
+    "compare": Command("train and score several objectives under equal conditions", "Evaluate", resumes=True),
     "import": Command("read weights of another program", "Exchange"),
     "export": Command("write weights for another program", "Exchange"),
     "recipes": Command("list the recipes, or print one", "Other"),
     "doctor": Command("report what this machine offers; test that a killed run resumes", "Other"),
-    "demo": Command("shard, pretrain, plot and fine-tune in a few minutes", "Other"),
+    "demo": Command("shard, pretrain, plot and fine-tune in a few minutes", "Other", resumes=True),
 }
 
 # What the owner of the disk can mend; every other OSError is ours.
@@ -88,7 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _answer(words) if not words or words[0] not in COMMANDS else _run(words[0], words[1:])
     except KeyboardInterrupt:
-        return 130
+        return _interrupted(words, 130)
+    except SystemExit as stop:
+        if stop.code in (130, 143) and _resumes(words):  # others have reported it themselves
+            return _interrupted(words, int(stop.code))
+        raise
     except Exception as error:
         return _complain(error)
 
@@ -128,8 +134,20 @@ def overview() -> str:
 
 def load(command: str) -> Callable[..., Any]:
     """The function that does a command's work."""
-    name = f"{command}_" if keyword.iskeyword(command) else command
-    return inspect.unwrap(getattr(importlib.import_module("mae_kit"), name))
+    return inspect.unwrap(getattr(mae_kit, function_name(command)))
+
+
+def outlined(command: str) -> Callable[..., Any]:
+    """The function of a command as its source states it, without the imports that its work needs."""
+    from mae_kit.cli.outline import outline
+
+    name = function_name(command)
+    return outline(name) if name in mae_kit.MODULES else load(command)
+
+
+def function_name(command: str) -> str:
+    """A command as a function of `mae_kit`."""
+    return f"{command}_" if keyword.iskeyword(command) else command
 
 
 def read(command: str, words: Sequence[str]) -> dict[str, Any]:
@@ -138,18 +156,18 @@ def read(command: str, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: A word is not understood.
     """
-    from mae_kit.cli.parser import parse
+    from mae_kit.cli.parser import values
+    from mae_kit.cli.schema import arguments
 
-    return parse(load(command), f"mae-kit {command}", words, COMMANDS[command].recipes)
+    given = values(outlined(command), f"mae-kit {command}", words, COMMANDS[command].recipes)
+    return arguments(load(command), given)
 
 
 def _run(name: str, words: list[str]) -> int:
     from mae_kit.cli.launch import device_count, is_launched, launch
     from mae_kit.cli.words import take
 
-    if asked := next(
-        (word for word in words if word in ("-h", "--help") or word.partition("=")[0].endswith(".help")), None
-    ):
+    if asked := next(filter(_asks_for_help, words), None):
         return _help(name, asked, words)
     recipes = COMMANDS[name].recipes
     devices, words = take(words, "devices") if recipes else ("", words)
@@ -160,7 +178,8 @@ def _run(name: str, words: list[str]) -> int:
     from mae_kit.console import is_main_process, messages
 
     with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        result = load(name)(**read(name, words))
+        arguments = read(name, words)
+        result = load(name)(**arguments)
     if as_json and is_main_process():
         _print(json.dumps(result))
     return int(isinstance(result, dict) and bool(result.get("failed")))
@@ -172,20 +191,28 @@ def _asks_for_help(word: str) -> bool:
 
 def _with_run(name: str, words: list[str]) -> list[str]:
     """Several processes need one folder, chosen before they start."""
-    chosen = any(word.partition("=")[0] in ("--run", "--resume") for word in words)
+    from mae_kit.cli.parser import values
+
+    if any(word.partition("=")[0] in ("--run", "--resume") for word in words):
+        return words
     settings = [word for word in words if word != "--json"]
-    return words if chosen else [*words, "--run", str(read(name, settings)["run"])]
+    return [*words, "--run", values(outlined(name), f"mae-kit {name}", settings, COMMANDS[name].recipes)["run"]]
 
 
 def _help(name: str, asked: str, words: list[str]) -> int:
     from mae_kit.cli.help import help_of, help_of_part
+    from mae_kit.cli.outline import outline_classes
 
-    function = load(name)
-    if not asked.startswith("--") or asked == "--help":
+    function = outlined(name)
+    if asked in ("-h", "--help"):
         return _print(help_of(name, function, COMMANDS[name].recipes))
     key, _, class_name = asked[2:].partition("=")
     behind = words[words.index(asked) + 1 :]
     class_name = class_name or next((word for word in behind[:1] if not word.startswith("--")), "")
+    if "." in class_name:  # anybody's, which only an import knows
+        function = load(name)
+    else:
+        outline_classes()
     return _print(help_of_part(function, key.removesuffix(".help").replace("-", "_"), class_name))
 
 
@@ -196,6 +223,16 @@ def _print(text: str) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _interrupted(words: list[str], code: int) -> int:
+    hint = "; the same command again continues where it stopped" if _resumes(words) else ""
+    print(f"mae-kit: interrupted{hint}", file=sys.stderr)
+    return code
+
+
+def _resumes(words: list[str]) -> bool:
+    return bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].resumes
 
 
 def _complain(error: Exception) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from mae_kit.cli.schema import arguments, dotted_keys, is_open, kind_of, named_parameters, nearest, positional
+from mae_kit.cli.schema import arguments, check, dotted_keys, is_open, kind_of, named_parameters, nearest, positional
 from mae_kit.cli.settings import merged, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
@@ -26,44 +26,53 @@ def parse(function: Callable[..., Any], program: str, words: Sequence[str], reci
     Raises:
         UserError: Names the key at fault and the nearest valid one.
     """
+    return arguments(function, values(function, program, words, recipes))
+
+
+def values(function: Callable[..., Any], program: str, words: Sequence[str], recipes: str = "") -> dict[str, Any]:
+    """Read the words behind a command as plain values by name, as `parse` does, without making objects of them.
+
+    An outline of the function suffices, so that mistakes are refused before anything heavy is imported.
+    """
     read = read_words(words, lambda name: _kind(function, name, recipes))
-    for module in read.options.pop("import", []):
-        allow(module)
+    modules = read.options.pop("import", [])
     for name in read.options:
         _check_known(function, program, name, recipes)
-    if not recipes:
-        return arguments(function, _placed(function, program, read))
-    resume = read.options.pop("resume", None)
-    overlays = read.options.pop("config", [])
-    return arguments_of(function, recipes, _recipes(read, resume), resume, read.options, overlays)
+    if recipes:
+        resume = read.options.pop("resume", None)
+        files = [*_recipes(read, resume), *read.options.pop("config", [])]
+        given = settings_of(function, recipes, files, resume, read.options)
+    else:
+        given = _placed(function, program, read)
+    check(function, given)
+    for module in modules:
+        allow(module)
+    return given
 
 
-def arguments_of(
+def settings_of(
     function: Callable[..., Any],
     kind: str,
-    recipes: list[str],
+    recipes: Sequence[str],
     resume: str | Path | None,
     given: Mapping[str, Any],
-    overlays: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The arguments of a command that takes recipes, for the command line and for Python.
+    """The values of a command that takes recipes, for the command line and for Python.
 
     Args:
-        function: The command.
+        function: The command, or its outline.
         kind: Its folder of recipes.
         recipes: A recipe and its overlays, by name or path.
         resume: The folder of a run to continue.
         given: Values by short name or dotted key.
-        overlays: More overlays.
     """
-    files = [*recipes, *overlays]
-    settings = merged(kind, files, Path(resume) if resume else None, given)
+    settings = merged(kind, recipes, Path(resume) if resume else None, given)
     names = named_parameters(function)
-    if "run" in names and "run" not in settings and files:
-        settings["run"] = next_run(Path(files[0]).stem)
+    if "run" in names and "run" not in settings and recipes:
+        settings["run"] = next_run(Path(recipes[0]).stem)
     if "resume" in names:
         settings["resume"] = resume is not None
-    return arguments(function, settings)
+    return settings
 
 
 def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:

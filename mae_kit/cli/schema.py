@@ -41,6 +41,19 @@ def arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[s
     return {name: made.get(name, one.default) for name, one in inspect.signature(function).parameters.items()}
 
 
+def check(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Refuse what `arguments` would refuse by names and plain types alone; an outline of the function suffices.
+
+    Raises:
+        UserError: As `arguments`.
+    """
+    hints = get_type_hints(function)
+    _check_names(function, values, "")
+    for name, value in values.items():
+        if not class_options(hints[name]):
+            convert(hints[name], value, name)
+
+
 def _seed(seed: int) -> None:
     """Weights are drawn as the classes are built."""
     import torch
@@ -102,12 +115,13 @@ def _choice(members: tuple[Any, ...], value: Any, kind: Any, key: str) -> Any:
 
 
 def _sequence(origin: type, members: tuple[Any, ...], value: Any, kind: Any, key: str) -> Any:
-    strings = {str, Path} & {*members, *get_args(members[0])}
+    """A list, of the command line with commas between: `a,b` or `[a,b]`; a single value is a list of one."""
     content = _read(value)
-    if strings and isinstance(content, str | Path):
-        content = [value]
-    if not isinstance(content, list | tuple):
-        raise _mismatch(key, value, (kind,))
+    if isinstance(content, str | Path):
+        named = {str, Path} & {*members, *get_args(members[0])}  # these may have commas in them
+        content = [value] if named else str(content).split(",")
+    elif not isinstance(content, list | tuple):
+        content = [content]
     kinds = members if origin is tuple and ... not in members else [members[0]] * len(content)
     if len(kinds) != len(content):
         raise _mismatch(key, value, (kind,))
@@ -277,23 +291,28 @@ def kind_of(function: Callable[..., Any], key: str) -> Any:
     return get_type_hints(record).get(rest) if record else None
 
 
-def find_part(function: Callable[..., Any], key: str, class_name: str) -> type | None:
-    """The dataclass or class behind a dotted key, as `objective.encoder`; None where there is none.
+def parts(function: Callable[..., Any], key: str, class_name: str = "") -> list[type]:
+    """The dataclass or the classes that a recipe may give for a dotted key, as `objective.encoder`.
 
     Args:
         function: Of the command.
         key: Dotted.
-        class_name: Which of the classes that the type admits, by its name in mae_kit or its path.
+        class_name: Which of the classes, by its name in mae_kit or its path; by default all.
 
     Raises:
-        UserError: There is no such class.
+        UserError: There is no such class, or no settings are below the key.
     """
-    options = set(_part_types(get_type_hints(function), key.split(".")))
-    if not options or not class_name:
-        return min(options, key=lambda kind: kind.__name__, default=None)
-    path = class_name if "." in class_name else f"mae_kit.{class_name}"
-    known = {kind.__name__.lower(): kind for option in options for kind in (option, *subclasses(option))}
-    return known.get(class_name.lower()) or chosen_class(tuple(options), {"class_path": path}, key)
+    bases = set(_part_types(get_type_hints(function), key.split(".")))
+    if not bases:
+        raise UserError(f"--{key}.help", f"{key} has no settings of its own", "see --help")
+    if "." in class_name:
+        return [chosen_class(tuple(bases), {"class_path": class_name}, key)]
+    known = {one.__name__: one for base in bases for one in subclasses(base) or [base]}
+    found = [known[name] for name in sorted(known) if class_name.lower() in ("", name.lower())]
+    if not found:
+        fix = f"choose one of {', '.join(sorted(known))}" if len(known) > 1 else f"give --{key}.help alone"
+        raise UserError(f"--{key}.help", f"{key} has no class {class_name}", fix)
+    return found
 
 
 def _part_types(hints: Mapping[str, Any], parts: list[str]) -> Iterator[type]:
@@ -342,14 +361,14 @@ def _mismatch(key: str, value: Any, kinds: Iterable[Any]) -> UserError:
 
 
 def type_name(kind: Any) -> str:
-    """A type as people write it: `int or null`, `'a' or 'b'`, `[N,...]`."""
+    """A type as people write it: `int or null`, `'a' or 'b'`, `a,b,...`."""
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, members))
     if origin is Literal:
         return " or ".join(map(repr, members))
     if origin in (list, tuple):
-        return f"[{','.join(map(type_name, members)) if origin is tuple and ... not in members else 'a,b,...'}]"
+        return ",".join(map(type_name, members)) if origin is tuple and ... not in members else "a,b,..."
     if origin is dict:
         return "{key: value}"
     return "null" if kind is type(None) else getattr(kind, "__name__", str(kind))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ Settings = dict[str, Any]
 RATES = ("learning_rate", "base_learning_rate")  # one of the two is given
 
 
-def merged(kind: str, recipes: list[str], resume: Path | None, given: Mapping[str, Any]) -> Settings:
+def merged(kind: str, recipes: Sequence[str], resume: Path | None, given: Mapping[str, Any]) -> Settings:
     """Merge everything into one mapping; later layers override earlier ones.
 
     Args:

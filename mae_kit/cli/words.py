@@ -13,6 +13,7 @@ SHORT = {
     "lr": "optimization.learning_rate",
     "workers": "machine.num_workers",
     "precision": "machine.precision",
+    "pack": "machine.pack",
 }
 REPEATED = ("config", "import")  # may be given several times
 
@@ -34,8 +35,8 @@ def read_words(words: Sequence[str], kind_of: Callable[[str], Any]) -> Words:
 
     Args:
         words: What stands behind the command.
-        kind_of: The type of an option, by its name. A bool without a value is true; None, a type that is not known yet,
-            takes the next word if there is one.
+        kind_of: The type of an option, by its name. A bool without a value is true, and false behind `--no-`; None, a
+            type that is not known yet, takes the next word if there is one.
 
     Raises:
         UserError: An option has no value.
@@ -50,7 +51,9 @@ def read_words(words: Sequence[str], kind_of: Callable[[str], Any]) -> Words:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if not equals:
+        if name.startswith("no_") and not equals and kind_of(name[3:]) is bool:
+            name, value = name[3:], "false"
+        elif not equals:
             value = _value(name, rest, kind_of(name))
         if name in REPEATED:
             options.setdefault(name, []).append(value)

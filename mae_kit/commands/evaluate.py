@@ -60,6 +60,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 0,
     engine: Engine = "processes",
+    pack: bool = True,
 ) -> dict[str, Any]:
     """Evaluate an encoder: frozen, by kNN, few-shot ridge regression and a linear probe; optionally by fine-tuning.
 
@@ -78,11 +79,11 @@ def evaluate(
             linear layer on the cached features, LARS, 90 epochs of 1,024 images, learning rate chosen on a tenth of
             train. linear_probe_mae: MAE's published linear probe, with a random crop and flip of every image
             in each of 90 epochs: so many passes through the encoder.
-        layers: Blocks of a ViT or stages of a Swin to take features from, as "[6,12]"; by default the last.
+        layers: Blocks of a ViT or stages of a Swin to take features from, as 6,12; by default the last.
         attentive: A recipe of `mae-kit finetune`, as attentive_tiny_64px: also train an attentive probe, which pools
             the patch tokens of the frozen ViT.
-        finetune: A recipe of `mae-kit finetune`, for example vit_tiny_64px: also fine-tune the encoder.
-        blocks: Fine-tune only the last N blocks, one run for each N, as "[1,4]"; null, the default: all.
+        finetune: A recipe of `mae-kit finetune`, as vit_tiny_64px: also fine-tune the encoder.
+        blocks: Fine-tune only the last N blocks, one run for each N, as 1,4; null, the default: all.
         untrained: Evaluate the architecture of a pretraining or fine-tuning run with fresh weights.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
@@ -90,6 +91,7 @@ def evaluate(
         workers: Processes; 0 = one a core, or a single one where there is a GPU.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see ENCODER, a run, and the
             shards under the same path.
+        pack: Pack a plain folder of images into the user's cache, once; `--no-pack` refuses one.
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average
@@ -102,7 +104,7 @@ def evaluate(
         UserError: No encoder, no such layer, no shards, no labels, different classes in train and val, no such recipe
             or method, no folder for trainings, or a file in its place, or another process is using the folder.
     """
-    train, val = _splits(data, train, val)
+    train, val = _splits(data, train, val, pack)
     if not untrained and (classifier := _classifier_file(encoder)):
         return _score_classifier(classifier, val)
     names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
@@ -131,10 +133,10 @@ def evaluate(
     return result | page | {"failed": sum("error" in one for one in result["trained"])}
 
 
-def _splits(data: Place | None, train: Place | None, val: Place | None) -> tuple[Place, Place]:
+def _splits(data: Place | None, train: Place | None, val: Place | None, pack: bool) -> tuple[Place, Place]:
     """Where to fit and where to score."""
     if data is not None and train is None:
-        return resolve_pair(str(data), None if val is None else str(val))
+        return resolve_pair(str(data), None if val is None else str(val), pack)
     if train is None or val is None:
         raise UserError("data", "no labeled images are given", "add --data DATA, or --train SHARDS --val SHARDS")
     return train, val

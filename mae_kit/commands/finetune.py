@@ -161,7 +161,7 @@ def open_labeled(
         UserError: No such images, labels or classes, or too few of them.
     """
     cache = machine.shard_cache()
-    pair_of_shards = resolve_pair(data.path, data.val, cache=cache)
+    pair_of_shards = resolve_pair(data.path, data.val, machine.pack, cache)
     train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
     train.check_mix_shards(data.mix_shards)
     classes = common_classes(train, val, pair_of_shards)

@@ -52,7 +52,7 @@ def import_(
         normalized: Whether the decoder predicts normalized patches, which no file shows.
         encoder_heads: Attention heads of the encoder, where neither file nor width say.
         decoder_heads: Attention heads of the decoder, where neither file nor width say.
-        mean: Of each channel, in [0, 1], that images were normalized with, as "[.5,.5,.5]"; by default as the file or
+        mean: Of each channel, in [0, 1], that images were normalized with, as .5,.5,.5; by default as the file or
             its family has it.
         std: Of each channel.
 

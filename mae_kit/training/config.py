@@ -199,6 +199,7 @@ class Machine:
         cache: Folder for shards that come from a URL, shared by the processes and runs of this machine; by default in
             the user's cache.
         cache_size: GB of shards it may hold.
+        pack: Pack a plain folder of images into the user's cache, once; `--no-pack` refuses one.
     """
 
     precision: Precision = "auto"
@@ -208,6 +209,7 @@ class Machine:
     compile: bool = False
     cache: Path | None = None
     cache_size: float = 20.0
+    pack: bool = True
 
     def __post_init__(self) -> None:
         must_be_positive(

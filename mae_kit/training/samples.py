@@ -67,7 +67,7 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
             "leave them out",
         )
     cache = machine.shard_cache()
-    index = open_index(resolve(shards, "train", cache=cache), cache=cache)
+    index = open_index(resolve(shards, "train", machine.pack, cache), cache=cache)
     index.check_mix_shards(data.mix_shards)
     samples = kept(index, data.exclude)
     replica, count = this_replica(machine, data.batch_size), len(samples.rows)

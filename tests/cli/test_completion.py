@@ -28,7 +28,7 @@ def offered(words: list[str]) -> list[str]:
         (["mae-kit", "pretrain", "mae_vit_b"], ["mae_vit_b16"]),
         (["mae-kit", "pretrain", "on/"], ["on/gpu"]),
         (["mae-kit", "finetune", "mae_vit_b16", "--data.batch"], ["--data.batch_size"]),
-        (["mae-kit", "doctor", "--self"], ["--self_test"]),
+        (["mae-kit", "doctor", "--self"], ["--self-test"]),
         (["mae-kit", "nothing", ""], []),
     ],
 )

@@ -91,8 +91,13 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(how: str, code: int, 
     assert (ended, out) == (code, "") and error.startswith("mae-kit: error: ") and error.count("\n") == 1
 
 
-def test_interrupted_is_exit_code_130(door: Door):
-    assert door("fail", "interrupt") == (130, "", "")
+def test_interrupted_is_one_line_and_exit_code_130(door: Door, monkeypatch: pytest.MonkeyPatch):
+    code, out, alone = door("fail", "interrupt")
+    assert (code, out, alone.count("\n")) == (130, "", 1)
+    monkeypatch.setitem(cli.COMMANDS, "fail", cli.COMMANDS["fail"]._replace(resumes=True))
+    code, _, hint = door("fail", "interrupt")
+    assert code == 130 and hint.startswith(alone.rstrip()) and hint > alone
+    assert door("fail", "signal")[0] == 143
 
 
 def test_an_internal_error_is_exit_code_1_with_a_traceback():

@@ -164,8 +164,9 @@ FINETUNE = "finetune vit_tiny_64px --data x --run r"
         (f"{PRETRAIN} --config beit_tiny_64px", "objective"),
         ("pretrain beit_tiny_64px --data x --run y", "objective.tokenizer"),
         (f"{PRETRAIN} --model x", "--model"),
-        (f"{PRETRAIN} --data.mean 0.5", "data.mean"),
-        (f"{FINETUNE} --data.mean 0.5", "data.mean"),
+        (f"{PRETRAIN} --data.mean 0.5,x", "data.mean"),
+        (f"{PRETRAIN} --data.crop_scale 0.5", "data.crop_scale"),
+        (f"{PRETRAIN} --no-seed", "--no_seed"),
         (f"{FINETUNE} --model resnet18", "model"),
         (f"{FINETUNE} --model.nam x", "--model.nam"),
         (f"{FINETUNE} --model.args patch_size=8", "model.args"),
@@ -183,6 +184,24 @@ def test_short_names_stand_for_settings():
     optimization = made["optimization"]
     assert (optimization.epochs, optimization.learning_rate, optimization.base_learning_rate) == (3, 1e-3, None)
     assert (made["data"].batch_size, made["machine"].precision, made["seed"]) == (8, "fp32", 5)
+
+
+def test_commas_make_lists():
+    made = read("pretrain", f"{PRETRAIN} --data.mean .5,.4,.3 --data.std [.1,.2,.3] --data.crop_scale .5,1".split()[1:])
+    assert (made["data"].mean, made["data"].std, made["data"].crop_scale) == ([0.5, 0.4, 0.3], [0.1, 0.2, 0.3], (0.5, 1))
+    assert read("pretrain", f"{PRETRAIN} --data.mean .5".split()[1:])["data"].mean == [0.5]
+    assert read("inspect", "run --show attention,losses".split())["show"] == ["attention", "losses"]
+    assert read("inspect", "run --show attention".split())["show"] == "attention"
+    assert read("evaluate", "run --layers 6,12 --blocks 1,null".split())["blocks"] == [1, None]
+    with raises("show"):
+        read("inspect", "run --show attention,loses".split())
+
+
+def test_a_switch_is_turned_off():
+    assert read("pretrain", PRETRAIN.split()[1:])["machine"].pack
+    assert not read("pretrain", f"{PRETRAIN} --no-pack".split()[1:])["machine"].pack
+    assert not read("evaluate", "run --no-pack --data x".split())["pack"]
+    assert read("look", "run a --no-fast".split())["fast"] is False
 
 
 @pytest.mark.parametrize(
