@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.recipe_file import read_recipe, verb_of
+from mae_kit.run_folder import RunFolder
 
 HEADER, VERSION = "mae_kit", 1
 T = TypeVar("T")
@@ -73,13 +75,23 @@ def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> t
     """
     file = path / kind.file if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{kind.name}.missing", f"no {kind.name} at {file}", kind.fix)
+        raise missing(path, kind)
     try:
         with safe_open(file, "pt") as opened:
             content = _content(file, kind, opened.metadata() or {})
             return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{kind.name}.damaged", f"{file} cannot be read ({error})", kind.fix) from error
+
+
+def missing(path: Path, kind: Kind) -> UserError:
+    """The refusal of a path without such a file; of a run that was stopped, it names the command that resumes it."""
+    config = RunFolder(path).config
+    ended = any((path / one.file).is_file() for one in KINDS)
+    if config.is_file() and not ended and (verb := verb_of(read_recipe(config))):
+        fix = f"resume it with `mae-kit {verb} --resume {path}`"
+        return UserError(f"{kind.name}.missing", f"the run in {path} is not finished", fix)
+    return UserError(f"{kind.name}.missing", f"no {kind.name} at {path}", kind.fix)
 
 
 def _content(file: Path, kind: Kind, metadata: dict[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -10,19 +11,20 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from mae_kit.cli.schema import class_options, named_parameters, parts, positional, record_type, type_name
 from mae_kit.cli.words import SHORT
-from mae_kit.errors import UserError
 
-WIDTH, INDENT = 100, 28
+WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns - 1))
+INDENT = 28
+RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays, as on/gpu, override parts of it."
 RECIPE_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume RUN": "Continue the run in this folder, with the recipe it has saved.",
-    "config RECIPE": "Another overlay: a recipe by name or path; may be given again.",
-    "devices N": "Processes on this machine: a number, or auto for one on each GPU.",
+    "resume RUN": "Resume the run in this folder, with the recipe saved there.",
+    "config RECIPE": "The recipe or another overlay, in place of a word; may be given several times.",
+    "devices N": "Number of processes on this machine, or auto: one for each GPU.",
 }
 ALL_OPTIONS = {
-    "import MODULE": "Import this module first, where your own objective is; may be given again.",
-    "json": "Print the result as one JSON object on stdout, everything else on stderr.",
-    "help": "Show this; --KEY.help explains the settings of one group, --KEY.help CLASS those of a class.",
+    "import MODULE": "Import a module of your own, with your objective, first; may be given several times.",
+    "json": "Print the result as one JSON object on stdout, and everything else on stderr.",
+    "help": "Print this help; --KEY.help that of one group of settings, --KEY.help CLASS that of one class.",
 }
 
 
@@ -34,7 +36,7 @@ def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> st
     parts = ["\n".join(usage), _prose(function)]
     if recipes:
         own = [(f"--{name}", text) for name, text in RECIPE_OPTIONS.items()]
-        parts.append(_section("common", [*_short(function), *own]))
+        parts.append(_section("common", [("RECIPE", RECIPE), *_short(function), *own]))
     parts.append(_section("arguments", _arguments(function, bool(recipes))))
     parts += [_record_section(name, kind) for name, kind in _records(function)]
     parts.append(_section("all commands", [(f"--{name}", text) for name, text in ALL_OPTIONS.items()]))

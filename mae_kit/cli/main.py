@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import mae_kit
 from mae_kit.errors import UserError
 from mae_kit.version import __version__
 
@@ -134,15 +133,17 @@ def overview() -> str:
 
 def load(command: str) -> Callable[..., Any]:
     """The function that does a command's work."""
-    return inspect.unwrap(getattr(mae_kit, function_name(command)))
+    from mae_kit.cli.outline import PACKAGE
+
+    return inspect.unwrap(getattr(PACKAGE, function_name(command)))
 
 
 def outlined(command: str) -> Callable[..., Any]:
     """The function of a command as its source states it, without the imports that its work needs."""
-    from mae_kit.cli.outline import outline
+    from mae_kit.cli.outline import PACKAGE, outline
 
     name = function_name(command)
-    return outline(name) if name in mae_kit.MODULES else load(command)
+    return outline(name) if name in PACKAGE.MODULES else load(command)
 
 
 def function_name(command: str) -> str:
@@ -180,9 +181,17 @@ def _run(name: str, words: list[str]) -> int:
     with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         arguments = read(name, words)
         result = load(name)(**arguments)
-    if as_json and is_main_process():
-        _print(json.dumps(result))
+    if is_main_process():
+        _report(result, as_json)
     return int(isinstance(result, dict) and bool(result.get("failed")))
+
+
+def _report(result: Any, as_json: bool) -> None:
+    """Print a result as JSON, or, below what the command has printed, the command that comes next."""
+    if as_json:
+        _print(json.dumps(result))
+    elif isinstance(result, dict) and "next" in result:
+        _print(f"next: {result['next']}")
 
 
 def _asks_for_help(word: str) -> bool:

@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import mae_kit
-
-_ROOT = Path(mae_kit.__file__).parent
+PACKAGE: Any = importlib.import_module("mae_kit")  # by name: its commands lie above this room
+_ROOT = Path(PACKAGE.__file__).parent
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -39,12 +38,12 @@ def outline(name: str) -> Any:
         A function or class with the signature, types, defaults and docstring of the original. A class has no methods
         but its constructor; none of them can be run.
     """
-    return _defined(f"mae_kit.{mae_kit.MODULES[name]}", name)
+    return _defined(f"mae_kit.{PACKAGE.MODULES[name]}", name)
 
 
 def outline_classes() -> None:
     """Outline every public class, so that each is known as a subclass of its base."""
-    for name in mae_kit.MODULES:
+    for name in PACKAGE.MODULES:
         if name[0].isupper():
             outline(name)
 

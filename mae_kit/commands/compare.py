@@ -58,7 +58,7 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
             `{config: RECIPE}`, with null to train from scratch; it may have `overrides` of the recipe's keys, a
             `finetune` recipe or overrides of its own, and as `against` the entry that it is compared with, in place of
             the first.
-        out: Folder for all of it: runs, compare.json, report.html, and copies of the recipes.
+        out: Folder for everything: runs, compare.json, report.html and copies of the recipes.
 
     Returns:
         The shared `budget` and fingerprints of the images, and for each entry its scores with mean, 95% interval and

@@ -85,9 +85,9 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     earlier one stopped, and repeats nothing that is complete. Each step is a command that works outside the demo, too.
 
     Args:
-        out: Folder for all of it: images, shards, runs, demo.json and report.html.
-        images: Your own class folders, images of any size; models see them at 64 px.
-        seeds: Fine-tunings of each kind; a seed draws the labeled images, their order and all new weights.
+        out: Folder for everything: images, shards, runs, demo.json and report.html.
+        images: Your own folder of class folders; images of any size, which the models see at 64 px.
+        seeds: Number of fine-tunings of each kind; the seed draws the labeled images, their order and the new weights.
 
     Returns:
         The `rows` of the table (accuracies from 0 to 1), the `conclusion` in one sentence, the folder, the page,
@@ -106,7 +106,8 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     pretraining = _pretrain(shards, out / "pretrain", course)
     _results([pretraining], 1)
     rows = _compare(shards, pretraining.run, out / "finetune", course, seeds)
-    replace_text(out / "demo.json", json.dumps({"pretraining": pretraining.run.name, "rows": rows}, indent=2))
+    about = {"pretraining": pretraining.run.name, "images": str(images) if images else None, "rows": rows}
+    replace_text(out / "demo.json", json.dumps(about, indent=2))
     console.print(_table(rows))
     page = report(out)
     minutes = (time.perf_counter() - started) / 60

@@ -71,27 +71,29 @@ def evaluate(
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. Of a fine-tuning run the
             classifier is scored.
-        data: Labeled images: what `mae-kit shard` made, with its train and val; a folder of class folders; a URL.
-        train: Labeled shards to fit to, in place of those of `data`: a folder, a pattern such as "DIR/train-*.tar".
-        val: Labeled shards to score on, in place of those of `data`.
-        methods: Of frozen features, separated by commas. knn: weighted vote of 20 neighbors (temperature
-            .07). fewshot: ridge regression on 1, 5, 10 and 25 images of each class, five draws (big_vision). probe: a
-            linear layer on the cached features, LARS, 90 epochs of 1,024 images, learning rate chosen on a tenth of
-            train. linear_probe_mae: MAE's published linear probe, with a random crop and flip of every image
-            in each of 90 epochs: so many passes through the encoder.
-        layers: Blocks of a ViT or stages of a Swin to take features from, as 6,12; by default the last.
-        attentive: A recipe of `mae-kit finetune`, as attentive_tiny_64px: also train an attentive probe, which pools
-            the patch tokens of the frozen ViT.
-        finetune: A recipe of `mae-kit finetune`, as vit_tiny_64px: also fine-tune the encoder.
-        blocks: Fine-tune only the last N blocks, one run for each N, as 1,4; null, the default: all.
-        untrained: Evaluate the architecture of a pretraining or fine-tuning run with fresh weights.
+        data: Labeled images: what `mae-kit shard` made, with its train and val split; a folder of class folders; or a
+            URL.
+        train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
+            "DIR/train-*.tar".
+        val: Labeled shards to score on, in place of the val split of --data.
+        methods: Separated by commas. knn = weighted vote of the 20 nearest (temperature .07). fewshot = ridge
+            regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear layer on cached
+            features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of train. linear_probe_mae =
+            MAE's published linear probe, with a random crop and flip in each of its 90 epochs, each a pass through the
+            encoder.
+        layers: Blocks of a ViT, or stages of a Swin, whose features are scored, as 6,12; by default the last.
+        attentive: Recipe of an attentive probe, as attentive_tiny_64px, which pools the patch tokens of the frozen ViT:
+            train one, too.
+        finetune: Recipe, as vit_tiny_64px: fine-tune the encoder, too.
+        blocks: Fine-tune only the last N blocks, one run for each N, as 1,4; null, the default, = all.
+        untrained: Score the same architecture with random weights.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
-        seed: Of the linear probe, of trainings, and of fresh weights.
-        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        seed: Seed of the probes, trainings and random weights.
+        workers: Processes; 0 = one per core, or one where there is a GPU.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see ENCODER, a run, and the
             shards under the same path.
-        pack: Pack a plain folder of images into the user's cache, once; `--no-pack` refuses one.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses one instead.
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average

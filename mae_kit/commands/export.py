@@ -37,11 +37,11 @@ def export(
 
     Args:
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.
-        out: The folder to write.
+        out: Folder to write.
         format: timm (config.json and safetensors), vit_mae and vit (transformers), original (the MAE code's .pth),
             onnx, or pt2 (torch.export).
-        hub_dir: The folder to write in place of out, with a model card: ready to be uploaded to the Hub.
-        license: Of the weights, for the card, as the Hub abbreviates it: apache-2.0, cc-by-nc-4.0.
+        hub_dir: Folder to write in place of --out, with a model card: ready for upload to the Hugging Face Hub.
+        license: License of the weights for the card, by the Hub's abbreviation: apache-2.0, cc-by-nc-4.0.
 
     Returns:
         Folder, its files, and what was exported.

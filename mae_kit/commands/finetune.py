@@ -61,31 +61,31 @@ def finetune(
     allow_data_change: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Train a classifier on labeled shards, from a pretrained encoder or from scratch.
+    """Train a classifier on labeled images, from a pretrained encoder or from scratch.
 
-    Images with one label each are learned by cross entropy over the classes; those with any number of them, from a
-    table with the column labels (`mae-kit shard --labels`), by a yes or no for each class.
+    The loss is cross-entropy where each image has one label, and binary cross-entropy where it has any number of them
+    (`mae-kit shard --labels TABLE.csv`).
 
     Args:
         data: The images and labels.
         optimization: How the weights move; layer_decay is the factor between neighboring layers.
         run: Folder of the run; everything it makes goes there.
-        encoder: A pretraining run or its encoder.safetensors; "none" trains the same model from scratch.
-        model: Which timm model, where the encoder does not say: --model.name NAME, --model.args "{KEY: VALUE}".
-        augmentation: What happens to a batch on the device.
+        encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
+        model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
+        augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
-        blocks: Train so many last blocks, the norm behind them and the head; 0 the head alone. All if not given.
-        ema: Decay of the moving average of the weights; none if not given.
-        generative: Weight of the loss of iGPT's pretraining, which its fine-tuning keeps (paper: 1); a BERT then learns
-            both from images with 15% of the pixels hidden. 0 for the classes alone.
-        balance: How much rare classes are raised by shifting the logits in the loss by the log of how frequent they
-            are (logit adjustment, arXiv 2007.07314): 1 = as if all were equally frequent, 0 = as they are.
+        blocks: Train this many last blocks, the norm behind them and the head; 0 = the head alone. By default all.
+        ema: Decay of a moving average of the weights, which is what is scored and saved; by default none.
+        generative: Weight of iGPT's pretraining loss, which its fine-tuning keeps (paper: 1); with the BERT objective
+            15% of the pixels are hidden. 0 = classification alone.
+        balance: How far the loss compensates for rare classes, by adding the log of their frequency to the logits
+            (logit adjustment, arXiv 2007.07314): 0 = not at all, 1 = as if all classes were equally frequent.
         intervals: How often to log, save and score.
         machine: Where and how it is computed: precision, micro-batches, workers.
-        seed: Of weights, order, crops and augmentation.
+        seed: Seed of weights, order, crops and augmentation.
         resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
-        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
+        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop, without training or making a folder.
 
     Returns:
         Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
@@ -140,9 +140,9 @@ def finetune(
         if replica.rank == 0:
             save_classifier(folder.path, module.scored(), config)
             replace_text(folder.result, json.dumps(result, indent=2))
-            report(folder.path)
+        page = report(folder.path) if share.rank == 0 else {}
         _tell(result, data.val or data.path)
-        return _summary(run, result)
+        return _summary(run, result) | page
 
 
 def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:

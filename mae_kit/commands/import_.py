@@ -45,16 +45,16 @@ def import_(
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
-        out: The folder to make.
-        img_size: Pixels a side, or height and width: positions are interpolated; by default as trained.
-        channels: Of your images; by default as trained.
-        channel_mode: What a new channel starts as: the mean of the old ones, or each of them in turn (repeat).
-        normalized: Whether the decoder predicts normalized patches, which no file shows.
-        encoder_heads: Attention heads of the encoder, where neither file nor width say.
-        decoder_heads: Attention heads of the decoder, where neither file nor width say.
-        mean: Of each channel, in [0, 1], that images were normalized with, as .5,.5,.5; by default as the file or
-            its family has it.
-        std: Of each channel.
+        out: Folder to write.
+        img_size: Side in pixels, or height and width; position embeddings are resampled. By default as trained.
+        channels: Channels of your images; by default as trained.
+        channel_mode: What a new channel starts from: mean = the mean of the old ones; repeat = the old ones in turn.
+        normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), which no file records.
+        encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
+        decoder_heads: Attention heads of the decoder, if neither the file nor its width determines them.
+        mean: Mean of each channel, in 0..1, of the normalization in training, as .5,.5,.5; by default that of the file
+            or its family.
+        std: Standard deviation of each channel.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.

@@ -24,8 +24,8 @@ def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict
     Args:
         folder: A folder of tars, or a pattern in a folder such as `DIR/train-*.tar`.
         workers: Shards read at once; 0 = one per core.
-        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path;
-            the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path:
+            the one at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
     Returns:
         How many shards, samples, labels and problems there are, the path of the index, and how long it took.

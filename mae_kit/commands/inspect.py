@@ -77,10 +77,10 @@ def inspect(
     The plots go to RUN/inside and into RUN/report.html.
 
     Args:
-        run: A pretraining run that has ended, or an imported one.
+        run: A finished pretraining run, or an imported one.
         images: An image, a folder of images or shards, or a tar file; by default the shards it was trained on.
-        show: attention, features, positions, reconstructions, losses or ratios, several as attention,losses; by
-            default all that the model has. Colors of features are principal components over up to 256 images.
+        show: Which plots; several separated by commas, as attention,losses; by default all that the model has. The
+            colors of features are principal components over up to 256 images.
         count: Maximum number of images to draw, spread evenly over all.
         layer: The layer whose attention heads are drawn, 1 is the first; by default the last.
         neighbors: Shards; draw the nearest images in them next to the features.

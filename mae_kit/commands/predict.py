@@ -27,9 +27,9 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
-        images: Images, folders of images or of shards, tars, or URLs of shards; any size.
-        top: How many classes to print for each image.
-        limit: How many images at most from each source; by default all.
+        images: Images, folders of images, folders of shards, tars, or URLs of shards; of any size.
+        top: Number of classes to print for each image.
+        limit: Largest number of images to read from each source; by default all.
 
     Returns:
         For each image its name and the top classes with probabilities, 0..1.

@@ -45,21 +45,22 @@ KNN_BATCH = 128
 
 @dataclass(frozen=True)
 class PretrainData:
-    """Which images, and what becomes of them before the objective sees them.
+    """Images, crops and normalization.
 
     Attributes:
-        path: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
-            https://), with their index beside them.
-        batch_size: Images a step, over all devices and micro-batches.
-        exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        crop_scale: smallest and largest fraction of an image's area that a crop shows (MAE: .2 to 1).
-        flip: Mirror half of the images; false where left and right matter, as in text.
-        color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
+        path: What `mae-kit shard` made; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://, gs://, https://)
+            with their index; or a plain folder of images, which is packed once.
+        batch_size: Images per optimizer step, over all devices and micro-batches.
+        exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
+        crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
+        flip: Flip half of the images horizontally; false where left and right matter, as in text.
+        color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
         mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
-        std: Of each channel, in 0..1.
-        knn_shards: Labeled shards for the online kNN score, which begins with untrained weights; none if not given.
-        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
-            For remote shards that do not fit into the cache, spinning disks and network file systems.
+        std: Standard deviation of each channel, in 0..1.
+        knn_shards: Labeled shards for a kNN score during training, beginning with the untrained weights; by default
+            none.
+        mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
+            remote shards larger than the cache, hard disks and network file systems.
     """
 
     path: str
@@ -93,7 +94,7 @@ def pretrain(
     allow_data_change: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Pretrain an encoder on shards without labels.
+    """Pretrain an encoder on images without labels.
 
     Args:
         objective: The objective and its encoder; `--objective.help MAE` explains the settings of one,
@@ -103,12 +104,12 @@ def pretrain(
         run: Folder of the run; everything it makes goes there.
         intervals: How often to log, save and draw.
         machine: Where and how it is computed: precision, micro-batches, workers.
-        seed: Of weights, order, crops and masks.
-        init: Weights to start from: a run, or whatever `mae-kit import` reads, timm:NAME too; by default none.
-        finetune: Name of the recipe that fine-tunes this encoder; the run's report prints the command.
+        seed: Seed of weights, order, crops and masks.
+        init: Weights to start from: a run, a file that `mae-kit import` reads, or timm:NAME; by default random ones.
+        finetune: The recipe that fine-tunes this encoder, for the next command that the run prints.
         resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
-        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
+        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop, without training or making a folder.
 
     Returns:
         `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`... Of a
@@ -139,8 +140,8 @@ def pretrain(
         if stream.replica.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.encoder}")
-            report(folder.path)
-        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+        page = report(folder.path) if stream.share.rank == 0 else {}
+        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 
 
 def augmentation(data: PretrainData) -> dict[str, Any]:

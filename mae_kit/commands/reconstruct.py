@@ -41,8 +41,8 @@ def reconstruct(
         images: An image, a folder of images or shards, a tar file, or a URL of shards; any size.
         out: The PNG file to write.
         mask_ratio: Fraction of the patches to hide; by default as in training.
-        mask: random, block or grid; by default as in training.
-        seed: Determines which patches are hidden.
+        mask: Where the hidden patches are; by default as in training.
+        seed: Seed of the choice of hidden patches.
         count: Maximum number of images, spread evenly over all.
 
     Returns:

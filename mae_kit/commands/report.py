@@ -1,8 +1,11 @@
 """`mae-kit report`: a run folder as one HTML page."""
 
 import logging
+import shlex
 from pathlib import Path
 
+from mae_kit.reports.commands import commands_after
+from mae_kit.reports.folder import read_folder
 from mae_kit.reports.page import write_report
 
 log = logging.getLogger(__name__)
@@ -12,14 +15,15 @@ def report(run: Path) -> dict[str, str]:
     """Write RUN/report.html: scores, curves, reconstructions, evaluation, confusions and recipe on one page.
 
     Args:
-        run: The folder that pretrain, finetune, evaluate, demo or compare wrote; the run may not have ended yet.
+        run: The folder of a run, an evaluation, a demo or a comparison; it need not be finished.
 
     Returns:
-        `report`, the path of the page.
+        `report`, the path of the page; `next`, the command that comes after such a run, if there is one.
 
     Raises:
         UserError: There is no such folder, no run in it, or the page cannot be written there.
     """
     path = write_report(run)
     log.info(f"report: {path}")
-    return {"report": str(path)}
+    following = commands_after(read_folder(run))
+    return {"report": str(path)} | ({"next": shlex.join(following[0][1])} if following else {})

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.stats import SKIPPED, summary
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine
+from mae_kit.recipe_file import QUICK
 
 log = logging.getLogger(__name__)
 
@@ -35,36 +37,36 @@ def shard(
     max_pixels: int = MAX_PIXELS,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
-    """Pack images into shards; the same command again finishes a job that was stopped.
+    """Pack images into tar shards for training. A stopped job is finished by the same command.
 
     OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
-    skipped.jsonl (what is in no shard, and why), classes.txt (line k names label k) and shards.json (the plan).
+    skipped.jsonl (files left out, and why), classes.txt (line k names label k) and shards.json (the plan).
     First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
 
     Args:
-        src: A folder of images, class folders, tar shards (a folder, a .tar, or a quoted pattern), hf:NAME[:SPLIT] or
-            torchvision:NAME[:SPLIT].
-        out: Folder for the shards: a new one, or that of the same job stopped before.
-        resize: Pixels of the shorter side; larger images are made smaller, none larger, and all are encoded as JPEG.
-            Without it the files go in untouched.
-        quality: JPEG quality, 1 to 100, where --resize encodes.
-        val_fraction: Fraction of the images for val shards, 0 up to but not including 1, drawn by a hash of the name.
-        max_shard_size: Bytes of a shard at most (an estimate where --resize is given); small sets get smaller shards.
-        workers: Shards written at once; 0 = one per core. The shards do not depend on it.
-        seed: Seed of the order and of the choice for val.
-        labels: auto = from first-level folders if all images lie in at least two of these, else none; folders = from
-            first-level folders, whatever they are; none = no labels. Or a CSV file with the columns file (relative to
-            SRC) and label, the name of one class, or labels: any number of them with ; or | between, or nothing.
-        channels: 3 = RGB, 1 = gray, any other number for .npy and TIFF images of as many bands, or TIFF pages.
-        black: The value that becomes 0 where --white is given; 0 by default.
+        src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]
+            or torchvision:NAME[:SPLIT].
+        out: Folder for the shards: a new one, or that of the same command when it was stopped.
+        resize: Shorter side in pixels: larger images are scaled down, smaller ones kept, and all encoded as JPEG.
+            Without it files are packed unchanged.
+        quality: JPEG quality with --resize, 1 to 100.
+        val_fraction: Fraction of the images for val shards, at least 0 and below 1, chosen by a hash of the name.
+        max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
+        workers: Shards written at once; 0 = one per core. It does not change the shards.
+        seed: Seed of the order and of the val split.
+        labels: auto = class folders, if all images lie in at least two first-level folders, else none; folders =
+            first-level folders in any case; none = no labels. Or a CSV file with the columns file (relative to SRC) and
+            label (the name of one class) or labels (any number of names, separated by ; or |, or empty).
+        channels: 3 = RGB, 1 = gray; another number for .npy and TIFF images with that many bands or pages.
+        black: The value that becomes 0, with --white; by default 0.
         white: The value that becomes 255 in images of more than 8 bits, such as 4095 for 12 bits; they are stored as
-            8-bit PNG or .npy. Without it one scale for the dataset is found from percentiles and reported.
-        max_pixels: Leave out larger images, width times height; more than 64 million need --resize.
+            8-bit PNG or .npy. Without it one scale for the whole dataset is taken from percentiles, and reported.
+        max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
-            paths; the cluster is that of RAY_ADDRESS or the one this machine belongs to, else this machine alone.
+            paths: the one at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
     Returns:
-        What stats.json holds, and `out`.
+        What stats.json holds, `out`, and `next`, the command that comes after it for color images.
 
     Raises:
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
@@ -82,7 +84,8 @@ def shard(
     stats = pack_source(source, out, settings, workers, engine)
     for line in summary(out, stats):
         log.info(line)
-    return stats
+    following = shlex.join(["mae-kit", "pretrain", QUICK, "--data", str(out)])
+    return stats | ({"next": following} if channels == 3 else {})
 
 
 def _check_settings(settings: Settings, workers: int) -> None:

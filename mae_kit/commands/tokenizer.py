@@ -26,16 +26,17 @@ PROBE_IMAGES, PROBE_BATCH = 256, 32
 
 @dataclass(frozen=True)
 class TokenizerData:
-    """Which images, and what becomes of them.
+    """Images and crops.
 
     Attributes:
-        path: A folder of tar shards, or a pattern such as "DIR/train-*.tar"; or a URL of these.
-        batch_size: Images a step, over all devices and micro-batches.
-        image_size: Pixels a side, or height and width; the tokenizer takes any size afterwards.
-        exclude: A list of samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        crop_scale: smallest and largest fraction of an image's area that a crop shows.
-        flip: Mirror half of the images.
-        mix_shards: Mix the samples of so many shards at a time; 0 mixes all samples.
+        path: What `mae-kit shard` made; a pattern such as "DIR/train-*.tar"; a URL of shards with their index; or a
+            plain folder of images, which is packed once.
+        batch_size: Images per optimizer step, over all devices and micro-batches.
+        image_size: Side in pixels, or height and width; the trained tokenizer takes any size.
+        exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
+        crop_scale: Smallest and largest fraction of an image's area that a crop covers.
+        flip: Flip half of the images horizontally.
+        mix_shards: Shuffle samples among this many shards at a time; 0 = among all.
     """
 
     path: str
@@ -68,7 +69,7 @@ def tokenizer(
     allow_data_change: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Train a tokenizer on shards without labels: `mae-kit pretrain` of a BEiT predicts its codes.
+    """Train a tokenizer on images without labels; BEiT's pretraining predicts its codes.
 
     Args:
         model: The tokenizer.
@@ -78,10 +79,10 @@ def tokenizer(
         relaxation: How codes become hard.
         intervals: How often to log, save and draw.
         machine: Where and how it is computed: precision, micro-batches, workers.
-        seed: Of weights, order, crops and noise.
+        seed: Seed of weights, order, crops and noise.
         resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards are others than before; the order of the samples is then another.
-        dry_run: Check everything, print the plan and stop: nothing is trained, and no folder made.
+        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop, without training or making a folder.
 
     Returns:
         Folder, steps, last loss, perplexity of the codes on images of the shards; of a dry run the plan.
@@ -105,8 +106,8 @@ def tokenizer(
         if stream.replica.rank == 0:
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
-            report(folder.path)
-        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics()}
+        page = report(folder.path) if stream.share.rank == 0 else {}
+        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 
 
 def _codebook(batches: TrainBatches, intervals: Intervals, run: Run) -> Codebook:

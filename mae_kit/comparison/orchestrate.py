@@ -20,7 +20,7 @@ from mae_kit.recipe_file import read_recipe
 log = logging.getLogger(__name__)
 
 STOPPED = (130, 143)  # exit codes after SIGINT and SIGTERM: the run can be resumed
-LOCAL = tuple(f"machine.{name}" for name in ("num_workers", "threads", "cache", "cache_size", "pack"))  # change no result
+LOCAL = tuple(f"machine.{name}" for name in ("num_workers", "threads", "cache", "cache_size", "pack"))  # no result
 _PLACES = ("run", "encoder", "data.path", "data.knn_shards", "data.val", "data.exclude")
 _TRACEBACK = "internal error"  # in the line that the command line prints below a traceback
 

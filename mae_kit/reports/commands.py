@@ -6,7 +6,7 @@ import shlex
 from markupsafe import Markup
 
 from mae_kit.encoders.timm_models import pair
-from mae_kit.recipe_file import find_recipe, read_recipe
+from mae_kit.recipe_file import QUICK, find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.render import render
 
@@ -20,17 +20,22 @@ Command = tuple[str, list[str]]  # its purpose and its words
 
 def next_steps(folder: Folder) -> Markup:
     """Show what to run next; empty for comparisons and evaluations."""
+    commands = commands_after(folder)
+    if not commands:
+        return Markup()
+    quoted = [(why, [shlex.quote(word) for word in words]) for why, words in commands]
+    return render("next_steps.html", commands=quoted, asks_for_images=any("IMAGES" in words for _, words in commands))
+
+
+def commands_after(folder: Folder) -> list[Command]:
+    """The commands that come after a run, the most useful first; none after comparisons and evaluations."""
     after = {
         "Pretraining": _after_pretraining,
         "Tokenizer": _after_tokenizer,
         "Fine-tuning": _after_finetuning,
         "Demo": _after_demo,
     }
-    if folder.kind not in after:
-        return Markup()
-    commands = after[folder.kind](folder)
-    quoted = [(why, [shlex.quote(word) for word in words]) for why, words in commands]
-    return render("next_steps.html", commands=quoted, asks_for_images=any("IMAGES" in words for _, words in commands))
+    return after[folder.kind](folder) if folder.kind in after else []
 
 
 def _after_pretraining(folder: Folder) -> list[Command]:
@@ -48,8 +53,8 @@ def _after_tokenizer(folder: Folder) -> list[Command]:
     run = str(folder.path)
     if not (folder.path / "tokenizer.safetensors").is_file():
         return [("Resume the run", ["mae-kit", "tokenizer", "--resume", run])]
-    words = ["mae-kit", "pretrain", "--config", "beit_tiny_64px", "--objective.tokenizer", run]
-    words += ["--data.path", folder.config["data"]["path"], "--run", f"{run}-beit"]
+    words = ["mae-kit", "pretrain", "beit_tiny_64px", "--data", folder.config["data"]["path"]]
+    words += ["--objective.tokenizer", run, "--run", f"{run}-beit"]
     return [("Pretrain a BEiT that predicts the codes", words)]
 
 
@@ -61,7 +66,11 @@ def _after_finetuning(folder: Folder) -> list[Command]:
 
 
 def _after_demo(folder: Folder) -> list[Command]:
-    return [("Run the demo on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
+    images = folder.demo.get("images")
+    if not images:
+        return [("Run the demo on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
+    words = ["mae-kit", "pretrain", QUICK, "--data", images]
+    return [("Pretrain longer than the demo: 40 epochs by default", words)]
 
 
 def _finetune(folder: Folder) -> list[str]:
@@ -69,10 +78,9 @@ def _finetune(folder: Folder) -> list[str]:
     run, data = str(folder.path), folder.config.get("data", {})
     height, width = pair(folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE))
     size = height if height == width else [height, width]
-    train = data.get("path", "DIR/train-*.tar")
-    words = ["mae-kit", "finetune", "--config", *_recipe_for(folder)]
-    words += ["--data.image_size", json.dumps(size), "--encoder", run]
-    words += ["--data.path", train, "--data.val", _validation(train), "--run", f"{run}-classifier"]
+    path = data.get("path", "DIR")
+    words = ["mae-kit", "finetune", *_recipe_for(folder), "--data", path, *_validation(path), "--encoder", run]
+    words += ["--data.image_size", json.dumps(size), "--run", f"{run}-classifier"]
     return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
 
 
@@ -85,7 +93,7 @@ def _recipe_for(folder: Folder) -> list[str]:
     return [name] if fits else [name, *OWN_MODEL]
 
 
-def _validation(train: str) -> str:
-    """The validation shards that `mae-kit shard --val-fraction` wrote, for a pattern or URL of the training shards."""
-    folder, slash, name = train.rpartition("/")
-    return f"{folder}{slash}{name.replace('train', 'val', 1)}" if "train" in name else "DIR/val-*.tar"
+def _validation(path: str) -> list[str]:
+    """Where a pattern or URL names the training shards alone: the validation shards that `mae-kit shard` wrote."""
+    folder, slash, name = path.rpartition("/")
+    return ["--data.val", f"{folder}{slash}{name.replace('train', 'val', 1)}"] if "train" in name else []

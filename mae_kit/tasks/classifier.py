@@ -191,7 +191,7 @@ def _check_encoder(encoder: Encoder | AnyTimm, spec: ModelSpec | None, channels:
         raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != encoder.name:
         what = f"model.name is {spec.name}, the encoder is a {encoder.name}"
-        raise UserError("model.name", what, "name that, or no model")
+        raise UserError("model.name", what, "give --model null to take the encoder's")
     if encoder.channels != channels:
         what = f"the encoder takes images of {encoder.channels} channels, not {channels}"
         raise UserError("encoder.channels", what, "use such images")
@@ -244,7 +244,7 @@ def _check_heads(model: nn.Module, encoder: Encoder | AnyTimm) -> None:
     now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):
         what = f"model.args give attention {max(now)} heads, the encoder was trained with {max(trained)}"
-        raise UserError("model.args", what, "leave num_heads out of model.args")
+        raise UserError("model.args", what, "give --model null to take the encoder's")
 
 
 def _on_grid_of(model: Any, source: Any, tensors: Tensors) -> Tensors:

@@ -9,22 +9,23 @@ from mae_kit.training.config import must_be_areas, must_be_positive, must_be_sha
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Which labeled images.
+    """Labeled images, crops and normalization.
 
     Attributes:
-        path: A folder of labeled shards, or a pattern such as "DIR/train-*.tar"; or a URL of these (s3://, gs://,
-            https://), with their index beside them.
-        batch_size: Images a step, over all devices and micro-batches.
-        image_size: Pixels a side, or height and width; positions are interpolated when it is not the encoder's.
+        path: What `mae-kit shard` made, with labels; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://,
+            gs://, https://) with their index; or a plain folder of class folders, which is packed once.
+        batch_size: Images per optimizer step, over all devices and micro-batches.
+        image_size: Side in pixels, or height and width; position embeddings are resampled where it is not the
+            encoder's.
         val: Labeled shards to score on; by default the held-out part of `path`.
-        exclude: A list of training samples to leave out, the duplicates.jsonl of `mae-kit dedup`; none if not given.
-        labels_per_class: Train on this many images of each class, drawn by the seed; all if not given.
-        crop_scale: smallest and largest fraction of an image's area that a training crop shows.
+        exclude: File that lists training samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
+        labels_per_class: Train on this many images of each class, drawn by the seed; by default all.
+        crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
         crop_pct: Fraction of the shorter side that the central crop for scoring keeps (MAE: 224/256).
         mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
-        std: Of each channel, in 0..1.
-        mix_shards: Mix the samples of so many shards at a time, in another grouping each epoch; 0 mixes all samples.
-            For remote shards that do not fit into the cache, spinning disks and network file systems.
+        std: Standard deviation of each channel, in 0..1.
+        mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
+            remote shards larger than the cache, hard disks and network file systems.
     """
 
     path: str
@@ -48,16 +49,16 @@ class FinetuneData:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a batch on the device.
+    """Augmentation of a batch, on the device.
 
     Attributes:
-        flip: Mirror half of the images.
-        randaugment: Magnitude of RandAugment, 9 in MAE; none if not given.
+        flip: Flip half of the images horizontally.
+        randaugment: Magnitude of RandAugment (MAE: 9); by default none.
         color_jitter: Strength of brightness, contrast and saturation jitter.
-        erasing: Fraction of the images that lose a box to noise.
-        mixup: Alpha; 0 turns it off.
-        cutmix: Alpha; 0 turns it off.
-        smoothing: Of the labels.
+        erasing: Fraction of the images in which a box is replaced by noise.
+        mixup: Alpha of mixup; 0 turns it off.
+        cutmix: Alpha of CutMix; 0 turns it off.
+        smoothing: Label smoothing.
     """
 
     flip: bool = True

@@ -23,21 +23,22 @@ class Optimization:
     """How the weights move.
 
     Attributes:
-        epochs: Length of the run in passes over the data; fractions are fine.
-        warmup_epochs: Linear warm-up from 0.
-        base_learning_rate: For a batch of 256; the absolute rate is this times batch_size / 256.
-        learning_rate: The absolute rate itself, in place of base_learning_rate.
-        min_learning_rate: Absolute rate at the end of the half cosine.
-        decay: cosine = half of one from the end of the warm-up to the end of the run; cosine_from_start = half of one
-            over the whole run, of which the warm-up hides the beginning (SimMIM); steps = a tenth from each of `steps`
-            on.
-        steps: These epochs, ascending; none for a rate that stays.
-        weight_decay: Of all but biases and other 1-D parameters.
-        betas: AdamW's moments; (.9, .95) in MAE's pretraining, (.9, .999) in fine-tuning.
-        clip: Largest norm of the gradient; none if not given.
+        epochs: Passes over the training images; fractions are allowed.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        base_learning_rate: Peak learning rate for a batch of 256; the rate used is this times batch_size / 256.
+        learning_rate: Peak learning rate itself; replaces base_learning_rate.
+        min_learning_rate: Learning rate at the end of the cosine.
+        decay: cosine = half a cosine from the end of the warm-up to the end of the run; cosine_from_start = half a
+            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = a tenth from each
+            epoch of `steps` on.
+        steps: Epochs from which on the rate is a tenth, ascending, for decay steps; none keeps it constant.
+        weight_decay: Applied to all parameters but biases and others with one dimension.
+        betas: Of AdamW: (.9, .95) in MAE's pretraining, (.9, .999) in its fine-tuning.
+        clip: Largest norm of the gradient; by default no clipping.
         optimizer: adamw, or sgd with momentum .9 for residual networks.
-        layer_decay: Factor between the learning rates of neighboring layers (fine-tuning); 1 for none.
-        layer_blocks: Consecutive blocks of a stage that count as one layer there (ConvNeXt V2-B: 3).
+        layer_decay: Factor between the learning rates of neighboring layers, for fine-tuning; 1 = the same rate for
+            all.
+        layer_blocks: Consecutive blocks of a stage that count as one layer in layer_decay (ConvNeXt V2-B: 3).
     """
 
     epochs: float
@@ -133,20 +134,19 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """How soft codes become hard ones, and how much their distribution is held to the uniform one; half cosines.
+    """How soft codes become hard, and how strongly their distribution is drawn to the uniform one, by half cosines.
 
     Attributes:
-        temperature: Of the Gumbel-softmax at the end, from 1 at the start (paper: 1/16).
-        temperature_epochs: After so many epochs (paper: 150,000 of 3,000,000 steps).
-        divergence_weight: Of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
-        divergence_epochs: After so many epochs (paper: 5,000 steps).
-        imbalance_weight: In the loss, of the use of some codes more than of others, from the start; it keeps a short
+        temperature: Temperature of the Gumbel-softmax at the end, from 1 at the start (paper: 1/16).
+        temperature_epochs: Epochs until the temperature gets there (paper: 150,000 of 3,000,000 steps).
+        divergence_weight: Weight of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
+        divergence_epochs: Epochs until the weight gets there (paper: 5,000 steps).
+        imbalance_weight: Weight, from the start, of a loss on using some codes more than others; it keeps a short
             training from collapsing (paper: none).
-        hard: Codes are hard from the start, and only their gradient is soft; then leave the temperature at 1
-            (paper: false).
-        noise: Of the draw of the codes at the end, from 1 at the start (paper: 1). Where codes are used they are the
-            best ones; a training too short for these to stand out learns what they mean if noise fades.
-        noise_epochs: After so many epochs.
+        hard: Make codes hard from the start, with a soft gradient; then leave the temperature at 1 (paper: false).
+        noise: Noise of the sampled codes at the end, from 1 at the start (paper: 1). BEiT uses the most likely codes:
+            in a short training they mean more if the noise fades.
+        noise_epochs: Epochs until the noise gets there.
     """
 
     temperature: float = 0.0625
@@ -184,22 +184,23 @@ def _half_cosine(epoch: float, epochs: float) -> float:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a recipe is computed. Several devices are torchrun's to start: one process each.
+    """Precision, micro-batches, workers: where and how a recipe is computed.
 
-    It changes results by rounding alone where each image is computed for itself, as in MAE. What is drawn or averaged a
-    micro-batch depends on how large that is: colors, drop path, BEiT's and MaskFeat's uneven masks, the noise and the
-    balance of a tokenizer's codes; in fine-tuning flips, RandAugment, erasing, mixup, dropped patches and batch norm.
+    Results change by rounding only where each image is computed by itself, as in MAE. Whatever is drawn or averaged per
+    micro-batch depends on its size: color jitter, drop path, the uneven masks of BEiT and MaskFeat, the noise and
+    balance of a tokenizer's codes; in fine-tuning flips, RandAugment, erasing, mixup, dropped patches, batch norm.
 
     Attributes:
-        precision: auto takes bf16 autocast where the processor or GPU computes in it, else fp32.
+        precision: auto = bf16 autocast where the processor or GPU supports it, else fp32.
         accumulate_grad_batches: Micro-batches per step on each device; raise it where a batch does not fit in memory.
-        num_workers: Data-loader processes per device; -1 chooses by the number of cores.
-        threads: Of torch on the processor; 0 leaves its choice, all cores. A small model is faster with one.
-        compile: Compile the objective with torch.compile: a minute at the start, then faster steps.
-        cache: Folder for shards that come from a URL, shared by the processes and runs of this machine; by default in
+        num_workers: Data-loader processes per device; -1 = chosen from the number of cores.
+        threads: PyTorch threads on the processor; 0 = all cores. Small models are faster with 1, and so is any model
+            where other programs keep the cores busy.
+        compile: Use torch.compile: a minute at the start, then faster steps.
+        cache: Folder for shards downloaded from a URL, shared by the processes and runs of this machine; by default in
             the user's cache.
-        cache_size: GB of shards it may hold.
-        pack: Pack a plain folder of images into the user's cache, once; `--no-pack` refuses one.
+        cache_size: Gigabytes of shards it may hold.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses one instead.
     """
 
     precision: Precision = "auto"
@@ -234,12 +235,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often things happen, in optimizer steps.
+    """How often to log, save and score, in optimizer steps.
 
     Attributes:
-        log_every_n_steps: A line of metrics.
-        checkpoint_every_n_steps: A checkpoint to resume from.
-        eval_every_n_steps: Plots of the model, and scores on held-out or labeled images.
+        log_every_n_steps: Write metrics.
+        checkpoint_every_n_steps: Save a checkpoint to resume from.
+        eval_every_n_steps: Plot what the model predicts, and score it on held-out or labeled images.
     """
 
     log_every_n_steps: int = 20

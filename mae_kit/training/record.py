@@ -201,9 +201,11 @@ class Record(Callback):
 
 
 def _bar() -> Progress:
-    columns = [bar(), TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
-    note = TextColumn("{task.fields[note]}", table_column=Column())  # the one that is wrapped where the line is short
-    return Progress(*columns, note, console=console)
+    """One line at any width: where it is short it has no bar, and the end of the note is cut."""
+    drawn = [bar()] if console.width >= 100 else []
+    columns = [*drawn, TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
+    note = TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    return Progress(*columns, note, console=console, expand=True)
 
 
 def log_metrics(trainer: Trainer, pl_module: Any, values: dict[str, float]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
-from mae_kit.tensor_file import ENCODER, kind_of, read_kind
+from mae_kit.tensor_file import ENCODER, kind_of, missing, read_kind
 from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
@@ -60,7 +60,7 @@ def _read_encoder(path: Path) -> Pretrained:
     except UserError as error:
         if error.key != "weights.missing":
             raise
-        raise UserError(ENCODER.name + ".missing", f"no encoder at {path}", ENCODER.fix) from error
+        raise missing(path, ENCODER) from error
 
 
 def is_encoder(path: Path) -> bool:

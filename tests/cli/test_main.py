@@ -100,6 +100,11 @@ def test_interrupted_is_one_line_and_exit_code_130(door: Door, monkeypatch: pyte
     assert door("fail", "signal")[0] == 143
 
 
+def test_the_next_command_is_printed_last(door: Door):
+    assert door("fail", "next")[1] == "next: mae-kit look\n"
+    assert json.loads(door("fail", "next", "--json")[1]) == {"next": "mae-kit look"}
+
+
 def test_an_internal_error_is_exit_code_1_with_a_traceback():
     done = program("fail", "bug")
     assert done.returncode == 1 and done.stdout == ""

@@ -1,4 +1,4 @@
-"""Signatures read from the source are those of the imported functions and classes; nothing heavy is imported for them."""
+"""Signatures read from the source are those of the imported functions and classes, and import nothing heavy."""
 
 import inspect
 import subprocess

@@ -269,7 +269,7 @@ def test_several_classes_an_image_are_learned_and_predicted(programs: Programs, 
     ended = programs.run(*words, "--run", run, "--json")
     assert ended.code == 0, ended.err
     told, found = json.loads(ended.out), result(run)
-    assert set(told) == {"run", "map", "macro_f1", "samples"} and told["map"] == found["map"]
+    assert set(told) >= {"run", "map", "macro_f1", "samples"} and told["map"] == found["map"]
     assert [row["images"] for row in found["of_classes"]] == [0, 16, 8, 8] and found["of_classes"][0]["recall"] is None
     assert found["map"] > 0.6, "chance is a third"
     assert scored(run, "val_map")[-1][1] == found["map"]

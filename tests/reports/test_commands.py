@@ -12,6 +12,7 @@ import torch
 from support.tiny_models import save_tokenizer
 
 from mae_kit.cli.main import read
+from mae_kit.commands.report import report
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import FOLDER, read_recipe
@@ -82,7 +83,7 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
     (run / "encoder.json").write_text(json.dumps(asdict(config)))
     (run / "config.yaml").write_text(json.dumps({"objective": {}, "data": {}, "finetune": recipe["finetune"]}))
     finetune = commands(run)[0]
-    assert finetune[finetune.index("--config") + 1] == recipe["finetune"]
+    assert finetune[2] == recipe["finetune"]
     assert finetune[finetune.index("--data.image_size") + 1] == str(config.image_size[0]), "a square, one number"
     with torch.device("meta"):
         meant = understood(finetune)
@@ -112,10 +113,11 @@ def encoder_config(name: str, folder: Path) -> EncoderConfig:
         ("s3://bucket/dir/train-*.tar", "s3://bucket/dir/val-*.tar"),
         ("/trained/train-{000..003}.tar", "/trained/val-{000..003}.tar"),
         ("train-*.tar", "val-*.tar"),
-        ("photos/*.tar", "DIR/val-*.tar"),
+        ("photos/*.tar", None),
+        ("photos", None),
     ],
 )
-def test_validation_shards_are_beside_those_of_training(run: Path, train: str, val: str) -> None:
+def test_validation_shards_are_named_where_training_has_its_own(run: Path, train: str, val: str | None) -> None:
     (run / "config.yaml").write_text(f"objective: {{}}\ndata: {{path: '{train}'}}\n")
     (run / "encoder.json").write_text(json.dumps({"model": "vit_tiny_patch16_224", "model_args": {}}))
     assert understood(commands(run)[0])["data"].val == val
@@ -134,6 +136,18 @@ def test_a_tokenizer_is_predicted_by_a_beit(run: Path) -> None:
     assert verb == "pretrain" and words[at + 1] == str(run)
     words[at + 1] = str(save_tokenizer(run))
     assert understood(["mae-kit", verb, *words])["data"].path == "my photos/train-*.tar"
+
+
+def test_a_demo_is_followed_by_own_images_and_these_by_a_longer_pretraining(run: Path) -> None:
+    (run / "demo.json").write_text('{"pretraining": "pretrain", "images": null, "rows": []}')
+    assert [words[1] for words in commands(run)] == ["demo"]
+    (run / "demo.json").write_text('{"pretraining": "pretrain", "images": "my photos", "rows": []}')
+    ((_, verb, *words),) = commands(run)
+    assert verb == "pretrain" and understood(["mae-kit", verb, *words])["data"].path == "my photos"
+
+
+def test_the_next_command_is_in_the_result(run: Path) -> None:
+    assert report(run)["next"] == f"mae-kit pretrain --resume '{run}'"
 
 
 def test_a_classifier_predicts(run: Path) -> None:

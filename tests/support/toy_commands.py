@@ -5,7 +5,7 @@ import sys
 from abc import ABC
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mae_kit
 from mae_kit.cli import main as cli
@@ -102,7 +102,7 @@ def look(run: Path, images: list[str | Path], ratio: float | None = None, fast: 
     return {"images": [str(image) for image in images], "ratio": ratio, "fast": fast}
 
 
-def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step"]) -> dict[str, int]:
+def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step", "next"]) -> dict[str, Any]:
     """Fail.
 
     Args:
@@ -112,6 +112,8 @@ def fail(how: Literal["user", "disk", "way", "bug", "interrupt", "signal", "step
         sys.exit(143)
     if how == "step":
         return {"failed": 2}
+    if how == "next":
+        return {"next": "mae-kit look"}
     raise {
         "user": UserError("toy_commands.fail", "photos/ holds no images", "give another folder"),
         "disk": OSError(28, "No space left on device", "runs/a"),
