@@ -58,7 +58,8 @@ def _written(option: str) -> str:
 
 
 def _fish(command: str, words: list[str]) -> str:
-    lines = [f"complete -c mae-kit -f -n __fish_use_subcommand -a {command} -d '{COMMANDS[command].help}'"]
+    text = COMMANDS[command].help.replace("'", "\\'")
+    lines = [f"complete -c mae-kit -f -n __fish_use_subcommand -a {command} -d '{text}'"]
     condition = f"-n '__fish_seen_subcommand_from {command}'"
     for word in words:
         kind = f"-l {word[2:]}" if word.startswith("--") else f"-a {word}"
