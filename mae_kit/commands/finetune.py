@@ -140,7 +140,7 @@ def finetune(
         if replica.rank == 0:
             save_classifier(folder.path, module.scored(), config)
             replace_text(folder.result, json.dumps(result, indent=2))
-        page = report(folder.path) if share.rank == 0 else {}
+        page = report(folder.path) if replica.rank == 0 else {}
         _tell(result, data.val or data.path)
         return _summary(run, result) | page
 

@@ -140,7 +140,7 @@ def pretrain(
         if stream.replica.rank == 0:
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.encoder}")
-        page = report(folder.path) if stream.share.rank == 0 else {}
+        page = report(folder.path) if stream.replica.rank == 0 else {}
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 
 

@@ -106,7 +106,7 @@ def tokenizer(
         if stream.replica.rank == 0:
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
-        page = report(folder.path) if stream.share.rank == 0 else {}
+        page = report(folder.path) if stream.replica.rank == 0 else {}
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 
 
