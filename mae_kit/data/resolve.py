@@ -119,7 +119,8 @@ def _of_folder(folder: str, pack: bool) -> Parts:
     if shards:
         return _of_shards(folder, shards)
     if not pack:
-        raise UserError("data.pack", f"{folder} holds no shards", f"make some: mae-kit shard {folder} SHARDS")
+        fix = f"leave out --no-pack, or make some with `mae-kit shard {folder} SHARDS`"
+        raise UserError("data.pack", f"{folder} holds no shards", fix)
     packed, split = _pack(folder)
     parts = _of_folder(str(packed), pack=False)
     return parts if split else parts._replace(whole=str(packed))
