@@ -14,7 +14,7 @@ from mae_kit.errors import UserError
 from mae_kit.recipe_file import read_recipe, verb_of
 from mae_kit.run_folder import RunFolder
 
-HEADER, VERSION = "mae_kit", 1
+HEADER, VERSION = "mae_kit", 2
 T = TypeVar("T")
 
 
@@ -100,7 +100,8 @@ def _content(file: Path, kind: Kind, metadata: dict[str, str]) -> dict[str, Any]
     if found != kind.name:
         raise UserError(f"{kind.name}.kind", f"{file} holds no {kind.name} ({found})", kind.fix)
     if (version := content.pop("version")) != VERSION:
-        raise UserError(f"{kind.name}.version", f"{file} has format version {version}, not {VERSION}", "update mae_kit")
+        what = f"{file} has format version {version}, not {VERSION}"
+        raise UserError(f"{kind.name}.version", what, "use the mae_kit that wrote it, or train or import again")
     return content
 
 

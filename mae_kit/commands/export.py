@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from mae_kit.durable import replace_text, replacing
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.reports.model_card import write_card
 from mae_kit.tensor_file import save_tensors
 from mae_kit.weights import huggingface, original
 from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder
+from mae_kit.weights.preprocessor import write_preprocessor
 from mae_kit.weights.pretrained import Pretrained, is_plain_vit
 from mae_kit.weights.recognize import read_pretrained
 
@@ -55,7 +57,7 @@ def export(
         raise UserError("out", f"{folder} is not empty", "choose another folder")
     if format in _OF_VITS and not is_plain_vit(weights):
         raise UserError(
-            "format", f"{format} has no place for {weights.encoder.model}", "give --format timm, onnx or pt2"
+            "format", f"{format} has no place for {weights.config.model}", "give --format timm, onnx or pt2"
         )
     WRITERS[format](folder, weights)
     if hub_dir:
@@ -86,7 +88,7 @@ def _vit(folder: Path, weights: Pretrained) -> None:
 
 
 def _write_transformers(folder: Path, weights: Pretrained, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    preprocessor = huggingface.write_preprocessor(weights, config["image_size"])
+    preprocessor = write_preprocessor(weights.config, pair(config["image_size"]))
     _write(folder, {"config.json": config, "preprocessor_config.json": preprocessor}, tensors)
 
 
@@ -114,7 +116,7 @@ def _pt2(folder: Path, weights: Pretrained) -> None:
 
 def _write_record(folder: Path, weights: Pretrained) -> None:
     """Write model.json: how images are prepared for a graph, and what its logits mean."""
-    replace_text(folder / "model.json", json.dumps(graphs.record(weights), indent=2) + "\n")
+    replace_text(folder / graphs.RECORD, json.dumps(graphs.record(weights), indent=2) + "\n")
 
 
 def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:

@@ -34,7 +34,8 @@ from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, plan_for, some_images
 from mae_kit.training.train import planned, train
-from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import save_classifier
 from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def finetune(
             shift=_shift(stream.index, stream.rows, classes, balance),
             seed=seed,
         )
-        batches = stream.batches(config.image_size, len(config.mean), data.crop_scale)
+        batches = stream.batches(config.size, config.channels, data.crop_scale)
         if state:
             check_resumable(module, plan, state, folder, allow_data_change)
         elif not (dry_run or encoder != "none" or (model and model.weights)):
@@ -198,10 +199,10 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
     return load_latest(run.checkpoints, before=plan.steps), {}
 
 
-def _scores(val: Index, config: ClassifierConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:
+def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:
     """This process's part of them."""
     mine = val.labeled()[replica.rank :: replica.world_size]
-    form = config.image_size, len(config.mean), config.crop_pct
+    form = config.size, config.channels, config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
         return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
@@ -227,7 +228,7 @@ def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -
 
 def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
-) -> tuple[nn.Module, ClassifierConfig]:
+) -> tuple[nn.Module, ModelConfig]:
     """The model, and what is known of it."""
     with torch.random.fork_rng(devices=[]):  # else the head would start elsewhere
         loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
@@ -240,7 +241,9 @@ def _classifier(
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
-    return built.model, ClassifierConfig(name, args, classes, mean, std, size, data.crop_pct)
+    objective, step = (known.objective, known.step) if known else ("none", 0)
+    how = {"image_size": size, "crop_pct": data.crop_pct, "classes": classes}
+    return built.model, ModelConfig(name, args, mean, std, objective, step, **how)
 
 
 def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:

@@ -10,7 +10,6 @@ from mae_kit.errors import UserError
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
 from mae_kit.weights.native import (
-    ClassifierConfig,
     save_classifier,
     save_encoder,
     save_model,
@@ -20,7 +19,6 @@ from mae_kit.weights.native import (
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
 from mae_kit.weights.recognize import read_pretrained
-from mae_kit.weights.timm import image_size
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +63,11 @@ def import_(
     """
     size = [img_size, img_size] if isinstance(img_size, int) else img_size
     _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
-    read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized))
+    sides = None if size is None else (size[0], size[1])
+    read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized, sides))
     read = _normalized(read, mean, std)
-    if size is not None:
-        read = resized(read, (size[0], size[1]))
+    if sides is not None:
+        read = resized(read, sides)
     if channels is not None:
         read = rechannelled(read, channels, channel_mode)
     _write(out, read)
@@ -85,11 +84,11 @@ def import_(
 
 def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] | None) -> Pretrained:
     """With the statistics that the user gives."""
-    encoder = weights.encoder
+    encoder = weights.config
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) != len(encoder.mean):
             raise UserError(name, f"{name} has {len(values)} values", f"give one per channel, {len(encoder.mean)}")
-    return weights._replace(encoder=replace(encoder, mean=mean or encoder.mean, std=std or encoder.std))
+    return weights._replace(config=replace(encoder, mean=mean or encoder.mean, std=std or encoder.std))
 
 
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
@@ -102,16 +101,12 @@ def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")):
         raise UserError("out", f"{out} holds weights already", "choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    save_encoder(out, without_head(weights).tensors, weights.encoder)
-    if weights.decoder or weights.encoder.objective == "IGPT":
+    save_encoder(out, without_head(weights).tensors, weights.config)
+    if weights.decoder or weights.config.objective == "IGPT":
         whole = to_objective(weights) if weights.decoder else to_igpt(weights)
-        save_model(out, whole, weights.encoder)
+        save_model(out, whole, weights.config)
     if weights.classes:
-        model, c = build_timm(weights), weights.encoder
-        classes, size = kept_apart(weights.classes), image_size(weights, model)
-        config = ClassifierConfig(c.model, c.model_args, classes, c.mean, c.std, size, weights.crop_pct)
-        config = replace(config, multi_label=weights.multi_label)
-        save_classifier(out, model, config)
+        save_classifier(out, build_timm(weights), replace(weights.config, classes=kept_apart(weights.classes)))
 
 
 def _report(weights: Pretrained) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.training.config import must_be_positive
-from mae_kit.weights.native import ClassifierConfig, load_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import load_classifier
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,12 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
     """
     must_be_positive({"top": top, "limit": limit})
     classifier = load_classifier(run)
-    config: ClassifierConfig = classifier.config
+    config: ModelConfig = classifier.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, normalize = classifier.to(device), Normalize(config.mean, config.std).to(device)
-    size = config.image_size[0], config.image_size[1]
     results = []
     for source in images:
-        found = islice(read_images(source, size, len(config.mean), config.crop_pct), limit)
+        found = islice(read_images(source, config.size, config.channels, *config.crop), limit)
         while some := list(islice(found, BATCH)):
             with torch.no_grad():
                 logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()
@@ -55,7 +55,7 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
     return {"predictions": results}
 
 
-def _likely(logits: Float[Tensor, "b k"], config: ClassifierConfig, top: int) -> list[dict[str, float]]:
+def _likely(logits: Float[Tensor, "b k"], config: ModelConfig, top: int) -> list[dict[str, float]]:
     """The top classes of each image, with probabilities."""
     likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
     values, places = (each.tolist() for each in likely.topk(min(top, len(config.classes)), dim=1))

@@ -32,9 +32,9 @@ from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, some_images
 from mae_kit.training.train import planned, train
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
-from mae_kit.weights.pretrained import EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -192,14 +192,14 @@ def _callbacks(
 def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
     encoder = objective.encoder
-    config = EncoderConfig(
+    config = ModelConfig(
         model=encoder.name,
         model_args=encoder.model_args,
         mean=data.mean,
         std=data.std,
         objective=type(objective).__name__,
         step=step,
-        image_size=list(encoder.image_size),
+        image_size=encoder.image_size,
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
     save_model(run.path, objective, config)

@@ -151,8 +151,8 @@ class Encoder(HubModule):
             what = "the mean and std that images are normalized with are unknown"
             raise UserError("encoder.statistics", what, "call set_statistics(mean, std) first")
         native = importlib.import_module("mae_kit.weights.native")  # which imports the encoders
-        about = {"objective": "none", "step": 0, "image_size": list(self.image_size)}
-        config = native.EncoderConfig(self.name, self.model_args, *self.statistics, **about)
+        about = {"objective": "none", "step": 0, "image_size": self.image_size}
+        config = native.ModelConfig(self.name, self.model_args, *self.statistics, **about)
         native.save_encoder(folder, self.model.state_dict(), getattr(self, "pretrained_cfg", config))
 
     @classmethod

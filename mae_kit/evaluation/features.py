@@ -21,7 +21,8 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.parallel import Engine
 from mae_kit.tensor_file import contiguous
-from mae_kit.weights.pretrained import EncoderConfig, load_weights
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.pretrained import load_weights
 
 MEAN, CLASS = "mean", "class"
 _BATCH = 64
@@ -102,7 +103,7 @@ class _Shipped:
         return _unpacked, (self.encoder.pretrained_cfg, save(contiguous(self.encoder.model.state_dict())))
 
 
-def _unpacked(config: EncoderConfig, tensors: bytes) -> _Shipped:
+def _unpacked(config: ModelConfig, tensors: bytes) -> _Shipped:
     """Once a worker process, which works with one thread next to the others."""
     torch.set_num_threads(1)
     return _Shipped(load_weights(config, load(tensors), "the encoder"))

@@ -9,8 +9,9 @@ import torch
 from mae_kit.configured import build
 from mae_kit.encoders import create_encoder
 from mae_kit.tensor_file import CLASSIFIER, kind_of
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import file_of, load_model, read
-from mae_kit.weights.pretrained import EncoderConfig, fresh_timm, load_weights
+from mae_kit.weights.pretrained import fresh_timm, load_weights
 
 _KEPT = ("palette",)  # of an iGPT: found before training
 
@@ -38,7 +39,7 @@ def untrained_encoder(run: Path, seed: int) -> Any:
     return load_weights(replace(config, step=0), tensors, str(run))
 
 
-def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
+def _of_model(run: Path, seed: int) -> tuple[ModelConfig, dict[str, Any]]:
     trained: Any = load_model(run)
     torch.manual_seed(seed)
     fresh = build(trained.config)
@@ -48,10 +49,10 @@ def _of_model(run: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
     return trained.encoder.pretrained_cfg, fresh.encoder.model.state_dict()
 
 
-def _of_classifier(file: Path, seed: int) -> tuple[EncoderConfig, dict[str, Any]]:
+def _of_classifier(file: Path, seed: int) -> tuple[ModelConfig, dict[str, Any]]:
     """Without the head; a norm behind the pooling (fc_norm) goes back to its place before it."""
     weights = read(file)
-    config = weights.encoder
+    config = weights.config
     with torch.device("meta"):
         names = create_encoder(config.model, config.model_args, config.image_size).model.state_dict()
     torch.manual_seed(seed)

@@ -107,8 +107,8 @@ class Objective(HubModule):
         self._statistics()
         native = importlib.import_module("mae_kit.weights.native")  # which imports the objectives
         encoder, statistics = self.encoder, self.encoder.statistics or ([], [])
-        about = {"objective": type(self).__name__, "step": 0, "image_size": list(encoder.image_size)}
-        config = native.EncoderConfig(encoder.name, encoder.model_args, *statistics, **about)
+        about = {"objective": type(self).__name__, "step": 0, "image_size": encoder.image_size}
+        config = native.ModelConfig(encoder.name, encoder.model_args, *statistics, **about)
         native.save_model(folder, self, config)
         native.save_encoder(folder, encoder.model.state_dict(), config)
 

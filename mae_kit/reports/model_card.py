@@ -71,7 +71,7 @@ def write_card(folder: Path, run: Path, weights: Pretrained, format: str, licens
         format: Of the export.
         license: Of the weights, as the Hub abbreviates it.
     """
-    trained, config = read_folder(run if run.is_dir() else run.parent), weights.encoder
+    trained, config = read_folder(run if run.is_dir() else run.parent), weights.config
     name = folder.resolve().name
     card = ModelCard.from_template(
         _card_data(weights, format, license),
@@ -101,7 +101,7 @@ def _card_data(weights: Pretrained, format: str, license: str) -> ModelCardData:
 
 
 def _about(weights: Pretrained, format: str) -> str:
-    config = weights.encoder
+    config = weights.config
     args = ", ".join(f"{name} {value}" for name, value in config.model_args.items())
     what = f"A classifier of {len(weights.classes)} classes" if weights.classes else "An encoder of images"
     how = f" pretrained with {config.objective}, {config.step:,} steps" if config.step else ""

@@ -19,7 +19,7 @@ from mae_kit.training.config import Optimization
 from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, layer_decay_groups
-from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.config import ModelConfig, parse_config
 
 
 class FinetuneModule(TrainingModule):
@@ -151,7 +151,7 @@ def _classifier(
 ) -> tuple[nn.Module, dict[str, Any] | None]:
     """The classifier, and the config of its encoder; None where a classifier was given."""
     if isinstance(encoder, dict):
-        config = EncoderConfig(**encoder)
+        config = parse_config(encoder)
         source: Any = create_encoder(config.model, config.model_args, config.image_size)
     elif hasattr(encoder, "model_args"):
         config, source = _config_of(encoder), encoder
@@ -160,11 +160,11 @@ def _classifier(
     return classifier_from(source, num_classes, drop_path), asdict(config)
 
 
-def _config_of(encoder: Any) -> EncoderConfig:
+def _config_of(encoder: Any) -> ModelConfig:
     if config := getattr(encoder, "pretrained_cfg", None):
         return config
     mean, std = statistics(None, None, encoder.channels)
-    return EncoderConfig(encoder.name, encoder.model_args, mean, std, "", 0, list(encoder.image_size))
+    return ModelConfig(encoder.name, encoder.model_args, mean, std, "", 0, encoder.image_size)
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

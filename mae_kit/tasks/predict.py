@@ -31,10 +31,9 @@ def classify(classifier: SavedClassifier, index: Index, name: str) -> tuple[Pred
         what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
         raise UserError("data.classes", what, "give images labeled with these classes")
     model, normalize = classifier.to(device), Normalize(config.mean, config.std).to(device)
-    size, channels = config.image_size, len(config.mean)
     found, truth = [], []
     with torch.no_grad():
-        for batch in EvaluationBatches(index, index.labeled(), BATCH, size, channels, config.crop_pct):
+        for batch in EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop):
             scores = model(normalize(batch.images.to(device))).float().cpu()
             found.append(predictions(scores.sigmoid() if config.multi_label else scores, batch.labels))
             truth.append(batch.labels)

@@ -22,17 +22,17 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     """For images of another size: the encoder's positions resampled, the decoder's the sin-cos of its grid.
 
     Args:
-        weights: Of a plain vision transformer or a BEiT.
+        weights: Of a plain vision transformer, a BEiT, or a model for any size, whose record alone changes.
         size: Height and width in pixels.
 
     Raises:
         UserError: It has no position table, or the patch does not divide the size.
     """
     model = empty_encoder(weights)
+    if not model.pretrained_cfg["fixed_input_size"]:
+        return _with(weights, {}, size)
     if not has_positions(model):
-        raise UserError(
-            "img_size", f"{weights.encoder.model} has no position table to resample", "leave out --img-size"
-        )
+        raise UserError("img_size", f"{weights.config.model} has no position table to resample", "leave out --img-size")
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
     tensors = on_grid(model, weights.tensors, new)
@@ -40,7 +40,8 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     if decoder and old != new:
         table = sincos_positions(decoder.dim, new, model.num_prefix_tokens)
         decoder = decoder._replace(tensors={**decoder.tensors, "pos_embed": table})
-    return _with(weights, {"img_size": size[0] if size[0] == size[1] else list(size)}, tensors=tensors, decoder=decoder)
+    args = {"img_size": size[0] if size[0] == size[1] else list(size)}
+    return _with(weights, args, size, tensors=tensors, decoder=decoder)
 
 
 def has_positions(model: Any) -> bool:
@@ -94,7 +95,7 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     """
     if (first := empty_encoder(weights).pretrained_cfg["first_conv"]) is None:
         raise UserError(
-            "channels", f"{weights.encoder.model} has no first convolution to change", "leave out --channels"
+            "channels", f"{weights.config.model} has no first convolution to change", "leave out --channels"
         )
     first = f"{first}.weight"
     kernel = weights.tensors[first]
@@ -107,11 +108,11 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
             for part in ("weight", "bias")
         }
         decoder = decoder._replace(tensors={**decoder.tensors, **predictions})
-    config = weights.encoder
+    config = weights.config
     mean, std = (_spread(torch.tensor(values), 0, channels, mode).tolist() for values in (config.mean, config.std))
-    changed = _with(weights, {"in_chans": channels}, tensors=tensors, decoder=decoder)
+    changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder)
     rounded = {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
-    return changed._replace(encoder=replace(changed.encoder, **rounded))
+    return changed._replace(config=replace(changed.config, **rounded))
 
 
 def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tensor:
@@ -128,7 +129,6 @@ def _channels_last(tensor: Tensor, old: int, channels: int, mode: ChannelMode) -
     return _spread(pixels, 1, channels, mode).flatten(0, 1)
 
 
-def _with(weights: Pretrained, args: dict[str, Any], **changed: Any) -> Pretrained:
-    config = weights.encoder
-    encoder = replace(config, model_args=config.model_args | args)
-    return weights._replace(encoder=encoder, **changed)
+def _with(weights: Pretrained, args: dict[str, Any], size: tuple[int, int] | None, **changed: Any) -> Pretrained:
+    config = replace(weights.config, model_args=weights.config.model_args | args, image_size=size)
+    return weights._replace(config=config, **changed)

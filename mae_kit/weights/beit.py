@@ -5,15 +5,17 @@ fine-tuned, and transformers' folders.
 import re
 from typing import Any
 
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig, published_crop
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import ENCODER as VIT
 from mae_kit.weights.huggingface import LAYER as VIT_LAYER
-from mae_kit.weights.huggingface import epsilon_note, normalization
+from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, Tensors, prefixed
-from mae_kit.weights.original import statistics
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
-from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
+from mae_kit.weights.preprocessor import Prepared, read_preprocessor, statistics
+from mae_kit.weights.pretrained import Pretrained
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
 TABLE = "relative_position_bias_table"
@@ -70,6 +72,7 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
+    check_gelu(raw)
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
         raise UserError(
             "weights.unsupported",
@@ -83,23 +86,31 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
-    mean, std, notes = _normalization(raw, args["in_chans"], simmim)
-    classes = numbered(tensors.get("head.weight"))
+    prepared = _prepared(raw, args["in_chans"], simmim)
+    head = tensors.get("head.weight")
+    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
-    config = EncoderConfig(name, args, mean, std, objective="SimMIM" if simmim else "BEiT", step=0)
-    notes += epsilon_note(raw.config) if theirs else []
-    whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
+    size = pair(args["img_size"])
+    fields = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
+    config = ModelConfig(
+        name, args, objective="SimMIM" if simmim else "BEiT", classes=classes, multi_label=multi_label, **fields
+    )
+    notes = prepared.notes + (epsilon_note(raw.config) if theirs else [])
+    whole = Pretrained(kind, config, tensors, None, left_out, notes)
     return whole, [name for name in others if name not in left_out]
 
 
-def _normalization(raw: Raw, channels: int, simmim: bool) -> tuple[list[float], list[float], list[str]]:
-    """Mean and std, and a note where the file does not decide (run_class_finetuning.py, data_finetune.py)."""
-    if raw.config or simmim or raw.settings.get("imagenet_default_mean_and_std"):
-        mean, std = normalization(raw, channels) if raw.config else statistics(channels)
-        return mean, std, []
+def _prepared(raw: Raw, channels: int, simmim: bool) -> Prepared:
+    """How images are prepared, a note where the file does not decide (run_class_finetuning.py, data_finetune.py)."""
+    if raw.config:
+        return read_preprocessor(raw, channels)
+    if simmim or raw.settings.get("imagenet_default_mean_and_std"):
+        mean, std = statistics(channels)
+        return Prepared({"mean": mean, "std": std}, [])
     half = [0.5] * channels
-    return half, half, [] if "imagenet_default_mean_and_std" in raw.settings else [_ASSUMED]
+    notes = [] if "imagenet_default_mean_and_std" in raw.settings else [_ASSUMED]
+    return Prepared({"mean": half, "std": half}, notes)
 
 
 def _a_table_a_block(tensors: Tensors) -> Tensors:

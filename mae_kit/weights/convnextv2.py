@@ -5,11 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
+from mae_kit.weights.config import CROP_PCT, ModelConfig
 from mae_kit.weights.files import Raw
-from mae_kit.weights.huggingface import epsilon_note, normalization
+from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import Hints
-from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
+from mae_kit.weights.preprocessor import read_preprocessor
+from mae_kit.weights.pretrained import Pretrained
 
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
     (40, (2, 2, 6, 2)): "convnextv2_atto",
@@ -64,6 +67,7 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
+    check_gelu(raw)
     tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     name, args = _model(tensors)
     notes = epsilon_note(raw.config) if theirs else []
@@ -73,12 +77,16 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         notes.append("the last norm, which the pretraining does not have, starts as the identity")
     linear = not name.endswith(CONVOLUTIONAL)
     tensors = {key: _shaped(key, tensor, linear) for key, tensor in tensors.items()}
-    classes = numbered(tensors.get("head.fc.weight"))
+    head = tensors.get("head.fc.weight")
+    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
-    mean, std = normalization(raw, args["in_chans"])
-    config = EncoderConfig(name, args, mean, std, objective="none" if classes else "FCMAE", step=0)
+    prepared = read_preprocessor(raw, args["in_chans"])
+    size = raw.config.get("image_size")
+    fields = {"crop_pct": CROP_PCT, "image_size": size and pair(size)} | prepared.fields
+    objective = "none" if classes else "FCMAE"
+    config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
     kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"
-    return Pretrained(kind, config, tensors, None, classes, [], notes), unknown
+    return Pretrained(kind, config, tensors, None, [], notes + prepared.notes), unknown
 
 
 def _model(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:

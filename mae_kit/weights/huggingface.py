@@ -6,12 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.original import joined, split, statistics
+from mae_kit.weights.original import joined, split
 from mae_kit.weights.plain_vit import Hints, depth_of, named
-from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, build_timm, numbered
+from mae_kit.weights.preprocessor import read_preprocessor
+from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm
 
 EPSILON = 1e-6  # of timm's layer norms, and of the original's
 LAYER = {
@@ -43,10 +46,12 @@ DECODER = {
 RENAMED = prefixed(LAYER, "decoder.decoder_encoder.layer.#.", "decoder/blocks.#.")
 HEAD = {"classifier.*": "head.*"}
 BARE = Names(ENCODER)
+CLASSIFIER = Names(prefixed(ENCODER, "vit.") | HEAD)
 WHOLE = Names(prefixed(ENCODER, "vit.") | DECODER)
 READ = Names(ENCODER | prefixed(ENCODER, "vit.") | DECODER | RENAMED | HEAD)
 LEFT_OUT = re.compile(r"(vit\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)|decoder\.0\.(weight|bias)")
 TYPES = ("vit_mae", "vit")
+MULTI_LABEL = "multi_label_classification"  # its problem_type, by which the pipeline takes the sigmoid
 
 
 def recognizes(raw: Raw) -> bool:
@@ -63,19 +68,22 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     head = {name for name in encoder if name.startswith("head.")}
     sizes = {"img_size": config["image_size"], "patch_size": config["patch_size"], "in_chans": config["num_channels"]}
     name, args = named(config["hidden_size"], depth_of(encoder), config["num_attention_heads"], sizes)
-    mean, std = normalization(raw, config["num_channels"])
-    labels = [str(label) for _, label in sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))]
-    classes = (labels or numbered(encoder["head.weight"])) if head else []
+    prepared = read_preprocessor(raw, config["num_channels"])
+    classes, multi_label = labels(config, len(encoder["head.weight"]) if head else 0)
     decoder = _decoder(config, decoding) if decoding else None
-    kind = _kind(config, decoder, classes)
+    objective = "MAE" if config["model_type"] == "vit_mae" else "none"
+    fields = prepared.fields | {
+        "image_size": pair(config["image_size"]),
+        "classes": classes,
+        "multi_label": multi_label,
+    }
     whole = Pretrained(
-        kind,
-        EncoderConfig(name, args, mean, std, objective="MAE" if config["model_type"] == "vit_mae" else "none", step=0),
+        _kind(config, decoder, classes),
+        ModelConfig(name, args, objective=objective, **fields),
         encoder,
         decoder,
-        classes,
         left_out,
-        epsilon_note(config),
+        prepared.notes + epsilon_note(config),
     )
     return whole, [name for name in unknown if name not in left_out]
 
@@ -86,11 +94,8 @@ def check_plain(raw: Raw) -> None:
     Raises:
         UserError: Another activation, ratio of the layers, or no bias.
     """
+    check_gelu(raw)
     c = raw.config
-    if c.get("hidden_act", "gelu") != "gelu":
-        raise UserError(
-            "weights.unsupported", f"{raw.path}: the activation is {c['hidden_act']}", "only gelu is supported"
-        )
     if c["intermediate_size"] != 4 * c["hidden_size"]:
         raise UserError(
             "weights.unsupported",
@@ -103,13 +108,22 @@ def check_plain(raw: Raw) -> None:
         )
 
 
-def normalization(raw: Raw, channels: int) -> tuple[list[float], list[float]]:
-    """As the folder says, or else as the family is used: supervised ViTs and BEiT saw -1..1."""
-    if "image_mean" in raw.preprocessor and "image_std" in raw.preprocessor:
-        return list(raw.preprocessor["image_mean"]), list(raw.preprocessor["image_std"])
-    if raw.config.get("model_type") in ("vit", "beit"):
-        return [0.5] * channels, [0.5] * channels
-    return statistics(channels)
+def check_gelu(raw: Raw) -> None:
+    """Refuse another activation than timm's.
+
+    Raises:
+        UserError: The folder's config.json names one.
+    """
+    if (activation := raw.config.get("hidden_act", "gelu")) != "gelu":
+        what = f"{raw.path}: the activation is {activation}"
+        raise UserError("weights.unsupported", what, "only gelu is supported")
+
+
+def labels(config: dict[str, Any], count: int) -> tuple[list[str], bool]:
+    """The classes of a head of so many logits, and whether they are independent."""
+    named = sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))
+    names = [str(label) for _, label in named] if len(named) == count else [str(number) for number in range(count)]
+    return names, bool(count) and config.get("problem_type") == MULTI_LABEL
 
 
 def epsilon_note(config: dict[str, Any], used: float = EPSILON) -> list[str]:
@@ -139,29 +153,20 @@ def write_mae(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def write_vit(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """config.json and tensors of a ViTModel; its pooler, which no pretraining here has, is the identity before tanh."""
-    config, tensors = _config(weights, "vit"), BARE.theirs(weights.tensors)
-    dim = config["hidden_size"]
-    return config | {"architectures": ["ViTModel"]}, tensors | {
-        "pooler.dense.weight": torch.eye(dim),
-        "pooler.dense.bias": torch.zeros(dim),
-    }
+    """config.json and tensors of a ViTForImageClassification where there are classes, else of a ViTModel.
 
-
-def write_preprocessor(weights: Pretrained, size: int | list[int]) -> dict[str, Any]:
-    """preprocessor_config.json: how transformers makes images ready."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": weights.encoder.mean,
-        "image_std": weights.encoder.std,
-    }
+    The pooler of the latter, which no pretraining here has, is the identity before tanh.
+    """
+    config = _config(weights, "vit")
+    if weights.classes:
+        names = {str(number): name for number, name in enumerate(weights.classes)}
+        config |= {"architectures": ["ViTForImageClassification"], "id2label": names}
+        config |= {"label2id": {name: int(number) for number, name in names.items()}}
+        config |= {"problem_type": MULTI_LABEL} if weights.config.multi_label else {}
+        return config, CLASSIFIER.theirs(weights.tensors)
+    tensors, dim = BARE.theirs(weights.tensors), config["hidden_size"]
+    pooler = {"pooler.dense.weight": torch.eye(dim), "pooler.dense.bias": torch.zeros(dim)}
+    return config | {"architectures": ["ViTModel"]}, tensors | pooler
 
 
 def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
@@ -172,12 +177,12 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
     """
     model = build_timm(weights)
     embed = model.patch_embed
-    if weights.classes or model.no_embed_class or model.num_prefix_tokens != 1 or model.global_pool != "token":
-        raise UserError(
-            "format",
-            "transformers has no class for this encoder",
-            "export the encoder of a pretraining run, or timm",
-        )
+    fix = "give --format timm, which transformers reads, too"
+    if model.no_embed_class or model.num_prefix_tokens != 1 or model.cls_token is None:
+        raise UserError("format", f"transformers' {kind} has one class token and its position, no other tokens", fix)
+    if weights.classes and (kind == "vit_mae" or model.global_pool != "token"):
+        what = f"transformers' {kind} classifies by the class token, if at all, this model by {model.global_pool}"
+        raise UserError("format", what, fix)
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
         raise UserError(
             "format",

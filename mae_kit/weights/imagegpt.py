@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import Hints
-from mae_kit.weights.pretrained import EncoderConfig, Pretrained
+from mae_kit.weights.pretrained import Pretrained
 
 SIZES = {(512, 24, 8): "igpt_s", (1024, 36, 8): "igpt_m", (1536, 48, 16): "igpt_l"}
 BLOCK = {
@@ -63,7 +65,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         notes.append("what predicts colors, which the file has not, starts at zero")
     name, args = _model(raw, tensors)
     channels = args["in_chans"]
-    config = EncoderConfig(name, args, [0.5] * channels, [0.5] * channels, objective="IGPT", step=0)
+    config = ModelConfig(name, args, [0.5] * channels, [0.5] * channels, "IGPT", image_size=pair(args["img_size"]))
     whole = Pretrained("Hugging Face ImageGPT", config, tensors, left_out=left_out, notes=notes)
     return whole, [name for name in others if name not in (*left_out, *biases)]
 

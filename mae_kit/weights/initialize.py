@@ -38,9 +38,9 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     fresh = [name for name in moved if name in own]
     decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder is fresh"
     also = f", {', '.join(fresh)} too" if fresh else ""
-    if (weights.encoder.mean, weights.encoder.std) != (mean, std):
+    if (weights.config.mean, weights.config.std) != (mean, std):
         log.warning(
-            f"they have seen images of mean {weights.encoder.mean} and std {weights.encoder.std}, not of this recipe's"
+            f"they have seen images of mean {weights.config.mean} and std {weights.config.std}, not of this recipe's"
         )
     log.info(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{also}")
 
@@ -100,7 +100,7 @@ def _check_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[in
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:
-    trained = weights.encoder.model_args.get("in_chans", 3)
+    trained = weights.config.model_args.get("in_chans", 3)
     if trained != channels:
         raise UserError(
             "init.channels",

@@ -1,11 +1,10 @@
 """Files of our own: the encoder, the model and the classifier of a run, saved and loaded."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 from jaxtyping import Float
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
@@ -17,35 +16,11 @@ from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT, MAE, Objective
 from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, kind_of, read_kind, save_kind
+from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.names import Tensors
-from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, build_timm, classifier_args, fingerprint
+from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, classifier_args, fingerprint
 
 CONFIG = "encoder.json"
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """What a classifier needs besides its weights.
-
-    Attributes:
-        name: timm's.
-        args: timm's arguments that differ from its defaults for that name.
-        classes: Names in the order of the logits.
-        mean: Per channel, in [0, 1].
-        std: Per channel.
-        image_size: Height and width in pixels.
-        crop_pct: Fraction of the shorter side that the center crop keeps, above 0 to 1.
-        multi_label: Whether an image may have any number of the classes: sigmoid, not softmax, gives probabilities.
-    """
-
-    name: str
-    args: dict[str, Any]
-    classes: list[str]
-    mean: list[float]
-    std: list[float]
-    image_size: tuple[int, int]
-    crop_pct: float
-    multi_label: bool = False
 
 
 class SavedClassifier(nn.Module):
@@ -53,10 +28,10 @@ class SavedClassifier(nn.Module):
 
     Args:
         model: timm's.
-        config: How images are prepared, and the classes.
+        config: The record of the model: how images are prepared, and the classes.
     """
 
-    def __init__(self, model: nn.Module, config: ClassifierConfig):
+    def __init__(self, model: nn.Module, config: ModelConfig):
         super().__init__()
         self.model, self.config = model, config
 
@@ -65,7 +40,7 @@ class SavedClassifier(nn.Module):
         return self.model(images)
 
 
-def save_encoder(folder: Path, tensors: Tensors, config: EncoderConfig) -> Path:
+def save_encoder(folder: Path, tensors: Tensors, config: ModelConfig) -> Path:
     """Write encoder.safetensors, complete in itself, and encoder.json, its config for people and other programs."""
     content = asdict(config)
     file = save_kind(folder, ENCODER, tensors, content)
@@ -73,17 +48,30 @@ def save_encoder(folder: Path, tensors: Tensors, config: EncoderConfig) -> Path:
     return file
 
 
-def save_model(folder: Path, objective: Objective, config: EncoderConfig) -> Path:
+def save_model(folder: Path, objective: Objective, config: ModelConfig) -> Path:
     """Write model.safetensors: the whole objective, what rebuilds it, and the config of its encoder."""
     content = {"objective": objective.config, "encoder": asdict(config)}
     return save_kind(folder, MODEL, objective.state_dict(), content)
 
 
-def save_classifier(folder: Path, model: nn.Module, config: ClassifierConfig) -> Path:
-    """Write classifier.safetensors; the pooling of a ViT or BEiT is recorded, it depends on how it was built."""
-    content = asdict(config)
+def save_classifier(folder: Path, model: nn.Module, config: ModelConfig) -> Path:
+    """Write classifier.safetensors.
+
+    Args:
+        folder: It exists.
+        model: timm's.
+        config: Its record; channels, image size and pooling are added to `model_args` from the record and the model.
+
+    Returns:
+        The file.
+    """
+    built: Any = model
+    args = classifier_args(config.model, config.model_args) | {"in_chans": config.channels}
+    if built.pretrained_cfg["fixed_input_size"] and config.image_size:
+        args["img_size"] = list(config.image_size)
     if isinstance(model, VisionTransformer | Beit):
-        content["args"] = {**config.args, "global_pool": model.global_pool}
+        args["global_pool"] = model.global_pool
+    content = asdict(replace(config, model_args=args))
     return save_kind(folder, CLASSIFIER, model.state_dict(), content)
 
 
@@ -101,7 +89,7 @@ def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
     Raises:
         UserError: `model.missing`, `model.kind`, `model.damaged`; or `model.names`, its code has changed since.
     """
-    (config, encoder), tensors = read_kind(path, MODEL, lambda c: (c["objective"], EncoderConfig(**c["encoder"])))
+    (config, encoder), tensors = read_kind(path, MODEL, _parse_model)
     given = {name: value for name, value in changed.items() if value is not None}
     if unknown := given.keys() - config["init_args"].keys():
         kind, names = _class_name(config), ", ".join(sorted(unknown))
@@ -130,7 +118,7 @@ def load_classifier(path: Path) -> SavedClassifier:
     Raises:
         UserError: `classifier.missing`, `classifier.kind`, or `classifier.damaged`.
     """
-    config, tensors = read_kind(path, CLASSIFIER, _classifier_config)
+    config, tensors = read_kind(path, CLASSIFIER, _parse_classifier)
     return SavedClassifier(build_timm(_classifier(config, tensors)), config).eval()
 
 
@@ -150,31 +138,32 @@ def read(file: Path) -> Pretrained:
     if kind == MODEL.name:
         return _whole(file)
     if kind == CLASSIFIER.name:
-        return _classifier(*read_kind(file, CLASSIFIER, _classifier_config))
-    config, tensors = read_kind(file, ENCODER, lambda content: EncoderConfig(**content))
+        return _classifier(*read_kind(file, CLASSIFIER, _parse_classifier))
+    config, tensors = read_kind(file, ENCODER, parse_config)
     return Pretrained("our encoder", config, tensors)
 
 
-def _classifier_config(content: dict[str, Any]) -> ClassifierConfig:
-    height, width = content["image_size"]
-    content["image_size"] = height, width
-    return ClassifierConfig(**content)
+def _parse_model(content: dict[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
+    objective = content["objective"]
+    if not isinstance(objective["class_path"], str) or not isinstance(objective["init_args"], dict):
+        raise ValueError("its objective is no class with arguments")
+    return objective, parse_config(content["encoder"])
 
 
-def _classifier(config: ClassifierConfig, tensors: dict[str, Tensor]) -> Pretrained:
-    args = classifier_args(config.name, config.args) | {"in_chans": len(config.mean)}
-    size = list(config.image_size)
-    if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
-        args["img_size"] = size
-    encoder = EncoderConfig(config.name, args, config.mean, config.std, "classification", 0, size)
-    kind = f"our classifier of {len(config.classes)} classes"
-    found = Pretrained(kind, encoder, tensors, classes=config.classes)
-    return found._replace(crop_pct=config.crop_pct, multi_label=config.multi_label)
+def _parse_classifier(content: dict[str, Any]) -> ModelConfig:
+    config = parse_config(content)
+    if not config.image_size or not config.classes:
+        raise ValueError("it has no image size or no classes")
+    return config
+
+
+def _classifier(config: ModelConfig, tensors: dict[str, Tensor]) -> Pretrained:
+    return Pretrained(f"our classifier of {len(config.classes)} classes", config, tensors)
 
 
 def _whole(file: Path) -> Pretrained:
     """Without rebuilding the objective: a BEiT's tokenizer may have moved."""
-    (config, encoder), tensors = read_kind(file, MODEL, lambda c: (c["objective"], EncoderConfig(**c["encoder"])))
+    (config, encoder), tensors = read_kind(file, MODEL, _parse_model)
     inner = _below(tensors, "encoder.model.")
     if (kind := _class_name(config)) != MAE.__name__:
         return Pretrained(f"our {kind} model, its encoder", encoder, inner)
@@ -197,7 +186,7 @@ def to_objective(weights: Pretrained) -> MAE:
     assert weights.decoder is not None
     d = weights.decoder
     mae = MAE(
-        ViT(weights.encoder.model, **weights.encoder.model_args),
+        ViT(weights.config.model, **weights.config.model_args),
         d.mask_ratio,
         norm_pix_loss=d.normalized,
         decoder_dim=d.dim,
@@ -211,6 +200,6 @@ def to_objective(weights: Pretrained) -> MAE:
 
 def to_igpt(weights: Pretrained) -> IGPT:
     """Build the objective of an iGPT, all of whose weights are in its encoder."""
-    igpt = IGPT(ImageGPT(weights.encoder.model, **weights.encoder.model_args))
+    igpt = IGPT(ImageGPT(weights.config.model, **weights.config.model_args))
     igpt.encoder.model.load_state_dict(weights.tensors, strict=True)
     return igpt.eval()

@@ -1,5 +1,7 @@
 """An encoder or classifier as a graph that runs without its code: ONNX and torch.export."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mae_kit.errors import UserError
-from mae_kit.weights.pretrained import Pretrained, build_timm, empty_encoder
-from mae_kit.weights.timm import image_size
+from mae_kit.weights.pretrained import Pretrained, build_timm, empty_encoder, image_size
 
 INPUT = "images"
+RECORD = "model.json"  # of an extra file in a .pt2, and of the file next to either graph
+METADATA = "mae_kit"  # key of the record in an ONNX file's metadata
 LARGEST = 1.5e9  # bytes of weights inside an ONNX file, which cannot hold 2 GB
 
 
@@ -63,12 +66,12 @@ def export_graph(weights: Pretrained) -> ExportedProgram:
 
 
 def save_torch(weights: Pretrained, file: Path) -> None:
-    """Write a .pt2 file: `torch.export.load(file).module()(images)`."""
-    torch.export.save(export_graph(weights), file)
+    """Write a .pt2 file: `torch.export.load(file).module()(images)`; the record is its extra file model.json."""
+    torch.export.save(export_graph(weights), file, extra_files={RECORD: json.dumps(record(weights))})
 
 
 def save_onnx(weights: Pretrained, file: Path) -> None:
-    """Write an .onnx file; weights too large for one go next to it, into `model.onnx.data`.
+    """Write an .onnx file, the record in its metadata; weights too large for one file go into `model.onnx.data`.
 
     Raises:
         UserError: The packages that write it are not installed.
@@ -77,29 +80,33 @@ def save_onnx(weights: Pretrained, file: Path) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values())
     output = "logits" if weights.classes else "features"
     try:
-        torch.onnx.export(
+        program: Any = torch.onnx.export(
             module,
             (images,),
-            file,
             dynamo=True,
             dynamic_shapes=shapes,
             input_names=[INPUT],
             output_names=[output],
-            external_data=size > LARGEST,
             verbose=False,
         )
     except ImportError as error:
         raise UserError(
             "export.packages", f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"'
         ) from error
+    program.model.metadata_props[METADATA] = json.dumps(record(weights))
+    program.save(file, external_data=size > LARGEST)
 
 
 def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:
     """The module, an example of what it takes, and which of its sizes are free."""
     model = build_timm(weights)
-    channels = weights.encoder.model_args.get("in_chans", 3)
+    channels = weights.config.model_args.get("in_chans", 3)
     if not _is_plain(model):
-        return OneSize(model).eval(), torch.zeros(2, channels, *image_size(weights, model)), {INPUT: {0: Dim("batch")}}
+        return (
+            OneSize(model).eval(),
+            torch.zeros(2, channels, *image_size(weights.config, model)),
+            {INPUT: {0: Dim("batch")}},
+        )
     (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
     example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four different sizes
     free = {0: Dim("batch"), 2: height * Dim("rows"), 3: width * Dim("columns")}
@@ -117,15 +124,7 @@ def _is_plain(model: Any) -> bool:
 
 
 def record(weights: Pretrained) -> dict[str, Any]:
-    """What the graph does not say: size, crop and normalization of its images, classes, and softmax or sigmoid."""
-    config = weights.encoder
-    found: dict[str, Any] = {
-        "image_size": image_size(weights, empty_encoder(weights)),
-        "interpolation": "bicubic",
-        "crop_pct": weights.crop_pct if weights.classes else 1.0,
-        "mean": config.mean,
-        "std": config.std,
-    }
-    if weights.classes:
-        found |= {"classes": weights.classes, "activation": "sigmoid" if weights.multi_label else "softmax"}
-    return found
+    """The record of the model, and what follows from it: the image size, and softmax or sigmoid."""
+    config = weights.config
+    found = asdict(config) | {"image_size": image_size(config, empty_encoder(weights))}
+    return found | ({"activation": "sigmoid" if config.multi_label else "softmax"} if config.classes else {})

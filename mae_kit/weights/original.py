@@ -1,16 +1,30 @@
 """The original MAE's files (facebookresearch/mae), which are also timm's plain ViTs: four kinds, told by their keys."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
+from mae_kit.weights.config import ModelConfig, parse_config, published_crop
 from mae_kit.weights.files import Raw
-from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import BLOCK, DECODER_HEAD_DIM, HEAD_DIM, HEADS, Hints, depth_of, guessed_heads, model_of
-from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained, numbered
+from mae_kit.weights.names import Names, Tensors, prefixed
+from mae_kit.weights.plain_vit import (
+    BLOCK,
+    DECODER_HEAD_DIM,
+    HEAD_DIM,
+    HEADS,
+    Hints,
+    depth_of,
+    find_grid,
+    guessed_heads,
+    model_of,
+)
+from mae_kit.weights.preprocessor import ASSUMED, statistics
+from mae_kit.weights.pretrained import Decoder, Pretrained, numbered
 
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+RECORD = "mae_kit"  # of the record in an exported file's settings
 ENCODER = {
     "cls_token": "cls_token",
     "pos_embed": "pos_embed",
@@ -40,31 +54,47 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors, others = NAMES.ours(raw.tensors)
     behind, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
     encoder, decoding = split(tensors)
-    classes = numbered(behind.get("head.weight"))
     probe = [name for name in unknown if name in PROBE]
+    config, notes = _config(raw, encoder, decoding, behind, hints)
+    decoder, more = _decoder(raw, decoding, hints)
+    kind = _kind(decoder, behind, config.classes, probe)
+    whole = Pretrained(kind, config, encoder | behind, decoder, probe, notes + more)
+    return whole, [name for name in unknown if name not in probe]
+
+
+def _config(
+    raw: Raw, encoder: Tensors, decoding: Tensors, behind: Tensors, hints: Hints
+) -> tuple[ModelConfig, list[str]]:
+    """The record that we put into such a file, or else what tensors, settings and the original code tell."""
+    if RECORD in raw.settings:
+        return parse_config(raw.settings[RECORD]), []
     heads, notes = hints.encoder_heads, []
     if not heads:
         heads, note = guessed_heads(encoder["cls_token"].shape[-1], HEADS, HEAD_DIM, "encoder")
         notes.append(note)
-    name, args = model_of(str(raw.path), encoder, heads)
-    if "fc_norm.weight" in behind:
-        args |= {"global_pool": "avg"}
-    mean, std, assumed = _normalization(raw, args["in_chans"])
-    config = EncoderConfig(name, args, mean, std, objective="MAE", step=0)
-    decoder, more = _decoder(raw, decoding, hints)
-    kind = _kind(decoder, behind, classes, probe)
-    whole = Pretrained(kind, config, encoder | behind, decoder, classes, probe, notes + assumed + more)
-    whole = whole._replace(**{key: raw.settings[key] for key in ("crop_pct", "multi_label") if key in raw.settings})
-    return whole, [name for name in unknown if name not in probe]
+    grid, note = _grid(raw, encoder, decoding, hints)
+    name, args = model_of(str(raw.path), encoder, heads, grid)
+    args |= {"global_pool": "avg"} if "fc_norm.weight" in behind else {}
+    mean, std = statistics(args["in_chans"])
+    notes += [note] * bool(note) + [f"images normalized by ImageNet's mean and std; {ASSUMED}"]
+    size = pair(args["img_size"])
+    classes, crop = numbered(behind.get("head.weight")), published_crop(min(size))
+    return ModelConfig(name, args, mean, std, "MAE", image_size=size, crop_pct=crop, classes=classes), notes
+
+
+def _grid(raw: Raw, encoder: Tensors, decoding: Tensors, hints: Hints) -> tuple[tuple[int, int], str]:
+    height, width = encoder["patch_embed.proj.weight"].shape[2:]
+    trained = raw.settings.get("input_size")
+    sizes = [pair(trained) if isinstance(trained, int | list | tuple) else None, hints.image_size]
+    said = [size and (size[0] // height, size[1] // width) for size in sizes]
+    return find_grid(str(raw.path), [part["pos_embed"] for part in (encoder, decoding) if "pos_embed" in part], said)
 
 
 def settings(weights: Pretrained) -> dict[str, Any]:
     """What goes under "args" in the original's file, so that `read` assumes nothing; the original code ignores it."""
-    config, d = weights.encoder, weights.decoder
-    args: dict[str, Any] = {"mean": config.mean, "std": config.std}
-    args |= {"mask_ratio": d.mask_ratio, "norm_pix_loss": d.normalized} if d else {}
-    args |= {"crop_pct": weights.crop_pct, "multi_label": weights.multi_label} if weights.classes else {}
-    return args
+    d = weights.decoder
+    decoding = {"mask_ratio": d.mask_ratio, "norm_pix_loss": d.normalized, "decoder_heads": d.heads} if d else {}
+    return {RECORD: asdict(weights.config)} | decoding
 
 
 def write(weights: Pretrained) -> dict[str, Tensor]:
@@ -85,23 +115,10 @@ def joined(encoder: dict[str, Tensor], decoder: Decoder | None) -> dict[str, Ten
     return encoder | ({f"decoder/{name}": tensor for name, tensor in decoder.tensors.items()} if decoder else {})
 
 
-def statistics(channels: int) -> tuple[list[float], list[float]]:
-    """ImageNet's, which MAE was trained with; their means where there are not three channels."""
-    if channels == len(MEAN):
-        return MEAN, STD
-    return [round(sum(MEAN) / 3, 3)] * channels, [round(sum(STD) / 3, 3)] * channels
-
-
-def _normalization(raw: Raw, channels: int) -> tuple[list[float], list[float], list[str]]:
-    if "mean" in raw.settings and "std" in raw.settings:
-        return list(raw.settings["mean"]), list(raw.settings["std"]), []
-    return *statistics(channels), ["images normalized by ImageNet's mean and std; --mean and --std say otherwise"]
-
-
 def _decoder(raw: Raw, tensors: dict[str, Tensor], hints: Hints) -> tuple[Decoder | None, list[str]]:
     if not tensors:
         return None, []
-    dim, notes, heads = tensors["mask_token"].shape[-1], [], hints.decoder_heads
+    dim, notes, heads = tensors["mask_token"].shape[-1], [], hints.decoder_heads or raw.settings.get("decoder_heads")
     if not heads:
         heads, note = guessed_heads(dim, {}, DECODER_HEAD_DIM, "decoder")
         notes.append(note)

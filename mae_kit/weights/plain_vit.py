@@ -1,8 +1,13 @@
 """Plain vision transformers of any origin: their sizes, read from the shapes of the tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from mae_kit.encoders.position_embeddings import sincos_positions
 from mae_kit.errors import UserError
 from mae_kit.weights.names import Tensors
 
@@ -28,11 +33,13 @@ class Hints:
         encoder_heads: Attention heads of the encoder.
         decoder_heads: Attention heads of the decoder.
         normalized: Whether the decoder predicts normalized patches (norm_pix_loss).
+        image_size: Height and width in pixels.
     """
 
     encoder_heads: int | None = None
     decoder_heads: int | None = None
     normalized: bool | None = None
+    image_size: tuple[int, int] | None = None
 
 
 def depth_of(tensors: Tensors) -> int:
@@ -56,15 +63,13 @@ def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> 
     return heads, f"{what}: {heads} attention heads, by its width of {dim}; --{what}-heads says otherwise"
 
 
-def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, Any]]:
-    """Timm's name and arguments of a plain ViT whose position table is that of a square.
+def model_of(file: str, tensors: Tensors, heads: int, grid: tuple[int, int]) -> tuple[str, dict[str, Any]]:
+    """Timm's name and arguments of a plain ViT.
 
     Raises:
-        UserError: Its layers are of other proportions than a plain ViT's, the grid is no square, or the heads do not
-            divide the width.
+        UserError: Its layers are of other proportions than a plain ViT's, or the heads do not divide the width.
     """
-    kernel, table = tensors["patch_embed.proj.weight"], tensors["pos_embed"]
-    dim, channels, height, width = kernel.shape
+    dim, channels, height, width = tensors["patch_embed.proj.weight"].shape
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
         raise UserError(
@@ -78,15 +83,44 @@ def model_of(file: str, tensors: Tensors, heads: int) -> tuple[str, dict[str, An
             f"{file}: {heads} attention heads do not divide its width of {dim}",
             "give --encoder-heads N",
         )
-    side = round((table.shape[1] - 1) ** 0.5)
-    if side**2 != table.shape[1] - 1:
-        raise UserError(
-            "weights.unsupported",
-            f"{file}: {table.shape[1]} positions are not one class token and a square grid",
-            "give such a file",
-        )
-    sizes = {"img_size": _one_or_two(side * height, side * width), "patch_size": _one_or_two(height, width)}
+    sizes = {"img_size": _one_or_two(grid[0] * height, grid[1] * width), "patch_size": _one_or_two(height, width)}
     return named(dim, depth_of(tensors), heads, sizes | {"in_chans": channels})
+
+
+def find_grid(
+    file: str, tables: Sequence[Tensor], said: Sequence[tuple[int, int] | None]
+) -> tuple[tuple[int, int], str]:
+    """Rows and columns of a position table, which its shape does not show where they differ.
+
+    Args:
+        file: Its name in messages.
+        tables: [1 1+n d] of one grid, with a row for the class token: the encoder's, and the decoder's if there is one.
+        said: The grid by the file's settings and by the user, None where they do not say; others do not count.
+
+    Returns:
+        The grid, and a note where it was assumed: empty if settings, user or a sin-cos table show it.
+
+    Raises:
+        UserError: `weights.grid`: nothing shows it, and it is no square.
+    """
+    count = tables[0].shape[1] - 1
+    grids = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    if known := next((grid for grid in said if grid in grids), None):
+        return known, ""
+    fixed = [grid for grid in grids for table in tables if _is_sincos(table, grid)]
+    if fixed:
+        return fixed[0], ""
+    side = round(count**0.5)
+    if side**2 == count:
+        return (side, side), f"a square of {side} x {side} patches, by their number; --img-size says otherwise"
+    what = f"{file}: a table of {count} patches, no square, does not say how many rows it has"
+    raise UserError("weights.grid", what, "give --img-size [HEIGHT,WIDTH]")
+
+
+def _is_sincos(table: Tensor, grid: tuple[int, int]) -> bool:
+    if table.shape[-1] % 4 or table.shape[1] != 1 + grid[0] * grid[1]:
+        return False
+    return torch.allclose(sincos_positions(table.shape[-1], grid), table.float(), atol=2e-3)  # as fp16 rounds
 
 
 def named(dim: int, depth: int, heads: int, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,37 +13,14 @@ from torch import Tensor, nn
 
 from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.encoders.decoders import TransformerDecoder
-from mae_kit.encoders.timm_models import build
+from mae_kit.encoders.timm_models import build, pair
 from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
 
 SHOWN = 3
 _FIX = "give a whole file of one of the published layouts"
-CROP_PCT = 0.875  # of published classifiers: 224 of 256 pixels
 _HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """What an encoder's weights mean: `timm.create_model(model, num_classes=0, **model_args)` is what they belong to.
-
-    Attributes:
-        model: timm's name.
-        model_args: img_size, patch_size, in_chans and whatever else differs from timm's defaults for that name.
-        mean: Per channel, in [0, 1], of the normalization in training.
-        std: Per channel.
-        objective: Class that it was pretrained with: "MAE"; "classification", "none" if unknown.
-        step: Optimizer steps of pretraining; 0 if unknown.
-        image_size: Height and width in pixels of the training images; None where `model_args` says it.
-    """
-
-    model: str
-    model_args: dict[str, Any]
-    mean: list[float]
-    std: list[float]
-    objective: str
-    step: int
-    image_size: list[int] | None = None
 
 
 class Decoder(NamedTuple):
@@ -71,25 +48,24 @@ class Pretrained(NamedTuple):
 
     Attributes:
         kind: What the file is, for people.
-        encoder: timm's name and arguments, and the normalization.
+        config: The record of the model.
         tensors: Under timm's parameter names, including the head where there are classes.
         decoder: If the file has one.
-        classes: Class names in the order of the logits; empty for an encoder.
         left_out: Names in the file that have no counterpart here.
         notes: One sentence for each assumption about what the file does not say.
-        crop_pct: Fraction of the shorter side that the center crop keeps when a classifier is scored.
-        multi_label: Whether the logits are independent (sigmoid), not of one class an image (softmax).
     """
 
     kind: str
-    encoder: EncoderConfig
+    config: ModelConfig
     tensors: Tensors
     decoder: Decoder | None = None
-    classes: list[str] = []  # noqa: RUF012  # a tuple's default is never changed
-    left_out: list[str] = []  # noqa: RUF012
+    left_out: list[str] = []  # noqa: RUF012  # a tuple's default is never changed
     notes: list[str] = []  # noqa: RUF012
-    crop_pct: float = CROP_PCT
-    multi_label: bool = False
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the logits; empty for an encoder."""
+        return self.config.classes
 
 
 def classifier_args(name: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +104,14 @@ def is_plain_vit(weights: Pretrained) -> bool:
 def without_head(weights: Pretrained) -> Pretrained:
     """The encoder of a classifier."""
     names = empty_encoder(weights).state_dict().keys()
-    return weights._replace(tensors={name: weights.tensors[name] for name in names}, classes=[])
+    config = replace(weights.config, classes=[], multi_label=False)
+    return weights._replace(tensors={name: weights.tensors[name] for name in names}, config=config)
+
+
+def image_size(config: ModelConfig, model: Any) -> tuple[int, int]:
+    """Height and width in pixels of the images of a timm model, as far as they are known."""
+    own = getattr(getattr(model, "patch_embed", None), "img_size", None) or model.pretrained_cfg["input_size"][1:]
+    return pair(config.image_size or config.model_args.get("img_size") or list(own))
 
 
 def check_complete(file: str, weights: Pretrained) -> None:
@@ -145,7 +128,7 @@ def check_complete(file: str, weights: Pretrained) -> None:
 
 
 def _build(weights: Pretrained, classes: int) -> Any:
-    return build(weights.encoder.model, weights.encoder.model_args, _FIX, num_classes=classes)
+    return build(weights.config.model, weights.config.model_args, _FIX, num_classes=classes)
 
 
 def _empty_decoder(encoder: Any, decoder: Decoder) -> TransformerDecoder:
@@ -184,7 +167,7 @@ class AnyTimm(nn.Module):
         return self.model.forward_features(images)
 
 
-def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family: bool = False) -> Any:
+def load_weights(config: ModelConfig, tensors: Tensors, file: str, any_family: bool = False) -> Any:
     """Build an encoder, load the weights, and switch it to eval mode.
 
     Args:
@@ -200,7 +183,8 @@ def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family:
     Raises:
         UserError: No encoder is made of such a timm model, or tensors are missing, unknown or of another shape.
     """
-    encoder: Any = (_any if any_family else create_encoder)(config.model, config.model_args, config.image_size)
+    made = config.model, config.model_args, config.image_size
+    encoder: Any = _any(*made, tensors) if any_family else create_encoder(*made)
     refuse(file, differences(tensors, encoder.model.state_dict()), "give the encoder of a pretraining")
     encoder.model.load_state_dict(dict(tensors), strict=True)
     encoder.pretrained_cfg, encoder.fingerprint = config, fingerprint(config, tensors)
@@ -209,14 +193,17 @@ def load_weights(config: EncoderConfig, tensors: Tensors, file: str, any_family:
     return encoder.eval()
 
 
-def _any(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None) -> Any:
+def _any(name: str, model_args: dict[str, Any], image_size: Sequence[int] | None, tensors: Tensors) -> Any:
+    """Ours, unless there is none or its last norm is elsewhere, as in a model that pools the mean."""
     try:
-        return create_encoder(name, model_args, image_size)
+        encoder = create_encoder(name, model_args, image_size)
     except UserError:
         return AnyTimm(name, model_args, image_size)
+    same = encoder.model.state_dict().keys() == tensors.keys()
+    return encoder if same else AnyTimm(name, model_args, image_size)
 
 
-def fingerprint(config: EncoderConfig, tensors: Tensors) -> str:
+def fingerprint(config: ModelConfig, tensors: Tensors) -> str:
     """Hash all that decides the features of an encoder: 16 hexadecimal digits, the same in any file format."""
     about = asdict(config)
     digest = hashlib.sha256(json.dumps([about[key] for key in ("model", "model_args", "mean", "std")]).encode())

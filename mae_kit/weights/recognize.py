@@ -1,5 +1,6 @@
 """Weights from any file: which of the known layouts it has."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,12 +13,14 @@ from mae_kit.tensor_file import ENCODER, kind_of, missing, read_kind
 from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
+from mae_kit.weights.config import parse_config
 from mae_kit.weights.files import Raw, read_raw
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import (
-    EncoderConfig,
     Pretrained,
     check_complete,
+    empty_encoder,
+    image_size,
     load_weights,
     without_head,
 )
@@ -37,7 +40,7 @@ def load_encoder(path: Path, any_family: bool = False) -> Any:
 
     Returns:
         A module: normalized images [b c h w] -> tokens [b t d] after the last norm, prefix tokens first. Its
-        `pretrained_cfg` (an `EncoderConfig`) has mean and std of the normalization; its `fingerprint` changes with the
+        `pretrained_cfg` (a `ModelConfig`) has mean and std of the normalization; its `fingerprint` changes with the
         weights.
 
     Raises:
@@ -46,12 +49,12 @@ def load_encoder(path: Path, any_family: bool = False) -> Any:
     path = Path(path)
     file = path / ENCODER.file if path.is_dir() else path
     if file.name == ENCODER.file and (file.is_file() or not path.is_dir()):
-        return load_weights(*read_kind(file, ENCODER, lambda content: EncoderConfig(**content)), str(file), any_family)
+        return load_weights(*read_kind(file, ENCODER, parse_config), str(file), any_family)
     if is_published(path) and not any_family:
         with torch.device("meta"):
             create_encoder(architecture(path), {})  # refuses before the download
     weights = without_head(_read_encoder(path))
-    return load_weights(weights.encoder, weights.tensors, str(path), any_family)
+    return load_weights(weights.config, weights.tensors, str(path), any_family)
 
 
 def _read_encoder(path: Path) -> Pretrained:
@@ -94,7 +97,17 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError("weights.names", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
     check_complete(str(path), weights)
-    return weights
+    return _sized(weights)
+
+
+def _sized(weights: Pretrained) -> Pretrained:
+    """With the image size in the record, and a note where timm's default for the name is all that is known."""
+    config = weights.config
+    if config.image_size:
+        return weights
+    size = image_size(config, empty_encoder(weights))
+    note = f"images of {size[0]} x {size[1]} pixels, timm's for {config.model}; --img-size says otherwise"
+    return weights._replace(config=replace(config, image_size=size), notes=[*weights.notes, note])
 
 
 def _layout(raw: Raw) -> ModuleType:

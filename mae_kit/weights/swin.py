@@ -5,14 +5,19 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_kit.encoders.timm_models import pair
+from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig, published_crop
 from mae_kit.weights.files import Raw
-from mae_kit.weights.huggingface import epsilon_note, normalization
+from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints
-from mae_kit.weights.pretrained import EncoderConfig, Pretrained, numbered
+from mae_kit.weights.preprocessor import read_preprocessor
+from mae_kit.weights.pretrained import Pretrained
 
 TABLE = "relative_position_bias_table"
 EPSILON = 1e-5  # of Swin's layer norms
+PATCH = 4  # of the named sizes
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
     (96, (2, 2, 6, 2)): "tiny",
     (96, (2, 2, 18, 2)): "small",
@@ -65,20 +70,42 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
+    check_gelu(raw)
     tensors, others = (HUGGING_FACE if theirs else SPELLINGS).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     name, args, notes = _model(raw, tensors)
-    mean, std = normalization(raw, args["in_chans"])
-    classes = numbered(tensors.get("head.fc.weight"))
+    prepared = read_preprocessor(raw, args["in_chans"])
+    head = tensors.get("head.fc.weight")
+    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
     simmim = any("mask_token" in name for name in left_out)
     what = (
         f"classifier of {len(classes)} classes" if classes else "pretrained with SimMIM" if simmim else "encoder only"
     )
     kind = f"{'Hugging Face' if theirs else 'original'} Swin, {what}"
-    config = EncoderConfig(name, args, mean, std, objective="SimMIM" if simmim else "none", step=0)
-    notes += epsilon_note(raw.config, EPSILON) if theirs else []
-    whole = Pretrained(kind, config, tensors, None, classes, left_out, notes)
+    size = pair(args["img_size"])
+    fields = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
+    config = ModelConfig(
+        name, args, objective="SimMIM" if simmim else "none", classes=classes, multi_label=multi_label, **fields
+    )
+    notes += prepared.notes + (epsilon_note(raw.config, EPSILON) if theirs else [])
+    whole = Pretrained(kind, config, tensors, None, left_out, notes)
     return whole, [name for name in others if name not in left_out]
+
+
+def _check_windows(raw: Raw, size: tuple[int, int], patch: int, window: int, stages: int) -> None:
+    """Refuse grids at which transformers pads and shifts in another order than timm, or by another side.
+
+    Raises:
+        UserError: A stage has rows or columns that are more than a window and no multiple, or only one side is more.
+    """
+    for stage in range(stages):
+        grid = [side // (patch * 2**stage) for side in size]
+        more = [side > window for side in grid]
+        if any(large and side % window for large, side in zip(more, grid, strict=True)) or more[0] != more[1]:
+            what = (
+                f"{raw.path}: stage {stage + 1} has {grid[0]} x {grid[1]} cells, which windows of {window} do not fill"
+            )
+            raise UserError("weights.unsupported", what, "give a Swin whose windows divide its image, as the published")
 
 
 def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any], list[str]]:
@@ -92,8 +119,11 @@ def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any], l
     if size is None:
         size = window * patch * 2 ** (len(depths) - 1)
         notes.append(f"images of {size} pixels, the smallest that windows of {window} fill")
+    if raw.config:
+        _check_windows(raw, pair(size), patch, window, len(depths))
     args: dict[str, Any] = {"img_size": size, "in_chans": channels, "window_size": window}
-    if patch == 4 and (kind := SIZES.get((dim, tuple(depths)))):
+    if patch == PATCH and (kind := SIZES.get((dim, tuple(depths)))):
         return f"swin_{kind}_patch4_window7_224", args, notes
-    sizes = {"patch_size": patch, "embed_dim": dim, "depths": depths, "num_heads": heads}
+    sizes: dict[str, Any] = {"embed_dim": dim, "depths": depths, "num_heads": heads}
+    sizes |= {"patch_size": patch} if patch != PATCH else {}
     return "swin_base_patch4_window7_224", args | sizes, notes

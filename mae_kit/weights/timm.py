@@ -10,15 +10,15 @@ import timm
 import torch
 from torch import Tensor
 
-from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.weights.config import CROP_PCT, ModelConfig
 from mae_kit.weights.files import Raw
+from mae_kit.weights.huggingface import MULTI_LABEL
 from mae_kit.weights.plain_vit import Hints
-from mae_kit.weights.pretrained import CROP_PCT, EncoderConfig, Pretrained, build_timm, classifier_args
+from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args, image_size
 
 PREFIX = "timm:"
 _EXAMPLE = "vit_base_patch16_224.mae"
-MULTI_LABEL = "multi_label_classification"  # as transformers spells it, whose pipeline then takes the sigmoid
 
 
 def recognizes(raw: Raw) -> bool:
@@ -38,24 +38,42 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     mean, std = (list(given.get(key) or own[key]) for key in ("mean", "std"))
     args = _arguments(raw.config.get("model_args", {}), given, own)
     args = classifier_args(name, args) if count else args
-    config = EncoderConfig(name, args, mean, std, objective="none", step=0, image_size=_unfixed_size(given, own))
+    interpolation, notes = _either(given.get("interpolation"), ("bicubic", "bilinear"), "interpolation")
+    crop_mode, more = _either(given.get("crop_mode"), ("center", "squash"), "crop_mode")
+    config = ModelConfig(
+        name,
+        args,
+        mean,
+        std,
+        image_size=_image_size(given, own),
+        crop_pct=float(given.get("crop_pct") or CROP_PCT),
+        crop_mode=crop_mode,
+        interpolation=interpolation,
+        classes=[str(label) for label in labels][:count],
+        multi_label=raw.config.get("problem_type") == MULTI_LABEL,
+    )
     kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
-    classes = [str(label) for label in labels][:count]
-    weights = Pretrained(kind, config, raw.tensors, classes=classes, crop_pct=float(given.get("crop_pct", CROP_PCT)))
-    return weights._replace(multi_label=raw.config.get("problem_type") == MULTI_LABEL), []
+    return Pretrained(kind, config, raw.tensors, notes=notes + more), []
+
+
+def _either(given: str | None, known: tuple[str, str], setting: str) -> tuple[str, list[str]]:
+    """A setting of timm's scoring, or the usual one with a note."""
+    if given in (*known, None):
+        return given or known[0], []
+    return known[0], [f"images are prepared with {setting} {known[0]}, the file has {given}"]
 
 
 def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and tensors."""
-    config = weights.encoder
+    config = weights.config
     model = build_timm(weights)
-    height, width = image_size(weights, model)
+    height, width = image_size(config, model)
     cfg = {
         "input_size": [config.model_args.get("in_chans", 3), height, width],
         "fixed_input_size": model.pretrained_cfg["fixed_input_size"],
-        "interpolation": "bicubic",
-        "crop_pct": weights.crop_pct,
-        "crop_mode": "center",
+        "interpolation": config.interpolation,
+        "crop_pct": config.crop_pct,
+        "crop_mode": config.crop_mode,
         "mean": config.mean,
         "std": config.std,
         "num_classes": len(weights.classes),
@@ -73,17 +91,9 @@ def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content["global_pool"] = pool
     if weights.classes:
         content["label_names"] = weights.classes
-    if weights.multi_label:
+    if config.multi_label:
         content["problem_type"] = MULTI_LABEL
     return content, dict(weights.tensors)
-
-
-def image_size(weights: Pretrained, model: Any) -> tuple[int, int]:
-    """Height and width in pixels that the weights were trained at, as far as it is known."""
-    config = weights.encoder
-    own = getattr(getattr(model, "patch_embed", None), "img_size", None) or model.pretrained_cfg["input_size"][1:]
-    height, width = pair(config.image_size or config.model_args.get("img_size") or list(own))
-    return height, width
 
 
 def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +105,9 @@ def _arguments(args: dict[str, Any], given: dict[str, Any], own: dict[str, Any])
     return found | {name: value for name, value in args.items() if name != "num_classes"}
 
 
-def _unfixed_size(given: dict[str, Any], own: dict[str, Any]) -> list[int] | None:
-    """Of the images, where no argument of the model says it."""
-    return None if own["fixed_input_size"] else list((given.get("input_size") or own["input_size"])[1:])
+def _image_size(given: dict[str, Any], own: dict[str, Any]) -> tuple[int, int]:
+    _, height, width = given.get("input_size") or own["input_size"]
+    return int(height), int(width)
 
 
 def is_published(path: Path) -> bool:

@@ -31,7 +31,8 @@ from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
 from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.tensor_file import ENCODER
 from mae_kit.training.lock import alone
-from mae_kit.weights.native import ClassifierConfig, save_classifier, save_encoder
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import save_classifier, save_encoder
 from mae_kit.weights.recognize import load_encoder
 
 NAMES = list("abcde")
@@ -182,7 +183,7 @@ def run(tmp_path: Path) -> Path:
     """A pretraining with an encoder."""
     run, mae = tmp_path / "run", tiny_mae()
     save_run(run, mae)
-    save_encoder(run, mae.encoder.model.state_dict(), tiny_weights(mae).encoder)
+    save_encoder(run, mae.encoder.model.state_dict(), tiny_weights(mae).config)
     (run / "config.yaml").write_text("objective: {}\n")
     return run
 
@@ -257,7 +258,7 @@ def test_another_question_is_another_training(finetunings: Finetunings, run: Pat
     asked: dict[str, Any] = {"train": "t", "val": "v", "attentive": "attentive_tiny_64px"}
     mae_kit.evaluate(run, **asked)
     if change == "weights":
-        save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).encoder)
+        save_encoder(run, tiny_mae(depth=1).encoder.model.state_dict(), tiny_weights(tiny_mae(depth=1)).config)
     if change == "images":
         write_shard(tmp_path / "v/a.tar", range(40, 49))
     mae_kit.evaluate(run, **asked, seed=int(change == "seed"))
@@ -336,8 +337,8 @@ def test_the_published_linear_probe_is_a_row_of_its_own(run: Path, tmp_path: Pat
 
 def test_the_classifier_of_a_fine_tuning_is_scored(tmp_path: Path):
     args: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
-    config = ClassifierConfig("vit_base_patch16_224", args, [*"0123"], MEAN, STD, (32, 32), 0.9)
-    model = shaken(timm.create_model(config.name, num_classes=4, img_size=32, **args))
+    config = ModelConfig("vit_base_patch16_224", args, MEAN, STD, image_size=(32, 32), crop_pct=0.9, classes=[*"0123"])
+    model = shaken(timm.create_model(config.model, num_classes=4, img_size=32, **args))
     save_classifier(tmp_path, model, config)
     (tmp_path / "data").mkdir()
     for name, numbers in (("train", range(8)), ("val", range(8, 16))):

@@ -18,7 +18,8 @@ import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
-from mae_kit.weights.native import ClassifierConfig, load_classifier, save_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.recognize import read_pretrained
 
 
@@ -102,7 +103,7 @@ def test_a_classifier_for_the_hub(tmp_path: Path):
     torch.testing.assert_close(run_lines(tmp_path / "hub", images), model(images), rtol=1e-5, atol=1e-5)
 
 
-RECORD = ClassifierConfig("resnet18", {}, ["cat", "dog"], MEAN, STD, (64, 96), 1.0, multi_label=True)
+RECORD = ModelConfig("resnet18", {}, MEAN, STD, image_size=(64, 96), classes=["cat", "dog"], multi_label=True)
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_the_record_of_a_classifier_travels_with_its_weights(classifier: Path, t
     assert config["input_size"] == (3, 64, 96) and config["crop_pct"] == 1.0 and list(config["mean"]) == MEAN
     import_(tmp_path / "out", tmp_path / "again")
     again = load_classifier(tmp_path / "again").config
-    assert replace(again, args={}) == RECORD
+    assert replace(again, model_args={}) == RECORD
 
 
 def test_a_graph_has_its_record_next_to_it(classifier: Path, tmp_path: Path):
@@ -133,4 +134,4 @@ def test_the_original_layout_keeps_the_normalization(tmp_path: Path):
     mae = tiny_mae(num_heads=1, embed_dim=64)
     export(save_run(tmp_path / "run", mae), tmp_path / "out", format="original")
     again = read_pretrained(tmp_path / "out/model.pth")
-    assert (again.encoder.mean, again.encoder.std) == (MEAN, STD) and not any("mean" in note for note in again.notes)
+    assert (again.config.mean, again.config.std) == (MEAN, STD) and not any("mean" in note for note in again.notes)

@@ -25,8 +25,8 @@ from mae_kit.data.index.open import open_index
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tensors import Batch
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
     """The last block learns and attention pools; with drop path, mixing and a moving average."""
     args: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
     encoder = timm.create_model("vit_tiny_patch16_224", num_classes=0, **args).state_dict()
-    config = EncoderConfig("vit_tiny_patch16_224", args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], "mae", 7)
+    config = ModelConfig("vit_tiny_patch16_224", args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], "mae", 7)
     save_encoder(tmp_path, dict(encoder), config)
     run, partial = tmp_path / "run", ["--model.args", "{global_pool: map}", "--blocks", "1"]
     ended = programs.run(*words, "--encoder", tmp_path, *partial, "--run", run)

@@ -20,8 +20,8 @@ from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Hiera, Swin, ViT
 from mae_kit.objectives import MAE
 from mae_kit.plots.encoder import FrozenEncoder
 from mae_kit.plots.features import features_figure, principal_colors
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 
 PLOTS = ["attention", "features", "losses", "positions", "ratios", "reconstructions"]
 
@@ -40,7 +40,7 @@ def encoder_run(folder: Path, encoder: Any) -> Path:
     """A run of which there is the encoder only."""
     folder.mkdir(exist_ok=True)
     statistics = (MEAN, STD) if encoder.channels == 3 else ([0.5], [0.2])
-    config = EncoderConfig(encoder.name, encoder.model_args, *statistics, "x", 1, list(encoder.image_size))
+    config = ModelConfig(encoder.name, encoder.model_args, *statistics, "x", 1, encoder.image_size)
     save_encoder(folder, encoder.model.state_dict(), config)
     return folder
 
@@ -154,7 +154,7 @@ def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: 
     encoder = ViT("vit_tiny_patch16_224", 32, 8, embed_dim=24, depth=1, num_heads=2)
     for args in ({"reg_tokens": 2}, {}):
         tensors = encoder.model.state_dict() | {"fc_norm.weight": torch.ones(24)}
-        save_encoder(tmp_path, tensors, EncoderConfig(encoder.name, encoder.model_args | args, MEAN, STD, "x", 1))
+        save_encoder(tmp_path, tensors, ModelConfig(encoder.name, encoder.model_args | args, MEAN, STD, "x", 1))
         with pytest.raises(command.UserError):
             inspect(tmp_path, images, "features")
 

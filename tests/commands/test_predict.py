@@ -11,13 +11,14 @@ import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.commands import predict
 from mae_kit.data.loading import images
-from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import save_classifier
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     args = {**ARGS, "global_pool": "avg"}
-    config = ClassifierConfig("vit_base_patch16_224", args, [*"abcde"], MEAN, STD, (32, 32), 1.0)
+    config = ModelConfig("vit_base_patch16_224", args, MEAN, STD, image_size=(32, 32), classes=[*"abcde"])
     save_classifier(tmp_path, tiny_classifier(), config)
     return tmp_path
 

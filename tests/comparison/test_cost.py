@@ -18,9 +18,10 @@ from mae_kit.comparison.results import Outcomes, summary
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
 from mae_kit.reports.comparison import cost_cells
-from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import save_classifier
 
-STATISTICS: Any = ([0.5] * 3, [0.2] * 3, (32, 32), 1.0)
+RECORD: Any = {"mean": [0.5] * 3, "std": [0.2] * 3, "image_size": (32, 32), "classes": list("abcdefghij")}
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
@@ -60,7 +61,7 @@ def test_a_fine_tuning_costs_all_tokens_and_the_head(tmp_path: Path):
     run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
     assert finetuning_cost(run) == {}  # it has not ended
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
-    save_classifier(run, model, ClassifierConfig("vit_tiny_patch16_224", ARGS, list("abcdefghij"), *STATISTICS))
+    save_classifier(run, model, ModelConfig("vit_tiny_patch16_224", ARGS, **RECORD))
     embedding, head = 2 * 16 * 192 * 48, 2 * 48 * 10
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(17, 48, 2))))
 
@@ -70,7 +71,7 @@ def test_what_does_not_learn_needs_no_gradient(tmp_path: Path):
     recipe = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(recipe | {"blocks": 1}))
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS)
-    save_classifier(run, model, ClassifierConfig("vit_tiny_patch16_224", ARGS, list("abcdefghij"), *STATISTICS))
+    save_classifier(run, model, ModelConfig("vit_tiny_patch16_224", ARGS, **RECORD))
     embedding, head, block = 2 * 16 * 192 * 48, 2 * 48 * 10, blocks(17, 48, 1)
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (embedding + block + 3 * (block + head)))
 
@@ -79,7 +80,7 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
     run = write_run(tmp_path / "run", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
     dropping: dict[str, Any] = {"patch_drop_rate": 0.5}
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **ARGS, **dropping)
-    config = ClassifierConfig("vit_tiny_patch16_224", ARGS | dropping, list("abcdefghij"), *STATISTICS)
+    config = ModelConfig("vit_tiny_patch16_224", ARGS | dropping, **RECORD)
     save_classifier(run, model, config)
     embedding, head = 2 * 16 * 192 * 48, 2 * 48 * 10
     assert finetuning_cost(run)["flops"] == pytest.approx(5 * 16 * (2 * embedding + 3 * (head + blocks(9, 48, 2))))
@@ -88,13 +89,12 @@ def test_a_fine_tuning_that_drops_patches_costs_what_is_left(tmp_path: Path):
 def test_a_fine_tuning_that_goes_on_predicting_costs_the_colors_too(tmp_path: Path):
     args: dict[str, Any] = {"colors": 16, "embed_dim": 48, "depth": 2, "num_heads": 3, "causal": False}
     model = timm.create_model("igpt_s", num_classes=10, img_size=4, **args)
-    mean, std, *_ = STATISTICS
     flops = []
     for weight in (0.0, 1.0):
         run = write_run(tmp_path / f"{weight}", SimMIM(ViT("vit_tiny_patch16_224", **ARGS), unit=8))
         recipe = yaml.safe_load((run / "config.yaml").read_text())
         (run / "config.yaml").write_text(yaml.safe_dump(recipe | {"generative": weight}))
-        save_classifier(run, model, ClassifierConfig("igpt_s", args, list("abcdefghij"), mean, std, (4, 4), 1.0))
+        save_classifier(run, model, ModelConfig("igpt_s", args, **RECORD | {"image_size": (4, 4)}))
         flops.append(finetuning_cost(run)["flops"] or 0.0)
     colors = 2 * 16 * 48 * 16  # multiplied and added, of all pixels
     assert flops[1] - flops[0] == pytest.approx(5 * 16 * 3 * colors)

@@ -15,8 +15,8 @@ from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Swin, ViT
 from mae_kit.evaluation.features import FeatureSource, extract_features
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 
 ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
@@ -29,7 +29,7 @@ def encoder(folder: Path, seed: int) -> ViT:
 
 def save(folder: Path, model: Any) -> Any:
     folder.mkdir(exist_ok=True)
-    config = EncoderConfig(model.name, model.model_args, [0.5] * 3, [0.25] * 3, "mae", 1)
+    config = ModelConfig(model.name, model.model_args, [0.5] * 3, [0.25] * 3, "mae", 1)
     save_encoder(folder, model.model.state_dict(), config)
     return model.eval()
 

@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
     """A folder with the encoder of a tiny MAE."""
     weights, folder = tiny_weights(tiny_mae()), tmp_path / "run"
     folder.mkdir()
-    save_encoder(folder, dict(weights.tensors), weights.encoder)
+    save_encoder(folder, dict(weights.tensors), weights.config)
     return folder
 
 

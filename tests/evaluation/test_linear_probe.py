@@ -17,7 +17,7 @@ from mae_kit.weights.recognize import load_encoder
 @pytest.fixture
 def encoder(tmp_path: Path):
     weights = tiny_weights(tiny_mae())
-    save_encoder(tmp_path, weights.tensors, weights.encoder)
+    save_encoder(tmp_path, weights.tensors, weights.config)
     return load_encoder(tmp_path)
 
 

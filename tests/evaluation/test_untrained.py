@@ -14,7 +14,8 @@ from torch import nn
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
-from mae_kit.weights.native import ClassifierConfig, save_classifier
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import save_classifier
 from mae_kit.weights.recognize import load_encoder
 
 SIZES = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -60,10 +61,10 @@ def start(name: str, args: dict[str, Any], seed: int) -> Any:
 def test_of_a_fine_tuning_what_it_begins_with_from_scratch(tmp_path: Path, name: str):
     model, args = CLASSIFIERS[name]
     trained, begun = shaken(start(model, args, 0)), start(model, args, 1)
-    save_classifier(tmp_path, trained, ClassifierConfig(model, args, ["a", "b"], MEAN, STD, SIZE, 1.0))
+    save_classifier(tmp_path, trained, ModelConfig(model, args, MEAN, STD, image_size=SIZE, classes=["a", "b"]))
     encoder = untrained_encoder(tmp_path, 1)
     config = encoder.pretrained_cfg
-    assert (config.image_size, config.mean, config.step) == ([*SIZE], MEAN, 0)
+    assert (config.image_size, config.mean, config.step) == (SIZE, MEAN, 0)
     images = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = begun.eval().forward_features(images)
@@ -78,6 +79,7 @@ def test_of_a_fine_tuning_what_it_begins_with_from_scratch(tmp_path: Path, name:
 def test_a_classifier_that_is_none_of_ours_has_no_encoder(tmp_path: Path):
     args = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}
     model = start("convnext_atto", args, 0)
-    save_classifier(tmp_path, model, ClassifierConfig("convnext_atto", args, ["a", "b"], MEAN, STD, SIZE, 1.0))
+    config = ModelConfig("convnext_atto", args, MEAN, STD, image_size=SIZE, classes=["a", "b"])
+    save_classifier(tmp_path, model, config)
     with raises("encoder.model_args"):
         untrained_encoder(tmp_path, 0)

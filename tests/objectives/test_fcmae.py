@@ -16,9 +16,9 @@ from mae_kit.objectives import FCMAE
 from mae_kit.patches import patchify, unpatchify
 from mae_kit.plots.reconstructions import draw_reconstructions
 from mae_kit.tasks.classifier import build_classifier
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}
@@ -89,7 +89,7 @@ def test_in_bf16_it_is_the_same_but_for_rounding(name: str):
 def test_its_encoder_becomes_a_classifier_and_goes_on(tmp_path: Path, name: str):
     old, new = shaken(tiny(name)), tiny(name)
     encoder = old.encoder
-    config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "fcmae", 1)
+    config = ModelConfig(encoder.name, encoder.model_args, MEAN, STD, "fcmae", 1)
     save_encoder(tmp_path, encoder.model.state_dict(), config)
     classifier = build_classifier(None, 5, load_encoder(tmp_path), 0.1, (32, 48))
     assert classifier.fresh == ["head.fc.bias", "head.fc.weight"] and not classifier.dropped

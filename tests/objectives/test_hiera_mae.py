@@ -15,9 +15,9 @@ from mae_kit.masking import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 from mae_kit.training.optimizer import parameter_groups
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 
 NAMES = [
@@ -61,7 +61,7 @@ def test_it_is_that_of_transformers():
 
     config: Any = HieraConfig(
         embed_dim=8,
-        image_size=[96, 96],
+        image_size=(96, 96),
         depths=STAGES,
         num_heads=[1, 2, 4, 8],
         num_query_pool=2,
@@ -102,7 +102,7 @@ def test_ten_training_steps():
 def test_its_encoder_becomes_a_classifier_that_pools_once_more_and_goes_on(tmp_path: Path):
     old, new = shaken(tiny()), tiny()
     encoder = old.encoder
-    config = EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "hieramae", 1)
+    config = ModelConfig(encoder.name, encoder.model_args, MEAN, STD, "hieramae", 1)
     save_encoder(tmp_path, encoder.model.state_dict(), config)
     spec = ModelSpec(encoder.name, {"q_pool": 3})
     classifier = build_classifier(spec, 5, load_encoder(tmp_path), 0.1, (96, 96))

@@ -29,9 +29,9 @@ from mae_kit.encoders.image_gpt import complete, draw
 from mae_kit.objectives import IGPT
 from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"img_size": 8, "colors": 16, "embed_dim": 48, "depth": 3, "num_heads": 3}
@@ -237,7 +237,7 @@ def test_layers_are_asked_for_by_number():
 def save(folder: Path, objective: IGPT) -> Path:
     folder.mkdir(exist_ok=True)
     encoder = objective.encoder
-    config = EncoderConfig(encoder.name, encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
+    config = ModelConfig(encoder.name, encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
     save_encoder(folder, encoder.model.state_dict(), config)
     return folder
 
@@ -349,7 +349,7 @@ def test_pretraining_goes_on_from_its_own_files_with_their_palette(tmp_path: Pat
     old = make()
     old.fit(IMAGES)
     torch.nn.init.normal_(old.encoder.model.pos_embed)
-    config = EncoderConfig(old.encoder.name, old.encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
+    config = ModelConfig(old.encoder.name, old.encoder.model_args, [0.5] * 3, [0.5] * 3, "igpt", 1)
     save_model(save(tmp_path / "run", old), old, config)
     for path in (tmp_path / "run", tmp_path / "run" / "encoder.safetensors"):
         new = make()

@@ -19,7 +19,7 @@ from mae_kit.recipe_file import FOLDER, read_recipe
 from mae_kit.reports.commands import next_steps
 from mae_kit.reports.folder import read_folder
 from mae_kit.tasks.classifier import build_classifier
-from mae_kit.weights.pretrained import EncoderConfig
+from mae_kit.weights.config import ModelConfig
 
 
 def commands(run: Path) -> list[list[str]]:
@@ -93,7 +93,7 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
         build_classifier(meant["model"], 2, encoder, meant["drop_path"], size, len(config.mean))
 
 
-def encoder_config(name: str, folder: Path) -> EncoderConfig:
+def encoder_config(name: str, folder: Path) -> ModelConfig:
     """What a run of a recipe writes as its encoder.json."""
     words = ["mae-kit", "pretrain", "--config", name, "--data.path", "x", "--run", "y"]
     if name.startswith("beit"):
@@ -102,9 +102,7 @@ def encoder_config(name: str, folder: Path) -> EncoderConfig:
         asked = understood(words)
     objective, data = asked["objective"], asked["data"]
     encoder, kind = objective.encoder, type(objective).__name__.lower()
-    return EncoderConfig(
-        encoder.name, encoder.model_args, data.mean, data.std, kind, 1, image_size=list(encoder.image_size)
-    )
+    return ModelConfig(encoder.name, encoder.model_args, data.mean, data.std, kind, 1, image_size=encoder.image_size)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from mae_kit.data.decode import decode
 from mae_kit.data.index.samples import read_shard
 from mae_kit.errors import BadImage, UserError
 from mae_kit.training.checkpoint import DurableCheckpointIO
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 from support.photo_shards import jpeg, photo, write_shard
 
@@ -81,7 +81,7 @@ def checkpoints(folder: Path) -> tuple[Seeds, Read]:
 
 
 def encoder_files(folder: Path) -> tuple[Seeds, Read]:
-    config = EncoderConfig("vit_tiny_patch16_224", {"img_size": 32}, [0.5], [0.5], "mae", 3)
+    config = ModelConfig("vit_tiny_patch16_224", {"img_size": 32}, [0.5], [0.5], "mae", 3)
     save_encoder(folder, {"a": torch.randn(7)}, config)
     file = folder / "encoder.safetensors"
 

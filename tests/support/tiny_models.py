@@ -11,8 +11,9 @@ from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.encoders.tokenizers import save_tokenizer as save
 from mae_kit.encoders.vit import ViT
 from mae_kit.objectives import MAE
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_model
-from mae_kit.weights.pretrained import Decoder, EncoderConfig, Pretrained
+from mae_kit.weights.pretrained import Decoder, Pretrained
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 3, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -33,9 +34,9 @@ def tiny_mae(**changed: Any) -> MAE:
     return shaken(MAE(encoder, 0.75, decoder_dim=32, decoder_depth=2, decoder_heads=4))
 
 
-def tiny_config(encoder: Any) -> EncoderConfig:
+def tiny_config(encoder: Any) -> ModelConfig:
     mean, std = MEAN[: encoder.channels], STD[: encoder.channels]
-    return EncoderConfig(encoder.name, encoder.model_args, mean, std, "mae", 7)
+    return ModelConfig(encoder.name, encoder.model_args, mean, std, "mae", 7, encoder.image_size)
 
 
 def tiny_weights(mae: MAE) -> Pretrained:

@@ -7,8 +7,8 @@ import torch
 
 from mae_kit.encoders.vit import ViT
 from mae_kit.objectives import MAE
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder, save_model
-from mae_kit.weights.pretrained import EncoderConfig
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.21, 0.22]
 
@@ -22,7 +22,7 @@ def make_mae(**arguments: Any) -> MAE:
 def write_run(folder: Path) -> Path:
     torch.manual_seed(0)
     mae = make_mae()
-    config = EncoderConfig(mae.encoder.name, mae.encoder.model_args, MEAN, STD, "mae", 1)
+    config = ModelConfig(mae.encoder.name, mae.encoder.model_args, MEAN, STD, "mae", 1)
     save_model(folder, mae, config)
     save_encoder(folder, mae.encoder.model.state_dict(), config)
     return folder

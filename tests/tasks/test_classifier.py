@@ -15,8 +15,8 @@ from mae_kit.encoders.position_embeddings import resample_offsets
 from mae_kit.errors import UserError
 from mae_kit.tasks.classifier import ModelSpec, build_classifier, classifier_from
 from mae_kit.training.optimizer import build_optimizer, layer_decay_groups
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder
 
 ARGS: dict[str, Any] = {"img_size": [32, 48], "patch_size": 8, "in_chans": 3, "depth": 2}
@@ -26,7 +26,7 @@ SPEC = ModelSpec("test_vit", {"patch_size": 8, "depth": 2})
 def write_encoder(folder: Path, name: str = "test_vit", args: dict[str, Any] = ARGS) -> Any:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, **args)
-    config = EncoderConfig(name, args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], objective="mae", step=7)
+    config = ModelConfig(name, args, [0.4, 0.5, 0.6], [0.2, 0.2, 0.3], objective="mae", step=7)
     save_encoder(folder, model.state_dict(), config)
     return model.eval()
 

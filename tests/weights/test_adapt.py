@@ -18,7 +18,7 @@ def test_another_size_resamples_the_encoder_and_computes_the_decoder_anew():
     table = dict(mae.encoder.model.state_dict())["pos_embed"]
     assert torch.equal(weights.tensors["pos_embed"], resample_positions(table, (4, 4), (6, 4)))
     assert weights.decoder and torch.equal(weights.decoder.tensors["pos_embed"], sincos_positions(32, (6, 4)))
-    assert weights.encoder.model_args["img_size"] == [48, 32]
+    assert weights.config.model_args["img_size"] == [48, 32]
     outcome = to_objective(weights)(torch.randn(1, 3, 48, 32), torch.tensor([1]))
     assert outcome.prediction.shape == (1, 24, 192)
 
@@ -26,7 +26,7 @@ def test_another_size_resamples_the_encoder_and_computes_the_decoder_anew():
 def test_the_same_size_changes_nothing():
     weights = tiny_weights(tiny_mae())
     same = resized(weights, (32, 32))
-    assert same.encoder == weights.encoder
+    assert same.config == weights.config
     assert all(torch.equal(same.tensors[name], tensor) for name, tensor in weights.tensors.items())
 
 
@@ -37,7 +37,7 @@ def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int
     model, gray = build_timm(weights), torch.randn(2, 1, 32, 32)
     before = mae.encoder(gray.expand(-1, old, -1, -1))
     torch.testing.assert_close(model.forward_features(gray.expand(-1, new, -1, -1)), before, rtol=1e-4, atol=1e-4)
-    assert weights.encoder.mean == pytest.approx([sum((0.4, 0.5, 0.6)[:old]) / old] * new)
+    assert weights.config.mean == pytest.approx([sum((0.4, 0.5, 0.6)[:old]) / old] * new)
 
 
 def test_repeated_channels_come_in_turn():
@@ -50,7 +50,7 @@ def test_repeated_channels_come_in_turn():
     )
     both = torch.cat([images, images], dim=1)
     torch.testing.assert_close(model.forward_features(both), mae.encoder(images), rtol=1e-4, atol=1e-4)
-    assert weights.encoder.mean == pytest.approx([0.4, 0.5, 0.6] * 2)
+    assert weights.config.mean == pytest.approx([0.4, 0.5, 0.6] * 2)
     keys = torch.tensor([1, 2])
     predicted = to_objective(weights)(torch.cat([gray, gray], dim=1), keys).prediction.reshape(2, 16, 64, 6)
     before = mae(gray, keys).prediction.reshape(2, 16, 64, 3)

@@ -67,7 +67,7 @@ def test_the_features_are_those_of_transformers(tmp_path: Path, family: str, mor
         last = expected.last_hidden_state
         torch.testing.assert_close(found.reshape(last.shape), last, rtol=1e-5, atol=1e-5)
     import_(tmp_path / "theirs", tmp_path / "run")
-    classifier = build_classifier(None, 4, load_encoder(tmp_path / "run"), 0.0, (32, 32))
+    classifier = build_classifier(None, 4, load_encoder(tmp_path / "run", any_family=True), 0.0, (32, 32))
     assert classifier.loaded and classifier.model(images).shape == (2, 4)
 
 
@@ -154,7 +154,7 @@ def test_small_convnexts_have_convolutions_for_layers(tmp_path: Path):
     spelled = {k.replace("head.fc.", "head."): v for k, v in original_names("convnextv2", flat).items()}
     torch.save({"model": spelled}, tmp_path / "a.pth")
     weights = read_pretrained(tmp_path / "a.pth")
-    assert weights.encoder.model == "convnextv2_atto" and weights.kind.endswith("classifier of 3 classes")
+    assert weights.config.model == "convnextv2_atto" and weights.kind.endswith("classifier of 3 classes")
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(build_timm(weights)(images), model(images))
     for name in ("norm.weight", "norm.bias", "head.weight", "head.bias"):
@@ -180,8 +180,8 @@ def simmim_vit(classes: int) -> dict[str, Tensor]:
 def test_a_pretrained_simmim_vit_is_read(tmp_path: Path):
     torch.save({"model": simmim_vit(0)}, tmp_path / "a.pth")
     weights = read_pretrained(tmp_path / "a.pth")
-    assert weights.kind == "original SimMIM ViT, encoder only" and weights.encoder.objective == "SimMIM"
-    assert weights.encoder.mean == IMAGENET_MEAN and weights.notes == []
+    assert weights.kind == "original SimMIM ViT, encoder only" and weights.config.objective == "SimMIM"
+    assert weights.config.mean == IMAGENET_MEAN and weights.notes == []
     assert load_encoder(tmp_path / "a.pth")(torch.randn(1, 3, 32, 32)).shape == (1, 17, 48)
 
 
@@ -200,7 +200,7 @@ def test_the_normalization_of_a_fine_tuned_beit_or_simmim_vit(
 ):
     torch.save({"model": simmim_vit(5), **more}, tmp_path / "a.pth")
     weights = read_pretrained(tmp_path / "a.pth")
-    assert weights.encoder.mean[0] == mean and len(weights.notes) == notes
+    assert weights.config.mean[0] == mean and len(weights.notes) == notes
     import_(tmp_path / "a.pth", tmp_path / "run", mean=[0.1, 0.2, 0.3], std=IMAGENET_STD)
     assert load_classifier(tmp_path / "run").config.mean == [0.1, 0.2, 0.3]
 

@@ -1,6 +1,7 @@
 """transformers' ViTMAE and ViT folders, held to what transformers itself computes with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def test_their_decoder_gives_their_loss(tmp_path: Path, normalized: bool):
     model.save_pretrained(tmp_path / "theirs")
     weights = read_pretrained(tmp_path / "theirs")
     kind = "normalized" if normalized else "plain"
-    assert weights.kind == f"Hugging Face ViTMAE, encoder and decoder, {kind} pixels" and weights.notes == []
+    assert (
+        weights.kind == f"Hugging Face ViTMAE, encoder and decoder, {kind} pixels"
+        and "normalized by mean" in weights.notes[0]
+    )
     images, noise = torch.randn(2, 3, 32, 32), torch.rand(2, 16)
     ours = to_objective(weights).compare(images, hide_smallest_last(noise, 4))
     other = model(images, noise=noise)
@@ -72,7 +76,7 @@ def test_their_vit_gives_their_features(tmp_path: Path, kind: str):
         assert weights.kind.endswith("classifier of 4 classes (class token)") and weights.classes[0] == "LABEL_0"
         close(ours(images), model(images).logits)
     else:
-        assert weights.left_out == ["pooler.dense.bias", "pooler.dense.weight"] and weights.encoder.mean == [0.5] * 3
+        assert weights.left_out == ["pooler.dense.bias", "pooler.dense.weight"] and weights.config.mean == [0.5] * 3
         close(ours.forward_features(images), model(images).last_hidden_state)
 
 
@@ -88,7 +92,7 @@ def test_published_spellings_and_statistics(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-12}))
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}')
     weights = read_pretrained(tmp_path)
-    assert weights.encoder.mean == [0.1, 0.2, 0.3] and "1e-12 in the file" in weights.notes[0]
+    assert weights.config.mean == [0.1, 0.2, 0.3] and "1e-12 in the file" in weights.notes[0]
 
 
 def test_a_run_as_vit_mae(tmp_path: Path):
@@ -150,7 +154,7 @@ def test_configs_that_do_not_fit(tmp_path: Path, changed: dict[str, Any], compla
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changed))
     if complaint is None:
-        assert read_pretrained(tmp_path).encoder.model_args["depth"] == 2  # the tensors say it
+        assert read_pretrained(tmp_path).config.model_args["depth"] == 2  # the tensors say it
         return
     with pytest.raises(UserError, match=complaint):
         read_pretrained(tmp_path)
@@ -163,9 +167,9 @@ def test_what_transformers_has_no_class_for(tmp_path: Path):
     with raises("format"):
         write_vit(wide)
     pooled = tiny_weights(tiny_mae())
-    args = pooled.encoder.model_args | {"global_pool": "avg"}
-    encoder = pooled.encoder.__class__(**{**vars(pooled.encoder), "model_args": args})
+    args = pooled.config.model_args | {"global_pool": "avg"}
+    encoder = replace(pooled.config, model_args=args, classes=list("ab"))
     tensors = {k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in pooled.tensors.items()}
     with raises("format"):
-        write_vit(pooled._replace(encoder=encoder, tensors=tensors))
+        write_vit(pooled._replace(config=encoder, tensors=tensors))
     assert tiny_classifier().global_pool == "avg"

@@ -20,9 +20,9 @@ from mae_kit.objectives import IGPT, MAE, BEiT, HieraMAE, MaskedPatch, MaskFeat,
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.training.run import Run
 from mae_kit.weights import original
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder
-from mae_kit.weights.pretrained import EncoderConfig
 from mae_kit.weights.recognize import load_encoder, read_pretrained
 
 
@@ -41,7 +41,7 @@ def test_the_whole_model_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_an_encoder_alone_leaves_the_decoder_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = tiny_mae(), fresh()
     weights = tiny_weights(old)
-    save_encoder(tmp_path, dict(weights.tensors), weights.encoder)
+    save_encoder(tmp_path, dict(weights.tensors), weights.config)
     before = {name: tensor.clone() for name, tensor in new.decoder.state_dict().items()}
     start_from(tmp_path, new, MEAN, STD)
     assert all(torch.equal(tensor, before[name]) for name, tensor in new.decoder.state_dict().items())
@@ -66,7 +66,7 @@ def test_a_swin_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     old, new = simmim(), simmim()
     encoder = old.encoder
     save_encoder(
-        tmp_path, encoder.model.state_dict(), EncoderConfig(encoder.name, encoder.model_args, MEAN, STD, "simmim", 1)
+        tmp_path, encoder.model.state_dict(), ModelConfig(encoder.name, encoder.model_args, MEAN, STD, "simmim", 1)
     )
     start_from(tmp_path, new, MEAN, STD)
     own = new.encoder.model.state_dict()

@@ -47,8 +47,8 @@ def test_there_and_back(tmp_path: Path):
     again = read_pretrained(save(tmp_path / "a.pth", theirs), HEADS)
     images, keys = torch.randn(2, 1, 32, 32), torch.tensor([1, 2])
     assert torch.equal(to_objective(again)(images, keys).prediction, mae(images, keys).prediction)
-    assert again.encoder.model_args == ARGS | {"in_chans": 1}
-    assert again.encoder.mean == [0.449]
+    assert again.config.model_args == ARGS | {"in_chans": 1}
+    assert again.config.mean == [0.449]
 
 
 def test_encoder_only(tmp_path: Path):
@@ -96,8 +96,8 @@ def test_published_sizes_are_known_by_their_width(tmp_path: Path):
         base = timm.create_model("vit_base_patch16_224", num_classes=0)
     empty = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in base.state_dict().items()}
     weights, _ = original.read(Raw(tmp_path, empty, {}, {}, {}), Hints())
-    assert weights.encoder.model == "vit_base_patch16_224"
-    assert weights.encoder.model_args == {"img_size": 224, "patch_size": 16, "in_chans": 3}
+    assert weights.config.model == "vit_base_patch16_224"
+    assert weights.config.model_args == {"img_size": 224, "patch_size": 16, "in_chans": 3}
     assert "12 attention heads" in weights.notes[0]
 
 
@@ -108,7 +108,7 @@ def test_published_sizes_are_known_by_their_width(tmp_path: Path):
         (lambda t: t.pop("decoder_blocks.1.norm1.bias"), "blocks.1.norm1.bias is not in the file"),
         (lambda t: t.update(extra=torch.ones(1)), r"\(original MAE, encoder and decoder, .*\) also holds extra"),
         (lambda t: t.update({"norm.weight": torch.ones(5)}), r"norm.weight is \[5\] in the file, \[48\] in the model"),
-        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48)), "16 positions are no class token's and a square's"),
+        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "no square"),
         (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "only a ratio of 4 is supported"),
         (lambda t: t.pop("blocks.0.attn.qkv.weight"), "is of no layout that we know"),
     ],

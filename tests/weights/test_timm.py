@@ -29,7 +29,7 @@ def test_a_run_loads_with_timm_alone(tmp_path: Path):
     assert config["input_size"] == (1, 32, 48) and list(config["mean"]) == [0.4] and list(config["std"]) == [0.2]
     again = read_pretrained(tmp_path / "out")
     assert again.kind == "timm's vit_base_patch16_224, encoder only"
-    assert again.encoder.model_args == mae.encoder.model_args and again.encoder.mean == [0.4]
+    assert again.config.model_args == mae.encoder.model_args and again.config.mean == [0.4]
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])

@@ -52,7 +52,7 @@ def test_a_name_is_read_as_its_folder_would_be(cache: Path):
     model = publish(cache, NAME)
     weights = read_pretrained(Path(f"timm:{NAME}"))
     assert weights.kind == "timm's test_vit, classifier of 1000 classes"
-    assert weights.encoder.mean == weights.encoder.std == [0.5] * 3
+    assert weights.config.mean == weights.config.std == [0.5] * 3
     assert all(torch.equal(weights.tensors[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -97,7 +97,7 @@ def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp
     model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
     config = {"architecture": "hiera_tiny_224", "num_classes": classes, "model_args": args}
     weights, _ = timm_folder.read(Raw(tmp_path, model.state_dict(), {}, config, {}), Hints())
-    encoder: Any = create_encoder("hiera_tiny_224", weights.encoder.model_args)
+    encoder: Any = create_encoder("hiera_tiny_224", weights.config.model_args)
     assert encoder.model.q_pool == pools
 
 

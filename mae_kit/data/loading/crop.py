@@ -51,15 +51,16 @@ def _central_box(size: tuple[int, int]) -> Box:
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_pct: float) -> Box:
+def evaluation_box(size: tuple[int, int], target: tuple[int, int], crop_pct: float, mode: str = "center") -> Box:
     """The central box that resizing to target / crop_pct and cropping the target out of the middle would show.
 
-    MAE evaluates at 224 px with 224/256 (util/datasets.py); one resize of the box replaces resize-then-crop.
+    MAE evaluates at 224 px with 224/256 (util/datasets.py); one resize of the box replaces resize-then-crop. With mode
+    "squash" both sides are resized, each by its own factor, as timm's crop_mode does.
     """
     height, width = size
-    zoom = min(height / target[0], width / target[1]) * crop_pct
-    h = min(height, max(1, round(target[0] * zoom)))
-    w = min(width, max(1, round(target[1] * zoom)))
+    zoom = min(height / target[0], width / target[1])
+    tall, wide = (height, width) if mode == "squash" else (target[0] * zoom, target[1] * zoom)
+    h, w = (min(side, max(1, round(shown * crop_pct))) for side, shown in ((height, tall), (width, wide)))
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
@@ -83,10 +84,21 @@ def reduced(box: Box, by: int, size: tuple[int, int]) -> Box:
     return Box(min(size[0] - height, round(box.top / by)), min(size[1] - width, round(box.left / by)), height, width)
 
 
-def crop_resize(image: Array, box: Box, target: tuple[int, int]) -> UInt8[Tensor, "c h w"]:
-    """Cut the box out of a uint8 [h w c] array and resize it, bicubic with antialias: uint8 [c h w]."""
+def crop_resize(image: Array, box: Box, target: tuple[int, int], mode: str = "bicubic") -> UInt8[Tensor, "c h w"]:
+    """Cut the box out of a uint8 [h w c] array and resize it, bicubic or bilinear with antialias: uint8 [c h w]."""
     cut = image[box.top : box.top + box.height, box.left : box.left + box.width]
     pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)
     if cut.shape[:2] == target:
         return pixels.contiguous()
-    return F.interpolate(pixels[None], size=target, mode="bicubic", antialias=True)[0]
+    return F.interpolate(pixels[None], size=target, mode=mode, antialias=True)[0]
+
+
+def central_crop(
+    image: Array,
+    target: tuple[int, int],
+    crop_pct: float = 1.0,
+    mode: str = "center",
+    interpolation: str = "bicubic",
+) -> UInt8[Tensor, "c h w"]:
+    """Prepare a uint8 [h w c] array as it is scored: the `evaluation_box`, resized."""
+    return crop_resize(image, evaluation_box(image.shape[:2], target, crop_pct, mode), target, interpolation)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain, filterfalse, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from mae_kit.data.decode import decode, decode_raw, is_dark
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import open_index
-from mae_kit.data.loading.crop import crop_resize, evaluation_box
+from mae_kit.data.loading.crop import central_crop
 from mae_kit.data.remote.filesystem import Place, is_url
 from mae_kit.errors import BadImage, UserError
 
@@ -27,13 +28,18 @@ def load_images(
     one day. Others take the place of those that do not decode. Of a URL the first ones, since shards are fetched whole.
     """
     order = range if is_url(source) else partial(_spread, limit)
-    found = _decode(source, order, image_size, channels)
+    found = _decode(source, order, channels, partial(central_crop, target=image_size))
     pixels, names = zip(*islice(found, limit), strict=True)
     return torch.stack(pixels), list(names)
 
 
 def read_images(
-    source: Place, image_size: tuple[int, int], channels: int, crop_pct: float = 1.0
+    source: Place,
+    image_size: tuple[int, int],
+    channels: int,
+    crop_pct: float = 1.0,
+    crop_mode: str = "center",
+    interpolation: str = "bicubic",
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """Central crops of images one by one, each with its name; those that do not decode are named and left out.
 
@@ -42,19 +48,21 @@ def read_images(
         image_size: Height and width in pixels.
         channels: Channels to decode to.
         crop_pct: Fraction of the shorter side that the crop keeps.
+        crop_mode: center or squash, as in `evaluation_box`.
+        interpolation: bicubic or bilinear.
 
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    return _decode(source, range, image_size, channels, crop_pct)
+    how = {"target": image_size, "crop_pct": crop_pct, "mode": crop_mode, "interpolation": interpolation}
+    return _decode(source, range, channels, partial(central_crop, **how))
 
 
 def _decode(
     source: Place,
     order: Callable[[int], Iterable[int]],
-    image_size: tuple[int, int],
     channels: int,
-    crop_pct: float = 1.0,
+    prepare: Callable[[np.ndarray], UInt8[Tensor, "c h w"]],
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """As `read_images`, in the order of so many images."""
     names, read = _source(source)
@@ -71,7 +79,7 @@ def _decode(
                 f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`"
             )
         decoded = True
-        yield crop_resize(image, evaluation_box(image.shape[:2], image_size, crop_pct), image_size), names[place]
+        yield prepare(image), names[place]
     if not decoded:
         raise UserError("images.none", f"no image in {source}", "give an image, a folder of images, or shards")
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
-from mae_kit.data.loading.crop import DRAWS, crop_resize, evaluation_box, random_resized_box, reduced, reduction
+from mae_kit.data.loading.crop import DRAWS, central_crop, crop_resize, random_resized_box, reduced, reduction
 from mae_kit.data.order import Order, sample_seeds, step_positions
 from mae_kit.errors import BadImage, UserError
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
@@ -134,6 +134,8 @@ class EvaluationBatches(Dataset[Batch]):
         image_size: Height and width in pixels.
         channels: Channels to decode to.
         crop_pct: Fraction of the shorter side that the crop keeps, 224/256 in MAE's evaluation.
+        crop_mode: center or squash, as in `evaluation_box`.
+        interpolation: bicubic or bilinear.
     """
 
     def __init__(
@@ -144,9 +146,12 @@ class EvaluationBatches(Dataset[Batch]):
         image_size: tuple[int, int],
         channels: int = 3,
         crop_pct: float = 1.0,
+        crop_mode: str = "center",
+        interpolation: str = "bicubic",
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
-        self.image_size, self.channels, self.crop_pct = image_size, channels, crop_pct
+        self.image_size, self.channels = image_size, channels
+        self.crop = crop_pct, crop_mode, interpolation
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -164,8 +169,7 @@ class EvaluationBatches(Dataset[Batch]):
             except BadImage as error:
                 bad.append(quarantine_line(self.index, int(row), error))
                 continue
-            box = evaluation_box(image.shape[:2], self.image_size, self.crop_pct)
-            shown.append((int(row), crop_resize(image, box, self.image_size)))
+            shown.append((int(row), central_crop(image, self.image_size, *self.crop)))
         ids = np.array([row for row, _ in shown], dtype=np.int64)
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
         pixels = torch.stack([image for _, image in shown]) if shown else nothing
