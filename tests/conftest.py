@@ -5,6 +5,12 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+# Loaded here, since jaxtyping's import hook makes whatever mae_kit imports first be compiled from its source.
+import pytorch_lightning  # noqa: F401
+import timm  # noqa: F401
+import torch._dynamo  # noqa: F401
+import torchmetrics  # noqa: F401
 from support.photo_shards import write_shards
 from support.processes import Programs
 
