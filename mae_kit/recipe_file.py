@@ -72,7 +72,11 @@ def read_recipe(file: Path) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError("recipe.yaml", f"{file} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError("recipe.mapping", f"{file} is not a recipe", "it holds `key: value` lines, see recipes/")
+        raise UserError(
+            "recipe.mapping",
+            f"{file} is not a recipe",
+            "a recipe has `key: value` lines; `mae-kit recipes` lists examples",
+        )
     return content
 
 
@@ -118,6 +122,4 @@ def _suggestion(stem: str, kind: str) -> str:
     near = difflib.get_close_matches(stem, names, 3)
     if near:
         return f"did you mean {' or '.join(names[name] for name in near)}?"
-    if names:
-        return f"give a path, or one of {', '.join(names.values())}"
-    return "give the path of a YAML file"
+    return "`mae-kit recipes` lists them all; a file of your own is given by its path"

@@ -27,7 +27,7 @@ def device_count(devices: str) -> int:
 
         return max(1, torch.cuda.device_count())
     if not devices.isdecimal() or int(devices) < 1:
-        raise UserError("devices", f"devices does not take {devices!r}", "give a number, or auto for all GPUs")
+        raise UserError("devices", f"devices is {devices!r}", "give a number, or auto for all GPUs")
     return int(devices)
 
 

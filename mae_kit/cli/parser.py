@@ -97,7 +97,7 @@ def _recipes(read: Words, resume: str | None) -> list[str]:
     """The recipe and its overlays. Further words are what the shell made of a pattern without quotes."""
     for word in read.places[1 if not resume else 0 :]:
         if Path(word).suffix not in ("", ".yaml", ".yml") and Path(word).exists():
-            fix = "if a pattern became many words, quote it: --data 'shards/train-*.tar'"
+            fix = "if the shell expanded a pattern, quote it: --data 'shards/train-*.tar'"
             raise UserError("recipe.name", f"{word} is not a recipe", fix)
     return read.places
 
@@ -114,6 +114,6 @@ def _placed(function: Callable[..., Any], program: str, read: Words) -> dict[str
         else:
             values[name] = words.pop(0)
     if words:
-        fix = "put a pattern in quotes" if Path(words[0]).exists() else f"see `{program} --help`"
-        raise UserError("arguments", f"too many arguments, {words[0]} is one", fix)
+        fix = "if the shell expanded a pattern, quote it" if Path(words[0]).exists() else f"see `{program} --help`"
+        raise UserError("arguments", f"unexpected argument {words[0]}", fix)
     return values | read.options

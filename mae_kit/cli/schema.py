@@ -15,7 +15,15 @@ from mae_kit.errors import UserError
 from mae_kit.own_code import find_class
 from mae_kit.recipe_file import parse_yaml
 
-_SCALARS = (bool, int, float, str, Path, type(None))
+_NAMES = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    type(None): "null",
+}
+_SCALARS = tuple(_NAMES)
 
 
 def arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +179,7 @@ def _plain(value: Any, key: str) -> Any:
     """
     if isinstance(value, Mapping):
         if "class_path" in value:
-            raise UserError("config.class_path", f"{key} names a class", "plain values alone are allowed here")
+            raise UserError("config.class_path", f"{key} names a class", "use plain values here")
         return {str(name): _plain(each, f"{key}.{name}") for name, each in value.items()}
     return [_plain(each, key) for each in value] if isinstance(value, list | tuple) else value
 
@@ -182,7 +190,7 @@ def _record(kind: Any, value: Any, key: str) -> Any:
     content = _read(value)
     if not isinstance(content, Mapping):
         options = ", ".join(f"--{key}.{one.name}" for one in fields(kind))
-        raise UserError(key, f"{key} holds settings and is not {value!r}", f"give one of {options}")
+        raise UserError(key, f"{key} is a group of settings, not {value!r}", f"give {options}")
     return kind(**_fields(kind, content, key))
 
 
@@ -224,7 +232,7 @@ def _construct(kind: type, given: dict[str, Any]) -> Any:
     except Exception as error:  # whatever torch and timm trip over in odd numbers
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"no {kind.__name__} can be built ({reason})"
-        raise UserError("objective", what, "look at the recipe's numbers") from error
+        raise UserError("objective", what, "check the sizes in the recipe") from error
 
 
 def _fields(kind: Any, values: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -304,7 +312,7 @@ def parts(function: Callable[..., Any], key: str, class_name: str = "") -> list[
     """
     bases = set(_part_types(get_type_hints(function), key.split(".")))
     if not bases:
-        raise UserError(f"--{key}.help", f"{key} has no settings of its own", "see --help")
+        raise UserError(f"--{key}.help", f"{key} has no settings of its own", "--help lists those that have")
     if "." in class_name:
         return [chosen_class(tuple(bases), {"class_path": class_name}, key)]
     known = {one.__name__: one for base in bases for one in subclasses(base) or [base]}
@@ -357,18 +365,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _mismatch(key: str, value: Any, kinds: Iterable[Any]) -> UserError:
-    return UserError(key, f"{key} does not take {value!r}", f"give {' or '.join(map(type_name, kinds))}")
+    return UserError(key, f"{key} is {value!r}", f"give {' or '.join(map(type_name, kinds))}")
 
 
 def type_name(kind: Any) -> str:
-    """A type as people write it: `int or null`, `'a' or 'b'`, `a,b,...`."""
+    """A type as people write it: `an integer or null`, `'a' or 'b'`, `a,b,...`."""
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, members))
     if origin is Literal:
         return " or ".join(map(repr, members))
     if origin in (list, tuple):
-        return ",".join(map(type_name, members)) if origin is tuple and ... not in members else "a,b,..."
+        return ",".join("abcd"[: len(members)]) if origin is tuple and ... not in members else "a,b,..."
     if origin is dict:
         return "{key: value}"
-    return "null" if kind is type(None) else getattr(kind, "__name__", str(kind))
+    return _NAMES.get(kind) or getattr(kind, "__name__", str(kind))

@@ -142,7 +142,7 @@ def _inside(place: Settings, group: str, key: str) -> Settings:
     if isinstance(inner, str):
         inner = place[group] = {"class_path": inner}
     if not isinstance(inner, dict):
-        raise UserError(key, f"{key} cannot be set", f"{group} is {inner!r}")
+        raise UserError(key, f"{key} cannot be set", f"{group} is {inner!r}, which has no settings")
     return inner.setdefault("init_args", {}) if "class_path" in inner else inner
 
 
@@ -176,8 +176,8 @@ def _check_objective(settings: Settings, layer: Mapping[str, Any]) -> None:
     """Another class would silently keep those settings of the first that have the same names, as its mask ratio."""
     before, now = _name(settings.get("objective")), _name(layer.get("objective"))
     if before and now and before != now:
-        what = f"the recipe is of {before}, and the objective {now}"
-        raise UserError("objective", what, f"begin with a recipe of {now}: no setting of another is kept")
+        what = f"the recipe trains {before}, but objective is {now}"
+        raise UserError("objective", what, f"start from a recipe of {now}: the settings of {before} do not fit it")
 
 
 def _name(part: Any) -> str:

@@ -68,7 +68,7 @@ def _value(name: str, rest: list[str], kind: Any) -> str:
         return rest.pop(0)
     if kind in (bool, None):
         return "true"
-    raise UserError(name, f"--{name} has no value", f"give --{name} VALUE")
+    raise UserError(name, f"--{name} needs a value", f"give --{name} VALUE")
 
 
 def take(words: Sequence[str], option: str) -> tuple[str, list[str]]:

@@ -101,7 +101,7 @@ def _check_different(index: Index, evaluation: Index) -> None:
 def _check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not takes_files(folder):
-        raise UserError("dedup.out", f"{folder} cannot be written", "give an --out FOLDER/NAME.jsonl that can")
+        raise UserError("dedup.out", f"{folder} cannot be written", "choose another --out FOLDER/NAME.jsonl")
 
 
 def _find(

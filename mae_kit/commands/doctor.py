@@ -170,7 +170,9 @@ def _wait(seen: Callable[[], bool]) -> None:
     while not seen():
         if time.monotonic() > deadline:
             raise UserError(
-                "doctor.hang", f"a small run made no progress in {SECONDS} seconds", "see what else runs here"
+                "doctor.hang",
+                f"a small run made no progress in {SECONDS} seconds",
+                "check what else is running on this machine",
             )
         time.sleep(0.002)
 
@@ -180,7 +182,9 @@ def _compare(whole: Path, killed: Path) -> dict[str, Any]:
     weights = [(run / "model.safetensors").read_bytes() for run in (whole, killed)]
     if losses[0] != losses[1] or weights[0] != weights[1]:
         what = "losses" if losses[0] != losses[1] else "weights"
-        raise UserError("doctor.differs", f"a killed run ended with other {what}", "please report it with this output")
+        raise UserError(
+            "doctor.differs", f"a killed run ended with different {what}", "please report it with this output"
+        )
     log.info(f"the same weights and losses over {len(losses[0])} steps, bit by bit")
     return {"self_test": "bit-identical", "steps": len(losses[0])}
 

@@ -69,7 +69,7 @@ def export(
 
 def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
     if (folder := out or hub_dir) is None or (out and hub_dir):
-        raise UserError("out", "exactly one output folder is needed", "give one of --out DIR and --hub-dir DIR")
+        raise UserError("out", "exactly one output folder is needed", "give either --out DIR or --hub-dir DIR")
     return folder
 
 

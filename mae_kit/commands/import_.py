@@ -93,7 +93,7 @@ def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] 
 
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
-        raise UserError("img_size", f"img_size is {size}", "give pixels a side, or [height, width]")
+        raise UserError("img_size", f"img_size is {size}", "give the side in pixels, or height,width")
     must_be_positive({"img_size": min(size) if size else None, **counts})
 
 

@@ -155,7 +155,7 @@ def check_channels(data: PretrainData, channels: int) -> None:
         raise UserError(
             "data.mean",
             f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",
-            "give one value a channel, as `mae-kit shard` prints them",
+            "give one value per channel, as `mae-kit shard` prints them",
         )
 
 

@@ -167,7 +167,9 @@ def _plan(
         overrides: Overrides of every pretraining, as {machine.threads: 1}; those of an entry come last.
     """
     if (images_seen is None) == (minutes is None):
-        raise UserError("images_seen", "the pretrainings need one length", "give images_seen, or minutes")
+        raise UserError(
+            "images_seen", "the length of the pretrainings is not given, or twice", "give either images_seen or minutes"
+        )
     budget = Budget("minutes", minutes) if minutes is not None else Budget("images_seen", images_seen or 0)
     must_be_positive({budget.kind: budget.amount, "seeds": seeds, "the number of entries": len(entries)})
     named = {str(name): _with(overrides or {}, entry) for name, entry in entries.items()}

@@ -194,7 +194,7 @@ def _check_encoder(encoder: Encoder | AnyTimm, spec: ModelSpec | None, channels:
         raise UserError("model.name", what, "give --model null to take the encoder's")
     if encoder.channels != channels:
         what = f"the encoder takes images of {encoder.channels} channels, not {channels}"
-        raise UserError("encoder.channels", what, "use such images")
+        raise UserError("encoder.channels", what, "give images with that number of channels")
 
 
 def _arguments(

@@ -164,7 +164,7 @@ class Relaxation:
                 raise UserError(
                     f"relaxation.{name}",
                     f"relaxation.{name} is {getattr(self, name)}",
-                    "give a number above 0, 1 at most",
+                    "give a number above 0 and at most 1",
                 )
         rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight", "noise_epochs")
         must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
@@ -279,7 +279,7 @@ class Plan:
             raise UserError(
                 "data.mix_shards",
                 f"data.mix_shards is {self.mix_shards}",
-                "give 0 to mix all samples, or so many shards",
+                "give 0 to shuffle all samples, or a number of shards",
             )
 
     @property
@@ -308,7 +308,7 @@ class Plan:
             raise UserError(
                 "config.check_continues",
                 f"{run} cannot be resumed: {', '.join(said)}",
-                "resume with what it was started with",
+                "resume with the settings it was started with",
             )
         if self.has_data_of(before):
             return

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 
+import psutil
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from mae_kit.data.loading.loader import Replica, TrainerLoader
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
+from mae_kit.parallel.processes import cores
 from mae_kit.tensors import Batch
 from mae_kit.training.audit import AuditSamples
 from mae_kit.training.checkpoint import DurableCheckpointIO, State, checkpoint_path
@@ -124,8 +126,17 @@ def _prepare_machine(module: nn.Module, machine: Machine) -> None:
     keep_freed_memory()
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    elif not torch.cuda.is_available():
+        _suggest_one_thread()
     if fused_attention_is_slow(machine.precision):
         write_out(module)
+
+
+def _suggest_one_thread() -> None:
+    """Threads that wait for each other lose much to a busy neighbor; their number is the user's, for it rounds."""
+    load = psutil.getloadavg()[0]
+    if torch.get_num_threads() > 1 and load > cores():
+        log.info(f"other programs are busy here (load {load:.1f}): --machine.threads 1 may be faster")
 
 
 def announce(module: TrainingModule, plan: Plan, machine: Machine, replica: Replica, start: int = 0) -> None:

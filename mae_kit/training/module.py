@@ -158,7 +158,7 @@ def statistics(
         raise UserError(
             "data.mean",
             f"mean and std have {len(found[0])} and {len(found[1])} values, images {channels} channels",
-            "give one value a channel, as `mae-kit shard` prints them",
+            "give one value per channel, as `mae-kit shard` prints them",
         )
     if theirs[0] and (list(theirs[0]), list(theirs[1])) != found:
         what = f"the module normalizes with {found}, the data module with {theirs}"

@@ -96,7 +96,7 @@ def _check_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[in
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
         what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
-        raise UserError("init.heads", what, "give the recipe those")
+        raise UserError("init.heads", what, f"set its number of heads to {other[0][0]}")
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:

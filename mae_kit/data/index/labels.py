@@ -37,7 +37,7 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
         raise UserError(
             "data.classes",
             f"no classes.txt next to {names[bool(train.classes)]}",
-            "put one there, line k names class k",
+            "put one there; line k is the name of class k",
         )
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(

@@ -230,7 +230,7 @@ class Loader:
                 deaths += 1
                 if deaths > DEATHS:
                     fix = "give the machine more memory, or --machine.num_workers 0"
-                    raise UserError("loader.all", f"loader workers die again and again ({error})", fix) from None
+                    raise UserError("loader.all", f"loader workers keep dying ({error})", fix) from None
                 log.warning(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
