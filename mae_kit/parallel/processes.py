@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process
+from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from mae_kit.errors import UserError
@@ -67,6 +67,7 @@ def cores() -> int:
 
 def _start_server(preload: Sequence[str]) -> None:
     """With Ctrl-C blocked, which the server and its workers inherit: the terminal signals all, the parent decides."""
+    resource_tracker.ensure_running()  # first, for its start unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.set_forkserver_preload(list(preload))

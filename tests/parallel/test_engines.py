@@ -1,5 +1,8 @@
 """What holds for every engine: each task once, all steps counted, the first error ends the others."""
 
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -79,3 +82,14 @@ def test_no_tasks_need_no_engine(tmp_path: Path, engine: Engine, monkeypatch: py
     pytest.importorskip("ray", reason="mae_kit[ray] is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     run_tasks(partial(toy_tasks.note, tmp_path), [], lambda steps: None, engine=engine)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux shows which signals a process blocks")
+def test_the_server_of_workers_never_sees_ctrl_c():
+    code = (
+        "from multiprocessing import forkserver\nfrom mae_kit.parallel import processes\nprocesses._start_server([])\n"
+    )
+    code += "print(open(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read())"
+    status = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
