@@ -52,11 +52,11 @@ def test_the_original_layout_loads_as_the_original_code_would(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("{run}", "the folder to write to is not given once: give one of"),
+        ("{run}", "exactly one output folder is needed"),
         ("{run} --out a --hub-dir b", "is not given once"),
         ("{run} --out {run}", "is not empty: choose another folder"),
         ("{run}/nothing --out {run}/x", "no file .*nothing"),
-        ("{run} --out {run}/x --format jpeg", "format does not take 'jpeg'"),
+        ("{run} --out {run}/x --format jpeg", "format is 'jpeg'"),
     ],
 )
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, complaint: str):

@@ -32,12 +32,12 @@ def mistake(capsys: pytest.CaptureFixture[str], words: list[str | Path]) -> str:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("intervals: null", "intervals holds settings and is not None"),
-        ("machine: 3", "machine holds settings and is not 3"),
-        ("seed: null", "seed does not take None"),
-        ("machine: {num_workers: }", "machine.num_workers does not take None"),
-        ("objective: {init_args: {mask_ratio: }}", "objective.mask_ratio does not take None"),
-        ("objective: {init_args: {encoder: {init_args: {name: }}}}", "objective.encoder.name does not take None"),
+        ("intervals: null", "intervals is a group of settings, not None"),
+        ("machine: 3", "machine is a group of settings, not 3"),
+        ("seed: null", "seed is None"),
+        ("machine: {num_workers: }", "machine.num_workers is None"),
+        ("objective: {init_args: {mask_ratio: }}", "objective.mask_ratio is None"),
+        ("objective: {init_args: {encoder: {init_args: {name: }}}}", "objective.encoder.name is None"),
     ],
 )
 def test_empty_keys_of_a_recipe(

@@ -108,4 +108,4 @@ def test_what_does_not_fit_is_refused_and_another_order_is_another_run(
     assert not (tmp_path / "run").exists()
     copy = shutil.copytree(local, tmp_path / "copy")
     other = programs.run("pretrain", "--resume", copy, "--data.mix_shards", "2", "--optimization.epochs", "4")
-    assert other.code == 2 and "cannot be resumed: mix_shards 1 is now 2: resume with what" in other.err
+    assert other.code == 2 and "cannot be resumed: mix_shards 1 is now 2: resume with the" in other.err

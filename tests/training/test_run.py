@@ -151,11 +151,11 @@ PLAN = Plan(20, 4, 2.0, 0, "aaaa", {"a.tar": "1", "b.tar": "2", "c.tar": "3"})
 def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     before = asdict(PLAN)
     replace(PLAN, epochs=3.0).check_continues(before, tmp_path)
-    with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with what"):
+    with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with the"):
         replace(PLAN, batch_size=8, seed=1).check_continues(before, tmp_path)
-    with pytest.raises(UserError, match="mix_shards is -1: give 0 to mix all samples"):
+    with pytest.raises(UserError, match="mix_shards is -1: give 0 to shuffle all samples"):
         replace(PLAN, mix_shards=-1)
-    with pytest.raises(UserError, match="cannot be resumed: mix_shards 0 is now 2: resume with what"):
+    with pytest.raises(UserError, match="cannot be resumed: mix_shards 0 is now 2: resume with the"):
         replace(PLAN, mix_shards=2).check_continues(before, tmp_path)
     del before["mix_shards"]  # a checkpoint from before there was a choice
     PLAN.check_continues(before, tmp_path)

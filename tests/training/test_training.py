@@ -418,7 +418,7 @@ def test_workers_that_never_live_end_the_run_with_one_line(
     started = time.monotonic()
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1", patch=deadly)
     measured(f"all: ended after {time.monotonic() - started:.1f} s")
-    refused(ended, "loader workers die again and again")
+    refused(ended, "loader workers keep dying")
 
 
 @pytest.mark.gate("R11")
