@@ -59,7 +59,7 @@ def drawn(path: str | Path) -> tuple[int, int]:
 def test_all_plots_are_drawn_and_shown_in_the_report(trained_run: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["inspect", str(trained_run), "--count", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert sorted(found) == sorted([*PLOTS, "report"])
+    assert sorted(found) == sorted([*PLOTS, "next", "report"])
     assert sorted(path.name for path in (trained_run / "inside").iterdir()) == [f"{name}.png" for name in PLOTS]
     page = (trained_run / "report.html").read_text()
     assert "<h2>Inside the model</h2>" in page and page.count("<figure class=paper>") == len(PLOTS)
@@ -105,7 +105,7 @@ def test_the_nearest_neighbor_of_an_image_is_itself_and_then_its_brighter_copy(t
 def test_rectangles_of_one_channel_without_model(tmp_path: Path, images: Path):
     encoder = ViT("vit_tiny_patch16_224", [16, 48], [8, 16], in_chans=1, embed_dim=24, depth=1, num_heads=2)
     found = inspect(encoder_run(tmp_path / "gray", encoder), images, count=2)
-    assert sorted(found) == ["attention", "features", "positions", "report"]
+    assert sorted(found) == ["attention", "features", "next", "positions", "report"]
     assert found["positions"]["grid"] == [2, 3] and len(found["attention"]["distance"]) == 1
     wide, high = drawn(found["features"]["plot"])
     assert wide > 2 * high, "two tiles of 16 x 48 side by side, twice"
@@ -132,7 +132,7 @@ def test_features_of_any_encoder_and_what_it_lacks(
     figure = features_figure(frozen, pixels, principal_colors(tokens)[0], None)
     shown = figure.axes[1].images[0].get_array()
     assert shown is not None and shown.shape == (*cells, 3)
-    assert sorted(inspect(run, images, count=1)) == ["features", "report"]
+    assert sorted(inspect(run, images, count=1)) == ["features", "next", "report"]
     lacking = [line.split(":")[0].removeprefix("no plot of ") for line in caplog.messages if line.startswith("no plot")]
     assert sorted(lacking) == sorted(set(PLOTS) - {"features"})
     for name in lacking:
