@@ -2,9 +2,10 @@
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -31,8 +32,57 @@ class Part:
             yield from part.tensors(f"{prefix}{name}.")
 
 
-# Nearly every published checkpoint carries the arguments it was made with, as one of these.
-SETTINGS: list[Any] = [(Settings, "argparse.Namespace"), (Settings, "yacs.config.CfgNode")]
+class Plain:
+    """What stands in a file for a subclass of dict: a dict."""
+
+    def __new__(cls, *_: Any) -> Any:
+        return {}
+
+
+class PathText(str):
+    """What stands in a file for a path: its text."""
+
+    def __new__(cls, *parts: str) -> "PathText":
+        return super().__new__(cls, PurePosixPath(*parts))
+
+
+def number(kind: Any, data: bytes = b"") -> float | int | bool | None:
+    """What stands in a file for a numpy scalar: the plain number of its bytes; None for other kinds."""
+    letter = {
+        "f": {2: "e", 4: "f", 8: "d"},
+        "i": {1: "b", 2: "h", 4: "i", 8: "q"},
+        "u": {1: "B", 2: "H", 4: "I", 8: "Q"},
+    }
+    code = "?" if kind.name[:1] == "b" else letter.get(kind.name[:1], {}).get(len(data))
+    return struct.unpack(f"<{code}", data)[0] if code and data else None
+
+
+class Kind:
+    """What stands in a file for a numpy dtype: its name, as f8."""
+
+    def __init__(self, name: str = "", *rest: Any):
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        """The byte order, which is little-endian on every machine that trains."""
+
+
+# Nearly every published checkpoint carries the arguments it was made with, as some of these.
+SETTINGS: list[Any] = [
+    (Settings, "argparse.Namespace"),
+    (Settings, "yacs.config.CfgNode"),
+    (Settings, "types.SimpleNamespace"),
+    (Plain, "lightning_fabric.utilities.data.AttributeDict"),
+    (Plain, "pytorch_lightning.utilities.parsing.AttributeDict"),
+    (Plain, "lightning.fabric.utilities.data.AttributeDict"),
+    (Plain, "lightning.pytorch.utilities.parsing.AttributeDict"),
+    (PathText, "pathlib.PosixPath"),
+    (PathText, "pathlib.WindowsPath"),
+    (PathText, "pathlib._local.PosixPath"),
+    (number, "numpy.core.multiarray.scalar"),
+    (number, "numpy._core.multiarray.scalar"),
+    (Kind, "numpy.dtype"),
+]
 
 
 def load_tensors(file: Path, map_location: Any = "cpu", settings: bool = False) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.json_file import parse_json
 from mae_kit.recipe_file import read_recipe, verb_of
 from mae_kit.run_folder import RunFolder
 
@@ -80,7 +81,7 @@ def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> t
         with safe_open(file, "pt") as opened:
             content = _content(file, kind, opened.metadata() or {})
             return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{kind.name}.damaged", f"{file} cannot be read ({error})", kind.fix) from error
 
 
@@ -95,7 +96,9 @@ def missing(path: Path, kind: Kind) -> UserError:
 
 
 def _content(file: Path, kind: Kind, metadata: dict[str, str]) -> dict[str, Any]:
-    content = json.loads(metadata.get(HEADER, "{}"))
+    content = parse_json(metadata.get(HEADER, "{}").encode())
+    if not isinstance(content, dict):
+        raise ValueError("its header is no JSON object")
     found = content.pop("kind", "a file of another program")
     if found != kind.name:
         raise UserError(f"{kind.name}.kind", f"{file} holds no {kind.name} ({found})", kind.fix)
@@ -111,7 +114,7 @@ def kind_of(file: Path) -> str:
         return ""
     try:
         with safe_open(file, "pt") as opened:
-            return json.loads((opened.metadata() or {}).get(HEADER, "{}")).get("kind", "")
+            return str(parse_json((opened.metadata() or {}).get(HEADER, "{}").encode()).get("kind", ""))
     except (SafetensorError, ValueError, AttributeError):
         return ""
 

@@ -34,6 +34,7 @@ def import_(
     decoder_heads: int | None = None,
     mean: list[float] | None = None,
     std: list[float] | None = None,
+    average: bool | None = None,
 ) -> dict[str, Any]:
     """Convert weights of another program into a folder that finetune, reconstruct and pretrain take.
 
@@ -53,6 +54,7 @@ def import_(
         mean: Mean of each channel, in 0..1, of the normalization in training, as .5,.5,.5; by default that of the file
             or its family.
         std: Standard deviation of each channel.
+        average: Whether to take the moving average (EMA, or a teacher) of a file that holds it and the last weights.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.
@@ -64,7 +66,7 @@ def import_(
     size = [img_size, img_size] if isinstance(img_size, int) else img_size
     _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
     sides = None if size is None else (size[0], size[1])
-    read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized, sides))
+    read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized, sides, average))
     read = _normalized(read, mean, std)
     if sides is not None:
         read = resized(read, sides)

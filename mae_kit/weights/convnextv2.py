@@ -1,5 +1,6 @@
 """ConvNeXt V2's encoders: the original's files (facebookresearch/ConvNeXt-V2) and transformers' folders."""
 
+import re
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.weights.config import CROP_PCT, ModelConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
-from mae_kit.weights.names import Names, prefixed
+from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.preprocessor import read_preprocessor
 from mae_kit.weights.pretrained import Pretrained
@@ -59,6 +60,9 @@ ENCODER = {
 HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "convnextv2.") | {"classifier.*": "head.fc.*"})
 
 
+SPARSE = re.compile(r"\.(ln|linear)(?=\.)")  # around FCMAE's layers of sparse tensors
+
+
 def recognizes(raw: Raw) -> bool:
     original = {"downsample_layers.0.0.weight", "stages.0.0.grn.gamma"} <= raw.tensors.keys()
     return raw.config.get("model_type") == "convnextv2" or (not raw.config and original)
@@ -68,7 +72,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     check_gelu(raw)
-    tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
+    tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors if theirs else _dense(raw.tensors))
     name, args = _model(tensors)
     notes = epsilon_note(raw.config) if theirs else []
     if "head.norm.weight" not in tensors:  # FCMAE has no norm behind its encoder
@@ -87,6 +91,19 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
     kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"
     return Pretrained(kind, config, tensors, None, [], notes + prepared.notes), unknown
+
+
+def _dense(tensors: Tensors) -> dict[str, Tensor]:
+    """FCMAE's sparse layers as dense ones (ConvNeXt-V2, utils.py): kernels [k*k (in) out], columns before rows."""
+    dense = {}
+    for name, tensor in tensors.items():
+        name = SPARSE.sub("", name)
+        if name.endswith(".kernel"):
+            name, side = f"{name.removesuffix('kernel')}weight", round(len(tensor) ** 0.5)
+            whole = tensor if tensor.ndim == 3 else tensor[:, None]
+            tensor = whole.permute(2, 1, 0).unflatten(2, (side, side)).transpose(2, 3).contiguous()
+        dense[name] = tensor.flatten() if name.endswith("bias") else tensor
+    return dense
 
 
 def _model(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:

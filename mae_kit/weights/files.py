@@ -1,6 +1,5 @@
 """Files of other programs, opened safely: tensors, the settings beside them, and nothing that runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_kit.errors import UserError
+from mae_kit.json_file import read_json
 from mae_kit.safe_pickle import load_tensors
 
 _FIX = "give a .safetensors file, a PyTorch file of tensors, or a folder with config.json and model.safetensors"
-_INSIDE = ("model", "module", "state_dict")  # where published checkpoints keep the weights
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_INSIDE = ("model", "module", "state_dict", "model_state", "student")  # where published checkpoints keep the weights
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher")  # and where their moving average
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_STARTS = {b"<": "a web page", b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched"}
 
 
 class Raw(NamedTuple):
@@ -35,14 +37,16 @@ class Raw(NamedTuple):
     preprocessor: dict[str, Any]
 
 
-def read_raw(path: Path) -> Raw:
+def read_raw(path: Path, average: bool | None = None) -> Raw:
     """Open a checkpoint.
 
     Args:
         path: A file, or a folder as transformers and timm write them.
+        average: Which weights of a file that has both: their moving average, or the last ones.
 
     Raises:
-        UserError: There is none, it is damaged, or it wants more than tensors and plain values.
+        UserError: There is none, it is damaged, or it wants more than tensors and plain values; a folder holds several
+            or lacks a part; or a file has both weights and their average, and `average` is not given.
     """
     folder = path if path.is_dir() else path.parent
     files = _weight_files(path) if path.is_dir() else [path]
@@ -50,10 +54,10 @@ def read_raw(path: Path) -> Raw:
     settings: dict[str, Any] = {}
     for file in files:
         content = _content(file)
-        tensors |= _tensors(file, content)
-        found = content.get("args", content.get("config", {}))
+        tensors |= _tensors(file, content, average)
+        found = content.get("args", content.get("config", content.get("hyper_parameters", {})))
         settings |= found if isinstance(found, dict) else {}
-    beside = path.is_dir() or path.name in ("model.safetensors", "pytorch_model.bin")
+    beside = path.is_dir() or path.name in _SINGLE
     config, preprocessor = (
         _json(folder / name) if beside else {} for name in ("config.json", "preprocessor_config.json")
     )
@@ -61,15 +65,40 @@ def read_raw(path: Path) -> Raw:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    for pattern in _WEIGHTS:
-        if files := sorted(folder.glob(pattern)):
-            return files
-    raise UserError("weights.missing", f"{folder} holds no weights", _FIX)
+    """The one file, or the parts that an index lists, as transformers chooses them; others beside it do not count."""
+    for name in _SINGLE:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").is_file():
+            return _parts(index)
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if len(files) > 1:
+        what = f"{folder} holds {', '.join(file.name for file in files[:3])}, and no model.safetensors or its index"
+        raise UserError("weights.several", what, "give one of these files")
+    if not files:
+        raise UserError("weights.missing", f"{folder} holds no weights", _FIX)
+    return files
+
+
+def _parts(index: Path) -> list[Path]:
+    listed = _json(index).get("weight_map")
+    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        raise UserError("weights.damaged", f"{index} does not list files of its folder", _FIX)
+    for number, name in enumerate(names, 1):
+        if not (index.parent / name).is_file():
+            what = f"part {number} of {len(names)}, {name}, is missing in {index.parent}"
+            raise UserError("weights.part", what, "fetch it")
+    return [index.parent / name for name in names]
 
 
 def _content(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise UserError("weights.missing", f"no file {file}", _FIX)
+    with file.open("rb") as opened:
+        start = opened.read(64).lstrip()
+    if kind := next((kind for letters, kind in _STARTS.items() if start.startswith(letters)), ""):
+        raise UserError("weights.download", f"{file} is {kind}", "fetch the weights again")
     try:
         content = load_file(file) if file.suffix == ".safetensors" else load_tensors(file, settings=True)
     except SafetensorError as error:
@@ -81,11 +110,16 @@ def _content(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _tensors(file: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(file: Path, content: Mapping[str, Any], average: bool | None) -> dict[str, Tensor]:
     """The weights, wherever in the file they are."""
-    for inside in _INSIDE:
-        if isinstance(content.get(inside), dict):
-            return _tensors(file, content[inside])
+    last, averages = (
+        [content[name] for name in names if isinstance(content.get(name), dict)] for names in (_INSIDE, _AVERAGES)
+    )
+    if last and averages and average is None:
+        what = f"{file} holds weights and their moving average"
+        raise UserError("average", what, "import it with --average true, or --average false for the last weights")
+    for inside in averages + last if average else last + averages:
+        return _tensors(file, inside, average)
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
@@ -93,10 +127,4 @@ def _tensors(file: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError("weights.damaged", f"{file} is not JSON ({error})", _FIX) from error
-    return content if isinstance(content, dict) else {}
+    return read_json(file, "weights.damaged", _FIX) if file.is_file() else {}

@@ -10,7 +10,7 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.files import Raw
-from mae_kit.weights.names import Names, prefixed
+from mae_kit.weights.names import PARTS, Names, prefixed
 from mae_kit.weights.original import joined, split
 from mae_kit.weights.plain_vit import Hints, depth_of, named
 from mae_kit.weights.preprocessor import read_preprocessor
@@ -42,13 +42,25 @@ DECODER = {
     "decoder.decoder_norm.*": "decoder/norm.*",
     "decoder.decoder_pred.*": "decoder/pred.*",
 }
-# transformers 5.23 saves the decoder's layers under a name of its own.
-RENAMED = prefixed(LAYER, "decoder.decoder_encoder.layer.#.", "decoder/blocks.#.")
+# What transformers 5 has in memory, `torch.save(model.state_dict())`; save_pretrained writes the names above,
+# but 5.23 the decoder's layers under a name of its own.
+LAYER_5 = {
+    "layernorm_before.*": "norm1.*",
+    **{f"attention.{part}_proj.*": f"attn.qkv.*|{part}" for part in PARTS},
+    "attention.o_proj.*": "attn.proj.*",
+    "layernorm_after.*": "norm2.*",
+    "mlp.fc1.*": "mlp.fc1.*",
+    "mlp.fc2.*": "mlp.fc2.*",
+}
+ENCODER_5 = prefixed(LAYER_5, "layers.#.", "blocks.#.")
+RENAMED = prefixed(LAYER, "decoder.decoder_encoder.layer.#.", "decoder/blocks.#.") | prefixed(
+    LAYER_5, "decoder.decoder_layers.#.", "decoder/blocks.#."
+)
 HEAD = {"classifier.*": "head.*"}
 BARE = Names(ENCODER)
 CLASSIFIER = Names(prefixed(ENCODER, "vit.") | HEAD)
 WHOLE = Names(prefixed(ENCODER, "vit.") | DECODER)
-READ = Names(ENCODER | prefixed(ENCODER, "vit.") | DECODER | RENAMED | HEAD)
+READ = Names(ENCODER | prefixed(ENCODER, "vit.") | ENCODER_5 | prefixed(ENCODER_5, "vit.") | DECODER | RENAMED | HEAD)
 LEFT_OUT = re.compile(r"(vit\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)|decoder\.0\.(weight|bias)")
 TYPES = ("vit_mae", "vit")
 MULTI_LABEL = "multi_label_classification"  # its problem_type, by which the pipeline takes the sigmoid

@@ -34,12 +34,14 @@ class Hints:
         decoder_heads: Attention heads of the decoder.
         normalized: Whether the decoder predicts normalized patches (norm_pix_loss).
         image_size: Height and width in pixels.
+        average: Whether to read the moving average of a file that holds both it and the last weights.
     """
 
     encoder_heads: int | None = None
     decoder_heads: int | None = None
     normalized: bool | None = None
     image_size: tuple[int, int] | None = None
+    average: bool | None = None
 
 
 def depth_of(tensors: Tensors) -> int:

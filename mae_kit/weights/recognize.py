@@ -1,5 +1,6 @@
 """Weights from any file: which of the known layouts it has."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ import torch
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
 from mae_kit.tensor_file import ENCODER, kind_of, missing, read_kind
-from mae_kit.weights import beit, convnextv2, huggingface, imagegpt, original, swin
+from mae_kit.weights import beit, convnextv2, hiera, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.config import parse_config
@@ -26,7 +27,10 @@ from mae_kit.weights.pretrained import (
 )
 from mae_kit.weights.timm import architecture, is_published, read_published
 
-LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, original)
+LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, hiera, original)
+WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
+BOTH = ("teacher.", "student.")
+PREFIXES = (*WRAPPERS, *BOTH, "model.", "backbone.", "encoder.", "vit.", "net.")
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
@@ -83,8 +87,8 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     """
     if file := ours.file_of(path):
         return ours.read(file)
-    raw = read_published(path) if is_published(path) else read_raw(path)
-    layout = _layout(raw)
+    raw = read_published(path) if is_published(path) else read_raw(path, hints.average)
+    layout, raw, prefix, outside = _layout(raw)
     try:
         weights, unknown = layout.read(raw, hints)
     except KeyError as error:
@@ -97,7 +101,8 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError("weights.names", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
     check_complete(str(path), weights)
-    return _sized(weights)
+    notes = [f"the names without their prefix {prefix}"] if prefix else []
+    return _sized(weights._replace(left_out=weights.left_out + outside, notes=weights.notes + notes))
 
 
 def _sized(weights: Pretrained) -> Pretrained:
@@ -110,10 +115,30 @@ def _sized(weights: Pretrained) -> Pretrained:
     return weights._replace(config=replace(config, image_size=size), notes=[*weights.notes, note])
 
 
-def _layout(raw: Raw) -> ModuleType:
-    for layout in LAYOUTS:
-        if layout.recognizes(raw):
-            return layout
+def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
+    """The file, then its tensors without the prefixes that programs put around a model, one after the other."""
+    dropped, outside = "", []
+    while True:
+        around = [each for each in PREFIXES if any(name.startswith(each) for name in raw.tensors)]
+        wraps_all = bool(around) and around[0] in WRAPPERS and all(name.startswith(around[0]) for name in raw.tensors)
+        if not wraps_all:
+            yield raw, dropped, outside
+        if not around:
+            return
+        if set(BOTH) <= {*around}:
+            what = f"{raw.path} holds a teacher and a student"
+            raise UserError("weights.layout", what, "save one of them to a file of its own")
+        outside = outside + [name for name in raw.tensors if not name.startswith(around[0])]
+        inside = {name.removeprefix(around[0]): t for name, t in raw.tensors.items() if name.startswith(around[0])}
+        raw, dropped = raw._replace(tensors=inside), dropped + around[0]
+
+
+def _layout(raw: Raw) -> tuple[ModuleType, Raw, str, list[str]]:
+    """The layout, the file as the layout spells it, the prefix that was dropped, and the names that lack it."""
+    for peeled, prefix, outside in _peeled(raw):
+        for layout in LAYOUTS:
+            if layout.recognizes(peeled):
+                return layout, peeled, prefix, outside
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
         fix = "give the folder that holds both, and preprocessor_config.json"
         raise UserError("weights.layout", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)

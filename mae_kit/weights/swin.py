@@ -92,7 +92,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     return whole, [name for name in others if name not in left_out]
 
 
-def _check_windows(raw: Raw, size: tuple[int, int], patch: int, window: int, stages: int) -> None:
+def check_windows(raw: Raw, size: tuple[int, int], patch: int, window: int, stages: int) -> None:
     """Refuse grids at which transformers pads and shifts in another order than timm, or by another side.
 
     Raises:
@@ -120,7 +120,7 @@ def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any], l
         size = window * patch * 2 ** (len(depths) - 1)
         notes.append(f"images of {size} pixels, the smallest that windows of {window} fill")
     if raw.config:
-        _check_windows(raw, pair(size), patch, window, len(depths))
+        check_windows(raw, pair(size), patch, window, len(depths))
     args: dict[str, Any] = {"img_size": size, "in_chans": channels, "window_size": window}
     if patch == PATCH and (kind := SIZES.get((dim, tuple(depths)))):
         return f"swin_{kind}_patch4_window7_224", args, notes

@@ -1,5 +1,6 @@
 """Encoders of BEiT, Swin and ConvNeXt V2: transformers' features, and timm's own reading of the originals' names."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from support.errors import raises
 from support.tiny_models import save_tokenizer, shaken
 from torch import Tensor
@@ -16,10 +18,12 @@ from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.encoders import BEiTEncoder
 from mae_kit.objectives import BEiT
 from mae_kit.tasks.classifier import build_classifier
+from mae_kit.weights.files import Raw
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import load_classifier
 from mae_kit.weights.pretrained import build_timm
 from mae_kit.weights.recognize import load_encoder, read_pretrained
+from mae_kit.weights.swin import check_windows
 
 VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
 BEIT = VIT | {"image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6}
@@ -161,6 +165,77 @@ def test_small_convnexts_have_convolutions_for_layers(tmp_path: Path):
         spelled.pop(name)
     torch.save({"model": spelled}, tmp_path / "b.pth")
     assert "starts as the identity" in read_pretrained(tmp_path / "b.pth").notes[0]
+
+
+def sparse(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """As FCMAE's encoder of sparse tensors has it: kernels flat, columns before rows, another layer around each."""
+    module, _, kind = name.rpartition(".")
+    if tensor.ndim == 4 and not module.endswith("layers.0.0"):
+        flat = tensor.transpose(2, 3).flatten(2).permute(2, 1, 0)
+        return f"{module}.kernel", flat[:, 0] if module.endswith("dwconv") else flat
+    around = {"norm": "ln", "pwconv1": "linear", "pwconv2": "linear", "0": "ln"}.get(module.rpartition(".")[2])
+    if module.endswith("layers.0.0") or module.endswith("layers.0.1") or around is None:
+        return name, tensor[None] if kind == "bias" and module.endswith("dwconv") else tensor
+    return f"{module}.{around}.{kind}", tensor
+
+
+def test_a_whole_fcmae_is_read_without_its_decoder(tmp_path: Path):
+    name, args = TIMM["convnextv2"]
+    model = shaken(timm.create_model(name, num_classes=0, **args))
+    plain = original_names("convnextv2", dict(model.state_dict()))
+    spelled = dict(sparse(*item) for item in plain.items() if not item[0].startswith("norm."))
+    assert "stages.0.0.dwconv.kernel" in spelled and "stages.0.0.pwconv1.linear.weight" in spelled
+    whole = {f"encoder.{name}": tensor for name, tensor in spelled.items()}
+    torch.save({"model": whole | {"mask_token": torch.zeros(1), "pred.bias": torch.zeros(1)}}, tmp_path / "a.pth")
+    weights = read_pretrained(tmp_path / "a.pth")
+    assert weights.left_out == ["mask_token", "pred.bias"] and weights.config.objective == "FCMAE"
+    for key, tensor in model.state_dict().items():
+        assert key.startswith("head.norm") or torch.equal(weights.tensors[key], tensor), key
+
+
+def test_an_original_hiera_is_read(tmp_path: Path):
+    args: dict[str, Any] = {"img_size": 32, "embed_dim": 16, "num_heads": 1, "stages": [1, 1, 1, 1]}
+    for classes in (0, 3):
+        model = shaken(timm.create_model("hiera_tiny_224", num_classes=classes, **args))
+        moved = {"head.norm.": "norm." if classes else "encoder_norm.", "head.fc.": "head.projection."}
+        tensors = dict(model.state_dict())
+        for ours, their in moved.items():
+            tensors = {name.replace(ours, their): tensor for name, tensor in tensors.items()}
+        beside = {} if classes else {"mask_token": torch.zeros(1), "decoder_pred.bias": torch.zeros(1)}
+        torch.save({"model_state": tensors | beside}, tmp_path / "a.pth")
+        weights = read_pretrained(tmp_path / "a.pth")
+        assert weights.left_out == [*beside] and weights.config.image_size == (32, 32)
+        images = torch.randn(2, 3, 32, 32)
+        if classes:
+            torch.testing.assert_close(build_timm(weights)(images), model(images))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_new"])
+@pytest.mark.parametrize("kind", ["beit", "swin", "convnextv2"])
+def test_another_activation_is_refused(tmp_path: Path, kind: str, activation: str):
+    first = {"beit": "beit.x", "swin": "swin.x", "convnextv2": "convnextv2.x"}[kind]
+    save_file({first: torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_act": activation}))
+    with raises("weights.unsupported"):
+        read_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "fits"),
+    [
+        ((224, 224), 7, True),
+        ((192, 192), 6, True),
+        ((256, 256), 7, False),
+        ((448, 224), 7, False),
+        ((72, 72), 4, False),
+    ],
+)
+def test_windows_of_transformers_that_do_not_fill_a_stage_are_refused(size: tuple[int, int], window: int, fits: bool):
+    raw = Raw(Path("swin"), {}, {}, {"image_size": list(size)}, {})
+    if fits:
+        return check_windows(raw, size, 4, window, 4)
+    with raises("weights.unsupported"):
+        check_windows(raw, size, 4, window, 4)
 
 
 def simmim_vit(classes: int) -> dict[str, Tensor]:

@@ -4,10 +4,13 @@ import argparse
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric.utilities.data import AttributeDict
 from safetensors.torch import save_file
 from support.errors import raises
 
@@ -39,12 +42,80 @@ def test_wherever_the_weights_are(tmp_path: Path, shape: str):
     assert read_raw(tmp_path / "a.bin").tensors.keys() == TENSORS.keys()
 
 
-def test_a_folder_in_parts(tmp_path: Path):
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A folder of two parts, as their index lists them, with an average beside that it does not list."""
     for i, name in enumerate(TENSORS):
         save_file({name: TENSORS[name]}, tmp_path / f"model-{i}.safetensors")
+    listed = {name: f"model-{i}.safetensors" for i, name in enumerate(TENSORS)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    raw = read_raw(tmp_path)
+    save_file({name: 2 * tensor for name, tensor in TENSORS.items()}, tmp_path / "model_ema.safetensors")
+    return tmp_path
+
+
+def test_of_a_folder_in_parts_what_its_index_lists(parts: Path):
+    raw = read_raw(parts)
     assert raw.tensors.keys() == TENSORS.keys() and raw.config == {"model_type": "vit"}
+    assert all(torch.equal(raw.tensors[name], TENSORS[name]) for name in TENSORS)
+    (parts / "model-1.safetensors").unlink()
+    with raises("weights.part"):
+        read_raw(parts)
+
+
+def test_a_folder_of_several_files_does_not_say_which(parts: Path):
+    (parts / "model.safetensors.index.json").unlink()
+    with raises("weights.several"):
+        read_raw(parts)
+    save_file(TENSORS, parts / "model.safetensors")
+    assert torch.equal(read_raw(parts).tensors["a"], TENSORS["a"])
+
+
+@pytest.mark.parametrize(
+    "listed", [{"a": "../a.safetensors"}, {"a": "/etc/passwd"}, [], "x", {}, {"a": 5}], ids=lambda each: str(each)
+)
+def test_an_index_lists_files_of_its_folder(tmp_path: Path, listed: Any):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    with raises("weights.damaged", "weights.part"):
+        read_raw(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("student", "teacher")])
+def test_of_weights_and_their_average_the_user_says_which(tmp_path: Path, names: tuple[str, str]):
+    average = {name: 2 * tensor for name, tensor in TENSORS.items()}
+    torch.save(dict(zip(names, (TENSORS, average), strict=True)), tmp_path / "a.pth")
+    with raises("average"):
+        read_raw(tmp_path / "a.pth")
+    for chosen, expected in ((True, average), (False, TENSORS)):
+        assert torch.equal(read_raw(tmp_path / "a.pth", chosen).tensors["a"], expected["a"])
+    torch.save({names[1]: average}, tmp_path / "b.pth")
+    assert torch.equal(read_raw(tmp_path / "b.pth").tensors["a"], average["a"])
+
+
+@pytest.mark.parametrize("start", ["<!DOCTYPE html>", "\n<html>", "version https://git-lfs.github.com/spec/v1\noid 1"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_web_page_or_a_pointer_is_no_damage(tmp_path: Path, name: str, start: str):
+    (tmp_path / name).write_text(start)
+    with raises("weights.download"):
+        read_raw(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (argparse.Namespace(x=1), {"x": 1}),
+        (SimpleNamespace(x=1), {"x": 1}),
+        (AttributeDict(x=1), {"x": 1}),
+        ({"x": Path("/a/b")}, {"x": "/a/b"}),
+        ({"x": np.float64(0.5)}, {"x": 0.5}),
+        ({"x": np.float32(0.25), "y": np.int64(-7), "z": np.bool_(True)}, {"x": 0.25, "y": -7, "z": True}),
+    ],
+    ids=["Namespace", "SimpleNamespace", "AttributeDict", "path", "float64", "float32, int64, bool"],
+)
+def test_harmless_settings_are_read_as_plain_values(tmp_path: Path, value: Any, expected: dict[str, Any]):
+    torch.save({"model": TENSORS, "args": value}, tmp_path / "a.pth")
+    settings = read_raw(tmp_path / "a.pth").settings
+    assert settings == expected and all(type(v) in (int, float, bool) or isinstance(v, str) for v in settings.values())
 
 
 class Evil:

@@ -109,7 +109,7 @@ def test_published_sizes_are_known_by_their_width(tmp_path: Path):
         (lambda t: t.update(extra=torch.ones(1)), r"\(original MAE, encoder and decoder, .*\) also holds extra"),
         (lambda t: t.update({"norm.weight": torch.ones(5)}), r"norm.weight is \[5\] in the file, \[48\] in the model"),
         (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "no square"),
-        (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "only a ratio of 4 is supported"),
+        (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "mlp_ratio of 4"),
         (lambda t: t.pop("blocks.0.attn.qkv.weight"), "is of no layout that we know"),
     ],
 )
@@ -118,6 +118,46 @@ def test_a_file_that_is_not_whole(tmp_path: Path, change: Any, complaint: str):
     change(tensors)
     with pytest.raises(UserError, match=complaint):
         read_pretrained(save(tmp_path / "a.pth", tensors), HEADS)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module._orig_mod.", "model.", "backbone.", "encoder.", "teacher."])
+def test_prefixes_are_dropped_and_named(tmp_path: Path, prefix: str):
+    tensors = dict(tiny_mae().encoder.model.state_dict())
+    beside = {} if prefix.startswith("module") else {"projector.0.weight": torch.zeros(3, 3)}
+    file = save(tmp_path / "a.pth", {f"{prefix}{name}": tensor for name, tensor in tensors.items()} | beside)
+    weights = read_pretrained(file, HEADS)
+    assert weights.tensors.keys() == tensors.keys() and weights.left_out == [*beside]
+    assert any(prefix in note for note in weights.notes)
+
+
+def test_a_teacher_and_a_student_are_two_models(tmp_path: Path):
+    tensors = tiny_mae().encoder.model.state_dict().items()
+    both = {f"{prefix}.{name}": tensor for name, tensor in tensors for prefix in ("teacher", "student")}
+    with raises("weights.layout"):
+        read_pretrained(save(tmp_path / "a.pth", both), HEADS)
+
+
+def test_a_rectangle_is_known_by_its_fixed_table_or_the_settings_else_refused(tmp_path: Path):
+    """3 x 12 patches are as many as 6 x 6."""
+    mae = tiny_mae(img_size=[24, 96])
+    tensors = original.write(tiny_weights(mae))
+    encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith(("decoder", "mask_token"))}
+    images = torch.randn(1, 3, 24, 96)
+
+    def same(file: Path, hints: Hints = HEADS) -> None:
+        torch.testing.assert_close(
+            build_timm(read_pretrained(file, hints)).forward_features(images), mae.encoder(images)
+        )
+
+    same(save(tmp_path / "fixed.pth", encoder))
+    learned = {**encoder, "pos_embed": encoder["pos_embed"] + torch.randn(1, 37, 48)}
+    mae.encoder.model.load_state_dict(learned)
+    same(save(tmp_path / "said.pth", learned, args=argparse.Namespace(input_size=[24, 96])))
+    same(save(tmp_path / "hinted.pth", learned), Hints(3, 4, image_size=(24, 96)))
+    assert any("square of 6 x 6" in note for note in read_pretrained(tmp_path / "hinted.pth", HEADS).notes)
+    odd = {**learned, "pos_embed": torch.randn(1, 36, 48)}
+    with raises("weights.grid"):
+        read_pretrained(save(tmp_path / "odd.pth", odd), HEADS)
 
 
 def test_heads_that_nobody_says(tmp_path: Path):

@@ -1,0 +1,48 @@
+"""JSON files of anybody, read through one doorway: bounded in size and depth, or one line that says why not."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mae_kit.errors import UserError
+
+MAX_BYTES = 64_000_000
+MAX_DEPTH = 50
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def read_json(file: Path, key: str, fix: str) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Args:
+        file: It exists.
+        key: Of the error.
+        fix: What the user can do then.
+
+    Raises:
+        UserError: It is not JSON, not an object, larger than `MAX_BYTES` or nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        content = parse_json(file.read_bytes() if file.stat().st_size <= MAX_BYTES else b" " * (MAX_BYTES + 1))
+    except ValueError as error:
+        raise UserError(key, f"{file} is not a JSON file as we read it ({error})", fix) from error
+    if not isinstance(content, dict):
+        raise UserError(key, f"{file} holds no JSON object", fix)
+    return content
+
+
+def parse_json(text: bytes) -> Any:
+    """Plain values from JSON of bounded size and depth.
+
+    Raises:
+        ValueError: It is larger or deeper, or not JSON in UTF-8.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+    return json.loads(text)

@@ -1,0 +1,22 @@
+"""The doorway for JSON files."""
+
+from pathlib import Path
+
+import pytest
+from support.errors import raises
+
+from mae_kit.json_file import MAX_DEPTH, parse_json, read_json
+
+
+def test_what_is_not_read(tmp_path: Path):
+    for text in ("", "{", "[1]", "3", '{"a": ' * 5000 + "1" + "}" * 5000, "\xff", '{"a": [' + "[" * 9000, "null"):
+        (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+        with raises("file"):
+            read_json(tmp_path / "a.json", "file", "write it again")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "[[["}', r'{"a\"[[[": 1}', "[" * MAX_DEPTH + "]" * MAX_DEPTH, '{"a": [{}, []]}']
+)
+def test_depth_is_counted_outside_of_texts(text: str):
+    parse_json(text.replace("[[[", "[" * 99).encode() if '"' in text else text.encode())
