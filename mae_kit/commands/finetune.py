@@ -23,7 +23,7 @@ from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, unfreeze_color_head
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.module import FinetuneModule
@@ -115,6 +115,7 @@ def finetune(
             freeze_below(classifier, blocks)
         if generative:
             unfreeze_color_head(classifier)
+        check_batch_norm(classifier, stream.micro_batch_size)
         module = FinetuneModule(
             classifier,
             len(classes),
@@ -235,7 +236,7 @@ def _classifier(
     known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), loaded, drop_path, size, channels)
+    built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
     log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]

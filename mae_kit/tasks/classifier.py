@@ -1,6 +1,7 @@
 """A classifier: any timm model by name, from timm's own start, from weights, or from an encoder pretrained here."""
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,19 @@ from timm.models.hiera import Hiera
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mae_kit.encoders import Encoder
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
 from mae_kit.patches import grid_of
+from mae_kit.tensor_file import kind_of
 from mae_kit.weights.adapt import has_positions, in_windows, on_grid
-from mae_kit.weights.pretrained import AnyTimm, differences, refuse
+from mae_kit.weights.native import read
+from mae_kit.weights.pretrained import AnyTimm, Pretrained, differences, refuse
+
+log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
 
@@ -72,6 +78,7 @@ def build_classifier(
     drop_path: float,
     image_size: tuple[int, int],
     channels: int = 3,
+    class_names: list[str] | None = None,
 ) -> Classifier:
     """Build a classifier; a plain ViT or BEiT pools the mean of its patch tokens, without the class token.
 
@@ -89,6 +96,7 @@ def build_classifier(
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         image_size: Height and width in pixels.
         channels: Channels of the images.
+        class_names: Names of the classes: a head for others in `model.weights` is not kept.
 
     Raises:
         UserError: timm knows no such model or argument, the file is of another kind, or its tensors do not fit.
@@ -97,7 +105,7 @@ def build_classifier(
         return _from_encoder(encoder, model, classes, drop_path, image_size, channels)
     if model is None:
         raise UserError("model.name", "model.name is missing", "name one of timm's models, or give an encoder")
-    return _from_name(model, classes, drop_path, image_size, channels)
+    return _from_name(model, classes, drop_path, image_size, channels, class_names)
 
 
 def unfreeze_color_head(model: nn.Module) -> None:
@@ -115,19 +123,67 @@ def unfreeze_color_head(model: nn.Module) -> None:
     model.color_head.requires_grad_(True)
 
 
+def check_batch_norm(model: nn.Module, images: int) -> None:
+    """Refuse to train batch norm on one image at a time, of which it has no statistics.
+
+    Raises:
+        UserError: The model has such a layer that is trained.
+    """
+    norms = (part for part in model.modules() if isinstance(part, _BatchNorm))
+    if images == 1 and any(parameter.requires_grad for part in norms for parameter in part.parameters()):
+        what = "the model has batch norm, and a micro-batch is one image"
+        raise UserError("data.batch_size", what, "give a larger batch or fewer micro-batches, or a model without")
+
+
 def _from_name(
-    spec: ModelSpec, classes: int, drop_path: float, image_size: tuple[int, int], channels: int
+    spec: ModelSpec,
+    classes: int,
+    drop_path: float,
+    image_size: tuple[int, int],
+    channels: int,
+    class_names: list[str] | None,
 ) -> Classifier:
+    saved = _saved(spec, channels)
     own_pooling = {"global_pool": None} if spec.weights else {}
-    args = _arguments(spec.name, {}, own_pooling | spec.args, drop_path, image_size, channels)
+    trained = saved.config.model_args if saved else {}
+    args = _arguments(spec.name, trained, own_pooling | _pooling(trained) | spec.args, drop_path, image_size, channels)
     model = _create(spec.name, num_classes=classes, pretrained=spec.weights == "timm", **args)
     names = list(model.state_dict())
     if spec.weights is None:
         return Classifier(model, None, None, 0, [], sorted(names))
     if spec.weights == "timm":
         return _published(model, classes, channels)
-    dropped, fresh = _load(model, _read(Path(spec.weights)), spec.weights)
-    return Classifier(model, None, None, len(names) - len(fresh), dropped, fresh)
+    tensors = saved.tensors if saved else _read(Path(spec.weights))
+    if saved and saved.classes and saved.classes != (class_names or saved.classes):
+        tensors = {name: tensor for name, tensor in tensors.items() if not _is_head(model, name)}
+        log.info(
+            f"{spec.weights} has a head for other classes ({', '.join(saved.classes[:3])}, ...): a new one is trained"
+        )
+    dropped, fresh = _load(model, tensors, spec.weights)
+    mean, std = (saved.config.mean, saved.config.std) if saved else (None, None)
+    return Classifier(model, mean, std, len(names) - len(fresh), dropped, fresh)
+
+
+def _saved(spec: ModelSpec, channels: int) -> Pretrained | None:
+    """The classifier or encoder of ours that the weights are, whose record says how they pool and normalize.
+
+    Raises:
+        UserError: It is damaged, another model, or for other channels.
+    """
+    if not spec.weights or not kind_of(Path(spec.weights)):
+        return None
+    saved = read(Path(spec.weights))
+    if saved.config.model != spec.name:
+        what = f"model.weights {spec.weights} is a {saved.config.model}, not a {spec.name}"
+        raise UserError("model.weights", what, "give --model.name of the file")
+    if saved.config.channels != channels:
+        what = f"model.weights {spec.weights} takes images of {saved.config.channels} channels, not {channels}"
+        raise UserError("model.weights", what, "use such images, or another file")
+    return saved
+
+
+def _pooling(args: dict[str, Any]) -> dict[str, Any]:
+    return {"global_pool": args["global_pool"]} if "global_pool" in args else {}
 
 
 def _published(model: Any, classes: int, channels: int) -> Classifier:

@@ -41,7 +41,8 @@ class FinetuneModule(TrainingModule):
         multi_label: Train one binary cross-entropy per class; labels are then bool [b k].
         augmentation: What happens to a batch on the device; or its fields.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
-        ema: Decay of the moving average of the weights, which is then what is scored and saved; None for none.
+        ema: Decay of the moving average of the weights, which is then what is scored and saved; None for none. It
+            grows to this value, see `ema_decay`.
         generative: Weight of iGPT's own loss next to that of the classes; 0 for the classes alone.
         shift: Float [k], added to the logits in the loss alone.
         seed: Of everything random.
@@ -167,13 +168,20 @@ def _config_of(encoder: Any) -> ModelConfig:
     return ModelConfig(encoder.name, encoder.model_args, mean, std, "", 0, encoder.image_size)
 
 
+def ema_decay(decay: float, updates: int) -> float:
+    """The decay after so many updates: a warm-up, (1 + n) / (10 + n), or a short run would stay where it began.
+
+    As TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 def _moving_average(decay: float) -> Callable[..., None]:
     """torch's, but for whole numbers: an average of a table of indices would be rounded to another table."""
-    average = get_ema_multi_avg_fn(decay)
 
     def update(averages: Any, values: Any, updates: Any) -> None:
         if averages[0].is_floating_point():  # all of one type
-            average(averages, values, updates)
+            get_ema_multi_avg_fn(ema_decay(decay, int(updates)))(averages, values, updates)
         else:
             for mean, value in zip(averages, values, strict=True):
                 mean.copy_(value)

@@ -13,7 +13,7 @@ from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
 from mae_kit.training.precision import Precision
-from mae_kit.training.schedule import Decay, absolute_learning_rate
+from mae_kit.training.schedule import Decay, absolute_learning_rate, learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,18 @@ class Optimization:
                 "config.peak", "optimization needs one of base_learning_rate and learning_rate, and has none", fix
             )
         return absolute_learning_rate(self.base_learning_rate, batch_size)
+
+    def rate(self, epoch: float, batch_size: int, epochs: float | None = None) -> float:
+        """The learning rate after so many epochs, of a run of the recipe's length or of another one."""
+        return learning_rate(
+            epoch,
+            peak=self.peak(batch_size),
+            floor=self.min_learning_rate,
+            warmup_epochs=self.warmup_epochs,
+            epochs=epochs or self.epochs,
+            decay=self.decay,
+            steps=self.steps,
+        )
 
 
 @dataclass(frozen=True)

@@ -51,15 +51,31 @@ def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, 
     """Load the weights of a checkpoint, as a test that it is of this training; `fit` restores all else.
 
     Raises:
-        UserError: It is of other data, another batch size or another model; names what differs.
+        UserError: It is of other data, another batch size or another model, or beyond the end; names what differs.
     """
     plan.check_continues(state["plan"], run.path, allow_data_change)
+    _check_length(module, plan, state, run)
     try:
         module.load_state_dict(state["state_dict"], strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         what = f"the checkpoint in {run.path} is of another model ({reason})"
         raise UserError("run.other_model", what, "resume with the recipe it was started with") from None
+
+
+def _check_length(module: TrainingModule, plan: Plan, state: State, run: Run) -> None:
+    """Refuse a run that would end before it stands, and log what another length does to the learning rate."""
+    step, before = state["global_step"], state["plan"]["epochs"]
+    if step > plan.steps:
+        what = f"{run.path} has trained for {plan.epoch(step):g} epochs, more than {plan.epochs:g}"
+        raise UserError("optimization.epochs", what, f"give --optimization.epochs {before:g}, or another --run")
+    if before != plan.epochs and module.optimization.decay != "steps":
+        rate, epoch = module.optimization.rate, plan.epoch(step)
+        rates = [rate(epoch, plan.batch_size, length) for length in (before, plan.epochs)]
+        log.warning(
+            f"{before:g} epochs are now {plan.epochs:g}, with the schedule of the new length: after step {step} the "
+            f"learning rate is {rates[1]:.3g}, not {rates[0]:.3g}"
+        )
 
 
 def bytes_to_write(module: TrainingModule) -> int:

@@ -15,7 +15,6 @@ from mae_kit.tensors import Batch, to_device
 from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.progress import micro_batch_of
-from mae_kit.training.schedule import learning_rate
 
 
 class TrainingModule(LightningModule):
@@ -82,21 +81,9 @@ class TrainingModule(LightningModule):
         images = len(batch[0]) if isinstance(batch, tuple | list) else len(batch)
         ranks_and_parts = trainer.world_size * trainer.accumulate_grad_batches
         self.images_per_step = self.plan.batch_size if self.plan else images * ranks_and_parts
-        self.rate = self._learning_rate()
+        self.rate = self.optimization.rate(self.epoch(), self.images_per_step)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = self.rate * group["lr_scale"]
-
-    def _learning_rate(self) -> float:
-        o = self.optimization
-        return learning_rate(
-            self.epoch(),
-            peak=o.peak(self.images_per_step),
-            floor=o.min_learning_rate,
-            warmup_epochs=o.warmup_epochs,
-            epochs=o.epochs,
-            decay=o.decay,
-            steps=o.steps,
-        )
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         batch = self.as_batch(batch)

@@ -6,6 +6,7 @@ Scoring between steps ends at the next batch, on all ranks, and restarts when th
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -28,6 +29,11 @@ class Stopped(Exception):
     """A signal has come to one of the ranks."""
 
 
+def _can_handle() -> bool:
+    """Python lets the main thread alone handle signals; a training in another one leaves them to its program."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class StopOnSignal(Callback):
     """Stops a run at a step boundary, the last of the callbacks. A second Ctrl-C stops it at once.
 
@@ -42,10 +48,10 @@ class StopOnSignal(Callback):
         self.hint = hint
         self.code = 0
         self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
-        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS}
+        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS} if _can_handle() else {}
 
     def take(self) -> None:
-        for number in NUMBERS:
+        for number in self._before:
             signal.signal(number, self._handle)
 
     def restore(self) -> None:

@@ -23,7 +23,7 @@ from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.data.index.open import open_index
 from mae_kit.tasks.config import Augmentation
-from mae_kit.tasks.module import FinetuneModule
+from mae_kit.tasks.module import FinetuneModule, ema_decay
 from mae_kit.tensors import Batch
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
@@ -176,7 +176,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ),
         ("--data.path {sets}", "images of .*sets have any number of classes, those of .* a single label"),
         ("--data.image_size 30", "patch_size 8x8 does not divide img_size 30x30"),
-        ("--encoder {file}", "is no checkpoint"),
+        ("--encoder {file}", "is not a checkpoint"),
         ("--encoder {empty}", "no encoder at "),
         ("--model null", "model.name is missing: name one of timm's models, or give an encoder"),
         ("--model.name vit_tinny", "is not in timm"),
@@ -186,7 +186,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--data.std [0.2,0,0.2]", "the std of channel 1 is 0"),
         ("--data.crop_scale [0.5,2]", "data.crop_scale is 0.5 to 2: give two fractions of the area"),
         ("--optimization.betas [1.0,0.9]", r"optimization.betas are \[1.0, 0.9\]"),
-        ("--machine.accumulate_grad_batches 16 --augmentation.mixup 1", "micro-batches of one image cannot be mixed"),
+        ("--machine.accumulate_grad_batches 16 --augmentation.mixup 1", "need micro-batches of two images"),
         ("--drop_path 1.5", "drop_path is 1.5"),
         ("--ema 1", "ema is 1: give a number from 0 to 0.999999"),
         ("--data.std [58,57,57]", r"data.std is \[58.0, 57.0, 57.0\]: give values in \[0, 1\]"),
@@ -234,6 +234,20 @@ def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
         module.average.update_parameters(model)  # type: ignore[union-attr]
     tensors = zip(module.scored().named_buffers(), model.named_buffers(), strict=True)
     assert all(torch.equal(mean, value) for (_, mean), (_, value) in tensors)
+
+
+def test_the_average_of_a_short_run_has_left_its_start():
+    """A decay of .9999 alone would leave 99% of where it began after 120 steps."""
+    model = nn.Linear(1, 1, bias=False)
+    module = FinetuneModule(model, 4, lr=1.0, mean=[0.5], std=[0.5], ema=0.9999)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+        module.average.update_parameters(model)  # type: ignore[union-attr]
+        model.weight.fill_(1.0)
+        for _ in range(119):
+            module.average.update_parameters(model)  # type: ignore[union-attr]
+    assert float(module.scored().weight.detach()) > 0.99  # type: ignore[arg-type,operator]
+    assert [ema_decay(0.9, n) for n in (0, 8, 10**6)] == [0.1, 0.5, 0.9]
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

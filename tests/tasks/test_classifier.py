@@ -8,15 +8,16 @@ import timm
 import torch
 from safetensors.torch import save_file
 from support.errors import raises
+from support.tiny_models import MEAN, STD, tiny_classifier
 from timm.layers import DropPath
 
 from mae_kit.encoders import Hiera, create_encoder
 from mae_kit.encoders.position_embeddings import resample_offsets
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import ModelSpec, build_classifier, classifier_from
+from mae_kit.tasks.classifier import ModelSpec, build_classifier, check_batch_norm, classifier_from
 from mae_kit.training.optimizer import build_optimizer, layer_decay_groups
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import save_encoder
+from mae_kit.weights.native import save_classifier, save_encoder
 from mae_kit.weights.recognize import load_encoder
 
 ARGS: dict[str, Any] = {"img_size": [32, 48], "patch_size": 8, "in_chans": 3, "depth": 2}
@@ -250,3 +251,27 @@ def test_a_classifier_of_an_encoder_module(tmp_path: Path):
         model.blocks[1].mlp.fc1.weight.zero_()
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.model.state_dict().items())
     assert classifier_from(encoder, 4, pooling="map")(torch.randn(1, 3, 32, 48)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_weights_that_are_a_classifier_of_ours_keep_its_pooling_and_normalization(tmp_path: Path, pool: str):
+    trained = tiny_classifier(global_pool=pool)
+    args = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    record = ModelConfig("vit_base_patch16_224", args, MEAN, STD, image_size=(32, 32), classes=[*"abcde"])
+    file = save_classifier(tmp_path, trained, record)
+    built = build_classifier(ModelSpec(record.model, weights=str(file)), 5, None, 0.0, (32, 32), 3, [*"abcde"])
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(built.model.eval()(images), trained(images))
+    assert (built.mean, built.std, built.fresh, built.dropped) == (MEAN, STD, [], [])
+    others = build_classifier(ModelSpec(record.model, weights=str(file)), 5, None, 0.0, (32, 32), 3, [*"vwxyz"])
+    assert others.fresh == ["head.bias", "head.weight"]
+    with raises("model.weights"):
+        build_classifier(ModelSpec("resnet18", weights=str(file)), 5, None, 0.0, (32, 32))
+
+
+def test_batch_norm_is_not_trained_on_single_images():
+    model = timm.create_model("test_resnet", num_classes=2)
+    check_batch_norm(model, 2)
+    with raises("data.batch_size"):
+        check_batch_norm(model, 1)
+    check_batch_norm(model.requires_grad_(False), 1)
