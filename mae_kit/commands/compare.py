@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled
-from mae_kit.commands.pretrain import check_channels, pretrain
+from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled, with_statistics
+from mae_kit.commands.pretrain import pretrain, with_checked_statistics
 from mae_kit.commands.report import report
 from mae_kit.comparison.entries import known_lengths, run_entries, shared
 from mae_kit.comparison.orchestrate import Step, check_folder, check_same_settings
@@ -123,6 +123,8 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
         configs["pretrain"] = _config(asked)
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
+        stream, _, _ = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+        tuned["data"] = with_statistics(tuned["data"], stream.index, tuned["encoder"], tuned["model"])
         built = _classifier(tuned, asked)
         if tuned["blocks"] is not None:
             freeze_below(built.model, tuned["blocks"])
@@ -132,7 +134,7 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
     data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
     FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
     optimization.peak(data.batch_size)
-    augmentation.check_mixing(open_labeled(data, optimization, tuned["machine"], tuned["seed"])[0].micro_batch_size)
+    augmentation.check_mixing(stream.micro_batch_size)
     return configs | {"finetune": _config(tuned)}
 
 
@@ -145,12 +147,12 @@ def _pretraining(words: list[str], started: bool) -> dict[str, Any]:
     with torch.device("meta"):
         asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
     data, optimization = asked["data"], asked["optimization"]
-    check_channels(data, asked["objective"].encoder.channels)
-    PretrainAugment(data.mean, data.std, data.flip, data.color_jitter)
+    stream = open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
+    asked["data"] = data = with_checked_statistics(data, stream.index, asked["objective"].encoder.channels)
+    PretrainAugment(*data.statistics, data.flip, data.color_jitter)
     optimization.peak(data.batch_size)
     if asked["init"] and not started:
         fitting(asked["init"], asked["objective"])
-    open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
     return asked
 
 

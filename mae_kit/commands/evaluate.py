@@ -14,6 +14,7 @@ from mae_kit.comparison.orchestrate import check_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, training_steps
 from mae_kit.console import console
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.durable import replace_text
@@ -118,6 +119,8 @@ def evaluate(
     with alone(place) if place else nullcontext():
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
+        known = loaded.pretrained_cfg
+        warn_of_mismatch((known.mean, known.std), indexes[0], "the encoder normalizes with")
         about = subject(loaded, *indexes) if folder else {}
         given = None if untrained else encoder
         steps = (

@@ -15,6 +15,7 @@ from mae_kit.commands.report import report
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_frequencies, common_classes, draw_per_class, smallest_class
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -109,7 +110,9 @@ def finetune(
             _tell(done, data.val or data.path)
             return _summary(run, done)
         torch.manual_seed(seed)
+        arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
         classifier, config = _classifier(data, encoder, model, classes, drop_path)
+        warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
         config = replace(config, multi_label=stream.index.multi_label)
         if blocks is not None:
             freeze_below(classifier, blocks)
@@ -225,6 +228,14 @@ def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -
     frequency = class_frequencies(index, rows, len(classes))
     logit = np.log(frequency / (1 - frequency)) if index.multi_label else np.log(frequency)
     return torch.from_numpy(balance * logit).float()
+
+
+def with_statistics(data: FinetuneData, index: Index, encoder: str, model: ModelSpec | None) -> FinetuneData:
+    """Fill in the mean and std of the images where no weights bring their own."""
+    if encoder != "none" or (model and model.weights):
+        return data
+    mean, std = choose_statistics(data.mean, data.std, index)
+    return replace(data, mean=mean, std=std)
 
 
 def _classifier(

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from pytorch_lightning.callbacks import Callback
 
 from mae_kit.commands.report import report
-from mae_kit.data.index.open import open_index
+from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.statistics import Statistics, choose_statistics
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.objectives import Objective
@@ -55,7 +55,8 @@ class PretrainData:
         crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
         flip: Flip half of the images horizontally; false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
-        mean: Of each channel, in 0..1; ImageNet's by default. `mae-kit shard` prints those of your images.
+        mean: Of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json, or
+            ImageNet's where there is no such file.
         std: Standard deviation of each channel, in 0..1.
         knn_shards: Labeled shards for a kNN score during training, beginning with the untrained weights; by default
             none.
@@ -69,8 +70,8 @@ class PretrainData:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
     color_jitter: float = 0.0
-    mean: list[float] = field(default_factory=lambda: IMAGENET_MEAN)
-    std: list[float] = field(default_factory=lambda: IMAGENET_STD)
+    mean: list[float] | None = None
+    std: list[float] | None = None
     knn_shards: str | None = None
     mix_shards: int = 0
 
@@ -78,6 +79,12 @@ class PretrainData:
         must_be_areas(*self.crop_scale)
         must_be_within(0, math.inf, {"data.color_jitter": self.color_jitter})
         must_be_shares({"data.mean": self.mean, "data.std": self.std})
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and std, once they are chosen."""
+        assert self.mean and self.std
+        return self.mean, self.std
 
 
 def pretrain(
@@ -120,9 +127,10 @@ def pretrain(
     """
     arguments = dict(locals())
     encoder = objective.encoder
-    check_channels(data, encoder.channels)
-    objective.set_statistics(data.mean, data.std)
     stream = open_stream(data.path, data, optimization, machine, seed)
+    arguments["data"] = data = with_checked_statistics(data, stream.index, encoder.channels)
+    mean, std = data.statistics
+    objective.set_statistics(mean, std)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
     module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
     with Run(run, resume, stream.replica.rank) as folder:
@@ -130,7 +138,7 @@ def pretrain(
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
-            start_from(init, objective, data.mean, data.std)
+            start_from(init, objective, mean, std)
         elif objective.fit_images and not dry_run:
             objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
         callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
@@ -149,14 +157,20 @@ def augmentation(data: PretrainData) -> dict[str, Any]:
     return {name: getattr(data, name) for name in ("mean", "std", "flip", "color_jitter")}
 
 
-def check_channels(data: PretrainData, channels: int) -> None:
-    """Raises UserError where the statistics are of another number of channels than the encoder."""
-    if not len(data.mean) == len(data.std) == channels:
+def with_checked_statistics(data: PretrainData, index: Index, channels: int) -> PretrainData:
+    """Fill in the mean and std of the images where none are given.
+
+    Raises:
+        UserError: `data.mean`: they are of another number of channels than the encoder.
+    """
+    mean, std = choose_statistics(data.mean, data.std, index)
+    if not len(mean) == len(std) == channels:
         raise UserError(
             "data.mean",
-            f"data.mean and data.std have {len(data.mean)} and {len(data.std)} values, the encoder {channels}",
+            f"data.mean and data.std have {len(mean)} and {len(std)} values, the encoder {channels}",
             "give one value per channel, as `mae-kit shard` prints them",
         )
+    return replace(data, mean=mean, std=std)
 
 
 def _callbacks(
@@ -192,11 +206,12 @@ def _callbacks(
 def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
     encoder = objective.encoder
+    mean, std = data.statistics
     config = ModelConfig(
         model=encoder.name,
         model_args=encoder.model_args,
-        mean=data.mean,
-        std=data.std,
+        mean=mean,
+        std=std,
         objective=type(objective).__name__,
         step=step,
         image_size=encoder.image_size,

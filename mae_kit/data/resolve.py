@@ -19,7 +19,8 @@ from platformdirs import user_cache_path
 
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
-from mae_kit.data.packing.pack import STATS, pack_source
+from mae_kit.data.index.statistics import FILE as STATS
+from mae_kit.data.packing.pack import pack_source
 from mae_kit.data.packing.plan import Settings, draws
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.sources import open_source

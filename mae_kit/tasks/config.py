@@ -22,7 +22,7 @@ class FinetuneData:
         labels_per_class: Train on this many images of each class, drawn by the seed; by default all.
         crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
         crop_pct: Fraction of the shorter side that the central crop for scoring keeps (MAE: 224/256).
-        mean: Of each channel, in 0..1; by default the encoder's, or ImageNet's.
+        mean: Of each channel, in 0..1; by default the encoder's; from scratch that of the images (stats.json).
         std: Standard deviation of each channel, in 0..1.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import open_index
+from mae_kit.data.index.statistics import choose_statistics
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches, TrainerLoader
 from mae_kit.data.resolve import resolve, resolve_pair
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
+from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Plan
@@ -36,7 +37,8 @@ class ShardDataModule(LightningDataModule):
         crop_scale: Smallest and largest fraction of an image's area that a training crop shows.
         crop_pct: Fraction of the shorter side that the central crop for validation keeps.
         channels: Channels to decode to.
-        mean: Of each channel in [0, 1]; ImageNet's by default.
+        mean: Of each channel in [0, 1]; by default that of the images (stats.json), or else ImageNet's; known after
+            `setup`.
         std: Of each channel in [0, 1].
         flip: Mirror half of the images in `transform`.
         exclude: A list of samples to leave out, as `mae-kit dedup` writes it.
@@ -73,10 +75,10 @@ class ShardDataModule(LightningDataModule):
         self.data, self.val, self.batch_size, self.seed = str(data), val and str(val), batch_size, seed
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.crop_scale, self.crop_pct, self.channels = crop_scale, crop_pct, channels
-        self.mean, self.std = list(mean or IMAGENET_MEAN), list(std or IMAGENET_STD)
+        self.mean, self.std, self.flip = mean, std, flip
+        self.given_statistics = mean is not None
         self.exclude, self.mix_shards, self.num_workers = exclude, mix_shards, num_workers
         self.plan: Plan | None = None
-        self.augment = PretrainAugment(self.mean, self.std, flip)
 
     def setup(self, stage: str = "fit") -> None:
         """Open the shards and fix the order of the samples."""
@@ -90,6 +92,8 @@ class ShardDataModule(LightningDataModule):
             what = f"{self.data} holds {len(self.rows)} images, fewer than batch_size {self.batch_size}"
             raise UserError("data.batch_size", what, f"choose {max(1, len(self.rows))} or less")
         self.index, self.classes = index, index.class_count
+        self.mean, self.std = choose_statistics(self.mean, self.std, index)
+        self.augment = PretrainAugment(self.mean, self.std, self.flip)
         held = samples.fingerprint, index.contents
         self.plan = Plan(len(self.rows), self.batch_size, 1.0, self.seed, *held, self.mix_shards)
 

@@ -137,7 +137,7 @@ def statistics(
     """Mean and standard deviation of each channel in [0, 1]: as given, else the data module's, else ImageNet's for RGB.
 
     Raises:
-        UserError: They are not of as many channels, are unknown, or the data module has others.
+        UserError: They are not of as many channels, are unknown, or the data module was given others.
     """
     theirs: Any = getattr(data, "mean", None), getattr(data, "std", None)
     found = list(mean or theirs[0] or IMAGENET_MEAN), list(std or theirs[1] or IMAGENET_STD)
@@ -147,7 +147,7 @@ def statistics(
             f"mean and std have {len(found[0])} and {len(found[1])} values, images {channels} channels",
             "give one value per channel, as `mae-kit shard` prints them",
         )
-    if theirs[0] and (list(theirs[0]), list(theirs[1])) != found:
+    if getattr(data, "given_statistics", True) and theirs[0] and (list(theirs[0]), list(theirs[1])) != found:
         what = f"the module normalizes with {found}, the data module with {theirs}"
         raise UserError("data.mean", what, "give mean and std to one of the two")
     return found

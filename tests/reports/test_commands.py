@@ -13,6 +13,7 @@ from support.tiny_models import save_tokenizer
 
 from mae_kit.cli.main import read
 from mae_kit.commands.report import report
+from mae_kit.data.index.statistics import IMAGENET
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import FOLDER, read_recipe
@@ -102,7 +103,8 @@ def encoder_config(name: str, folder: Path) -> ModelConfig:
         asked = understood(words)
     objective, data = asked["objective"], asked["data"]
     encoder, kind = objective.encoder, type(objective).__name__.lower()
-    return ModelConfig(encoder.name, encoder.model_args, data.mean, data.std, kind, 1, image_size=encoder.image_size)
+    mean, std = data.mean or IMAGENET[0], data.std or IMAGENET[1]
+    return ModelConfig(encoder.name, encoder.model_args, mean, std, kind, 1, image_size=encoder.image_size)
 
 
 @pytest.mark.parametrize(

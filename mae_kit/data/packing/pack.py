@@ -21,6 +21,7 @@ import numpy as np
 
 from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
+from mae_kit.data.index.statistics import FILE as STATS
 from mae_kit.data.packing.levels import ANY, Levels, Scale, find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
@@ -32,7 +33,7 @@ from mae_kit.parallel import Engine, run_tasks
 
 log = logging.getLogger(__name__)
 
-PLAN, STATS = "shards.json", "stats.json"
+PLAN = "shards.json"
 SMALLEST_SHARD = 65_536
 
 _FULL = (ENOSPC, EDQUOT, EFBIG)

@@ -12,12 +12,13 @@ from kornia import enhance
 from kornia.geometry.transform import hflip
 from torch import Tensor, nn
 
+from mae_kit.data.index.statistics import IMAGENET
 from mae_kit.data.transforms.mixing import Mixing, soft_sets, soft_targets
 from mae_kit.data.transforms.warp import GEOMETRY, geometry_maps, warp
 from mae_kit.errors import UserError
 from mae_kit.randomness import FLIP, uniform
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
 
 class Normalize(nn.Module):

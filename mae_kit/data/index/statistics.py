@@ -1,0 +1,69 @@
+"""Mean and standard deviation of the channels of packed images, as `mae-kit shard` leaves them next to the shards."""
+
+import json
+import logging
+
+from mae_kit.data.index.index import Index
+
+log = logging.getLogger(__name__)
+
+FILE = "stats.json"
+Statistics = tuple[list[float], list[float]]
+"""Mean and standard deviation of each channel, in [0, 1]."""
+
+IMAGENET: Statistics = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+DIGITS = 4
+FAR, WIDE = 0.5, 1.5  # standard deviations between means, and ratio of standard deviations, that are reported
+
+
+def channel_statistics(index: Index) -> Statistics | None:
+    """Read the statistics of the training images; None where nobody has measured them, or the shards are remote.
+
+    A channel that is the same everywhere is given the standard deviation 1.
+    """
+    file = index.folder / FILE
+    if index.store is not None or not file.is_file():
+        return None
+    stats = json.loads(file.read_text(encoding="utf-8"))
+    mean, std = ([round(value, DIGITS) for value in stats[name]] for name in ("mean", "std"))
+    return mean, [value or 1.0 for value in std]
+
+
+def choose_statistics(mean: list[float] | None, std: list[float] | None, index: Index) -> Statistics:
+    """Take what is given, else the statistics of the data, else ImageNet's; log where they come from.
+
+    Args:
+        mean: Of each channel, in [0, 1]; None to choose.
+        std: Of each channel; None to choose.
+        index: The training images.
+    """
+    if mean and std:
+        warn_of_mismatch((mean, std), index, "data.mean and data.std are given")
+        return mean, std
+    measured = channel_statistics(index)
+    source = "the shards" if measured else "ImageNet, for want of a stats.json next to the shards"
+    chosen = measured or IMAGENET
+    log.info(f"images are normalized with the channel mean {chosen[0]} and std {chosen[1]} of {source}")
+    return list(mean or chosen[0]), list(std or chosen[1])
+
+
+def warn_of_mismatch(used: Statistics, index: Index, what: str) -> bool:
+    """Warn where images are normalized with statistics far from their own.
+
+    Args:
+        used: To normalize.
+        index: The images.
+        what: Who says so.
+
+    Returns:
+        Whether a channel's means are more than half a standard deviation apart, or its standard deviations differ by a
+        factor of more than 1.5.
+    """
+    own = channel_statistics(index)
+    if own is None or len(own[0]) != len(used[0]):
+        return False
+    channels = list(zip(*used, *own, strict=True))
+    far = any(abs(m - mean) > FAR * std or not 1 / WIDE < s / std < WIDE for m, s, mean, std in channels)
+    if far:
+        log.warning(f"{what}: mean {used[0]}, std {used[1]}; the images have mean {own[0]}, std {own[1]}")
+    return far

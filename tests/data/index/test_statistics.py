@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+from support.photo_shards import write_shard
+
+from mae_kit.data.index.index import Index
+from mae_kit.data.index.open import open_index
+from mae_kit.data.index.statistics import FILE, IMAGENET, channel_statistics, choose_statistics, warn_of_mismatch
+
+MEASURED = {"mean": [0.12345, 0.2, 0.3], "std": [0.1, 0.2, 0.0]}
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    write_shard(tmp_path / "train-0.tar", range(4))
+    (tmp_path / FILE).write_text(json.dumps(MEASURED))
+    return open_index(tmp_path)
+
+
+def test_what_shard_measured_is_the_default(index: Index):
+    assert choose_statistics(None, None, index) == channel_statistics(index) == ([0.1235, 0.2, 0.3], [0.1, 0.2, 1.0])
+
+
+def test_what_is_given_comes_first(index: Index):
+    assert choose_statistics([0.5] * 3, [0.25] * 3, index) == ([0.5] * 3, [0.25] * 3)
+
+
+def test_without_a_file_they_are_imagenets(index: Index):
+    (index.folder / FILE).unlink()
+    assert channel_statistics(index) is None and choose_statistics(None, None, index) == IMAGENET
+    assert not warn_of_mismatch(IMAGENET, index, "it normalizes with")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "far"),
+    [
+        (0.2, 0.2, False),
+        (0.29, 0.2, False),
+        (0.31, 0.2, True),
+        (0.2, 0.31, True),
+        (0.2, 0.13, True),
+    ],
+)
+def test_a_mismatch_is_reported(index: Index, caplog: pytest.LogCaptureFixture, mean: float, std: float, far: bool):
+    (index.folder / FILE).write_text(json.dumps({"mean": [0.2], "std": [0.2]}))
+    assert warn_of_mismatch(([mean], [std]), index, "it normalizes with") is far
+    assert len(caplog.records) == far
+    assert not warn_of_mismatch(([mean] * 2, [std] * 2), index, "of other channels")
