@@ -54,6 +54,7 @@ MODULES = {
     "import_": "commands.import_",
     "index": "commands.index",
     "inspect": "commands.inspect",
+    "plan": "commands.plan",
     "predict": "commands.predict",
     "pretrain": "commands.pretrain",
     "recipes": "commands.recipes",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.weights.recognize import load_encoder as load_encoder
 
     finetune: RecipeCommand
+    plan: RecipeCommand
     pretrain: RecipeCommand
     tokenizer: RecipeCommand
 

@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def tuning(self) -> Path:
+        """The learning rate and layer decay that trials of a fine-tuning chose."""
+        return self.path / "tuning.json"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "pretrain": Command("train an encoder without labels", "Train", "pretrain"),
     "tokenizer": Command("train the tokenizer whose codes BEiT predicts", "Train", "tokenizer"),
     "finetune": Command("train a classifier with labels", "Train", "downstream"),
+    "plan": Command("say what a pretraining costs here, and what to expect", "Train", "pretrain"),
     "reconstruct": Command("plot what the model predicts for your images", "Inspect"),
     "inspect": Command("plot attention, features, losses and more of a run", "Inspect"),
     "predict": Command("print classes and probabilities of your images", "Inspect"),

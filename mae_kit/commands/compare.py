@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, open_labeled, with_statistics
+from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, with_statistics
 from mae_kit.commands.pretrain import pretrain, with_checked_statistics
 from mae_kit.commands.report import report
 from mae_kit.comparison.entries import known_lengths, run_entries, shared
@@ -33,6 +33,7 @@ from mae_kit.reports.comparison import (
     have_same_encoder,
 )
 from mae_kit.tasks.classifier import Classifier, build_classifier, unfreeze_color_head
+from mae_kit.tasks.labeled import open_labeled
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.lock import alone
 from mae_kit.training.run import ONCE, _plain
@@ -123,7 +124,7 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
         configs["pretrain"] = _config(asked)
     with torch.device("meta"):
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        stream, _, _ = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+        stream, *_ = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
         tuned["data"] = with_statistics(tuned["data"], stream.index, tuned["encoder"], tuned["model"])
         built = _classifier(tuned, asked)
         if tuned["blocks"] is not None:

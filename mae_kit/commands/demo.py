@@ -23,6 +23,7 @@ from mae_kit.data.packing.sources import open_source
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
+from mae_kit.evaluation.verdict import verdict
 from mae_kit.parallel.processes import cores
 
 log = logging.getLogger(__name__)
@@ -240,14 +241,8 @@ def conclusion(row: dict[str, Any]) -> str:
     Args:
         row: A row of the table.
     """
-    gain, runs = row["gain"], len(row["gain"]["seeds"])
-    points = f"{with_interval(gain, '+')} points of top-1 with {row['labels']} labels per class"
-    if gain["low"] is None:
-        return f"Pretraining gives {points}, in a single fine-tuning: use --seeds 3 or more for an interval."
-    over = f"95% interval over {runs} fine-tunings of one pretraining"
-    if gain["low"] <= 0 <= gain["high"]:
-        return f"Pretraining gives {points}, which may be chance ({over}): try more --seeds, more images, more epochs."
-    return f"Pretraining gives {points} ({over})."
+    runs = len(row["gain"]["seeds"])
+    return verdict(row["gain"], f"{row['labels']} labels per class", f"{runs} fine-tunings of one pretraining")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

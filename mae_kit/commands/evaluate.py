@@ -13,8 +13,8 @@ from mae_kit.comparison.known import subject, with_earlier
 from mae_kit.comparison.orchestrate import check_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, training_steps
 from mae_kit.console import console
+from mae_kit.data.index.labels import must_be_apart
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.durable import replace_text
@@ -71,7 +71,7 @@ def evaluate(
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. Of a fine-tuning run the
-            classifier is scored.
+            classifier is scored, on the held-out part of the data, or all of them where they come without splits.
         data: Labeled images: what `mae-kit shard` made, with its train and val split; a folder of class folders; or a
             URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
@@ -107,9 +107,9 @@ def evaluate(
         UserError: No encoder, no such layer, no shards, no labels, different classes in train and val, no such recipe
             or method, no folder for trainings, or a file in its place, or another process is using the folder.
     """
-    train, val = _splits(data, train, val, pack)
     if not untrained and (classifier := _classifier_file(encoder)):
-        return _score_classifier(classifier, val)
+        return _score_classifier(classifier, _held_out(data, val, pack))
+    train, val = _splits(data, train, val, pack)
     names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
     chosen, published = _methods(names, seed)
     trainings = plan_trainings(attentive, finetune, blocks)
@@ -119,8 +119,7 @@ def evaluate(
     with alone(place) if place else nullcontext():
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
-        known = loaded.pretrained_cfg
-        warn_of_mismatch((known.mean, known.std), indexes[0], "the encoder normalizes with")
+        must_be_apart(*indexes, (str(train), str(val)))
         about = subject(loaded, *indexes) if folder else {}
         given = None if untrained else encoder
         steps = (
@@ -145,6 +144,14 @@ def _splits(data: Place | None, train: Place | None, val: Place | None, pack: bo
     if train is None or val is None:
         raise UserError("data", "no labeled images are given", "add --data DATA, or --train SHARDS --val SHARDS")
     return train, val
+
+
+def _held_out(data: Place | None, val: Place | None, pack: bool) -> Place:
+    """What a classifier is scored on: the held-out part of the data, or all where they come without splits."""
+    place = data if val is None else val
+    if place is None:
+        raise UserError("data", "no labeled images are given", "add --data DATA, or --val SHARDS")
+    return resolve_pair(str(place), str(place), pack)[1]
 
 
 def _classifier_file(path: Path) -> Path | None:

@@ -4,16 +4,18 @@ import json
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from rich.markup import escape
 from torch import Tensor, nn
 
 from mae_kit.commands.report import report
-from mae_kit.data.index.exclusions import Kept, kept
-from mae_kit.data.index.labels import class_frequencies, common_classes, draw_per_class, smallest_class
+from mae_kit.console import console
+from mae_kit.data.index.labels import class_frequencies
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
@@ -23,20 +25,28 @@ from mae_kit.durable import replace_text
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.evaluation.bootstrap import headline, paired_gain, score_fraction
+from mae_kit.evaluation.verdict import verdict
 from mae_kit.objectives import IGPT
+from mae_kit.reports.tables import candidates_table
+from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
+from mae_kit.tasks.few_labels import FEW, Candidate, takes_a_head
+from mae_kit.tasks.labeled import Labeled, open_labeled
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.module import FinetuneModule
+from mae_kit.tasks.predict import classify
+from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_within
-from mae_kit.training.fit import check_resumable, this_replica
+from mae_kit.training.fit import check_resumable
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.run import Run
-from mae_kit.training.samples import Stream, plan_for, some_images
+from mae_kit.training.samples import Stream, some_images
 from mae_kit.training.train import planned, train
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import save_classifier
+from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
@@ -56,6 +66,8 @@ def finetune(
     ema: float | None = None,
     generative: float = 0.0,
     balance: float = 0.0,
+    tune: Literal["auto", "none"] = "none",
+    against_scratch: bool = False,
     intervals: Intervals = Intervals(),
     machine: Machine = Machine(),
     seed: int = 0,
@@ -82,6 +94,10 @@ def finetune(
             15% of the pixels are hidden. 0 = classification alone.
         balance: How far the loss compensates for rare classes, by adding the log of their frequency to the logits
             (logit adjustment, arXiv 2007.07314): 0 = not at all, 1 = as if all classes were equally frequent.
+        tune: auto = with up to 2,000 labeled images, start from a ridge regression on the frozen features, choose
+            learning rate and layer decay by short cross-validated trials, and keep whatever cross-validation on the
+            labeled images finds best: ridge regression or a linear probe of the frozen encoder, or the fine-tuning.
+        against_scratch: Also train the same classifier from scratch, in RUN/scratch, and report the gain.
         intervals: How often to log, save and score.
         machine: Where and how it is computed: precision, micro-batches, workers.
         seed: Seed of weights, order, crops and augmentation.
@@ -97,57 +113,70 @@ def finetune(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
+    if against_scratch and not dry_run:
+        return _against_scratch(arguments)
     must_be_in_bounds(drop_path, ema, generative, balance)
-    stream, val, classes = open_labeled(data, optimization, machine, seed)
-    replica, plan = stream.replica, stream.plan
+    labeled = open_labeled(data, optimization, machine, seed)
+    stream, val, classes, optimization = labeled
     augmentation.check_mixing(stream.micro_batch_size)
-    with Run(run, resume, replica.rank) as folder:
-        state, done = _left_off(folder, plan) if resume else (None, {})
+    with Run(run, resume, stream.replica.rank) as folder:
+        state, done = _left_off(folder, stream.plan) if resume else (None, {})
         if state and done:
-            plan.check_continues(state["plan"], run, allow_data_change)
-            _check_same_images(val, done, run, data.val or data.path)
-            log.info(f"{run} is complete: it has trained for {state['global_step']} of {plan.steps} steps")
-            _tell(done, data.val or data.path)
-            return _summary(run, done)
+            return _complete(run, done, labeled, state, allow_data_change, data.val or data.path)
         torch.manual_seed(seed)
         arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
-        classifier, config = _classifier(data, encoder, model, classes, drop_path)
-        warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
-        config = replace(config, multi_label=stream.index.multi_label)
-        if blocks is not None:
-            freeze_below(classifier, blocks)
-        if generative:
-            unfreeze_color_head(classifier)
+        classifier, config = _classifier(data, encoder, model, labeled, drop_path)
+        _set_trainable(classifier, blocks, generative)
         check_batch_norm(classifier, stream.micro_batch_size)
-        module = FinetuneModule(
-            classifier,
-            len(classes),
-            **optimization.arguments(),
-            mean=config.mean,
-            std=config.std,
-            multi_label=config.multi_label,
-            augmentation=augmentation,
-            ema=ema,
-            generative=generative,
-            shift=_shift(stream.index, stream.rows, classes, balance),
-            seed=seed,
-        )
+        own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
+        build = partial(_module, config=config, shift=_shift(stream.index, stream.rows, classes, balance), **own)
         batches = stream.batches(config.size, config.channels, data.crop_scale)
+        scores = _scores(val, config, intervals, stream.replica, folder)
+        trials = _trials(classifier, build, labeled, batches, scores, machine)
+        tuned = tune == "auto" and not dry_run and _are_few(classifier, stream)
+        few = _study(trials, scores, config, encoder, folder, state is not None) if tuned else None
+        module = build(classifier, few.setting.on(optimization) if few else optimization)
         if state:
-            check_resumable(module, plan, state, folder, allow_data_change)
+            check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif not (dry_run or encoder != "none" or (model and model.weights)):
             _fit_palette(classifier, module, batches)
-        scores = _scores(val, config, intervals, replica, folder)
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
-        result = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
-        if replica.rank == 0:
-            save_classifier(folder.path, module.scored(), config)
+        found = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        chosen, result = _chosen(few, module, scores, config, found) if few else (module.scored(), found)
+        if stream.replica.rank == 0:
+            save_classifier(folder.path, chosen, config)
             replace_text(folder.result, json.dumps(result, indent=2))
-        page = report(folder.path) if replica.rank == 0 else {}
-        _tell(result, data.val or data.path)
-        return _summary(run, result) | page
+        page = report(folder.path) if stream.replica.rank == 0 else {}
+        return _told(run, result, data.val or data.path) | page
+
+
+def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Train from the encoder and from scratch, in the same way, and compare them on the same images."""
+    run, data = arguments["run"], arguments["data"]
+    if arguments["encoder"] == "none":
+        raise UserError("against_scratch", "there is no encoder to compare with", "add --encoder RUN")
+    result = finetune(**arguments | {"against_scratch": False})
+    ours = load_classifier(run)
+    folder = RunFolder(run / "scratch")
+    changed = {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config)), "run": folder.path}
+    changed |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
+    finetune(**arguments | changed | {"resume": folder.config.is_file(), "against_scratch": False})
+    machine = arguments["machine"]
+    val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]
+    found = [classify(one, open_index(val), val) for one in (ours, load_classifier(folder.path))]
+    predicted, truth = [one.cpu().numpy() for one, _ in found], found[0][1].cpu().numpy()
+    gain = paired_gain(*predicted, truth)._asdict()
+    labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
+    sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
+    console.print(escape(sentence))
+    return result | {"gain": gain, "verdict": sentence}
+
+
+def _own_args(config: ModelConfig) -> dict[str, Any]:
+    """Those that a recipe would name; size and channels are the images'."""
+    return {name: value for name, value in config.model_args.items() if name not in ("img_size", "in_chans")}
 
 
 def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
@@ -157,32 +186,26 @@ def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, ba
     must_be_within(0, math.inf, {"generative": generative, "balance": balance})
 
 
-def open_labeled(
-    data: FinetuneData, optimization: Optimization, machine: Machine, seed: int
-) -> tuple[Stream, Index, list[str]]:
-    """What is trained on, what is scored on, and the classes of both.
-
-    Raises:
-        UserError: No such images, labels or classes, or too few of them.
-    """
-    cache = machine.shard_cache()
-    pair_of_shards = resolve_pair(data.path, data.val, machine.pack, cache)
-    train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
-    train.check_mix_shards(data.mix_shards)
-    classes = common_classes(train, val, pair_of_shards)
-    replica = this_replica(machine, data.batch_size)
-    samples = kept(train, data.exclude)
-    rows = _training_rows(train, samples, data, seed)
-    return Stream(train, rows, plan_for(train, samples, rows, data, optimization, seed), replica), val, classes
-
-
-def _tell(result: dict[str, Any], name: str) -> None:
+def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
+    """Log the scores, and return those that the command returns."""
     told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
     log.info(f"{told} on {result['samples']} images of {name}")
+    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
+
+
+def _complete(
+    run: Path, done: dict[str, Any], labeled: Labeled, state: State, allow_data_change: bool, name: str
+) -> dict[str, Any]:
+    """The result of a run that has nothing left to do."""
+    plan = labeled.stream.plan
+    plan.check_continues(state["plan"], run, allow_data_change)
+    _check_same_images(labeled.val, done, run, name)
+    log.info(f"{run} is complete: it has trained for {state['global_step']} of {plan.steps} steps")
+    return _told(run, done, name)
 
 
 def _check_same_images(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
-    """Refuse to tell the result of a complete run as that of other images."""
+    """Refuse to report the result of a complete run as that of other images."""
     if result["val"] != val.fingerprint:
         fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
         raise UserError("finetune.of", f"{run} is complete, and was not scored on the images of {name}", fix)
@@ -213,10 +236,6 @@ def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Repl
     return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
 
 
-def _summary(run: Path, result: dict[str, Any]) -> dict[str, Any]:
-    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
-
-
 def _fit_palette(classifier: nn.Module, module: FinetuneModule, batches: TrainBatches) -> None:
     """Find the palette of an untrained iGPT; no other model has one."""
     if isinstance(classifier, TimmImageGPT):
@@ -238,8 +257,80 @@ def with_statistics(data: FinetuneData, index: Index, encoder: str, model: Model
     return replace(data, mean=mean, std=std)
 
 
+def _set_trainable(classifier: nn.Module, blocks: int | None, generative: float) -> None:
+    if blocks is not None:
+        freeze_below(classifier, blocks)
+    if generative:
+        unfreeze_color_head(classifier)
+
+
+def _module(classifier: nn.Module, optimization: Optimization, config: ModelConfig, **settings: Any) -> FinetuneModule:
+    return FinetuneModule(
+        classifier,
+        len(config.classes),
+        **optimization.arguments(),
+        mean=config.mean,
+        std=config.std,
+        multi_label=config.multi_label,
+        **settings,
+    )
+
+
+def _are_few(classifier: nn.Module, stream: Stream) -> bool:
+    """Whether `--tune auto` has something to do; said where it has not."""
+    images, world = len(stream.rows), stream.replica.world_size
+    if images <= FEW and world == 1 and takes_a_head(classifier) and not isinstance(classifier, TimmImageGPT):
+        return True
+    log.info(f"not tuned: {images} labeled images on {world} devices (tuned are {FEW} or fewer on one)")
+    return False
+
+
+def _trials(
+    classifier: nn.Module, build: Build, labeled: Labeled, batches: TrainBatches, scores: Scores, machine: Machine
+) -> Trials:
+    shown: Any = scores.batches
+    form = EVALUATION_BATCH, batches.image_size, batches.channels, *shown.crop
+    held_out = EvaluationBatches(batches.index, batches.rows, *form)
+    return Trials(classifier, build, labeled.optimization, batches, held_out, len(labeled.classes), machine)
+
+
+def _study(trials: Trials, scores: Scores, config: ModelConfig, encoder: str, folder: Run, resumed: bool) -> FewLabels:
+    """Score frozen features and choose the setting; a resumed run keeps its own."""
+    folder.check_writable()
+    known = Setting(**json.loads(folder.tuning.read_text())) if resumed else None
+    candidates = settings(trials.optimization, trials.batches.batch_size, encoder != "none")
+    untrained = None
+    if encoder != "none":
+        spec, form = ModelSpec(config.model, _own_args(config)), (config.size, config.channels)
+        untrained = build_classifier(spec, trials.classes, None, 0.0, *form).model
+    val: Any = scores.batches
+    few = study(trials, val, candidates, known, untrained)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    replace_text(folder.tuning, json.dumps(few.setting._asdict()))
+    return few
+
+
+def _chosen(
+    few: FewLabels, module: FinetuneModule, scores: Scores, config: ModelConfig, result: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier that cross-validation finds best, and its result with those of the others."""
+    metric, value = headline(result)
+    tuned = Candidate("finetune", few.setting.cross_validated, score_fraction(value, result["samples"]))
+    candidates = [*few.candidates, tuned._replace(score=tuned.score._replace(metric=metric))]
+    records = [one.record() for one in candidates]
+    console.print(candidates_table(records))
+    method = few.best()
+    result |= {"chosen": method, "candidates": records, "tuned": few.setting._asdict()}
+    if method == "finetune":
+        return module.scored(), result
+    log.info(f"{method} on frozen features is best by cross-validation: it is the classifier of this run")
+    model = few.frozen(method, len(config.classes))
+    scores.score(model, module.augment.normalize, scores.batches)
+    return model, result | scores.result(config.classes)
+
+
 def _classifier(
-    data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], drop_path: float
+    data: FinetuneData, encoder: str, spec: ModelSpec | None, labeled: Labeled, drop_path: float
 ) -> tuple[nn.Module, ModelConfig]:
     """The model, and what is known of it."""
     with torch.random.fork_rng(devices=[]):  # else the head would start elsewhere
@@ -247,14 +338,17 @@ def _classifier(
     known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+    classes = labeled.classes
     built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
     log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
+    warn_of_mismatch((mean, std), labeled.stream.index, "the classifier normalizes with")
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
     objective, step = (known.objective, known.step) if known else ("none", 0)
-    how = {"image_size": size, "crop_pct": data.crop_pct, "classes": classes}
+    multi_label = labeled.stream.index.multi_label
+    how = {"image_size": size, "crop_pct": data.crop_pct, "classes": classes, "multi_label": multi_label}
     return built.model, ModelConfig(name, args, mean, std, objective, step, **how)
 
 
@@ -269,32 +363,3 @@ def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], l
         what = f"data.mean has {len(mean)} values and data.std {len(std)}"
         raise UserError("data.mean", what, "give both, one value per channel, as `mae-kit shard` prints them")
     return mean, std
-
-
-def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
-    """Rows to train on: all labeled ones that are kept, or the first `labels_per_class` a class in a keyed order.
-
-    Raises:
-        UserError: A class has fewer, or images have several, or there are fewer rows than a batch.
-    """
-    if data.labels_per_class and index.multi_label:
-        what = f"data.labels_per_class draws by the one label of an image, those of {data.path} have any number"
-        raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
-    rows = np.intersect1d(index.labeled(), samples.rows)
-    if data.labels_per_class:
-        labels = index.label[rows]
-        short = smallest_class(labels)
-        if short < data.labels_per_class:
-            raise UserError(
-                "data.labels_per_class",
-                f"data.labels_per_class {data.labels_per_class}, but a class of {data.path} has {short} images",
-                f"give --data.labels_per_class {short} or less",
-            )
-        rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
-    if len(rows) < data.batch_size:
-        raise UserError(
-            "finetune.training_rows",
-            f"{len(rows)} labeled images of {data.path} are fewer than data.batch_size {data.batch_size}",
-            f"give --data.batch_size {len(rows)} or less",
-        )
-    return rows

@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pytorch_lightning.callbacks import Callback
@@ -14,8 +14,11 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import Statistics, choose_statistics
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
+from mae_kit.data.remote.filesystem import is_url
+from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
+from mae_kit.evaluation.verdict import MORE
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.training.checkpoint import load_latest
@@ -24,13 +27,16 @@ from mae_kit.training.config import (
     Machine,
     Optimization,
     must_be_areas,
+    must_be_positive,
     must_be_shares,
     must_be_within,
 )
 from mae_kit.training.fit import check_resumable
+from mae_kit.training.metrics import read_metrics
 from mae_kit.training.modules import PretrainModule
+from mae_kit.training.pace import Pace, measure_pace
 from mae_kit.training.run import Run
-from mae_kit.training.samples import open_stream, some_images
+from mae_kit.training.samples import Stream, open_stream, some_images
 from mae_kit.training.train import planned, train
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
@@ -59,7 +65,7 @@ class PretrainData:
             ImageNet's where there is no such file.
         std: Standard deviation of each channel, in 0..1.
         knn_shards: Labeled shards for a kNN score during training, beginning with the untrained weights; by default
-            none.
+            the held-out split of the images, where they have one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
     """
@@ -97,6 +103,7 @@ def pretrain(
     seed: int = 0,
     init: Path | None = None,
     finetune: str | None = None,
+    minutes: float | None = None,
     resume: bool = False,
     allow_data_change: bool = False,
     dry_run: bool = False,
@@ -114,6 +121,7 @@ def pretrain(
         seed: Seed of weights, order, crops and masks.
         init: Weights to start from: a run, a file that `mae-kit import` reads, or timm:NAME; by default random ones.
         finetune: The recipe that fine-tunes this encoder, for the next command that the run prints.
+        minutes: Length of the training on this machine, in place of epochs; its speed is measured first.
         resume: Continue the run in that folder.
         allow_data_change: Resume although the shards have changed; the order of the samples is then different.
         dry_run: Check everything, print the plan and stop, without training or making a folder.
@@ -126,21 +134,21 @@ def pretrain(
         UserError: A setting that cannot work, named with what to do.
     """
     arguments = dict(locals())
-    encoder = objective.encoder
-    stream = open_stream(data.path, data, optimization, machine, seed)
-    arguments["data"] = data = with_checked_statistics(data, stream.index, encoder.channels)
-    mean, std = data.statistics
-    objective.set_statistics(mean, std)
-    batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
-    module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
+    stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
+    arguments["data"] = data
     with Run(run, resume, stream.replica.rank) as folder:
         state = load_latest(folder.checkpoints) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
-            start_from(init, objective, mean, std)
+            start_from(init, objective, *data.statistics)
         elif objective.fit_images and not dry_run:
             objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
+        if minutes is not None and not resume:
+            pace = measure_pace(module, batches, stream.plan, machine)
+            stream, optimization = lasting(minutes, pace, stream, optimization)
+            arguments["optimization"] = optimization
+            module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
         callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
         if dry_run:
             return planned(module, stream, machine, folder, state)
@@ -149,7 +157,61 @@ def pretrain(
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
+        _tell(folder)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
+
+
+class Prepared(NamedTuple):
+    """A pretraining that could start.
+
+    Attributes:
+        stream: Its images in their order.
+        data: With the mean and std that images are normalized with.
+        batches: Of this process.
+        module: What is trained.
+    """
+
+    stream: Stream
+    data: PretrainData
+    batches: TrainBatches
+    module: PretrainModule
+
+
+def prepare(
+    objective: Objective, data: PretrainData, optimization: Optimization, machine: Machine, seed: int
+) -> Prepared:
+    """Open the images and make the module.
+
+    Raises:
+        UserError: As of `pretrain`.
+    """
+    encoder = objective.encoder
+    stream = open_stream(data.path, data, optimization, machine, seed)
+    data = with_checked_statistics(data, stream.index, encoder.channels)
+    objective.set_statistics(*data.statistics)
+    batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
+    return Prepared(
+        stream, data, batches, PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
+    )
+
+
+def lasting(minutes: float, pace: Pace, stream: Stream, optimization: Optimization) -> tuple[Stream, Optimization]:
+    """The stream and the schedule that end after some minutes at a measured pace."""
+    must_be_positive({"minutes": minutes})
+    epochs = float(f"{pace.images_per_second * 60 * minutes / stream.plan.samples:.4g}")
+    log.info(f"{pace.images_per_second:,.0f} images/s on this machine: {minutes:g} minutes are {epochs:g} epochs")
+    return stream._replace(plan=replace(stream.plan, epochs=epochs)), optimization.lasting(epochs)
+
+
+def _tell(folder: Run) -> None:
+    """In one line what the encoder is worth, where labeled images were at hand."""
+    rows = read_metrics(folder.path)
+    found = [row[name] for row in rows for name in ("knn_top1", "knn_map") if name in row]
+    if len(found) > 1:
+        gained = found[-1] > found[0]
+        advice = "" if gained else f": nothing is gained yet; {MORE}"
+        told = f"frozen kNN {found[-1]:.1%}, {found[0]:.1%} before training{advice}"
+        log.log(logging.INFO if gained else logging.WARNING, told)
 
 
 def augmentation(data: PretrainData) -> dict[str, Any]:
@@ -185,9 +247,11 @@ def _callbacks(
     every = intervals.eval_every_n_steps
     probe = some_images(batches, PROBE_IMAGES)
     callbacks: list[Callback] = [Reconstructions(probe, every, run.reconstructions)]
-    if data.knn_shards:
-        labeled = open_index(data.knn_shards, cache=machine.shard_cache())
+    if shards := data.knn_shards or _held_out(data, machine.pack):
+        labeled = open_index(shards, cache=machine.shard_cache())
         rows = labeled.labeled()
+        if not len(rows) and not data.knn_shards:
+            return callbacks
         if not len(rows):
             raise UserError(
                 "pretrain.callbacks",
@@ -201,6 +265,18 @@ def _callbacks(
         metric = MAP if labeled.multi_label else TOP1
         callbacks.append(KnnScore(shown, labeled.class_count, every, metric, run))
     return callbacks
+
+
+def _held_out(data: PretrainData, pack: bool) -> str | None:
+    """The held-out split of the images, which may have labels; remote ones are not fetched unasked."""
+    if is_url(data.path):
+        return None
+    try:
+        return resolve(data.path, "val", pack)
+    except UserError as error:
+        if error.key == "data.no_val":
+            return None
+        raise
 
 
 def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:

@@ -182,6 +182,43 @@ def _ends(means: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+class Gain(NamedTuple):
+    """A difference of two scores, in fractions of 1.
+
+    Attributes:
+        mean: The difference.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_gain(
+    ours: Int64[np.ndarray, " q"] | Float[np.ndarray, "q k"],
+    theirs: Int64[np.ndarray, " q"] | Float[np.ndarray, "q k"],
+    truth: Int64[np.ndarray, " q"] | Bool[np.ndarray, "q k"],
+) -> Gain:
+    """How much better ours are than theirs, by top-1 or mean average precision; bootstrap over the same images.
+
+    Args:
+        ours: Predicted classes, or scores of all classes of multi-label data.
+        theirs: Of the other model.
+        truth: Labels.
+    """
+
+    def measure(weights: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "n s"]:
+        if truth.ndim == 2:
+            each = [macro(average_precision(scores, truth, weights)) for scores in (ours, theirs)]
+            return (each[0] - each[1])[:, None]
+        better = (ours == truth).astype(np.float32) - (theirs == truth)
+        return (weights @ better / weights.sum(axis=1))[:, None]
+
+    return Gain(*_resampled(measure, 1, len(truth)))
+
+
 def score_fraction(fraction: float, images: int) -> Score:
     """Score one trial of which only the accuracy is known: the bootstrap does not ask which images are correct."""
     return score(np.arange(images)[None] < round(fraction * images))

@@ -28,10 +28,16 @@ class Ridge(NamedTuple):
 
     def scores(self, queries: Float[Tensor, "q d"]) -> Float64[Tensor, "q c"]:
         """Of each class; the largest is the prediction."""
-        return self._standardized(queries) @ self.weights
+        return self.standardized(queries) @ self.weights
 
-    def _standardized(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m e"]:
-        return F.pad((features.double() - self.mean) / (self.deviation + 1e-5), (0, 1), value=BIAS)
+    @property
+    def spread(self) -> Float64[Tensor, " d"]:
+        """What features are divided by."""
+        return self.deviation + 1e-5
+
+    def standardized(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m e"]:
+        """Features without their mean, divided by their spread, and the bias."""
+        return F.pad((features.double() - self.mean) / self.spread, (0, 1), value=BIAS)
 
 
 def fit_ridge(train: Float[Tensor, "m d"], labels: Labels, classes: int, l2: float = L2) -> Ridge:
@@ -46,7 +52,7 @@ def fit_ridge(train: Float[Tensor, "m d"], labels: Labels, classes: int, l2: flo
     deviation, mean = torch.std_mean(train.double(), dim=0, correction=0)
     ridge = Ridge(mean, deviation, torch.empty(0, classes).to(mean))
     targets = 2 * multi_hot(labels, classes).double() - 1
-    return ridge._replace(weights=_solve(ridge._standardized(train), targets, l2))
+    return ridge._replace(weights=_solve(ridge.standardized(train), targets, l2))
 
 
 def _solve(x: Float64[Tensor, "m e"], targets: Float64[Tensor, "m c"], l2: float) -> Float64[Tensor, "e c"]:

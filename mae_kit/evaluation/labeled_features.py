@@ -8,6 +8,7 @@ import torch
 
 from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.features import MEAN, Features, FeatureSource, extract_features
 from mae_kit.evaluation.predictions import Labels, are_sets
@@ -76,6 +77,8 @@ def feature_splits(
     """
     indexes = train, val
     classes = common_classes(train, val, names)
+    known = encoder.pretrained_cfg
+    warn_of_mismatch((known.mean, known.std), train, "the encoder normalizes with")
     features = [extract_features(encoder, index, workers, layers, engine) for index in indexes]
     sources = sorted(features[0].values, key=lambda source: (source.layer, source.token != MEAN))
     few = sum(rows.nbytes for split in features for rows in split.values.values()) <= HELD

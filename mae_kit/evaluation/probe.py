@@ -75,6 +75,18 @@ def probe_predict(
     Raises:
         UserError: There are fewer than 20 training images.
     """
+    probe, rate = fit_probe(train, labels, classes, epochs, batch_size, seed)
+    return _predict(probe, queries, torch.arange(len(queries)), labels)[0], rate
+
+
+def fit_probe(
+    train: Matrix, labels: Labels, classes: int, epochs: int = 90, batch_size: int = 1024, seed: int = 0
+) -> tuple[Probe, float]:
+    """Train a linear layer at the learning rate that is best on a held-out tenth; arguments as in `probe_predict`.
+
+    Raises:
+        UserError: There are fewer than 20 training images.
+    """
     if len(train) < FEWEST:
         raise UserError(
             "data.too_few",
@@ -89,7 +101,7 @@ def probe_predict(
     found = [accuracy_or_map(one, labels[held]) for one in _predict(trial, train, held, labels)]
     rate = RATES[found.index(max(found))]
     probe = train_probe(train, labels, torch.arange(len(train)), classes, (rate,), steps, batch, seed)
-    return _predict(probe, queries, torch.arange(len(queries)), labels)[0], rate
+    return probe, rate
 
 
 @torch.no_grad()

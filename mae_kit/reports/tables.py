@@ -31,6 +31,14 @@ def trained_table(records: Records) -> Table:
     return table
 
 
+def candidates_table(records: Records) -> Table:
+    """Make a row for each way to use an encoder with few labels; the cross-validated score is what chooses."""
+    table = _table(_title(records), ("method",), ("cross-validated on the labels", "validation images"))
+    for record in records:
+        table.add_row(record["method"], f"{100 * record['cross_validated']:.1f}", escape(_percent(record)))
+    return table
+
+
 def _title(records: Records) -> str:
     metric, _ = headline(next((one for one in records if "error" not in one), {}))
     return f"{METRICS[metric]} in % [its 95% interval]"

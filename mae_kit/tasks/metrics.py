@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchmetrics.utilities import dim_zero_cat
@@ -24,6 +24,7 @@ HEADLINES = {
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
 }
+FIVE = 5  # top-5 says something of more classes alone
 THRESHOLD = 0.5  # of the probability from which on a class counts as there
 
 
@@ -54,14 +55,17 @@ class Scores(Periodic):
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         """Run over the held-out samples and write the scores."""
-        model = pl_module.scored()
-        self.metrics.to(pl_module.device).reset()
-        for batch in until_signal(trainer, pl_module, self.batches):
-            logits = model(pl_module.augment.normalize(batch.images))
-            self.update(logits.float(), batch.labels)
-        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+        self.score(pl_module.scored(), pl_module.augment.normalize, until_signal(trainer, pl_module, self.batches))
         if trainer.is_global_zero:
             log_metrics(trainer, pl_module, {f"val_{name}": self._found[name] for name in self.logged})
+
+    def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
+        """Score a model, in eval mode, on batches on its device; `result` then tells of it."""
+        device = next(model.parameters()).device
+        self.metrics.to(device).reset()
+        for batch in batches:
+            self.update(model(normalize(batch.images)).float(), batch.labels)
+        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch."""
@@ -77,7 +81,7 @@ class Scores(Periodic):
 
 
 class ClassificationScores(Scores):
-    """Of one label an image: top-1, top-5, what counts every class alike, and the confusion [true][predicted].
+    """Of one label an image: top-1, top-5 of more classes, what counts every class alike, and the confusion matrix.
 
     Args:
         batches: This rank's part of the labeled samples.
@@ -87,12 +91,14 @@ class ClassificationScores(Scores):
     """
 
     def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
-        metrics = {
+        metrics: dict[str, Metric] = {
             "top1": MulticlassAccuracy(classes, average="micro"),
-            "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
             "confusion": MulticlassConfusionMatrix(classes),
         }
-        super().__init__(batches, every, ("top1", "top5", "macro_f1"), MetricCollection(dict(metrics)), run)
+        if classes > FIVE:
+            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=FIVE)
+        logged = tuple(name for name in ("top1", "top5", "macro_f1") if name in metrics or name == "macro_f1")
+        super().__init__(batches, every, logged, MetricCollection(dict(metrics)), run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics.update(logits, labels)
@@ -100,9 +106,9 @@ class ClassificationScores(Scores):
     def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
         confusion = computed["confusion"].numpy()
         counts = Counts.of_confusion(confusion)
+        accuracy = {name: float(computed[name]) for name in ("top1", "top5") if name in computed}
         return {
-            "top1": float(computed["top1"]),
-            "top5": float(computed["top5"]),
+            **accuracy,
             "macro_f1": float(macro(counts.f1())),
             "balanced_accuracy": float(macro(counts.recall())),
             "samples": int(confusion.sum()),

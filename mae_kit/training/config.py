@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ class Optimization:
 
     Attributes:
         epochs: Passes over the training images; fractions are allowed.
+        min_steps: Steps of a fine-tuning at least: where the epochs of a small dataset have fewer, they grow with their
+            warm-up.
         warmup_epochs: Epochs of linear warm-up from 0.
         base_learning_rate: Peak learning rate for a batch of 256; the rate used is this times batch_size / 256.
         learning_rate: Peak learning rate itself; replaces base_learning_rate.
@@ -42,6 +44,7 @@ class Optimization:
     """
 
     epochs: float
+    min_steps: int = 0
     warmup_epochs: float = 0.0
     base_learning_rate: float | None = None
     learning_rate: float | None = None
@@ -59,7 +62,7 @@ class Optimization:
         must_be_positive(
             self._named("epochs", "layer_blocks", "clip", "base_learning_rate", "learning_rate", "layer_decay")
         )
-        must_be_within(0, math.inf, self._named("warmup_epochs", "min_learning_rate", "weight_decay"))
+        must_be_within(0, math.inf, self._named("min_steps", "warmup_epochs", "min_learning_rate", "weight_decay"))
         must_be_within(0, 1, self._named("layer_decay"))
         if not 0 <= min(self.betas) <= max(self.betas) < 1:
             raise UserError(
@@ -115,6 +118,21 @@ class Optimization:
         """The arguments of a module that `of` turns into these fields."""
         fields = dict(vars(self))
         return {"lr": fields.pop("learning_rate"), "base_lr": fields.pop("base_learning_rate")} | fields
+
+    def of_min_steps(self, images: int, batch_size: int) -> "Optimization":
+        """The same schedule, stretched to `min_steps` where its epochs of so few images have fewer."""
+        steps = self.epochs * images / batch_size
+        if steps >= self.min_steps:
+            return self
+        longer = self.lasting(self.epochs * self.min_steps / steps)
+        log.info(f"{self.epochs:g} epochs of {images} images are {steps:.3g} steps; it will be {longer.epochs:.4g}")
+        return longer
+
+    def lasting(self, epochs: float) -> "Optimization":
+        """The same schedule over another number of epochs."""
+        factor = epochs / self.epochs
+        steps = tuple(factor * step for step in self.steps)
+        return replace(self, epochs=epochs, warmup_epochs=factor * self.warmup_epochs, steps=steps)
 
     def peak(self, batch_size: int) -> float:
         """The absolute learning rate after the warm-up.

@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import torch
@@ -136,6 +138,34 @@ def fit(
         raise UserError("run.checkpoint_not_written", what, f"make room, then --resume {run.path}")
     if signals.code:
         sys.exit(signals.code)
+
+
+def fit_quietly(
+    module: TrainingModule,
+    batches: Dataset[Batch],
+    plan: Plan,
+    machine: Machine,
+    workers: int = 0,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train in this process as `fit` does, but leave, resume and report nothing.
+
+    Args:
+        module: What is trained.
+        batches: Item i is the batch of step i.
+        plan: Length of the training.
+        machine: Precision and threads.
+        workers: Processes that load data.
+        callbacks: Of the Trainer.
+    """
+    _prepare_machine(module, machine)
+    module.plan = plan
+    loader = TrainerLoader(batches, lambda: 0, plan.steps, workers, torch.cuda.is_available())
+    alone = replace(machine, accumulate_grad_batches=1)
+    try:
+        _trainer(module, plan.steps, alone, Replica(), list(callbacks)).fit(module, loader)
+    finally:
+        loader.close()
 
 
 def _prepare_machine(module: nn.Module, machine: Machine) -> None:

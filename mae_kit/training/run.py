@@ -17,7 +17,7 @@ from mae_kit.run_folder import RunFolder
 from mae_kit.training.lock import LOCK, alone
 from mae_kit.training.metrics import read_metrics
 
-ONCE = ("resume", "allow_data_change", "dry_run")  # arguments of one call, not part of the recipe
+ONCE = ("resume", "allow_data_change", "dry_run", "minutes")  # arguments of one call, not part of the recipe
 
 
 class _Dumper(yaml.SafeDumper):

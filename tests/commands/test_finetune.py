@@ -49,7 +49,7 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def scores(run: Path) -> dict[str, Any]:
-    return {name: result(run)[name] for name in ("top1", "top5", "samples", "per_class", "confusion", "step", "loss")}
+    return {name: result(run)[name] for name in ("top1", "samples", "per_class", "confusion", "step", "loss")}
 
 
 @pytest.mark.slow
@@ -57,7 +57,8 @@ def test_what_a_run_leaves(tuned: Path):
     names = {path.name for path in tuned.iterdir()}
     assert names >= {"config.yaml", "metrics.jsonl", "classifier.safetensors", "result.json", "report.html"}
     found = result(tuned)
-    assert found["samples"] == 32 and found["classes"] == list(CLASSES) and 0 <= found["top1"] <= 1 == found["top5"]
+    assert found["samples"] == 32 and found["classes"] == list(CLASSES)
+    assert 0 <= found["top1"] <= 1 and "top5" not in found, "top-5 of four classes says nothing"
     assert sum(map(sum, found["confusion"])) == 32 and set(found["per_class"]) == set(CLASSES)
 
 
@@ -167,9 +168,11 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--data.path {unlabeled}", "unlabeled has no labels: pack class folders"),
         ("--data.val {unlabeled}", "unlabeled has no labels"),
         ("--data.val nowhere", "nowhere does not exist"),
-        ("--data.batch_size 128", "96 labeled images of .* are fewer than data.batch_size 128"),
+        (
+            "--data.labels_per_class 2 --machine.accumulate_grad_batches 16",
+            "has 8 labeled images, fewer than 16 devices and micro-batches",
+        ),
         ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
-        ("--data.labels_per_class 2", "8 labeled images of .* are fewer than data.batch_size 16"),
         (
             "--data.path {sets} --data.val {sets} --data.labels_per_class 2",
             "those of .*sets have any number: leave it",

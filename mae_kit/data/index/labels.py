@@ -63,6 +63,15 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     return classes
 
 
+def must_be_apart(train: Index, val: Index, names: tuple[str, str]) -> None:
+    """Raises UserError where shards to score on are among those to learn from; arguments as of `common_classes`."""
+    places = [index.store.url if index.store else str(index.folder.resolve()) for index in (train, val)]
+    common = set(train.shards) & set(val.shards)
+    if places[0] == places[1] and common:
+        what = f"{names[0]} and {names[1]} are the same images ({min(common)})"
+        raise UserError("data.val", what, "hold some out: pack them with mae-kit shard --val-fraction 0.1")
+
+
 def label_numbers(index: Index) -> Int64[np.ndarray, " n"]:
     """The same number for the same label or set of classes; -1 = none."""
     if index.sets is None:

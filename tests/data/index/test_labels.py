@@ -6,7 +6,14 @@ import numpy as np
 from support.errors import raises
 from support.photo_shards import write_shard
 
-from mae_kit.data.index.labels import common_classes, draw_per_class, label_names, label_numbers, smallest_class
+from mae_kit.data.index.labels import (
+    common_classes,
+    draw_per_class,
+    label_names,
+    label_numbers,
+    must_be_apart,
+    smallest_class,
+)
 from mae_kit.data.index.open import Index, open_index
 
 
@@ -63,3 +70,11 @@ def test_a_few_of_each_class_are_drawn_and_of_sets_none_without_a_class():
     drawn = draw_per_class(sets, 5, seed=1)
     assert sets[drawn].any(axis=1).all() and (sets[drawn].sum(axis=0)[:3] >= 5).all() and len(drawn) <= 15
     assert smallest_class(sets) == min(sets.sum(axis=0)[:3])
+
+
+def test_what_is_scored_on_is_not_learned_from(photos: Path):
+    train, val, all_of_them = (open_index(photos / name) for name in ("train-*.tar", "val-*.tar", "*.tar"))
+    must_be_apart(train, val, ("train", "val"))
+    for one in (all_of_them, val):
+        with raises("data.val"):
+            must_be_apart(one, val, ("train", "val"))

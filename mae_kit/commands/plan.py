@@ -1,0 +1,78 @@
+"""What a pretraining would cost and may give, before it is started."""
+
+import logging
+from typing import Any
+
+from mae_kit.commands.pretrain import PretrainData, lasting, prepare
+from mae_kit.comparison.expected import expectation
+from mae_kit.console import console
+from mae_kit.objectives import Objective
+from mae_kit.training.config import Intervals, Machine, Optimization
+from mae_kit.training.fit import bytes_to_write
+from mae_kit.training.pace import measure_pace
+from mae_kit.training.samples import some_images
+
+log = logging.getLogger(__name__)
+
+
+def plan(
+    objective: Objective,
+    data: PretrainData,
+    optimization: Optimization,
+    machine: Machine = Machine(),
+    intervals: Intervals = Intervals(),
+    finetune: str | None = None,
+    minutes: float | None = None,
+    labels_per_class: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Say what a pretraining costs on this machine, measured for some seconds, and what was measured with others.
+
+    Nothing is trained, and nothing is written but the index of the images.
+
+    Args:
+        objective: The objective and its encoder.
+        data: The images.
+        optimization: How the weights move.
+        machine: Where and how it is computed.
+        intervals: As of `mae-kit pretrain`.
+        finetune: As of `mae-kit pretrain`.
+        minutes: Length of the training, in place of epochs.
+        labels_per_class: Of the fine-tuning behind it.
+        seed: Of weights, order, crops and masks.
+
+    Returns:
+        `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `minutes`, `images_per_second`, `bytes` on disk
+        and `megabytes` of memory; `expected`, one sentence.
+
+    Raises:
+        UserError: As of `pretrain`.
+    """
+    stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
+    if objective.fit_images:
+        objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
+    pace = measure_pace(module, batches, stream.plan, machine)
+    if minutes is not None:
+        stream, _ = lasting(minutes, pace, stream, optimization)
+    length = stream.plan
+    seen = length.steps * length.batch_size
+    found = {
+        "images": length.samples,
+        "images_seen": seen,
+        "epochs": length.epochs,
+        "steps": length.steps,
+        "images_per_second": pace.images_per_second,
+        "minutes": seen / pace.images_per_second / 60,
+        "bytes": bytes_to_write(module),
+        "megabytes": pace.megabytes,
+        "expected": expectation(type(objective).__name__, seen, labels_per_class),
+    }
+    console.print(
+        f"{found['images']:,} images, {found['epochs']:.4g} epochs = {found['steps']:,} steps of {length.batch_size}\n"
+        f"{found['minutes']:,.1f} minutes on this machine, at {found['images_per_second']:,.0f} images/s\n"
+        f"{found['bytes'] / 1e6:,.0f} MB on disk, {found['megabytes']:,.0f} MB of memory\n"
+        f"{found['expected']}",
+        highlight=False,
+        markup=False,
+    )
+    return found

@@ -1,0 +1,27 @@
+"""What pretraining was worth, in one sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mae_kit.evaluation.seeds import with_interval
+
+MORE = "pretrain for longer, on more images, or with another objective"
+
+
+def verdict(gain: Mapping[str, Any], labels: str, over: str) -> str:
+    """Return one sentence on the gain over training from scratch.
+
+    Args:
+        gain: `mean`, `low` and `high`, fractions of 1; an interval of None is unknown.
+        labels: Those of the fine-tunings, as "10 labels per class".
+        over: What the interval is over, as "3 fine-tunings of one pretraining".
+    """
+    points = f"{with_interval(gain, '+')} points with {labels}"
+    if gain["low"] is None:
+        return f"Pretraining gives {points}, in a single fine-tuning: use --seeds 3 or more for an interval."
+    interval = f"95% interval over {over}"
+    if gain["high"] < 0:
+        return f"Pretraining gives {points} ({interval}), less than training from scratch: {MORE}."
+    if gain["low"] <= 0:
+        return f"Pretraining gives {points}, which may be chance ({interval}): {MORE}."
+    return f"Pretraining gives {points} ({interval})."

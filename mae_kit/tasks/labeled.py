@@ -1,0 +1,93 @@
+"""Labeled images to train a classifier on, and those to score it on."""
+
+import logging
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_kit.data.index.exclusions import Kept, kept
+from mae_kit.data.index.labels import common_classes, draw_per_class, must_be_apart, smallest_class
+from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.loading.loader import Replica
+from mae_kit.data.resolve import resolve_pair
+from mae_kit.errors import UserError
+from mae_kit.tasks.config import FinetuneData
+from mae_kit.training.config import Machine, Optimization
+from mae_kit.training.fit import this_replica
+from mae_kit.training.samples import Stream, plan_for
+
+log = logging.getLogger(__name__)
+
+
+class Labeled(NamedTuple):
+    """What a fine-tuning learns from and is scored on.
+
+    Attributes:
+        stream: Training images in their order.
+        val: Shards to score on.
+        classes: Names, common to both.
+        optimization: Of the recipe, as long as so few images need it.
+    """
+
+    stream: Stream
+    val: Index
+    classes: list[str]
+    optimization: Optimization
+
+
+def open_labeled(data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
+    """Open labeled shards; a batch is no larger than the training set, and the run has the recipe's `min_steps`.
+
+    Raises:
+        UserError: No such images, labels or classes, or too few of them.
+    """
+    cache = machine.shard_cache()
+    pair_of_shards = resolve_pair(data.path, data.val, machine.pack, cache)
+    train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
+    train.check_mix_shards(data.mix_shards)
+    must_be_apart(train, val, pair_of_shards)
+    classes = common_classes(train, val, pair_of_shards)
+    replica = this_replica(machine, data.batch_size)
+    samples = kept(train, data.exclude)
+    rows = _training_rows(train, samples, data, seed)
+    fitting = replace(data, batch_size=_fitting_batch(data, len(rows), replica))
+    longer = optimization.of_min_steps(len(rows), fitting.batch_size)
+    return Labeled(
+        Stream(train, rows, plan_for(train, samples, rows, fitting, longer, seed), replica), val, classes, longer
+    )
+
+
+def _fitting_batch(data: FinetuneData, images: int, replica: Replica) -> int:
+    """The recipe's batch, or the largest one that the images fill and the devices divide."""
+    parts = replica.world_size * replica.micro_batches
+    if images < parts:
+        what = f"{data.path} has {images} labeled images, fewer than {parts} devices and micro-batches"
+        raise UserError("data.batch_size", what, "use fewer devices, or --machine.accumulate_grad_batches 1")
+    batch = min(data.batch_size, images - images % parts)
+    if batch < data.batch_size:
+        log.info(f"{images} labeled images: batches of {batch}, not of data.batch_size {data.batch_size}")
+    return batch
+
+
+def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
+    """Rows to train on: all labeled ones that are kept, or the first `labels_per_class` a class in a keyed order.
+
+    Raises:
+        UserError: A class has fewer, or images have several.
+    """
+    if data.labels_per_class and index.multi_label:
+        what = f"data.labels_per_class draws by the one label of an image, those of {data.path} have any number"
+        raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
+    rows = np.intersect1d(index.labeled(), samples.rows)
+    if data.labels_per_class:
+        labels = index.label[rows]
+        short = smallest_class(labels)
+        if short < data.labels_per_class:
+            raise UserError(
+                "data.labels_per_class",
+                f"data.labels_per_class {data.labels_per_class}, but a class of {data.path} has {short} images",
+                f"give --data.labels_per_class {short} or less",
+            )
+        rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
+    return rows

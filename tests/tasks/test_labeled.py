@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mae_kit.tasks.config import FinetuneData
+from mae_kit.tasks.labeled import open_labeled
+from mae_kit.training.config import Machine, Optimization
+
+
+@pytest.mark.parametrize(("labels", "parts", "batch"), [(2, 1, 8), (2, 3, 6), (8, 1, 16)])
+def test_a_batch_is_no_larger_than_the_training_set(photos: Path, labels: int, parts: int, batch: int):
+    data = FinetuneData(str(photos), batch_size=18 if parts == 3 else 16, image_size=32, labels_per_class=labels)
+    machine = Machine(accumulate_grad_batches=parts)
+    stream = open_labeled(data, Optimization(epochs=1, learning_rate=1e-3), machine, seed=0).stream
+    assert (len(stream.rows), stream.plan.batch_size) == (4 * labels, batch)
+
+
+def test_few_images_are_shown_for_the_recipes_steps(photos: Path):
+    data = FinetuneData(str(photos), batch_size=16, image_size=32, labels_per_class=2)
+    recipe = Optimization(epochs=3, warmup_epochs=0.3, min_steps=60, learning_rate=1e-3)
+    labeled = open_labeled(data, recipe, Machine(), seed=0)
+    assert labeled.stream.plan.steps == 60
+    assert (labeled.optimization.epochs, labeled.optimization.warmup_epochs) == (60, pytest.approx(6))
+    everything = open_labeled(FinetuneData(str(photos), 16, 32), recipe, Machine(), seed=0)
+    assert everything.stream.plan.steps == 60 and len(np.unique(everything.stream.rows)) == 96
+    longer = Optimization(epochs=11, min_steps=60, learning_rate=1e-3)
+    assert longer.of_min_steps(96, 16) is longer

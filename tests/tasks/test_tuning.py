@@ -1,0 +1,79 @@
+"""Few labels: in one process, from an encoder of two blocks, with trials of three steps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.errors import raises
+from support.tiny_models import ARGS, tiny_config
+
+import mae_kit
+from mae_kit.encoders import ViT
+from mae_kit.evaluation.bootstrap import Score
+from mae_kit.tasks import tuning
+from mae_kit.tasks.few_labels import Candidate, draw_folds
+from mae_kit.tasks.tuning import FewLabels, Setting
+from mae_kit.weights.native import load_classifier, save_encoder
+
+PLAIN: dict[str, Any] = {"augmentation.mixup": 0, "augmentation.cutmix": 0, "drop_path": 0, "ema": None}
+
+
+@pytest.fixture
+def few(photos: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Arguments of a fine-tuning on 12 labels a class."""
+    monkeypatch.setattr(tuning, "STEPS", 3)
+    torch.manual_seed(0)
+    encoder = ViT("vit_base_patch16_224", **ARGS)
+    save_encoder(tmp_path / "encoder", encoder.model.state_dict(), tiny_config(encoder))
+    length = {"data.labels_per_class": 12, "optimization.epochs": 1, "optimization.min_steps": 4, "model": None}
+    return {"data": str(photos), "encoder": str(tmp_path / "encoder"), "tune": "auto", **PLAIN, **length}
+
+
+def test_what_cross_validation_finds_best_is_the_classifier(
+    few: dict[str, Any], recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    found = mae_kit.finetune(str(recipes / "finetune.yaml"), run=str(run), **few)
+    result = json.loads((run / "result.json").read_text())
+    methods = {one["method"]: one for one in result["candidates"]}
+    assert list(methods) == ["ridge", "knn", "probe", "finetune"]
+    assert all(0 <= one["low"] <= one["top1"] <= one["high"] <= 1 for one in methods.values())
+    best = max(("finetune", "ridge", "probe"), key=lambda method: methods[method]["cross_validated"])
+    assert result["chosen"] == best and found["top1"] == result["top1"] == methods[best]["top1"]
+    scored = mae_kit.evaluate(str(run), data=few["data"])
+    assert scored["scores"][0]["top1"] == pytest.approx(result["top1"])
+    assert json.loads((run / "tuning.json").read_text()) == result["tuned"]
+    assert mae_kit.finetune(resume=str(run))["top1"] == result["top1"]
+
+
+def test_pretrained_and_scratch_are_compared(few: dict[str, Any], recipes: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    found = mae_kit.finetune(str(recipes / "finetune.yaml"), run=str(run), against_scratch=True, **few)
+    assert "points with 12 labels per class" in found["verdict"]
+    scores = [json.loads((folder / "result.json").read_text())["top1"] for folder in (run, run / "scratch")]
+    assert found["gain"]["mean"] == pytest.approx(scores[0] - scores[1])
+    models = [load_classifier(folder).config for folder in (run, run / "scratch")]
+    assert models[0].name == models[1].name and models[0].image_size == models[1].image_size
+    with raises("against_scratch"):
+        mae_kit.finetune(
+            str(recipes / "finetune.yaml"), run=str(tmp_path / "new"), against_scratch=True, **few | {"encoder": "none"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("ridge", "tuned", "best"), [(0.5, 0.4, "ridge"), (0.4, 0.5, "finetune"), (0.5, 0.5, "finetune")]
+)
+def test_neighbors_are_reported_and_not_chosen(ridge: float, tuned: float, best: str):
+    images: Any = None
+    frozen = [Candidate("ridge", ridge, Score("top1", 0.9)), Candidate("knn", 0.99, Score("top1"))]
+    assert FewLabels(torch.nn.Identity(), images, frozen, Setting(1e-3, 1.0, tuned)).best() == best
+
+
+def test_folds_hold_a_third_of_each_class():
+    labels = torch.arange(60) % 4
+    folds = draw_folds(labels, 0)
+    assert [np.bincount(folds[labels == label]).tolist() for label in range(4)] == [[5, 5, 5]] * 4
+    assert np.bincount(draw_folds(torch.rand(60, 3) < 0.5, 0)).tolist() == [20, 20, 20]
