@@ -168,13 +168,14 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ("--data.path {unlabeled}", "unlabeled has no labels: pack class folders"),
         ("--data.val {unlabeled}", "unlabeled has no labels"),
         ("--data.val nowhere", "nowhere does not exist"),
+        ("--data.path {others} --data.val {others}", "are the same images"),
         (
             "--data.labels_per_class 2 --machine.accumulate_grad_batches 16",
             "has 8 labeled images, fewer than 16 devices and micro-batches",
         ),
         ("--data.labels_per_class 25", "a class of .* has 24 images: give --data.labels_per_class 24 or less"),
         (
-            "--data.path {sets} --data.val {sets} --data.labels_per_class 2",
+            "--data.path {sets} --data.val {others} --data.labels_per_class 2",
             "those of .*sets have any number: leave it",
         ),
         ("--data.path {sets}", "images of .*sets have any number of classes, those of .* a single label"),
@@ -206,15 +207,16 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, complaint: str
 ):
     (tmp_path / "file").write_text("")
-    for name in ("empty", "unlabeled", "sets"):
+    for name in ("empty", "unlabeled", "sets", "others"):
         (tmp_path / name).mkdir()
-    write_shard(tmp_path / "sets" / "a.tar", range(8), sets=True)
-    (tmp_path / "sets" / "classes.txt").write_text("\n".join(CLASSES))
+    for name in ("sets", "others"):
+        write_shard(tmp_path / name / "a.tar", range(8), sets=True)
+        (tmp_path / name / "classes.txt").write_text("\n".join(CLASSES))
     write_shard(tmp_path / "unlabeled" / "a.tar", range(8), labels=False)
-    folders = {name: tmp_path / name for name in ("file", "empty", "sets", "unlabeled")}
+    folders = {name: tmp_path / name for name in ("file", "empty", "sets", "others", "unlabeled")}
     line = mistake(capsys, [*words, "--run", tmp_path / "run", *changed.format(**folders).split()])
     assert re.search(complaint, line), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "sets", "unlabeled"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "others", "sets", "unlabeled"]
 
 
 def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):

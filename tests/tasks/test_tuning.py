@@ -12,6 +12,7 @@ from support.tiny_models import ARGS, tiny_config
 
 import mae_kit
 from mae_kit.encoders import ViT
+from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score
 from mae_kit.tasks import tuning
 from mae_kit.tasks.few_labels import Candidate, draw_folds
@@ -25,8 +26,10 @@ PLAIN: dict[str, Any] = {"augmentation.mixup": 0, "augmentation.cutmix": 0, "dro
 def few(photos: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Arguments of a fine-tuning on 12 labels a class."""
     monkeypatch.setattr(tuning, "STEPS", 3)
+    monkeypatch.setattr(probe, "STEPS", 3)
     torch.manual_seed(0)
     encoder = ViT("vit_base_patch16_224", **ARGS)
+    (tmp_path / "encoder").mkdir()
     save_encoder(tmp_path / "encoder", encoder.model.state_dict(), tiny_config(encoder))
     length = {"data.labels_per_class": 12, "optimization.epochs": 1, "optimization.min_steps": 4, "model": None}
     return {"data": str(photos), "encoder": str(tmp_path / "encoder"), "tune": "auto", **PLAIN, **length}
