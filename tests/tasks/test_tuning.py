@@ -59,7 +59,7 @@ def test_pretrained_and_scratch_are_compared(few: dict[str, Any], recipes: Path,
     scores = [json.loads((folder / "result.json").read_text())["top1"] for folder in (run, run / "scratch")]
     assert found["gain"]["mean"] == pytest.approx(scores[0] - scores[1])
     models = [load_classifier(folder).config for folder in (run, run / "scratch")]
-    assert models[0].name == models[1].name and models[0].image_size == models[1].image_size
+    assert models[0].model == models[1].model and models[0].image_size == models[1].image_size
     with raises("against_scratch"):
         mae_kit.finetune(
             str(recipes / "finetune.yaml"), run=str(tmp_path / "new"), against_scratch=True, **few | {"encoder": "none"}
