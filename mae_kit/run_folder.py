@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def weights_name(kind: str) -> str:
+    """Name the file of an encoder, a model, a classifier or a tokenizer."""
+    return f"{kind}.safetensors"
+
+
 class RunFolder:
     """The folder of a run, or of a comparison or demo, and the files in it.
 
@@ -38,7 +43,7 @@ class RunFolder:
 
     @property
     def encoder(self) -> Path:
-        return self.path / "encoder.safetensors"
+        return self.path / weights_name("encoder")
 
     @property
     def encoder_config(self) -> Path:
@@ -47,15 +52,15 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """Encoder and decoder of a pretraining."""
-        return self.path / "model.safetensors"
+        return self.path / weights_name("model")
 
     @property
     def classifier(self) -> Path:
-        return self.path / "classifier.safetensors"
+        return self.path / weights_name("classifier")
 
     @property
     def tokenizer(self) -> Path:
-        return self.path / "tokenizer.safetensors"
+        return self.path / weights_name("tokenizer")
 
     @property
     def result(self) -> Path:
@@ -92,7 +97,13 @@ class RunFolder:
         """Plots of the same images over the steps of a run."""
         return self.path / "reconstructions"
 
+    def reconstruction(self, step: int) -> Path:
+        return self.reconstructions / f"step-{step:08d}.png"
+
     @property
     def inside(self) -> Path:
         """Plots of `mae-kit inspect`."""
         return self.path / "inside"
+
+    def plot(self, name: str) -> Path:
+        return self.inside / f"{name}.png"

@@ -13,7 +13,7 @@ from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.json_file import parse_json
 from mae_kit.recipe_file import read_recipe, verb_of
-from mae_kit.run_folder import RunFolder
+from mae_kit.run_folder import RunFolder, weights_name
 
 HEADER, VERSION = "mae_kit", 2
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
     @property
     def file(self) -> str:
-        return f"{self.name}.safetensors"
+        return weights_name(self.name)
 
     @property
     def fix(self) -> str:

@@ -11,6 +11,7 @@ from mae_kit.cli.words import SHORT
 from mae_kit.errors import UserError
 from mae_kit.own_code import allow, in_working_directory
 from mae_kit.recipe_file import KINDS, find_recipe, is_shipped, read_recipe, verb_of
+from mae_kit.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _class_paths(content: Any) -> Iterator[str]:
 
 
 def _saved(run: Path, kind: str) -> Settings:
-    file = run / "config.yaml"
+    file = RunFolder(run).config
     if not file.is_file():
         fix = "give the folder of a run that was started before"
         raise UserError("resume", f"{run} has no config.yaml", fix)

@@ -25,6 +25,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
 from mae_kit.evaluation.verdict import verdict
 from mae_kit.parallel.processes import cores
+from mae_kit.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     _results([pretraining], 1)
     rows = _compare(shards, pretraining.run, out / "finetune", course, seeds)
     about = {"pretraining": pretraining.run.name, "images": str(images) if images else None, "rows": rows}
-    replace_text(out / "demo.json", json.dumps(about, indent=2))
+    replace_text(RunFolder(out).demo, json.dumps(about, indent=2))
     console.print(_table(rows))
     page = report(out)
     minutes = (time.perf_counter() - started) / 60

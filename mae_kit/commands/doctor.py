@@ -27,8 +27,8 @@ from mae_kit.console import warnings_only
 from mae_kit.durable import replacing
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.checkpoint import checkpoints_in
-from mae_kit.training.metrics import FILE as METRICS
 from mae_kit.training.metrics import json_lines
 from mae_kit.training.precision import resolve_with_reason
 
@@ -103,7 +103,7 @@ def _test_resume(folder: Path) -> dict[str, Any]:
         kills, words, log_file = 0, killed.start, place / "killed.log"
         for step in KILL_AFTER:
             with _started(words, log_file) as process:
-                kills += _kill(process, killed.run / "checkpoints", step)
+                kills += _kill(process, RunFolder(killed.run).checkpoints, step)
             words = killed.resume
         _finish(words, log_file)
         if not kills:
@@ -179,7 +179,7 @@ def _wait(seen: Callable[[], bool]) -> None:
 
 def _compare(whole: Path, killed: Path) -> dict[str, Any]:
     losses = [_losses(run) for run in (whole, killed)]
-    weights = [(run / "model.safetensors").read_bytes() for run in (whole, killed)]
+    weights = [RunFolder(run).model.read_bytes() for run in (whole, killed)]
     if losses[0] != losses[1] or weights[0] != weights[1]:
         what = "losses" if losses[0] != losses[1] else "weights"
         raise UserError(
@@ -190,4 +190,4 @@ def _compare(whole: Path, killed: Path) -> dict[str, Any]:
 
 
 def _losses(run: Path) -> list[tuple[int, float]]:
-    return [(row["step"], row["loss"]) for row in json_lines(run / METRICS) if "loss" in row]
+    return [(row["step"], row["loss"]) for row in json_lines(RunFolder(run).metrics) if "loss" in row]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.commands.report import report
-from mae_kit.comparison.known import subject, with_earlier
 from mae_kit.comparison.orchestrate import check_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, training_steps
 from mae_kit.console import console
@@ -21,6 +20,7 @@ from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
 from mae_kit.evaluation.features import CLASS, MEAN, FeatureSource
+from mae_kit.evaluation.known import subject, with_earlier
 from mae_kit.evaluation.labeled_features import FeatureSplits, feature_splits
 from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
@@ -29,6 +29,7 @@ from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.tables import frozen_table, trained_table
+from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.predict import classify
 from mae_kit.tensor_file import CLASSIFIER, kind_of
 from mae_kit.training.lock import alone
@@ -114,8 +115,8 @@ def evaluate(
     chosen, published = _methods(names, seed)
     trainings = plan_trainings(attentive, finetune, blocks)
     folder = _folder(encoder, out, trainings)
-    name = "evaluation-untrained" if untrained else "evaluation"
-    place = folder / name if folder and trainings else None
+    file = _file(folder, untrained) if folder else None
+    place = file.with_suffix("") if file and trainings else None
     with alone(place) if place else nullcontext():
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
@@ -129,11 +130,11 @@ def evaluate(
         more = [_linear_probe(loaded, indexes, splits, seed)] if published else []
         found = {**_score(splits, chosen, more), "extents": _statistics(splits), "trained": []}
         result = {"encoder": str(encoder), **about, **found}
-        page = _keep(result, folder, name) if folder else {}
-        if folder and steps:
+        page = _keep(result, file) if file else {}
+        if file and steps:
             result["trained"] = train_all(steps)
             _print_trained(result["trained"])
-            page = _keep(result, folder, name)
+            page = _keep(result, file)
     return result | page | {"failed": sum("error" in one for one in result["trained"])}
 
 
@@ -183,7 +184,7 @@ def _linear_probe(
 
 def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | None:
     """Where results go: by default into the run."""
-    folder = out or (encoder if (encoder / "config.yaml").is_file() else None)
+    folder = out or (encoder if RunFolder(encoder).config.is_file() else None)
     if trainings and not folder:
         raise UserError("out", f"{encoder} is not a run, and no folder is given for the trainings", "add --out DIR")
     if folder:
@@ -191,12 +192,16 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     return folder
 
 
-def _keep(result: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
+def _file(folder: Path, untrained: bool) -> Path:
+    run = RunFolder(folder)
+    return run.untrained_evaluation if untrained else run.evaluation
+
+
+def _keep(result: dict[str, Any], file: Path) -> dict[str, Any]:
     """Write what is known so far, and the page of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    replace_text(path, json.dumps(with_earlier(result, path), indent=2))
-    return report(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(file, json.dumps(with_earlier(result, file), indent=2))
+    return report(file.parent)
 
 
 def _methods(names: list[str], seed: int) -> tuple[dict[str, Method], bool]:

@@ -25,7 +25,7 @@ from mae_kit.plots.positions import position_similarity, positions_figure, simil
 from mae_kit.plots.ratios import over_ratios, ratios_figure
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.recipe_file import read_recipe
-from mae_kit.reports.page import PLOTS
+from mae_kit.run_folder import RunFolder
 from mae_kit.tensor_file import MODEL
 from mae_kit.training.config import must_be_positive
 from mae_kit.weights.native import load_model
@@ -104,8 +104,8 @@ def inspect(
     drawn = np.linspace(0, len(loaded) - 1, min(count, len(loaded))).round().astype(int)
     inspected = Inspected(encoder, model, loaded, drawn, names, layer, neighbors)
     with torch.no_grad():
-        found = {name: _DRAW[name](inspected, folder / PLOTS / f"{name}.png") for name in chosen}
-    log.info(f"{folder / PLOTS}: {', '.join(found)}")
+        found = {name: _DRAW[name](inspected, RunFolder(folder).plot(name)) for name in chosen}
+    log.info(f"{RunFolder(folder).inside}: {', '.join(found)}")
     return found | report(folder)
 
 
@@ -141,7 +141,7 @@ def _existing_layer(encoder: FrozenEncoder, layer: int | None) -> int:
 
 
 def _trained_on(run: Path) -> Place:
-    config = run / "config.yaml"
+    config = RunFolder(run).config
     if not config.is_file():
         raise UserError("inspect.images", f"{run} has no config.yaml, which names its images", "give --images")
     data = read_recipe(config).get("data", {})

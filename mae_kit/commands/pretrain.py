@@ -246,7 +246,7 @@ def _callbacks(
     size, channels = objective.encoder.image_size, objective.encoder.channels
     every = intervals.eval_every_n_steps
     probe = some_images(batches, PROBE_IMAGES)
-    callbacks: list[Callback] = [Reconstructions(probe, every, run.reconstructions)]
+    callbacks: list[Callback] = [Reconstructions(probe, every, run)]
     if shards := data.knn_shards or _held_out(data, machine.pack):
         labeled = open_index(shards, cache=machine.shard_cache())
         rows = labeled.labeled()

@@ -13,10 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mae_kit.configured import build
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
-from mae_kit.recipe_file import read_recipe
-from mae_kit.reports.folder import read_batch_size
+from mae_kit.reports.folder import read_batch_size, read_config
+from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.classifier import unfreeze_color_head
-from mae_kit.tensor_file import CLASSIFIER
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
 from mae_kit.weights.native import load_classifier
@@ -37,7 +36,7 @@ def pretraining_cost(run: Path) -> dict[str, float | None]:
 
 def finetuning_cost(run: Path) -> dict[str, float | None]:
     """Return the same of a complete fine-tuning; empty otherwise."""
-    return _cost(run, _flops_of_classifier) if (run / CLASSIFIER.file).is_file() else {}
+    return _cost(run, _flops_of_classifier) if RunFolder(run).classifier.is_file() else {}
 
 
 def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | None]:
@@ -56,20 +55,13 @@ def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | Non
 
 def encoder_of(run: Path) -> dict[str, Any] | None:
     """Return class and arguments of the encoder that a run trains; None if it has not started."""
-    return _objective(run)["init_args"]["encoder"] if (run / "config.yaml").is_file() else None
-
-
-def _objective(run: Path) -> dict[str, Any]:
-    return _recipe(run)["objective"]
-
-
-def _recipe(run: Path) -> dict[str, Any]:
-    return read_recipe(run / "config.yaml")
+    config = read_config(run)
+    return config["objective"]["init_args"]["encoder"] if config else None
 
 
 @cache
 def _flops_of_objective(run: Path) -> float:
-    return flops_per_image(build(_objective(run)))
+    return flops_per_image(build(read_config(run)["objective"]))
 
 
 @cache
@@ -77,7 +69,7 @@ def _flops_of_classifier(run: Path) -> float:
     classifier = load_classifier(run)
     model: Any = classifier.model
     config = classifier.config
-    recipe = _recipe(run)
+    recipe = read_config(run)
     if recipe.get("blocks") is not None:
         freeze_below(model, recipe["blocks"])
     model.train()  # patches are dropped, where they are, in training alone

@@ -15,9 +15,8 @@ from mae_kit.comparison.steps import entry_steps, trial
 from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import find_recipe
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import read_metrics, series
-
-RESULTS = "compare.json"
 
 
 def shared(plan: Comparison) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def known_lengths(plan: Comparison, out: Path) -> dict[str, float]:
     Raises:
         UserError: The folder holds a comparison of other images or of another length; entries and seeds may be added.
     """
-    path = out / RESULTS
+    path = RunFolder(out).comparison
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name, now in shared(plan).items():
         if before.get(name, now) != now:
@@ -66,7 +65,7 @@ def run_entries(plan: Comparison, lengths: dict[str, float], out: Path) -> list[
 
 def _write(plan: Comparison, found: Found, lengths: dict[str, float], out: Path) -> list[dict[str, Any]]:
     rows = summary(plan, found, out)
-    replace_text(out / RESULTS, json.dumps(shared(plan) | {"lengths": lengths, "entries": rows}, indent=2))
+    replace_text(RunFolder(out).comparison, json.dumps(shared(plan) | {"lengths": lengths, "entries": rows}, indent=2))
     return rows
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import read_recipe
+from mae_kit.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,13 @@ class Step(NamedTuple):
         start: The command line that starts it.
         resume: The command line that continues it.
         run: The run folder that it trains or evaluates.
-        written: A file in `run` that exists once the step is complete.
+        output: A file in `run` that exists once the step is complete.
     """
 
     start: list[str]
     resume: list[str]
     run: Path
-    written: str
+    output: Path
 
     @property
     def command(self) -> str:
@@ -53,14 +54,13 @@ class Step(NamedTuple):
 
     @property
     def started(self) -> bool:
-        return (self.run / "config.yaml").is_file()
+        return RunFolder(self.run).config.is_file()
 
     def outcome(self) -> Outcome:
         """What an earlier call has found; empty if the step is not complete."""
-        file = self.run / self.written
-        if not file.is_file():
+        if not self.output.is_file():
             return {}
-        return {"result": json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else {}}
+        return {"result": json.loads(self.output.read_text(encoding="utf-8")) if self.output.suffix == ".json" else {}}
 
 
 class Children:
@@ -220,7 +220,7 @@ def check_same_settings(run: Path, asked: dict[str, Any]) -> None:
     Raises:
         UserError: Names the first setting that differs.
     """
-    file = run / "config.yaml"
+    file = RunFolder(run).config
     if not file.is_file():
         return
     before, now = flat(read_recipe(file)), flat(json.loads(json.dumps(asked, default=str)))

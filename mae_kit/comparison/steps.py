@@ -11,10 +11,10 @@ from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Comparis
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.run_folder import RunFolder
 
 POINTS = 5  # of a curve of scores
 TRIAL_STEPS, TRIAL_WARM_UP = 24, 8  # allocations and prefetched batches make the first steps unlike the rest
-WRITTEN = {"pretrain": "model.safetensors", "finetune": "result.json", "evaluate": "evaluation.json"}
 
 
 def entry_steps(plan: Comparison, name: str, images: float, seed: int, out: Path) -> list[Step]:
@@ -73,9 +73,10 @@ def _finetune(plan: Comparison, recipe: Recipe, encoder: str, seed: int, folder:
 
 
 def _evaluate(plan: Comparison, run: Path, seed: int, untrained: bool = False) -> Step:
-    words = ["evaluate", str(run), "--train", plan.train, "--val", plan.val, "--seed", str(seed)]
+    words = ["evaluate", str(run), "--data", plan.train, "--val", plan.val, "--seed", str(seed)]
     words += ["--untrained"] if untrained else []
-    return Step(words, words, run, "evaluation-untrained.json" if untrained else WRITTEN["evaluate"])
+    folder = RunFolder(run)
+    return Step(words, words, run, folder.untrained_evaluation if untrained else folder.evaluation)
 
 
 def training(command: str, recipe: str | None, options: dict[str, Any], places: dict[str, Any], run: Path) -> Step:
@@ -90,13 +91,14 @@ def training(command: str, recipe: str | None, options: dict[str, Any], places: 
     """
     places |= {key: value for key, value in options.items() if key in (*LOCAL, "data.knn_shards")}
     settings = _words({key: value for key, value in options.items() if key not in places})
-    start = [command, "--config", str(recipe), *settings, *_words(places), "--run", str(run)]
-    return Step(start, [command, "--resume", str(run), *_words(places)], run, WRITTEN[command])
+    start = [command, str(recipe), *settings, *_words(places), "--run", str(run)]
+    output = {"pretrain": RunFolder(run).model, "finetune": RunFolder(run).result}[command]
+    return Step(start, [command, "--resume", str(run), *_words(places)], run, output)
 
 
 def _words(values: dict[str, Any]) -> list[str]:
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    return [word for key, value in text.items() for word in (f"--{key}", value)]
+    return [word for key, value in text.items() for word in ("--data" if key == "data.path" else f"--{key}", value)]
 
 
 def _is_fresh_encoder(recipe: Recipe) -> bool:

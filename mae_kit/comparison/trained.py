@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from mae_kit.comparison.known import digest
 from mae_kit.comparison.orchestrate import Outcome, Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_fraction
+from mae_kit.evaluation.known import digest
 from mae_kit.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import is_encoder

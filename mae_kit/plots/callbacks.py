@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from mae_kit.evaluation.bootstrap import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
+from mae_kit.run_folder import RunFolder
 from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics
@@ -35,26 +35,21 @@ class Reconstructions(Periodic):
     Args:
         batch: The images, uint8.
         every: Steps between two plots.
-        folder: For the plots.
+        run: For the plots.
     """
 
-    def __init__(self, batch: Batch, every: int, folder: Path):
+    def __init__(self, batch: Batch, every: int, run: RunFolder):
         super().__init__(every)
-        self.batch, self.folder = batch, folder
+        self.batch, self.run = batch, run
 
     def is_done(self, trainer: Trainer) -> bool:
-        return _plot_file(self.folder, trainer).exists()
+        return self.run.reconstruction(trainer.global_step).exists()
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
             grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_png(_plot_file(self.folder, trainer), grid)
-
-
-def _plot_file(folder: Path, trainer: Trainer) -> Path:
-    return folder / f"step-{trainer.global_step:08d}.png"
+            save_png(self.run.reconstruction(trainer.global_step), grid)
 
 
 class KnnScore(Periodic):
@@ -119,10 +114,8 @@ class Codebook(Periodic):
                 logits = pl_module.tokenizer.logits(colors) / noise
             usage.add(logits)
             if number == 0:
-                save_png(
-                    _plot_file(self.run.reconstructions, trainer),
-                    _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN]),
-                )
+                decoded = _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN])
+                save_png(self.run.reconstruction(trainer.global_step), decoded)
         if trainer.is_global_zero:
             log_metrics(trainer, pl_module, _measured(usage))
             if usage.collapsed:

@@ -9,6 +9,7 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.recipe_file import QUICK, find_recipe, read_recipe
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.render import render
+from mae_kit.run_folder import RunFolder
 
 ANY = "vit_tiny_64px"  # if the pretraining names no recipe
 OWN_MODEL = ("--model", "null")  # use the model of the encoder, not that of the recipe
@@ -51,7 +52,7 @@ def _after_pretraining(folder: Folder) -> list[Command]:
 
 def _after_tokenizer(folder: Folder) -> list[Command]:
     run = str(folder.path)
-    if not (folder.path / "tokenizer.safetensors").is_file():
+    if not RunFolder(folder.path).tokenizer.is_file():
         return [("Resume the run", ["mae-kit", "tokenizer", "--resume", run])]
     words = ["mae-kit", "pretrain", "beit_tiny_64px", "--data", folder.config["data"]["path"]]
     words += ["--objective.tokenizer", run, "--run", f"{run}-beit"]

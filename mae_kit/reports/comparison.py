@@ -11,6 +11,7 @@ from mae_kit.reports.folder import read_labels_per_class
 from mae_kit.reports.images import latest
 from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
 from mae_kit.reports.render import data_uri, render
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row
 
 SCORE = "Top-1 accuracy, or mean average precision for multi-label images"
@@ -72,7 +73,7 @@ def describe_scratch(rows: list[Row]) -> str:
 def _labels(folder: Path, rows: list[Row]) -> str:
     """A sentence on the number of labels, where the scores in a row differ in it."""
     runs = [run for row in rows if FINETUNED in row["scores"] for run in runs_of(folder, row, "finetune")]
-    taken = {read_labels_per_class(run) for run in runs if (run / "config.yaml").is_file()}
+    taken = {read_labels_per_class(run) for run in runs if RunFolder(run).config.is_file()}
     if taken <= {None}:
         return ""
     fine = f"{taken.pop()} labels per class" if len(taken) == 1 else "the labels that each recipe takes"
@@ -124,6 +125,6 @@ def cost_cells(cost: Row) -> tuple[str, ...]:
 
 def _reconstructions(folder: Path, rows: list[Row]) -> dict[str, str]:
     """The same images as every objective hides and predicts them, of the first seed that has any."""
-    drawn = {row["name"]: [latest(run / "reconstructions") for run in runs_of(folder, row, "pretrain")] for row in rows}
+    drawn = {row["name"]: [latest(RunFolder(run)) for run in runs_of(folder, row, "pretrain")] for row in rows}
     found = {name: next(filter(None, paths), None) for name, paths in drawn.items()}
     return {name: data_uri(path.read_bytes(), "png") for name, path in found.items() if path}

@@ -19,7 +19,7 @@ from mae_kit.training.metrics import Row, is_finite
 TOKENS = {MEAN: "mean of patches", CLASS: "class token"}
 UNTRAINED = "untrained, "
 BY_LAYER = ("knn", "fewshot 10", "probe")
-STRANGER = "evaluation-untrained.json is of another encoder or of other images, and is not shown here."
+STRANGER = "The untrained evaluation is of another encoder or of other images, and is not shown here."
 
 
 def evaluation(found: Row, untrained: Row, step: int | None = None) -> Markup:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_kit.recipe_file import read_recipe
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
 
 
@@ -27,7 +28,7 @@ class Folder(NamedTuple):
 
     path: Path
     kind: str
-    training: Path
+    training: RunFolder
     metrics: list[Row]
     config: Row
     encoder: Row
@@ -46,18 +47,19 @@ class Folder(NamedTuple):
 
 def read_folder(path: Path) -> Folder:
     """Read all files; those that are missing are empty."""
-    result, demo, compared = (_json(path / name) for name in ("result.json", "demo.json", "compare.json"))
-    evaluation, untrained = (_json(path / name) for name in ("evaluation.json", "evaluation-untrained.json"))
-    training = path / demo.get("pretraining", "")
-    config = _recipe(training / "config.yaml")
+    run = RunFolder(path)
+    result, demo, compared = map(_json, (run.result, run.demo, run.comparison))
+    evaluation, untrained = map(_json, (run.evaluation, run.untrained_evaluation))
+    training = RunFolder(path / demo.get("pretraining", ""))
+    config = read_config(training.path)
     return Folder(
         path,
         _kind(demo, compared, result, evaluation or untrained, config),
         training,
-        read_metrics(training),
+        read_metrics(training.path),
         config,
-        _json(training / "encoder.json"),
-        json_lines(training / "quarantine.jsonl"),
+        _json(training.encoder_config),
+        json_lines(training.quarantine),
         result,
         demo,
         compared,
@@ -78,17 +80,19 @@ def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -
 
 def read_batch_size(run: Path) -> int:
     """Read the images per step from the recipe of a run."""
-    return int(_recipe(run / "config.yaml")["data"]["batch_size"])
+    return int(read_config(run)["data"]["batch_size"])
 
 
 def read_labels_per_class(run: Path) -> int | None:
     """Read the labels per class of a fine-tuning from its recipe; None for all."""
-    return _recipe(run / "config.yaml").get("data", {}).get("labels_per_class")
+    return read_config(run).get("data", {}).get("labels_per_class")
 
 
 def _json(path: Path) -> Row:
     return json_object(text_of(path))
 
 
-def _recipe(path: Path) -> Row:
-    return read_recipe(path) if path.is_file() else {}
+def read_config(run: Path) -> Row:
+    """Read the recipe of a run; empty where it has not started."""
+    file = RunFolder(run).config
+    return read_recipe(file) if file.is_file() else {}

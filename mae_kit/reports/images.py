@@ -9,6 +9,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from mae_kit.reports.render import data_uri, render
+from mae_kit.run_folder import RunFolder
 
 EARLIER = 6
 SMALL = 560  # px, twice the width it is shown at
@@ -37,14 +38,14 @@ PLOTS = {
 }
 
 
-def latest(folder: Path) -> Path | None:
-    """The reconstructions that were drawn last in a folder."""
-    return max(folder.glob("step-*.png"), key=_step, default=None)
+def latest(run: RunFolder) -> Path | None:
+    """The reconstructions that were drawn last."""
+    return max(run.reconstructions.glob("*.png"), key=_step, default=None)
 
 
-def reconstructions(folder: Path) -> Markup:
+def reconstructions(run: RunFolder) -> Markup:
     """Show the latest reconstructions large, and some earlier ones small."""
-    paths = sorted(folder.glob("step-*.png"), key=_step)
+    paths = sorted(run.reconstructions.glob("*.png"), key=_step)
     if not paths:
         return Markup()
     *earlier, last = paths
@@ -53,9 +54,9 @@ def reconstructions(folder: Path) -> Markup:
     return render("reconstructions.html", step=_step(last), latest=data_uri(last.read_bytes(), "png"), earlier=small)
 
 
-def plots(folder: Path) -> Markup:
+def plots(run: RunFolder) -> Markup:
     """Show the plots that `inspect` has drawn."""
-    found = {name: folder / f"{name}.png" for name in PLOTS}
+    found = {name: run.plot(name) for name in PLOTS}
     shown = [
         (*PLOTS[name], data_uri(path.read_bytes(), "png"), _width(path))
         for name, path in found.items()

@@ -15,6 +15,7 @@ from mae_kit.reports.cards import interval
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import latest
 from mae_kit.reports.render import percent
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import series
 from mae_kit.weights.pretrained import Pretrained
 
@@ -114,8 +115,8 @@ def _about(weights: Pretrained, format: str) -> str:
 def _reconstructions(folder: Path, run: Folder) -> str:
     """Copy the latest reconstructions of the run, or of the pretraining that a fine-tuning started from."""
     encoder = run.config.get("encoder")
-    for path in (run.training, Path(encoder) if isinstance(encoder, str) else run.training):
-        if newest := latest(path / "reconstructions"):
+    for one in (run.training, RunFolder(Path(encoder)) if isinstance(encoder, str) else run.training):
+        if newest := latest(one):
             shutil.copyfile(newest, folder / PICTURE)
             return PICTURE
     return ""

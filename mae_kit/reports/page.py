@@ -17,9 +17,9 @@ from mae_kit.reports.evaluation import evaluation
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import plots, reconstructions
 from mae_kit.reports.render import page, render
+from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row
 
-PLOTS = "inside"  # folder of a run
 SHOWN = 50  # bad samples
 
 
@@ -37,7 +37,7 @@ def write_report(run: Path) -> Path:
     if not any(sections):
         fix = "give a folder that contains metrics.jsonl, result.json or config.yaml"
         raise UserError("report.empty", f"{run} contains no run", fix)
-    path, text = run / "report.html", page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder))
+    path, text = RunFolder(run).report, page(f"{folder.kind}: {run.resolve().name}", *sections, next_steps(folder))
     try:
         replace_text(path, text)
     except OSError as error:
@@ -54,8 +54,8 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
         cards(folder),
         evaluation(folder.evaluation, folder.untrained, folder.step),
         curves(folder.metrics),
-        reconstructions(folder.training / "reconstructions"),
-        plots(folder.training / PLOTS),
+        reconstructions(folder.training),
+        plots(folder.training),
         classes(folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),
@@ -73,5 +73,5 @@ def bad_samples(samples: list[Row]) -> Markup:
 
 def recipe(folder: Folder) -> Markup:
     """Show config.yaml."""
-    path = folder.training / "config.yaml"
+    path = folder.training.config
     return render("recipe.html", text=path.read_text("utf-8", errors="replace")) if path.is_file() else Markup()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-FILE = "metrics.jsonl"
+from mae_kit.run_folder import RunFolder
 
 Row = dict[str, Any]
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 def read_metrics(run: Path) -> list[Row]:
     """The lines of a run by step; where a resumed run repeats a step, its last values win. No file, no rows."""
     steps: dict[int, Row] = {}
-    for row in json_lines(run / FILE):
+    for row in json_lines(RunFolder(run).metrics):
         if isinstance(row.get("step"), int):
             steps.setdefault(row["step"], {}).update(row)
     return [steps[step] for step in sorted(steps)]

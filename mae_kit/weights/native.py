@@ -15,12 +15,11 @@ from mae_kit.durable import replace_text
 from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT, MAE, Objective
+from mae_kit.run_folder import RunFolder
 from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, kind_of, read_kind, save_kind
 from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, classifier_args, fingerprint
-
-CONFIG = "encoder.json"
 
 
 class SavedClassifier(nn.Module):
@@ -44,7 +43,7 @@ def save_encoder(folder: Path, tensors: Tensors, config: ModelConfig) -> Path:
     """Write encoder.safetensors, complete in itself, and encoder.json, its config for people and other programs."""
     content = asdict(config)
     file = save_kind(folder, ENCODER, tensors, content)
-    replace_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
+    replace_text(RunFolder(folder).encoder_config, json.dumps(content, indent=2) + "\n")
     return file
 
 

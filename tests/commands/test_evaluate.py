@@ -228,7 +228,7 @@ def test_a_stopped_evaluation_resumes(finetunings: Finetunings, run: Path):
     mae_kit.evaluate(run, train="t", val="v", **ASKED)
     failed_again, resumed, last = finetunings.words
     assert resumed[:3] == ["finetune", "--resume", str(started)]
-    here = ["--data.path", "t", "--data.val", "v", "--encoder", str(run)]
+    here = ["--data", "t", "--data.val", "v", "--encoder", str(run)]
     assert resumed[3:] == here, "data and encoder are given as they are now"
     assert "9" in failed_again and Path(last[-1]).name.startswith("finetune-")
 

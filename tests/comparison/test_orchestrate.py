@@ -37,7 +37,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def step(folder: Path, *words: str) -> Step:
-    return Step(list(words), ["resumed"], folder / words[0], "result.json")
+    return Step(list(words), ["resumed"], folder / words[0], folder / words[0] / "result.json")
 
 
 def test_results_and_logs(tmp_path: Path):
@@ -54,7 +54,7 @@ def test_a_complete_step_is_read(tmp_path: Path):
 def test_a_begun_step_is_resumed(tmp_path: Path):
     (tmp_path / "silent").mkdir()
     (tmp_path / "silent/config.yaml").touch()
-    resumed = Step(["silent"], ["well"], tmp_path / "silent", "result.json")
+    resumed = Step(["silent"], ["well"], tmp_path / "silent", tmp_path / "silent/result.json")
     assert run_all([resumed]) == [{"result": {"top1": 1}}]
 
 
@@ -89,7 +89,7 @@ def test_a_signal_stops_the_children_which_save_what_they_have(tmp_path: Path, w
 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run_all([Step(["long", str(mark)], [], tmp_path / f"{mark.name}-run", "x") for mark in marks], workers)
+        run_all([Step(["long", str(mark)], [], tmp_path / f"{mark.name}-run", mark / "x") for mark in marks], workers)
     assert [mark.read_text() for mark in marks] == ["started\nsaved\n"] * workers
     assert signal.getsignal(signal.SIGTERM) == before
 

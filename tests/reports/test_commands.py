@@ -96,7 +96,7 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
 
 def encoder_config(name: str, folder: Path) -> ModelConfig:
     """What a run of a recipe writes as its encoder.json."""
-    words = ["mae-kit", "pretrain", "--config", name, "--data.path", "x", "--run", "y"]
+    words = ["mae-kit", "pretrain", name, "--data", "x", "--run", "y"]
     if name.startswith("beit"):
         words += ["--objective.tokenizer", str(save_tokenizer(folder.parent))]
     with torch.device("meta"):

@@ -8,7 +8,7 @@ import yaml
 
 from mae_kit.cli.main import read
 from mae_kit.comparison.orchestrate import Children, Failed, Step
-from mae_kit.comparison.steps import WRITTEN
+from mae_kit.run_folder import RunFolder
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4, "new": 0.3}
 
@@ -26,13 +26,13 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 
 def settings(words: list[str]) -> dict[str, Any]:
     """Settings of a training's command line, a recipe's by its content; parsing them all takes seconds."""
-    given = {option: yaml.safe_load(value) for option, value in zip(words[1::2], words[2::2], strict=True)}
-    recipe = yaml.safe_load(Path(given.pop("--config")).read_text())
+    given = {option: yaml.safe_load(value) for option, value in zip(words[2::2], words[3::2], strict=True)}
+    recipe = yaml.safe_load(Path(words[1]).read_text())
     encoder = {"init_args": {"name": "vit", "depth": given.get("--objective.encoder.depth", 2)}}
     return {
         "recipe": recipe,
         "objective": {"init_args": {"encoder": encoder}},
-        **{option.removeprefix("--"): value for option, value in given.items()},
+        **{"data.path" if option == "--data" else option.removeprefix("--"): value for option, value in given.items()},
     }
 
 
@@ -53,7 +53,7 @@ class Commands:
         self.words.append(words)
         run = log_file.with_suffix("")
         run.mkdir(exist_ok=True)
-        if "--config" in words:
+        if words[0] != "evaluate" and "--resume" not in words:
             (run / "config.yaml").write_text(yaml.safe_dump(settings(words)))
         if len(self.words) == self.stop_at:
             raise SystemExit(143)
@@ -68,10 +68,10 @@ class Commands:
         shots = {"method": "fewshot 1", "token": "mean", "top1": None}
         scores = [{"method": "knn", "token": token, "top1": top1 / 2} for token in ("class", "mean")]
         result = {"top1": top1, "scores": [*scores, shots]}
-        written = WRITTEN[words[0]].replace(
-            "evaluation", "evaluation-untrained" if "--untrained" in words else "evaluation"
-        )
-        (run / written).write_text(json.dumps(result))
+        folder = RunFolder(run)
+        evaluation = folder.untrained_evaluation if "--untrained" in words else folder.evaluation
+        outputs = {"pretrain": folder.model, "finetune": folder.result, "evaluate": evaluation}
+        outputs[words[0]].write_text(json.dumps(result))
         return result, ["done"]
 
     def said(self) -> list[str]:
