@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from mae_kit.encoders import Encoder
 from mae_kit.evaluation.speed import Cost, encoder_cost
 from mae_kit.plots.figures import check_png, save_figure
-from mae_kit.training.config import must_be_positive
 from mae_kit.training.precision import Precision
+from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def bench(
     Raises:
         UserError: No encoder, or an image size that is not a multiple of the patch size.
     """
-    must_be_positive({"batch_size": batch_size})
+    check_ranges({"batch_size": batch_size}, batch_size=POSITIVE)
     check_png(out)
     own: Encoder = load_encoder(encoder)
     chosen = [(size, size) for size in sizes] if sizes else _larger(own)

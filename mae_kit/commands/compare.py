@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import finetune, must_be_in_bounds, normalization, with_statistics
+from mae_kit.commands.finetune import check_bounds, finetune, normalization, with_statistics
 from mae_kit.commands.pretrain import pretrain, with_checked_statistics
 from mae_kit.commands.report import report
 from mae_kit.comparison.entries import known_lengths, run_entries, shared
@@ -131,7 +131,7 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
             freeze_below(built.model, tuned["blocks"])
     if tuned["generative"]:
         unfreeze_color_head(built.model)
-    must_be_in_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
+    check_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
     data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
     FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
     optimization.peak(data.batch_size)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,9 +38,10 @@ from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tasks.predict import classify
 from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
 from mae_kit.training.checkpoint import State, load_latest
-from mae_kit.training.config import Intervals, Machine, Optimization, Plan, must_be_within
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.freezing import freeze_below
+from mae_kit.training.ranges import BELOW_ONE, FRACTION, NOT_NEGATIVE, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, some_images
 from mae_kit.training.train import planned, train
@@ -115,7 +115,7 @@ def finetune(
     arguments = dict(locals())
     if against_scratch and not dry_run:
         return _against_scratch(arguments)
-    must_be_in_bounds(drop_path, ema, generative, balance)
+    check_bounds(drop_path, ema, generative, balance)
     labeled = open_labeled(data, optimization, machine, seed)
     stream, val, classes, optimization = labeled
     augmentation.check_mixing(stream.micro_batch_size)
@@ -179,11 +179,10 @@ def _own_args(config: ModelConfig) -> dict[str, Any]:
     return {name: value for name, value in config.model_args.items() if name not in ("img_size", "in_chans")}
 
 
-def must_be_in_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
+def check_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
     """Raises UserError where one of these settings cannot work."""
-    must_be_within(0, 1, {"drop_path": drop_path})
-    must_be_within(0, 0.999999, {"ema": ema})  # at 1 the average would stay where it began
-    must_be_within(0, math.inf, {"generative": generative, "balance": balance})
+    given = {"drop_path": drop_path, "ema": ema, "generative": generative, "balance": balance}
+    check_ranges(given, drop_path=FRACTION, ema=BELOW_ONE, generative=NOT_NEGATIVE, balance=NOT_NEGATIVE)
 
 
 def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
-from mae_kit.training.config import must_be_positive
+from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
 from mae_kit.weights.native import (
     save_classifier,
@@ -96,7 +96,8 @@ def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] 
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
         raise UserError("img_size", f"img_size is {size}", "give the side in pixels, or height,width")
-    must_be_positive({"img_size": min(size) if size else None, **counts})
+    given = {"img_size": size, **counts}
+    check_ranges(given, **dict.fromkeys(given, POSITIVE))
 
 
 def _write(out: Path, weights: Pretrained) -> None:

@@ -27,7 +27,7 @@ from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.recipe_file import read_recipe
 from mae_kit.run_folder import RunFolder
 from mae_kit.tensor_file import MODEL
-from mae_kit.training.config import must_be_positive
+from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.native import load_model
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def inspect(
     Raises:
         UserError: The run has no encoder, a plot was asked for that the model does not have, or there are no images.
     """
-    must_be_positive({"count": count})
+    check_ranges({"count": count}, count=POSITIVE)
     folder = run if run.is_dir() else run.parent
     encoder = FrozenEncoder(run)
     model = load_model(folder) if (folder / MODEL.file).is_file() else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.training.config import must_be_positive
+from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier
 
@@ -38,7 +38,7 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
     Raises:
         UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
     """
-    must_be_positive({"top": top, "limit": limit})
+    check_ranges({"top": top, "limit": limit}, top=POSITIVE, limit=POSITIVE)
     classifier = load_classifier(run)
     config: ModelConfig = classifier.config
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,7 +1,6 @@
 """Pretraining: an objective, shards, and a run folder."""
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,19 +21,12 @@ from mae_kit.evaluation.verdict import MORE
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.config import (
-    Intervals,
-    Machine,
-    Optimization,
-    must_be_areas,
-    must_be_positive,
-    must_be_shares,
-    must_be_within,
-)
+from mae_kit.training.config import Intervals, Machine, Optimization
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.metrics import read_metrics
 from mae_kit.training.modules import PretrainModule
 from mae_kit.training.pace import Pace, measure_pace
+from mae_kit.training.ranges import AREAS, COLORS, NOT_NEGATIVE, POSITIVE, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, open_stream, some_images
 from mae_kit.training.train import planned, train
@@ -82,9 +74,7 @@ class PretrainData:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        must_be_areas(*self.crop_scale)
-        must_be_within(0, math.inf, {"data.color_jitter": self.color_jitter})
-        must_be_shares({"data.mean": self.mean, "data.std": self.std})
+        check_ranges(vars(self), "data", crop_scale=AREAS, color_jitter=NOT_NEGATIVE, mean=COLORS, std=COLORS)
 
     @property
     def statistics(self) -> Statistics:
@@ -197,7 +187,7 @@ def prepare(
 
 def lasting(minutes: float, pace: Pace, stream: Stream, optimization: Optimization) -> tuple[Stream, Optimization]:
     """The stream and the schedule that end after some minutes at a measured pace."""
-    must_be_positive({"minutes": minutes})
+    check_ranges({"minutes": minutes}, minutes=POSITIVE)
     epochs = float(f"{pace.images_per_second * 60 * minutes / stream.plan.samples:.4g}")
     log.info(f"{pace.images_per_second:,.0f} images/s on this machine: {minutes:g} minutes are {epochs:g} epochs")
     return stream._replace(plan=replace(stream.plan, epochs=epochs)), optimization.lasting(epochs)

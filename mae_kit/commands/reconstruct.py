@@ -17,7 +17,7 @@ from mae_kit.objectives import Objective
 from mae_kit.plots.figures import check_png
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.randomness import combine
-from mae_kit.training.config import must_be_positive
+from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.native import load_model
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def reconstruct(
     Raises:
         UserError: No model, no images, or the model has no such mask.
     """
-    must_be_positive({"count": count})
+    check_ranges({"count": count}, count=POSITIVE)
     check_png(out)
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
     pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, limit=count)

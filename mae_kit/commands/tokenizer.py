@@ -12,9 +12,10 @@ from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.training.checkpoint import load_latest
-from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation, must_be_areas
+from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.modules import TokenizerModule
+from mae_kit.training.ranges import AREAS, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, spread_rows
 from mae_kit.training.train import planned, train
@@ -48,7 +49,7 @@ class TokenizerData:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        must_be_areas(*self.crop_scale)
+        check_ranges(vars(self), "data", crop_scale=AREAS)
 
     @property
     def size(self) -> tuple[int, int]:

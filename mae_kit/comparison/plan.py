@@ -14,7 +14,7 @@ from mae_kit.data.index.open import open_index
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import find_recipe, read_recipe
-from mae_kit.training.config import must_be_positive
+from mae_kit.training.ranges import POSITIVE, check_ranges
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"
 BATCH_SIZE = "data.batch_size"
@@ -171,7 +171,8 @@ def _plan(
             "images_seen", "the length of the pretrainings is not given, or twice", "give either images_seen or minutes"
         )
     budget = Budget("minutes", minutes) if minutes is not None else Budget("images_seen", images_seen or 0)
-    must_be_positive({budget.kind: budget.amount, "seeds": seeds, "the number of entries": len(entries)})
+    given = {budget.kind: budget.amount, "seeds": seeds, "entries": len(entries)}
+    check_ranges(given, **dict.fromkeys(given, POSITIVE))
     named = {str(name): _with(overrides or {}, entry) for name, entry in entries.items()}
     _check_overrides(finetune, _FINETUNING, "finetune")
     for name, entry in named.items():
@@ -231,7 +232,8 @@ def _check_length(name: str, entry: Entry, budget: Budget) -> None:
     if entry.config is None:
         return
     batch = number(entry, BATCH_SIZE)
-    must_be_positive({f"{key} of {entry.config}": number(entry, key) for key in (EPOCHS, BATCH_SIZE)})
+    given = {key: number(entry, key) for key in (EPOCHS, BATCH_SIZE)}
+    check_ranges(given, **dict.fromkeys(given, POSITIVE))
     seen = batch * max(1, round(budget.amount / batch))
     if budget.kind == "images_seen" and abs(seen - budget.amount) > TOLERANCE * budget.amount:
         problem = f"images_seen is {budget.amount}, and entries.{name} with batches of {batch:g} would see {seen:g}"

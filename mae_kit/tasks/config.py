@@ -1,10 +1,18 @@
 """The parts of a fine-tuning's recipe that say what is learned from."""
 
-import math
 from dataclasses import dataclass
 
 from mae_kit.errors import UserError
-from mae_kit.training.config import must_be_areas, must_be_positive, must_be_shares, must_be_within
+from mae_kit.training.ranges import (
+    AREAS,
+    COLORS,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_FRACTION,
+    Range,
+    check_ranges,
+)
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,8 @@ class FinetuneData:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        must_be_positive({"data.labels_per_class": self.labels_per_class, "data.crop_pct": self.crop_pct})
-        must_be_within(0, 1, {"data.crop_pct": self.crop_pct})
-        must_be_areas(*self.crop_scale)
-        must_be_shares({"data.mean": self.mean, "data.std": self.std})
+        ranges = {"labels_per_class": POSITIVE, "crop_pct": POSITIVE_FRACTION, "crop_scale": AREAS}
+        check_ranges(vars(self), "data", **ranges, mean=COLORS, std=COLORS)
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,9 @@ class Augmentation:
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        fractions = {"augmentation.erasing": self.erasing, "augmentation.smoothing": self.smoothing}
-        must_be_within(0, 1, fractions)
-        must_be_within(0, 10, {"augmentation.randaugment": self.randaugment})
-        alphas = {"augmentation.mixup": self.mixup, "augmentation.cutmix": self.cutmix}
-        must_be_within(0, math.inf, alphas | {"augmentation.color_jitter": self.color_jitter})
+        strengths = dict.fromkeys(("mixup", "cutmix", "color_jitter"), NOT_NEGATIVE)
+        ranges = {"erasing": FRACTION, "smoothing": FRACTION, "randaugment": Range(0, 10)} | strengths
+        check_ranges(vars(self), "augmentation", **ranges)
 
     def check_mixing(self, images: int) -> None:
         """Refuse to mix where so many at a time are one.

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
 from mae_kit.training.precision import Precision
+from mae_kit.training.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, POSITIVE_FRACTION, Range, check_ranges
 from mae_kit.training.schedule import Decay, absolute_learning_rate, learning_rate
 
 log = logging.getLogger(__name__)
@@ -59,17 +59,10 @@ class Optimization:
     layer_blocks: int = 1
 
     def __post_init__(self) -> None:
-        must_be_positive(
-            self._named("epochs", "layer_blocks", "clip", "base_learning_rate", "learning_rate", "layer_decay")
-        )
-        must_be_within(0, math.inf, self._named("min_steps", "warmup_epochs", "min_learning_rate", "weight_decay"))
-        must_be_within(0, 1, self._named("layer_decay"))
-        if not 0 <= min(self.betas) <= max(self.betas) < 1:
-            raise UserError(
-                "optimization.betas",
-                f"optimization.betas are {list(self.betas)}",
-                "give two numbers in [0, 1)",
-            )
+        positive = dict.fromkeys(("epochs", "layer_blocks", "clip", "base_learning_rate", "learning_rate"), POSITIVE)
+        others = dict.fromkeys(("min_steps", "warmup_epochs", "min_learning_rate", "weight_decay"), NOT_NEGATIVE)
+        ranges = positive | others | {"layer_decay": POSITIVE_FRACTION, "betas": BELOW_ONE}
+        check_ranges(vars(self), "optimization", **ranges)
         if self.warmup_epochs > self.epochs:
             what = f"optimization.warmup_epochs {self.warmup_epochs:g} are more than epochs {self.epochs:g}"
             raise UserError(
@@ -103,9 +96,6 @@ class Optimization:
                 f"{what}epochs {self.epochs:g}",
                 f"give --optimization.steps [{self.epochs * 0.875:g}]",
             )
-
-    def _named(self, *names: str) -> dict[str, float | None]:
-        return {f"optimization.{name}": getattr(self, name) for name in names}
 
     @classmethod
     def of(cls, lr: float | None, base_lr: float | None, **fields: Any) -> "Optimization":
@@ -189,15 +179,9 @@ class Relaxation:
     noise_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "noise"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(
-                    f"relaxation.{name}",
-                    f"relaxation.{name} is {getattr(self, name)}",
-                    "give a number above 0 and at most 1",
-                )
         rest = ("temperature_epochs", "divergence_weight", "divergence_epochs", "imbalance_weight", "noise_epochs")
-        must_be_within(0, math.inf, {f"relaxation.{name}": getattr(self, name) for name in rest})
+        ranges = {"temperature": POSITIVE_FRACTION, "noise": POSITIVE_FRACTION} | dict.fromkeys(rest, NOT_NEGATIVE)
+        check_ranges(vars(self), "relaxation", **ranges)
 
     def at(self, epoch: float) -> tuple[float, float, float]:
         """Temperature, weight of the divergence, and noise."""
@@ -243,11 +227,8 @@ class Machine:
     pack: bool = True
 
     def __post_init__(self) -> None:
-        must_be_positive(
-            {"machine.accumulate_grad_batches": self.accumulate_grad_batches, "machine.cache_size": self.cache_size}
-        )
-        must_be_within(-1, math.inf, {"machine.num_workers": self.num_workers})
-        must_be_within(0, math.inf, {"machine.threads": self.threads})
+        ranges = {"accumulate_grad_batches": POSITIVE, "cache_size": POSITIVE, "threads": NOT_NEGATIVE}
+        check_ranges(vars(self), "machine", **ranges, num_workers=Range(-1))
 
     def shard_cache(self) -> Cache:
         """Where shards from a URL go."""
@@ -278,7 +259,7 @@ class Intervals:
     eval_every_n_steps: int = 1000
 
     def __post_init__(self) -> None:
-        must_be_positive({f"intervals.{name}": value for name, value in vars(self).items()})
+        check_ranges(vars(self), "intervals", **dict.fromkeys(vars(self), POSITIVE))
 
 
 @dataclass(frozen=True)
@@ -304,13 +285,8 @@ class Plan:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        must_be_positive({"data.batch_size": self.batch_size, "optimization.epochs": self.epochs})
-        if self.mix_shards < 0:
-            raise UserError(
-                "data.mix_shards",
-                f"data.mix_shards is {self.mix_shards}",
-                "give 0 to shuffle all samples, or a number of shards",
-            )
+        check_ranges(vars(self), "data", batch_size=POSITIVE, mix_shards=NOT_NEGATIVE)
+        check_ranges(vars(self), "optimization", epochs=POSITIVE)
 
     @property
     def steps(self) -> int:
@@ -363,52 +339,3 @@ def _difference(before: dict[str, str], now: dict[str, str]) -> str:
     named = {what: ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for what, names in groups.items()}
     said = [f"{len(names)} shards {what} ({named[what]})" for what, names in groups.items() if names]
     return ", ".join(said) or "other samples of the same shards"
-
-
-def must_be_positive(values: Mapping[str, float | None]) -> None:
-    """For settings that count something, by key; those that are not given are passed over.
-
-    Raises:
-        UserError: Names the first that is 0 or less, or not finite.
-    """
-    for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise UserError("config.positive", f"{name} is {value}", "give a number above 0")
-
-
-def must_be_shares(values: Mapping[str, Sequence[float] | None]) -> None:
-    """For means and standard deviations of channels, by key; those that are not given are passed over.
-
-    Raises:
-        UserError: Names the first that is outside 0 to 1, as where they are told in 0 to 255.
-    """
-    for name, channels in values.items():
-        if channels and not all(0 <= value <= 1 for value in channels):
-            raise UserError(
-                "config.shares",
-                f"{name} is {list(channels)}",
-                "give values in [0, 1]: statistics of 0-255 divided by 255",
-            )
-
-
-def must_be_areas(smallest: float, largest: float) -> None:
-    """For the scale of crops.
-
-    Raises:
-        UserError: They are no fractions of an area.
-    """
-    if not 0 < smallest <= largest <= 1:
-        what = f"data.crop_scale is {smallest:g} to {largest:g}"
-        raise UserError("data.crop_scale", what, "give two fractions of the area in (0, 1], the smaller first")
-
-
-def must_be_within(low: float, high: float, values: Mapping[str, float | None]) -> None:
-    """For settings that have bounds, which are allowed but for infinity; those that are not given are passed over.
-
-    Raises:
-        UserError: Names the first that is outside, or not finite.
-    """
-    for name, value in values.items():
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
-            fix = f"give {low:g} or more" if high == math.inf else f"give a number from {low:g} to {high:g}"
-            raise UserError("config.within", f"{name} is {value:g}", fix)

@@ -164,7 +164,7 @@ def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: 
     [
         ({"layer": 3}, "inspect.layer"),
         ({"layer": 0}, "inspect.layer"),
-        ({"count": 0}, "config.positive"),
+        ({"count": 0}, "count"),
     ],
 )
 def test_numbers_out_of_range(run: Path, images: Path, options: dict[str, Any], key: str):

@@ -23,7 +23,7 @@ from mae_kit.training.config import Intervals, Machine, Optimization, Plan
         (Optimization, {"epochs": 3, "weight_decay": math.inf}, "optimization.weight_decay is inf: give 0 or more"),
         (Optimization, {"epochs": 3, "weight_decay": -1}, "optimization.weight_decay is -1: give 0 or more"),
         (Optimization, {"epochs": 3, "clip": -1}, "optimization.clip is -1"),
-        (Optimization, {"epochs": 3, "layer_decay": 2}, "optimization.layer_decay is 2: give a number from 0 to 1"),
+        (Optimization, {"epochs": 3, "layer_decay": 2}, "optimization.layer_decay is 2: give a number above 0"),
         (Optimization, {"epochs": 3, "warmup_epochs": 9}, "optimization.warmup_epochs 9 are more than epochs 3"),
         (Optimization, {"epochs": 3, "steps": (2.0,)}, "decay cosine has no steps: give --optimization.steps"),
         (Optimization, {"epochs": 3, "decay": "steps", "min_learning_rate": 1e-6}, "give --optimization.min_learning_"),

@@ -153,7 +153,7 @@ def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     replace(PLAN, epochs=3.0).check_continues(before, tmp_path)
     with pytest.raises(UserError, match="cannot be resumed: batch_size 4 is now 8, seed 0 is now 1: resume with the"):
         replace(PLAN, batch_size=8, seed=1).check_continues(before, tmp_path)
-    with pytest.raises(UserError, match="mix_shards is -1: give 0 to shuffle all samples"):
+    with pytest.raises(UserError, match="mix_shards is -1: give 0 or more"):
         replace(PLAN, mix_shards=-1)
     with pytest.raises(UserError, match="cannot be resumed: mix_shards 0 is now 2: resume with the"):
         replace(PLAN, mix_shards=2).check_continues(before, tmp_path)

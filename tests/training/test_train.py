@@ -48,7 +48,7 @@ def test_it_returns_the_plan_and_makes_nothing(command: str, plans: dict[str, di
     ("changed", "key"),
     [
         ({"data": "nowhere"}, "data.path"),
-        ({"epochs": -1}, "config.positive"),
+        ({"epochs": -1}, "optimization.epochs"),
         ({"run": "{file}/run"}, "run.start"),
         ({"machine.accumulate_grad_batches": 5}, "data.batch_size"),
     ],
