@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mae_kit.encoders.encoder import Encoder, Size
 from mae_kit.encoders.timm_models import block_tokens, stochastic_depth
-from mae_kit.encoders.vit import block_sizes, check_batch_size, read_block_sizes
+from mae_kit.encoders.vit import block_sizes, check_patch_size, read_block_sizes
 from mae_kit.errors import UserError
 
 STD = 0.02  # of all weights, truncated at one deviation (modeling_pretrain.py)
@@ -61,7 +61,7 @@ class BEiTEncoder(Encoder):
         init_values: float | None = None,
         drop_path: float = 0.0,
     ):
-        check_batch_size(img_size, patch_size)
+        check_patch_size(img_size, patch_size)
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
         sizes |= {"num_heads": num_heads, "init_values": init_values, "in_chans": in_chans}
         pooling = {"global_pool": "token"}  # keeps the last norm before the pooling, as pretraining needs it

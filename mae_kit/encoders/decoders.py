@@ -32,11 +32,8 @@ class TransformerDecoder(nn.Module):
     ):
         super().__init__()
         if heads < 1 or dim % heads:
-            raise UserError(
-                "objective.decoder_heads",
-                f"decoder_heads {heads} does not divide decoder_dim {dim}",
-                "choose for example 8 of 512",
-            )
+            problem = f"decoder_heads {heads} does not divide decoder_dim {dim}"
+            raise UserError("objective.decoder_heads", problem, "choose for example 8 of 512")
         self.grid, self.prefix = grid, prefix
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))

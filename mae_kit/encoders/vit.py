@@ -51,7 +51,7 @@ class ViT(Encoder):
         depth: int | None = None,
         num_heads: int | None = None,
     ):
-        check_batch_size(img_size, patch_size)
+        check_patch_size(img_size, patch_size)
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
         super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans})
 
@@ -133,7 +133,7 @@ class ViT(Encoder):
         return torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
 
 
-def check_batch_size(img_size: Size | None, patch_size: Size | None) -> None:
+def check_patch_size(img_size: Size | None, patch_size: Size | None) -> None:
     """Refuse a patch that does not divide the image, before timm builds either.
 
     Raises:

@@ -16,12 +16,7 @@ BANK, QUERIES = 8192, 1024  # rows at a time: their cosines take 32 MiB
 
 
 def knn_predict(
-    bank: Matrix,
-    labels: Labels,
-    queries: Matrix,
-    classes: int,
-    k: int = 20,
-    temperature: float = 0.07,
+    bank: Matrix, labels: Labels, queries: Matrix, classes: int, k: int = 20, temperature: float = 0.07
 ) -> Predictions:
     """Predict the class with the largest sum of exp(cosine / temperature) over each query's k nearest in the bank.
 

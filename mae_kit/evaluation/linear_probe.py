@@ -24,13 +24,7 @@ _CHUNK = 256  # images encoded at once
 
 
 def linear_probe(
-    encoder: Any,
-    train: Index,
-    val: Index,
-    classes: int,
-    epochs: int = EPOCHS,
-    batch_size: int = BATCH,
-    seed: int = 0,
+    encoder: Any, train: Index, val: Index, classes: int, epochs: int = EPOCHS, batch_size: int = BATCH, seed: int = 0
 ) -> tuple[Predictions, Labels]:
     """Train on random resized crops (8 to 100% of the area) and flips, score on the central 224/256.
 

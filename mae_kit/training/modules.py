@@ -116,12 +116,7 @@ class TokenizerModule(TrainingModule):
         super().__init__(Optimization.of(lr, base_lr, **optimization), seed)
         self.tokenizer: DVAE = build(tokenizer) if isinstance(tokenizer, dict) else tokenizer
         self.relaxation = Relaxation(**relaxation) if isinstance(relaxation, dict) else relaxation
-        own = {
-            "tokenizer": self.tokenizer.config,
-            "relaxation": vars(self.relaxation),
-            "flip": flip,
-            "seed": seed,
-        }
+        own = {"tokenizer": self.tokenizer.config, "relaxation": vars(self.relaxation), "flip": flip, "seed": seed}
         self.save_hyperparameters(own | {"lr": lr, "base_lr": base_lr} | optimization)
         channels = self.tokenizer.channels
         self.augment = PretrainAugment([0.0] * channels, [1.0] * channels, flip)

@@ -65,9 +65,7 @@ def parameter_layers(classifier: Any, coarse: bool = False) -> dict[str, int]:
 
 
 def build_optimizer(
-    groups: list[Group],
-    name: Literal["adamw", "sgd"] = "adamw",
-    betas: tuple[float, float] = (0.9, 0.95),
+    groups: list[Group], name: Literal["adamw", "sgd"] = "adamw", betas: tuple[float, float] = (0.9, 0.95)
 ) -> torch.optim.Optimizer:
     """An optimizer whose learning rate is 0 until the training module sets it.
 

@@ -182,11 +182,8 @@ def _open_remote(url: str, cache: Cache) -> Index:
     stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)
-        raise UserError(
-            "shards.remote_index",
-            f"{base}/{FILE} is damaged or of another version",
-            "run `mae-kit index` again and upload it",
-        )
+        problem = f"{base}/{FILE} is damaged or of another version"
+        raise UserError("shards.remote_index", problem, "run `mae-kit index` again and upload it")
     whole.store = Store(base, stamps, cache)
     part = whole.within(pattern.select(whole.shards))
     if not part.shards:

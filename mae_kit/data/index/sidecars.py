@@ -32,23 +32,13 @@ class Sidecars(NamedTuple):
     recipe: str
 
     def compute(
-        self,
-        index: Index,
-        make: Make,
-        workers: int = 0,
-        engine: Engine = "processes",
-        preload: tuple[str, ...] = (),
+        self, index: Index, make: Make, workers: int = 0, engine: Engine = "processes", preload: tuple[str, ...] = ()
     ) -> list[Arrays]:
         """The arrays of each shard, in their order; only those that are not there are made: see `complete`."""
         return [_read(path) for path in self.complete(index, make, workers, engine, preload)]
 
     def complete(
-        self,
-        index: Index,
-        make: Make,
-        workers: int = 0,
-        engine: Engine = "processes",
-        preload: tuple[str, ...] = (),
+        self, index: Index, make: Make, workers: int = 0, engine: Engine = "processes", preload: tuple[str, ...] = ()
     ) -> list[Path]:
         """The file of each shard, in their order, for arrays that need not fit into memory.
 

@@ -153,9 +153,7 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if image is None:
         raise UserError(
-            "shard.hub",
-            f"hf:{name} has no column of images ({', '.join(features)})",
-            "name a dataset of images",
+            "shard.hub", f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images"
         )
     parts = {
         key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
@@ -196,9 +194,7 @@ def _torchvision(name: str, split: str | None, labels: str) -> Source:
     kind = getattr(library, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, library.VisionDataset)):
         raise UserError(
-            "shard.hub",
-            f"torchvision has no dataset {name}",
-            "write it as in torchvision.datasets, such as CIFAR10",
+            "shard.hub", f"torchvision has no dataset {name}", "write it as in torchvision.datasets, such as CIFAR10"
         )
     parts = _torchvision_splits(kind, name, split)
     values = [_labels(part) for part in parts.values()]
