@@ -347,7 +347,12 @@ def _classifier(
     args = trained | (spec.args if spec else {})
     objective, step = (known.objective, known.step) if known else ("none", 0)
     multi_label = labeled.stream.index.multi_label
-    how = {"image_size": size, "crop_pct": data.crop_pct, "classes": classes, "multi_label": multi_label}
+    how: dict[str, Any] = {
+        "image_size": size,
+        "crop_pct": data.crop_pct,
+        "classes": classes,
+        "multi_label": multi_label,
+    }
     return built.model, ModelConfig(name, args, mean, std, objective, step, **how)
 
 

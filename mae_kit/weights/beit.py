@@ -92,7 +92,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
     size = pair(args["img_size"])
-    fields = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
+    fields: dict[str, Any] = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
     config = ModelConfig(
         name, args, objective="SimMIM" if simmim else "BEiT", classes=classes, multi_label=multi_label, **fields
     )

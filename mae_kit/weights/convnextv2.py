@@ -86,7 +86,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     prepared = read_preprocessor(raw, args["in_chans"])
     size = raw.config.get("image_size")
-    fields = {"crop_pct": CROP_PCT, "image_size": size and pair(size)} | prepared.fields
+    fields: dict[str, Any] = {"crop_pct": CROP_PCT, "image_size": size and pair(size)} | prepared.fields
     objective = "none" if classes else "FCMAE"
     config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
     kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"

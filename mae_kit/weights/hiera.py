@@ -46,7 +46,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     args = classifier_args(name, args) if classes else args
     side = STRIDE * round(tensors["pos_embed"].shape[1] ** 0.5)
     mean, std = statistics(args["in_chans"])
-    how = {"image_size": (side, side), "crop_pct": published_crop(side), "classes": classes}
+    how: dict[str, Any] = {"image_size": (side, side), "crop_pct": published_crop(side), "classes": classes}
     what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     config = ModelConfig(name, args | {"img_size": side}, mean, std, "none" if classes else "HieraMAE", **how)
     whole = Pretrained(f"original Hiera, {what}", config, tensors, None, left_out, notes)

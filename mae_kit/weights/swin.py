@@ -83,7 +83,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     )
     kind = f"{'Hugging Face' if theirs else 'original'} Swin, {what}"
     size = pair(args["img_size"])
-    fields = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
+    fields: dict[str, Any] = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
     config = ModelConfig(
         name, args, objective="SimMIM" if simmim else "none", classes=classes, multi_label=multi_label, **fields
     )

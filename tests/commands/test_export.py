@@ -52,7 +52,7 @@ def test_the_original_layout_loads_as_the_original_code_would(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("{run}", "exactly one output folder is needed: give one of"),
+        ("{run}", "exactly one output folder is needed"),
         ("{run} --out a --hub-dir b", "exactly one output folder is needed"),
         ("{run} --out {run}", "is not empty: choose another folder"),
         ("{run}/nothing --out {run}/x", "no file .*nothing"),

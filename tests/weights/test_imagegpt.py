@@ -93,7 +93,7 @@ def without_config(folder: Path) -> None:
     ("change", "complaint"),
     [
         (without_palette, "has no palette: give the folder with preprocessor_config.json"),
-        (with_bias, "has biases, which iGPT has not"),
+        (with_bias, "has biases, which iGPT lacks"),
         (with_another_activation, "activation_function is relu: only quick_gelu is supported"),
         (without_config, "is an ImageGPT checkpoint without its config.json: give the folder"),
     ],

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, filterfalse, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,12 @@ def read_images(
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    how = {"target": image_size, "crop_pct": crop_pct, "mode": crop_mode, "interpolation": interpolation}
+    how: dict[str, Any] = {
+        "target": image_size,
+        "crop_pct": crop_pct,
+        "mode": crop_mode,
+        "interpolation": interpolation,
+    }
     return _decode(source, range, channels, partial(central_crop, **how))
 
 
