@@ -1,8 +1,10 @@
 """Files that are complete or absent, whenever the process is killed or the power fails."""
 
+import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 import zlib
@@ -76,17 +78,33 @@ def append(path: Path, data: bytes) -> None:
             written = 0
             while written < len(data):
                 written += file.write(data[written:])
-        except OSError:
+        except OSError as error:
             file.truncate(before)
+            error.filename = str(path)
             raise
 
 
 @contextmanager
 def filling(folder: Path) -> Iterator[None]:
-    """Make a folder that is signed as unfinished until the block has filled it: it may then be filled again."""
+    """Make a folder that is signed as unfinished until the block has filled it.
+
+    Where an earlier block was interrupted, what it has written is removed first.
+    """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / UNFINISHED).touch()
-    yield
+    if is_unfinished(folder):
+        known = json.loads((folder / UNFINISHED).read_text() or "[]")
+        for path in folder.iterdir():
+            if path.name not in (UNFINISHED, *known):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    else:
+        replace_text(folder / UNFINISHED, json.dumps([path.name for path in folder.iterdir()]))
+    try:
+        yield
+    except BaseException:
+        if made and [path.name for path in folder.iterdir()] == [UNFINISHED]:
+            shutil.rmtree(folder)
+        raise
     (folder / UNFINISHED).unlink()
 
 

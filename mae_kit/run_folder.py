@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "tuning.json"
 
     @property
+    def complete(self) -> Path:
+        """Written last: how many steps the training had when all its files were there."""
+        return self.path / "complete.json"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 

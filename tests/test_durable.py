@@ -84,9 +84,14 @@ def test_lines_are_appended_whole_or_not_at_all(tmp_path: Path):
 
 
 def test_a_folder_is_signed_until_it_is_full(tmp_path: Path):
-    with pytest.raises(OSError), filling(tmp_path / "out"):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes").touch()
+    with pytest.raises(OSError), filling(out):
+        (out / "half").touch()
         raise OSError(28, "No space left on device")
-    assert is_unfinished(tmp_path / "out")
-    with filling(tmp_path / "out"):
-        pass
-    assert not is_unfinished(tmp_path / "out")
+    assert is_unfinished(out)
+    with filling(out):
+        assert not (out / "half").exists()
+        (out / "whole").touch()
+    assert sorted(path.name for path in out.iterdir()) == ["notes", "whole"]

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from typing import IO
 
 from mae_kit.errors import UserError
 
+PARENT = "MAE_KIT_PARENT"  # in the environment of a command that another one has started: its process
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.2
 
@@ -36,6 +38,18 @@ def is_launched() -> bool:
     return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
+def follow_parent() -> None:
+    """End this command, as by SIGTERM, once the one that has started it is gone: a kill is not passed on."""
+    if parent := os.environ.pop(PARENT, ""):
+        threading.Thread(target=_end_after, args=(int(parent),), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def launch(words: Sequence[str], count: int) -> int:
     """Run `mae-kit` with these words in `count` processes, under the environment that torchrun sets.
 
@@ -46,7 +60,7 @@ def launch(words: Sequence[str], count: int) -> int:
     """
     with tempfile.TemporaryFile() as complaints:
         processes = _start(words, count, complaints)
-        before = {one: signal.signal(one, _forward(processes)) for one in (signal.SIGTERM, signal.SIGINT)}
+        before = {one: signal.signal(one, _forward(processes)) for one in _ending()}
         try:
             rank, code = _wait(processes)
         finally:
@@ -63,7 +77,7 @@ def _start(words: Sequence[str], count: int, complaints: IO[bytes]) -> list[subp
 
     threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     shared = threads | os.environ | {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared |= {PARENT: str(os.getpid()), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     return [
         subprocess.Popen(
             [sys.executable, "-m", "mae_kit", *words],
@@ -72,6 +86,12 @@ def _start(words: Sequence[str], count: int, complaints: IO[bytes]) -> list[subp
         )
         for rank in range(count)
     ]
+
+
+def _ending() -> list[int]:
+    """The signals that end a run; not that of a closed terminal where `nohup` has it ignored."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _forward(processes: list[subprocess.Popen[bytes]]):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mae_kit.durable import replace_text, replacing
+from mae_kit.durable import filling, is_unfinished, replace_text, replacing
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.reports.model_card import write_card
@@ -53,15 +53,16 @@ def export(
     """
     folder = _one_of(out, hub_dir)
     weights = read_pretrained(run)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()) and not is_unfinished(folder):
         raise UserError("out", f"{folder} is not empty", "choose another folder")
     if format in _OF_VITS and not is_plain_vit(weights):
         raise UserError(
             "format", f"{format} has no place for {weights.config.model}", "give --format timm, onnx or pt2"
         )
-    WRITERS[format](folder, weights)
-    if hub_dir:
-        write_card(folder, run, weights, format, license)
+    with filling(folder):
+        WRITERS[format](folder, weights)
+        if hub_dir:
+            write_card(folder, run, weights, format, license)
     files = sorted(path.name for path in folder.iterdir())
     log.info(f"{folder}: {weights.kind}, as {format}: {', '.join(files)}")
     return {"folder": str(folder), "format": format, "kind": weights.kind, "files": files}

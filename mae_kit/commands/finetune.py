@@ -37,7 +37,7 @@ from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelSco
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tasks.predict import classify
 from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
-from mae_kit.training.checkpoint import State, load_latest
+from mae_kit.training.checkpoint import State
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.freezing import freeze_below
@@ -149,6 +149,7 @@ def finetune(
             save_classifier(folder.path, chosen, config)
             replace_text(folder.result, json.dumps(result, indent=2))
         page = report(folder.path) if stream.replica.rank == 0 else {}
+        folder.finish(stream.plan.steps)
         return _told(run, result, data.val or data.path) | page
 
 
@@ -211,18 +212,10 @@ def _check_same_images(val: Index, result: dict[str, Any], run: Path, name: str)
 
 
 def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
-    """The checkpoint to go on from, and the result, which only a complete run has.
-
-    A run that was killed while it was scored does its last steps again.
-    """
-    state = load_latest(run.checkpoints)
-    if state is None or state["global_step"] < plan.steps:
-        return state, {}
-    path = run.result
-    result = json.loads(path.read_text()) if path.is_file() else {}
-    if result.get("step") == state["global_step"]:
-        return state, result
-    return load_latest(run.checkpoints, before=plan.steps), {}
+    """The checkpoint to go on from, and the result, which only a complete run has."""
+    state = run.left_off(plan.steps, run.result)
+    done = run.is_complete(plan.steps, run.result) and state is not None and state["global_step"] >= plan.steps
+    return state, json.loads(run.result.read_text("utf-8")) if done else {}
 
 
 def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:

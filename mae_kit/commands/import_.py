@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.index.class_names import kept_apart
+from mae_kit.durable import filling, is_unfinished
 from mae_kit.errors import UserError
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
@@ -101,9 +102,13 @@ def _must_count(size: list[int] | None, **counts: int | None) -> None:
 
 
 def _write(out: Path, weights: Pretrained) -> None:
-    if any(out.glob("*.safetensors")):
+    if any(out.glob("*.safetensors")) and not is_unfinished(out):
         raise UserError("out", f"{out} holds weights already", "choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    with filling(out):
+        _fill(out, weights)
+
+
+def _fill(out: Path, weights: Pretrained) -> None:
     save_encoder(out, without_head(weights).tensors, weights.config)
     if weights.decoder or weights.config.objective == "IGPT":
         whole = to_objective(weights) if weights.decoder else to_igpt(weights)

@@ -20,7 +20,6 @@ from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.verdict import MORE
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
-from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.metrics import read_metrics
@@ -127,7 +126,7 @@ def pretrain(
     stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
     arguments["data"] = data
     with Run(run, resume, stream.replica.rank) as folder:
-        state = load_latest(folder.checkpoints) if resume else None
+        state = folder.left_off(stream.plan.steps) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
@@ -147,6 +146,7 @@ def pretrain(
             save_results(folder, objective, data, stream.plan.steps)
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
+        folder.finish(stream.plan.steps)
         _tell(folder)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 

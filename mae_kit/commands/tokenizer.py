@@ -11,7 +11,6 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
 from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
-from mae_kit.training.checkpoint import load_latest
 from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.modules import TokenizerModule
@@ -97,7 +96,7 @@ def tokenizer(
     batches = stream.batches(data.size, model.channels, data.crop_scale)
     module = TokenizerModule(model, **optimization.arguments(), relaxation=relaxation, flip=data.flip, seed=seed)
     with Run(run, resume, stream.replica.rank) as folder:
-        state = load_latest(folder.checkpoints) if resume else None
+        state = folder.left_off(stream.plan.steps) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         codebook = _codebook(batches, intervals, folder)
@@ -108,6 +107,7 @@ def tokenizer(
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
+        folder.finish(stream.plan.steps)
         return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
 
 

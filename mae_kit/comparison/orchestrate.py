@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, TextIO
 
+from mae_kit.cli.launch import PARENT
 from mae_kit.errors import UserError
 from mae_kit.recipe_file import read_recipe
 from mae_kit.run_folder import RunFolder
@@ -72,7 +74,8 @@ class Children:
 
     @contextmanager
     def started(self, command: list[str], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-        with subprocess.Popen(command, text=True, errors="replace", **options) as process:
+        env = os.environ | {PARENT: str(os.getpid())}
+        with subprocess.Popen(command, text=True, errors="replace", env=env, **options) as process:
             self._running.add(process)
             if self.stopped:  # as it started, by another thread
                 process.terminate()

@@ -14,8 +14,9 @@ from mae_kit.configured import Configured
 from mae_kit.durable import MAKING, replace_text
 from mae_kit.errors import UserError
 from mae_kit.run_folder import RunFolder
+from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.lock import LOCK, alone
-from mae_kit.training.metrics import read_metrics
+from mae_kit.training.metrics import json_object, read_metrics, text_of
 
 ONCE = ("resume", "allow_data_change", "dry_run", "minutes")  # arguments of one call, not part of the recipe
 
@@ -83,7 +84,7 @@ class Run(RunFolder):
         """
         if self.rank:
             return
-        plain = {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
+        plain = recipe_of(arguments)
         self.check_disk(needed)
         missing = [folder for folder in (self.checkpoints, self.path) if not folder.exists()]
         try:
@@ -136,6 +137,26 @@ class Run(RunFolder):
                 "make room, or choose another --run folder",
             )
 
+    def finish(self, steps: int) -> None:
+        """Mark the run as complete after so many steps, once all of its files are written."""
+        if not self.rank:
+            replace_text(self.complete, json.dumps({"steps": steps}))
+
+    def is_complete(self, steps: int, *files: Path) -> bool:
+        """Whether a training of so many steps has been finished, and these files are still there."""
+        return json_object(text_of(self.complete)).get("steps") == steps and all(file.is_file() for file in files)
+
+    def left_off(self, steps: int, *files: Path) -> State | None:
+        """The checkpoint to resume a training of so many steps from; None where there is none.
+
+        One that was killed after its last step and before it was finished does its last steps again: their score and
+        plots may be missing. So does one without one of `files`, which only its end can write.
+        """
+        state = load_latest(self.checkpoints)
+        if state is None or state["global_step"] < steps or self.is_complete(steps, *files):
+            return state
+        return load_latest(self.checkpoints, before=steps)
+
     def last_metrics(self) -> dict[str, Any]:
         """The newest value of everything in metrics.jsonl; None for one that was not finite."""
         merged: dict[str, Any] = {}
@@ -151,7 +172,7 @@ class Run(RunFolder):
         """Drop the lines after `step`, and a torn last one."""
         if not self.metrics.exists():
             return
-        kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        kept = [line for line in text_of(self.metrics).splitlines() if _step_of(line) <= step]
         replace_text(self.metrics, "".join(line + "\n" for line in kept))
 
 
@@ -159,6 +180,11 @@ def _remove_empty(folder: Path) -> None:
     with suppress(OSError):
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def recipe_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a command as plain values, without those of one call."""
+    return {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
 
 
 def _plain(value: Any) -> Any:
@@ -170,7 +196,5 @@ def _plain(value: Any) -> Any:
 
 
 def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
+    step = json_object(line).get("step")
+    return step if isinstance(step, int) else float("inf")

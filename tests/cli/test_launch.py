@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.errors import raises
 
@@ -37,3 +39,25 @@ def test_two_processes_train_into_the_folder_that_is_chosen_for_them(photos: Pat
 def test_a_number_of_devices_that_is_none(devices: str):
     with raises("devices"):
         device_count(devices)
+
+
+def test_a_command_ends_with_the_one_that_started_it(tmp_path: Path):
+    child = "import os, time; from mae_kit.cli.launch import follow_parent; follow_parent(); time.sleep(300)"
+    parent = (
+        "import os, subprocess, sys; from mae_kit.cli.launch import PARENT\n"
+        "env = os.environ | {PARENT: str(os.getpid())}\n"
+        "process = subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=env)\n"
+        "print(process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True, check=False)
+    deadline = time.monotonic() + 60
+    while is_running(int(ended.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

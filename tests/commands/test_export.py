@@ -11,6 +11,7 @@ import timm
 import torch
 import yaml
 from safetensors.torch import load_file
+from support.errors import raises
 from support.tiny_models import MEAN, STD, save_run, tiny_mae
 from timm.data.config import resolve_data_config
 
@@ -135,3 +136,20 @@ def test_the_original_layout_keeps_the_normalization(tmp_path: Path):
     export(save_run(tmp_path / "run", mae), tmp_path / "out", format="original")
     again = read_pretrained(tmp_path / "out/model.pth")
     assert (again.config.mean, again.config.std) == (MEAN, STD) and not any("mean" in note for note in again.notes)
+
+
+@pytest.mark.parametrize("kind", ["out", "hub_dir"])
+def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    run, out = save_run(tmp_path / "run", tiny_mae()), tmp_path / "out"
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mae_kit.commands.export.replace_text", full)
+        with pytest.raises(OSError):
+            export(run, **{kind: out}, format="vit_mae")
+    assert (out / "model.safetensors").exists()
+    assert export(run, **{kind: out})["files"] == sorted(path.name for path in out.iterdir())
+    with raises("out"):
+        export(run, **{kind: out})

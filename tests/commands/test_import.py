@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.errors import raises
 from support.photo_shards import jpeg
 from support.tiny_models import tiny_classifier, tiny_mae, tiny_weights
 
@@ -88,3 +89,18 @@ def test_heads_that_do_not_divide_the_width(published: Path, tmp_path: Path, cap
     heads = ["--encoder-heads", "5", "--decoder-heads", "4"]
     assert cli.main(["import", str(published), str(tmp_path / "run"), *heads]) == 2
     assert "5 attention heads do not divide its width of 48: give --encoder-heads N" in capsys.readouterr().err
+
+
+def test_an_interrupted_import_can_be_repeated(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    heads = {"encoder_heads": 3, "decoder_heads": 4}
+    with monkeypatch.context() as broken:
+        broken.setattr("mae_kit.commands.import_.save_model", full)
+        with pytest.raises(OSError):
+            mae_kit.import_(published, tmp_path / "run", **heads)
+    mae_kit.import_(published, tmp_path / "run", **heads)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"encoder.safetensors", "model.safetensors"}
+    with raises("out"):
+        mae_kit.import_(published, tmp_path / "run", **heads)

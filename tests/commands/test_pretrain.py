@@ -125,7 +125,15 @@ def test_a_run_that_exists_is_not_overwritten(
 @pytest.mark.slow
 def test_what_a_run_leaves(trained: Path):
     names = {path.name for path in trained.iterdir()}
-    files = {"config.yaml", "metrics.jsonl", "encoder.safetensors", "encoder.json", "model.safetensors", "report.html"}
+    files = {
+        "complete.json",
+        "config.yaml",
+        "metrics.jsonl",
+        "encoder.safetensors",
+        "encoder.json",
+        "model.safetensors",
+        "report.html",
+    }
     assert names == files | {"tensorboard", "checkpoints", "reconstructions", LOCK}
     assert [path.name for path in (trained / "reconstructions").iterdir()] == ["step-00000018.png"]
     every = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]

@@ -10,6 +10,7 @@ import yaml
 
 from mae_kit.durable import append_lines
 from mae_kit.errors import UserError
+from mae_kit.training.checkpoint import DurableCheckpointIO, checkpoint_path
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.lock import LOCK
 from mae_kit.training.run import Run
@@ -90,6 +91,8 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
     append_lines(run.metrics, [line(step).strip() for step in (3, 6, 9)])
     with open(run.metrics, "a") as file:
         file.write(line(12)[:-9])
+    with open(run.metrics, "ab") as file:
+        file.write(b'{"step": null}\n{"step": "\xff"}\n[3]\n\xff\n')
     (run.checkpoints / ".making-step-00000010-123").mkdir()
     (run.path / ".encoder.json.1f2e3d4c.making").touch()
     (run.path / "reconstructions").mkdir()
@@ -166,3 +169,19 @@ def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     other.check_continues(before, tmp_path, allow_data_change=True)
     assert "the data has changed: 20 samples are now 18" in caplog.text
     assert PLAN.has_data_of(before) and not other.has_data_of(before)
+
+
+def test_a_run_that_was_killed_after_its_last_step_does_its_end_again(tmp_path: Path):
+    run = Run(tmp_path / "run")
+    run.start(ARGUMENTS, 0)
+    for step in (5, 10):
+        DurableCheckpointIO().save_checkpoint({"global_step": step}, checkpoint_path(run.checkpoints, step))
+
+    def left_off(steps: int, *files: Path) -> int:
+        state = run.left_off(steps, *files)
+        return state["global_step"] if state else 0
+
+    assert (left_off(10), left_off(20)) == (5, 10)
+    run.finish(10)
+    assert (left_off(10), left_off(20)) == (10, 10) and run.is_complete(10)
+    assert left_off(10, run.result) == 5 and not run.is_complete(10, run.result)
