@@ -1,7 +1,8 @@
 """Safetensors files: written atomically; ours have one header that says what they hold, and one reader."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,12 +78,21 @@ def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> t
     file = path / kind.file if path.is_dir() else path
     if not file.is_file():
         raise missing(path, kind)
+    with damages(file, kind), safe_open(file, "pt") as opened:
+        content = _content(file, kind, opened.metadata() or {})
+        return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def damages(file: Path, kind: Kind) -> Iterator[None]:
+    """Raise UserError in place of whatever a file with a bent header makes of what is built from it."""
     try:
-        with safe_open(file, "pt") as opened:
-            content = _content(file, kind, opened.metadata() or {})
-            return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{kind.name}.damaged", f"{file} cannot be read ({error})", kind.fix) from error
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # constructors of other libraries raise whatever they like
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{kind.name}.damaged", f"{file} cannot be read ({reason})", kind.fix) from error
 
 
 def missing(path: Path, kind: Kind) -> UserError:
@@ -115,7 +125,7 @@ def kind_of(file: Path) -> str:
     try:
         with safe_open(file, "pt") as opened:
             return str(parse_json((opened.metadata() or {}).get(HEADER, "{}").encode()).get("kind", ""))
-    except (SafetensorError, ValueError, AttributeError):
+    except (SafetensorError, ValueError, AttributeError, RecursionError):
         return ""
 
 

@@ -7,6 +7,8 @@ from mae_kit.recipe_file import read_recipe
 from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
 
+LINES = 5000  # of metrics that a page is made from, however long the run
+
 
 class Folder(NamedTuple):
     """What a page is made from.
@@ -56,7 +58,7 @@ def read_folder(path: Path) -> Folder:
         path,
         _kind(demo, compared, result, evaluation or untrained, config),
         training,
-        read_metrics(training.path),
+        read_metrics(training.path, LINES),
         config,
         _json(training.encoder_config),
         json_lines(training.quarantine),

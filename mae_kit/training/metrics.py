@@ -2,6 +2,9 @@
 
 import json
 import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +12,39 @@ import numpy as np
 
 from mae_kit.run_folder import RunFolder
 
+_LOSS = b'"loss"'
+
 Row = dict[str, Any]
 
 
-def read_metrics(run: Path) -> list[Row]:
-    """The lines of a run by step; where a resumed run repeats a step, its last values win. No file, no rows."""
+def read_metrics(run: Path, most: int = sys.maxsize) -> list[Row]:
+    """The lines of a run by step; where a resumed run repeats a step, its last values win. No file, no rows.
+
+    Args:
+        run: Its folder.
+        most: Lines of a kind (losses, scores) to read, evenly spread, the last among them.
+    """
     steps: dict[int, Row] = {}
-    for row in json_lines(RunFolder(run).metrics):
+    for line in _spread_lines(RunFolder(run).metrics, most):
+        row = json_object(line.decode("utf-8", errors="replace"))
         if isinstance(row.get("step"), int):
             steps.setdefault(row["step"], {}).update(row)
     return [steps[step] for step in sorted(steps)]
+
+
+def _spread_lines(path: Path, most: int) -> Iterator[bytes]:
+    """Lines of a file, read one by one: a long run has a million."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        counts = Counter(_LOSS in line for line in file)
+        file.seek(0)
+        seen: Counter[bool] = Counter()
+        for line in file:
+            kind = _LOSS in line
+            seen[kind] += 1
+            if seen[kind] == counts[kind] or not (seen[kind] - 1) % -(-counts[kind] // most):
+                yield line
 
 
 def series(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +76,6 @@ def json_object(text: str) -> Row:
     """Empty where it is none."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.errors import UserError
 from mae_kit.objectives import IGPT, MAE, Objective
 from mae_kit.run_folder import RunFolder
-from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, kind_of, read_kind, save_kind
+from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, damages, kind_of, read_kind, save_kind
 from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, classifier_args, fingerprint
@@ -90,16 +90,18 @@ def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
     """
     (config, encoder), tensors = read_kind(path, MODEL, _parse_model)
     given = {name: value for name, value in changed.items() if value is not None}
-    if unknown := given.keys() - config["init_args"].keys():
-        kind, names = _class_name(config), ", ".join(sorted(unknown))
-        raise UserError("model.arguments", f"{path} holds a {kind}, which has no {names}", "leave it out")
-    objective = build(config | {"init_args": config["init_args"] | given}, trusted)
+    with damages(path, MODEL):
+        if unknown := given.keys() - config["init_args"].keys():
+            kind, names = _class_name(config), ", ".join(sorted(unknown))
+            raise UserError("model.arguments", f"{path} holds a {kind}, which has no {names}", "leave it out")
+        objective = build(config | {"init_args": config["init_args"] | given}, trusted)
     try:
         objective.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         what = f"{path} does not fit {_class_name(config)} as it is now ({' '.join(str(error).split())})"
         raise UserError("model.names", what, "load it with the mae_kit that wrote it, or train again") from error
-    objective.set_statistics(encoder.mean, encoder.std)
+    with damages(path, MODEL):
+        objective.set_statistics(encoder.mean, encoder.std)
     model: Any = objective.encoder
     model.pretrained_cfg, model.fingerprint = encoder, fingerprint(encoder, model.model.state_dict())
     return objective.eval()
@@ -118,7 +120,8 @@ def load_classifier(path: Path) -> SavedClassifier:
         UserError: `classifier.missing`, `classifier.kind`, or `classifier.damaged`.
     """
     config, tensors = read_kind(path, CLASSIFIER, _parse_classifier)
-    return SavedClassifier(build_timm(_classifier(config, tensors)), config).eval()
+    with damages(path, CLASSIFIER):
+        return SavedClassifier(build_timm(_classifier(config, tensors)), config).eval()
 
 
 def file_of(path: Path) -> Path | None:
@@ -135,9 +138,11 @@ def read(file: Path) -> Pretrained:
     """
     kind = kind_of(file)
     if kind == MODEL.name:
-        return _whole(file)
+        with damages(file, MODEL):
+            return _whole(file)
     if kind == CLASSIFIER.name:
-        return _classifier(*read_kind(file, CLASSIFIER, _parse_classifier))
+        with damages(file, CLASSIFIER):
+            return _classifier(*read_kind(file, CLASSIFIER, _parse_classifier))
     config, tensors = read_kind(file, ENCODER, parse_config)
     return Pretrained("our encoder", config, tensors)
 

@@ -10,7 +10,7 @@ import torch
 
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
-from mae_kit.tensor_file import ENCODER, kind_of, missing, read_kind
+from mae_kit.tensor_file import ENCODER, damages, kind_of, missing, read_kind
 from mae_kit.weights import beit, convnextv2, hiera, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
@@ -53,7 +53,9 @@ def load_encoder(path: Path, any_family: bool = False) -> Any:
     path = Path(path)
     file = path / ENCODER.file if path.is_dir() else path
     if file.name == ENCODER.file and (file.is_file() or not path.is_dir()):
-        return load_weights(*read_kind(file, ENCODER, parse_config), str(file), any_family)
+        read = read_kind(file, ENCODER, parse_config)
+        with damages(file, ENCODER):
+            return load_weights(*read, str(file), any_family)
     if is_published(path) and not any_family:
         with torch.device("meta"):
             create_encoder(architecture(path), {})  # refuses before the download

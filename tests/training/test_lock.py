@@ -1,6 +1,8 @@
 """One process at a time: whoever comes second is refused."""
 
 import errno
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from support.errors import raises
 
 from mae_kit.errors import UserError
-from mae_kit.training.lock import alone
+from mae_kit.training.lock import HOLDER, alone
 
 HOLD = """
 import sys
@@ -51,13 +54,24 @@ def test_a_killed_one_holds_nothing(holder: subprocess.Popen[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSYS, errno.ENOLCK])
-def test_a_file_system_without_locks_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int):
+def test_where_there_are_no_locks_a_file_with_the_holder_stands_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+):
     fcntl = pytest.importorskip("fcntl")
 
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(reason, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", unknown)
+    (tmp_path / HOLDER).write_text("elsewhere 1")
+    os.utime(tmp_path / HOLDER, (0, 0))
     with alone(tmp_path):
         assert not FileLock(tmp_path / ".lock").is_locked
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"], "no file that is the lock"
+        with raises("lock.alone"), alone(tmp_path):
+            pytest.fail("two are at work")
+    assert not (tmp_path / HOLDER).exists()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / HOLDER).write_text(f"{socket.gethostname()} {dead.pid}")
+    with alone(tmp_path):
+        pass

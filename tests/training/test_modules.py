@@ -150,7 +150,7 @@ def test_the_rate_of_a_line_is_that_of_its_step(photos: Path, tmp_path: Path):
 
 
 def test_bad_samples_are_those_of_all_ranks(tmp_path: Path):
-    ranks = Mock(spec=pl.Trainer, world_size=2, global_step=0)
+    ranks = Mock(spec=pl.Trainer, world_size=2, global_step=0, callbacks=[])
     ranks.strategy.root_device = "cpu"
     ranks.strategy.reduce = lambda values, reduce_op: values + 5  # those of the other rank
     quarantine = Quarantine(tmp_path / "quarantine.jsonl", Plan(96, 16, 1, 0))

@@ -1,17 +1,20 @@
 """Our own files: saved, loaded as modules, and told from every other kind."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.errors import raises
 from support.tiny_models import save_tokenizer, shaken, tiny_classifier, tiny_mae, tiny_weights
 from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
+from mae_kit.errors import UserError
 from mae_kit.objectives import MAE
 from mae_kit.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
 from mae_kit.weights.config import ModelConfig
@@ -145,6 +148,31 @@ def test_a_header_that_makes_no_sense(run: Path, content: str):
     save_file(load_file(run / MODEL.file), run / MODEL.file, {HEADER: content})
     with raises("model.damaged"):
         load_model(run)
+
+
+def bent(content: Any) -> Iterator[Any]:
+    """The content of a header with one value bent or gone, at every place."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in list(items):
+        for other in (None, -1, 0.5, "x", [], {}, *bent(value)):
+            copy = content.copy()
+            copy[key] = other
+            yield copy
+        if isinstance(content, dict):
+            yield {name: kept for name, kept in content.items() if name != key}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_bent_header_is_told_by_key(run: Path, kind: Kind):
+    tensors = load_file(run / kind.file)
+    with safe_open(run / kind.file, "pt") as file:
+        content = json.loads(file.metadata()[HEADER])
+    for other in bent(content):
+        save_file(tensors, run / kind.file, {HEADER: json.dumps(other)})
+        try:
+            LOAD[kind](run / kind.file)
+        except UserError as error:
+            assert "\n" not in str(error)
 
 
 def test_another_kind_in_its_place(run: Path):

@@ -11,7 +11,7 @@ from torch import Tensor
 from mae_kit.configured import build
 from mae_kit.encoders.tokenizers import dalle
 from mae_kit.encoders.tokenizers.dvae import DVAE
-from mae_kit.tensor_file import TOKENIZER, read_kind, save_kind
+from mae_kit.tensor_file import TOKENIZER, damages, read_kind, save_kind
 
 
 def save_tokenizer(folder: Path, tokenizer: DVAE) -> Path:
@@ -35,7 +35,8 @@ def load_tokenizer(path: Path) -> DVAE:
     if (path / dalle.ENCODER).is_file():
         return frozen(dalle.read(path))
     tokenizer, tensors = read_kind(path, TOKENIZER, _without_weights)
-    tokenizer.load_state_dict(tensors, strict=True, assign=True)
+    with damages(path, TOKENIZER):
+        tokenizer.load_state_dict(tensors, strict=True, assign=True)
     return frozen(tokenizer)
 
 
