@@ -24,7 +24,13 @@ def is_main_process() -> bool:
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
-console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Continue in silence: what reads the messages, as `head -1`, has ended, and the command has not."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+console = _Terminal(highlight=False, soft_wrap=True, quiet=not is_main_process())
 
 
 def inert(text: str) -> str:
@@ -33,10 +39,16 @@ def inert(text: str) -> str:
 
 
 class _Handler(logging.Handler):
-    """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment."""
+    """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment.
+
+    What a full disk does not take stays in the buffer of the stream, which tries again.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(Text(inert(record.getMessage())))
+        try:
+            console.print(Text(inert(record.getMessage())))
+        except OSError:
+            console._buffer.clear()  # rich would write it again with the next one
 
 
 @contextmanager

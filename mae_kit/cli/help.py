@@ -17,7 +17,7 @@ INDENT = 28
 RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays, as on/gpu, override parts of it."
 RECIPE_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume RUN": "Resume the run in this folder, with the recipe saved there.",
+    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto: start --run, or resume it.",
     "config RECIPE": "The recipe or another overlay, in place of a word; may be given several times.",
     "devices N": "Number of processes on this machine, or auto: one for each GPU.",
 }

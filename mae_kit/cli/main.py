@@ -88,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names are any bytes
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _answer(words) if not words or words[0] not in COMMANDS else _run(words[0], words[1:])
+        code = _answer(words) if not words or words[0] not in COMMANDS else _run(words[0], words[1:])
+        _flush_output()
+        return code
     except KeyboardInterrupt:
         return _interrupted(words, 130)
     except SystemExit as stop:
@@ -166,9 +168,10 @@ def read(command: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(name: str, words: list[str]) -> int:
-    from mae_kit.cli.launch import device_count, is_launched, launch
+    from mae_kit.cli.launch import device_count, follow_parent, is_launched, launch
     from mae_kit.cli.words import take
 
+    follow_parent()
     if asked := next(filter(_asks_for_help, words), None):
         return _help(name, asked, words)
     recipes = COMMANDS[name].recipes
@@ -229,9 +232,9 @@ def _help(name: str, asked: str, words: list[str]) -> int:
 def _print(text: str) -> int:
     """Print what was asked for; a reader that stops early, as `head`, is no error."""
     try:
-        print(text, flush=True)
+        print(text)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     return 0
 
 
@@ -243,6 +246,21 @@ def _interrupted(words: list[str], code: int) -> int:
 
 def _resumes(words: list[str]) -> bool:
     return bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].resumes
+
+
+def _flush_output() -> None:
+    """Write what is still in the buffer."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if not isinstance(error, BrokenPipeError):
+            error.filename = "standard output"
+            raise
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: Exception) -> int:

@@ -10,6 +10,7 @@ from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
 from mae_kit.own_code import allow
 
+AUTO = "auto"  # in place of the folder of a run: begin it or continue it
 OUTSIDE = ("config", "resume", "import")  # options that are not arguments of the function
 
 
@@ -63,9 +64,12 @@ def settings_of(
         function: The command, or its outline.
         kind: Its folder of recipes.
         recipes: A recipe and its overlays, by name or path.
-        resume: The folder of a run to continue.
+        resume: The folder of a run to continue; "auto" for `run` once it has begun.
         given: Values by short name or dotted key.
     """
+    if resume == AUTO:
+        resume = _begun(given)
+        recipes = [] if resume else recipes  # the run has its own
     settings = merged(kind, recipes, Path(resume) if resume else None, given)
     names = named_parameters(function)
     if "run" in names and "run" not in settings and recipes:
@@ -73,6 +77,17 @@ def settings_of(
     if "resume" in names:
         settings["resume"] = resume is not None
     return settings
+
+
+def _begun(given: Mapping[str, Any]) -> str | None:
+    """The run that `--resume auto` continues; None where the same command begins it.
+
+    Raises:
+        UserError: The run is not named.
+    """
+    if not (run := given.get("run")):
+        raise UserError("run", "--resume auto needs the folder of the run", "give --run RUN")
+    return str(run) if (Path(run) / "config.yaml").exists() else None
 
 
 def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:

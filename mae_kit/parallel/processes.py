@@ -6,10 +6,18 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from mae_kit.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_MOST_FILES = 4096
 
 T = TypeVar("T")
 Work = Callable[[T, Callable[[], None]], None]
@@ -63,6 +71,20 @@ def run_in_processes(
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def descriptors() -> int:
+    """How many files this process may hold open, after raising its soft limit."""
+    if resource is None:
+        return _MOST_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # macOS has a limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+        return soft
+    return most
 
 
 def _start_server(preload: Sequence[str]) -> None:

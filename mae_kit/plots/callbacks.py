@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.run_folder import RunFolder
 from mae_kit.tensors import Batch
+from mae_kit.training.outbox import deliver
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics
 from mae_kit.training.run import Run
@@ -49,7 +51,7 @@ class Reconstructions(Periodic):
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
             grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
-            save_png(self.run.reconstruction(trainer.global_step), grid)
+            deliver(trainer, partial(save_png, self.run.reconstruction(trainer.global_step), grid))
 
 
 class KnnScore(Periodic):
@@ -114,8 +116,8 @@ class Codebook(Periodic):
                 logits = pl_module.tokenizer.logits(colors) / noise
             usage.add(logits)
             if number == 0:
-                decoded = _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN])
-                save_png(self.run.reconstruction(trainer.global_step), decoded)
+                grid = _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN])
+                deliver(trainer, partial(save_png, self.run.reconstruction(trainer.global_step), grid))
         if trainer.is_global_zero:
             log_metrics(trainer, pl_module, _measured(usage))
             if usage.collapsed:

@@ -24,6 +24,7 @@ from mae_kit.safe_pickle import load_tensors
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]
+FORMAT = 1  # of what callbacks put into a checkpoint: another number, another version's
 _NAME = re.compile(r"step-[0-9]{8,}")
 
 
@@ -51,20 +52,25 @@ class DurableCheckpointIO(CheckpointIO):
 
         Raises:
             ValueError: The checkpoint is damaged, or holds code; the message says how.
+            UserError: It is of another format.
         """
         folder = Path(path)
         try:
-            written = json.loads((folder / "manifest.json").read_text())["sha256"]
+            manifest = json.loads((folder / "manifest.json").read_text("utf-8", errors="replace"))
+            written, format = manifest["sha256"], manifest.get("format")
             digest = _sha256(folder / "state.pt")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder.name} is not whole ({error})") from error
         if digest != written:
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
+        if format != FORMAT:
+            what = f"{folder} was written by another version of mae_kit: its format is {format}, not {FORMAT}"
+            raise UserError("checkpoint.format", what, "resume with that version, or start a new run")
         try:
             state = load_tensors(folder / "state.pt", map_location)
         except ValueError as error:
             raise ValueError(f"{folder.name}/{error}") from error
-        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        if not (isinstance(state, dict) and isinstance(state.get("global_step"), int)):
             raise ValueError(f"{folder.name}/state.pt holds no state")
         return state
 
@@ -79,7 +85,7 @@ def _write_state(state: State, folder: Path) -> None:
         except RuntimeError as error:  # the archive's, over the system's: it could not be closed after a failed write
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     sync(folder / "state.pt")
-    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["global_step"]}
+    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["global_step"], "format": FORMAT}
     replace_text(folder / "manifest.json", json.dumps(manifest))
 
 

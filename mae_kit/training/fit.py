@@ -2,10 +2,13 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import psutil
 import torch
@@ -13,6 +16,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
+from torch.distributed import DistError
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
@@ -28,6 +32,7 @@ from mae_kit.training.config import Intervals, Machine, Plan
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import TrainingModule
+from mae_kit.training.outbox import Outbox
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
 from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.record import Record
@@ -35,6 +40,9 @@ from mae_kit.training.run import Run
 from mae_kit.training.signals import StopOnSignal, TakeBack
 
 log = logging.getLogger(__name__)
+_NEEDED = {"plan", "state_dict", "optimizer_states", "loops", "callbacks", "audit", "record", "bad_samples"}
+_PATIENCE = timedelta(minutes=10)  # until a process that is waited for counts as stuck
+_OF_PEERS = re.compile("gloo|NCCL|Connection (closed|reset)|Broken pipe|process group", re.IGNORECASE)
 
 
 def this_replica(machine: Machine, batch_size: int) -> Replica:
@@ -55,6 +63,9 @@ def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, 
     Raises:
         UserError: It is of other data, another batch size or another model, or beyond the end; names what differs.
     """
+    if missing := _NEEDED - state.keys():
+        what = f"the checkpoint in {run.path} lacks {', '.join(sorted(missing))}"
+        raise UserError("checkpoint.format", what, "resume with the version of mae_kit that wrote it")
     plan.check_continues(state["plan"], run.path, allow_data_change)
     _check_length(module, plan, state, run)
     try:
@@ -112,7 +123,7 @@ def fit(
         start: Step of the checkpoint to resume from; 0 for none.
 
     Raises:
-        UserError: The last checkpoint could not be written.
+        UserError: The last checkpoint, or a line of the metrics, could not be written; or another rank is gone.
     """
     _prepare_machine(module, machine)
     module.plan = plan
@@ -120,19 +131,26 @@ def fit(
     parts = replica.micro_batches
     position = lambda: module.trainer.global_step * parts  # noqa: E731
     loader = TrainerLoader(batches, position, plan.steps * parts, workers, torch.cuda.is_available())
-    record = Record(run, intervals.log_every_n_steps, loader)
-    signals = StopOnSignal(f"continue with --resume {run.path}")
-    announce(module, plan, machine, replica, start)
+    record, outbox = Record(run, intervals.log_every_n_steps, loader), Outbox()
     checkpoints = Checkpoints(run.checkpoints, intervals.checkpoint_every_n_steps)
+
+    def rescue(leave: Callable[[], None]) -> None:
+        with loader.held() as waits:
+            if waits and replica.world_size == 1:
+                if signals.between_steps and trainer.global_step > start:
+                    checkpoints.save(trainer)
+                leave()
+
+    signals = StopOnSignal(f"continue with --resume {run.path}", rescue, lambda: checkpoints.saving)
+    announce(module, plan, machine, replica, start)
     watching = [AuditSamples(plan), Quarantine(run.quarantine, plan), SkipNonFinite(run.checkpoints)]
-    all_callbacks = [TakeBack(signals), *watching, record, checkpoints, *callbacks, signals]
+    all_callbacks = [TakeBack(signals), *watching, outbox, record, checkpoints, *callbacks, signals]
     trainer = _trainer(module, plan.steps, machine, replica, all_callbacks)
-    try:
-        trainer.fit(module, loader, ckpt_path=checkpoint_path(run.checkpoints, start) if start else None)
-    finally:
-        signals.restore()
-        record.close()
-        loader.close()
+    with ExitStack() as closings:
+        for close in (signals.close, outbox.close, loader.close, record.close):
+            closings.callback(close)
+        with _peer_losses(replica.world_size):
+            trainer.fit(module, loader, ckpt_path=checkpoint_path(run.checkpoints, start) if start else None)
     if checkpoints.failed:
         what = f"checkpoint {checkpoints.failed} of {run.path} was not written"
         raise UserError("run.checkpoint_not_written", what, f"make room, then --resume {run.path}")
@@ -166,6 +184,19 @@ def fit_quietly(
         _trainer(module, plan.steps, alone, Replica(), list(callbacks)).fit(module, loader)
     finally:
         loader.close()
+
+
+@contextmanager
+def _peer_losses(world_size: int) -> Iterator[None]:
+    """Raise UserError in place of what the library of collectives says when another process is gone or stuck."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if world_size == 1 or not (isinstance(error, DistError) or _OF_PEERS.search(str(error))):
+            raise
+        what = f"another of the {world_size} processes is gone or stuck ({reason[-160:]})"
+        raise UserError("run.peer_lost", what, "see what it said; start all of them again with --resume") from None
 
 
 def _prepare_machine(module: nn.Module, machine: Machine) -> None:
@@ -216,7 +247,9 @@ def _trainer(
         accelerator="auto",
         devices=local,
         num_nodes=replica.world_size // local,
-        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module)) if replica.world_size > 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module), timeout=_PATIENCE)
+        if replica.world_size > 1
+        else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=steps,
         accumulate_grad_batches=machine.accumulate_grad_batches,

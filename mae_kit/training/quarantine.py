@@ -1,5 +1,6 @@
 """Samples that do not decode are replaced and listed; too many of them end a run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mae_kit.durable import append_lines
 from mae_kit.errors import UserError
 from mae_kit.tensors import Batch
 from mae_kit.training.config import Plan
+from mae_kit.training.outbox import deliver
 from mae_kit.training.progress import summed
 
 MOST_BAD = 0.2  # fraction of bad samples among those shown that ends a run, once it could not be bad luck
@@ -33,7 +35,7 @@ class Quarantine(Callback):
         """Raises UserError where too many samples do not decode."""
         if not batch.bad:
             return
-        append_lines(self.file, batch.bad)
+        deliver(trainer, partial(append_lines, self.file, batch.bad))
         self._here += len(batch.bad)
         shown = max(self.plan.samples, (trainer.global_step + 1) * self.plan.batch_size) / trainer.world_size
         if self._here > MOST_BAD * shown:

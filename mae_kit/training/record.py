@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import psutil
@@ -15,7 +16,6 @@ from pytorch_lightning.callbacks import Callback
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from mae_kit.console import bar, console
 from mae_kit.data.loading.loader import Loader
@@ -24,8 +24,10 @@ from mae_kit.run_folder import RunFolder
 from mae_kit.training.audit import AuditSamples, Epoch
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.metrics import clock, read_metrics
+from mae_kit.training.outbox import deliver
 from mae_kit.training.progress import find, is_complete, step_is_done, summed, total_steps
 from mae_kit.training.quarantine import Quarantine
+from mae_kit.training.tensorboard import EventFile
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ class Record(Callback):
         self._mark_wait, self._line_at = self._waited(), self._seconds_before
         if not trainer.is_global_zero:
             return
-        self._tensorboard = SummaryWriter(str(self.run.tensorboard))
+        self._events = EventFile(self.run.tensorboard)
+        deliver(trainer, partial(self.run.tensorboard.mkdir, exist_ok=True))
         if console.is_terminal:
             self._bar = _bar()
             steps = total_steps(trainer)
@@ -80,7 +83,7 @@ class Record(Callback):
         audit = find(trainer, AuditSamples)
         for epoch in audit.ended(trainer) if audit else []:
             if trainer.is_global_zero:
-                self._write_audit(step, epoch)
+                self._write_audit(trainer, epoch)
         if step % self.every == 0 or is_complete(trainer):
             self._write_interval(trainer, pl_module)
 
@@ -128,7 +131,7 @@ class Record(Callback):
         """Write both clocks once more: after the last line scores may have come, or steps and then a signal."""
         cores = self._core_seconds(trainer)
         if trainer.is_global_zero:
-            append_lines(self.run.metrics, [json.dumps(self._head(trainer, pl_module) | {"core_seconds": cores})])
+            self._append(trainer, self._head(trainer, pl_module) | {"core_seconds": cores})
 
     def _pace(self, step: int, pl_module: Any) -> dict[str, float]:
         now, waited = time.perf_counter(), self._waited()
@@ -160,19 +163,21 @@ class Record(Callback):
         """Write one line of metrics.jsonl at this step, the same to TensorBoard, and the bar's text."""
         head = self._head(trainer, pl_module)
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        append_lines(self.run.metrics, [json.dumps(head | finite)])
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, trainer.global_step)
+        self._append(trainer, head | finite)
+        deliver(trainer, partial(self._events.write, dict(values), trainer.global_step, time.time()))
         self._show(trainer, pl_module, head | values)
+
+    def _append(self, trainer: Trainer, line: dict[str, Any]) -> None:
+        deliver(trainer, partial(append_lines, self.run.metrics, [json.dumps(line)]))
 
     def _head(self, trainer: Trainer, pl_module: Any) -> dict[str, float]:
         """Start a line; the clock continues where the run was left."""
         seconds = self._seconds_before + time.perf_counter() - self._started
         return {"step": trainer.global_step, "epoch": pl_module.epoch(), "seconds": seconds}
 
-    def _write_audit(self, step: int, epoch: Epoch) -> None:
+    def _write_audit(self, trainer: Trainer, epoch: Epoch) -> None:
         """Write one line an epoch, which proves that it showed every sample exactly once, or counts the replaced."""
-        append_lines(self.run.metrics, [json.dumps({"step": step, **epoch.line()})])
+        self._append(trainer, {"step": trainer.global_step, **epoch.line()})
         if epoch.replaced:
             log.warning(f"epoch {epoch.epoch}: {epoch.replaced} images do not decode; others were shown in their place")
         elif epoch.keys != epoch.expected:
@@ -195,9 +200,8 @@ class Record(Callback):
         if self._bar:
             self._bar.stop()
             self._bar = None
-        if hasattr(self, "_tensorboard"):
-            self._tensorboard.close()
-        sys.stdout.flush()
+        with suppress(OSError):  # the command says so at its end
+            sys.stdout.flush()
 
 
 def _bar() -> Progress:

@@ -1,13 +1,17 @@
 """A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code.
 
-Scoring between steps ends at the next batch, on all ranks, and restarts when the run resumes.
+Scoring between steps ends at the next batch, on all ranks, and restarts when the run resumes. Where no step ends, since
+a worker, a file server or another rank is stuck, a watchdog saves the last whole step, if it can, and leaves.
 """
 
 import logging
+import multiprocessing
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -20,9 +24,17 @@ from mae_kit.training.progress import find, is_complete, step_is_done
 
 log = logging.getLogger(__name__)
 
-NUMBERS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 EXIT_CODES = {signal.SIGINT: 130}
 TERMINATED = 143
+WAITING = 5.0  # seconds after a signal until a wait for a batch is given up
+BUSY = 60.0  # seconds after a signal until a step is given up
+
+
+def _numbers() -> list[signal.Signals]:
+    """The signals that stop a run; not that of a closed terminal where `nohup` has it ignored."""
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class Stopped(Exception):
@@ -39,20 +51,35 @@ class StopOnSignal(Callback):
 
     Args:
         hint: How to resume, for the message.
+        rescue: Called from another thread while no step ends: where the run waits for a batch it saves the last whole
+            step, leaves by the function it is given, and does not return.
+        is_saving: Whether a checkpoint is being written, which is waited for.
 
     Attributes:
         code: What all ranks exit with after `trainer.fit`; 0 if no signal came, or the training was over.
+        between_steps: Whether all micro-batches of the last step are done.
     """
 
-    def __init__(self, hint: str = "") -> None:
-        self.hint = hint
-        self.code = 0
+    def __init__(
+        self,
+        hint: str = "",
+        rescue: Callable[[Callable[[], None]], None] = lambda leave: None,
+        is_saving: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.hint, self.rescue, self.is_saving = hint, rescue, is_saving
+        self.code, self.between_steps = 0, True
         self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
-        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS} if _can_handle() else {}
+        self._over = threading.Event()
+        self._before = {number: signal.signal(number, self._handle) for number in _numbers()} if _can_handle() else {}
 
     def take(self) -> None:
         for number in self._before:
             signal.signal(number, self._handle)
+
+    def close(self) -> None:
+        """Give the signals back, and end the watchdog."""
+        self.restore()
+        self._over.set()
 
     def restore(self) -> None:
         """Give the signals back."""
@@ -62,12 +89,31 @@ class StopOnSignal(Callback):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received and number == signal.SIGINT:
             sys.exit(130)  # not KeyboardInterrupt, of which Lightning makes an exit with 1
+        if not self._received:
+            threading.Thread(target=self._watch, daemon=True).start()
         self._received = EXIT_CODES.get(signal.Signals(number), TERMINATED)
+
+    def _watch(self) -> None:
+        started = time.monotonic()
+        while not self._over.wait(1.0):
+            passed = time.monotonic() - started
+            if passed > WAITING:
+                self.rescue(self._leave)
+            if passed > BUSY and not self.is_saving():
+                log.warning(f"no step ended within {BUSY:.0f} s of a signal; the last checkpoint is kept")
+                self._leave()
+
+    def _leave(self) -> None:
+        log.info(f"stopped by a signal; {self.hint}".removesuffix("; "))
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        os._exit(self._received)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_is_done(trainer, batch_idx) and not is_complete(trainer):
+        self.between_steps = step_is_done(trainer, batch_idx)
+        if self.between_steps and not is_complete(trainer):
             self._agree(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

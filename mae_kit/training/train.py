@@ -1,6 +1,7 @@
 """From a training that can start to one that is over: what the commands have in common."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
@@ -11,7 +12,8 @@ from mae_kit.training.config import Intervals, Machine
 from mae_kit.training.fit import announce, bytes_to_write, fit
 from mae_kit.training.module import TrainingModule
 from mae_kit.training.precision import best_device, resolve
-from mae_kit.training.run import Run
+from mae_kit.training.ranks import SameOnAllRanks
+from mae_kit.training.run import Run, recipe_of
 from mae_kit.training.samples import Stream
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ def train(
         return
     if machine.compile:
         module.compile_model()
-    fit(module, batches, plan, stream.replica, machine, intervals, run, callbacks, start)
+    same = SameOnAllRanks(recipe_of(arguments) | {"samples": asdict(plan), "start": start})
+    fit(module, batches, plan, stream.replica, machine, intervals, run, [same, *callbacks], start)
 
 
 def planned(module: TrainingModule, stream: Stream, machine: Machine, run: Run, state: State | None) -> dict[str, Any]:

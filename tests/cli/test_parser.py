@@ -1,5 +1,6 @@
 """Words become arguments: recipes, overlays, short names, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_resume_takes_the_saved_recipe(recipe: Path, tmp_path: Path):
     assert train("--resume", run, f"--run={run}")["run"] == run
     with raises("resume"):
         train("--resume", run, "--run", "elsewhere")
+
+
+def test_resume_auto_begins_a_run_or_continues_it(recipe: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    words = (recipe, "--run", run, "--resume", "auto")
+    assert train(*words)["resume"] is False
+    run.mkdir()
+    shutil.copy(recipe, run / "config.yaml")
+    made = train(*words)
+    assert (made["resume"], made["run"]) == (True, run)
+    with raises("run"):
+        train(recipe, "--resume", "auto")
 
 
 def test_the_run_is_the_next_free_folder(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

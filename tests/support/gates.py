@@ -91,6 +91,13 @@ GATES = {
         "-",
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
+    "R21": Gate(
+        "a stuck loader worker and SIGTERM; a rank that is killed",
+        "left within seconds with 143 and the last whole step saved; one line",
+        "torchtitan: time-outs of collectives",
+    ),
+    "R22": Gate("ranks with another learning rate", "refused before the first step, by the setting", "-"),
+    "R23": Gate("80 descriptors, little shared memory", "the same training", "-"),
     "R24": Gate(
         "a read that fails once or for good, a server that sends something else",
         "bit-identical, or stopped until it is right; never other weights",

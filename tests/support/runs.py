@@ -107,8 +107,14 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def group(programs: Programs, world: int, *words: str | Path, patch: str = "") -> list[Running]:
-    """Environments of `count` ranks on this machine, as torchrun sets them."""
+def group(
+    programs: Programs, world: int, *words: str | Path, patch: str = "", others: dict[int, list[str]] | None = None
+) -> list[Running]:
+    """Start ranks on this machine in the environments that torchrun sets; `others` has words for some alone."""
     common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     common |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    return [programs.start(*words, patch=patch, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(world)]
+    more = others or {}
+    return [
+        programs.start(*words, *more.get(rank, []), patch=patch, RANK=rank, LOCAL_RANK=rank, **common)
+        for rank in range(world)
+    ]

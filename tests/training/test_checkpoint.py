@@ -20,13 +20,13 @@ from support.gates import Measured
 from support.processes import Programs
 
 from mae_kit.errors import UserError
-from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint import FORMAT, DurableCheckpointIO, load_latest
 from mae_kit.training.checkpoint_callback import Checkpoints
 
 SAVE = """
 import itertools, torch
 from pathlib import Path
-from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint import FORMAT, DurableCheckpointIO, load_latest
 folder, io = Path({folder!r}), DurableCheckpointIO()
 before = load_latest(folder)
 for step in itertools.count(before["global_step"] + 1 if before else 1):
@@ -105,7 +105,7 @@ def no_state(folder: Path) -> None:
 
 def other_state(folder: Path) -> None:
     torch.save([1], folder / "state.pt")
-    manifest = {"sha256": hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest(), "step": 10}
+    manifest = {"sha256": hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest(), "step": 10, "format": FORMAT}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -123,6 +123,14 @@ def test_a_damaged_one_is_named_in_one_line_and_passed_over(
     assert latest and latest["global_step"] == 5
     (line,) = caplog.messages
     assert line.startswith("checkpoint step-00000010") and line.endswith("; trying the one before")
+
+
+def test_one_of_another_version_is_refused(tmp_path: Path):
+    save(tmp_path, 5, 10)
+    manifest = tmp_path / "step-00000010" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": FORMAT + 1}))
+    with raises("checkpoint.format"):
+        load_latest(tmp_path)
 
 
 @pytest.mark.gate("R5")

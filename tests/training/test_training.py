@@ -129,7 +129,7 @@ def test_other_numbers_of_processes_after_each_stop_are_the_same_training(
     assert audited(run) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143)])
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 143), ("SIGHUP", 143)])
 @pytest.mark.gate("R8")
 def test_a_signal_saves_that_step_and_resumes_bit_by_bit(
     programs: Programs,
@@ -487,6 +487,85 @@ def test_a_full_disk_costs_checkpoints_not_the_run(
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
     measured(f"{missing} saves failed, {curve(run)[-1][0]} of 18 steps done, bit-identical")
+
+
+@pytest.mark.gate("R6")
+def test_a_disk_that_takes_nothing_more_ends_a_run_at_its_end_alone(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
+    """Not even a line of the metrics, a plot, an event of TensorBoard."""
+    run, room = tmp_path / "run", (trained / "config.yaml").stat().st_size + 200
+    ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=room))
+    assert ended.code == 2 and "Traceback" not in ended.err, ended
+    assert ended.out.count("make room; the run continues") == 1 and "step 18/18" in ended.out
+    assert programs.run("pretrain", "--resume", run).code == 0
+    assert same(run, trained)
+
+
+CLOSED = """
+import os
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [(CLOSED, 0), ("import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)", 2)]
+)
+@pytest.mark.gate("R6")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_who_reads_the_messages_does_not_end_the_run(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, out: str, code: int
+):
+    """`mae-kit pretrain ... | head -1`, and a full disk behind `> log`."""
+    ended = programs.run(*words, "--run", tmp_path / "run", patch=out)
+    assert ended.code == code and "Traceback" not in ended.err, ended
+    assert same(tmp_path / "run", trained)
+
+
+@pytest.mark.gate("R21")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
+def test_a_signal_ends_a_run_whose_worker_is_stuck(programs: Programs, words: Words, trained: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    running = programs.start(*words, "--run", run, "--machine.num_workers", "1", patch=SLOW)
+    running.wait_until((run / "metrics.jsonl").exists)
+    (worker,) = psutil.Process(running.pid).children()
+    worker.suspend()
+    time.sleep(1)
+    running.send(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code == 143 and f"stopped by a signal; continue with --resume {run}" in ended.out, ended
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert steps(run)[-1] not in (5, 10, 15), "the last whole step"
+    assert programs.run("pretrain", "--resume", run).code == 0
+    assert same(run, trained)
+
+
+@pytest.mark.gate("R22")
+def test_ranks_that_differ_do_not_start(programs: Programs, words: Words, tmp_path: Path):
+    ranks = group(programs, 2, *words, "--run", tmp_path / "run", others={1: ["--optimization.learning_rate", "2e-3"]})
+    for ended in [rank.wait() for rank in ranks]:
+        refused(ended, "optimization.learning_rate 0.002, rank 0 has 0.001")
+
+
+@pytest.mark.gate("R21")
+def test_a_lost_peer_is_one_line(programs: Programs, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    ranks = group(programs, 2, *words, "--run", run, patch=SLOW)
+    ranks[0].wait_until((run / "metrics.jsonl").exists)
+    ranks[1].send(signal.SIGKILL)
+    refused(ranks[0].wait(), "another of the 2 processes is gone or stuck")
+
+
+@pytest.mark.gate("R23")
+def test_few_descriptors_and_little_shared_memory_change_nothing(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
+    few = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n"
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "2", patch=few)
+    assert ended.code == 0, ended.err
+    assert same(tmp_path / "run", trained)
 
 
 @pytest.mark.gate("R7")

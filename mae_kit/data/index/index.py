@@ -32,6 +32,7 @@ from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.durable import replacing
 from mae_kit.errors import BadImage, UserError
+from mae_kit.parallel.processes import descriptors
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +236,7 @@ class Index:
             return Descriptor(self.store.open(self.shards[shard], partial(self._damaged, shard)))
         found = self._open.get(shard)
         if found is None:
-            if len(self._open) >= _OPEN_SHARDS:
+            if len(self._open) >= min(_OPEN_SHARDS, descriptors() // 4):
                 self._open = {}
             found = self._open[shard] = Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
         return found

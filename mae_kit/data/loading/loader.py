@@ -6,11 +6,17 @@ Nothing here has state: item `i` of a dataset is the same batch in every process
 import atexit
 import json
 import logging
+import math
+import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +27,7 @@ from mae_kit.data.index.open import Index
 from mae_kit.data.loading.crop import DRAWS, central_crop, crop_resize, random_resized_box, reduced, reduction
 from mae_kit.data.order import Order, sample_seeds, step_positions
 from mae_kit.errors import BadImage, UserError
+from mae_kit.parallel.processes import descriptors
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
 from mae_kit.tensors import Batch
 
@@ -28,6 +35,10 @@ log = logging.getLogger(__name__)
 
 REPLACEMENTS = 100
 DEATHS = 3  # of workers without a batch in between
+STALLED = 600  # seconds without a batch after which workers count as dead: longer than a server is asked again
+AHEAD = 2  # batches that each worker makes in advance
+FEW_FILES = 256  # descriptors that shared memory for batches may need
+SHARED_MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,12 @@ class TrainBatches(Dataset[Batch]):
         self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
         self.seed, self.replica = seed, replica or Replica()
         self.order = Order(np.bincount(index.shard[rows], minlength=len(index.shards)), mix_shards, seed)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images of a batch."""
+        images = self.batch_size // self.replica.world_size // self.replica.micro_batches
+        return images * self.channels * math.prod(self.image_size)
 
     def __getitem__(self, item: int) -> Batch:
         positions = self.replica.positions(item, self.batch_size)
@@ -206,6 +223,7 @@ class Loader:
     def __init__(self, batches: Dataset[Batch], start: int, stop: int, workers: int, pin: bool = False):
         self.waited = 0.0
         self.batches, self.start, self.stop, self.workers, self.pin = batches, start, stop, workers, pin
+        self._waits, self._gate = False, threading.Lock()
         self._running = self._all()
 
     def __len__(self) -> int:
@@ -214,6 +232,12 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self._running = self._all()
         return self._running
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Yield, to another thread, whether a batch is waited for; if so, it is until the end of the block."""
+        with self._gate:
+            yield self._waits
 
     def close(self) -> None:
         """End the workers."""
@@ -234,6 +258,7 @@ class Loader:
                 log.warning(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
+        piped = bool(self.workers) and _must_be_piped(self.batches, self.workers)
         batches = iter(
             DataLoader(
                 self.batches,
@@ -241,23 +266,25 @@ class Loader:
                 sampler=range(item, self.stop),  # type: ignore[arg-type]
                 num_workers=self.workers,
                 pin_memory=self.pin,
-                prefetch_factor=2 if self.workers else None,
+                prefetch_factor=AHEAD if self.workers else None,
                 worker_init_fn=_ignore_signals,
+                timeout=STALLED if self.workers else 0,
+                collate_fn=_to_arrays if piped else None,
             )
         )
         if self.workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises in whatever line is being run
-        end_workers = getattr(batches, "_shutdown_workers", lambda: None)
+        end_workers = partial(_end_workers, batches)
         atexit.register(end_workers)  # before the interpreter waits, forever, for processes that ignore its signal
         try:
             while (batch := self._next(batches)) is not None:
-                yield batch
+                yield _to_tensors(batch) if piped else batch
         finally:  # not left to the garbage collector: a traceback may hold the iterator, and with it the workers
             atexit.unregister(end_workers)
             end_workers()
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        started = time.perf_counter()
+        started, self._waits = time.perf_counter(), True
         try:
             return next(batches, None)
         except BadImage as error:  # from a worker, its message is a whole traceback
@@ -266,13 +293,15 @@ class Loader:
                 "loader.next", reason, "repair the shards: `mae-kit index` names every damaged one"
             ) from None
         except RuntimeError as error:
-            if "exited unexpectedly" in str(error):  # torch's word for a worker that is gone
+            if "exited unexpectedly" in str(error) or "timed out" in str(error):  # torch's words for one that is gone
                 raise _WorkerDied(str(error)) from None
             before, _, message = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
             if before:  # torch makes this of errors with two arguments
                 raise UserError("loader.next", *message.rsplit(": ", 1)) from None
             raise
         finally:
+            with self._gate:
+                self._waits = False
             self.waited += time.perf_counter() - started
 
 
@@ -313,7 +342,33 @@ class _WorkerDied(Exception):
     pass
 
 
+def _end_workers(batches: Any) -> None:
+    """End the workers of a DataLoader's iterator, also one that is stuck: they ignore SIGTERM."""
+    getattr(batches, "_shutdown_workers", lambda: None)()
+    for worker in getattr(batches, "_workers", ()):
+        if worker.is_alive():
+            worker.kill()
+
+
+def _must_be_piped(batches: Any, workers: int) -> bool:
+    """Whether shared memory cannot carry the batches: a container has 64 MB of it by default; it needs descriptors."""
+    needed = getattr(batches, "nbytes", 0) * workers * (AHEAD + 1)
+    free = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else math.inf
+    if needed > free:
+        log.info(f"{SHARED_MEMORY} has {free / 1e6:.0f} MB, batches need {needed / 1e6:.0f}: they are copied instead")
+    return needed > free or descriptors() < FEW_FILES
+
+
+def _to_arrays(batch: Batch) -> Batch:
+    return Batch(*(part.numpy() if isinstance(part, torch.Tensor) else part for part in batch))
+
+
+def _to_tensors(batch: Batch) -> Batch:
+    return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in batch))
+
+
 def _ignore_signals(worker: int) -> None:
     """The trainer decides what a signal means; its workers end when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,53 @@
+"""Ranks that were started differently would train on, and drift apart: they are refused before the first step."""
+
+import json
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from mae_kit.errors import UserError
+from mae_kit.version import __version__
+
+MACHINE = ("run", "encoder", "init", "data.path", "data.val", "data.knn_shards", "data.exclude", "machine.num_workers")
+MACHINE += ("machine.threads", "machine.cache", "machine.cache_size", "machine.compile")
+"""Settings that may differ from machine to machine: places and speed. What lies there has to be the same."""
+
+
+class SameOnAllRanks(Callback):
+    """Compares what the ranks were started with.
+
+    Args:
+        settings: The plan and the arguments of the command, plain values.
+    """
+
+    def __init__(self, settings: dict[str, Any]):
+        versions = {"mae_kit": __version__, "torch": torch.__version__}
+        self.settings = {key: value for key, value in _flat(settings | {"version": versions}) if key not in MACHINE}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Raises UserError on all ranks where two differ, by the key of the first setting that does."""
+        if trainer.world_size == 1:
+            return
+        of_ranks: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(of_ranks, self.settings)
+        check_same(of_ranks)
+
+
+def check_same(of_ranks: list[dict[str, Any]]) -> None:
+    """Raises UserError where a rank has other settings than the first."""
+    first = of_ranks[0]
+    for rank, other in enumerate(of_ranks):
+        for key in dict.fromkeys((*first, *other)):
+            if first.get(key) != other.get(key):
+                what = f"rank {rank} has {key} {other.get(key)}, rank 0 has {first.get(key)}"
+                raise UserError(key, what, "start all ranks with the same command, data and version")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        nested = isinstance(value, dict) and value
+        flat += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", json.dumps(value, default=str))]
+    return flat
