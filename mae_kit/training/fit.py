@@ -192,10 +192,10 @@ def _peer_losses(world_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).split(". ")[0]
         if world_size == 1 or not (isinstance(error, DistError) or _OF_PEERS.search(str(error))):
             raise
-        what = f"another of the {world_size} processes is gone or stuck ({reason[-160:]})"
+        what = f"another of the {world_size} processes is gone or stuck ({reason[-120:]})"
         raise UserError("run.peer_lost", what, "see what it said; start all of them again with --resume") from None
 
 
