@@ -91,7 +91,7 @@ def _start(words: Sequence[str], count: int, complaints: IO[bytes]) -> list[subp
 def _ending() -> list[int]:
     """The signals that end a run; not that of a closed terminal where `nohup` has it ignored."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
-    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return [number for number in numbers if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _forward(processes: list[subprocess.Popen[bytes]]):

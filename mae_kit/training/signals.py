@@ -34,7 +34,7 @@ BUSY = 60.0  # seconds after a signal until a step is given up
 def _numbers() -> list[signal.Signals]:
     """The signals that stop a run; not that of a closed terminal where `nohup` has it ignored."""
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return [number for number in numbers if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN]
 
 
 class Stopped(Exception):
