@@ -75,7 +75,7 @@ def test_weights_are_not_overwritten(published: Path, tmp_path: Path, capsys: py
         ("--channels 0", "channels is 0: give a number above 0"),
         ("--img-size 0", "img_size is [0, 0]: give a number above 0"),
         ("--img-size [32,-16]", "img_size is [32, -16]: give a number above 0"),
-        ("--img-size [32]", "img_size is [32]: give pixels a side, or [height, width]"),
+        ("--img-size [32]", "img_size is [32]: give the side in pixels, or height,width"),
         ("--encoder-heads 0", "encoder_heads is 0: give a number above 0"),
         ("--decoder-heads -1", "decoder_heads is -1: give a number above 0"),
     ],
