@@ -8,6 +8,14 @@ class UserError(Exception):
         key: Which setting or input is at fault, for programs and tests: `data.crop_scale`, `encoder.name`.
         problem: What is wrong, naming the file or the setting.
         fix: What to do or type next.
+
+    Example:
+        >>> import mae_kit as mk
+        >>> try:
+        ...     mk.ViT("vit_unknown")
+        ... except mk.UserError as error:
+        ...     print(error.key)
+        encoder.name
     """
 
     def __init__(self, key: str, problem: str, fix: str):

@@ -64,7 +64,7 @@ def save_kind(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], content: 
     return folder / kind.file
 
 
-def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Tensor]]:
+def read_kind(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Tensor]]:
     """Read one of our files; it is opened once.
 
     Args:
@@ -75,6 +75,7 @@ def read_kind(path: Path, kind: Kind, parse: Callable[[dict[str, Any]], T]) -> t
     Raises:
         UserError: `KIND.missing`, `KIND.damaged`, `KIND.kind` (it holds something else), or `KIND.version`.
     """
+    path = Path(path)
     file = path / kind.file if path.is_dir() else path
     if not file.is_file():
         raise missing(path, kind)

@@ -1,5 +1,7 @@
 """Fixtures: real data next to the project, tiny shards, command lines as processes, and one tiny run."""
 
+import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,20 @@ machine: {num_workers: 0, precision: fp32}
 """
 
 
+def pytest_configure() -> None:
+    """Imports are millions of objects, which stay: the garbage collector need not look for them at each step."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else nanobind reports what is left as leaks
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, with their fixtures; so too all tests that start Ray."""
     for item in items:
@@ -87,6 +103,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     programs = Programs(tmp_path_factory.mktemp("programs"))
     yield programs
     programs.close()
+
+
+@pytest.fixture
+def forked(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the child processes of this one fork from a process that has imported everything."""
+    monkeypatch.setattr(sys, "executable", str(programs.python))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """The library as an outsider uses it: plain modules, plain Trainers, recipes by name, an objective of one's own."""
 
 import copy
+import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from support.photo_shards import photo
+from support.processes import Programs
 
 import mae_kit as mk
 
@@ -139,6 +139,13 @@ def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
     assert isinstance(mk.PretrainModule.load_from_checkpoint(checkpoint), mk.PretrainModule)
 
 
+def test_a_tokenizer_trains_under_a_plain_trainer():
+    module = mk.TokenizerModule(mk.DVAE(codes=16, stride=8, width=8, blocks=1, code_dim=8), lr=1e-3)
+    trainer = pl.Trainer(max_steps=2, **UNRECORDED)
+    trainer.fit(module, torch.utils.data.DataLoader([torch.rand(3, 32, 32) for _ in range(8)], 4))
+    assert trainer.global_step == 2
+
+
 def test_an_image_folder_of_torchvision_trains(tmp_path: Path):
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
@@ -154,18 +161,43 @@ def test_an_image_folder_of_torchvision_trains(tmp_path: Path):
     assert trainer.global_step == 2
 
 
+MY_COMPARISON = """
+data: {photos}/train-*.tar
+val: {photos}/val-0.tar
+images_seen: 64
+seeds: 1
+entries:
+  softened: {{config: recipe.yaml}}
+finetune: {{config: {finetune}}}
+"""
+
+
 @pytest.mark.slow
-def test_an_objective_in_the_working_directory(photos: Path, tmp_path: Path):
+def test_an_objective_of_ones_own_by_every_command(programs: Programs, photos: Path, recipes: Path, tmp_path: Path):
     (tmp_path / "my_objective.py").write_text(MY_OBJECTIVE)
     (tmp_path / "recipe.yaml").write_text(MY_RECIPE)
-    for line in (
-        f"pretrain recipe.yaml --data {photos} --run run",
-        f"reconstruct run {photos} --out grid.png",
-        f"evaluate run --data {photos} --methods knn",
-    ):
-        words = [sys.executable, "-m", "mae_kit", *line.split()]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    finetune = recipes / "finetune.yaml"
+    (tmp_path / "compare.yaml").write_text(MY_COMPARISON.format(photos=photos, finetune=finetune))
+
+    def run(line: str) -> dict[str, Any]:
+        ended = programs.run(*line.split(), "--json", folder=tmp_path, XDG_DATA_HOME=str(tmp_path / "home"))
+        assert ended.code == 0, f"{line}: {ended.err}"
+        return json.loads(ended.out)
+
+    run(f"pretrain recipe.yaml --data {photos} --run run")
+    assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    run(f"reconstruct run {photos} --out grid.png")
+    trained = run(f"evaluate run --data {photos} --methods knn")["scores"]
+    untrained = run(f"evaluate run --data {photos} --methods knn --untrained")["scores"]
+    assert len(trained) == len(untrained) > 0
+    plots = run("inspect run")
+    assert {"attention", "features", "positions", "reconstructions", "losses", "ratios"} <= plots.keys()
+    tuned = run(f"finetune {finetune} --data {photos} --encoder run --run tuned --epochs 1")
+    assert 0 <= tuned["top1"] <= 1
+    assert run(f"predict tuned {photos}/val-0.tar")
+    compared = run("compare compare.yaml --out compared")
+    assert not compared["failed"] and compared["entries"][0]["scores"]
+    assert "model.safetensors" in run("export run --out exported")["files"]
 
 
 @pytest.mark.slow
@@ -180,3 +212,4 @@ def test_a_recipe_by_name_then_its_encoder(photos: Path, tmp_path: Path):
     trainer = pl.Trainer(max_steps=2, limit_val_batches=1, **UNRECORDED)
     trainer.fit(classifier, data)
     assert trainer.global_step == 2
+    assert mk.bench(run, out=tmp_path / "bench.png", sizes=[64], batch_size=2)["sizes"][0]["images_per_second"] > 0

@@ -94,6 +94,15 @@ def test_an_installed_wheel_runs_the_demo_from_an_empty_folder(programs: Path, t
 
 
 @pytest.mark.slow
+def test_an_installed_wheel_is_a_library(programs: Path, tmp_path: Path):
+    """As test_api.py uses the checkout."""
+    for name in ("support", "conftest.py", "test_api.py"):
+        copy = shutil.copytree if (ROOT / "tests" / name).is_dir() else shutil.copy
+        copy(ROOT / "tests" / name, tmp_path / name)
+    run(programs / "python", "-m", "pytest", "-q", "-m", "not slow", "test_api.py", folder=tmp_path)
+
+
+@pytest.mark.slow
 def test_an_installed_sdist_is_the_same(built: Path, programs: Path, tmp_path: Path):
     (sdist,) = built.glob("*.tar.gz")
     others = install(sdist, tmp_path / "environment")

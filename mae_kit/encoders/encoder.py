@@ -52,6 +52,15 @@ class Encoder(HubModule):
 
     Raises:
         UserError: timm has no such model, does not build it with these arguments, or it is of another family.
+
+    Example:
+        >>> import tempfile, torch, mae_kit as mk
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> vit.set_statistics(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> folder = tempfile.mkdtemp()
+        >>> vit.save_pretrained(folder)
+        >>> mk.Encoder.from_pretrained(folder)(torch.randn(2, 3, 32, 32)).shape  # a class token and 4 x 4 patches
+        torch.Size([2, 17, 192])
     """
 
     timm_class: ClassVar[type[nn.Module]]

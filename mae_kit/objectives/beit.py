@@ -33,6 +33,18 @@ class BEiT(Objective):
     Raises:
         UserError: There is no tokenizer or it takes other images, the ratio leaves no patch visible or none hidden, or
             blocks do not fit. Of `forward`: the statistics were never set.
+
+    Example:
+        >>> import tempfile, torch, mae_kit as mk
+        >>> from pathlib import Path
+        >>> from mae_kit.encoders.tokenizers import save_tokenizer
+        >>> tokenizer = save_tokenizer(Path(tempfile.mkdtemp()), mk.DVAE(codes=16, width=8, blocks=1, code_dim=8))
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> beit = mk.BEiT(vit, str(tokenizer), smallest_block=2)
+        >>> beit.set_statistics(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> outcome = beit(torch.randn(2, 3, 32, 32))
+        >>> outcome.prediction.shape  # 16 codes for each of 4 x 4 patches
+        torch.Size([2, 16, 16])
     """
 
     encoder: BEiTEncoder | ViT

@@ -35,7 +35,17 @@ class MaskedPatch(Objective):
             each of 4 x 4 cells; pixels = all of them, by squared error.
 
     Raises:
-        UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels.
+        UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels. Of `forward`
+            with the targets color and mosaic: the statistics were never set.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> objective = mk.MaskedPatch(vit)
+        >>> objective.set_statistics(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> outcome = objective(torch.randn(2, 3, 32, 32))
+        >>> outcome.hidden.sum(dim=1)  # of 4 x 4 patches
+        tensor([8, 8])
     """
 
     encoder: ViT

@@ -35,6 +35,16 @@ class Objective(HubModule):
         fit_images: How many images `fit` wants before training; 0 for none.
         mean: Of each channel, in 0..1, that images are normalized with; None until `set_statistics`.
         std: Of each channel.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> class Blurred(mk.MAE):
+        ...     def target(self, images):
+        ...         return super().target(torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1))
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> blurred = Blurred(vit, decoder_dim=32, decoder_depth=1, decoder_heads=2)
+        >>> blurred(torch.randn(2, 3, 32, 32)).prediction.shape  # 8 x 8 x 3 values for each of 4 x 4 patches
+        torch.Size([2, 16, 192])
     """
 
     encoder: Encoder

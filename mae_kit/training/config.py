@@ -70,9 +70,8 @@ class Optimization:
             )
         if None not in (self.base_learning_rate, self.learning_rate):
             fix = "add --optimization.base_learning_rate null, or --optimization.learning_rate null"
-            raise UserError(
-                "config.unusable", "optimization needs one of base_learning_rate and learning_rate, and has both", fix
-            )
+            what = "optimization needs one of base_learning_rate and learning_rate, and has both"
+            raise UserError("optimization.learning_rate.both", what, fix)
         self._check_steps()
 
     def _check_steps(self) -> None:
@@ -134,9 +133,8 @@ class Optimization:
             return self.learning_rate
         if self.base_learning_rate is None:
             fix = "give --optimization.base_learning_rate 1.5e-4 for MAE's rule, or the absolute rate"
-            raise UserError(
-                "config.peak", "optimization needs one of base_learning_rate and learning_rate, and has none", fix
-            )
+            what = "optimization needs one of base_learning_rate and learning_rate, and has none"
+            raise UserError("optimization.learning_rate.none", what, fix)
         return absolute_learning_rate(self.base_learning_rate, batch_size)
 
     def rate(self, epoch: float, batch_size: int, epochs: float | None = None) -> float:

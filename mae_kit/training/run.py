@@ -52,7 +52,7 @@ class Run(RunFolder):
             self._check_new()
         elif not self.config.exists():
             raise UserError(
-                "run.unusable", f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml"
+                "run.missing", f"no run to resume in {self.path}", "give the folder of a run: it holds a config.yaml"
             )
 
     def __enter__(self) -> "Run":
@@ -67,7 +67,7 @@ class Run(RunFolder):
     def _check_new(self) -> None:
         if self.config.exists():
             fix = f"continue it with --resume {self.path}, or choose --run"
-            raise UserError("run.new", f"{self.path} holds a run already", fix)
+            raise UserError("run.exists", f"{self.path} holds a run already", fix)
 
     def start(self, arguments: dict[str, Any], step: int, needed: int = 0) -> None:
         """Make the folder, with the arguments of the verb as a recipe that `--config RUN/config.yaml` runs again.

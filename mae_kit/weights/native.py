@@ -74,7 +74,7 @@ def save_classifier(folder: Path, model: nn.Module, config: ModelConfig) -> Path
     return save_kind(folder, CLASSIFIER, model.state_dict(), content)
 
 
-def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
+def load_model(path: Path | str, trusted: bool = False, **changed: Any) -> Objective:
     """Rebuild the objective of a run, in eval mode.
 
     Args:
@@ -87,6 +87,15 @@ def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
 
     Raises:
         UserError: `model.missing`, `model.kind`, `model.damaged`; or `model.names`, its code has changed since.
+
+    Example:
+        >>> import tempfile, torch, mae_kit as mk
+        >>> folder, vit = tempfile.mkdtemp(), mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> mae = mk.MAE(vit, decoder_dim=32, decoder_depth=1, decoder_heads=2)
+        >>> mae.set_statistics(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> mae.save_pretrained(folder)
+        >>> mk.load_model(folder, mask_ratio=0.5)(torch.randn(2, 3, 32, 32)).hidden.sum(dim=1)  # of 4 x 4 patches
+        tensor([8, 8])
     """
     (config, encoder), tensors = read_kind(path, MODEL, _parse_model)
     given = {name: value for name, value in changed.items() if value is not None}
@@ -107,7 +116,7 @@ def load_model(path: Path, trusted: bool = False, **changed: Any) -> Objective:
     return objective.eval()
 
 
-def load_classifier(path: Path) -> SavedClassifier:
+def load_classifier(path: Path | str) -> SavedClassifier:
     """Rebuild the classifier of a run, in eval mode.
 
     Args:
@@ -118,6 +127,18 @@ def load_classifier(path: Path) -> SavedClassifier:
 
     Raises:
         UserError: `classifier.missing`, `classifier.kind`, or `classifier.damaged`.
+
+    Example:
+        >>> import tempfile, timm, torch, mae_kit as mk
+        >>> from pathlib import Path
+        >>> from mae_kit.weights.config import ModelConfig
+        >>> from mae_kit.weights.native import save_classifier
+        >>> name, sizes = "vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2}
+        >>> record = ModelConfig(name, sizes, [0.5] * 3, [0.25] * 3, image_size=(32, 32), classes=["cat", "dog"])
+        >>> model = timm.create_model(name, num_classes=2, **sizes)
+        >>> classifier = mk.load_classifier(save_classifier(Path(tempfile.mkdtemp()), model, record))
+        >>> classifier(torch.randn(4, 3, 32, 32)).shape, classifier.config.classes
+        (torch.Size([4, 2]), ['cat', 'dog'])
     """
     config, tensors = read_kind(path, CLASSIFIER, _parse_classifier)
     with damages(path, CLASSIFIER):

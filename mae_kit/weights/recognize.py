@@ -35,7 +35,7 @@ _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
 
-def load_encoder(path: Path, any_family: bool = False) -> Any:
+def load_encoder(path: Path | str, any_family: bool = False) -> Any:
     """Load an encoder, in eval mode.
 
     Args:
@@ -49,6 +49,15 @@ def load_encoder(path: Path, any_family: bool = False) -> Any:
 
     Raises:
         UserError: `encoder.*` or `weights.*`: there is no such file, it is damaged, or no encoder is made of it.
+
+    Example:
+        >>> import tempfile, torch, mae_kit as mk
+        >>> folder, vit = tempfile.mkdtemp(), mk.ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2)
+        >>> vit.set_statistics(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> vit.save_pretrained(folder)
+        >>> encoder = mk.load_encoder(folder)
+        >>> encoder(torch.randn(2, 3, 32, 32)).shape, encoder.pretrained_cfg.mean
+        (torch.Size([2, 17, 192]), [0.5, 0.5, 0.5])
     """
     path = Path(path)
     file = path / ENCODER.file if path.is_dir() else path

@@ -86,6 +86,7 @@ def test_a_split_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_whole_demo_then_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -111,6 +112,7 @@ def test_the_whole_demo_then_again(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_demo_on_ones_own_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "PHOTOS", shortened(room.PHOTOS))
     own = write_classes(tmp_path / "own", dawn=40, dusk=9, noon=40)

@@ -240,6 +240,7 @@ def test_the_budget_is_named():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_real_comparison_and_again(content: Content, tmp_path: Path):
     """One entry fails, in its first step: something else is where its checkpoints go."""
     content |= {"seeds": 1}

@@ -4,9 +4,9 @@ Not Hiera's, whose visible mask units timm picks by a condition.
 """
 
 import subprocess
-import sys
 
 import pytest
+from support.processes import Programs
 
 # In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
 COMPILED = """
@@ -39,5 +39,5 @@ OBJECTIVES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_step_is_one_graph(objective: str):
-    subprocess.run([sys.executable, "-c", COMPILED.replace("OBJECTIVE", objective)], check=True)
+def test_a_step_is_one_graph(programs: Programs, objective: str):
+    subprocess.run([programs.python, "-c", COMPILED.replace("OBJECTIVE", objective)], check=True)

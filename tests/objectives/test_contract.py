@@ -79,6 +79,22 @@ CAUSAL = "colors, causal"
 UNCHANGED = ("pos_embed",)  # fixed sin-cos positions, which `shaken` leaves as they are
 
 
+NEVER_GIVEN = {"BEiT": "objective.statistics", "MaskedPatch": "objective.statistics", "IGPT": "objective.palette"}
+
+
+@pytest.mark.parametrize("name", NEVER_GIVEN)
+def test_what_was_never_given_is_asked_for(name: str, tmp_path: Path):
+    encoder, model, arguments = ENCODERS["colors" if name == "IGPT" else "square"]
+    given = {"tokenizer": str(save_tokenizer(tmp_path)), "smallest_block": 2} if name == "BEiT" else {}
+    objective = getattr(objectives, name)(encoder(model, **arguments), **given)
+    images = torch.randn(2, 3, *objective.encoder.image_size)
+    with raises(NEVER_GIVEN[name]):
+        objective(images)
+    objective.set_statistics([0.5] * 3, [0.25] * 3)
+    objective.fit(torch.randn(20, *images.shape[1:]))
+    assert torch.isfinite(objective(images).loss)
+
+
 def encoders_of(name: str) -> list[str]:
     """Those that its signature takes."""
     kinds = get_type_hints(getattr(objectives, name).__init__)["encoder"]

@@ -1,58 +1,104 @@
-"""A process that has imported everything and forks once for each command line it reads: imports are paid once.
+"""A process that has imported everything and forks once for each program it is asked for: imports are paid once.
 
-Each line of stdin is JSON: `words`, `folder` for stdout, stderr, pid and rc, `env`, and `patch`, Python to run before.
+The command line names a socket, and what stands for `sys.executable`, so that children of these programs are forked,
+too. A client connects, sends its stdin, stdout and stderr, then one line of JSON: `words` (the arguments of Python: `-m
+mae_kit WORDS` or `-c CODE WORDS`), `folder`, `env`, and `patch`, Python to run before. It receives a line with the
+process id, and one with the exit code. A client that leaves kills its program.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
+import select
 import signal
+import socket
 import sys
-from pathlib import Path
+import traceback
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from mae_kit.cli import main as cli
 
 
-def main() -> None:
+def main(address: str, python: str) -> None:
+    """Serve until stdin ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for verb in ("pretrain", "finetune", "predict", "reconstruct"):
+    for verb in ("pretrain", "finetune", "predict", "reconstruct", "evaluate"):
         cli.load(verb)
     importlib.import_module("mae_kit.cli.parser")
-    for line in sys.stdin:
-        job = json.loads(line)
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            watch(job)
+    sys.executable = python
+    gc.freeze()  # else the garbage collection of each child copies the memory of all of these modules
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{address}.new")
+        door.listen()
+        os.rename(f"{address}.new", address)  # whoever sees it can connect
+        while sys.stdin not in select.select([sys.stdin, door], [], [])[0]:
+            client, _ = door.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                watch(client)
+            client.close()
 
 
-def watch(job: dict[str, Any]) -> None:
-    """Run the command line in a child and record how it ended."""
-    folder = Path(job["folder"])
+def watch(client: socket.socket) -> None:
+    """Run the program in a child and report how it ends."""
+    _, streams, *_ = socket.recv_fds(client, 1, 3)
+    job = json.loads(client.makefile(encoding="utf-8").readline())
     pid = os.fork()
     if pid == 0:
-        run(job, folder)
-    write(folder / "pid", pid)
+        client.close()
+        run(job, streams)
+    for stream in streams:
+        os.close(stream)
+    client.sendall(f"{pid}\n".encode())
+    Thread(target=kill_once_alone, args=(client, pid), daemon=True).start()
     _, status = os.waitpid(pid, 0)
-    write(folder / "rc", os.waitstatus_to_exitcode(status))
+    with suppress(BrokenPipeError):
+        client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def run(job: dict[str, Any], folder: Path) -> None:
+def kill_once_alone(client: socket.socket, pid: int) -> None:
+    with suppress(ProcessLookupError):
+        if not client.recv(1):
+            os.kill(pid, signal.SIGKILL)
+
+
+def run(job: dict[str, Any], streams: list[int]) -> None:
     os.setsid()
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(streams[number], number)
+        os.close(streams[number])
+        mode = "w" if number else "r"
+        setattr(sys, name, os.fdopen(number, mode, buffering=1, errors="backslashreplace", closefd=False))
+    os.chdir(job["folder"])
+    os.environ.clear()
     os.environ.update(job["env"])
-    exec(job["patch"], {})
-    sys.exit(cli.main(job["words"]))
+    code = exit_code(job)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)  # taking all modules apart takes longer than many a command
 
 
-def write(path: Path, number: int) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(str(number))
-    draft.rename(path)
+def exit_code(job: dict[str, Any]) -> int:
+    """Run the program."""
+    try:
+        exec(job["patch"], {})
+        flag, program, *sys.argv[1:] = job["words"]
+        if flag == "-c":
+            exec(program, {"__name__": "__main__"})
+            return 0
+        assert (flag, program) == ("-m", "mae_kit"), job["words"]
+        return cli.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

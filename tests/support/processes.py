@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,12 @@ from typing import NamedTuple
 from support import fork_server
 
 SECONDS = 240  # until a process counts as hung; a busy machine needs many
+FORKED_PYTHON = """#!{python} -IS
+import sys
+sys.path.insert(0, {folder!r})
+from forked_python import main
+main({address!r})
+"""
 
 
 class Ended(NamedTuple):
@@ -24,40 +32,52 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A running command line."""
+    """A running command line.
 
-    def __init__(self, folder: Path):
+    Args:
+        server: The fork server, which has been given the job.
+        folder: With its stdout and stderr.
+    """
+
+    def __init__(self, server: socket.socket, folder: Path):
         self.folder = folder
-        self.pid = int(self._number("pid"))
+        self._server, self._replies = server, server.makefile()
+        self._code: int | None = None
+        self.pid = self._number()
 
     def alive(self) -> bool:
-        return not (self.folder / "rc").exists()
+        return self._code is None and not select.select([self._server], [], [], 0)[0]
 
     def printed(self) -> str:
-        return (self.folder / "stdout").read_text() if (self.folder / "stdout").exists() else ""
+        return (self.folder / "stdout").read_text()
 
     def send(self, number: signal.Signals) -> None:
         if self.alive():
             os.kill(self.pid, number)
 
     def wait(self) -> Ended:
-        code = int(self._number("rc"))
-        out, err = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
-        return Ended(code, out, err)
+        if self._code is None:
+            self._code = self._number()
+        return Ended(self._code, self.printed(), self._complaints())
 
     def wait_until(self, seen: Callable[[], bool]) -> None:
         """Wait until the condition holds or the process ends."""
         deadline = time.monotonic() + SECONDS
         while self.alive() and not seen():
-            assert time.monotonic() < deadline, (self.folder / "stderr").read_text()
+            assert time.monotonic() < deadline, self._complaints()
             time.sleep(0.002)
 
-    def _number(self, name: str) -> str:
-        deadline = time.monotonic() + SECONDS
-        while not (self.folder / name).exists():
-            assert time.monotonic() < deadline, f"{name}: {[p.read_text() for p in self.folder.glob('std*')]}"
-            time.sleep(0.005)
-        return (self.folder / name).read_text()
+    def close(self) -> None:
+        """Leave it, which kills it."""
+        self._replies.close()
+        self._server.close()
+
+    def _complaints(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def _number(self) -> int:
+        assert select.select([self._server], [], [], SECONDS)[0], self.printed() + self._complaints()
+        return int(self._replies.readline())
 
 
 class Programs:
@@ -69,39 +89,49 @@ class Programs:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._address = str(folder / "socket")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        words = [sys.executable, fork_server.__file__]
-        self._server = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, env=environment)
+        self.python = folder / "python"
+        """A program that runs `-m mae_kit WORDS` or `-c CODE WORDS` as Python does, without the imports."""
+        words = [sys.executable, fork_server.__file__, self._address, self.python]
+        self._server = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment)
         self._started: list[Running] = []
+        text = FORKED_PYTHON.format(python=sys.executable, folder=str(Path(__file__).parent), address=self._address)
+        self.python.write_text(text)
+        self.python.chmod(0o755)
+        while not Path(self._address).exists():
+            assert self._server.poll() is None, "it could not import mae_kit: its traceback is on stderr"
+            time.sleep(0.01)
 
-    def start(self, *words: str | Path, patch: str = "", **env: str | int) -> Running:
+    def start(self, *words: str | Path, patch: str = "", folder: Path | None = None, **env: str | int) -> Running:
         """Start `mae-kit WORDS`.
 
         Args:
             words: The command line.
             patch: Python to run in the process before: faults to inject.
+            folder: The working directory; that of the tests by default.
             env: Environment variables.
         """
-        folder = self.folder / f"{len(self._started):04d}"
-        folder.mkdir()
-        job = {"words": [str(word) for word in words], "folder": str(folder), "patch": patch}
-        job["env"] = {name: str(value) for name, value in env.items()}
-        assert self._server.stdin
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        while not (folder / "pid").exists():
-            assert self._server.poll() is None, "it could not import mae_kit: its traceback is on stderr"
-            time.sleep(0.005)
-        self._started.append(Running(folder))
+        output = self.folder / f"{len(self._started):04d}"
+        output.mkdir()
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        job = {"words": ["-m", "mae_kit", *map(str, words)], "folder": str(folder or Path.cwd()), "patch": patch}
+        job["env"] = os.environ | threads | {name: str(value) for name, value in env.items()}
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._address)
+        with open(os.devnull) as stdin, open(output / "stdout", "w") as out, open(output / "stderr", "w") as err:
+            socket.send_fds(server, [b"\0"], [stdin.fileno(), out.fileno(), err.fileno()])
+        server.sendall(f"{json.dumps(job)}\n".encode())
+        self._started.append(Running(server, output))
         return self._started[-1]
 
-    def run(self, *words: str | Path, patch: str = "", **env: str | int) -> Ended:
-        return self.start(*words, patch=patch, **env).wait()
+    def run(self, *words: str | Path, patch: str = "", folder: Path | None = None, **env: str | int) -> Ended:
+        return self.start(*words, patch=patch, folder=folder, **env).wait()
 
     def close(self) -> None:
         """Stop all running command lines."""
         for running in self._started:
-            running.send(signal.SIGKILL)
+            running.close()
         assert self._server.stdin
         self._server.stdin.close()
         self._server.wait()

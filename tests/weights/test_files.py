@@ -148,18 +148,18 @@ def test_a_module_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "complaint"),
+    ("name", "content", "key"),
     [
-        ("a.pth", b"no weights", "is (no checkpoint|refused)"),
-        ("a.safetensors", b"no weights", "is not a safetensors file"),
-        ("b.pth", None, "no file .*b.pth"),
-        ("", None, "holds no weights"),
+        ("a.pth", b"no weights", "weights.damaged"),
+        ("a.safetensors", b"no weights", "weights.damaged"),
+        ("b.pth", None, "weights.missing"),
+        ("", None, "weights.missing"),
     ],
 )
-def test_what_is_no_checkpoint(tmp_path: Path, name: str, content: bytes | None, complaint: str):
+def test_what_is_no_checkpoint(tmp_path: Path, name: str, content: bytes | None, key: str):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=complaint) as error:
+    with raises(key) as error:
         read_raw(tmp_path / name)
     assert "\n" not in str(error.value)
 

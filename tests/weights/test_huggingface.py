@@ -14,7 +14,6 @@ from torch import Tensor
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
 from mae_kit.encoders.position_embeddings import sincos_positions
-from mae_kit.errors import UserError
 from mae_kit.masking import hide_smallest_last
 from mae_kit.weights.huggingface import write_vit
 from mae_kit.weights.native import to_objective
@@ -140,23 +139,23 @@ def test_a_whole_model_becomes_a_run(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "complaint"),
+    ("changed", "key"),
     [
-        ({"hidden_act": "relu"}, "the activation is relu: only gelu"),
-        ({"intermediate_size": 96}, "intermediate_size 96"),
-        ({"qkv_bias": False}, "its attention has no bias"),
+        ({"hidden_act": "relu"}, "weights.unsupported"),
+        ({"intermediate_size": 96}, "weights.unsupported"),
+        ({"qkv_bias": False}, "weights.unsupported"),
         ({"num_hidden_layers": 3}, None),
-        ({"image_size": 64}, r"pos_embed is \[1, 17, 48\] in the file, \[1, 65, 48\] in the model"),
+        ({"image_size": 64}, "weights.names"),
     ],
 )
-def test_configs_that_do_not_fit(tmp_path: Path, changed: dict[str, Any], complaint: str | None):
+def test_configs_that_do_not_fit(tmp_path: Path, changed: dict[str, Any], key: str | None):
     theirs("vit").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changed))
-    if complaint is None:
+    if key is None:
         assert read_pretrained(tmp_path).config.model_args["depth"] == 2  # the tensors say it
         return
-    with pytest.raises(UserError, match=complaint):
+    with raises(key):
         read_pretrained(tmp_path)
 
 

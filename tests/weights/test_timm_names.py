@@ -15,7 +15,6 @@ from support.tiny_models import shaken
 from mae_kit.cli import main as cli
 from mae_kit.data.index.open import open_index
 from mae_kit.encoders import ViT, create_encoder
-from mae_kit.errors import UserError
 from mae_kit.evaluation.features import FeatureSource
 from mae_kit.evaluation.labeled_features import feature_splits
 from mae_kit.objectives import MAE
@@ -102,17 +101,17 @@ def test_a_hiera_pools_as_often_as_in_its_training(classes: int, pools: int, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"),
+    ("name", "key"),
     [
-        ("test_vit.r16_in1k", "timm publishes no weights under the name 'test_vit.r16_in1k': choose .* timm:test_vit."),
-        ("hf-hub:timm/test_vit", "timm publishes no weights under the name"),
-        ("", "timm publishes no weights under the name '': choose for example timm:vit_base_patch16_224.mae"),
-        (NAME, f"timm:{NAME} cannot be fetched \\(.*: check the network, or bring the cache"),
-        ("resnet18.a1_in1k", "'resnet18' is not a plain vision transformer"),
+        ("test_vit.r16_in1k", "weights.timm_name"),
+        ("hf-hub:timm/test_vit", "weights.timm_name"),
+        ("", "weights.timm_name"),
+        (NAME, "weights.download"),
+        ("resnet18.a1_in1k", "encoder.name"),
     ],
 )
-def test_what_is_refused_in_one_line(name: str, complaint: str):
-    with pytest.raises(UserError, match=complaint) as error:
+def test_what_is_refused_in_one_line(name: str, key: str):
+    with raises(key) as error:
         load_encoder(Path(f"timm:{name}"))
     assert "\n" not in str(error.value)
 

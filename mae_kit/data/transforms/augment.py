@@ -39,7 +39,7 @@ class Normalize(nn.Module):
         super().__init__()
         if min(std) <= 0:
             what = f"the std of channel {std.index(min(std))} is {min(std):g}"
-            raise UserError("augment.unusable", what, "give data.std a 1 for a channel that is the same everywhere")
+            raise UserError("data.std", what, "give data.std a 1 for a channel that is the same everywhere")
         spread = torch.tensor(std).view(1, -1, 1, 1)
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
         self.register_buffer("shift", torch.tensor(mean).view(1, -1, 1, 1) / spread, persistent=False)
@@ -350,7 +350,7 @@ def _need_rgb(channels: int, **stages: bool) -> None:
     for key, on in stages.items():
         if on and channels != 3:
             raise UserError(
-                "augment.need_rgb",
+                key,
                 f"{key} needs images of 3 channels, these have {channels}",
                 f"turn {key} off in the recipe",
             )

@@ -19,7 +19,7 @@ def save_tokenizer(folder: Path, tokenizer: DVAE) -> Path:
     return save_kind(folder, TOKENIZER, tokenizer.state_dict(), {"tokenizer": tokenizer.config})
 
 
-def load_tokenizer(path: Path) -> DVAE:
+def load_tokenizer(path: Path | str) -> DVAE:
     """Load a tokenizer, frozen and in eval mode.
 
     Args:
@@ -31,7 +31,16 @@ def load_tokenizer(path: Path) -> DVAE:
 
     Raises:
         UserError: `tokenizer.missing`, or the file holds something else or is damaged.
+
+    Example:
+        >>> import tempfile, torch, mae_kit as mk
+        >>> from pathlib import Path
+        >>> from mae_kit.encoders.tokenizers import save_tokenizer
+        >>> file = save_tokenizer(Path(tempfile.mkdtemp()), mk.DVAE(codes=16, width=8, blocks=1, code_dim=8))
+        >>> mk.load_tokenizer(file).encode(torch.rand(2, 3, 32, 32)).shape  # 4 x 4 patches of 8 pixels
+        torch.Size([2, 16])
     """
+    path = Path(path)
     if (path / dalle.ENCODER).is_file():
         return frozen(dalle.read(path))
     tokenizer, tensors = read_kind(path, TOKENIZER, _without_weights)

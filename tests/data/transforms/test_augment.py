@@ -8,12 +8,12 @@ import pytest
 import timm.data.auto_augment as reference
 import torch
 from PIL import Image, ImageFilter
+from support.errors import raises
 from timm.data.mixup import cutmix_bbox_and_lam, mixup_target
 
 from mae_kit.data.transforms.augment import COLOR, ColorJitter, FinetuneAugment, Normalize, PretrainAugment, RandAugment
 from mae_kit.data.transforms.mixing import Mixing, _paste_box, soft_sets, soft_targets
 from mae_kit.data.transforms.warp import GEOMETRY
-from mae_kit.errors import UserError
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PLAIN: dict[str, Any] = dict(flip=False, randaugment=None, erasing=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0)
@@ -93,7 +93,7 @@ def test_autocast_changes_nothing():
 
 
 def test_a_channel_without_spread_is_refused():
-    with pytest.raises(UserError, match=r"the std of channel 1 is 0: give data.std a 1 for a channel that is the same"):
+    with raises("data.std"):
         Normalize([0.5, 0.5], [0.2, 0.0])
 
 
@@ -102,9 +102,9 @@ def test_other_channel_counts(channels: int):
     mean = [0.5] * channels
     out, _ = FinetuneAugment(mean, mean, 4, randaugment=None)(images_of(channels), torch.arange(8) % 4)
     assert out.shape == (8, channels, 12, 16)
-    with pytest.raises(UserError, match="randaugment needs images of 3 channels"):
+    with raises("randaugment"):
         FinetuneAugment(mean, mean, 4)
-    with pytest.raises(UserError, match="color_jitter"):
+    with raises("color_jitter"):
         FinetuneAugment(mean, mean, 4, randaugment=None, color_jitter=0.4)
 
 
