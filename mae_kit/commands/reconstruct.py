@@ -32,7 +32,7 @@ def reconstruct(
     seed: int = 0,
     count: int = 8,
 ) -> dict[str, Any]:
-    """Hide most of some images and draw what the model predicts: input | hidden | prediction | both combined.
+    """Hide most of some images and draw what the model predicts: input | visible | prediction | both combined.
 
     If the model predicts less than all pixels, as BEiT does, the last column is a perfect prediction.
 

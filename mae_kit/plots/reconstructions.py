@@ -13,7 +13,7 @@ from mae_kit.durable import replacing
 from mae_kit.objectives import Objective
 from mae_kit.patches import grid_of, patchify, unpatchify
 
-COLUMNS = ("input", "hidden", "prediction", "combined")
+COLUMNS = ("input", "visible", "prediction", "combined")
 GRAY = 0.5  # of patches that are hidden or not predicted
 PAPER = 255
 INK = 40
@@ -41,9 +41,9 @@ def reconstruction_grid(
     patch_size: int | tuple[int, int],
     target: Float[Tensor, "b c h w"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw input | hidden patches gray | prediction | both combined.
+    """Draw input | visible patches, the others gray | prediction | both combined.
 
-    If the target is not the input: input | hidden | prediction | target.
+    If the target is not the input: input | visible | prediction | target.
 
     Only the hidden patches of the prediction are shown: the loss does not include the others.
 
