@@ -108,7 +108,7 @@ def test_published_sizes_are_known_by_their_width(tmp_path: Path):
         (lambda t: t.pop("decoder_blocks.1.norm1.bias"), "blocks.1.norm1.bias is not in the file"),
         (lambda t: t.update(extra=torch.ones(1)), r"\(original MAE, encoder and decoder, .*\) also holds extra"),
         (lambda t: t.update({"norm.weight": torch.ones(5)}), r"norm.weight is \[5\] in the file, \[48\] in the model"),
-        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "weights.grid"),
+        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "no square"),
         (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "mlp_ratio of 4"),
         (lambda t: t.pop("blocks.0.attn.qkv.weight"), "is of no layout that we know"),
     ],
@@ -156,7 +156,7 @@ def test_a_rectangle_is_known_by_its_fixed_table_or_the_settings_else_refused(tm
     same(save(tmp_path / "hinted.pth", learned), Hints(3, 4, image_size=(24, 96)))
     assert any("square of 6 x 6" in note for note in read_pretrained(tmp_path / "hinted.pth", HEADS).notes)
     odd = {**learned, "pos_embed": torch.randn(1, 36, 48)}
-    with raises("weights.grid"):
+    with raises("no square"):
         read_pretrained(save(tmp_path / "odd.pth", odd), HEADS)
 
 
