@@ -156,7 +156,7 @@ def test_a_rectangle_is_known_by_its_fixed_table_or_the_settings_else_refused(tm
     same(save(tmp_path / "hinted.pth", learned), Hints(3, 4, image_size=(24, 96)))
     assert any("square of 6 x 6" in note for note in read_pretrained(tmp_path / "hinted.pth", HEADS).notes)
     odd = {**learned, "pos_embed": torch.randn(1, 36, 48)}
-    with raises("no square"):
+    with raises("weights.grid"):
         read_pretrained(save(tmp_path / "odd.pth", odd), HEADS)
 
 
