@@ -85,7 +85,7 @@ def read_kind(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], T]
 
 
 @contextmanager
-def damages(file: Path, kind: Kind) -> Iterator[None]:
+def damages(file: Path | str, kind: Kind) -> Iterator[None]:
     """Raise UserError in place of whatever a file with a bent header makes of what is built from it."""
     try:
         yield

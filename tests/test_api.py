@@ -142,7 +142,8 @@ def test_a_plain_trainer_resumes_exactly(photos: Path, tmp_path: Path):
 def test_a_tokenizer_trains_under_a_plain_trainer():
     module = mk.TokenizerModule(mk.DVAE(codes=16, stride=8, width=8, blocks=1, code_dim=8), lr=1e-3)
     trainer = pl.Trainer(max_steps=2, **UNRECORDED)
-    trainer.fit(module, torch.utils.data.DataLoader([torch.rand(3, 32, 32) for _ in range(8)], 4))
+    images: Any = [torch.rand(3, 32, 32) for _ in range(8)]
+    trainer.fit(module, torch.utils.data.DataLoader(images, 4))
     assert trainer.global_step == 2
 
 

@@ -112,7 +112,7 @@ def finetune(
     Raises:
         UserError: A setting that cannot work, named with what to do.
     """
-    arguments = dict(locals())
+    arguments: dict[str, Any] = dict(locals())
     if against_scratch and not dry_run:
         return _against_scratch(arguments)
     check_bounds(drop_path, ema, generative, balance)
@@ -125,7 +125,8 @@ def finetune(
             return _complete(run, done, labeled, state, allow_data_change, data.val or data.path)
         torch.manual_seed(seed)
         arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
-        classifier, config = _classifier(data, encoder, model, labeled, drop_path)
+        classifier, config = _classifier(data, encoder, model, classes, stream.index.multi_label, drop_path)
+        warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
         _set_trainable(classifier, blocks, generative)
         check_batch_norm(classifier, stream.micro_batch_size)
         own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
@@ -158,17 +159,19 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     run, data = arguments["run"], arguments["data"]
     if arguments["encoder"] == "none":
         raise UserError("against_scratch", "there is no encoder to compare with", "add --encoder RUN")
-    result = finetune(**arguments | {"against_scratch": False})
+    once: dict[str, Any] = arguments | {"against_scratch": False}
+    result = finetune(**once)
     ours = load_classifier(run)
     folder = RunFolder(run / "scratch")
-    changed = {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config)), "run": folder.path}
-    changed |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
-    finetune(**arguments | changed | {"resume": folder.config.is_file(), "against_scratch": False})
+    once |= {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config))}
+    once |= {"run": folder.path, "resume": folder.config.is_file()}
+    once |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
+    finetune(**once)
     machine = arguments["machine"]
     val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]
     found = [classify(one, open_index(val), val) for one in (ours, load_classifier(folder.path))]
-    predicted, truth = [one.cpu().numpy() for one, _ in found], found[0][1].cpu().numpy()
-    gain = paired_gain(*predicted, truth)._asdict()
+    (with_encoder, truth), (from_scratch, _) = [tuple(part.cpu().numpy() for part in one) for one in found]
+    gain = paired_gain(with_encoder, from_scratch, truth)._asdict()
     labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
     sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
     console.print(escape(sentence))
@@ -322,7 +325,7 @@ def _chosen(
 
 
 def _classifier(
-    data: FinetuneData, encoder: str, spec: ModelSpec | None, labeled: Labeled, drop_path: float
+    data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], multi_label: bool, drop_path: float
 ) -> tuple[nn.Module, ModelConfig]:
     """The model, and what is known of it."""
     with torch.random.fork_rng(devices=[]):  # else the head would start elsewhere
@@ -330,16 +333,13 @@ def _classifier(
     known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    classes = labeled.classes
     built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
     log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
-    warn_of_mismatch((mean, std), labeled.stream.index, "the classifier normalizes with")
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
     args = trained | (spec.args if spec else {})
     objective, step = (known.objective, known.step) if known else ("none", 0)
-    multi_label = labeled.stream.index.multi_label
     how: dict[str, Any] = {
         "image_size": size,
         "crop_pct": data.crop_pct,

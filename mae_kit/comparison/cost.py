@@ -73,7 +73,7 @@ def _flops_of_classifier(run: Path) -> float:
     if recipe.get("blocks") is not None:
         freeze_below(model, recipe["blocks"])
     model.train()  # patches are dropped, where they are, in training alone
-    images = torch.zeros(IMAGES, len(config.mean), *config.image_size)
+    images = torch.zeros(IMAGES, len(config.mean), *config.size)
     if recipe.get("generative"):
         unfreeze_color_head(model)
         parts: Any = model.classify_and_predict

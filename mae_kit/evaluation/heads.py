@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_kit.evaluation.fewshot import BIAS, Ridge, fit_ridge
 from mae_kit.evaluation.predictions import Labels, are_sets, multi_hot
@@ -51,6 +51,7 @@ def ridge_head(features: Float[Tensor, "m d"], labels: Labels, classes: int) -> 
 def probe_head(probe: Probe) -> Head:
     """The first layer of a trained probe, with its batch normalization folded in."""
     norm, layer = probe.norm, probe.layers[0]
+    assert isinstance(layer, nn.Linear)
     assert norm.running_mean is not None and norm.running_var is not None
     weight = layer.weight / (norm.running_var + norm.eps).sqrt()
     return Head(weight.detach(), (layer.bias - weight @ norm.running_mean).detach())

@@ -146,7 +146,7 @@ def _probe(features: Tensor, labels: Labels, classes: int) -> Head:
     return probe_head(fit_probe(features, labels, classes)[0])
 
 
-_HEADS = {"ridge": ridge_head, "probe": _probe}
+_HEADS: dict[str, Callable[..., Head]] = {"ridge": ridge_head, "probe": _probe}
 
 
 def _by_head(method: str) -> Predict:

@@ -49,7 +49,7 @@ AREAS = Range(0, 1, low_open=True, ascending=True, hint=": two fractions of the 
 COLORS = Range(0, 1, hint=": statistics of 0-255 divided by 255")
 
 
-def check_ranges(values: Mapping[str, Any], group: str = "", **ranges: Range) -> None:
+def check_ranges(values: Mapping[str, Any], group: str = "", /, **ranges: Range) -> None:
     """Refuse settings outside their ranges; those that are None are passed over.
 
     Args:

@@ -141,6 +141,7 @@ def test_the_original_layout_keeps_the_normalization(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["out", "hub_dir"])
 def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     run, out = save_run(tmp_path / "run", tiny_mae()), tmp_path / "out"
+    place: Any = {kind: out}
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -148,8 +149,8 @@ def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as broken:
         broken.setattr("mae_kit.commands.export.replace_text", full)
         with pytest.raises(OSError):
-            export(run, **{kind: out}, format="vit_mae")
+            export(run, **place, format="vit_mae")
     assert (out / "model.safetensors").exists()
-    assert export(run, **{kind: out})["files"] == sorted(path.name for path in out.iterdir())
+    assert export(run, **place)["files"] == sorted(path.name for path in out.iterdir())
     with raises("out"):
-        export(run, **{kind: out})
+        export(run, **place)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_an_interrupted_import_can_be_repeated(published: Path, tmp_path: Path, 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    heads = {"encoder_heads": 3, "decoder_heads": 4}
+    heads: dict[str, Any] = {"encoder_heads": 3, "decoder_heads": 4}
     with monkeypatch.context() as broken:
         broken.setattr("mae_kit.commands.import_.save_model", full)
         with pytest.raises(OSError):

@@ -363,7 +363,7 @@ def test_a_classifier_made_of_its_encoder_is_read_back(objective: Objective, tmp
     statistics = [0.5] * encoder.channels
     save_results(Run(tmp_path), objective, PretrainData("shards", 2, mean=statistics, std=statistics), step=7)
     data = FinetuneData("train", 2, list(encoder.image_size))
-    model, config = _classifier(data, str(tmp_path), None, [*"abc"], 0.0)
+    model, config = _classifier(data, str(tmp_path), None, [*"abc"], False, 0.0)
     save_classifier(tmp_path, shaken(model), config)
     read = load_classifier(tmp_path)
     torch.testing.assert_close(read(images_for(objective)), model.eval()(images_for(objective)))

@@ -21,6 +21,7 @@ from threading import Thread
 from typing import Any
 
 from mae_kit.cli import main as cli
+from mae_kit.cli.launch import PARENT
 
 
 def main(address: str, python: str) -> None:
@@ -77,6 +78,8 @@ def run(job: dict[str, Any], streams: list[int]) -> None:
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["env"])
+    if PARENT in os.environ:  # the client follows that process, and the program follows the client
+        os.environ[PARENT] = str(os.getppid())
     code = exit_code(job)
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -5,9 +5,19 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+
+
+def follow(parent: int) -> None:
+    """Leave once the process that started this one is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def main(address: str) -> None:
+    threading.Thread(target=follow, args=(os.getppid(),), daemon=True).start()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
         socket.send_fds(server, [b"\0"], [0, 1, 2])

@@ -46,7 +46,7 @@ def test_what_cross_validation_finds_best_is_the_classifier(
     assert all(0 <= one["low"] <= one["top1"] <= one["high"] <= 1 for one in methods.values())
     best = max(("finetune", "ridge", "probe"), key=lambda method: methods[method]["cross_validated"])
     assert result["chosen"] == best and found["top1"] == result["top1"] == methods[best]["top1"]
-    scored = mae_kit.evaluate(str(run), data=few["data"])
+    scored = mae_kit.evaluate(run, data=few["data"])
     assert scored["scores"][0]["top1"] == pytest.approx(result["top1"])
     assert json.loads((run / "tuning.json").read_text()) == result["tuned"]
     assert mae_kit.finetune(resume=str(run))["top1"] == result["top1"]

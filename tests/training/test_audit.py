@@ -82,7 +82,8 @@ def test_a_sample_in_place_of_another_is_not_attested():
         keys = [
             sample_seeds(epochs, of, 5)[step * 8 : step * 8 + 8] for of in (samples, np.where(samples == 9, 3, samples))
         ]
-        audit.see(*(torch.from_numpy(each.view(np.int64).copy()) for each in keys), step, 0, 1, 0, 1)
+        expected, shown = (torch.from_numpy(each.view(np.int64).copy()) for each in keys)
+        audit.see(expected, shown, step, 0, 1, 0, 1)
     (epoch,) = ended([audit], 4)
     assert (epoch.shown, epoch.replaced) == (37, 1) and epoch.keys != epoch.expected
 

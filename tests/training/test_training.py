@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -74,7 +75,7 @@ def test_killed_at_random_moments_it_cannot_be_told(
     programs: Programs, words: Words, trained: Path, tmp_path: Path, campaign: bool, measured: Measured
 ):
     """Each time a whole run: killed once, at a moment drawn uniformly from its length, and resumed."""
-    slow = {"patch": SLOW}
+    slow: Any = {"patch": SLOW}
     started = time.monotonic()
     assert programs.run(*words, "--run", tmp_path / "whole", **slow).code == 0
     length, dice, trials, kept = time.monotonic() - started, random.Random(3), 30 if campaign else 3, 0

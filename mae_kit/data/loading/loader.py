@@ -191,7 +191,8 @@ class EvaluationBatches(Dataset[Batch]):
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
         pixels = torch.stack([image for _, image in shown]) if shown else nothing
         labels = torch.from_numpy(self.index.labels(ids))
-        return Batch(pixels, labels, *(torch.from_numpy(ids.copy()) for _ in range(3)), bad)
+        seeds, rows, seen = (torch.from_numpy(ids.copy()) for _ in range(3))
+        return Batch(pixels, labels, seeds, rows, seen, bad)
 
     def _rows_of(self, item: int, items: int = 1) -> np.ndarray:
         return self.rows[item * self.batch_size : (item + items) * self.batch_size]
@@ -269,7 +270,7 @@ class Loader:
                 prefetch_factor=AHEAD if self.workers else None,
                 worker_init_fn=_ignore_signals,
                 timeout=STALLED if self.workers else 0,
-                collate_fn=_to_arrays if piped else None,
+                collate_fn=_to_arrays if piped else None,  # type: ignore[arg-type]
             )
         )
         if self.workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
@@ -360,11 +361,11 @@ def _must_be_piped(batches: Any, workers: int) -> bool:
 
 
 def _to_arrays(batch: Batch) -> Batch:
-    return Batch(*(part.numpy() if isinstance(part, torch.Tensor) else part for part in batch))
+    return Batch._make(part.numpy() if isinstance(part, torch.Tensor) else part for part in batch)
 
 
 def _to_tensors(batch: Batch) -> Batch:
-    return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in batch))
+    return Batch._make(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in batch)
 
 
 def _ignore_signals(worker: int) -> None:
