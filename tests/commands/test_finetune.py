@@ -22,11 +22,13 @@ from torch import nn
 from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.data.index.open import open_index
+from mae_kit.tasks.classifier import build_classifier
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tasks.module import FinetuneModule, ema_decay
 from mae_kit.tensors import Batch
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import save_encoder
+from mae_kit.weights.native import load_classifier, save_encoder
+from mae_kit.weights.recognize import load_encoder
 
 
 @pytest.fixture(scope="module")
@@ -307,11 +309,14 @@ def mistake(capsys: pytest.CaptureFixture[str], words: Words) -> str:
 
 
 @pytest.mark.slow
-def test_a_mean_pooled_classifier_is_not_an_encoder(
-    words: Words, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    line = mistake(capsys, [*words, "--encoder", tuned / "classifier.safetensors", "--run", tmp_path / "run"])
-    assert "fc_norm" in line and not (tmp_path / "run").exists()
+def test_a_mean_pooled_classifier_starts_another_fine_tuning(tuned: Path):
+    """Its pooling and the norm after it are kept: the features before the new head are its own."""
+    saved = load_classifier(tuned)
+    encoder = load_encoder(tuned / "classifier.safetensors", any_family=True)
+    model: Any = build_classifier(None, 3, encoder, 0.0, saved.config.size).model.eval()
+    images = torch.randn(2, 3, *saved.config.size)
+    before, after = (each.forward_head(each.forward_features(images), pre_logits=True) for each in (saved.model, model))
+    torch.testing.assert_close(after, before)
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
         ("--data.batch_size 128", "holds 96 images, fewer than data.batch_size 128: give --data.batch_size 64 or less"),
         ("--model.stride 6", "stride 6 is not a power of two"),
         ("--relaxation.temperature 0", "relaxation.temperature is 0"),
-        ("--relaxation.divergence_weight -1", "relaxation.divergence_weight is -1: give 0 or more"),
+        ("--relaxation.divergence_weight -1", "relaxation.divergence_weight is -1.0: give 0 or more"),
         ("--model.blocks -1", "blocks -1, but at least"),
     ],
 )

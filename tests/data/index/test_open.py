@@ -25,6 +25,7 @@ from mae_kit.data.index import index as table
 from mae_kit.data.index import parts
 from mae_kit.data.index.index import FILE
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.remote import filesystem
 from mae_kit.errors import BadImage
 
 ALL = [0, 1, 2, 3, 4, 5, 6, 7]
@@ -361,7 +362,8 @@ def test_many_shards_need_few_descriptors(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(found._open) <= 2
 
 
-def test_bytes_that_changed_since_are_refused(tmp_path: Path):
+def test_bytes_that_changed_since_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(filesystem, "PAUSES", [0.001])
     path = shard(tmp_path / "a.tar", range(3))
     found = open_index(tmp_path)
     with path.open("r+b") as file:
@@ -371,10 +373,10 @@ def test_bytes_that_changed_since_are_refused(tmp_path: Path):
     assert found.read(0) == jpeg(0)
     with pytest.raises(BadImage, match=r"checksum differs from the index: a\.tar"):
         found.read(1)
-    with pytest.raises(BadImage, match="ends inside the image: 10 of"):
+    with raises("data.read"):
         found.read(2)
     path.unlink()
-    with pytest.raises(BadImage, match=r"cannot read a\.tar: No such file"):
+    with raises("data.read"):
         pickle.loads(pickle.dumps(found)).read(0)
 
 
