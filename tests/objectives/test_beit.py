@@ -174,7 +174,7 @@ def test_all_blocks_share_their_relative_positions(tmp_path: Path):
 
 def test_fine_tuning_pools_the_patches_and_moves_the_positions_of_the_blocks_apart(tmp_path: Path):
     objective: Any = shaken(make(tmp_path))
-    save_results(Run(tmp_path), objective, PretrainData("shards", 2), step=7)
+    save_results(Run(tmp_path), objective, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3), step=7)
     classifier = build_classifier(None, 4, load_encoder(tmp_path), 0.1, (32, 32))
     model: Any = classifier.model.eval()
     tables = [block.attn.relative_position_bias_table for block in model.blocks]

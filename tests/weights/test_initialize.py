@@ -157,7 +157,7 @@ def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
     """Which may have stayed on another machine."""
     beit = BEiT(BEiTEncoder(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     (tmp_path / "run").mkdir()
-    save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2), step=7)
+    save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3), step=7)
     (tmp_path / "tokenizer.safetensors").unlink()
     weights = read_pretrained(tmp_path / "run")
     assert weights.kind == "our BEiT model, its encoder"
