@@ -28,7 +28,7 @@ def commands() -> list[str]:
         for body in blocks(page, ""):
             lines |= {
                 line.partition(" # ")[0].strip()
-                for line in body.splitlines()
+                for line in body.replace("\\\n", "").splitlines()
                 if "mae-kit " in line or "-m -- mae_kit" in line
             }
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))

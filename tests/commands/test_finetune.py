@@ -315,7 +315,8 @@ def test_a_mean_pooled_classifier_starts_another_fine_tuning(tuned: Path):
     encoder = load_encoder(tuned / "classifier.safetensors", any_family=True)
     model: Any = build_classifier(None, 3, encoder, 0.0, saved.config.size).model.eval()
     images = torch.randn(2, 3, *saved.config.size)
-    before, after = (each.forward_head(each.forward_features(images), pre_logits=True) for each in (saved.model, model))
+    models: list[Any] = [saved.model, model]
+    before, after = (each.forward_head(each.forward_features(images), pre_logits=True) for each in models)
     torch.testing.assert_close(after, before)
 
 

@@ -15,7 +15,7 @@ from mae_kit.commands.pretrain import pretrain
 from mae_kit.data.decode import decode
 from mae_kit.data.index.samples import read_shard
 from mae_kit.errors import BadImage, UserError
-from mae_kit.training.checkpoint import DurableCheckpointIO
+from mae_kit.training.checkpoint import FORMAT, DurableCheckpointIO
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import load_encoder
@@ -71,7 +71,9 @@ def checkpoints(folder: Path) -> tuple[Seeds, Read]:
 
     def read(data: bytes) -> None:
         (folder / "state.pt").write_bytes(data)
-        (folder / "manifest.json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "step": 1}))
+        (folder / "manifest.json").write_text(
+            json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "step": 1, "format": FORMAT})
+        )
         try:
             DurableCheckpointIO().load_checkpoint(folder)
         except ValueError as error:

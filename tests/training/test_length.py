@@ -5,14 +5,15 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.errors import raises
 from torch import nn
 
 from mae_kit.tasks.module import FinetuneModule
+from mae_kit.training import fit
 from mae_kit.training.config import Plan
-from mae_kit.training.fit import check_resumable
 from mae_kit.training.run import Run
 from mae_kit.training.signals import StopOnSignal
 
@@ -21,8 +22,12 @@ BEFORE = Plan(100, 10, 2.0, 0, "data")
 
 def resume(folder: Path, epochs: float, step: int) -> None:
     module = FinetuneModule(nn.Flatten(), 4, lr=1.0, mean=[0.5], std=[0.5], epochs=epochs)
-    state = {"global_step": step, "plan": asdict(BEFORE), "state_dict": module.state_dict()}
-    check_resumable(module, Plan(100, 10, epochs, 0, "data"), state, Run(folder), False)
+    state = dict.fromkeys(fit._NEEDED) | {
+        "global_step": step,
+        "plan": asdict(BEFORE),
+        "state_dict": module.state_dict(),
+    }
+    fit.check_resumable(module, Plan(100, 10, epochs, 0, "data"), state, Run(folder), False)
 
 
 def test_fewer_epochs_than_done_are_refused(tmp_path: Path):
