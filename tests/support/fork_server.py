@@ -40,6 +40,7 @@ def main(address: str, python: str) -> None:
             client, _ = door.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where `nohup` has started the tests
                 watch(client)
             client.close()
 
@@ -82,7 +83,8 @@ def run(job: dict[str, Any], streams: list[int]) -> None:
         os.environ[PARENT] = str(os.getppid())
     code = exit_code(job)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    with suppress(OSError):  # a full disk: the command has said so
+        sys.stdout.flush()
     os._exit(code)  # taking all modules apart takes longer than many a command
 
 

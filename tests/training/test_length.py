@@ -5,7 +5,6 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.errors import raises
