@@ -504,10 +504,11 @@ def test_a_disk_that_takes_nothing_more_ends_a_run_at_its_end_alone(
 
 
 CLOSED = """
-import os
+import os, sys
 reading, writing = os.pipe()
 os.close(reading)
 os.dup2(writing, 1)
+sys.stdout = os.fdopen(1, "w", closefd=False)
 """
 
 
