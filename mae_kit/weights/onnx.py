@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers import PatchEmbed
+from timm.models.hiera import MaskUnitAttention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -77,6 +78,9 @@ def save_onnx(weights: Pretrained, file: Path) -> None:
         UserError: The packages that write it are not installed.
     """
     module, images, shapes = _traced(weights)
+    for part in module.modules():
+        if isinstance(part, MaskUnitAttention):
+            part.fused_attn = False  # its five dimensions are one too many for ONNX's attention
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values())
     output = "logits" if weights.classes else "features"
     try:
