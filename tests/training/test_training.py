@@ -530,7 +530,8 @@ def test_who_reads_the_messages_does_not_end_the_run(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
 def test_a_signal_ends_a_run_whose_worker_is_stuck(programs: Programs, words: Words, trained: Path, tmp_path: Path):
     run = tmp_path / "run"
-    running = programs.start(*words, "--run", run, "--machine.num_workers", "1", patch=SLOW)
+    seldom = ["--intervals.checkpoint_every_n_steps", "1000"]
+    running = programs.start(*words, *seldom, "--run", run, "--machine.num_workers", "1", patch=SLOW)
     running.wait_until((run / "metrics.jsonl").exists)
     (worker,) = psutil.Process(running.pid).children()
     worker.suspend()
@@ -539,7 +540,7 @@ def test_a_signal_ends_a_run_whose_worker_is_stuck(programs: Programs, words: Wo
     ended = running.wait()
     assert ended.code == 143 and f"stopped by a signal; continue with --resume {run}" in ended.out, ended
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
-    assert steps(run)[-1] not in (5, 10, 15), "the last whole step"
+    assert 0 < steps(run)[-1] < 18, "the last whole step"
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
 

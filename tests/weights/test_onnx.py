@@ -41,7 +41,7 @@ def test_onnx_takes_any_batch_and_size(tmp_path: Path):
     pytest.importorskip("onnxscript")
     run = save_run(tmp_path / "run", tiny_mae())
     export(run, tmp_path / "out", format="onnx")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.json"}
     session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
     for b, h, w in SIZES:
         images = torch.randn(b, 3, h, w)

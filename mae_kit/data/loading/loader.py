@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 REPLACEMENTS = 100
 DEATHS = 3  # of workers without a batch in between
+LOOK = 5  # seconds without a batch after which torch sees whether its workers live
 STALLED = 600  # seconds without a batch after which workers count as dead: longer than a server is asked again
 AHEAD = 2  # batches that each worker makes in advance
 FEW_FILES = 256  # descriptors that shared memory for batches may need
@@ -269,7 +270,7 @@ class Loader:
                 pin_memory=self.pin,
                 prefetch_factor=AHEAD if self.workers else None,
                 worker_init_fn=_ignore_signals,
-                timeout=STALLED if self.workers else 0,
+                timeout=LOOK if self.workers else 0,
                 collate_fn=_to_arrays if piped else None,  # type: ignore[arg-type]
             )
         )
@@ -287,7 +288,7 @@ class Loader:
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         started, self._waits = time.perf_counter(), True
         try:
-            return next(batches, None)
+            return _patiently(batches, started + STALLED)
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
             raise UserError(
@@ -358,6 +359,16 @@ def _must_be_piped(batches: Any, workers: int) -> bool:
     if needed > free:
         log.info(f"{SHARED_MEMORY} has {free / 1e6:.0f} MB, batches need {needed / 1e6:.0f}: they are copied instead")
     return needed > free or descriptors() < FEW_FILES
+
+
+def _patiently(batches: Iterator[Batch], end: float) -> Batch | None:
+    """Wait for a batch; torch gives up each time that it finds its workers alive."""
+    while True:
+        try:
+            return next(batches, None)
+        except RuntimeError as error:
+            if "timed out" not in str(error) or time.perf_counter() > end:
+                raise
 
 
 def _to_arrays(batch: Batch) -> Batch:
