@@ -64,7 +64,7 @@ def settings_of(
         function: The command, or its outline.
         kind: Its folder of recipes.
         recipes: A recipe and its overlays, by name or path.
-        resume: The folder of a run to continue; "auto" for `run` once it has begun.
+        resume: The folder of a run to continue; "auto" for `run` once it has started.
         given: Values by short name or dotted key.
     """
     if resume == AUTO:

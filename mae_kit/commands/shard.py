@@ -91,17 +91,11 @@ def shard(
 def _check_settings(settings: Settings, workers: int) -> None:
     checks = {
         "resize": ("1 or more pixels", settings.resize is None or settings.resize >= 1),
-        "quality": (
-            "1 to 100, with --resize",
-            1 <= settings.quality <= 100 and (settings.resize or settings.quality == 90),
-        ),
+        "quality": ("1 to 100, with --resize", _quality_fits(settings)),
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
         "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
-        "white": (
-            "a number above --black",
-            settings.white is None or 0 < settings.white - (settings.black or 0) < math.inf,
-        ),
+        "white": ("a number above --black", _white_fits(settings)),
         "black": ("--white, too", settings.black is None or settings.white is not None),
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
         "workers": ("0 (one per core) or more", workers >= 0),

@@ -60,7 +60,7 @@ class Scores(Periodic):
             log_metrics(trainer, pl_module, {f"val_{name}": self._found[name] for name in self.logged})
 
     def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
-        """Score a model, in eval mode, on batches on its device; `result` then tells of it."""
+        """Score a model, in eval mode, on batches on its device; `result` then returns the scores."""
         device = next(model.parameters()).device
         self.metrics.to(device).reset()
         for batch in batches:
@@ -81,7 +81,7 @@ class Scores(Periodic):
 
 
 class ClassificationScores(Scores):
-    """Of one label an image: top-1, top-5 of more classes, what counts every class alike, and the confusion matrix.
+    """Scores of one label per image: top-1, top-5 of more than five classes, class means, and the confusion matrix.
 
     Args:
         batches: This rank's part of the labeled samples.
