@@ -12,7 +12,7 @@ from support.tiny_models import save_tokenizer
 from mae_kit.cli.main import COMMANDS, load, read
 from mae_kit.commands.recipes import facts
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
-from mae_kit.recipe_file import FOLDER
+from mae_kit.files.recipe_file import FOLDER
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 
 NEEDED = {

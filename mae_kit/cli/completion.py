@@ -7,7 +7,7 @@ from mae_kit.cli.main import COMMANDS, outlined
 from mae_kit.cli.parser import options
 from mae_kit.cli.schema import positional
 from mae_kit.errors import UserError
-from mae_kit.recipe_file import recipe_names
+from mae_kit.files.recipe_file import recipe_names
 
 _BASH = """\
 _mae_kit() {{

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from mae_kit.classes.own_code import allow
 from mae_kit.cli.schema import arguments, check, dotted_keys, is_open, kind_of, named_parameters, nearest, positional
 from mae_kit.cli.settings import merged, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
-from mae_kit.own_code import allow
 
 AUTO = "auto"  # in place of the folder of a run: begin it or continue it
 OUTSIDE = ("config", "resume", "import")  # options that are not arguments of the function

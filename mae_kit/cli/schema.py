@@ -10,10 +10,10 @@ from typing import Any, Literal, SupportsIndex, Union, get_args, get_origin, get
 
 import yaml
 
+from mae_kit.classes.own_code import find_class
 from mae_kit.cli.words import short_of
 from mae_kit.errors import UserError
-from mae_kit.own_code import find_class
-from mae_kit.recipe_file import parse_yaml
+from mae_kit.files.recipe_file import parse_yaml
 
 _NAMES = {
     bool: "true or false",

@@ -7,11 +7,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from mae_kit.classes.own_code import allow, in_working_directory
 from mae_kit.cli.words import SHORT
 from mae_kit.errors import UserError
-from mae_kit.own_code import allow, in_working_directory
-from mae_kit.recipe_file import KINDS, find_recipe, is_shipped, read_recipe, verb_of
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.recipe_file import KINDS, find_recipe, is_shipped, read_recipe, verb_of
+from mae_kit.files.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

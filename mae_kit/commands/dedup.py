@@ -8,8 +8,8 @@ from mae_kit.data.index.exclusions import kept, write_exclusions, write_keep_lis
 from mae_kit.data.index.index import takes_files
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.duplicates.hamming import LARGEST
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text
 from mae_kit.parallel import Engine
 
 log = logging.getLogger(__name__)

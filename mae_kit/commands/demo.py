@@ -20,12 +20,12 @@ from mae_kit.comparison.orchestrate import Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.console import console
 from mae_kit.data.packing.sources import open_source
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import over_seeds, with_interval
 from mae_kit.evaluation.verdict import verdict
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.parallel.processes import cores
-from mae_kit.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from mae_kit.commands.shard import shard
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.comparison.steps import training
 from mae_kit.console import warnings_only
-from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replacing
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.parallel.processes import cores
-from mae_kit.run_folder import RunFolder
 from mae_kit.training.checkpoint import checkpoints_in
 from mae_kit.training.metrics import json_lines
 from mae_kit.training.precision import resolve_with_reason

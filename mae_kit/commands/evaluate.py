@@ -16,7 +16,6 @@ from mae_kit.data.index.labels import must_be_apart
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import resolve_pair
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
 from mae_kit.evaluation.features import CLASS, MEAN, FeatureSource
@@ -26,12 +25,13 @@ from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
 from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.tensor_file import CLASSIFIER, kind_of
 from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.tables import frozen_table, trained_table
-from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.predict import classify
-from mae_kit.tensor_file import CLASSIFIER, kind_of
 from mae_kit.training.lock import alone
 from mae_kit.weights.native import load_classifier
 from mae_kit.weights.recognize import is_encoder, load_encoder

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mae_kit.durable import filling, is_unfinished, replace_text, replacing
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
+from mae_kit.files.durable import filling, is_unfinished, replace_text, replacing
+from mae_kit.files.tensor_file import save_tensors
 from mae_kit.reports.model_card import write_card
-from mae_kit.tensor_file import save_tensors
 from mae_kit.weights import huggingface, original
 from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder

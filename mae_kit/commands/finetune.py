@@ -20,15 +20,15 @@ from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
-from mae_kit.durable import replace_text
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import headline, paired_gain, score_fraction
 from mae_kit.evaluation.verdict import verdict
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import IGPT
 from mae_kit.reports.tables import candidates_table
-from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.few_labels import FEW, Candidate, takes_a_head

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.index.class_names import kept_apart
-from mae_kit.durable import filling, is_unfinished
 from mae_kit.errors import UserError
+from mae_kit.files.durable import filling, is_unfinished
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
 from mae_kit.weights.native import (

@@ -15,6 +15,9 @@ from mae_kit.commands.report import report
 from mae_kit.data.index.open import open_index
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
+from mae_kit.files.recipe_file import read_recipe
+from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.tensor_file import MODEL
 from mae_kit.objectives import Objective
 from mae_kit.plots.attention import attention_figure, measure_attention
 from mae_kit.plots.encoder import FrozenEncoder
@@ -24,9 +27,6 @@ from mae_kit.plots.losses import loss_map, losses_figure
 from mae_kit.plots.positions import position_similarity, positions_figure, similarity_by_offset
 from mae_kit.plots.ratios import over_ratios, ratios_figure
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
-from mae_kit.recipe_file import read_recipe
-from mae_kit.run_folder import RunFolder
-from mae_kit.tensor_file import MODEL
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.native import load_model
 

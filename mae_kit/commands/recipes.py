@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.errors import UserError
-from mae_kit.recipe_file import FOLDER
+from mae_kit.files.recipe_file import FOLDER
 
 log = logging.getLogger(__name__)
 

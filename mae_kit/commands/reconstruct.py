@@ -12,8 +12,8 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.masking import MaskKind
 from mae_kit.objectives import Objective
+from mae_kit.objectives.masking import MaskKind
 from mae_kit.plots.figures import check_png
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.randomness import combine

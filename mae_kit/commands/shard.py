@@ -13,8 +13,8 @@ from mae_kit.data.packing.plan import Settings
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.stats import SKIPPED, summary
 from mae_kit.errors import UserError
+from mae_kit.files.recipe_file import QUICK
 from mae_kit.parallel import Engine
-from mae_kit.recipe_file import QUICK
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from mae_kit.commands.report import report
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
+from mae_kit.encoders.patches import grid_of
 from mae_kit.encoders.timm_models import pair
 from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
-from mae_kit.patches import grid_of
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation
 from mae_kit.training.fit import check_resumable

@@ -10,11 +10,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_kit.configured import build
+from mae_kit.classes.configured import build
 from mae_kit.errors import UserError
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import Objective
+from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.reports.folder import read_batch_size, read_config
-from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.classifier import unfreeze_color_head
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
@@ -76,8 +77,7 @@ def _flops_of_classifier(run: Path) -> float:
     images = torch.zeros(IMAGES, len(config.mean), *config.size)
     if recipe.get("generative"):
         unfreeze_color_head(model)
-        parts: Any = model.classify_and_predict
-        return _step(lambda: sum(part.sum() for part in parts(images, torch.arange(IMAGES))))
+        return _step(lambda: sum(part.sum() for part in classify_and_predict(model, images, torch.arange(IMAGES))))
     return _step(lambda: model(images).sum())
 
 

@@ -12,10 +12,10 @@ from mae_kit.comparison.orchestrate import Outcome, run_all
 from mae_kit.comparison.plan import Comparison, Entry, Recipe
 from mae_kit.comparison.results import Found, Outcomes, summary
 from mae_kit.comparison.steps import entry_steps, trial
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
-from mae_kit.recipe_file import find_recipe
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.durable import replace_text
+from mae_kit.files.recipe_file import find_recipe
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.training.metrics import read_metrics, series
 
 

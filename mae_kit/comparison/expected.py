@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mae_kit.recipe_file import FOLDER, parse_yaml
+from mae_kit.files.recipe_file import FOLDER, parse_yaml
 
 FILE = FOLDER / "expected.yaml"
 

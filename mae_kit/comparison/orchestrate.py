@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, TextIO
 
 from mae_kit.cli.launch import PARENT
 from mae_kit.errors import UserError
-from mae_kit.recipe_file import read_recipe
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.recipe_file import read_recipe
+from mae_kit.files.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import open_index
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.errors import UserError
-from mae_kit.recipe_file import find_recipe, read_recipe
+from mae_kit.files.recipe_file import find_recipe, read_recipe
 from mae_kit.training.ranges import POSITIVE, check_ranges
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"

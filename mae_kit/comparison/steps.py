@@ -11,7 +11,7 @@ from mae_kit.comparison.plan import BATCH_SIZE, EPOCHS, STEPS, WARM_UP, Comparis
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.run_folder import RunFolder
 
 POINTS = 5  # of a curve of scores
 TRIAL_STEPS, TRIAL_WARM_UP = 24, 8  # allocations and prefetched batches make the first steps unlike the rest

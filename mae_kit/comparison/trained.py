@@ -9,7 +9,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_fraction
 from mae_kit.evaluation.known import digest
-from mae_kit.recipe_file import find_recipe, read_recipe
+from mae_kit.files.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import is_encoder
 

@@ -10,10 +10,9 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.patches import grid_of, visible_indices
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.masking import visible_indices
-from mae_kit.patches import grid_of
 
 
 class ConvNeXtV2(Encoder):

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mae_kit.classes.hub import HubModule
 from mae_kit.encoders.timm_models import create
 from mae_kit.errors import UserError
-from mae_kit.hub import HubModule
 
 Size = int | list[int]
 AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")

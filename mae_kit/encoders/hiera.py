@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.patches import grid_of, visible_indices
 from mae_kit.encoders.timm_models import pair, stochastic_depth
 from mae_kit.errors import UserError
-from mae_kit.masking import visible_indices
-from mae_kit.patches import grid_of
 
 POOLING = 2  # a side, in each stage that pools
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from timm.layers import get_act_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -18,12 +17,8 @@ from torch import Tensor, nn
 
 from mae_kit.encoders.palette import fit_palette, nearest_colors
 from mae_kit.encoders.timm_models import pair
-from mae_kit.masking import random_mask
 from mae_kit.randomness import ORDER, uniform
-from mae_kit.targets import hidden_mean
 
-BERT_HIDES = 0.15
-"""Fraction of the pixels that BERT hides (run.py, bert_mask_prob)."""
 _BLOCK = {"proj_bias": False, "act_layer": get_act_layer("quick_gelu"), "norm_layer": partial(nn.RMSNorm, eps=1e-5)}
 
 
@@ -143,26 +138,6 @@ class TimmImageGPT(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         return self.forward_head(self.forward_features(images))
-
-    def classify_and_predict(
-        self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, ""]]:
-        """Compute logits of the classes and the pretraining loss, which fine-tuning keeps (paper, "fine-tuning").
-
-        A BERT computes both from one image with pixels hidden, as in the original's model.py.
-        """
-        codes = self.codes(images)
-        hidden = self._predicted(codes, seeds)
-        nothing = torch.zeros(self.embed_dim, device=codes.device)
-        tokens = self.encode(self.enter(codes)) if self.causal else self.fill(codes, hidden, nothing)
-        errors = F.cross_entropy(self.color_head(tokens).float().transpose(1, 2), codes, reduction="none")
-        return self.forward_head(tokens), hidden_mean(errors, hidden)
-
-    def _predicted(self, codes: Int64[Tensor, "b n"], seeds: Int64[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-        """Tell which pixels are predicted: all from earlier ones, or the hidden ones from the others."""
-        if self.causal:
-            return torch.ones_like(codes, dtype=torch.bool)
-        return random_mask(seeds, self.img_size, BERT_HIDES)
 
     def get_classifier(self) -> nn.Module:
         return self.head

@@ -9,7 +9,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 
 from mae_kit.encoders.encoder import Encoder, Size
-from mae_kit.patches import grid_of
+from mae_kit.encoders.patches import grid_of
 
 
 class Swin(Encoder):

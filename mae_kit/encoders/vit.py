@@ -11,9 +11,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_kit.encoders.encoder import Encoder, Size
+from mae_kit.encoders.patches import grid_of, patchify
 from mae_kit.encoders.position_embeddings import sincos_positions
 from mae_kit.encoders.timm_models import block_tokens, pair
-from mae_kit.patches import grid_of, patchify
 
 
 class ViT(Encoder):

@@ -19,8 +19,8 @@ from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
+from mae_kit.files.tensor_file import contiguous
 from mae_kit.parallel import Engine
-from mae_kit.tensor_file import contiguous
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.pretrained import load_weights
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from mae_kit.configured import build
+from mae_kit.classes.configured import build
 from mae_kit.encoders import create_encoder
-from mae_kit.tensor_file import CLASSIFIER, kind_of
+from mae_kit.files.tensor_file import CLASSIFIER, kind_of
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import file_of, load_model, read
 from mae_kit.weights.pretrained import fresh_timm, load_weights

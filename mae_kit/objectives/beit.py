@@ -12,9 +12,8 @@ from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.beit import truncated_normal
 from mae_kit.encoders.tokenizers import fingerprint, load_tokenizer
 from mae_kit.errors import UserError
-from mae_kit.masking import BlockwiseMask
-from mae_kit.objectives.objective import Objective
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import BlockwiseMask
+from mae_kit.objectives.objective import Objective, Outcome
 
 
 class BEiT(Objective):

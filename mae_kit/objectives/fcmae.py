@@ -5,10 +5,9 @@ from torch import Tensor, nn
 
 from mae_kit.encoders.convnextv2 import ConvNeXtV2
 from mae_kit.encoders.decoders import ConvNeXtDecoder
-from mae_kit.masking import RandomMask
-from mae_kit.objectives.objective import Objective
-from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import RandomMask
+from mae_kit.objectives.objective import Objective, Outcome
+from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets, predicted_images
 
 
 class FCMAE(Objective):

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from mae_kit.encoders.decoders import StageFusion, TransformerDecoder
 from mae_kit.encoders.hiera import Hiera
-from mae_kit.masking import UnitMask, visible_count
 from mae_kit.objectives.mae import as_in_mae
-from mae_kit.objectives.objective import Objective
-from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import UnitMask, visible_count
+from mae_kit.objectives.objective import Objective, Outcome
+from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets, predicted_images
 
 
 class HieraMAE(Objective):

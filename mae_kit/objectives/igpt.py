@@ -6,16 +6,19 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.encoders import ImageGPT
-from mae_kit.encoders.image_gpt_model import BERT_HIDES
+from mae_kit.encoders.image_gpt_model import TimmImageGPT
+from mae_kit.encoders.patches import unpatchify
 from mae_kit.errors import UserError
-from mae_kit.masking import HideAll, RandomMask
-from mae_kit.objectives.objective import Objective, drawn
-from mae_kit.patches import unpatchify
+from mae_kit.objectives.masking import HideAll, RandomMask, random_mask
+from mae_kit.objectives.objective import Objective, Outcome, drawn
+from mae_kit.objectives.targets import hidden_mean
 from mae_kit.randomness import CORRUPTION, uniform
-from mae_kit.targets import hidden_mean
-from mae_kit.tensors import Outcome
 
 GRAYS = 256  # of one channel of 8 bits
+
+
+BERT_HIDES = 0.15
+"""Fraction of the pixels that BERT hides (run.py, bert_mask_prob)."""
 
 
 class IGPT(Objective):
@@ -99,3 +102,21 @@ class IGPT(Objective):
 
     def _painted(self, codes: Int64[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
         return unpatchify(self.encoder.model.palette[codes], (1, 1), self.encoder.grid)
+
+
+def classify_and_predict(
+    model: TimmImageGPT, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
+) -> tuple[Float[Tensor, "b k"], Float[Tensor, ""]]:
+    """Compute logits of the classes and the pretraining loss, which fine-tuning keeps (paper, "fine-tuning").
+
+    A BERT computes both from one image with pixels hidden, as in the original's model.py.
+    """
+    codes = model.codes(images)
+    if model.causal:
+        hidden = torch.ones_like(codes, dtype=torch.bool)
+        tokens = model.encode(model.enter(codes))
+    else:
+        hidden = random_mask(seeds, model.img_size, BERT_HIDES)
+        tokens = model.fill(codes, hidden, torch.zeros(model.embed_dim, device=codes.device))
+    errors = F.cross_entropy(model.color_head(tokens).float().transpose(1, 2), codes, reduction="none")
+    return model.forward_head(tokens), hidden_mean(errors, hidden)

@@ -4,12 +4,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mae_kit.encoders.decoders import TransformerDecoder
+from mae_kit.encoders.patches import visible_indices
 from mae_kit.encoders.vit import ViT
 from mae_kit.errors import UserError
-from mae_kit.masking import MaskKind, mask_generator, visible_indices
-from mae_kit.objectives.objective import Objective
-from mae_kit.targets import hidden_mean_squared_error, patch_targets, predicted_images
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import MaskKind, mask_generator
+from mae_kit.objectives.objective import Objective, Outcome
+from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets, predicted_images
 
 
 class MAE(Objective):

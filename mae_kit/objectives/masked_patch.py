@@ -8,13 +8,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from mae_kit.encoders import ViT
+from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.errors import UserError
-from mae_kit.masking import RandomMask
-from mae_kit.objectives.objective import Objective, drawn, initialize_head
-from mae_kit.patches import patchify, unpatchify
+from mae_kit.objectives.masking import RandomMask
+from mae_kit.objectives.objective import Objective, Outcome, drawn, initialize_head
+from mae_kit.objectives.targets import color_classes, colors_of, hidden_mean, hidden_mean_squared_error
 from mae_kit.randomness import CORRUPTION, uniform
-from mae_kit.targets import color_classes, colors_of, hidden_mean, hidden_mean_squared_error
-from mae_kit.tensors import Outcome
 
 Target = Literal["color", "mosaic", "pixels"]
 TO_TOKEN, TO_OTHER = 0.8, 0.1  # of the corrupted patches; the rest stays as it is

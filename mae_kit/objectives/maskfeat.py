@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mae_kit.encoders import ViT
+from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.errors import UserError
-from mae_kit.masking import BlockwiseMask
-from mae_kit.objectives.objective import Objective, initialize_head
-from mae_kit.patches import patchify, unpatchify
-from mae_kit.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import BlockwiseMask
+from mae_kit.objectives.objective import Objective, Outcome, initialize_head
+from mae_kit.objectives.targets import ORIENTATIONS, gradients, hidden_mean_squared_error, orientation_histograms
 
 BLOCKS = 5  # would hide all, at their smallest (SlowFast, imagenet.py: 15 of 78 patches)
 

@@ -3,23 +3,41 @@
 A new objective is one file here and one recipe; tests, commands and reports find it. It writes a typed constructor,
 whose arguments are the recipe's keys and whose docstring is their help, `compare`, and `pixels`. The constructor hands
 the encoder to this one, sets `hide` and its own modules, and ends with `initialize()`.
+
+Axis letters of all types: b images in a batch, c channels, h and w pixels, n patches, p pixels a side of a patch,
+q values of a patch, d embedding width, k classes.
 """
 
 import importlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from mae_kit.classes.hub import HubModule
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
-from mae_kit.hub import HubModule
-from mae_kit.masking import MaskGenerator
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import MaskGenerator
+
+
+class Outcome(NamedTuple):
+    """What an objective returns.
+
+    Attributes:
+        loss: scalar, fp32.
+        logs: scalars to log beside the loss.
+        hidden: Bool [b n], True = hidden.
+        prediction: [b n p*p*c] in the space of the target.
+    """
+
+    loss: Float[Tensor, ""]
+    logs: dict[str, Tensor]
+    hidden: Bool[Tensor, "b n"]
+    prediction: Float[Tensor, "b n q"]
 
 
 class Objective(HubModule):

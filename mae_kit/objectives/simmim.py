@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mae_kit.encoders import BEiTEncoder, Swin, ViT
+from mae_kit.encoders.patches import grid_of, patchify, unpatchify
 from mae_kit.errors import UserError
-from mae_kit.masking import UnitMask, hidden_units
-from mae_kit.objectives.objective import Objective, initialize_head
-from mae_kit.patches import grid_of, patchify, unpatchify
-from mae_kit.targets import hidden_mean_absolute_error
-from mae_kit.tensors import Outcome
+from mae_kit.objectives.masking import UnitMask, hidden_units
+from mae_kit.objectives.objective import Objective, Outcome, initialize_head
+from mae_kit.objectives.targets import hidden_mean_absolute_error
 
 NO_DECAY = ("encoder.model.cls_token", "encoder.model.pos_embed")  # simmim.py, vision_transformer.py
 

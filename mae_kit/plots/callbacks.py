@@ -11,15 +11,15 @@ from jaxtyping import Float, UInt8
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.order import permute
 from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.encoders.tokenizers.usage import Usage
 from mae_kit.evaluation.bootstrap import TOP1
 from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.predictions import accuracy_or_map
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
-from mae_kit.run_folder import RunFolder
-from mae_kit.tensors import Batch
 from mae_kit.training.outbox import deliver
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics

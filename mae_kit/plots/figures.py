@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replacing
 
 TILE = 1.15  # inches, margins included
 DPI = 120

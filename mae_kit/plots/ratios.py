@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.masking import random_mask, visible_count
+from mae_kit.encoders.patches import unpatchify
 from mae_kit.objectives import Objective
-from mae_kit.patches import unpatchify
+from mae_kit.objectives.masking import random_mask, visible_count
 from mae_kit.plots.figures import show_photo, tile_size, tiles
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.85, 0.9, 0.95)

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.durable import replacing
+from mae_kit.encoders.patches import grid_of, patchify, unpatchify
+from mae_kit.files.durable import replacing
 from mae_kit.objectives import Objective
-from mae_kit.patches import grid_of, patchify, unpatchify
 
 COLUMNS = ("input", "visible", "prediction", "combined")
 GRAY = 0.5  # of patches that are hidden or not predicted

@@ -6,10 +6,10 @@ import shlex
 from markupsafe import Markup
 
 from mae_kit.encoders.timm_models import pair
-from mae_kit.recipe_file import QUICK, find_recipe, read_recipe
+from mae_kit.files.recipe_file import QUICK, find_recipe, read_recipe
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.render import render
-from mae_kit.run_folder import RunFolder
 
 ANY = "vit_tiny_64px"  # if the pretraining names no recipe
 OWN_MODEL = ("--model", "null")  # use the model of the encoder, not that of the recipe

@@ -6,12 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.curves import ABOUT_KNN
 from mae_kit.reports.folder import read_labels_per_class
 from mae_kit.reports.images import latest
 from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
 from mae_kit.reports.render import data_uri, render
-from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row
 
 SCORE = "Top-1 accuracy, or mean average precision for multi-label images"

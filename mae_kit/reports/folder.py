@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.recipe_file import read_recipe
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.recipe_file import read_recipe
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
 
 LINES = 5000  # of metrics that a page is made from, however long the run

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.render import data_uri, render
-from mae_kit.run_folder import RunFolder
 
 EARLIER = 6
 SMALL = 560  # px, twice the width it is shown at

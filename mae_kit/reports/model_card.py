@@ -9,13 +9,13 @@ import numpy as np
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from mae_kit.durable import replace_text
 from mae_kit.evaluation.bootstrap import NORMAL
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.cards import interval
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import latest
 from mae_kit.reports.render import percent
-from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import series
 from mae_kit.weights.pretrained import Pretrained
 

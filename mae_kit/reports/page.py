@@ -5,8 +5,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.cards import cards
 from mae_kit.reports.classes import classes
 from mae_kit.reports.commands import next_steps
@@ -17,7 +18,6 @@ from mae_kit.reports.evaluation import evaluation
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import plots, reconstructions
 from mae_kit.reports.render import page, render
-from mae_kit.run_folder import RunFolder
 from mae_kit.training.metrics import Row
 
 SHOWN = 50  # bad samples

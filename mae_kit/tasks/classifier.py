@@ -21,10 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mae_kit.encoders import Encoder
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
+from mae_kit.encoders.patches import grid_of
 from mae_kit.encoders.timm_models import attention_heads, build, pair
 from mae_kit.errors import UserError
-from mae_kit.patches import grid_of
-from mae_kit.tensor_file import kind_of
+from mae_kit.files.tensor_file import kind_of
 from mae_kit.weights.adapt import has_positions, in_windows, on_grid
 from mae_kit.weights.native import read
 from mae_kit.weights.pretrained import AnyTimm, Pretrained, differences, refuse

@@ -10,8 +10,8 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchmetrics.utilities import dim_zero_cat
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
-from mae_kit.tensors import Batch
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics
 from mae_kit.training.run import Run

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment
 from mae_kit.encoders import create_encoder
+from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.tasks.classifier import classifier_from
 from mae_kit.tasks.config import Augmentation
-from mae_kit.tensors import Batch
 from mae_kit.training.config import Optimization
 from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import TrainingModule, statistics
@@ -78,6 +79,7 @@ class FinetuneModule(TrainingModule):
         self._given: dict[str, Any] = {"mean": mean, "std": std}
         self.augmentation = Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation
         self.num_classes, self.generative = num_classes, generative
+        self.classify_and_predict: Callable[..., Any] = classify_and_predict
         self.frozen = frozen_parts(self.model)
         self.register_buffer("shift", torch.zeros(num_classes) if shift is None else shift, persistent=False)
         self.loss_of_logits = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
@@ -117,14 +119,14 @@ class FinetuneModule(TrainingModule):
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
             return {"loss": self.loss_of_logits(self.model(images).float() + self.shift, targets)}
-        logits, generative = self.model.classify_and_predict(images, batch.seeds)  # type: ignore[operator]  # ImageGPT
+        logits, generative = self.classify_and_predict(self.model, images, batch.seeds)
         classes = self.loss_of_logits(logits.float() + self.shift, targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def compile_model(self) -> None:
         """Compile what each step calls."""
         if self.generative:
-            self.model.classify_and_predict = torch.compile(self.model.classify_and_predict)  # type: ignore[assignment]
+            self.classify_and_predict = torch.compile(self.classify_and_predict)
         else:
             self.model.compile()
 

@@ -14,8 +14,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.order import step_positions, sum_of_seeds
-from mae_kit.tensors import Batch
 from mae_kit.training.config import Plan
 from mae_kit.training.progress import micro_batch_of, summed
 

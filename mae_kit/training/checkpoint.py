@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from mae_kit.durable import replace_text, sync, sync_folder
 from mae_kit.errors import UserError
-from mae_kit.safe_pickle import load_tensors
+from mae_kit.files.durable import replace_text, sync, sync_folder
+from mae_kit.files.safe_pickle import load_tensors
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.statistics import choose_statistics
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches, TrainerLoader
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.errors import UserError
-from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Plan
 
 

@@ -20,11 +20,11 @@ from torch.distributed import DistError
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica, TrainerLoader
 from mae_kit.encoders.attention import write_out
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
-from mae_kit.tensors import Batch
 from mae_kit.training.audit import AuditSamples
 from mae_kit.training.checkpoint import DurableCheckpointIO, State, checkpoint_path
 from mae_kit.training.checkpoint_callback import KEPT, Checkpoints

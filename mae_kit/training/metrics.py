@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.run_folder import RunFolder
 
 _LOSS = b'"loss"'
 

@@ -8,10 +8,10 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from mae_kit.data.loading.batch import Batch, to_device
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.errors import UserError
 from mae_kit.randomness import combine
-from mae_kit.tensors import Batch, to_device
 from mae_kit.training.config import Optimization, Plan
 from mae_kit.training.optimizer import Group, build_optimizer
 from mae_kit.training.progress import micro_batch_of

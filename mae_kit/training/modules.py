@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mae_kit.configured import build
+from mae_kit.classes.configured import build
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.tokenizers import DVAE
 from mae_kit.objectives import Objective
-from mae_kit.tensors import Batch
 from mae_kit.training.config import Optimization, Relaxation
 from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, parameter_groups

@@ -8,9 +8,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from mae_kit.durable import append_lines
+from mae_kit.data.loading.batch import Batch
 from mae_kit.errors import UserError
-from mae_kit.tensors import Batch
+from mae_kit.files.durable import append_lines
 from mae_kit.training.config import Plan
 from mae_kit.training.outbox import deliver
 from mae_kit.training.progress import summed

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from mae_kit.console import bar, console
 from mae_kit.data.loading.loader import Loader
-from mae_kit.durable import append_lines, sync
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.durable import append_lines, sync
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.training.audit import AuditSamples, Epoch
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.metrics import clock, read_metrics

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from mae_kit.configured import Configured
-from mae_kit.durable import MAKING, replace_text
+from mae_kit.classes.configured import Configured
 from mae_kit.errors import UserError
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.durable import MAKING, replace_text
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.lock import LOCK, alone
 from mae_kit.training.metrics import json_object, read_metrics, text_of

@@ -6,10 +6,10 @@ import numpy as np
 
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
-from mae_kit.tensors import Batch
 from mae_kit.training.config import Machine, Optimization, Plan
 from mae_kit.training.fit import this_replica
 

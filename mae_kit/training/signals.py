@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from mae_kit.tensors import Batch
+from mae_kit.data.loading.batch import Batch
 from mae_kit.training.progress import find, is_complete, step_is_done
 
 log = logging.getLogger(__name__)

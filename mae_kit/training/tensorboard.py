@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-define
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from mae_kit.durable import append
+from mae_kit.files.durable import append
 
 
 class EventFile:

@@ -8,9 +8,9 @@ from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from mae_kit.encoders.patches import grid_of
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions, sincos_positions
 from mae_kit.errors import UserError
-from mae_kit.patches import grid_of
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Pretrained, empty_encoder
 

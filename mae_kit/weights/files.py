@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.json_file import read_json
-from mae_kit.safe_pickle import load_tensors
+from mae_kit.files.json_file import read_json
+from mae_kit.files.safe_pickle import load_tensors
 
 _FIX = "give a .safetensors file, a PyTorch file of tensors, or a folder with config.json and model.safetensors"
 _INSIDE = ("model", "module", "state_dict", "model_state", "student")  # where published checkpoints keep the weights

@@ -10,13 +10,13 @@ from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.configured import build
-from mae_kit.durable import replace_text
+from mae_kit.classes.configured import build
 from mae_kit.encoders import ImageGPT, ViT
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, damages, kind_of, read_kind, save_kind
 from mae_kit.objectives import IGPT, MAE, Objective
-from mae_kit.run_folder import RunFolder
-from mae_kit.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, damages, kind_of, read_kind, save_kind
 from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, classifier_args, fingerprint

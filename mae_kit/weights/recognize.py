@@ -10,7 +10,7 @@ import torch
 
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
-from mae_kit.tensor_file import ENCODER, damages, kind_of, missing, read_kind
+from mae_kit.files.tensor_file import ENCODER, damages, kind_of, missing, read_kind
 from mae_kit.weights import beit, convnextv2, hiera, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder

@@ -27,8 +27,8 @@ from mae_kit.data.loading.loader import Loader, Replica, TrainBatches
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, PretrainAugment
 from mae_kit.encoders.attention import write_out
 from mae_kit.encoders.vit import ViT
-from mae_kit.masking import hide_smallest_last, visible_count
 from mae_kit.objectives import MAE
+from mae_kit.objectives.masking import hide_smallest_last, visible_count
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.optimizer import build_optimizer, parameter_groups
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason

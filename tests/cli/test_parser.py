@@ -8,8 +8,8 @@ import pytest
 from support import toy_commands
 from support.errors import raises
 
-from mae_kit import recipe_file
 from mae_kit.cli.main import read
+from mae_kit.files import recipe_file
 
 pytestmark = pytest.mark.usefixtures("toys")
 

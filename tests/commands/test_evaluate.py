@@ -17,7 +17,6 @@ from support.processes import Programs
 from support.tiny_models import MEAN, STD, save_run, shaken, tiny_mae, tiny_weights
 
 import mae_kit
-from mae_kit import tensor_file
 from mae_kit.cli import main as cli
 from mae_kit.cli.main import read
 from mae_kit.commands import evaluate as evaluating
@@ -29,7 +28,8 @@ from mae_kit.evaluation.bootstrap import Score, wilson
 from mae_kit.evaluation.features import FeatureSource
 from mae_kit.evaluation.labeled_features import FeatureSplits, LabeledFeatures
 from mae_kit.evaluation.linear_probe import linear_probe
-from mae_kit.tensor_file import ENCODER
+from mae_kit.files import tensor_file
+from mae_kit.files.tensor_file import ENCODER
 from mae_kit.training.lock import alone
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_classifier, save_encoder

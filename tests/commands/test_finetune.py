@@ -22,10 +22,10 @@ from torch import nn
 from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.batch import Batch
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.tasks.config import Augmentation
 from mae_kit.tasks.module import FinetuneModule, ema_decay
-from mae_kit.tensors import Batch
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier, save_encoder
 from mae_kit.weights.recognize import load_encoder

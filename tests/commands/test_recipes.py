@@ -10,7 +10,7 @@ from support.errors import raises
 
 from mae_kit.cli import main as cli
 from mae_kit.commands.recipes import facts, recipes
-from mae_kit.recipe_file import FOLDER
+from mae_kit.files.recipe_file import FOLDER
 
 
 def test_every_recipe_is_listed_with_its_facts():

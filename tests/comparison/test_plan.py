@@ -20,8 +20,8 @@ from mae_kit.data.index.exclusions import write_exclusions
 from mae_kit.data.index.open import open_index
 from mae_kit.encoders import ViT
 from mae_kit.errors import UserError
+from mae_kit.files.recipe_file import FOLDER
 from mae_kit.objectives import MAE
-from mae_kit.recipe_file import FOLDER
 
 Content = dict[str, Any]
 

@@ -9,7 +9,7 @@ from support.tiny_models import shaken
 from torch import Tensor
 
 from mae_kit.encoders import ConvNeXtV2
-from mae_kit.masking import random_mask
+from mae_kit.objectives.masking import random_mask
 
 SIZES: dict[str, Any] = {"depths": [1, 2, 2, 1], "dims": [8, 16, 24, 32]}
 KINDS = {

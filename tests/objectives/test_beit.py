@@ -14,8 +14,8 @@ from torch import Tensor
 from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.tokenizers import load_tokenizer
-from mae_kit.masking import blockwise_mask
 from mae_kit.objectives import BEiT
+from mae_kit.objectives.masking import blockwise_mask
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.training.modules import PretrainModule
 from mae_kit.training.run import Run

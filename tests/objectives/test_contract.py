@@ -17,15 +17,15 @@ from support.errors import raises
 from support.tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
+from mae_kit.classes.configured import build
 from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
-from mae_kit.configured import build
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
-from mae_kit.masking import BlockwiseMask, UnitMask, hidden_units
+from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.objectives import Objective, SimMIM, masked_patch
-from mae_kit.patches import patchify, unpatchify
+from mae_kit.objectives.masking import BlockwiseMask, UnitMask, hidden_units
+from mae_kit.objectives.objective import Outcome
 from mae_kit.tasks.config import FinetuneData
-from mae_kit.tensors import Outcome
 from mae_kit.training.run import Run
 from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.recognize import load_encoder

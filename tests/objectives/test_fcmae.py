@@ -11,9 +11,9 @@ from support.training_steps import ten_losses
 
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import ConvNeXtV2
-from mae_kit.masking import random_mask
+from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.objectives import FCMAE
-from mae_kit.patches import patchify, unpatchify
+from mae_kit.objectives.masking import random_mask
 from mae_kit.plots.reconstructions import draw_reconstructions
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights.config import ModelConfig

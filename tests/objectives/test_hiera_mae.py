@@ -11,8 +11,8 @@ from support.tiny_models import MEAN, STD, shaken
 from support.training_steps import ten_losses
 
 from mae_kit.encoders import Hiera
-from mae_kit.masking import hide_smallest_last, unit_mask, visible_count
 from mae_kit.objectives import HieraMAE
+from mae_kit.objectives.masking import hide_smallest_last, unit_mask, visible_count
 from mae_kit.tasks.classifier import ModelSpec, build_classifier
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.config import ModelConfig

@@ -27,6 +27,7 @@ from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.encoders import ImageGPT
 from mae_kit.encoders.image_gpt import complete, draw
 from mae_kit.objectives import IGPT
+from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.config import ModelConfig
@@ -111,7 +112,7 @@ def test_it_is_the_model_of_transformers(causal: bool):
     ours = objective.encoder.model
     ours.reset_classifier(4)
     both = ours.head(expected.hidden_states[-1].mean(dim=1)), loss  # of one image, with pixels hidden from a BERT
-    torch.testing.assert_close(ours.classify_and_predict(IMAGES, KEYS), both, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(classify_and_predict(ours, IMAGES, KEYS), both, rtol=1e-4, atol=1e-5)
     if causal:
         norms = [block.ln_1 for block in model.transformer.h[1:]]
         layers = [norm(x) for norm, x in zip(norms, expected.hidden_states[1:], strict=False)]
@@ -254,7 +255,7 @@ def test_a_classifier_has_its_palette_and_learns_colors_only_if_asked_to(causal:
     F.cross_entropy(model(IMAGES), torch.tensor([0, 1])).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None], "else DDP waits"
     unfreeze_color_head(model)
-    logits, loss = model.classify_and_predict(IMAGES, KEYS)
+    logits, loss = classify_and_predict(model, IMAGES, KEYS)
     assert torch.allclose(logits, model(IMAGES)) == causal, "from a BERT pixels are hidden"
     torch.testing.assert_close(loss, objective(IMAGES, KEYS).loss)
     loss.backward()

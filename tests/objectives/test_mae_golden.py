@@ -7,11 +7,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
 from mae_kit.encoders.vit import ViT
-from mae_kit.masking import hide_smallest_last
 from mae_kit.objectives import MAE
-from mae_kit.patches import patchify, unpatchify
+from mae_kit.objectives.masking import hide_smallest_last
 from mae_kit.training.optimizer import parameter_groups
 
 

@@ -11,10 +11,10 @@ from support.training_steps import ten_losses
 from torch import Tensor
 
 from mae_kit.encoders import ViT
-from mae_kit.masking import random_mask
+from mae_kit.encoders.patches import patchify
 from mae_kit.objectives import MaskedPatch
-from mae_kit.patches import patchify
-from mae_kit.targets import color_classes, colors_of
+from mae_kit.objectives.masking import random_mask
+from mae_kit.objectives.targets import color_classes, colors_of
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

@@ -7,8 +7,8 @@ from support.errors import raises
 from support.training_steps import ten_losses
 
 from mae_kit.encoders import ViT
-from mae_kit.masking import BlockwiseMask, blockwise_mask
 from mae_kit.objectives import MaskFeat, maskfeat
+from mae_kit.objectives.masking import BlockwiseMask, blockwise_mask
 
 
 def tiny(cell: int = 4) -> MaskFeat:

@@ -12,8 +12,8 @@ from timm.layers import DropPath
 from torch import Tensor
 
 from mae_kit.encoders import BEiTEncoder, Swin, ViT
-from mae_kit.masking import unit_mask
 from mae_kit.objectives import SimMIM
+from mae_kit.objectives.masking import unit_mask
 from mae_kit.training.optimizer import parameter_groups
 
 COMMON = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.untrained_run import make_mae
 
-from mae_kit.masking import random_mask
+from mae_kit.objectives.masking import random_mask
 from mae_kit.plots.losses import loss_map, patch_losses
 
 

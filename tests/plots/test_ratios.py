@@ -6,7 +6,7 @@ import torch
 from support.untrained_run import MEAN, STD, make_mae
 
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.patches import patchify
+from mae_kit.encoders.patches import patchify
 from mae_kit.plots.ratios import over_ratios
 
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from support.errors import raises
 
-from mae_kit.patches import patchify
+from mae_kit.encoders.patches import patchify
+from mae_kit.objectives.targets import normalize_patches, unnormalize_patches
 from mae_kit.plots.reconstructions import GAP, reconstruction_grid, save_png
-from mae_kit.targets import normalize_patches, unnormalize_patches
 
 SIZE, PATCH = 96, 24
 INPUT, HIDDEN, PREDICTION, PASTED = range(4)

@@ -16,7 +16,7 @@ from mae_kit.commands.report import report
 from mae_kit.data.index.statistics import IMAGENET
 from mae_kit.encoders import create_encoder
 from mae_kit.encoders.timm_models import pair
-from mae_kit.recipe_file import FOLDER, read_recipe
+from mae_kit.files.recipe_file import FOLDER, read_recipe
 from mae_kit.reports.commands import next_steps
 from mae_kit.reports.folder import read_folder
 from mae_kit.tasks.classifier import build_classifier

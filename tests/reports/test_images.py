@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.plots.reconstructions import save_png
 from mae_kit.reports.images import plots
-from mae_kit.run_folder import RunFolder
 
 
 def test_existing_plots_are_shown_in_order(tmp_path: Path):

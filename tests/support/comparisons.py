@@ -8,7 +8,7 @@ import yaml
 
 from mae_kit.cli.main import read
 from mae_kit.comparison.orchestrate import Children, Failed, Step
-from mae_kit.run_folder import RunFolder
+from mae_kit.files.run_folder import RunFolder
 
 TOP1 = {"mae": 0.6, "simmim": 0.5, "scratch": 0.4, "new": 0.3}
 

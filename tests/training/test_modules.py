@@ -13,11 +13,11 @@ from pytorch_lightning.loggers import CSVLogger
 from support.errors import raises
 from torch.utils.data import DataLoader
 
+from mae_kit.data.loading.batch import Batch
 from mae_kit.encoders import ViT
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import MAE
-from mae_kit.run_folder import RunFolder
 from mae_kit.tasks.module import FinetuneModule
-from mae_kit.tensors import Batch
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 from mae_kit.training.config import Plan
 from mae_kit.training.datamodule import ShardDataModule

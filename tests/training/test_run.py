@@ -9,8 +9,8 @@ import pytest
 import yaml
 from support.errors import raises
 
-from mae_kit.durable import append_lines
 from mae_kit.errors import UserError
+from mae_kit.files.durable import append_lines
 from mae_kit.training.checkpoint import DurableCheckpointIO, checkpoint_path
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.lock import LOCK

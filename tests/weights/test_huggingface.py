@@ -14,7 +14,7 @@ from torch import Tensor
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
 from mae_kit.encoders.position_embeddings import sincos_positions
-from mae_kit.masking import hide_smallest_last
+from mae_kit.objectives.masking import hide_smallest_last
 from mae_kit.weights.huggingface import write_vit
 from mae_kit.weights.native import to_objective
 from mae_kit.weights.pretrained import Pretrained, build_timm

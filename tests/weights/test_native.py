@@ -15,8 +15,8 @@ from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
+from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
 from mae_kit.objectives import MAE
-from mae_kit.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import (
     load_classifier,

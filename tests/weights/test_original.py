@@ -12,7 +12,7 @@ from support.errors import raises
 from support.tiny_models import ARGS, tiny_classifier, tiny_mae, tiny_weights
 
 from mae_kit.errors import UserError
-from mae_kit.masking import hide_smallest_last
+from mae_kit.objectives.masking import hide_smallest_last
 from mae_kit.weights import original
 from mae_kit.weights.files import Raw
 from mae_kit.weights.native import to_objective

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from mae_kit.data.index.open import Index
-from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text, replacing
 
 FORMAT = "mae_kit-exclusions"
 

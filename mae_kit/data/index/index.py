@@ -30,8 +30,8 @@ from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote import filesystem
 from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
-from mae_kit.durable import replacing
 from mae_kit.errors import BadImage, UserError
+from mae_kit.files.durable import replacing
 from mae_kit.parallel.processes import descriptors
 
 log = logging.getLogger(__name__)

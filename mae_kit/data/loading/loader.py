@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.crop import DRAWS, central_crop, crop_resize, random_resized_box, reduced, reduction
 from mae_kit.data.order import Order, sample_seeds, step_positions
 from mae_kit.errors import BadImage, UserError
 from mae_kit.parallel.processes import descriptors
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
-from mae_kit.tensors import Batch
 
 log = logging.getLogger(__name__)
 

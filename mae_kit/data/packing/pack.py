@@ -27,8 +27,8 @@ from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats
 from mae_kit.data.packing.writer import RECORDS, Job, encode_sample, is_done, load_json, to_json, write_shard
-from mae_kit.durable import STALE, clear_unfinished, replace_text
 from mae_kit.errors import BadImage, UserError
+from mae_kit.files.durable import STALE, clear_unfinished, replace_text
 from mae_kit.parallel import Engine, run_tasks
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from mae_kit.data.packing.levels import Scale
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
-from mae_kit.durable import replace_text, replacing
 from mae_kit.errors import BadImage, UserError
+from mae_kit.files.durable import replace_text, replacing
 
 RECORDS = ".shards"
 

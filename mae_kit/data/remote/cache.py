@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from mae_kit.durable import MAKING, replacing
 from mae_kit.errors import UserError
+from mae_kit.files.durable import MAKING, replacing
 
 GIGABYTE = 10**9
 READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)

@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from mae_kit.data.remote.cache import GIGABYTE, Cache
 from mae_kit.data.remote.filesystem import NotThere, download, version
-from mae_kit.durable import replacing
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replacing
 
 Stamp = tuple[int, int]  # bytes, time of change in ns
 Stamps = dict[str, Stamp]  # of each shard

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mae_kit.encoders.tokenizers.dvae import DVAE
 from mae_kit.errors import UserError
-from mae_kit.safe_pickle import load_module
+from mae_kit.files.safe_pickle import load_module
 
 ENCODER, DECODER = "encoder.pkl", "decoder.pkl"
 TORCH = ("container.Sequential", "activation.ReLU", "pooling.MaxPool2d", "linear.Identity", "upsampling.Upsample")

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from mae_kit.configured import Configured
+from mae_kit.classes.configured import Configured
+from mae_kit.encoders.patches import grid_of
 from mae_kit.errors import UserError
-from mae_kit.patches import grid_of
 
 MARGIN = 0.1  # colors 0..1 become .1 to .9, whose logits are finite (appendix A.3)
 FINEST = -math.log(255)  # of the log of Laplace's scale: no finer than a level of 8 bits

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mae_kit.configured import build
+from mae_kit.classes.configured import build
 from mae_kit.encoders.tokenizers import dalle
 from mae_kit.encoders.tokenizers.dvae import DVAE
-from mae_kit.tensor_file import TOKENIZER, damages, read_kind, save_kind
+from mae_kit.files.tensor_file import TOKENIZER, damages, read_kind, save_kind
 
 
 def save_tokenizer(folder: Path, tokenizer: DVAE) -> Path:

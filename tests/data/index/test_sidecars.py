@@ -9,7 +9,7 @@ from support.photo_shards import write_shard
 
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
-from mae_kit.durable import replacing
+from mae_kit.files.durable import replacing
 
 
 def make(part: Index, tick: Callable[[], None]) -> Arrays:

@@ -22,10 +22,10 @@ from mae_kit.data.index import index as columns
 from mae_kit.data.index.index import Descriptor
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading import loader
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, Replica, TrainBatches
 from mae_kit.data.order import samples_at, step_positions
 from mae_kit.data.remote import filesystem
-from mae_kit.tensors import Batch
 
 SIZE = (24, 32)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.errors import raises
 
-from mae_kit.tensor_file import CLASSIFIER, ENCODER, TOKENIZER, Kind, read_kind, save_tensors
+from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, TOKENIZER, Kind, read_kind, save_tensors
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.errors import raises
 
-from mae_kit import own_code
+from mae_kit.classes import own_code
 from mae_kit.cli.schema import arguments
-from mae_kit.recipe_file import MAX_DEPTH, read_recipe
+from mae_kit.files.recipe_file import MAX_DEPTH, read_recipe
 
 
 @pytest.fixture

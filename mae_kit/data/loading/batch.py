@@ -1,12 +1,9 @@
-"""The legend: what the axis letters mean, and the two records that travel through the kit.
-
-b images in a batch, c channels, h and w pixels, n patches, p pixels a side of a patch, d embedding width, k classes.
-"""
+"""The batch that travels from a loader worker to the device."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 
@@ -33,19 +30,3 @@ class Batch(NamedTuple):
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move the tensors of a batch."""
     return Batch(*(t.to(device, non_blocking=True) if isinstance(t, Tensor) else t for t in batch))  # type: ignore[arg-type]
-
-
-class Outcome(NamedTuple):
-    """What an objective returns.
-
-    Attributes:
-        loss: scalar, fp32.
-        logs: scalars to log beside the loss.
-        hidden: Bool [b n], True = hidden.
-        prediction: [b n p*p*c] in the space of the target.
-    """
-
-    loss: Float[Tensor, ""]
-    logs: dict[str, Tensor]
-    hidden: Bool[Tensor, "b n"]
-    prediction: Float[Tensor, "b n q"]

@@ -7,7 +7,7 @@ import pytest
 from support.errors import raises
 from torch import nn
 
-from mae_kit.configured import Configured, build
+from mae_kit.classes.configured import Configured, build
 from mae_kit.encoders.vit import ViT
 from mae_kit.objectives import MAE
 

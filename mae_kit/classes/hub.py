@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from mae_kit.configured import Configured
+from mae_kit.classes.configured import Configured
 from mae_kit.errors import UserError
 
 AnyModule = TypeVar("AnyModule", bound="HubModule")

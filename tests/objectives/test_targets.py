@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from skimage.feature import hog
 
-from mae_kit.patches import patchify
-from mae_kit.targets import gradients, hidden_mean, orientation_histograms, patch_targets, predicted_images
+from mae_kit.encoders.patches import patchify
+from mae_kit.objectives.targets import gradients, hidden_mean, orientation_histograms, patch_targets, predicted_images
 
 IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

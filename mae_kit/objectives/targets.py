@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mae_kit.patches import grid_of, patchify, unpatchify
+from mae_kit.encoders.patches import grid_of, patchify, unpatchify
 
 EPSILON = 1e-6  # inside the square root, as in models_mae.py
 ORIENTATIONS = 9  # of a histogram of oriented gradients, over half a turn

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from support.errors import raises
 
-from mae_kit.masking import (
+from mae_kit.encoders.patches import visible_indices
+from mae_kit.objectives.masking import (
     LONGEST,
     block_mask,
     blocks_fit,
@@ -23,7 +24,6 @@ from mae_kit.masking import (
     mask_generator,
     random_mask,
     visible_count,
-    visible_indices,
 )
 from mae_kit.randomness import combine
 
@@ -171,7 +171,7 @@ def boxes(hidden: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def test_a_first_block_has_the_area_and_the_aspect_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mae_kit.masking.BLOCKS", 1)
+    monkeypatch.setattr("mae_kit.objectives.masking.BLOCKS", 1)
     hidden = blockwise_mask(keys(4000), (40, 40), 300, 100)
     found = boxes(hidden[hidden.any(dim=1)], (40, 40))
     area, aspect = found.prod(dim=1), (found[:, 0] / found[:, 1]).log()

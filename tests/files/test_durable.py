@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mae_kit.durable import append_lines, filling, is_unfinished, replace_text, replacing
+from mae_kit.files.durable import append_lines, filling, is_unfinished, replace_text, replacing
 
 DIES = """
 import os, sys
 from pathlib import Path
-from mae_kit.durable import replacing
+from mae_kit.files.durable import replacing
 with replacing(Path(sys.argv[1])) as making:
     making.write_text("half")
     os._exit(9)

@@ -1,6 +1,7 @@
 """Cut images into patches and back. The order inside a patch is (p_row, p_col, channel), as in MAE."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mae_kit.errors import UserError
@@ -40,3 +41,16 @@ def unpatchify(
     c = values // (p * q)
     x = patches.reshape(b, rows, columns, p, q, c)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(b, c, rows * p, columns * q)
+
+
+def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:
+    """Find the indices of the visible patches of each row, ascending.
+
+    Args:
+        hidden: The same count in every row.
+        visible: How many are visible in a row; None to count them, which waits for the device and breaks a compiled
+            graph.
+    """
+    if visible is None:
+        visible = int((~hidden[0]).sum())
+    return hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :visible]

@@ -290,16 +290,3 @@ def mask_generator(kind: MaskKind, grid: tuple[int, int], mask_ratio: float) -> 
         UserError: The ratio hides all or nothing, or a grid mask does not exist for it.
     """
     return _KINDS[kind](grid, mask_ratio, "about .75")
-
-
-def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:
-    """Find the indices of the visible patches of each row, ascending.
-
-    Args:
-        hidden: The same count in every row.
-        visible: How many are visible in a row; None to count them, which waits for the device and breaks a compiled
-            graph.
-    """
-    if visible is None:
-        visible = int((~hidden[0]).sum())
-    return hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :visible]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.errors import raises
 
-from mae_kit.json_file import MAX_DEPTH, parse_json, read_json
+from mae_kit.files.json_file import MAX_DEPTH, parse_json, read_json
 
 
 def test_what_is_not_read(tmp_path: Path):

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mae_kit.durable import replacing
 from mae_kit.errors import UserError
-from mae_kit.json_file import parse_json
-from mae_kit.recipe_file import read_recipe, verb_of
-from mae_kit.run_folder import RunFolder, weights_name
+from mae_kit.files.durable import replacing
+from mae_kit.files.json_file import parse_json
+from mae_kit.files.recipe_file import read_recipe, verb_of
+from mae_kit.files.run_folder import RunFolder, weights_name
 
 HEADER, VERSION = "mae_kit", 2
 T = TypeVar("T")

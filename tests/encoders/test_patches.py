@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.errors import raises
 
-from mae_kit.patches import grid_of, patchify, unpatchify
+from mae_kit.encoders.patches import grid_of, patchify, unpatchify
 
 sides = st.integers(1, 5)
 

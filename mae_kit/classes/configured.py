@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mae_kit.classes.own_code import find_class
 from mae_kit.errors import UserError
-from mae_kit.own_code import find_class
 
 Config = dict[str, Any]
 _FIX = "give a class of mae_kit, or pass trusted=True for a file of your own"

@@ -10,7 +10,7 @@ from yaml.constructor import ConstructorError
 
 from mae_kit.errors import UserError
 
-_CHECKOUT = Path(__file__).resolve().parent.parent / "recipes"
+_CHECKOUT = Path(__file__).resolve().parents[2] / "recipes"
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "mae_kit" / "recipes"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
 

@@ -1,0 +1,1 @@
+"""Files that are complete or absent, safely read: recipes, runs, tensors, JSON, pickles."""
