@@ -27,6 +27,7 @@ from mae_kit.evaluation.bootstrap import headline, paired_gain, score_fraction
 from mae_kit.evaluation.verdict import verdict
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.run_records import read_record
 from mae_kit.objectives import IGPT
 from mae_kit.reports.tables import candidates_table
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
@@ -209,7 +210,7 @@ def _complete(
 
 def _check_same_images(val: Index, result: dict[str, Any], run: Path, name: str) -> None:
     """Refuse to report the result of a complete run as that of other images."""
-    if result["val"] != val.fingerprint:
+    if result.get("val") != val.fingerprint:
         fix = "give those it was scored on; `mae-kit predict` and `evaluate` take others"
         raise UserError("finetune.of", f"{run} is complete, and was not scored on the images of {name}", fix)
 
@@ -218,7 +219,7 @@ def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
     """The checkpoint to go on from, and the result, which only a complete run has."""
     state = run.left_off(plan.steps, run.result)
     done = run.is_complete(plan.steps, run.result) and state is not None and state["global_step"] >= plan.steps
-    return state, json.loads(run.result.read_text("utf-8")) if done else {}
+    return state, read_record(run.result) if done else {}
 
 
 def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:
@@ -292,7 +293,7 @@ def _trials(
 def _study(trials: Trials, scores: Scores, config: ModelConfig, encoder: str, folder: Run, resumed: bool) -> FewLabels:
     """Score frozen features and choose the setting; a resumed run keeps its own."""
     folder.check_writable()
-    known = Setting(**json.loads(folder.tuning.read_text())) if resumed else None
+    known = Setting(**read_record(folder.tuning)) if resumed else None
     candidates = settings(trials.optimization, trials.batches.batch_size, encoder != "none")
     untrained = None
     if encoder != "none":

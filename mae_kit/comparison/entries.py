@@ -16,6 +16,7 @@ from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text
 from mae_kit.files.recipe_file import find_recipe
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.run_records import read_record
 from mae_kit.training.metrics import read_metrics, series
 
 
@@ -30,8 +31,7 @@ def known_lengths(plan: Comparison, out: Path) -> dict[str, float]:
     Raises:
         UserError: The folder holds a comparison of other images or of another length; entries and seeds may be added.
     """
-    path = RunFolder(out).comparison
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = read_record(RunFolder(out).comparison)
     for name, now in shared(plan).items():
         if before.get(name, now) != now:
             what = {"budget": "another length", "prints": "other images"}[name]

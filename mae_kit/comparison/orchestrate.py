@@ -19,6 +19,7 @@ from mae_kit.cli.launch import PARENT
 from mae_kit.errors import UserError
 from mae_kit.files.recipe_file import read_recipe
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.run_records import read_record
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Step(NamedTuple):
         """What an earlier call has found; empty if the step is not complete."""
         if not self.output.is_file():
             return {}
-        return {"result": json.loads(self.output.read_text(encoding="utf-8")) if self.output.suffix == ".json" else {}}
+        return {"result": read_record(self.output) if self.output.suffix == ".json" else {}}
 
 
 class Children:

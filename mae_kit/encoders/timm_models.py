@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mae_kit.errors import UserError
 
+_FETCHED = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+_MOST_BLOCKS = 1000
+
 
 def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
     """Make a timm model without its head.
@@ -31,7 +34,7 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
 
 
 def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
-    """Call `timm.create_model` with a name that timm has.
+    """Call `timm.create_model` with a name that timm has; nothing is fetched or read from a disk that a file asks for.
 
     Args:
         name: timm's name.
@@ -40,16 +43,28 @@ def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
         further: Arguments that always fit.
 
     Raises:
-        UserError: timm does not build it, for whatever reason, or has no such weights.
+        UserError: timm has no such name, as `hf-hub:OWNER/NAME`, does not build it, for whatever reason, or has no
+            such weights.
     """
     try:
-        if given.get("depth") == 0:  # timm builds it, and it trains nothing
-            raise ValueError("no block")
+        _check(name, given)
         return timm.create_model(name, **given, **further)
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         listed = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError("encoder.model_args", f"timm does not build {name} with {listed} ({reason})", fix) from error
+
+
+def _check(name: str, given: dict[str, Any]) -> None:
+    """What `timm.create_model` would do for a file that no file may ask for."""
+    if not timm.is_model(name):
+        raise ValueError("timm has no such model")
+    if fetched := sorted(_FETCHED & given.keys()):
+        raise ValueError(f"{fetched[0]} is not an argument of a model")
+    depth = given.get("depth", given.get("depths"))
+    blocks = [depth] if isinstance(depth, int) else depth if isinstance(depth, list | tuple) else []
+    if any(not (isinstance(count, int) and 0 < count <= _MOST_BLOCKS) for count in blocks):
+        raise ValueError(f"1 to {_MOST_BLOCKS} blocks can be trained")
 
 
 def attention_heads(model: nn.Module) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mae_kit.data.index.open import Index
 from mae_kit.evaluation.features import MEAN
+from mae_kit.files.run_records import read_record
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,11 @@ def with_earlier(result: dict[str, Any], path: Path) -> dict[str, Any]:
         result: Of `evaluate`.
         path: The file that holds an earlier one, if there is one.
     """
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else result
+    before = read_record(path) or result
     if before.get("fingerprints") != result["fingerprints"]:
         log.warning(f"{path} has held scores of other weights or other images; they are replaced.")
         return result
-    return result | {name: _merged(before[name], result[name], keys) for name, keys in _NAMED_BY.items()}
+    return result | {name: _merged(before.get(name, []), result[name], keys) for name, keys in _NAMED_BY.items()}
 
 
 def _merged(before: Rows, now: Rows, keys: tuple[str, ...]) -> Rows:

@@ -6,29 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.errors import UserError
+from mae_kit.files.plain_types import mismatch
 
-MAX_BYTES = 64_000_000
+MAX_BYTES = 100_000_000  # as many as safetensors allows for a header
 MAX_DEPTH = 50
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
-def read_json(file: Path, key: str, fix: str) -> dict[str, Any]:
+def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
         file: It exists.
         key: Of the error.
         fix: What the user can do then.
+        kind: Its type, a TypedDict for one.
 
     Raises:
-        UserError: It is not JSON, not an object, larger than `MAX_BYTES` or nested deeper than `MAX_DEPTH`.
+        UserError: It is not JSON, not of this type, larger than `MAX_BYTES` or nested deeper than `MAX_DEPTH`.
     """
     try:
         content = parse_json(file.read_bytes() if file.stat().st_size <= MAX_BYTES else b" " * (MAX_BYTES + 1))
     except ValueError as error:
         raise UserError(key, f"{file} is not a JSON file as we read it ({error})", fix) from error
-    if not isinstance(content, dict):
-        raise UserError(key, f"{file} holds no JSON object", fix)
+    if fault := mismatch(content, kind):
+        raise UserError(key, f"{file} does not hold what it should: {fault}", fix)
     return content
 
 

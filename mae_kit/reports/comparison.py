@@ -29,7 +29,7 @@ def comparison(folder: Path, compared: Row) -> Markup:
     if not rows:
         return Markup()
     budget = describe_budget(compared["budget"])
-    against = [row | {"name": f"{row['name']} against {row['against']}"} for row in rows if row["differences"]]
+    against = [row | {"name": f"{row['name']} against {row.get('against', '-')}"} for row in rows if row["differences"]]
     return render(
         "comparison.html",
         budget=budget,
@@ -105,7 +105,7 @@ def _encoder(row: Row) -> str:
     """Timm's name of the encoder, and the arguments that differ from timm's."""
     given = dict((row["encoder"] or {}).get("init_args", {}))
     name = given.pop("name", "-")
-    return ", ".join((name, *(f"{key} {value}" for key, value in given.items() if value is not None)))
+    return ", ".join((f"{name}", *(f"{key} {value}" for key, value in given.items() if value is not None)))
 
 
 def _costs(rows: list[Row]) -> dict[str, list[tuple[str, ...]]]:

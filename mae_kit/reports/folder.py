@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_kit.errors import UserError
+from mae_kit.files.plain_types import mismatch
 from mae_kit.files.recipe_file import read_recipe
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.training.metrics import Row, json_lines, json_object, read_metrics, text_of
+from mae_kit.files.run_records import Config, read_record
+from mae_kit.training.metrics import Row, json_lines, read_metrics
 
+_FIX = "restore it; it is written where the training begins"
 LINES = 5000  # of metrics that a page is made from, however long the run
 
 
@@ -48,10 +52,14 @@ class Folder(NamedTuple):
 
 
 def read_folder(path: Path) -> Folder:
-    """Read all files; those that are missing are empty."""
+    """Read all files; those that are missing are empty.
+
+    Raises:
+        UserError: One of them is damaged, or holds something else.
+    """
     run = RunFolder(path)
-    result, demo, compared = map(_json, (run.result, run.demo, run.comparison))
-    evaluation, untrained = map(_json, (run.evaluation, run.untrained_evaluation))
+    result, demo, compared = map(read_record, (run.result, run.demo, run.comparison))
+    evaluation, untrained = map(read_record, (run.evaluation, run.untrained_evaluation))
     training = RunFolder(path / demo.get("pretraining", ""))
     config = read_config(training.path)
     return Folder(
@@ -60,7 +68,7 @@ def read_folder(path: Path) -> Folder:
         training,
         read_metrics(training.path, LINES),
         config,
-        _json(training.encoder_config),
+        read_record(training.encoder_config),
         json_lines(training.quarantine),
         result,
         demo,
@@ -82,7 +90,10 @@ def _kind(demo: Row, compared: Row, result: Row, evaluation: Row, config: Row) -
 
 def read_batch_size(run: Path) -> int:
     """Read the images per step from the recipe of a run."""
-    return int(read_config(run)["data"]["batch_size"])
+    size = read_config(run).get("data", {}).get("batch_size")
+    if size is None:
+        raise UserError("config.damaged", f"{RunFolder(run).config} has no data.batch_size", _FIX)
+    return size
 
 
 def read_labels_per_class(run: Path) -> int | None:
@@ -90,11 +101,14 @@ def read_labels_per_class(run: Path) -> int | None:
     return read_config(run).get("data", {}).get("labels_per_class")
 
 
-def _json(path: Path) -> Row:
-    return json_object(text_of(path))
-
-
 def read_config(run: Path) -> Row:
-    """Read the recipe of a run; empty where it has not started."""
+    """Read the recipe of a run; empty where it has not started.
+
+    Raises:
+        UserError: It is no recipe, or its values are of other types.
+    """
     file = RunFolder(run).config
-    return read_recipe(file) if file.is_file() else {}
+    config = read_recipe(file) if file.is_file() else {}
+    if fault := mismatch(config, Config):
+        raise UserError("config.damaged", f"{file} does not hold what it should: {fault}", _FIX)
+    return config

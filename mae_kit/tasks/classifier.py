@@ -147,7 +147,7 @@ def _from_name(
     own_pooling = {"global_pool": None} if spec.weights else {}
     trained = saved.config.model_args if saved else {}
     args = _arguments(spec.name, trained, own_pooling | _pooling(trained) | spec.args, drop_path, image_size, channels)
-    model = _create(spec.name, num_classes=classes, pretrained=spec.weights == "timm", **args)
+    model = _create(spec.name, args, num_classes=classes, pretrained=spec.weights == "timm")
     names = list(model.state_dict())
     if spec.weights is None:
         return Classifier(model, None, None, 0, [], sorted(names))
@@ -232,7 +232,7 @@ def _from_encoder(
     _check_encoder(encoder, spec, channels)
     changed, tensors = spec.args if spec else {}, encoder.model.state_dict()
     args = _arguments(encoder.name, encoder.model_args, changed, drop_path, image_size, channels)
-    model = _create(encoder.name, num_classes=classes, **args)
+    model = _create(encoder.name, args, num_classes=classes)
     _check_heads(model, encoder)
     tensors = _on_grid_of(model, encoder.model, tensors)
     dropped, fresh = _load(model, tensors, "the encoder")
@@ -263,7 +263,7 @@ def _arguments(
 ) -> dict[str, Any]:
     """Timm's arguments: what the encoder had, then what this use needs, then what the recipe says."""
     with torch.device("meta"):
-        probe = _create(name)
+        probe = _create(name, {})
     args = {key: value for key, value in trained.items() if key != "img_size"} | {"in_chans": channels}
     if drop_path or any(isinstance(part, DropPath) for part in probe.modules()):  # Swin's own rate is .1
         args["drop_path_rate"] = drop_path
@@ -278,7 +278,7 @@ def _arguments(
     return args
 
 
-def _create(name: str, **args: Any) -> Any:
+def _create(name: str, args: dict[str, Any], **further: Any) -> Any:
     """A timm model; what timm does not accept is the user's mistake.
 
     Raises:
@@ -287,8 +287,8 @@ def _create(name: str, **args: Any) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
         raise UserError("model.name", f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
-    fix = "set model.weights to a file or null" if args.get("pretrained") else "change model.args or the size"
-    model = build(name, args, fix)
+    fix = "set model.weights to a file or null" if further.get("pretrained") else "change model.args or the size"
+    model = build(name, args, fix, **further)
     if isinstance(model, Hiera) and "img_size" in args:
         (side, _), (height, width) = model.mask_unit_size, model.patch_stride
         grid_of(pair(args["img_size"]), (side * height, side * width))

@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text, sync, sync_folder
+from mae_kit.files.json_file import parse_json
 from mae_kit.files.safe_pickle import load_tensors
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class DurableCheckpointIO(CheckpointIO):
         """
         folder = Path(path)
         try:
-            manifest = json.loads((folder / "manifest.json").read_text("utf-8", errors="replace"))
+            manifest = parse_json((folder / "manifest.json").read_bytes())
             written, format = manifest["sha256"], manifest.get("format")
             digest = _sha256(folder / "state.pt")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,5 @@
 """metrics.jsonl as a table: rows by step, values over the steps; a run may be going, or have been killed."""
 
-import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mae_kit.files.json_file import parse_json
 from mae_kit.files.run_folder import RunFolder
 
+MOST = sys.float_info.max
 _LOSS = b'"loss"'
 
 Row = dict[str, Any]
@@ -26,8 +26,8 @@ def read_metrics(run: Path, most: int = sys.maxsize) -> list[Row]:
     """
     steps: dict[int, Row] = {}
     for line in _spread_lines(RunFolder(run).metrics, most):
-        row = json_object(line.decode("utf-8", errors="replace"))
-        if isinstance(row.get("step"), int):
+        row = json_object(line)
+        if type(row.get("step")) is int and is_finite(row["step"]):
             steps.setdefault(row["step"], {}).update(row)
     return [steps[step] for step in sorted(steps)]
 
@@ -60,22 +60,19 @@ def clock(rows: list[Row], name: str) -> float:
 
 
 def is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= MOST
 
 
 def json_lines(path: Path) -> list[Row]:
     """The JSON objects of a file, one a line; a line torn by a kill is left out. No file, no objects."""
-    return [row for line in text_of(path).splitlines() if (row := json_object(line))]
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return [row for line in lines if (row := json_object(line))]
 
 
-def text_of(path: Path) -> str:
-    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
-
-
-def json_object(text: str) -> Row:
+def json_object(text: bytes) -> Row:
     """Empty where it is none."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from mae_kit.files.durable import MAKING, replace_text
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.lock import LOCK, alone
-from mae_kit.training.metrics import json_object, read_metrics, text_of
+from mae_kit.training.metrics import json_lines, json_object, read_metrics
 
 ONCE = ("resume", "allow_data_change", "dry_run", "minutes")  # arguments of one call, not part of the recipe
 
@@ -144,7 +144,8 @@ class Run(RunFolder):
 
     def is_complete(self, steps: int, *files: Path) -> bool:
         """Whether a training of so many steps has been finished, and these files are still there."""
-        return json_object(text_of(self.complete)).get("steps") == steps and all(file.is_file() for file in files)
+        marked = any(row.get("steps") == steps for row in json_lines(self.complete))
+        return marked and all(file.is_file() for file in files)
 
     def left_off(self, steps: int, *files: Path) -> State | None:
         """The checkpoint to resume a training of so many steps from; None where there is none.
@@ -172,8 +173,8 @@ class Run(RunFolder):
         """Drop the lines after `step`, and a torn last one."""
         if not self.metrics.exists():
             return
-        kept = [line for line in text_of(self.metrics).splitlines() if _step_of(line) <= step]
-        replace_text(self.metrics, "".join(line + "\n" for line in kept))
+        kept = [line + b"\n" for line in self.metrics.read_bytes().splitlines() if _step_of(line) <= step]
+        replace_text(self.metrics, b"".join(kept).decode("utf-8", errors="replace"))
 
 
 def _remove_empty(folder: Path) -> None:
@@ -195,6 +196,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     step = json_object(line).get("step")
     return step if isinstance(step, int) else float("inf")

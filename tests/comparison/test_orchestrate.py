@@ -47,8 +47,8 @@ def test_results_and_logs(tmp_path: Path):
 
 def test_a_complete_step_is_read(tmp_path: Path):
     (tmp_path / "silent").mkdir()
-    (tmp_path / "silent/result.json").write_text('{"top1": 0.5}')
-    assert run_all([step(tmp_path, "silent")]) == [{"result": {"top1": 0.5}}]
+    (tmp_path / "silent/result.json").write_text('{"top1": 0.5, "samples": 10}')
+    assert run_all([step(tmp_path, "silent")]) == [{"result": {"top1": 0.5, "samples": 10}}]
 
 
 def test_a_begun_step_is_resumed(tmp_path: Path):

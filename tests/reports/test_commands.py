@@ -151,6 +151,6 @@ def test_the_next_command_is_in_the_result(run: Path) -> None:
 
 
 def test_a_classifier_predicts(run: Path) -> None:
-    (run / "result.json").write_text('{"top1": 0.5}')
+    (run / "result.json").write_text('{"top1": 0.5, "samples": 10}')
     (predict,) = commands(run)
     assert understood(predict)["images"] == ["IMAGES"]

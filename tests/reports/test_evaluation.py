@@ -79,7 +79,7 @@ def test_the_untrained_of_another_encoder_or_other_images_do_not():
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_that_has_gone_on_says_so(tmp_path: Path):
     (tmp_path / "evaluation.json").write_text(json.dumps(found(12, step=7)))
-    (tmp_path / "encoder.json").write_text(json.dumps({"step": 7}))
+    (tmp_path / "encoder.json").write_text(json.dumps({"model": "vit_tiny_patch16_224", "model_args": {}, "step": 7}))
     for step, outrun in ((7, False), (1400, True)):
         (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
         page = words(Path(report(tmp_path)["report"]).read_text("utf-8"))

@@ -199,7 +199,9 @@ def test_many_classes_show_colors_without_counts(finetuned: Path, count: int) ->
     confusion = (977 * np.eye(count, dtype=int)).tolist()
     shares = dict.fromkeys(classes, 1.0)
     (finetuned / "result.json").write_text(
-        json.dumps({"top1": 1.0, "classes": classes, "per_class": shares, "confusion": confusion})
+        json.dumps(
+            {"top1": 1.0, "samples": 977 * count, "classes": classes, "per_class": shares, "confusion": confusion}
+        )
     )
     page = read(finetuned)
     assert "977" not in page.words

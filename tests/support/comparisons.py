@@ -65,9 +65,10 @@ class Commands:
             (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             return {}, []
         top1 = TOP1[name] + 0.01 * int(seed)
-        shots = {"method": "fewshot 1", "token": "mean", "top1": None}
-        scores = [{"method": "knn", "token": token, "top1": top1 / 2} for token in ("class", "mean")]
-        result = {"top1": top1, "scores": [*scores, shots]}
+        shots = {"method": "fewshot 1", "layer": 2, "token": "mean", "top1": None}
+        knn = {"method": "knn", "layer": 2, "top1": top1 / 2, "low": 0.0, "high": 1.0}
+        scores = [knn | {"token": token} for token in ("class", "mean")]
+        result = {"top1": top1, "samples": 100, "scores": [*scores, shots]}
         folder = RunFolder(run)
         evaluation = folder.untrained_evaluation if "--untrained" in words else folder.evaluation
         outputs = {"pretrain": folder.model, "finetune": folder.result, "evaluate": evaluation}

@@ -1,15 +1,27 @@
 """An index file held against itself before anything in it is believed: it may come from a stranger's server."""
 
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
+
+from mae_kit.files.plain_types import mismatch
 
 Arrays = dict[str, np.ndarray]
 
 _MOST_CLASSES = 1 << 31
 
 
-def fault_of(head: dict[str, Any], arrays: Arrays, columns: dict[str, type]) -> str:
+class Head(TypedDict):
+    """Metadata of an index file: `stamps` are bytes and time of change of each shard."""
+
+    version: int
+    fingerprint: str
+    stamps: dict[str, list[Annotated[int, (-1, 2**63 - 1)]]]
+    classes: list[str] | None
+    problems: list[list[str | int]]
+
+
+def fault_of(head: Any, arrays: Arrays, columns: dict[str, type]) -> str:
     """What is wrong with the content of an index file; empty where nothing is.
 
     Args:
@@ -20,7 +32,11 @@ def fault_of(head: dict[str, Any], arrays: Arrays, columns: dict[str, type]) -> 
     Raises:
         LookupError, TypeError, ValueError: Something is missing or of another kind altogether.
     """
-    sizes = np.array([int(size) for size, _ in head["stamps"].values()], np.int64)
+    if fault := mismatch(head, Head):
+        return fault
+    sizes = np.array([size for size, _ in head["stamps"].values()], np.int64)
+    if any([type(part) for part in problem] != [str, str, int, str] for problem in head["problems"]):
+        return "problems of another kind"
     names = list(head["stamps"])
     if any(name != name.strip("/\\") or set(name) & set("/\\\0") or name in ("", ".", "..") for name in names):
         return "names of shards that lie outside the folder"

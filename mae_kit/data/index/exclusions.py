@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,8 +12,21 @@ from jaxtyping import Int64
 from mae_kit.data.index.open import Index
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text, replacing
+from mae_kit.files.json_file import parse_json
+from mae_kit.files.plain_types import mismatch
 
 FORMAT = "mae_kit-exclusions"
+
+
+class _Head(TypedDict):
+    format: str
+    version: int
+    contents: dict[str, str]
+
+
+class _Line(TypedDict):
+    shard: str
+    key: str
 
 
 class Kept(NamedTuple):
@@ -76,9 +89,11 @@ def _read(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
     if not path.is_file():
         raise UserError("data.exclude", f"no list of samples to leave out at {path}", fix)
     try:
-        head, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-        if (head["format"], head["version"]) != (FORMAT, 1):
-            raise UserError("data.exclude", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix)
-        return head["contents"], {(line["shard"], line["key"]) for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError("data.exclude", f"{path} is not a list of samples to leave out", fix) from error
+        head, *lines = map(parse_json, path.read_bytes().splitlines())
+    except ValueError as error:
+        raise UserError("data.exclude", f"{path} is not a list of samples to leave out ({error})", fix) from error
+    if fault := mismatch(head, _Head) or mismatch(lines, list[_Line]):
+        raise UserError("data.exclude", f"{path} is not a list of samples to leave out: {fault}", fix)
+    if (head["format"], head["version"]) != (FORMAT, 1):
+        raise UserError("data.exclude", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix)
+    return head["contents"], {(line["shard"], line["key"]) for line in lines}

@@ -32,6 +32,7 @@ from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import replacing
+from mae_kit.files.json_file import parse_json
 from mae_kit.parallel.processes import descriptors
 
 log = logging.getLogger(__name__)
@@ -296,7 +297,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
     """Read an index; one that is damaged, contradicts itself or is of another version counts as none."""
     try:
         with safe_open(path, "numpy") as file:
-            head = json.loads((file.metadata() or {})["mae_kit_index"])
+            head = parse_json((file.metadata() or {})["mae_kit_index"].encode())
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if fault := fault_of(head, arrays, COLUMNS):
             raise ValueError(fault)

@@ -1,9 +1,10 @@
 """Mean and standard deviation of the channels of packed images, as `mae-kit shard` leaves them next to the shards."""
 
-import json
 import logging
+from typing import Annotated, TypedDict
 
 from mae_kit.data.index.index import Index
+from mae_kit.files.json_file import read_json
 
 log = logging.getLogger(__name__)
 
@@ -16,15 +17,23 @@ DIGITS = 4
 FAR, WIDE = 0.5, 1.5  # standard deviations between means, and ratio of standard deviations, that are reported
 
 
+class _Stats(TypedDict):
+    mean: list[Annotated[float, (0, 1)]]
+    std: list[Annotated[float, (0, 1)]]
+
+
 def channel_statistics(index: Index) -> Statistics | None:
     """Read the statistics of the training images; None where nobody has measured them, or the shards are remote.
 
     A channel that is the same everywhere is given the standard deviation 1.
+
+    Raises:
+        UserError: `stats.json` is damaged.
     """
     file = index.folder / FILE
     if index.store is not None or not file.is_file():
         return None
-    stats = json.loads(file.read_text(encoding="utf-8"))
+    stats = read_json(file, "stats.damaged", "remove it, or pack the images again with `mae-kit shard`", _Stats)
     mean, std = ([round(value, DIGITS) for value in stats[name]] for name in ("mean", "std"))
     return mean, [value or 1.0 for value in std]
 

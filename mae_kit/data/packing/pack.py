@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from mae_kit.data.packing.levels import ANY, Levels, Scale, find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats
-from mae_kit.data.packing.writer import RECORDS, Job, encode_sample, is_done, load_json, to_json, write_shard
+from mae_kit.data.packing.writer import RECORDS, Job, Record, encode_sample, is_done, load_json, to_json, write_shard
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import STALE, clear_unfinished, replace_text
 from mae_kit.parallel import Engine, run_tasks
@@ -120,6 +120,12 @@ def _describe(source: Source, settings: Settings) -> dict[str, Any]:
     return {"source": _digest(source), **settings._asdict()}
 
 
+class _Plan(TypedDict):
+    job: dict[str, Any]
+    mean_bytes: int | None
+    scale: dict[str, list[float]]
+
+
 class _Guess(NamedTuple):
     """What is found by looking at some images; a job that resumes keeps it, since the shards follow from it.
 
@@ -149,8 +155,8 @@ def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
 
 def _check_same(out: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Refuse to mix two jobs in a folder; returns the plan of the one that is there."""
-    old = load_json(out / PLAN)
-    different = [name for name in job if job[name] != old.get("job", {}).get(name)]
+    old = load_json(out / PLAN, _Plan)
+    different = [name for name in job if job[name] != old["job"].get(name)]
     if different:
         fix = "repeat that command, give a new folder, or delete this one"
         raise UserError("shard.other_job", f"{out} holds another job: {', '.join(different)} differ", fix)
@@ -214,7 +220,7 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
 
 def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[str, Any]:
     """Gather the records of all shards, save the files that describe them."""
-    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json") for task in tasks}
+    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json", Record) for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
     skipped += sorted(
         (skip for record in records.values() for skip in record["skipped"]), key=lambda skip: skip["name"]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -15,10 +15,33 @@ from mae_kit.data.packing.levels import Scale
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
-from mae_kit.errors import BadImage, UserError
+from mae_kit.errors import BadImage
 from mae_kit.files.durable import replace_text, replacing
+from mae_kit.files.json_file import read_json
 
 RECORDS = ".shards"
+
+
+class _Skip(TypedDict):
+    name: str
+    reason: str
+
+
+class _Moments(TypedDict):
+    value: list[float]
+    square: list[float]
+
+
+class Record(TypedDict):
+    """What is in a shard."""
+
+    images: int
+    labels: dict[str, int]
+    skipped: list[_Skip]
+    moments: _Moments
+    deep: int
+    dark: int
+    bytes: int
 
 
 class Job(NamedTuple):
@@ -82,7 +105,7 @@ def is_done(out: Path, shard: str) -> bool:
     path = out / RECORDS / f"{shard}.json"
     if not path.exists():
         return False
-    size = load_json(path)["bytes"]
+    size = load_json(path, Record)["bytes"]
     return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
 
 
@@ -95,8 +118,10 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1) + "\n"
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError("shard.damaged", f"{path} is damaged", "delete the folder and begin again") from None
+def load_json(path: Path, kind: Any) -> dict[str, Any]:
+    """Read what an earlier command wrote into the folder of shards.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    return read_json(path, "shard.damaged", "delete the folder and begin again", kind)
