@@ -14,17 +14,17 @@ from mae_kit.cli.words import SHORT
 
 WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns - 1))
 INDENT = 28
-RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays, as on/gpu, override parts of it."
+RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays such as on/gpu override parts of it."
 RECIPE_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto: start --run, or resume it.",
-    "config RECIPE": "The recipe or another overlay, in place of a word; may be given several times.",
-    "devices N": "Number of processes on this machine, or auto: one for each GPU.",
+    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start --run, or resume it.",
+    "config RECIPE": "The recipe or an overlay, as an option; may be given several times.",
+    "devices N": "Number of processes on this machine; auto = one per GPU.",
 }
 ALL_OPTIONS = {
-    "import MODULE": "Import a module of your own, with your objective, first; may be given several times.",
+    "import MODULE": "Import your own module first, for example one with an objective; may be given several times.",
     "json": "Print the result as one JSON object on stdout, and everything else on stderr.",
-    "help": "Print this help; --KEY.help that of one group of settings, --KEY.help CLASS that of one class.",
+    "help": "Print this help. --KEY.help explains one group of settings, --KEY.help CLASS the settings of one class.",
 }
 
 

@@ -35,7 +35,8 @@ def bench(
     Args:
         encoder: A pretraining run, or its encoder.safetensors.
         out: The PNG file to write.
-        sizes: Sides of square images in pixels, as 224,384; by default 1, 1.5, 2, 3 and 4 times the encoder's own.
+        sizes: Sides of square images in pixels, for example 224,384; by default 1, 1.5, 2, 3 and 4 times the encoder's
+            own.
         batch_size: Images per batch.
         precision: As in training.
 

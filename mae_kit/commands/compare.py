@@ -47,18 +47,18 @@ CLASSES = 2  # of a classifier that is built for its refusals
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
-    """Pretrain a list of objectives equally long on the same images, and evaluate all the same way, over several seeds.
+    """Compare objectives: same images, same length of pretraining, same evaluation, over several seeds.
 
-    Every entry is pretrained, fine-tuned and evaluated frozen, each step in a child process, by the command line that
-    is printed. An entry that fails is reported and does not stop the others. The same command again continues where an
-    earlier one stopped, repeats nothing that is complete, and retries what has failed.
+    Every entry is pretrained, fine-tuned and evaluated frozen. Each step runs in a child process, and its command line
+    is printed. An entry that fails is reported and does not stop the others. Repeating the command resumes the
+    comparison: it skips what is complete and retries what failed.
 
     Args:
-        config: A YAML file, see recipes/compare: the shards, the length of every pretraining in images_seen or minutes,
-            the seeds, `overrides` of every pretraining, the fine-tuning recipe, and the entries by name. An entry is
-            `{config: RECIPE}`, with null to train from scratch; it may have `overrides` of the recipe's keys, a
-            `finetune` recipe or overrides of its own, and as `against` the entry that it is compared with, in place of
-            the first.
+        config: A YAML file such as those in recipes/compare: the data, the length of every pretraining (images_seen or
+            minutes), the seeds, `overrides` for every pretraining, the fine-tuning recipe, and the entries by name. An
+            entry is `{config: RECIPE}`, or `{config: null}` to train from scratch. It may have `overrides` of the
+            recipe's keys, its own `finetune` recipe or overrides, and `against`, the entry it is compared with in place
+            of the first.
         out: Folder for everything: runs, compare.json, report.html and copies of the recipes.
 
     Returns:

@@ -32,12 +32,12 @@ def dedup(
 ) -> dict[str, Any]:
     """Find near-duplicates, including flipped, rotated, resized, recompressed and recolored ones; keep one of each.
 
-    Writes duplicates.jsonl next to the shards, a line for each removed sample with its kept representative and the
-    evidence; duplicates.keep.jsonl, the samples that are kept; and duplicates.html, the pairs side by side, the most
-    doubtful first. The largest image of each group is kept. The shards stay unchanged: train without the removed
-    samples by `--data.exclude DIR/duplicates.jsonl`.
-    Images that differ in details only, as pages of text or scans of one organ, may be taken for duplicates: look at
-    the page. Fingerprints and features are stored next to the shards, so that a stopped job resumes.
+    Written next to the shards are duplicates.jsonl (a line for each removed sample, with the one kept in its place and
+    the evidence), duplicates.keep.jsonl (the samples that are kept) and duplicates.html (the pairs side by side, the
+    most doubtful first). The largest image of each group is kept. The shards stay unchanged: to train without the
+    removed samples, pass `--data.exclude DIR/duplicates.jsonl`. Images that differ only in details, such as pages of
+    text or scans of one organ, may be taken for duplicates: check the page. Fingerprints and features are stored next
+    to the shards, so that an interrupted job resumes.
 
     Args:
         shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
@@ -46,8 +46,9 @@ def dedup(
         distance: Maximum number of differing bits of the 64-bit perceptual hashes of duplicates, 0 to 11; from 9 on
             the search takes five times as long.
         similarity: Minimum cosine of the features of duplicates, 0 to 1; used with --encoder only.
-        out: The list, in a folder that may be new; keep-list and page go next to it. By default next to the shards.
-        workers: Number of shards that are read at once; 0 = one for each core, of all nodes with Ray.
+        out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default next to the
+            shards.
+        workers: Shards read at once; 0 = one per core, with Ray of all nodes.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same path; pairs are searched here.
 

@@ -81,15 +81,16 @@ class Shards(NamedTuple):
 
 
 def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -> dict[str, Any]:
-    """Show what pretraining is worth: pack, pretrain, fine-tune with few labels and with all, compare with scratch.
+    """Show what pretraining gains: pack, pretrain, fine-tune with few labels and with all, train from scratch, compare.
 
-    Without --images it takes scikit-learn's 1,797 handwritten digits, at 32 px. The same command again resumes where an
-    earlier one stopped, and repeats nothing that is complete. Each step is a command that works outside the demo, too.
+    Without --images it uses scikit-learn's 1,797 handwritten digits, at 32 px. Repeating the command resumes the demo
+    and skips what is complete. Each step is a command that also works outside the demo.
 
     Args:
         out: Folder for everything: images, shards, runs, demo.json and report.html.
         images: Your own folder of class folders; images of any size, which the models see at 64 px.
-        seeds: Number of fine-tunings of each kind; the seed draws the labeled images, their order and the new weights.
+        seeds: Number of fine-tuning runs for each setting; the seed draws the labeled images, their order and the new
+            weights.
 
     Returns:
         The `rows` of the table (accuracies from 0 to 1), the `conclusion` in one sentence, the folder, the page,

@@ -42,11 +42,11 @@ DISK_BYTES = 32_000_000
 
 
 def doctor(*, self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
-    """Report versions, device, memory and disk; with --self-test kill a small run as it saves, resume it, and compare.
+    """Report versions, device, memory and disk; with --self-test, kill a small run while it saves, resume and compare.
 
     Args:
-        self_test: Also train for about a minute, on the processor: a run that is killed three times must end with the
-            same weights and the same losses, bit by bit, as one that is not.
+        self_test: Also train for about a minute on the CPU: a run that is killed three times must end with
+            bit-identical weights and losses to one that is not.
         folder: A folder on the disk where runs will go.
 
     Returns:

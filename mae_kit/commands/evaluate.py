@@ -66,36 +66,35 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate an encoder: frozen, by kNN, few-shot ridge regression and a linear probe; optionally by fine-tuning.
 
-    Frozen features are of the center crop of each image, without augmentation; they are cached next to the shards, in
-    folders .features-* that may be deleted, so that an interrupted evaluation resumes and the next one takes seconds.
-    The attentive probe and fine-tunings are runs of `mae-kit finetune` below OUT; they resume too.
+    Frozen features come from the center crop of each image, without augmentation. They are cached next to the shards,
+    in folders .features-* that may be deleted, so that an interrupted evaluation resumes and the next one takes
+    seconds. The attentive probe and the fine-tuning are runs of `mae-kit finetune` inside OUT, which resume too.
 
     Args:
-        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. Of a fine-tuning run the
-            classifier is scored, on the held-out part of the data, or all of them where they come without splits.
-        data: Labeled images: what `mae-kit shard` made, with its train and val split; a folder of class folders; or a
-            URL.
+        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
+            classifier is scored, on the validation split of the data, or on all of it if there are no splits.
+        data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
         val: Labeled shards to score on, in place of the val split of --data.
-        methods: Separated by commas. knn = weighted vote of the 20 nearest (temperature .07). fewshot = ridge
-            regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear layer on cached
-            features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of train. linear_probe_mae =
-            MAE's published linear probe, with a random crop and flip in each of its 90 epochs, each a pass through the
-            encoder.
-        layers: Blocks of a ViT, or stages of a Swin, whose features are scored, as 6,12; by default the last.
-        attentive: Recipe of an attentive probe, as attentive_tiny_64px, which pools the patch tokens of the frozen ViT:
-            train one, too.
-        finetune: Recipe, as vit_tiny_64px: fine-tune the encoder, too.
-        blocks: Fine-tune only the last N blocks, one run for each N, as 1,4; null, the default, = all.
+        methods: Methods, separated by commas. knn = weighted vote of the 20 nearest neighbors (temperature .07).
+            fewshot = ridge regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear
+            layer on cached features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of the training
+            images. linear_probe_mae = MAE's published linear probe, with random crops and flips, so that each of its 90
+            epochs runs the encoder.
+        layers: Blocks of a ViT, or stages of a Swin, whose features are scored, for example 6,12; by default the last.
+        attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
+            example attentive_tiny_64px.
+        finetune: Also fine-tune the encoder, with this recipe, for example vit_tiny_64px.
+        blocks: Fine-tune only the last N blocks, in one run per N, for example 1,4; by default all (null).
         untrained: Score the same architecture with random weights.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
         seed: Seed of the probes, trainings and random weights.
         workers: Processes; 0 = one per core, or one where there is a GPU.
-        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see ENCODER, a run, and the
-            shards under the same path.
-        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses one instead.
+        engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
+            run) under the same paths.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses plain folders.
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average

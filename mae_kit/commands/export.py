@@ -35,7 +35,7 @@ def export(
     hub_dir: Path | None = None,
     license: str = "other",
 ) -> dict[str, Any]:
-    """Write an encoder, with its decoder or head where the format has a place for it, as other programs read it.
+    """Write an encoder, and its decoder or head if the format has a place for them, in another program's format.
 
     Args:
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.
@@ -43,7 +43,8 @@ def export(
         format: timm (config.json and safetensors), vit_mae and vit (transformers), original (the MAE code's .pth),
             onnx, or pt2 (torch.export).
         hub_dir: Folder to write in place of --out, with a model card: ready for upload to the Hugging Face Hub.
-        license: License of the weights for the card, by the Hub's abbreviation: apache-2.0, cc-by-nc-4.0.
+        license: License of the weights for the model card, by the Hub's identifier, for example apache-2.0 or
+            cc-by-nc-4.0.
 
     Returns:
         Folder, its files, and what was exported.

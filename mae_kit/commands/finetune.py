@@ -83,35 +83,36 @@ def finetune(
 
     Args:
         data: The images and labels.
-        optimization: How the weights move; layer_decay is the factor between neighboring layers.
-        run: Folder of the run; everything it makes goes there.
+        optimization: Optimizer and learning rate schedule.
+        run: Folder of the run, for everything it writes.
         encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
-        blocks: Train this many last blocks, the norm behind them and the head; 0 = the head alone. By default all.
-        ema: Decay of a moving average of the weights, which is what is scored and saved; by default none.
-        generative: Weight of iGPT's pretraining loss, which its fine-tuning keeps (paper: 1); with the BERT objective
-            15% of the pixels are hidden. 0 = classification alone.
+        blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.
+        ema: Decay of an exponential moving average (EMA) of the weights, which is then scored and saved; by default
+            none.
+        generative: Weight of iGPT's pretraining loss next to the classification loss (paper: 1); with the BERT
+            objective, 15% of the pixels are hidden. 0 = classification alone.
         balance: How far the loss compensates for rare classes, by adding the log of their frequency to the logits
             (logit adjustment, arXiv 2007.07314): 0 = not at all, 1 = as if all classes were equally frequent.
         tune: auto = with up to 2,000 labeled images, start from a ridge regression on the frozen features, choose
-            learning rate and layer decay by short cross-validated trials, and keep whatever cross-validation on the
-            labeled images finds best: ridge regression or a linear probe of the frozen encoder, or the fine-tuning.
+            learning rate and layer decay by short cross-validated trials, and keep what scores best in
+            cross-validation: ridge regression or a linear probe on the frozen encoder, or the fine-tuning.
         against_scratch: Also train the same classifier from scratch, in RUN/scratch, and report the gain.
         intervals: How often to log, save and score.
-        machine: Where and how it is computed: precision, micro-batches, workers.
+        machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and augmentation.
-        resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
-        dry_run: Check everything, print the plan and stop, without training or making a folder.
+        resume: Resume the run in that folder.
+        allow_data_change: Resume even if the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop; nothing is trained or written.
 
     Returns:
         Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
         precision and macro-F1 where images have any number of classes; samples scored. Of a dry run the plan.
 
     Raises:
-        UserError: A setting that cannot work, named with what to do.
+        UserError: A setting cannot work; the error names it and a fix.
     """
     arguments: dict[str, Any] = dict(locals())
     if against_scratch and not dry_run:

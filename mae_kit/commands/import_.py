@@ -37,25 +37,26 @@ def import_(
     std: list[float] | None = None,
     average: bool | None = None,
 ) -> dict[str, Any]:
-    """Convert weights of another program into a folder that finetune, reconstruct and pretrain take.
+    """Convert weights from another program into a folder that finetune, reconstruct and pretrain read.
 
-    The layout is recognized: original MAE files (encoder, whole, fine-tuned), transformers' ViTMAE and ViT
-    folders, ImageGPT's folders, timm's, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
-    transformers write them. Nothing in a file is run.
+    The format is recognized: original MAE files (encoder, whole model, fine-tuned), folders of transformers (ViTMAE,
+    ViT, ImageGPT) and of timm, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
+    transformers write them, and of Hiera. No code in a file is executed.
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
         out: Folder to write.
-        img_size: Side in pixels, or height and width; position embeddings are resampled. By default as trained.
+        img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
         channels: Channels of your images; by default as trained.
-        channel_mode: What a new channel starts from: mean = the mean of the old ones; repeat = the old ones in turn.
+        channel_mode: Weights of the new channels: mean = the mean of the old ones; repeat = the old ones in turn.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), which no file records.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
         decoder_heads: Attention heads of the decoder, if neither the file nor its width determines them.
-        mean: Mean of each channel, in 0..1, of the normalization in training, as .5,.5,.5; by default that of the file
-            or its family.
+        mean: Mean of each channel that images were normalized with, in 0..1, for example .5,.5,.5; by default that of
+            the file, or of its model family.
         std: Standard deviation of each channel.
-        average: Whether to take the moving average (EMA, or a teacher) of a file that holds it and the last weights.
+        average: For a file with both the weights and their moving average (EMA, or a teacher): whether to take the
+            average.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.

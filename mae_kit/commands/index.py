@@ -15,17 +15,17 @@ _EXAMPLES = 5
 
 
 def index(folder: Place, workers: int = 0, engine: Engine = "processes") -> dict[str, Any]:
-    """Index webdataset tars: position, checksum, label and size of each sample; lists all that is damaged or odd.
+    """Index webdataset tars (offset, checksum, label and size of each sample) and list damaged or suspicious ones.
 
-    Reads every shard again, extracts nothing, and saves `index.safetensors` next to the shards (in the user's cache
-    where that folder is read-only). The same command again finishes a job that was stopped: it reads what that one had
-    not read, or what changed since. Training does all this by itself on first use.
+    It reads every shard, extracts nothing, and saves `index.safetensors` next to the shards (in the user's cache where
+    that folder is read-only). After an interruption, repeat the command: it reads only what is not indexed yet or has
+    changed since. Training indexes shards by itself on first use.
 
     Args:
         folder: A folder of tars, or a pattern in a folder such as `DIR/train-*.tar`.
         workers: Shards read at once; 0 = one per core.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see FOLDER under the same path:
-            the one at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
+            the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
     Returns:
         How many shards, samples, labels and problems there are, the path of the index, and how long it took.

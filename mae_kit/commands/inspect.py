@@ -79,11 +79,11 @@ def inspect(
     Args:
         run: A finished pretraining run, or an imported one.
         images: An image, a folder of images or shards, or a tar file; by default the shards it was trained on.
-        show: Which plots; several separated by commas, as attention,losses; by default all that the model has. The
-            colors of features are principal components over up to 256 images.
-        count: Maximum number of images to draw, spread evenly over all.
-        layer: The layer whose attention heads are drawn, 1 is the first; by default the last.
-        neighbors: Shards; draw the nearest images in them next to the features.
+        show: Plots to make, separated by commas, for example attention,losses; by default all that the model supports.
+            The colors of features are principal components over up to 256 images.
+        count: Maximum number of images to plot, spread evenly over those given.
+        layer: The layer whose attention heads are plotted, counted from 1; by default the last.
+        neighbors: Shards whose nearest images are shown next to the features.
 
     Returns:
         `report`, the path of the page; for each plot its path and values: `distance`, the mean attention distance in

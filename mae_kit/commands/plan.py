@@ -26,20 +26,20 @@ def plan(
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Say what a pretraining costs on this machine, measured for some seconds, and what was measured with others.
+    """Estimate what a pretraining costs on this machine, and quote what we measured at such a budget.
 
-    Nothing is trained, and nothing is written but the index of the images.
+    The speed is measured for some seconds. Nothing is trained, and nothing is written except the index of the images.
 
     Args:
         objective: The objective and its encoder.
         data: The images.
-        optimization: How the weights move.
-        machine: Where and how it is computed.
-        intervals: As of `mae-kit pretrain`.
-        finetune: As of `mae-kit pretrain`.
-        minutes: Length of the training, in place of epochs.
-        labels_per_class: Of the fine-tuning behind it.
-        seed: Of weights, order, crops and masks.
+        optimization: Optimizer and learning rate schedule.
+        machine: Precision, micro-batches, workers.
+        intervals: As in `mae-kit pretrain`.
+        finetune: As in `mae-kit pretrain`.
+        minutes: Length of the training in minutes, in place of epochs.
+        labels_per_class: Labeled images per class in the fine-tuning that follows.
+        seed: Seed of weights, order, crops and masks.
 
     Returns:
         `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `minutes`, `images_per_second`, `bytes` on disk

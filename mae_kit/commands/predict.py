@@ -24,13 +24,13 @@ BATCH = 128
 def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = None) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
-    Softmax probabilities; of multi-label classifiers independent sigmoid probabilities, thresholded at 0.5.
+    Probabilities are softmax outputs; for multi-label classifiers, independent sigmoid outputs, thresholded at 0.5.
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
         images: Images, folders of images, folders of shards, tars, or URLs of shards; of any size.
         top: Number of classes to print for each image.
-        limit: Largest number of images to read from each source; by default all.
+        limit: Maximum number of images to read from each source; by default all.
 
     Returns:
         For each image its name and the top classes with probabilities, 0..1.

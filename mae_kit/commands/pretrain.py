@@ -52,11 +52,11 @@ class PretrainData:
         crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
         flip: Flip half of the images horizontally; false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
-        mean: Of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json, or
-            ImageNet's where there is no such file.
+        mean: Mean of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json,
+            or ImageNet's if there is no such file.
         std: Standard deviation of each channel, in 0..1.
-        knn_shards: Labeled shards for a kNN score during training, beginning with the untrained weights; by default
-            the held-out split of the images, where they have one.
+        knn_shards: Labeled shards for a kNN score during training, from the untrained weights on; by default the
+            validation split of the data, if it has one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
     """
@@ -103,24 +103,24 @@ def pretrain(
         objective: The objective and its encoder; `--objective.help MAE` explains the settings of one,
             `--objective.encoder.help ViT` those of an encoder.
         data: The images.
-        optimization: How the weights move.
-        run: Folder of the run; everything it makes goes there.
-        intervals: How often to log, save and draw.
-        machine: Where and how it is computed: precision, micro-batches, workers.
+        optimization: Optimizer and learning rate schedule.
+        run: Folder of the run, for everything it writes.
+        intervals: How often to log, save and score.
+        machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and masks.
         init: Weights to start from: a run, a file that `mae-kit import` reads, or timm:NAME; by default random ones.
-        finetune: The recipe that fine-tunes this encoder, for the next command that the run prints.
-        minutes: Length of the training on this machine, in place of epochs; its speed is measured first.
-        resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
-        dry_run: Check everything, print the plan and stop, without training or making a folder.
+        finetune: The recipe that fine-tunes this encoder; the run ends by printing that command.
+        minutes: Length of the training in minutes, in place of epochs; the speed of this machine is measured first.
+        resume: Resume the run in that folder.
+        allow_data_change: Resume even if the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop; nothing is trained or written.
 
     Returns:
         `run`, its folder, which holds the encoder; `steps`, and the last metrics: `loss`, `images_per_second`... Of a
         dry run the plan.
 
     Raises:
-        UserError: A setting that cannot work, named with what to do.
+        UserError: A setting cannot work; the error names it and a fix.
     """
     arguments = dict(locals())
     stream, data, batches, module = prepare(objective, data, optimization, machine, seed)

@@ -18,7 +18,8 @@ def recipes(name: str | None = None) -> dict[str, Any]:
     """List the recipes, or print one: `mae-kit recipes mae_vit_b16 > my.yaml` copies it.
 
     Args:
-        name: A recipe, as mae_vit_b16; with its folder if the name is in several, as pretrain/beit_b16.
+        name: A recipe, for example mae_vit_b16; with its folder if several have that name, for example
+            pretrain/beit_b16.
 
     Returns:
         `recipes`: of each its `name`, and the `size`, `machine`, `time` and `expected` number that its first lines

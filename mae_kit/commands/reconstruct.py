@@ -32,18 +32,18 @@ def reconstruct(
     seed: int = 0,
     count: int = 8,
 ) -> dict[str, Any]:
-    """Hide most of some images and draw what the model predicts: input | visible | prediction | both combined.
+    """Mask images and plot what the model predicts: input | visible | prediction | visible and predicted combined.
 
-    If the model predicts less than all pixels, as BEiT does, the last column is a perfect prediction.
+    If the model predicts something other than pixels, as BEiT does, the last column shows a perfect prediction.
 
     Args:
         run: A pretraining run, or its model.safetensors.
         images: An image, a folder of images or shards, a tar file, or a URL of shards; any size.
         out: The PNG file to write.
         mask_ratio: Fraction of the patches to hide; by default as in training.
-        mask: Where the hidden patches are; by default as in training.
-        seed: Seed of the choice of hidden patches.
-        count: Maximum number of images, spread evenly over all.
+        mask: Kind of mask; by default as in training.
+        seed: Seed of the mask.
+        count: Maximum number of images, spread evenly over those given.
 
     Returns:
         `plot`, the path; `images`, their number; `loss`, the mean over the hidden patches.

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def report(run: Path) -> dict[str, str]:
-    """Write RUN/report.html: scores, curves, reconstructions, evaluation, confusions and recipe on one page.
+    """Write RUN/report.html: scores, curves, reconstructions, evaluation, confusion matrix and recipe on one page.
 
     Args:
         run: The folder of a run, an evaluation, a demo or a comparison; it need not be finished.

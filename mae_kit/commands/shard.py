@@ -37,33 +37,34 @@ def shard(
     max_pixels: int = MAX_PIXELS,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
-    """Pack images into tar shards for training. A stopped job is finished by the same command.
+    """Pack images into tar shards for training. After an interruption, repeat the command to resume.
 
     OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
     skipped.jsonl (files left out, and why), classes.txt (line k names label k) and shards.json (the plan).
-    First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
+    First-level folders, tars or splits named train and val (or valid, validation, dev, test) remain the two splits.
 
     Args:
         src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]
             or torchvision:NAME[:SPLIT].
-        out: Folder for the shards: a new one, or that of the same command when it was stopped.
-        resize: Shorter side in pixels: larger images are scaled down, smaller ones kept, and all encoded as JPEG.
-            Without it files are packed unchanged.
+        out: Folder for the shards: a new one, or that of the same command after an interruption.
+        resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size, and all are
+            encoded as JPEG. Without it files are packed unchanged.
         quality: JPEG quality with --resize, 1 to 100.
-        val_fraction: Fraction of the images for val shards, at least 0 and below 1, chosen by a hash of the name.
+        val_fraction: Fraction of the images for val shards, at least 0 and below 1, chosen by a hash of the file name.
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
-        workers: Shards written at once; 0 = one per core. It does not change the shards.
+        workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = class folders, if all images lie in at least two first-level folders, else none; folders =
-            first-level folders in any case; none = no labels. Or a CSV file with the columns file (relative to SRC) and
-            label (the name of one class) or labels (any number of names, separated by ; or |, or empty).
+        labels: auto = class folders, if all images lie in at least two first-level folders, else none; folders = always
+            the first-level folders; none = no labels. Or a CSV file with the columns file (relative to SRC) and label
+            (the name of one class) or labels (any number of names, separated by ; or |, or empty).
         channels: 3 = RGB, 1 = gray; another number for .npy and TIFF images with that many bands or pages.
-        black: The value that becomes 0, with --white; by default 0.
-        white: The value that becomes 255 in images of more than 8 bits, such as 4095 for 12 bits; they are stored as
-            8-bit PNG or .npy. Without it one scale for the whole dataset is taken from percentiles, and reported.
+        black: The pixel value that becomes 0, used with --white; by default 0.
+        white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are
+            stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and
+            reported.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
-            paths: the one at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
+            paths: the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
     Returns:
         What stats.json holds, `out`, and `next`, the command that comes after it for color images.

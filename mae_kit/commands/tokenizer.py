@@ -74,21 +74,21 @@ def tokenizer(
     Args:
         model: The tokenizer.
         data: The images.
-        optimization: How the weights move.
-        run: Folder of the run; everything it makes goes there.
-        relaxation: How codes become hard.
-        intervals: How often to log, save and draw.
-        machine: Where and how it is computed: precision, micro-batches, workers.
+        optimization: Optimizer and learning rate schedule.
+        run: Folder of the run, for everything it writes.
+        relaxation: Annealing of the Gumbel-softmax and of the KL weight.
+        intervals: How often to log, save and score.
+        machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and noise.
-        resume: Continue the run in that folder.
-        allow_data_change: Resume although the shards have changed; the order of the samples is then different.
-        dry_run: Check everything, print the plan and stop, without training or making a folder.
+        resume: Resume the run in that folder.
+        allow_data_change: Resume even if the shards have changed; the order of the samples is then different.
+        dry_run: Check everything, print the plan and stop; nothing is trained or written.
 
     Returns:
         Folder, steps, last loss, perplexity of the codes on images of the shards; of a dry run the plan.
 
     Raises:
-        UserError: A setting that cannot work, named with what to do.
+        UserError: A setting cannot work; the error names it and a fix.
     """
     arguments = dict(locals())
     grid_of(data.size, model.stride)

@@ -23,14 +23,14 @@ class FinetuneData:
         path: What `mae-kit shard` made, with labels; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://,
             gs://, https://) with their index; or a plain folder of class folders, which is packed once.
         batch_size: Images per optimizer step, over all devices and micro-batches.
-        image_size: Side in pixels, or height and width; position embeddings are resampled where it is not the
+        image_size: Side in pixels, or height and width; position embeddings are interpolated if it differs from the
             encoder's.
-        val: Labeled shards to score on; by default the held-out part of `path`.
+        val: Labeled shards to score on; by default the validation split of `path`.
         exclude: File that lists training samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         labels_per_class: Train on this many images of each class, drawn by the seed; by default all.
         crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
-        crop_pct: Fraction of the shorter side that the central crop for scoring keeps (MAE: 224/256).
-        mean: Of each channel, in 0..1; by default the encoder's; from scratch that of the images (stats.json).
+        crop_pct: Fraction of the shorter side that the center crop for scoring keeps (MAE: 224/256).
+        mean: Mean of each channel, in 0..1; by default the encoder's, or from scratch that of the images (stats.json).
         std: Standard deviation of each channel, in 0..1.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
@@ -61,7 +61,7 @@ class Augmentation:
         flip: Flip half of the images horizontally.
         randaugment: Magnitude of RandAugment (MAE: 9); by default none.
         color_jitter: Strength of brightness, contrast and saturation jitter.
-        erasing: Fraction of the images in which a box is replaced by noise.
+        erasing: Probability of random erasing, which replaces a rectangle of the image by noise.
         mixup: Alpha of mixup; 0 turns it off.
         cutmix: Alpha of CutMix; 0 turns it off.
         smoothing: Label smoothing.

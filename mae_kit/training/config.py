@@ -20,26 +20,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Optimization:
-    """How the weights move.
+    """Optimizer and learning rate schedule.
 
     Attributes:
         epochs: Passes over the training images; fractions are allowed.
-        min_steps: Steps of a fine-tuning at least: where the epochs of a small dataset have fewer, they grow with their
-            warm-up.
+        min_steps: Fewest steps of a fine-tuning: where the epochs of a small dataset give fewer, epochs and warm-up are
+            lengthened.
         warmup_epochs: Epochs of linear warm-up from 0.
-        base_learning_rate: Peak learning rate for a batch of 256; the rate used is this times batch_size / 256.
-        learning_rate: Peak learning rate itself; replaces base_learning_rate.
+        base_learning_rate: Peak learning rate for a batch of 256, scaled by batch_size / 256.
+        learning_rate: Absolute peak learning rate, in place of base_learning_rate.
         min_learning_rate: Learning rate at the end of the cosine.
         decay: cosine = half a cosine from the end of the warm-up to the end of the run; cosine_from_start = half a
-            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = a tenth from each
-            epoch of `steps` on.
-        steps: Epochs from which on the rate is a tenth, ascending, for decay steps; none keeps it constant.
-        weight_decay: Applied to all parameters but biases and others with one dimension.
-        betas: Of AdamW: (.9, .95) in MAE's pretraining, (.9, .999) in its fine-tuning.
-        clip: Largest norm of the gradient; by default no clipping.
-        optimizer: adamw, or sgd with momentum .9 for residual networks.
-        layer_decay: Factor between the learning rates of neighboring layers, for fine-tuning; 1 = the same rate for
-            all.
+            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = divided by 10 at
+            each epoch in `steps`.
+        steps: Epochs, ascending, at which `decay` steps divides the learning rate by 10; if empty, it stays constant.
+        weight_decay: Applied to all parameters except biases and other one-dimensional ones.
+        betas: Betas of AdamW: (.9, .95) in MAE's pretraining, (.9, .999) in its fine-tuning.
+        clip: Gradients are clipped to this norm; by default they are not.
+        optimizer: adamw, or sgd with momentum .9 (for ResNets).
+        layer_decay: Layer-wise learning rate decay in fine-tuning: the factor from each layer to the one below; 1 =
+            none.
         layer_blocks: Consecutive blocks of a stage that count as one layer in layer_decay (ConvNeXt V2-B: 3).
     """
 
@@ -152,19 +152,20 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """How soft codes become hard, and how strongly their distribution is drawn to the uniform one, by half cosines.
+    """Annealing of the Gumbel-softmax and of the KL weight, along half cosines.
 
     Attributes:
         temperature: Temperature of the Gumbel-softmax at the end, from 1 at the start (paper: 1/16).
-        temperature_epochs: Epochs until the temperature gets there (paper: 150,000 of 3,000,000 steps).
-        divergence_weight: Weight of the divergence in the loss at the end, from 0 at the start (paper: 6.6).
-        divergence_epochs: Epochs until the weight gets there (paper: 5,000 steps).
-        imbalance_weight: Weight, from the start, of a loss on using some codes more than others; it keeps a short
+        temperature_epochs: Epochs until the temperature reaches this value (paper: 150,000 of 3,000,000 steps).
+        divergence_weight: Weight of the KL divergence to the uniform distribution at the end, from 0 at the start
+            (paper: 6.6).
+        divergence_epochs: Epochs until this weight is reached (paper: 5,000 steps).
+        imbalance_weight: Weight, from the start, of a loss that balances how often codes are used; it keeps a short
             training from collapsing (paper: none).
-        hard: Make codes hard from the start, with a soft gradient; then leave the temperature at 1 (paper: false).
-        noise: Noise of the sampled codes at the end, from 1 at the start (paper: 1). BEiT uses the most likely codes:
-            in a short training they mean more if the noise fades.
-        noise_epochs: Epochs until the noise gets there.
+        hard: Sample one-hot codes, with a straight-through gradient; keep the temperature at 1 with it (paper: false).
+        noise: Scale of the Gumbel noise at the end, from 1 at the start (paper: 1). BEiT uses the most likely codes,
+            which carry more information after a short training if the noise fades.
+        noise_epochs: Epochs until the noise reaches this scale.
     """
 
     temperature: float = 0.0625
@@ -196,23 +197,24 @@ def _half_cosine(epoch: float, epochs: float) -> float:
 
 @dataclass(frozen=True)
 class Machine:
-    """Precision, micro-batches, workers: where and how a recipe is computed.
+    """Precision, micro-batches, workers: how a recipe runs on this machine.
 
-    Results change by rounding only where each image is computed by itself, as in MAE. Whatever is drawn or averaged per
-    micro-batch depends on its size: color jitter, drop path, the uneven masks of BEiT and MaskFeat, the noise and
-    balance of a tokenizer's codes; in fine-tuning flips, RandAugment, erasing, mixup, dropped patches, batch norm.
+    Where each image is computed by itself, as in MAE, these change results by rounding only. What is drawn or averaged
+    per micro-batch depends on its size: color jitter, drop path, the loss under masks of varying size (BEiT, MaskFeat),
+    the noise and the balance loss of a tokenizer; in fine-tuning also flips, RandAugment, random erasing, mixup,
+    CutMix, patch dropout and batch norm.
 
     Attributes:
-        precision: auto = bf16 autocast where the processor or GPU supports it, else fp32.
-        accumulate_grad_batches: Micro-batches per step on each device; raise it where a batch does not fit in memory.
+        precision: auto = bf16 autocast where the CPU or GPU supports it, else fp32.
+        accumulate_grad_batches: Micro-batches per step on each device; increase it if a batch does not fit in memory.
         num_workers: Data-loader processes per device; -1 = chosen from the number of cores.
-        threads: PyTorch threads on the processor; 0 = all cores. Small models are faster with 1, and so is any model
-            where other programs keep the cores busy.
-        compile: Use torch.compile: a minute at the start, then faster steps.
-        cache: Folder for shards downloaded from a URL, shared by the processes and runs of this machine; by default in
-            the user's cache.
-        cache_size: Gigabytes of shards it may hold.
-        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses one instead.
+        threads: CPU threads of PyTorch; 0 = all cores. Small models are faster with 1, and so is any model while other
+            programs keep the cores busy.
+        compile: Use torch.compile: about a minute of compilation, then faster steps.
+        cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
+            cache.
+        cache_size: Size of this cache in GB.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses plain folders.
     """
 
     precision: Precision = "auto"
@@ -247,9 +249,9 @@ class Intervals:
     """How often to log, save and score, in optimizer steps.
 
     Attributes:
-        log_every_n_steps: Write metrics.
-        checkpoint_every_n_steps: Save a checkpoint to resume from.
-        eval_every_n_steps: Plot what the model predicts, and score it on held-out or labeled images.
+        log_every_n_steps: Steps between two lines of metrics.
+        checkpoint_every_n_steps: Steps between two checkpoints.
+        eval_every_n_steps: Steps between two evaluations: plots of predictions, and a score on validation images.
     """
 
     log_every_n_steps: int = 20
