@@ -1,5 +1,7 @@
 """Predict the classes of images."""
 
+import csv
+import io
 import logging
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,9 @@ from torch import Tensor
 from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
+from mae_kit.durable import replace_text
+from mae_kit.errors import UserError
+from mae_kit.tasks.metrics import THRESHOLD
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier
@@ -21,24 +26,30 @@ log = logging.getLogger(__name__)
 BATCH = 128
 
 
-def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = None) -> dict[str, Any]:
+def predict(
+    run: Path, images: list[Place], top: int = 3, limit: int | None = None, out: Path | None = None
+) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
-    Probabilities are softmax outputs; for multi-label classifiers, independent sigmoid outputs, thresholded at 0.5.
+    Probabilities are softmax outputs; for multi-label classifiers, independent sigmoid outputs, with an asterisk
+    after each of 0.5 or more, the predicted classes.
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
         images: Images, folders of images, folders of shards, tars, or URLs of shards; of any size.
         top: Number of classes to print for each image.
         limit: Maximum number of images to read from each source; by default all.
+        out: CSV file to write, too: one line per image, with its name, the top classes and their probabilities.
 
     Returns:
-        For each image its name and the top classes with probabilities, 0..1.
+        Under `predictions` for each image its name and the top classes with probabilities, 0..1; `out`, the CSV file.
 
     Raises:
-        UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0.
+        UserError: The run holds no classifier, or nothing decodes; top or limit is not above 0; `out` is not a .csv.
     """
     check_ranges({"top": top, "limit": limit}, top=POSITIVE, limit=POSITIVE)
+    if out and out.suffix != ".csv":
+        raise UserError("out", f"--out {out} is not a .csv file", "give, for example, predictions.csv")
     classifier = load_classifier(run)
     config: ModelConfig = classifier.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,9 +61,29 @@ def predict(run: Path, images: list[Place], top: int = 3, limit: int | None = No
             with torch.no_grad():
                 logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()
             for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
-                log.info(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in classes.items()))
+                log.info(f"{name}: {_line(classes, config.multi_label)}")
                 results.append({"image": name, "classes": classes})
-    return {"predictions": results}
+    return {"predictions": results} | ({"out": _write(results, out)} if out else {})
+
+
+def _line(classes: dict[str, float], multi_label: bool) -> str:
+    marked = {label: "*" * (multi_label and value >= THRESHOLD) for label, value in classes.items()}
+    return ", ".join(f"{label} {value:.1%}{marked[label]}" for label, value in classes.items())
+
+
+def _write(results: list[dict[str, Any]], out: Path) -> str:
+    """Write image, class_1, probability_1, class_2, ... for each image."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    ranks = range(1, 1 + len(results[0]["classes"]))
+    lines.writerow(["image", *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability"))])
+    for one in results:
+        found = [each for label, value in one["classes"].items() for each in (label, f"{value:.6g}")]
+        lines.writerow([one["image"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), *found])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(out, buffer.getvalue())
+    log.info(f"{len(results):,} predictions: {out}")
+    return str(out)
 
 
 def _likely(logits: Float[Tensor, "b k"], config: ModelConfig, top: int) -> list[dict[str, float]]:

@@ -40,8 +40,9 @@ def shard(
     """Pack images into tar shards for training. After an interruption, repeat the command to resume.
 
     OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
-    skipped.jsonl (files left out, and why), classes.txt (line k names label k) and shards.json (the plan).
-    First-level folders, tars or splits named train and val (or valid, validation, dev, test) remain the two splits.
+    files.csv (which file a sample was), skipped.jsonl (files left out, and why), classes.txt (line k names label k) and
+    shards.json (the plan).
+    First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
 
     Args:
         src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]

@@ -72,9 +72,10 @@ class Findings:
             yield line | self.evidence(pair) | ({"labels": conflicts[group]} if group in conflicts else {})
 
     def place(self, row: int) -> dict[str, str]:
-        """Name shard and key of a row."""
+        """Name shard and key of a row, and its file where that is known."""
         index, row = self.source(row)
-        return {"shard": index.shards[int(index.shard[row])], "key": index.keys[row]}
+        file = {"file": name} if (name := index.file(row)) else {}
+        return {"shard": index.shards[int(index.shard[row])], "key": index.keys[row]} | file
 
     def source(self, row: int) -> tuple[Index, int]:
         """Give the index that contains a row, and the row in it."""

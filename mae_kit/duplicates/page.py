@@ -116,6 +116,6 @@ def _caption(findings: Findings, row: int) -> str:
     index, place = findings.source(row)
     labels = label_names(index, place)
     named = "".join(f", {label}" if index.classes else f", label {label}" for label in labels)
-    where = f"{index.shards[int(index.shard[place])]} {index.keys[place]}"
+    where = index.file(place) or f"{index.shards[int(index.shard[place])]} {index.keys[place]}"
     side = ", evaluation" if row >= len(findings.index) else ""
     return f"{where}: {index.width[place]} × {index.height[place]}{named}{side}"

@@ -27,7 +27,7 @@ class Neighbors(NamedTuple):
     Attributes:
         images: uint8.
         cosines: Of the mean patch features.
-        names: Keys in the shards.
+        names: Files they were packed from; keys in the shards where those are unknown.
     """
 
     images: UInt8[Tensor, "b k c h w"]
@@ -90,7 +90,7 @@ def find_neighbors(frozen: FrozenEncoder, queries: Float[Tensor, "b d"], index: 
         cosines, places = nearest(bank(), queries, NEIGHBORS)
     rows = torch.cat(shown).numpy()[places.cpu().numpy()]
     one = EvaluationBatches(index, rows.flatten(), rows.size, encoder.image_size, encoder.channels)[0]
-    names = [[index.keys[int(place)] for place in row] for row in rows]
+    names = [[index.file(place) or index.keys[place] for place in row] for row in rows.tolist()]
     return Neighbors(one.images.unflatten(0, rows.shape), cosines.tolist(), names)
 
 

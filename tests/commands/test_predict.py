@@ -1,9 +1,11 @@
 """Classes of the user's images: all of them, a batch in memory at a time."""
 
+import csv
 import inspect
 from pathlib import Path
 
 import pytest
+from support.errors import raises
 from support.photo_shards import jpeg, write_shard
 from support.tiny_models import ARGS, MEAN, STD, tiny_classifier
 
@@ -74,3 +76,20 @@ def test_numbers_that_count_nothing(
 ):
     assert cli.main(["predict", str(run), str(photos), *words]) == 2
     assert capsys.readouterr().err == f"mae-kit: error: {error}\n"
+
+
+def test_a_table_of_predictions(run: Path, photos: Path, tmp_path: Path):
+    found = mae_kit.predict(run, [photos / "0.jpg", photos / "1.jpg"], top=2, out=tmp_path / "new" / "found.csv")
+    with Path(found["out"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    for row, one in zip(rows, found["predictions"], strict=True):
+        assert row["image"] == one["image"] and row["class_1"] == next(iter(one["classes"]))
+        assert float(row["probability_2"]) == pytest.approx(one["classes"][row["class_2"]], rel=1e-4)
+    with raises("out"):
+        mae_kit.predict(run, [photos], out=tmp_path / "found.txt")
+
+
+def test_predicted_classes_of_a_multi_label_classifier_are_marked():
+    assert predict._line({"cat": 0.5, "dog": 0.2}, multi_label=True) == "cat 50.0%*, dog 20.0%"
+    assert predict._line({"cat": 0.5, "dog": 0.2}, multi_label=False) == "cat 50.0%, dog 20.0%"

@@ -25,6 +25,7 @@ from safetensors.numpy import save as to_safetensors
 from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
+from mae_kit.data.index.file_names import FileNames, read_file_names
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote import filesystem
@@ -115,7 +116,7 @@ class Index:
         return len(self.shard)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "files"} | {"_open": {}}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,6 +145,15 @@ class Index:
             return ()
         part = self.sets.take(np.arange(start, end))
         return part.count.tobytes(), part.values.tobytes()
+
+    @cached_property
+    def files(self) -> FileNames:
+        """The files that the samples were packed from, as far as files.csv next to the shards names them."""
+        return read_file_names(self.folder)
+
+    def file(self, row: int) -> str:
+        """The file that a sample was packed from; empty where it is unknown."""
+        return self.files.get((self.shards[int(self.shard[row])], self.keys[row]), "")
 
     @property
     def multi_label(self) -> bool:

@@ -203,7 +203,8 @@ def quarantine_line(index: Index, row: int, error: BadImage) -> str:
     """One JSON line of the quarantine list."""
     shard = index.shards[int(index.shard[row])]
     where = {"shard": shard, "key": index.keys[row], "offset": int(index.offset[row])}
-    return json.dumps(where | {"reason": str(error)}, sort_keys=True)
+    file = {"file": name} if (name := index.file(row)) else {}
+    return json.dumps(where | file | {"reason": str(error)}, sort_keys=True)
 
 
 class Loader:

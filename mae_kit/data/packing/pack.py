@@ -21,6 +21,7 @@ import numpy as np
 
 from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
+from mae_kit.data.index.file_names import write_file_names
 from mae_kit.data.index.statistics import FILE as STATS
 from mae_kit.data.packing.levels import ANY, Levels, Scale, find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
@@ -232,6 +233,8 @@ def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[
         raise UserError("shard.nothing", what, f"see {out / SKIPPED} for the reasons")
     if source.classes is not None:
         replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    if source.keys is None:
+        write_file_names(out, ((t.shard, *sample) for t in tasks for sample in zip(t.keys, t.names, strict=True)))
     splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
     stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
     stats |= {"scale": {kind: [levels.black, levels.white] for kind, levels in scale.items()}}
