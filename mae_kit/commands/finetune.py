@@ -35,6 +35,7 @@ from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.few_labels import FEW, Candidate, takes_a_head
 from mae_kit.tasks.labeled import Labeled, open_labeled
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
+from mae_kit.tasks.mistakes import save_mistakes
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tasks.predict import classify
 from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
@@ -150,6 +151,7 @@ def finetune(
         chosen, result = _chosen(few, module, scores, config, found) if few else (module.scored(), found)
         if stream.replica.rank == 0:
             save_classifier(folder.path, chosen, config)
+            result["mistakes"] = save_mistakes(folder, val, scores.mistakes, classes)
             replace_text(folder.result, json.dumps(result, indent=2))
         page = report(folder.path) if stream.replica.rank == 0 else {}
         folder.finish(stream.plan.steps)
@@ -177,7 +179,10 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
     sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
     console.print(escape(sentence))
-    return result | {"gain": gain, "verdict": sentence}
+    told = {"gain": gain, "verdict": sentence}
+    whole = json.loads(RunFolder(run).result.read_text("utf-8")) | told
+    replace_text(RunFolder(run).result, json.dumps(whole, indent=2))
+    return result | told | report(run)
 
 
 def _own_args(config: ModelConfig) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
-from mae_kit.durable import replace_text
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text
 from mae_kit.tasks.metrics import THRESHOLD
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.config import ModelConfig

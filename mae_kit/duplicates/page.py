@@ -1,14 +1,12 @@
 """The pairs as a page for a person to judge: the most doubtful first, then random ones; bounded for any number."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index.labels import label_names, label_numbers
+from mae_kit.data.loading.images import thumbnail
 from mae_kit.duplicates.findings import Findings
 from mae_kit.duplicates.pairs import FEATURES, LOOKS
 from mae_kit.reports.cards import Card
@@ -105,11 +103,7 @@ def _figure(findings: Findings, rows: Sequence[int], about: str) -> _Figure:
 
 def _thumbnail(findings: Findings, row: int) -> str:
     index, place = findings.source(row)
-    image = Image.fromarray(decode_scaled(index.read(place), _SIDE, _SIDE))
-    image.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=80)
-    return data_uri(buffer.getvalue(), "jpeg")
+    return data_uri(thumbnail(index.read(place), _SIDE), "jpeg")
 
 
 def _caption(findings: Findings, row: int) -> str:

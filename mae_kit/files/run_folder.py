@@ -106,6 +106,14 @@ class RunFolder:
         return self.reconstructions / f"step-{step:08d}.png"
 
     @property
+    def mistakes(self) -> Path:
+        """Thumbnails of the mistakes that result.json lists."""
+        return self.path / "mistakes"
+
+    def mistake(self, number: int) -> Path:
+        return self.mistakes / f"{number:02d}.jpg"
+
+    @property
     def inside(self) -> Path:
         """Plots of `mae-kit inspect`."""
         return self.path / "inside"

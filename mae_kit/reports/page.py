@@ -15,6 +15,7 @@ from mae_kit.reports.comparison import comparison
 from mae_kit.reports.curves import curves
 from mae_kit.reports.demo import demo
 from mae_kit.reports.evaluation import evaluation
+from mae_kit.reports.few_labels import mistakes, worth
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import plots, reconstructions
 from mae_kit.reports.render import page, render
@@ -52,11 +53,13 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
         demo(folder.demo),
         comparison(folder.path, folder.compared),
         cards(folder),
+        worth(folder.result),
         evaluation(folder.evaluation, folder.untrained, folder.step),
         curves(folder.metrics),
         reconstructions(folder.training),
         plots(folder.training),
         classes(folder.result),
+        mistakes(RunFolder(folder.path), folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),
     )

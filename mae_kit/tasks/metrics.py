@@ -12,6 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from mae_kit.data.loading.batch import Batch
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
+from mae_kit.tasks.mistakes import Mistake, mistakes_of, surest
 from mae_kit.training.periodic import Periodic
 from mae_kit.training.record import log_metrics
 from mae_kit.training.run import Run
@@ -63,8 +64,11 @@ class Scores(Periodic):
         """Score a model, in eval mode, on batches on its device; `result` then returns the scores."""
         device = next(model.parameters()).device
         self.metrics.to(device).reset()
+        self.mistakes: list[Mistake] = []  # the surest ones of this rank
         for batch in batches:
-            self.update(model(normalize(batch.images)).float(), batch.labels)
+            logits = model(normalize(batch.images)).float()
+            self.update(logits, batch.labels)
+            self.mistakes = surest(self.mistakes + mistakes_of(logits, batch))
         self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
 
     def update(self, logits: Tensor, labels: Tensor) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from mae_kit.durable import replace_text
+from mae_kit.files.durable import replace_text
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """Some images to look at or to classify, from wherever the user points."""
 
+import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 
-from mae_kit.data.decode import decode, decode_raw, is_dark
+from mae_kit.data.decode import decode, decode_raw, decode_scaled, is_dark
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.crop import central_crop
@@ -62,6 +64,15 @@ def read_images(
         "interpolation": interpolation,
     }
     return _decode(source, range, channels, partial(central_crop, **how))
+
+
+def thumbnail(data: bytes, side: int) -> bytes:
+    """A JPEG of an image whose longer side is no more than so many pixels."""
+    image = Image.fromarray(decode_scaled(data, side, side))
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _decode(
