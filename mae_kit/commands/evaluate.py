@@ -25,6 +25,7 @@ from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
 from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
+from mae_kit.evaluation.verdict import MORE
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.tensor_file import CLASSIFIER, kind_of
@@ -240,6 +241,8 @@ def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, An
         log.info(f"{what}: effective rank {one.rank:.1f} of {one.dim}, relative variance {one.spread:.2g}")
         if one.collapsed:
             log.warning(f"warning: {what}: the features have collapsed; the scores above are not meaningful")
+        if one.narrow:
+            log.warning(f"warning: {what}: the features hardly differ between images: {MORE}")
     return [source._asdict() | one._asdict() for source, one in found.items()]
 
 

@@ -19,7 +19,7 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
@@ -135,19 +135,20 @@ def finetune(
         own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
         build = partial(_module, config=config, shift=_shift(stream.index, stream.rows, classes, balance), **own)
         batches = stream.batches(config.size, config.channels, data.crop_scale)
+        if not (dry_run or encoder != "none" or (model and model.weights)):
+            _fit_palette(classifier, config, batches)
         scores = _scores(val, config, intervals, stream.replica, folder)
         trials = _trials(classifier, build, labeled, batches, scores, machine)
-        tuned = tune == "auto" and not dry_run and _are_few(classifier, stream)
+        tuned = tune == "auto" and not dry_run and _can_tune(classifier, stream)
         few = _study(trials, scores, config, encoder, folder, state is not None) if tuned else None
         module = build(classifier, few.setting.on(optimization) if few else optimization)
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
-        elif not (dry_run or encoder != "none" or (model and model.weights)):
-            _fit_palette(classifier, module, batches)
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
-        found = {"encoder": encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        found = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)}
+        found |= folder.last_metrics() | scores.result(classes)
         chosen, result = _chosen(few, module, scores, config, found) if few else (module.scored(), found)
         if stream.replica.rank == 0:
             save_classifier(folder.path, chosen, config)
@@ -238,10 +239,11 @@ def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Repl
     return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
 
 
-def _fit_palette(classifier: nn.Module, module: FinetuneModule, batches: TrainBatches) -> None:
+def _fit_palette(classifier: nn.Module, config: ModelConfig, batches: TrainBatches) -> None:
     """Find the palette of an untrained iGPT; no other model has one."""
     if isinstance(classifier, TimmImageGPT):
-        classifier.fit_palette(module.augment.normalize(some_images(batches, IGPT.fit_images).images))
+        normalize = Normalize(config.mean, config.std)
+        classifier.fit_palette(normalize(some_images(batches, IGPT.fit_images).images))
 
 
 def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:
@@ -278,13 +280,17 @@ def _module(classifier: nn.Module, optimization: Optimization, config: ModelConf
     )
 
 
-def _are_few(classifier: nn.Module, stream: Stream) -> bool:
-    """Whether `--tune auto` has something to do; said where it has not."""
-    images, world = len(stream.rows), stream.replica.world_size
-    if images <= FEW and world == 1 and takes_a_head(classifier) and not isinstance(classifier, TimmImageGPT):
-        return True
-    log.info(f"not tuned: {images} labeled images on {world} devices (tuned are {FEW} or fewer on one)")
-    return False
+def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
+    """Whether `--tune auto` has something to do; the reason is told where it has not."""
+    reasons = {
+        f"{len(stream.rows):,} labeled images are more than {FEW:,}": len(stream.rows) > FEW,
+        "its trials are of one device: give --devices 1": stream.replica.world_size > 1,
+        "this model has no linear layer as its head": not takes_a_head(classifier),
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        log.info(f"fine-tuned by the recipe, without --tune auto: {found[0]}")
+    return not found
 
 
 def _trials(
@@ -305,6 +311,7 @@ def _study(trials: Trials, scores: Scores, config: ModelConfig, encoder: str, fo
     if encoder != "none":
         spec, form = ModelSpec(config.model, _own_args(config)), (config.size, config.channels)
         untrained = build_classifier(spec, trials.classes, None, 0.0, *form).model
+        _fit_palette(untrained, config, trials.batches)
     val: Any = scores.batches
     few = study(trials, val, candidates, known, untrained)
     folder.path.mkdir(parents=True, exist_ok=True)

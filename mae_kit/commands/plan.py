@@ -65,7 +65,7 @@ def plan(
         "minutes": seen / pace.images_per_second / 60,
         "bytes": bytes_to_write(module),
         "megabytes": pace.megabytes,
-        "expected": expectation(type(objective).__name__, seen, labels_per_class),
+        "expected": expectation(type(objective).__name__, seen, length.samples, labels_per_class),
     }
     console.print(
         f"{found['images']:,} images, {found['epochs']:.4g} epochs = {found['steps']:,} steps of {length.batch_size}\n"

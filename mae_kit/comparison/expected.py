@@ -1,18 +1,22 @@
 """What a pretraining may be expected to give: only what was measured, from recipes/expected.yaml."""
 
+import math
 from typing import Any
 
 from mae_kit.files.recipe_file import FOLDER, parse_yaml
 
 FILE = FOLDER / "expected.yaml"
 
+Row = dict[str, Any]
 
-def expectation(objective: str, images: float, labels_per_class: int | None = None) -> str:
+
+def expectation(objective: str, seen: float, images: int, labels_per_class: int | None = None) -> str:
     """Return a sentence on what was measured with an objective for no more images, or that nothing was.
 
     Args:
         objective: Name of its class.
-        images: Images that the pretraining will see in all.
+        seen: Images that the pretraining will see in all.
+        images: Those in the dataset; of several measured datasets the one closest in size counts.
         labels_per_class: Of the fine-tuning; None for those that were measured.
     """
     rows = [row for row in _table() if row["objective"] == objective]
@@ -20,20 +24,34 @@ def expectation(objective: str, images: float, labels_per_class: int | None = No
     if not known:
         what = f"{objective} with {labels_per_class} labels per class" if rows else objective
         return f"What to expect is not known: {what} was not measured; finetune --against-scratch shows it."
-    row, scratch = known[0], known[0]["scratch"]
+    row = min(known, key=lambda row: abs(math.log(row["images"] / images)))
     least = min(row["pretrained"])
-    budget = max((budget for budget in row["pretrained"] if budget <= images), default=least)
-    score = row["pretrained"][budget]
+    budget = max((budget for budget in row["pretrained"] if budget <= seen), default=least)
+    labels = f"{row['labels_per_class']} labels per class" if row["labels_per_class"] else "all labels"
     measured = (
-        f"measured were {score}% against {scratch}% from scratch after {budget:,} images with {row['recipe']}, "
-        f"on 9,469 photos and {row['labels_per_class']} labels per class"
+        f"measured were {row['pretrained'][budget]}% against {row['scratch']}% from scratch{_interval(row, budget)} "
+        f"after {budget:,} images with {row['recipe']}, "
+        f"on {row['images']:,} {row['data']} and {labels}"
     )
-    if images >= least and score > scratch:
+    if seen >= least and _gains(row, budget):
         return f"Other images will differ; {measured}."
-    enough = min((budget for budget, score in row["pretrained"].items() if score > scratch), default=None)
+    enough = min((budget for budget in row["pretrained"] if _gains(row, budget)), default=None)
     more = f", a gain after {enough:,}" if enough else ""
-    return f"{images:,.0f} images are too few to expect a gain: {measured}{more}."
+    return f"{seen:,.0f} images are too few to expect a gain: {measured}{more}."
 
 
-def _table() -> list[dict[str, Any]]:
+def _gains(row: Row, budget: int) -> bool:
+    """Whether the gain is above 0; its interval, where it was measured."""
+    low, _ = row.get("gain", {}).get(budget, (row["pretrained"][budget] - row["scratch"], None))
+    return low > 0
+
+
+def _interval(row: Row, budget: int) -> str:
+    if budget not in row.get("gain", {}):
+        return ""
+    low, high = row["gain"][budget]
+    return f" (95% interval of the gain {low:+.1f} to {high:+.1f})"
+
+
+def _table() -> list[Row]:
     return parse_yaml(FILE.read_text(encoding="utf-8"))

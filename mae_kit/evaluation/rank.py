@@ -10,6 +10,7 @@ from mae_kit.evaluation.rows import Matrix
 
 IMAGES = 25_600  # as in RankMe's experiments
 NARROW, FLAT = 2.0, 1e-4
+FEW = 1 / 32  # of the dimensions: fewer directions are little to tell images apart by
 
 
 class FeatureStatistics(NamedTuple):
@@ -27,6 +28,11 @@ class FeatureStatistics(NamedTuple):
     rank: float
     spread: float
     collapsed: bool
+
+    @property
+    def narrow(self) -> bool:
+        """Whether features have not collapsed, but use few of their dimensions."""
+        return not self.collapsed and self.rank < FEW * self.dim
 
 
 def feature_statistics(features: Matrix) -> FeatureStatistics:

@@ -22,7 +22,8 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.training.outbox import deliver
 from mae_kit.training.periodic import Periodic
-from mae_kit.training.record import log_metrics
+from mae_kit.training.progress import find
+from mae_kit.training.record import Record, log_metrics
 from mae_kit.training.run import Run
 from mae_kit.training.signals import until_signal
 
@@ -51,7 +52,14 @@ class Reconstructions(Periodic):
         if trainer.is_global_zero:
             batch = pl_module.transfer_batch_to_device(self.batch, pl_module.device, 0)
             grid = draw_reconstructions(pl_module.objective, pl_module.augment.normalize, batch.images, batch.seeds)
-            deliver(trainer, partial(save_png, self.run.reconstruction(trainer.global_step), grid))
+            _keep(trainer, self.run, grid)
+
+
+def _keep(trainer: Trainer, run: RunFolder, grid: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Write a plot into the run, and to TensorBoard."""
+    deliver(trainer, partial(save_png, run.reconstruction(trainer.global_step), grid))
+    if record := find(trainer, Record):
+        record.write_image(trainer, "reconstructions", grid)
 
 
 class KnnScore(Periodic):
@@ -117,7 +125,7 @@ class Codebook(Periodic):
             usage.add(logits)
             if number == 0:
                 grid = _decoded(pl_module.tokenizer, colors[:SHOWN], logits[:SHOWN])
-                deliver(trainer, partial(save_png, self.run.reconstruction(trainer.global_step), grid))
+                _keep(trainer, self.run, grid)
         if trainer.is_global_zero:
             log_metrics(trainer, pl_module, _measured(usage))
             if usage.collapsed:

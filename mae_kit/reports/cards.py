@@ -56,6 +56,8 @@ def _scores(folder: Folder) -> Iterator[Card]:
     for name, label in CLASS_MEANS.items():
         if is_finite(result.get(name)):
             yield Card(label, percent(result[name]), "mean over classes")
+    if "labeled_images" in result:
+        yield Card("Labels", f"{result['labeled_images']:,}", "images trained on")
 
 
 def _start(folder: Folder) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_kit.data.index.exclusions import Kept, kept
-from mae_kit.data.index.labels import common_classes, draw_per_class, must_be_apart, smallest_class
+from mae_kit.data.index.labels import class_counts, common_classes, draw_per_class, must_be_apart, smallest_class
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.resolve import resolve_pair
@@ -51,6 +51,9 @@ def open_labeled(data: FinetuneData, optimization: Optimization, machine: Machin
     replica = this_replica(machine, data.batch_size)
     samples = kept(train, data.exclude)
     rows = _training_rows(train, samples, data, seed)
+    counts = class_counts(train, rows, len(classes)).tolist()
+    if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        log.warning(f"no training image shows {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}")
     fitting = replace(data, batch_size=_fitting_batch(data, len(rows), replica))
     longer = optimization.of_min_steps(len(rows), fitting.batch_size)
     return Labeled(

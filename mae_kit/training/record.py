@@ -9,8 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from jaxtyping import UInt8
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
@@ -166,6 +168,10 @@ class Record(Callback):
         self._append(trainer, head | finite)
         deliver(trainer, partial(self._events.write, dict(values), trainer.global_step, time.time()))
         self._show(trainer, pl_module, head | values)
+
+    def write_image(self, trainer: Trainer, tag: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Write an image at this step to TensorBoard."""
+        deliver(trainer, partial(self._events.write_image, tag, image, trainer.global_step, time.time()))
 
     def _append(self, trainer: Trainer, line: dict[str, Any]) -> None:
         deliver(trainer, partial(append_lines, self.run.metrics, [json.dumps(line)]))

@@ -1,6 +1,7 @@
 """The verb `pretrain`: what it leaves behind, and its users' mistakes, which leave nothing."""
 
 import json
+import logging
 import re
 import shutil
 import tarfile
@@ -16,7 +17,11 @@ from support.photo_shards import write_shard
 from support.processes import Ended, Programs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import mae_kit
 from mae_kit.cli import main as cli
+from mae_kit.commands.pretrain import _tell
+from mae_kit.files.run_folder import RunFolder
+from mae_kit.training import pace
 from mae_kit.training.lock import LOCK
 
 
@@ -144,6 +149,7 @@ def test_what_a_run_leaves(trained: Path):
     events = EventAccumulator(str(trained / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12, 15, 18]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
+    assert [event.step for event in events.Images("reconstructions")] == [18]
 
 
 @pytest.mark.slow
@@ -272,3 +278,27 @@ def test_samples_on_a_list_are_not_trained_on_and_another_list_is_another_run(
     assert "cannot be resumed: 96 samples are now 97; other samples of the same shards" in again.err
     (shards / "duplicates.jsonl").write_text("".join(lines))
     assert programs.run("pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2").code == 0
+
+
+def test_a_run_of_some_minutes_has_the_epochs_that_they_hold(
+    photos: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pace, "SECONDS", 0.0)
+    run = tmp_path / "run"
+    found = mae_kit.pretrain(str(recipes / "pretrain.yaml"), data=str(photos), run=str(run), minutes=0.001)
+    recipe = yaml.safe_load((run / "config.yaml").read_text())["optimization"]
+    assert found["steps"] == max(1, round(recipe["epochs"] * 96 / 16)) and recipe["warmup_epochs"] <= recipe["epochs"]
+    assert mae_kit.pretrain(resume=str(run))["steps"] == found["steps"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["optimization"] == recipe
+
+
+@pytest.mark.parametrize(("now", "level"), [(0.5, logging.INFO), (0.25, logging.WARNING)])
+def test_the_end_tells_what_frozen_features_have_gained(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, now: float, level: int
+):
+    rows = [{"step": 0, "knn_top1": 0.25}, {"step": 5, "loss": 1.0}, {"step": 9, "knn_top1": now}]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with caplog.at_level(logging.INFO):
+        _tell(RunFolder(tmp_path))
+    (record,) = caplog.records
+    assert record.levelno == level and f"{now:.1%}, 25.0% before" in record.message

@@ -1,5 +1,6 @@
 import pytest
 
+from mae_kit.comparison import expected
 from mae_kit.comparison.expected import expectation
 
 
@@ -21,4 +22,39 @@ from mae_kit.comparison.expected import expectation
     ],
 )
 def test_only_what_was_measured_is_expected(objective: str, images: int, labels: int | None, said: str):
-    assert said in expectation(objective, images, labels)
+    assert said in expectation(objective, images, 9469, labels)
+
+
+MEASURED = [
+    {"objective": "MAE", "recipe": "quick", "data": "photos", "images": 9469, "labels_per_class": 10}
+    | {
+        "scratch": 30.0,
+        "pretrained": {40_000: 33.0, 300_000: 45.0},
+        "gain": {40_000: [-1.0, 7.0], 300_000: [9.0, 21.0]},
+    },
+    {"objective": "MAE", "recipe": "quick", "data": "photos", "images": 1000, "labels_per_class": None}
+    | {"scratch": 50.0, "pretrained": {40_000: 51.0}},
+]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (
+            20_000,
+            10,
+            "measured were 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)",
+        ),
+        (20_000, 10, "a gain after 300,000"),
+        (
+            800,
+            None,
+            "51.0% against 50.0% from scratch after 40,000 images with quick, on 1,000 photos and all labels",
+        ),
+    ],
+)
+def test_the_dataset_closest_in_size_counts(
+    images: int, labels: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(expected, "_table", lambda: MEASURED)
+    assert said in expected.expectation("MAE", 50_000, images, labels)

@@ -30,6 +30,13 @@ def test_collapse_is_seen():
     assert all(statistics(features).collapsed for features in (same, nearly, line, torch.zeros(500, 16)))
 
 
+@pytest.mark.parametrize(("directions", "narrow"), [(3, True), (9, False)])
+def test_few_directions_are_seen(directions: int, narrow: bool):
+    noise = torch.randn(2000, directions, generator=torch.Generator().manual_seed(0))
+    found = statistics(torch.nn.functional.pad(noise, (0, 192 - directions)))
+    assert found.narrow is narrow and not found.collapsed
+
+
 def test_many_images_are_thinned_out_evenly():
     features = torch.zeros(2 * IMAGES, 2)
     features[::2, 0], features[1::2, 1] = 1, 1  # every second one is all the same

@@ -18,6 +18,7 @@ from support.processes import Programs
 from support.training_steps import ten_losses
 from torch import Tensor
 
+import mae_kit
 from mae_kit.cli import main as cli
 from mae_kit.commands import finetune as finetuning
 from mae_kit.commands.predict import predict
@@ -26,8 +27,10 @@ from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.encoders import ImageGPT
 from mae_kit.encoders.image_gpt import complete, draw
+from mae_kit.evaluation import probe
 from mae_kit.objectives import IGPT
 from mae_kit.objectives.igpt import classify_and_predict
+from mae_kit.tasks import tuning
 from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.config import ModelConfig
@@ -326,6 +329,17 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
     logged = json.loads((fine / "metrics.jsonl").read_text().splitlines()[0])
     assert logged["loss"] == pytest.approx(logged["class_loss"] + logged["generative_loss"], rel=1e-5)
     assert len(predict(fine, [val], limit=3)["predictions"]) == 3
+
+
+@pytest.mark.slow
+def test_few_labels_are_tuned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tuning, "STEPS", 1)
+    monkeypatch.setattr(probe, "STEPS", 1)
+    (tmp_path / "finetune.yaml").write_text(FINETUNE.replace("generative: 1.0", "tune: auto"))
+    settings = {"data": str(photos), "data.labels_per_class": 12, "run": str(tmp_path / "run")}
+    args = {"img_size": 8, "colors": 16, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    mae_kit.finetune(str(tmp_path / "finetune.yaml"), **settings, **{"model.args": args})
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["candidates"][-1]["method"] == "finetune"
 
 
 def test_from_scratch_too_the_palette_is_found_in_the_images(

@@ -150,6 +150,27 @@ def test_the_page_of_a_finetuning_ranks_classes_and_confusions(finetuned: Path) 
     assert "--resume" not in page.words
 
 
+def test_the_page_of_a_finetuning_shows_what_it_is_worth_and_its_mistakes(finetuned: Path) -> None:
+    result = json.loads((finetuned / "result.json").read_text())
+    ends = {"metric": "top1", "low": 0.5, "high": 0.75}
+    result |= {"verdict": "Pretraining gives +9.0 <points>.", "chosen": "ridge", "labeled_images": 1200}
+    result["candidates"] = [
+        {"method": "ridge", "cross_validated": 0.625, "top1": 0.6, **ends},
+        {"method": "finetune", "cross_validated": 0.5, "top1": 0.7, **ends},
+    ]
+    mistake = {"file": "cat/<1>.jpg", "label": "cat", "predicted": "dog", "probability": 0.925}
+    result["mistakes"] = [mistake, mistake | {"file": "lost.jpg"}]
+    (finetuned / "result.json").write_text(json.dumps(result))
+    (finetuned / "mistakes").mkdir()
+    (finetuned / "mistakes" / "00.jpg").write_bytes(b"jpeg")
+    page = read(finetuned)
+    assert page.headings[0] == "What the fine-tuning is worth" and "Surest mistakes" in page.headings
+    assert "Pretraining gives +9.0 <points>." in page.words
+    assert "62.5% 60.0% (50.0 to 75.0) Fine-tuned 50.0% 70.0% (50.0 to 75.0)" in page.words
+    assert "Labels 1,200 images trained on" in page.words
+    assert "cat , predicted dog (92.5%) cat/<1>.jpg" in page.words and "lost.jpg" not in page.words
+
+
 def test_the_page_of_a_multi_label_finetuning_shows_the_worst_classes_first(finetuned: Path) -> None:
     rows = [
         {"name": "sea", "images": 1200, "precision": 0.9, "recall": 0.8, "f1": 0.847, "average_precision": 0.91},

@@ -16,6 +16,16 @@ def test_a_batch_is_no_larger_than_the_training_set(photos: Path, labels: int, p
     assert (len(stream.rows), stream.plan.batch_size) == (4 * labels, batch)
 
 
+def test_a_class_without_a_training_image_is_told(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for shard in photos.glob("*.tar"):
+        (tmp_path / shard.name).write_bytes(shard.read_bytes())
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\neel\n")
+    labeled = open_labeled(
+        FinetuneData(str(tmp_path), 16, 32), Optimization(epochs=1, learning_rate=1e-3), Machine(), 0
+    )
+    assert len(labeled.classes) == 5 and "no training image shows eel" in caplog.text
+
+
 def test_few_images_are_shown_for_the_recipes_steps(photos: Path):
     data = FinetuneData(str(photos), batch_size=16, image_size=32, labels_per_class=2)
     recipe = Optimization(epochs=3, warmup_epochs=0.3, min_steps=60, learning_rate=1e-3)

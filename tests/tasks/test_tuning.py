@@ -14,8 +14,10 @@ import mae_kit
 from mae_kit.encoders import ViT
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score
+from mae_kit.evaluation.labeled_features import LabeledFeatures
 from mae_kit.tasks import tuning
 from mae_kit.tasks.few_labels import Candidate, draw_folds
+from mae_kit.tasks.mistakes import MOST
 from mae_kit.tasks.tuning import FewLabels, Setting
 from mae_kit.weights.native import load_classifier, save_encoder
 
@@ -50,6 +52,10 @@ def test_what_cross_validation_finds_best_is_the_classifier(
     assert scored["scores"][0]["top1"] == pytest.approx(result["top1"])
     assert json.loads((run / "tuning.json").read_text()) == result["tuned"]
     assert mae_kit.finetune(resume=str(run))["top1"] == result["top1"]
+    wrong = sum(map(sum, result["confusion"])) - sum(row[i] for i, row in enumerate(result["confusion"]))
+    assert len(result["mistakes"]) == min(wrong, MOST) == len(list((run / "mistakes").iterdir()))
+    assert all(one["label"] != one["predicted"] for one in result["mistakes"])
+    assert "What the fine-tuning is worth" in (run / "report.html").read_text()
 
 
 def test_pretrained_and_scratch_are_compared(few: dict[str, Any], recipes: Path, tmp_path: Path):
@@ -58,6 +64,7 @@ def test_pretrained_and_scratch_are_compared(few: dict[str, Any], recipes: Path,
     assert "points with 12 labels per class" in found["verdict"]
     scores = [json.loads((folder / "result.json").read_text())["top1"] for folder in (run, run / "scratch")]
     assert found["gain"]["mean"] == pytest.approx(scores[0] - scores[1])
+    assert found["verdict"].split(" points")[0] in (run / "report.html").read_text()
     models = [load_classifier(folder).config for folder in (run, run / "scratch")]
     assert models[0].model == models[1].model and models[0].image_size == models[1].image_size
     with raises("against_scratch"):
@@ -73,6 +80,16 @@ def test_neighbors_are_reported_and_not_chosen(ridge: float, tuned: float, best:
     images: Any = None
     frozen = [Candidate("ridge", ridge, Score("top1", 0.9)), Candidate("knn", 0.99, Score("top1"))]
     assert FewLabels(torch.nn.Identity(), images, frozen, Setting(1e-3, 1.0, tuned)).best() == best
+
+
+@pytest.mark.parametrize(("score", "warns"), [(0.9, True), (1.0, True), (1.1, False)])
+def test_an_encoder_no_better_than_untrained_weights_is_warned_about(
+    score: float, warns: bool, caplog: pytest.LogCaptureFixture
+):
+    labels = torch.arange(24) % 2
+    untrained = LabeledFeatures(torch.nn.functional.one_hot(labels).float() + torch.rand(24, 2) / 100, labels)
+    tuning._must_surpass(Candidate("ridge", score, Score("top1")), untrained, 2, draw_folds(labels, 0))
+    assert ("untrained weights" in caplog.text) is warns
 
 
 def test_folds_hold_a_third_of_each_class():

@@ -1,8 +1,11 @@
 """What a full disk does not take is written later, in its order, or reported at the end."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.errors import raises
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,3 +50,11 @@ def test_tensorboard_reads_its_file(tmp_path: Path):
         (3, 0.75, 103),
         (6, 1.5, 106),
     ]
+
+
+def test_tensorboard_reads_an_image(tmp_path: Path):
+    events, grid = EventFile(tmp_path), np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    events.write_image("reconstructions", grid, 4, 100.0)
+    (shown,) = EventAccumulator(str(tmp_path)).Reload().Images("reconstructions")
+    assert (shown.step, shown.height, shown.width) == (4, 2, 3)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))), grid)

@@ -1,17 +1,19 @@
 """Graphs that run without their code, at other batches and image sizes than they were made with."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from support.tiny_models import MEAN, STD, save_run, shaken, tiny_classifier, tiny_mae
+from support.tiny_models import ARGS, MEAN, STD, save_run, shaken, tiny_classifier, tiny_mae
 
 from mae_kit.commands.export import export
 from mae_kit.weights.adapt import resized
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import to_objective
+from mae_kit.weights.native import save_classifier, to_objective
 from mae_kit.weights.onnx import AnySize, export_graph
 from mae_kit.weights.pretrained import Pretrained, build_timm
 from mae_kit.weights.recognize import read_pretrained
@@ -47,6 +49,18 @@ def test_onnx_takes_any_batch_and_size(tmp_path: Path):
         images = torch.randn(b, 3, h, w)
         (features,) = session.run(["features"], {"images": images.numpy()})
         torch.testing.assert_close(torch.from_numpy(features), expected(run, images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_metadata_of_an_onnx_file_name_classes_and_statistics(tmp_path: Path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    config = ModelConfig("vit_base_patch16_224", {**ARGS, "global_pool": "avg"}, MEAN, STD, classes=list("abcde"))
+    save_classifier(tmp_path, tiny_classifier(), replace(config, image_size=(32, 32)))
+    export(tmp_path, tmp_path / "out", format="onnx")
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    known = json.loads(session.get_modelmeta().custom_metadata_map["mae_kit"])
+    assert (known["classes"], known["mean"], known["std"]) == (list("abcde"), MEAN, STD)
+    assert (known["activation"], known["image_size"]) == ("softmax", [32, 32])
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "vit_base_patch16_224"])

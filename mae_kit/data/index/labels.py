@@ -89,6 +89,13 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
     return [index.classes[label] for label in found] if index.classes else found
 
 
+def class_counts(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Int64[np.ndarray, " k"]:
+    """Count the labeled samples of each class; arguments as of `class_frequencies`."""
+    single = index.label[rows]
+    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
+    return np.bincount(np.concatenate(found), minlength=classes)
+
+
 def class_frequencies(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
     """Compute the frequency of each class among labeled samples, strictly between 0 and 1 (half a sample is added).
 
@@ -97,10 +104,7 @@ def class_frequencies(index: Index, rows: Int64[np.ndarray, " m"], classes: int)
         rows: Of the index.
         classes: Number of classes.
     """
-    single = index.label[rows]
-    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
-    counts = np.bincount(np.concatenate(found), minlength=classes)
-    return (counts + 0.5) / (len(rows) + 1)
+    return (class_counts(index, rows, classes) + 0.5) / (len(rows) + 1)
 
 
 Labels = Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]

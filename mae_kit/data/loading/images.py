@@ -119,5 +119,7 @@ def _source(place: Place) -> tuple[Sequence[str], Callable[[int], bytes]]:
     if is_url(place) or source.suffix == ".tar" or (source.is_dir() and any(source.glob("*.tar"))):
         index = open_index(place)
         return [index.file(row) or key for row, key in enumerate(index.keys)], index.read
-    files = [source / name for name in list_images(source)[0]] if source.is_dir() else [source] * source.is_file()
+    if not source.exists():
+        raise UserError("images.none", f"{place} does not exist", "give an image, a folder of images, or shards")
+    files = [source / name for name in list_images(source)[0]] if source.is_dir() else [source]
     return [str(file) for file in files], lambda i: files[i].read_bytes()
