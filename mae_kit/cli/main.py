@@ -183,11 +183,21 @@ def _run(name: str, words: list[str]) -> int:
     from mae_kit.console import is_main_process, messages
 
     with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        arguments = read(name, words)
-        result = load(name)(**arguments)
+        function, arguments = load(name), read(name, words)
+        result = function(**_with_threads(function, arguments))
     if is_main_process():
         _report(result, as_json)
     return int(isinstance(result, dict) and bool(result.get("failed")))
+
+
+def _with_threads(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Choose the threads of a new training, where its user does not; from Python they are the caller's."""
+    if arguments.get("resume") or "machine" not in inspect.signature(function).parameters:
+        return arguments
+    from mae_kit.training.config import Machine
+    from mae_kit.training.threads import with_free_threads
+
+    return arguments | {"machine": with_free_threads(arguments.get("machine", Machine()))}
 
 
 def _report(result: Any, as_json: bool) -> None:

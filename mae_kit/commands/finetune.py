@@ -32,7 +32,7 @@ from mae_kit.objectives import IGPT
 from mae_kit.reports.tables import candidates_table
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.tasks.few_labels import FEW, Candidate, takes_a_head
+from mae_kit.tasks.few_labels import FEW, LEAST, Candidate, takes_a_head
 from mae_kit.tasks.labeled import Labeled, open_labeled
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.mistakes import save_mistakes
@@ -130,8 +130,7 @@ def finetune(
         arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
         classifier, config = _classifier(data, encoder, model, classes, stream.index.multi_label, drop_path)
         warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
-        _set_trainable(classifier, blocks, generative)
-        check_batch_norm(classifier, stream.micro_batch_size)
+        _set_trainable(classifier, blocks, generative, stream.micro_batch_size)
         own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
         build = partial(_module, config=config, shift=_shift(stream.index, stream.rows, classes, balance), **own)
         batches = stream.batches(config.size, config.channels, data.crop_scale)
@@ -140,23 +139,37 @@ def finetune(
         scores = _scores(val, config, intervals, stream.replica, folder)
         trials = _trials(classifier, build, labeled, batches, scores, machine)
         tuned = tune == "auto" and not dry_run and _can_tune(classifier, stream)
-        few = _study(trials, scores, config, encoder, folder, state is not None) if tuned else None
+        few = _study(trials, scores, config, encoder, folder, bool(state)) if tuned else None
         module = build(classifier, few.setting.on(optimization) if few else optimization)
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         if dry_run:
             return planned(module, stream, machine, folder, state)
         train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
-        found = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)}
-        found |= folder.last_metrics() | scores.result(classes)
-        chosen, result = _chosen(few, module, scores, config, found) if few else (module.scored(), found)
-        if stream.replica.rank == 0:
-            save_classifier(folder.path, chosen, config)
-            result["mistakes"] = save_mistakes(folder, val, scores.mistakes, classes)
-            replace_text(folder.result, json.dumps(result, indent=2))
+        about = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)}
+        result = _save(few, module, scores, config, about | folder.last_metrics(), val, folder)
         page = report(folder.path) if stream.replica.rank == 0 else {}
         folder.finish(stream.plan.steps)
         return _told(run, result, data.val or data.path) | page
+
+
+def _save(
+    few: FewLabels | None,
+    module: FinetuneModule,
+    scores: Scores,
+    config: ModelConfig,
+    about: dict[str, Any],
+    val: Index,
+    folder: Run,
+) -> dict[str, Any]:
+    """Write the classifier, its result and its mistakes; return the result."""
+    found = about | scores.result(config.classes)
+    chosen, result = _chosen(few, module, scores, config, found) if few else (module.scored(), found)
+    if not folder.rank:
+        save_classifier(folder.path, chosen, config)
+        result["mistakes"] = save_mistakes(folder, val, scores.mistakes, config.classes)
+        replace_text(folder.result, json.dumps(result, indent=2))
+    return result
 
 
 def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -261,11 +274,12 @@ def with_statistics(data: FinetuneData, index: Index, encoder: str, model: Model
     return replace(data, mean=mean, std=std)
 
 
-def _set_trainable(classifier: nn.Module, blocks: int | None, generative: float) -> None:
+def _set_trainable(classifier: nn.Module, blocks: int | None, generative: float, images: int) -> None:
     if blocks is not None:
         freeze_below(classifier, blocks)
     if generative:
         unfreeze_color_head(classifier)
+    check_batch_norm(classifier, images)
 
 
 def _module(classifier: nn.Module, optimization: Optimization, config: ModelConfig, **settings: Any) -> FinetuneModule:
@@ -284,6 +298,7 @@ def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
     """Whether `--tune auto` has something to do; the reason is told where it has not."""
     reasons = {
         f"{len(stream.rows):,} labeled images are more than {FEW:,}": len(stream.rows) > FEW,
+        f"{len(stream.rows)} labeled images are fewer than {LEAST}": len(stream.rows) < LEAST,
         "its trials are of one device: give --devices 1": stream.replica.world_size > 1,
         "this model has no linear layer as its head": not takes_a_head(classifier),
     }
@@ -299,7 +314,8 @@ def _trials(
     shown: Any = scores.batches
     form = EVALUATION_BATCH, batches.image_size, batches.channels, *shown.crop
     held_out = EvaluationBatches(batches.index, batches.rows, *form)
-    return Trials(classifier, build, labeled.optimization, batches, held_out, len(labeled.classes), machine)
+    length = labeled.optimization, labeled.stream.plan.steps
+    return Trials(classifier, build, *length, batches, held_out, len(labeled.classes), machine)
 
 
 def _study(trials: Trials, scores: Scores, config: ModelConfig, encoder: str, folder: Run, resumed: bool) -> FewLabels:

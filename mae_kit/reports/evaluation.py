@@ -81,7 +81,13 @@ def method_name(method: str) -> str:
         return f"Ridge, {count} label{'' if count == '1' else 's'} per class"
     if name == "blocks":
         return f"Last {count} blocks fine-tuned" if count != "1" else "Last block fine-tuned"
-    names = {"knn": "kNN", "probe": "Linear probe", "attentive": "Attentive probe", "finetune": "Fine-tuned"}
+    names = {
+        "ridge": "Ridge regression",
+        "knn": "kNN",
+        "probe": "Linear probe",
+        "attentive": "Attentive probe",
+        "finetune": "Fine-tuned",
+    }
     return names.get(method, method)
 
 

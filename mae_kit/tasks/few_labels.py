@@ -20,6 +20,7 @@ from mae_kit.evaluation.probe import FEWEST, fit_probe
 
 FEW = 2000  # labeled images up to which cross-validation is worth its time
 FOLDS = 3
+LEAST = 4 * FOLDS  # labeled images to cross-validate with
 
 Predict = Callable[[Any, Labels, Any, int], Predictions]
 

@@ -30,9 +30,9 @@ from mae_kit.training.fit import fit_quietly
 
 log = logging.getLogger(__name__)
 
-STEPS = 60  # of a trial
+FRACTION = 1 / 6  # of the training's steps that a trial has: all trials cost no more than the training
+STEPS = 60  # of a trial at most
 RATES, DECAYS = (1.0, 0.3), (1.0, 0.75)
-FINALISTS = 2  # settings that are tried on all folds
 
 Build = Callable[[nn.Module, Optimization], FinetuneModule]
 
@@ -68,6 +68,7 @@ class Trials(NamedTuple):
         classifier: Before the first step; trials train copies.
         build: Makes the module of a training.
         optimization: Of the training.
+        steps: Of the training.
         batches: Of the training.
         held_out: The same images, centrally cropped.
         classes: Number of classes.
@@ -77,15 +78,17 @@ class Trials(NamedTuple):
     classifier: nn.Module
     build: Build
     optimization: Optimization
+    steps: int
     batches: TrainBatches
     held_out: EvaluationBatches
     classes: int
     machine: Machine
 
     def run(self, setting: Setting, rows: np.ndarray, held: np.ndarray) -> float:
-        """Train on some rows for `STEPS` steps, from a ridge head; return the score on the others, 0 to 1."""
+        """Train on some rows for a fraction of the steps, from a ridge head; return the score on the others, 0 to 1."""
         form, batch = self.batches, min(self.batches.batch_size, len(rows))
-        plan = Plan(len(rows), batch, STEPS * batch / len(rows), form.seed)
+        steps = max(1, min(STEPS, round(FRACTION * self.steps)))
+        plan = Plan(len(rows), batch, steps * batch / len(rows), form.seed)
         module = self.build(deepcopy(self.classifier), _shortened(setting.on(self.optimization), plan.epochs))
         seen = frozen_features(module.model, _only(self.held_out, rows), module.augment.normalize)
         start_from_head(module.model, frozen_head("ridge", seen.images, self.classes))
@@ -160,20 +163,17 @@ def settings(optimization: Optimization, batch_size: int, pretrained: bool) -> l
 def tune(
     trials: Trials, candidates: list[Setting], rows: Int64[np.ndarray, " m"], folds: Int64[np.ndarray, " m"]
 ) -> Setting:
-    """Try all settings on one fold and the best on the others too; return the best."""
+    """Try all settings on one fold, and the best on the others too, for its cross-validated score; return it."""
 
     def tried(setting: Setting, fold: int) -> float:
         return trials.run(setting, rows[folds != fold], rows[folds == fold])
 
     first = [one._replace(cross_validated=tried(one, 0)) for one in candidates]
-    finalists = sorted(first, key=lambda one: -one.cross_validated)[:FINALISTS]
-    found = []
-    for one in finalists:
-        scores = [one.cross_validated, *(tried(one, fold) for fold in range(1, FOLDS))]
-        found.append(one._replace(cross_validated=float(np.mean(scores))))
-        rate, decay, score = found[-1]
-        log.info(f"fine-tuned, learning rate {rate:.2g}, layer decay {decay:g}: {score:.1%} by cross-validation")
-    return max(found, key=lambda one: one.cross_validated)
+    best = max(first, key=lambda one: one.cross_validated)
+    scores = [best.cross_validated, *(tried(best, fold) for fold in range(1, FOLDS))]
+    rate, decay, score = best._replace(cross_validated=float(np.mean(scores)))
+    log.info(f"fine-tuned, learning rate {rate:.2g}, layer decay {decay:g}: {score:.1%} by cross-validation")
+    return Setting(rate, decay, score)
 
 
 def _must_surpass(ridge: Candidate, untrained: LabeledFeatures, classes: int, folds: Int64[np.ndarray, " m"]) -> None:

@@ -1,6 +1,7 @@
 """Few labels: in one process, from an encoder of two blocks, with trials of three steps."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from support.errors import raises
 from support.tiny_models import ARGS, tiny_config
 
 import mae_kit
+from mae_kit.commands.finetune import _can_tune
+from mae_kit.data.loading.loader import Replica
 from mae_kit.encoders import ViT
 from mae_kit.evaluation import probe
 from mae_kit.evaluation.bootstrap import Score
@@ -19,6 +22,7 @@ from mae_kit.tasks import tuning
 from mae_kit.tasks.few_labels import Candidate, draw_folds
 from mae_kit.tasks.mistakes import MOST
 from mae_kit.tasks.tuning import FewLabels, Setting
+from mae_kit.training.samples import Stream
 from mae_kit.weights.native import load_classifier, save_encoder
 
 PLAIN: dict[str, Any] = {"augmentation.mixup": 0, "augmentation.cutmix": 0, "drop_path": 0, "ema": None}
@@ -90,6 +94,32 @@ def test_an_encoder_no_better_than_untrained_weights_is_warned_about(
     untrained = LabeledFeatures(torch.nn.functional.one_hot(labels).float() + torch.rand(24, 2) / 100, labels)
     tuning._must_surpass(Candidate("ridge", score, Score("top1")), untrained, 2, draw_folds(labels, 0))
     assert ("untrained weights" in caplog.text) is warns
+
+
+@pytest.mark.parametrize(
+    ("images", "devices", "head", "said"),
+    [
+        (100, 1, torch.nn.Linear(2, 2), ""),
+        (2001, 1, torch.nn.Linear(2, 2), "2,001 labeled images are more than 2,000"),
+        (11, 1, torch.nn.Linear(2, 2), "11 labeled images are fewer than 12"),
+        (100, 2, torch.nn.Linear(2, 2), "--devices 1"),
+        (100, 1, torch.nn.Identity(), "no linear layer"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told_in_one_line(
+    images: int, devices: int, head: torch.nn.Module, said: str, caplog: pytest.LogCaptureFixture
+):
+    class Model(torch.nn.Module):
+        forward_head = None
+
+        def get_classifier(self) -> torch.nn.Module:
+            return head
+
+    nothing: Any = None
+    stream = Stream(nothing, np.arange(images), nothing, Replica(world_size=devices))
+    with caplog.at_level(logging.INFO):
+        assert _can_tune(Model(), stream) is (not said)
+    assert len(caplog.records) == bool(said) and said in caplog.text
 
 
 def test_folds_hold_a_third_of_each_class():
