@@ -194,7 +194,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
     console.print(escape(sentence))
     told = {"gain": gain, "verdict": sentence}
-    whole = json.loads(RunFolder(run).result.read_text("utf-8")) | told
+    whole = read_record(RunFolder(run).result) | told
     replace_text(RunFolder(run).result, json.dumps(whole, indent=2))
     return result | told | report(run)
 

@@ -51,6 +51,29 @@ class ClassRow(_ClassScores):
     f1: Fraction | None
 
 
+class _Candidate(TypedDict, total=False):
+    top1: Fraction
+    map: Fraction
+
+
+class CandidateRow(_Candidate):
+    """A way to use an encoder with few labels."""
+
+    method: str
+    cross_validated: Fraction
+    low: Fraction | None
+    high: Fraction | None
+
+
+class MistakeRow(TypedDict):
+    """An image that got another class than its label."""
+
+    file: str
+    label: str
+    predicted: str
+    probability: Fraction
+
+
 class _Result(TypedDict, total=False):
     top1: Fraction
     top5: Fraction
@@ -63,6 +86,11 @@ class _Result(TypedDict, total=False):
     per_class: dict[str, Fraction]
     of_classes: list[ClassRow]
     confusion: list[list[Count]]
+    labeled_images: Count
+    candidates: list[CandidateRow]
+    chosen: str
+    verdict: str
+    mistakes: list[MistakeRow]
 
 
 class Result(_Result):

@@ -15,7 +15,7 @@ def worth(result: Row) -> Markup:
     if not candidates and "verdict" not in result:
         return Markup()
     rows = [(method_name(one["method"]), percent(one["cross_validated"]), _score(one)) for one in candidates]
-    chosen = method_name(result["chosen"]) if candidates else ""
+    chosen = method_name(result.get("chosen", "")) if candidates else ""
     metric = METRICS[headline(candidates[0])[0]] if candidates else ""
     return render("few_labels.html", verdict=result.get("verdict", ""), rows=rows, chosen=chosen, metric=metric)
 
@@ -29,5 +29,7 @@ def mistakes(run: RunFolder, result: Row) -> Markup:
 
 def _score(candidate: Row) -> str:
     _, value = headline(candidate)
+    if value is None:
+        return "too few labels"
     ends = [f"{100 * candidate[end]:.1f}" for end in ("low", "high") if candidate[end] is not None]
     return f"{percent(value)} ({' to '.join(ends)})" if ends else percent(value)

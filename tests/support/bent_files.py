@@ -40,6 +40,11 @@ RECORDS: dict[str, dict[str, Any]] = {
         "per_class": {"cat": 1.0, "dog": 0.0},
         "of_classes": [{"name": "cat", "images": 2, "precision": 0.5, "recall": 1.0, "f1": 0.7}],
         "confusion": [[2, 0], [2, 0]],
+        "labeled_images": 8,
+        "candidates": [{"method": "ridge", "cross_validated": 0.5, "top1": 0.5, "low": 0.4, "high": None}],
+        "chosen": "ridge",
+        "verdict": "Pretraining gives something.",
+        "mistakes": [{"file": "a.jpg", "label": "cat", "predicted": "dog", "probability": 0.5}],
     },
     "evaluation.json": {
         "encoder": "runs/a",
