@@ -30,7 +30,6 @@ from mae_kit.encoders.image_gpt import complete, draw
 from mae_kit.evaluation import probe
 from mae_kit.objectives import IGPT
 from mae_kit.objectives.igpt import classify_and_predict
-from mae_kit.tasks import tuning
 from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
 from mae_kit.weights.config import ModelConfig
@@ -333,7 +332,6 @@ def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path:
 
 @pytest.mark.slow
 def test_few_labels_are_tuned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tuning, "STEPS", 1)
     monkeypatch.setattr(probe, "STEPS", 1)
     (tmp_path / "finetune.yaml").write_text(FINETUNE.replace("generative: 1.0", "tune: auto"))
     settings = {"data": str(photos), "data.labels_per_class": 12, "run": str(tmp_path / "run")}

@@ -1,8 +1,9 @@
-"""Few labels: in one process, from an encoder of two blocks, with trials of three steps."""
+"""Few labels: in one process, from an encoder of two blocks, with trials of a few steps."""
 
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mae_kit.tasks import tuning
 from mae_kit.tasks.few_labels import Candidate, draw_folds
 from mae_kit.tasks.mistakes import MOST
 from mae_kit.tasks.tuning import FewLabels, Setting
+from mae_kit.training.config import Optimization
 from mae_kit.training.samples import Stream
 from mae_kit.weights.native import load_classifier, save_encoder
 
@@ -31,7 +33,6 @@ PLAIN: dict[str, Any] = {"augmentation.mixup": 0, "augmentation.cutmix": 0, "dro
 @pytest.fixture
 def few(photos: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Arguments of a fine-tuning on 12 labels a class."""
-    monkeypatch.setattr(tuning, "STEPS", 3)
     monkeypatch.setattr(probe, "STEPS", 3)
     torch.manual_seed(0)
     encoder = ViT("vit_base_patch16_224", **ARGS)
@@ -120,6 +121,30 @@ def test_what_cannot_be_tuned_is_told_in_one_line(
     with caplog.at_level(logging.INFO):
         assert _can_tune(Model(), stream) is (not said)
     assert len(caplog.records) == bool(said) and said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("own", "pretrained", "decays"),
+    [(0.85, True, [0.85, 1.0]), (1.0, True, [1.0, 0.75]), (0.75, True, [0.75, 1.0]), (1.0, False, [1.0])],
+)
+def test_the_recipes_setting_is_tried_first(own: float, pretrained: bool, decays: list[float]):
+    recipe = Optimization(epochs=1, base_learning_rate=1e-3, layer_decay=own)
+    found = [(one.learning_rate, one.layer_decay) for one in tuning.settings(recipe, 128, pretrained)]
+    assert found == [(pytest.approx(rate), decay) for rate in (5e-4, 1.5e-4) for decay in decays]
+
+
+def test_the_best_setting_of_brief_trials_is_cross_validated_in_longer_ones():
+    ran: list[tuple[float, float, list[int]]] = []
+
+    def run(setting: Setting, rows: np.ndarray, held: np.ndarray, fraction: float) -> float:
+        ran.append((setting.learning_rate, fraction, held.tolist()))
+        return 0.5 + 0.1 * (setting.learning_rate == 2) + 0.01 * len(ran)
+
+    trials: Any = SimpleNamespace(run=run)
+    rows, folds = np.arange(10, 16), np.array([0, 0, 1, 1, 2, 2])
+    best = tuning.tune(trials, [Setting(1, 1.0), Setting(2, 1.0), Setting(3, 1.0)], rows, folds)
+    brief, long = [(rate, 1 / 8, [10, 11]) for rate in (1, 2, 3)], [(2, 1 / 2, [a, a + 1]) for a in (10, 12, 14)]
+    assert ran == brief + long and best == Setting(2, 1.0, pytest.approx(0.65))
 
 
 def test_folds_hold_a_third_of_each_class():
