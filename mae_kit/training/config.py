@@ -208,8 +208,8 @@ class Machine:
         precision: auto = bf16 autocast where the CPU or GPU supports it, else fp32.
         accumulate_grad_batches: Micro-batches per step on each device; increase it if a batch does not fit in memory.
         num_workers: Data-loader processes per device; -1 = chosen from the number of cores.
-        threads: CPU threads of PyTorch; 0 = all cores, but on the command line only those that other programs leave free
-            when a training starts. Small models are faster with 1.
+        threads: CPU threads of PyTorch; 0 = all cores, but on the command line only those that other programs leave
+            free when a training starts. Small models are faster with 1.
         compile: Use torch.compile: about a minute of compilation, then faster steps.
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
