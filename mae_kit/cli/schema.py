@@ -67,7 +67,7 @@ def _seed(seed: int) -> None:
     import torch
 
     if not -(2**63) <= seed < 2**63:
-        raise UserError("seed", f"seed is {seed}", "expected an integer of 64 bits")
+        raise UserError("seed", f"seed is {seed}", "give a 64-bit integer")
     torch.manual_seed(seed)
 
 

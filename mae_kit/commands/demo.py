@@ -170,7 +170,7 @@ def _has_split(images: Path) -> bool:
     source = open_source(str(images), "auto")
     if source.classes is None:
         raise UserError(
-            "images.classes", f"{images} holds no class folders", "give a folder with one folder of images a class"
+            "images.classes", f"{images} holds no class folders", "give a folder with one subfolder of images per class"
         )
     counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.classes))
     if counts.min() < 2:
@@ -224,7 +224,7 @@ def _results(steps: list[Step], workers: int) -> list[dict[str, Any]]:
     outcomes = run_all(steps, workers)
     for step, outcome in zip(steps, outcomes, strict=True):
         if "error" in outcome:
-            raise UserError("demo.step", f"{step.run} failed: {outcome['error']}", "run the same command again")
+            raise UserError("demo.step", f"{step.run} failed: {outcome['error']}", "repeat the command")
     return [outcome["result"] for outcome in outcomes]
 
 

@@ -128,7 +128,7 @@ def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
     if has_pattern(str(out)):
-        raise UserError("shard.out", f"{out} reads as a pattern of names", "give a folder without any of *?[{")
+        raise UserError("shard.out", f"{out} would be read as a pattern", "give a folder without any of *?[{")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
         raise UserError("shard.out", f"{out} is inside {src}", "give a folder for the shards elsewhere")

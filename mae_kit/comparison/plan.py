@@ -168,7 +168,9 @@ def _plan(
     """
     if (images_seen is None) == (minutes is None):
         raise UserError(
-            "images_seen", "the length of the pretrainings is not given, or twice", "give either images_seen or minutes"
+            "images_seen",
+            "the length of pretraining is given twice or not at all",
+            "give either images_seen or minutes",
         )
     budget = Budget("minutes", minutes) if minutes is not None else Budget("images_seen", images_seen or 0)
     given = {budget.kind: budget.amount, "seeds": seeds, "entries": len(entries)}

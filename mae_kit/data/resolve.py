@@ -96,7 +96,7 @@ def resolve_pair(data: str, val: str | None = None, pack: bool = True, cache: Ca
 def _val(data: str, parts: Parts) -> str:
     if parts.val is None:
         fix = "give other shards as data.val, or pack the images again with mae-kit shard --val-fraction 0.1"
-        raise UserError("data.no_val", f"{data} has no held-out split", fix)
+        raise UserError("data.no_val", f"{data} has no validation split", fix)
     return parts.val
 
 

@@ -139,5 +139,5 @@ def _copy_for_each_block(model: Any, tensors: dict[str, Tensor], prefix: str, _:
 def _must_be_shared(model: Any, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
     tables = [tensors[name] for name in _tables(model, prefix) if name in tensors]
     if not all(torch.equal(tables[0], table) for table in tables):
-        what = "the blocks of these weights have separate relative positions, as after fine-tuning"
+        what = "each block of these weights has its own relative position bias, as after fine-tuning"
         raise UserError("encoder.relative_positions", what, "start from a BEiT that was pretrained but not fine-tuned")

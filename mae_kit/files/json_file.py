@@ -28,7 +28,7 @@ def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> dic
     try:
         content = parse_json(file.read_bytes() if file.stat().st_size <= MAX_BYTES else b" " * (MAX_BYTES + 1))
     except ValueError as error:
-        raise UserError(key, f"{file} is not a JSON file as we read it ({error})", fix) from error
+        raise UserError(key, f"{file} is not JSON that mae_kit reads ({error})", fix) from error
     if fault := mismatch(content, kind):
         raise UserError(key, f"{file} does not hold what it should: {fault}", fix)
     return content

@@ -125,7 +125,7 @@ def _load(file: Path, map_location: Any, stand_ins: list[Any]) -> Any:
             return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"beside tensors it wants {wanted[1]}" if wanted else "it holds more than tensors and plain values"
+        what = f"besides tensors it would load {wanted[1]}" if wanted else "it holds more than tensors and plain values"
         raise ValueError(f"{file.name} is refused: {what}") from None
     except Exception as error:  # whatever torch trips over in a file that somebody has bent
         raise ValueError(f"{file.name} is not a checkpoint ({type(error).__name__})") from error

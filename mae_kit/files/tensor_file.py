@@ -115,7 +115,9 @@ def _content(file: Path, kind: Kind, metadata: dict[str, str]) -> dict[str, Any]
         raise UserError(f"{kind.name}.kind", f"{file} holds no {kind.name} ({found})", kind.fix)
     if (version := content.pop("version")) != VERSION:
         what = f"{file} has format version {version}, not {VERSION}"
-        raise UserError(f"{kind.name}.version", what, "use the mae_kit that wrote it, or train or import again")
+        raise UserError(
+            f"{kind.name}.version", what, "use the version of mae_kit that wrote it, or train or import again"
+        )
     return content
 
 

@@ -59,7 +59,7 @@ class MAE(Objective):
         self.mask_ratio, self.mask, self.norm_pix_loss = mask_ratio, mask, norm_pix_loss
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         if norm_pix_loss and outputs == 1:
-            what = "a patch of one value has no deviation to be normalized by"
+            what = "a patch of one value has no standard deviation to normalize by"
             raise UserError("objective.norm_pix_loss", what, "choose a larger patch, or norm_pix_loss false")
         self.decoder = TransformerDecoder(
             encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads

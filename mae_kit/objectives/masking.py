@@ -146,7 +146,7 @@ def check_block_fits(grid: tuple[int, int], most: int, smallest: int) -> None:
         UserError: They hide nothing in more than a tenth of the images, or the smallest is larger than the largest.
     """
     if not (0 < smallest <= most and blocks_fit(grid, most, smallest)):
-        what = f"blocks of {smallest} to {most} patches do not fit into {grid[0]}x{grid[1]}"
+        what = f"blocks of {smallest} to {most} patches do not fit into a grid of {grid[0]}x{grid[1]}"
         raise UserError("objective.blocks", what, "choose a smaller smallest_block above 0, or a larger image")
 
 

@@ -117,7 +117,7 @@ def unfreeze_color_head(model: nn.Module) -> None:
     if not isinstance(model, TimmImageGPT):
         raise UserError(
             "generative",
-            "the model is not an iGPT, it predicts nothing but classes",
+            "the model is not an iGPT and has no generative loss",
             "give --generative 0",
         )
     model.color_head.requires_grad_(True)

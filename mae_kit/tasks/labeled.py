@@ -80,7 +80,7 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
         UserError: A class has fewer, or images have several.
     """
     if data.labels_per_class and index.multi_label:
-        what = f"data.labels_per_class draws by the one label of an image, those of {data.path} have any number"
+        what = f"data.labels_per_class needs one label per image, images of {data.path} have any number"
         raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
     rows = np.intersect1d(index.labeled(), samples.rows)
     if data.labels_per_class:

@@ -40,7 +40,7 @@ class Checkpoints(Callback):
         start = trainer.strategy.broadcast(step)
         if start != step:
             what = f"a process resumes after step {step}, the first one after step {start}"
-            raise UserError("run.ranks_differ", what, "let nothing else write the run, and --resume it again")
+            raise UserError("run.ranks_differ", what, "make sure that nothing else writes to the run, then --resume it")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -84,7 +84,7 @@ class Optimization:
                 )
             return
         if self.min_learning_rate:
-            what = "optimization.min_learning_rate is where a cosine ends, and optimization.decay is steps"
+            what = "optimization.min_learning_rate is for a cosine, but optimization.decay is steps"
             raise UserError("optimization.steps", what, "give --optimization.min_learning_rate 0")
         marks = [self.warmup_epochs, *self.steps, self.epochs]
         if marks != sorted(marks):
@@ -197,7 +197,7 @@ def _half_cosine(epoch: float, epochs: float) -> float:
 
 @dataclass(frozen=True)
 class Machine:
-    """Precision, micro-batches, workers: how a recipe runs on this machine.
+    """Precision, micro-batches and workers on this machine.
 
     Where each image is computed by itself, as in MAE, these change results by rounding only. What is drawn or averaged
     per micro-batch depends on its size: color jitter, drop path, the loss under masks of varying size (BEiT, MaskFeat),

@@ -196,7 +196,7 @@ def _peer_losses(world_size: int) -> Iterator[None]:
         if world_size == 1 or not (isinstance(error, DistError) or _OF_PEERS.search(str(error))):
             raise
         what = f"another of the {world_size} processes is gone or stuck ({reason[-120:]})"
-        raise UserError("run.peer_lost", what, "see what it said; start all of them again with --resume") from None
+        raise UserError("run.peer_lost", what, "check its output, then restart all of them with --resume") from None
 
 
 def _prepare_machine(module: nn.Module, machine: Machine) -> None:

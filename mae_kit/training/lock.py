@@ -53,8 +53,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _taken(folder: Path, file: Path) -> UserError:
-    fix = f"wait for its end, or end it; if its machine is gone, remove {file}"
-    return UserError("lock.alone", f"another process is at work in {folder}", fix)
+    fix = f"wait until it ends, or stop it; if its machine is gone, remove {file}"
+    return UserError("lock.alone", f"another process is using {folder}", fix)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def measure_pace(module: TrainingModule, batches: TrainBatches, plan: Plan, mach
         UserError: `minutes`: the training is of several processes.
     """
     if batches.replica.world_size > 1:
-        raise UserError("minutes", "the pace of several processes is not measured", "give --epochs")
+        raise UserError("minutes", "the speed of several processes cannot be measured beforehand", "give --epochs")
     watch = _Stopwatch()
     endless = replace(plan, epochs=max(plan.epochs, 1e6 * plan.batch_size / plan.samples))
     fit_quietly(deepcopy(module), batches, endless, machine, machine.loader_workers(), [watch])

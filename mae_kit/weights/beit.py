@@ -82,7 +82,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
-        raise UserError("weights.unsupported", f"{raw.path} has two last norms and no head", "give a whole file")
+        raise UserError("weights.unsupported", f"{raw.path} has two final norms and no head", "give a whole file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
@@ -128,8 +128,8 @@ def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     if table is None:
         raise UserError(
             "weights.unsupported",
-            f"{raw.path} has no relative positions",
-            "give a BEiT that has them, as the published ones do",
+            f"{raw.path} has no relative position bias",
+            "give a BEiT that has one, like the published ones",
         )
     offsets, heads = table.shape
     side = (round((offsets - 3) ** 0.5) + 1) // 2

@@ -95,7 +95,7 @@ def _heads(objective: Objective) -> tuple[int | None, int | None]:
 def _check_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[int | None]) -> None:
     """No tensor's shape shows them: other heads would go on from weights that mean nothing."""
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
-        what = f"the {part} of {path} has attention of {other[0][0]} heads, the recipe's of {other[0][1]}"
+        what = f"the {part} of {path} has {other[0][0]} attention heads, the recipe's has {other[0][1]}"
         raise UserError("init.heads", what, f"set its number of heads to {other[0][0]}")
 
 

@@ -108,7 +108,9 @@ def load_model(path: Path | str, trusted: bool = False, **changed: Any) -> Objec
         objective.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         what = f"{path} does not fit {_class_name(config)} as it is now ({' '.join(str(error).split())})"
-        raise UserError("model.names", what, "load it with the mae_kit that wrote it, or train again") from error
+        raise UserError(
+            "model.names", what, "load it with the version of mae_kit that wrote it, or train again"
+        ) from error
     with damages(path, MODEL):
         objective.set_statistics(encoder.mean, encoder.std)
     model: Any = objective.encoder

@@ -59,7 +59,7 @@ def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> 
     if not heads or dim % heads:
         raise UserError(
             "weights.heads",
-            f"a width of {dim} does not say how many heads {what} has",
+            f"a width of {dim} does not determine the attention heads of {what}",
             f"give --{what}-heads N",
         )
     return heads, f"{what}: {heads} attention heads, by its width of {dim}; --{what}-heads says otherwise"
@@ -115,7 +115,7 @@ def find_grid(
     side = round(count**0.5)
     if side**2 == count:
         return (side, side), f"a square of {side} x {side} patches, by their number; --img-size says otherwise"
-    what = f"{file}: a table of {count} patches, no square, does not say how many rows it has"
+    what = f"{file}: {count} position embeddings do not form a square grid"
     raise UserError("weights.grid", what, "give --img-size [HEIGHT,WIDTH]")
 
 

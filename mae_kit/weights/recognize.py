@@ -156,8 +156,8 @@ def _layout(raw: Raw) -> tuple[ModuleType, Raw, str, list[str]]:
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
         raise UserError(
             "weights.layout",
-            f"{raw.path} is of transformers, without its config.json",
+            f"{raw.path} is a transformers file without its config.json",
             "give the folder that holds both",
         )
     first = ", ".join(list(raw.tensors)[:3])
-    raise UserError("weights.layout", f"{raw.path} is of no layout that we know (it holds {first}, ...)", _FIX)
+    raise UserError("weights.layout", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)

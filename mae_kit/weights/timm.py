@@ -140,7 +140,7 @@ def read_published(path: Path) -> Raw:
         model = timm.create_model(str(path).removeprefix(PREFIX), pretrained=True)
     except Exception as error:  # network, hub and timm have no common base
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        fix = "check the network, or bring the cache of Hugging Face (HF_HOME) from a machine that has fetched them"
+        fix = "check the network, or copy the cache of Hugging Face (HF_HOME) from a machine that has them"
         raise UserError("weights.download", f"{path} cannot be fetched ({reason})", fix) from error
     config = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": model.pretrained_cfg}
     return Raw(path, model.state_dict(), {}, config, {})

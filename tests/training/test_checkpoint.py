@@ -159,7 +159,7 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(
     DurableCheckpointIO().save_checkpoint({"global_step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
     with pytest.raises(UserError):
         load_latest(tmp_path)
-    assert f"step-00000001/state.pt is refused: beside tensors it wants {name}" in caplog.text
+    assert f"step-00000001/state.pt is refused: besides tensors it would load {name}" in caplog.text
     assert not (tmp_path / "pwned").exists()
 
 

@@ -36,7 +36,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_the_second_one_is_refused_until_the_first_leaves(holder: subprocess.Popen[str], tmp_path: Path):
-    with pytest.raises(UserError, match=r"at work in .*run: wait .* remove .*run/.lock"), alone(tmp_path / "run"):
+    with pytest.raises(UserError, match=r"using .*run: wait .* remove .*run/.lock"), alone(tmp_path / "run"):
         pytest.fail("two are at work")
     assert holder.stdin
     holder.stdin.close()

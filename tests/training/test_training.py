@@ -346,7 +346,7 @@ def test_a_run_belongs_to_one_process_at_a_time(programs: Programs, words: Words
         time.sleep(0.02)
     second = programs.run("pretrain", "--resume", run)
     assert first.alive()
-    refused(second, f"another process is at work in {run}")
+    refused(second, f"another process is using {run}")
     assert first.wait().code == 0 and same(run, trained)
 
 
@@ -460,7 +460,7 @@ def test_shards_that_vanish_end_the_run_until_they_are_back(
     data = (shards / "train-1.tar").read_bytes()
     os.truncate(shards / "train-1.tar", 0)
     ended = running.wait()
-    refused(ended, "see that its disk or server works; a run resumes with --resume")
+    refused(ended, "check its disk or server; a run resumes with --resume")
     (shards / "train-1.tar").write_bytes(data)
     assert programs.run("pretrain", "--resume", tmp_path / "run").code == 0
     assert same(tmp_path / "run", trained)

@@ -135,7 +135,7 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path, where: str):
         evil = argparse.Namespace(model=evil)
     torch.save({"model": TENSORS} | {where: evil}, tmp_path / "a.pth")
     with pytest.raises(
-        UserError, match=r"a.pth is refused: beside tensors it wants (posix|nt).system: give a"
+        UserError, match=r"a.pth is refused: besides tensors it would load (posix|nt).system: give a"
     ) as error:
         read_raw(tmp_path / "a.pth")
     assert not (tmp_path / "ran").exists() and "\n" not in str(error.value)

@@ -211,7 +211,7 @@ class Index:
             self._open = {}
             if pause is None:
                 what = f"{self.shards[shard]} in {self.folder} cannot be read ({reason})"
-                raise UserError("data.read", what, "see that its disk or server works; a run resumes with --resume")
+                raise UserError("data.read", what, "check its disk or server; a run resumes with --resume")
             time.sleep(pause)
         raise AssertionError
 

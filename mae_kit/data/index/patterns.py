@@ -53,7 +53,7 @@ def parse_pattern(place: str, folder: bool) -> Pattern:
     found = [os.path.split(each) for part in place.split("::" if "::" in place else "\0") for each in expand(part)]
     bases = sorted({base or "." for base, _ in found})
     if len(bases) > 1:
-        fix = "put the shards into one folder, links will do, and give that"
+        fix = "put the shards, or links to them, into one folder and give that"
         raise UserError("shards.pattern", f"{place} names shards of {len(bases)} folders", fix)
     return Pattern(bases[0], tuple(name for _, name in found))
 

@@ -94,7 +94,7 @@ def _read(path: Path) -> _Table:
     labels = [name for name in columns if name in (ONE, SEVERAL)]
     if len(files) != 1 or len(labels) != 1 or not lines:
         found = f"{len(lines)} lines with the columns {', '.join(columns)}, separated by {_SEPARATORS[separator]}"
-        fix = f"begin it with the line file,{ONE} (one class an image) or file,{SEVERAL} (several, with ; between)"
+        fix = f"start it with the line file,{ONE} (one class per image) or file,{SEVERAL} (several, separated by ;)"
         raise UserError("shard.labels", f"{path} has {found}", fix)
     return _Table(lines, files[0], labels[0], labels[0] == SEVERAL)
 

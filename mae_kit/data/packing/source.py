@@ -53,4 +53,6 @@ def check_there(folder: Path) -> None:
         UserError: `source.gone`.
     """
     if not folder.is_dir():
-        raise UserError("source.gone", f"{folder} is not there on {platform.node()}", "mount it and repeat the command")
+        raise UserError(
+            "source.gone", f"{folder} does not exist on {platform.node()}", "mount it and repeat the command"
+        )

@@ -20,7 +20,7 @@ def open_source(src: str, labels: str) -> Source:
     """
     path = Path(src)
     if labels not in FROM_SOURCE and not path.is_dir():
-        fix = "give the folder they lie in"
+        fix = "give the folder that contains them"
         raise UserError("shard.labels", f"{labels} names files, and {src} is not a folder of images", fix)
     if src.startswith(("hf:", "torchvision:")):
         return open_hub(src, labels)

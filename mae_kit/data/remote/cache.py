@@ -80,7 +80,7 @@ class Cache:
         except Timeout:
             return
         except OSError as error:
-            what = f"the cache {self.folder} does not take a file ({error.strerror})"
+            what = f"a file cannot be stored in the cache {self.folder} ({error.strerror})"
             raise UserError("machine.cache", what, "make room there, or choose another --machine.cache") from None
 
     def _lock(self, name: str, wait: bool = True) -> FileLock:

@@ -175,12 +175,12 @@ def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Re
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise
             if isinstance(error, ssl.CertificateError):
-                fix = "see that this machine trusts the server's certificate: SSL_CERT_FILE names those it trusts"
+                fix = "make this machine trust the server's certificate, for example by SSL_CERT_FILE"
                 raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
             if status in (401, 403) or isinstance(error, PermissionError):
                 raise UserError("data.url", f"{url} may not be read ({reason})", "check the credentials") from None
             if pause is None:
-                fix = "see that the server can be reached, and start again; a run resumes with --resume"
+                fix = "check that the server can be reached, and start again; a run resumes with --resume"
                 raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
             if getattr(error, "errno", 0) == errno.ECONNREFUSED and pause == PAUSES[0]:
                 log.warning(f"{url} cannot be read ({reason}); trying again for {sum(PAUSES):.0f} s")

@@ -66,8 +66,8 @@ def test_a_download_goes_on_where_it_broke_off(server: WebServer, tmp_path: Path
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        ("busy", r"/a.tar cannot be read \(503.*Service Unavailable.*\): see that the server can be reached"),
-        ("drop", r"/a.tar cannot be read \(.*Not enough data.*\): see that"),
+        ("busy", r"/a.tar cannot be read \(503.*Service Unavailable.*\): check that the server can be reached"),
+        ("drop", r"/a.tar cannot be read \(.*Not enough data.*\): check that"),
         ("forbidden", r"/a.tar may not be read \(403.*\): check the credentials"),
     ],
 )
