@@ -108,7 +108,7 @@ def test_published_sizes_are_known_by_their_width(tmp_path: Path):
         (lambda t: t.pop("decoder_blocks.1.norm1.bias"), "blocks.1.norm1.bias is not in the file"),
         (lambda t: t.update(extra=torch.ones(1)), r"\(original MAE, encoder and decoder, .*\) also holds extra"),
         (lambda t: t.update({"norm.weight": torch.ones(5)}), r"norm.weight is \[5\] in the file, \[48\] in the model"),
-        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "do not form a square grid"),
+        (lambda t: t.update(pos_embed=torch.ones(1, 16, 48), decoder_pos_embed=torch.ones(1, 16, 32)), "square grid"),
         (lambda t: t.update({"blocks.0.mlp.fc1.bias": torch.ones(96)}), "mlp_ratio of 4"),
         (lambda t: t.pop("blocks.0.attn.qkv.weight"), "has no known layout"),
     ],
