@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mae_kit.errors import OutputLost
+
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
@@ -41,19 +43,27 @@ def inert(text: str) -> str:
 class _Handler(logging.Handler):
     """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment.
 
-    What a full disk does not take stays in the buffer of the stream, which tries again.
+    Attributes:
+        lost: Why a message was not printed, as on a full disk; null while all were.
     """
+
+    lost: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             console.print(Text(inert(record.getMessage())))
-        except OSError:
+        except OSError as error:
+            self.lost = error
             console._buffer.clear()  # rich would write it again with the next one
 
 
 @contextmanager
 def messages() -> Iterator[None]:
-    """Show the package's log messages of level INFO and above on the terminal, for as long as a command runs."""
+    """Show the package's log messages of level INFO and above on the terminal, for as long as a command runs.
+
+    Raises:
+        OutputLost: At the end, since a run outlives its messages: some were not printed.
+    """
     logger, handler = logging.getLogger("mae_kit"), _Handler()
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -63,6 +73,8 @@ def messages() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
+    if handler.lost:
+        raise OutputLost(*handler.lost.args)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""UserError: invalid input or configuration. BadImage: undecodable image bytes."""
+"""UserError: invalid input or configuration. BadImage: undecodable image bytes. OutputLost: a full standard output."""
 
 
 class UserError(Exception):
@@ -28,3 +28,7 @@ class UserError(Exception):
 
 class BadImage(ValueError):
     """Bytes that do not decode to an image; the message is the reason that the quarantine list shows."""
+
+
+class OutputLost(OSError):
+    """Standard output did not take what a command printed; the command line says so in one line and exits with 1."""

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mae_kit.errors import UserError
+from mae_kit.errors import OutputLost, UserError
 from mae_kit.version import __version__
 
 
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `mae-kit`; by default those of this process.
 
     Returns:
-        The exit code: 0, 1 for an internal error or a step that failed (the result counts them as `failed`), 2 for a
-        mistake of the user, 130 when interrupted. A function that stops with a code of its own (`SystemExit`, 143 after
-        a SIGTERM) keeps it.
+        The exit code: 0, 1 for an internal error, a standard output that is full, or a step that failed (the result
+        counts them as `failed`), 2 for a mistake of the user, 130 when interrupted. A function that stops with a code
+        of its own (`SystemExit`, 143 after a SIGTERM) keeps it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -245,6 +245,8 @@ def _print(text: str) -> int:
         print(text)
     except BrokenPipeError:
         _discard_output()
+    except OSError as error:
+        raise OutputLost(*error.args) from error
     return 0
 
 
@@ -262,11 +264,10 @@ def _flush_output() -> None:
     """Write what is still in the buffer."""
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except BrokenPipeError:
         _discard_output()
-        if not isinstance(error, BrokenPipeError):
-            error.filename = "standard output"
-            raise
+    except OSError as error:
+        raise OutputLost(*error.args) from error
 
 
 def _discard_output() -> None:
@@ -279,6 +280,10 @@ def _complain(error: Exception) -> int:
     if isinstance(error, UserError):
         print(f"mae-kit: error: {inert(str(error))}", file=sys.stderr)
         return 2
+    if isinstance(error, OutputLost):
+        _discard_output()
+        print(f"mae-kit: error: standard output: {error.strerror}: what was printed is incomplete", file=sys.stderr)
+        return 1
     if isinstance(error, OSError) and error.errno in _USER_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
         print(f"mae-kit: error: {inert(where)}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)

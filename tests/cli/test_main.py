@@ -64,6 +64,17 @@ def test_a_reader_that_stops_early_is_no_error():
     assert ends.stdout.splitlines()[-1] == "0" and ends.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["look", "run", "a.jpg"], ["look", "run", "a.jpg", "--json"], ["--help"]], ids=" ".join)
+def test_a_full_standard_output_is_one_line(words: list[str], unbuffered: str):
+    command = [sys.executable, str(TOYS), *words]
+    with open("/dev/full", "w") as full:
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stderr.count("mae-kit: error: "), "Traceback" in done.stderr) == (1, 1, False)
+
+
 def test_json_is_alone_on_stdout():
     done = program("look", "run", "a.jpg", "b.jpg", "--fast", "--json")
     assert done.returncode == 0, done.stderr

@@ -513,7 +513,7 @@ sys.stdout = os.fdopen(1, "w", closefd=False)
 
 
 @pytest.mark.parametrize(
-    ("out", "code"), [(CLOSED, 0), ("import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)", 2)]
+    ("out", "code"), [(CLOSED, 0), ("import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)", 1)]
 )
 @pytest.mark.gate("R6")
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
