@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +15,8 @@ import torch._dynamo  # noqa: F401
 import torchmetrics  # noqa: F401
 from support.photo_shards import write_shards
 from support.processes import Programs
+
+from mae_kit.cli import main as cli
 
 pytest_plugins = ["support.gates"]
 
@@ -80,6 +82,22 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         return read(path, encoding or "ascii", errors)
 
     monkeypatch.setattr(Path, "read_text", read_text)
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command line that ends with a user's mistake, in one line on stderr; returns its key."""
+    found: list[str] = []
+    complain = cli._complain
+    monkeypatch.setattr(cli, "_complain", lambda error: found.append(getattr(error, "key", "")) or complain(error))
+
+    def key(*words: str | Path) -> str:
+        code = cli.main([str(word) for word in words])
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("mae-kit: error: "), lines
+        return found.pop()
+
+    return key
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """All messages in one place: rewording one changes one line of tests/messages.txt, and no other test."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def test_a_message_is_one_line_with_a_key_and_a_fix():
     wrong = [message for message in messages() if not (key.fullmatch(message.key) and message.problem and message.fix)]
     assert not wrong
     assert not [message for message in messages() if "\n" in str(message)]
+
+
+def test_each_mistake_has_a_key_of_its_own():
+    """Two places may report the same mistake, in the same words; a key with a `{value}` is the user's setting."""
+    mistakes = {(message.key, message.problem) for message in messages() if "{" not in message.key}
+    assert [key for key, count in Counter(key for key, _ in mistakes).items() if count > 1] == []
 
 
 def test_messages_use_the_words_of_the_field():

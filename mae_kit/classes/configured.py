@@ -88,8 +88,8 @@ def _class(path: str, trusted: bool) -> type[Configured]:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise UserError("config.class_path", f"cannot import {path} ({error})", _FIX) from error
+            raise UserError("config.class_path.import", f"cannot import {path} ({error})", _FIX) from error
     kind = find_class(path)
     if not issubclass(kind, Configured):
-        raise UserError("config.class_path", f"{path} is not a module that mae_kit can rebuild", _FIX)
+        raise UserError("config.class_path.module", f"{path} is not a module that mae_kit can rebuild", _FIX)
     return kind

@@ -54,14 +54,16 @@ def find_class(class_path: str) -> type:
     module, _, name = class_path.rpartition(".")
     if module not in sys.modules and module.split(".")[0] != "mae_kit" and _file_of(module) not in _remembered():
         fix = f"add --import {module} if you trust that module" if module else "give MODULE.CLASS"
-        raise UserError("config.class_path", f"{class_path} is not a class of mae_kit", fix)
+        raise UserError("config.class_path.not_trusted", f"{class_path} is not a class of mae_kit", fix)
     try:
         loaded = _import(module)
     except ImportError as error:
-        raise UserError("config.class_path", f"{class_path} cannot be imported", str(error)) from error
+        raise UserError("config.class_path.own_import", f"{class_path} cannot be imported", str(error)) from error
     found = getattr(loaded, name, None) if module == "mae_kit" else vars(loaded).get(name)
     if not isinstance(found, type):
-        raise UserError("config.class_path", f"{module} has no class {name}", f"choose one of {_classes(module)}")
+        raise UserError(
+            "config.class_path.unknown", f"{module} has no class {name}", f"choose one of {_classes(module)}"
+        )
     return found
 
 

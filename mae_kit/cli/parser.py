@@ -86,7 +86,7 @@ def _begun(given: Mapping[str, Any]) -> str | None:
         UserError: The run is not named.
     """
     if not (run := given.get("run")):
-        raise UserError("run", "--resume auto needs the folder of the run", "give --run RUN")
+        raise UserError("run.of_resume", "--resume auto needs the folder of the run", "give --run RUN")
     return str(run) if (Path(run) / "config.yaml").exists() else None
 
 
@@ -113,7 +113,7 @@ def _recipes(read: Words, resume: str | None) -> list[str]:
     for word in read.places[1 if not resume else 0 :]:
         if Path(word).suffix not in ("", ".yaml", ".yml") and Path(word).exists():
             fix = "if the shell expanded a pattern, quote it: --data 'shards/train-*.tar'"
-            raise UserError("recipe.name", f"{word} is not a recipe", fix)
+            raise UserError("recipe.name.word", f"{word} is not a recipe", fix)
     return read.places
 
 

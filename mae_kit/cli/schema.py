@@ -179,7 +179,7 @@ def _plain(value: Any, key: str) -> Any:
     """
     if isinstance(value, Mapping):
         if "class_path" in value:
-            raise UserError("config.class_path", f"{key} names a class", "use plain values here")
+            raise UserError("config.class_path.value", f"{key} names a class", "use plain values here")
         return {str(name): _plain(each, f"{key}.{name}") for name, each in value.items()}
     return [_plain(each, key) for each in value] if isinstance(value, list | tuple) else value
 
@@ -216,7 +216,7 @@ def chosen_class(kinds: tuple[type, ...], content: Mapping[str, Any], key: str) 
     """
     path = content.get("class_path", f"{kinds[0].__module__}.{kinds[0].__qualname__}")
     if not isinstance(path, str):
-        raise UserError("config.class_path", f"{key} is not {path!r}", "give MODULE.CLASS")
+        raise UserError("config.class_path.name", f"{key} is not {path!r}", "give MODULE.CLASS")
     kind = find_class(path)
     if not issubclass(kind, kinds) or inspect.isabstract(kind):
         names = " or ".join(one.__name__ for one in kinds)
@@ -232,7 +232,7 @@ def _construct(kind: type, given: dict[str, Any]) -> Any:
     except Exception as error:  # whatever torch and timm trip over in odd numbers
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"no {kind.__name__} can be built ({reason})"
-        raise UserError("objective", what, "check the sizes in the recipe") from error
+        raise UserError("objective.sizes", what, "check the sizes in the recipe") from error
 
 
 def _fields(kind: Any, values: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -107,18 +107,18 @@ def _saved(run: Path, kind: str) -> Settings:
     file = RunFolder(run).config
     if not file.is_file():
         fix = "give the folder of a run that was started before"
-        raise UserError("resume", f"{run} has no config.yaml", fix)
+        raise UserError("resume.config", f"{run} has no config.yaml", fix)
     content = read_recipe(file)
     command = verb_of(content)
     if command not in (None, KINDS[kind][0]):
-        raise UserError("resume", f"{run} is a run of {command}", f"mae-kit {command} --resume {run}")
+        raise UserError("resume.command", f"{run} is a run of {command}", f"mae-kit {command} --resume {run}")
     return content
 
 
 def _same_run(resume: Path, run: Any) -> str:
     if run is not None and Path(run).resolve() != resume.resolve():
         what = f"--resume {resume} continues in that folder, not in --run {run}"
-        raise UserError("resume", what, "leave out one of the two")
+        raise UserError("resume.run", what, "leave out one of the two")
     return str(resume)
 
 
@@ -178,7 +178,9 @@ def _check_objective(settings: Settings, layer: Mapping[str, Any]) -> None:
     before, now = _name(settings.get("objective")), _name(layer.get("objective"))
     if before and now and before != now:
         what = f"the recipe trains {before}, but objective is {now}"
-        raise UserError("objective", what, f"start from a recipe of {now}: the settings of {before} do not fit it")
+        raise UserError(
+            "objective.class_path", what, f"start from a recipe of {now}: the settings of {before} do not fit it"
+        )
 
 
 def _name(part: Any) -> str:
@@ -215,6 +217,6 @@ def next_run(recipe: str) -> str:
         UserError: Several processes would choose one each.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
-        raise UserError("run", "several processes need one run folder", "add --run RUN")
+        raise UserError("run.of_ranks", "several processes need one run folder", "add --run RUN")
     names = (recipe if number == 1 else f"{recipe}-{number}" for number in range(1, 100_000))
     return next(str(Path("runs") / name) for name in names if not (Path("runs") / name).exists())

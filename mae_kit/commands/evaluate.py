@@ -143,7 +143,9 @@ def _splits(data: Place | None, train: Place | None, val: Place | None, pack: bo
     if data is not None and train is None:
         return resolve_pair(str(data), None if val is None else str(val), pack)
     if train is None or val is None:
-        raise UserError("data", "no labeled images are given", "add --data DATA, or --train SHARDS --val SHARDS")
+        raise UserError(
+            "data.missing", "no labeled images are given", "add --data DATA, or --train SHARDS --val SHARDS"
+        )
     return train, val
 
 
@@ -151,7 +153,7 @@ def _held_out(data: Place | None, val: Place | None, pack: bool) -> Place:
     """What a classifier is scored on: the held-out part of the data, or all where they come without splits."""
     place = data if val is None else val
     if place is None:
-        raise UserError("data", "no labeled images are given", "add --data DATA, or --val SHARDS")
+        raise UserError("data.missing_val", "no labeled images are given", "add --data DATA, or --val SHARDS")
     return resolve_pair(str(place), str(place), pack)[1]
 
 
@@ -186,7 +188,9 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     """Where results go: by default into the run."""
     folder = out or (encoder if RunFolder(encoder).config.is_file() else None)
     if trainings and not folder:
-        raise UserError("out", f"{encoder} is not a run, and no folder is given for the trainings", "add --out DIR")
+        raise UserError(
+            "out.needed", f"{encoder} is not a run, and no folder is given for the trainings", "add --out DIR"
+        )
     if folder:
         check_folder(folder)
     return folder

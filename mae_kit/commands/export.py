@@ -55,10 +55,10 @@ def export(
     folder = _one_of(out, hub_dir)
     weights = read_pretrained(run)
     if folder.is_dir() and any(folder.iterdir()) and not is_unfinished(folder):
-        raise UserError("out", f"{folder} is not empty", "choose another folder")
+        raise UserError("out.not_empty", f"{folder} is not empty", "choose another folder")
     if format in _OF_VITS and not is_plain_vit(weights):
         raise UserError(
-            "format", f"{format} has no place for {weights.config.model}", "give --format timm, onnx or pt2"
+            "format.family", f"{format} has no place for {weights.config.model}", "give --format timm, onnx or pt2"
         )
     with filling(folder):
         WRITERS[format](folder, weights)
@@ -71,7 +71,7 @@ def export(
 
 def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
     if (folder := out or hub_dir) is None or (out and hub_dir):
-        raise UserError("out", "exactly one output folder is needed", "give either --out DIR or --hub-dir DIR")
+        raise UserError("out.one", "exactly one output folder is needed", "give either --out DIR or --hub-dir DIR")
     return folder
 
 

@@ -388,5 +388,5 @@ def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], l
     mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
     if len(mean) != len(std):
         what = f"data.mean has {len(mean)} values and data.std {len(std)}"
-        raise UserError("data.mean", what, "give both, one value per channel, as `mae-kit shard` prints them")
+        raise UserError("data.mean.one", what, "give both, one value per channel, as `mae-kit shard` prints them")
     return mean, std

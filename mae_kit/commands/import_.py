@@ -97,14 +97,14 @@ def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] 
 
 def _must_count(size: list[int] | None, **counts: int | None) -> None:
     if size is not None and len(size) != 2:
-        raise UserError("img_size", f"img_size is {size}", "give the side in pixels, or height,width")
+        raise UserError("img_size.form", f"img_size is {size}", "give the side in pixels, or height,width")
     given = {"img_size": size, **counts}
     check_ranges(given, **dict.fromkeys(given, POSITIVE))
 
 
 def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")) and not is_unfinished(out):
-        raise UserError("out", f"{out} holds weights already", "choose another folder")
+        raise UserError("out.weights", f"{out} holds weights already", "choose another folder")
     with filling(out):
         _fill(out, weights)
 

@@ -143,10 +143,12 @@ def _existing_layer(encoder: FrozenEncoder, layer: int | None) -> int:
 def _trained_on(run: Path) -> Place:
     config = RunFolder(run).config
     if not config.is_file():
-        raise UserError("inspect.images", f"{run} has no config.yaml, which names its images", "give --images")
+        raise UserError("inspect.images.config", f"{run} has no config.yaml, which names its images", "give --images")
     data = read_recipe(config).get("data", {})
     if "path" not in data:
-        raise UserError("inspect.images", f"{config} has no data.path", "give --images, or the run of a pretraining")
+        raise UserError(
+            "inspect.images.path", f"{config} has no data.path", "give --images, or the run of a pretraining"
+        )
     return data["path"]
 
 

@@ -218,7 +218,7 @@ def with_checked_statistics(data: PretrainData, index: Index, channels: int) -> 
     mean, std = choose_statistics(data.mean, data.std, index)
     if not len(mean) == len(std) == channels:
         raise UserError(
-            "data.mean",
+            "data.mean.channels",
             f"data.mean and data.std have {len(mean)} and {len(std)} values, the encoder {channels}",
             "give one value per channel, as `mae-kit shard` prints them",
         )
@@ -244,7 +244,7 @@ def _callbacks(
             return callbacks
         if not len(rows):
             raise UserError(
-                "pretrain.callbacks",
+                "data.knn_shards.no_labels",
                 f"{data.knn_shards} has no labels",
                 "give shards with .cls members, or leave knn_shards out",
             )

@@ -50,12 +50,14 @@ def facts(recipe: Path) -> dict[str, str | None]:
 def _full_name(name: str, names: list[str]) -> str:
     matches = [full for full in names if name in (full, full.partition("/")[2])]
     if len(matches) > 1:
-        raise UserError("recipe.name", f"{name} is the name of {len(matches)} recipes", f"give {' or '.join(matches)}")
+        raise UserError(
+            "recipe.name.ambiguous", f"{name} is the name of {len(matches)} recipes", f"give {' or '.join(matches)}"
+        )
     if not matches:
         last = {full.partition("/")[2]: full for full in names}
         near = difflib.get_close_matches(name.rpartition("/")[2], last, 3)
         fix = f"did you mean {' or '.join(last[one] for one in near)}?" if near else "`mae-kit recipes` lists them all"
-        raise UserError("recipe.name", f"no recipe {name}", fix)
+        raise UserError("recipe.name.unlisted", f"no recipe {name}", fix)
     return matches[0]
 
 

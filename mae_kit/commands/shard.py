@@ -82,7 +82,7 @@ def shard(
     log.info(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         fix = "leave out --val-fraction, or give its train part alone"
-        raise UserError("shard.val_fraction", f"{src} has its own val split", fix)
+        raise UserError("shard.val_fraction.split", f"{src} has its own val split", fix)
     stats = pack_source(source, out, settings, workers, engine)
     for line in summary(out, stats):
         log.info(line)
@@ -126,14 +126,14 @@ def _channels_fit(settings: Settings) -> bool:
 
 def _check_out(src: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError("shard.out", f"{out} is a file", "give a folder for the shards")
+        raise UserError("shard.out.file", f"{out} is a file", "give a folder for the shards")
     if has_pattern(str(out)):
-        raise UserError("shard.out", f"{out} would be read as a pattern", "give a folder without any of *?[{")
+        raise UserError("shard.out.pattern", f"{out} would be read as a pattern", "give a folder without any of *?[{")
     source = Path(src).resolve()
     if source.is_dir() and (out.resolve() == source or source in out.resolve().parents):
-        raise UserError("shard.out", f"{out} is inside {src}", "give a folder for the shards elsewhere")
+        raise UserError("shard.out.inside", f"{out} is inside {src}", "give a folder for the shards elsewhere")
     # Hidden files do not count: a first plan that was cut off by a kill leaves no more than these. Nor does the list of
     # what was skipped, all that is left of a job that packed nothing.
     others = out.is_dir() and any(not entry.name.startswith(".") and entry.name != SKIPPED for entry in out.iterdir())
     if others and not (out / PLAN).exists():
-        raise UserError("shard.out", f"{out} holds other files", "give a new folder")
+        raise UserError("shard.out.not_empty", f"{out} holds other files", "give a new folder")

@@ -209,7 +209,7 @@ def check_folder(out: Path) -> None:
         UserError: It is.
     """
     if file := next(filter(Path.is_file, (out, *out.parents)), None):
-        raise UserError("out", f"{file} is a file, where --out needs a folder", "choose another --out")
+        raise UserError("out.file", f"{file} is a file, where --out needs a folder", "choose another --out")
 
 
 def check_same_settings(run: Path, asked: dict[str, Any]) -> None:

@@ -168,7 +168,7 @@ def _plan(
     """
     if (images_seen is None) == (minutes is None):
         raise UserError(
-            "images_seen",
+            "images_seen.or_minutes",
             "the length of pretraining is given twice or not at all",
             "give either images_seen or minutes",
         )
@@ -222,7 +222,7 @@ def _check_overrides(recipe: Recipe, shared: tuple[str, ...], where: str) -> Non
     for key in recipe.changed:
         if not _SETTING.fullmatch(key) or key.rpartition(".")[2] in _OPTIONS:
             fix = "use dotted keys, as data.batch_size"
-            raise UserError(f"{where}.overrides", f"{where}.overrides has {key}, which is not a setting", fix)
+            raise UserError(f"{where}.overrides.unknown", f"{where}.overrides has {key}, which is not a setting", fix)
         if own := [one for one in shared if f"{one}.".startswith(f"{key}.")]:
             problem = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
             fix = "remove it, or override single other keys, as data.batch_size"
@@ -239,7 +239,9 @@ def _check_length(name: str, entry: Entry, budget: Budget) -> None:
     seen = batch * max(1, round(budget.amount / batch))
     if budget.kind == "images_seen" and abs(seen - budget.amount) > TOLERANCE * budget.amount:
         problem = f"images_seen is {budget.amount}, and entries.{name} with batches of {batch:g} would see {seen:g}"
-        raise UserError("images_seen", problem, "use a multiple of all batch sizes, or override data.batch_size")
+        raise UserError(
+            "images_seen.multiple", problem, "use a multiple of all batch sizes, or override data.batch_size"
+        )
 
 
 def number(entry: Entry, key: str) -> float:

@@ -35,7 +35,7 @@ def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int
         raise UserError("finetune", "blocks are given without a recipe", "add, for example, --finetune vit_tiny_64px")
     if min(filter(None, blocks or ()), default=0) < 0:
         fix = "give numbers of blocks, 0 for the head alone, or null for the whole encoder"
-        raise UserError("blocks", f"blocks are {blocks}", fix)
+        raise UserError("blocks.values", f"blocks are {blocks}", fix)
     for recipe in filter(None, (attentive, finetune)):
         find_recipe(recipe, "downstream")
     asked: Trainings = {ATTENTIVE: (attentive, _PROBE)} if attentive else {}

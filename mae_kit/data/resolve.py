@@ -106,11 +106,11 @@ def _parts(data: str, pack: bool, cache: Cache | None) -> Parts:
     if os.path.isdir(data):
         return _of_folder(data, pack)
     if os.path.isfile(data) and not TAR.search(data):
-        raise UserError("data.path", f"{data} is not a tar", "give an image folder, or shards")
+        raise UserError("data.path.tar", f"{data} is not a tar", "give an image folder, or shards")
     if os.path.isfile(data) or has_pattern(data):
         return _of_shards(data, open_index(data).shards)
     fix = "give a folder of images, a folder of shards, a pattern such as 'DIR/train-*.tar' or a URL"
-    raise UserError("data.path", f"{data} does not exist", fix)
+    raise UserError("data.path.missing", f"{data} does not exist", fix)
 
 
 def _of_folder(folder: str, pack: bool) -> Parts:

@@ -43,5 +43,5 @@ def create_encoder(name: str, model_args: dict[str, Any], image_size: Sequence[i
     given = sized | ours
     if unknown := given.keys() - signature(kind.__init__).parameters.keys():
         what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
-        raise UserError("encoder.model_args", what, "give one that differs from timm's own in its sizes only")
+        raise UserError("encoder.model_args.other", what, "give one that differs from timm's own in its sizes only")
     return kind(name, **given)

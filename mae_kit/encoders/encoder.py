@@ -94,7 +94,7 @@ class Encoder(HubModule):
         model = create(name, self.model_args | (training_args or {}), self.examples)
         if not self.accepts(model):
             what = f"encoder name {name!r} is not a {self.family}"
-            raise UserError("encoder.name", what, f"choose one of timm's {self.examples} models")
+            raise UserError("encoder.name.family", what, f"choose one of timm's {self.examples} models")
         self._wrap(model, fresh=True)
 
     @classmethod
@@ -111,14 +111,14 @@ class Encoder(HubModule):
         timm_model: Any = model
         if not cls.accepts(model):
             what = f"a {type(model).__name__} is not a {cls.family}"
-            raise UserError("encoder.model", what, f"give one of timm's {cls.examples} models")
+            raise UserError("encoder.model.family", what, f"give one of timm's {cls.examples} models")
         timm_model.reset_classifier(0)
         arguments = cls.arguments_of(timm_model) | init_args
         with torch.device("meta"):
             encoder = cls(timm_model.pretrained_cfg["architecture"], **arguments)
         if _shapes(encoder.model) != _shapes(model):
             what = f"this {encoder.name} differs from timm's in more than {', '.join(arguments)}"
-            raise UserError("encoder.model", what, "create it with these arguments only, and num_classes=0")
+            raise UserError("encoder.model.weights", what, "create it with these arguments only, and num_classes=0")
         encoder._wrap(model, fresh=False)
         return encoder
 

@@ -37,12 +37,14 @@ def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.nd
     try:
         from sklearn.cluster import MiniBatchKMeans
     except ModuleNotFoundError:
-        raise UserError("objective.palette", "a palette needs scikit-learn", "pip install 'mae_kit[igpt]'") from None
+        raise UserError(
+            "objective.palette.library", "a palette needs scikit-learn", "pip install 'mae_kit[igpt]'"
+        ) from None
     some = np.random.default_rng(0).permutation(len(pixels))[:PIXELS]
     found = len(np.unique(pixels[some], axis=0))
     if found < count:
         key = f"--objective.init_args.encoder.init_args.colors {found} or less"
         fix = f'give {key}, or in fine-tuning --model.args "{{colors: {found}}}"'
-        raise UserError("encoder.colors", f"a palette of {count} colors for images that have {found}", fix)
+        raise UserError("encoder.colors.images", f"a palette of {count} colors for images that have {found}", fix)
     means: Any = MiniBatchKMeans(count, batch_size=BATCH, random_state=0, compute_labels=False)
     return means.fit(pixels[some]).cluster_centers_.astype(np.float32)

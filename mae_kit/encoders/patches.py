@@ -16,7 +16,7 @@ def grid_of(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[i
     (height, width), (rows, columns) = image_size, patch_size
     if height % rows or width % columns:
         raise UserError(
-            "encoder.img_size",
+            "encoder.img_size.patch",
             f"patch_size {rows}x{columns} does not divide img_size {height}x{width}",
             f"choose an image size that is a multiple, for example {height // rows * rows or rows}",
         )

@@ -28,7 +28,7 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
         raise UserError(
-            "encoder.name", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+            "encoder.name.unknown", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
         )
     return build(name, model_args, "change the encoder's arguments", num_classes=0)
 
@@ -52,7 +52,9 @@ def build(name: str, given: dict[str, Any], fix: str, **further: Any) -> Any:
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         listed = ", ".join(f"{key}={value}" for key, value in given.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError("encoder.model_args", f"timm does not build {name} with {listed} ({reason})", fix) from error
+        raise UserError(
+            "encoder.model_args.refused", f"timm does not build {name} with {listed} ({reason})", fix
+        ) from error
 
 
 def _check(name: str, given: dict[str, Any]) -> None:
@@ -95,7 +97,7 @@ def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """
     sides = [size] * 2 if isinstance(size, int) else [int(side) for side in size]
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError("encoder.img_size", f"a size of {size} pixels", "give one number, or height and width")
+        raise UserError("encoder.img_size.form", f"a size of {size} pixels", "give one number, or height and width")
     return sides[0], sides[1]
 
 

@@ -48,7 +48,7 @@ def find_recipe(name: str, kind: str) -> Path:
     for other, (command, _) in KINDS.items():
         if (FOLDER / other / file_name).is_file():
             raise UserError("recipe.kind", f"{name} is a recipe of {command}", _suggestion(given.stem, kind))
-    raise UserError("recipe.name", f"no recipe {name}", _suggestion(given.stem, kind))
+    raise UserError("recipe.name.unknown", f"no recipe {name}", _suggestion(given.stem, kind))
 
 
 def is_shipped(recipe: Path) -> bool:

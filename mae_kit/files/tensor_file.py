@@ -102,7 +102,7 @@ def missing(path: Path, kind: Kind) -> UserError:
     ended = any((path / one.file).is_file() for one in KINDS)
     if config.is_file() and not ended and (verb := verb_of(read_recipe(config))):
         fix = f"resume it with `mae-kit {verb} --resume {path}`"
-        return UserError(f"{kind.name}.missing", f"the run in {path} is not finished", fix)
+        return UserError(f"{kind.name}.unfinished", f"the run in {path} is not finished", fix)
     return UserError(f"{kind.name}.missing", f"no {kind.name} at {path}", kind.fix)
 
 

@@ -56,7 +56,7 @@ class BEiT(Objective):
         self.tokenizer = load_tokenizer(Path(tokenizer))
         if self.tokenizer.channels != encoder.channels:
             what = f"{tokenizer} takes images of {self.tokenizer.channels} channels, the encoder {encoder.channels}"
-            raise UserError("objective.tokenizer", what, "train a tokenizer on such images")
+            raise UserError("objective.tokenizer.channels", what, "train a tokenizer on such images")
         self.register_buffer("codes_of", fingerprint(self.tokenizer))
         self.register_load_state_dict_pre_hook(_must_have_its_codes)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.dim))  # 3-D as in the original, where it decays
@@ -114,4 +114,6 @@ def _must_have_its_codes(objective: Any, state: dict[str, Tensor], prefix: str, 
     name = f"{prefix}codes_of"
     if name in state and not torch.equal(state[name].cpu(), objective.codes_of.cpu()):
         what = "these weights were trained on the codes of another tokenizer"
-        raise UserError("objective.tokenizer", what, "give that one with --objective.tokenizer, or start a new run")
+        raise UserError(
+            "objective.tokenizer.changed", what, "give that one with --objective.tokenizer, or start a new run"
+        )

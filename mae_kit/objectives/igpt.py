@@ -54,7 +54,7 @@ class IGPT(Objective):
         if encoder.channels == 1 and colors > GRAYS:
             what = f"a palette of {colors} colors for images of {GRAYS} grays"
             fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
-            raise UserError("encoder.colors", what, fix)
+            raise UserError("encoder.colors.sources", what, fix)
         self.initialize()
 
     def fit(self, images: Float[Tensor, "m c h w"]) -> None:
@@ -70,7 +70,7 @@ class IGPT(Objective):
     ) -> Outcome:
         if not self.encoder.model.has_palette:
             fix = "call fit(images) first, or load weights, which include one"
-            raise UserError("objective.palette", "the palette was never fitted", fix)
+            raise UserError("objective.palette.fit", "the palette was never fitted", fix)
         if self.encoder.causal:
             return self._compare(self.encoder(images), images, hidden)
         nothing = torch.zeros(self.encoder.dim, device=images.device)

@@ -130,13 +130,13 @@ def _outputs(encoder: ViT, target: Target) -> int:
     cells = CELLS[target]
     if height % cells or width % cells:
         raise UserError(
-            "objective.target",
+            "objective.target.mosaic",
             f"target mosaic cuts a patch into 4x4 cells, not one of {height}x{width}",
             "choose color",
         )
     if channels > MOST_CHANNELS:
         raise UserError(
-            "objective.target",
+            "objective.target.color",
             f"target {target} has 8 levels a channel, too many classes for {channels}",
             "choose pixels",
         )

@@ -24,7 +24,7 @@ try:
     import ray
     from ray.exceptions import RayError, RayTaskError
 except ImportError:
-    raise UserError("engine", "--engine ray needs the library `ray`", "pip install 'mae_kit[ray]'") from None
+    raise UserError("engine.library", "--engine ray needs the library `ray`", "pip install 'mae_kit[ray]'") from None
 
 _RETRIES = 3
 _PATIENCE = 60  # seconds for stopped tasks to clean up; a node that is cut off never answers
@@ -75,7 +75,7 @@ def _cluster(workers: int) -> Iterator[None]:
     except OSError as error:
         if address:
             raise UserError(
-                "engine", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
+                "engine.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
             ) from error
         log.info("No Ray cluster is running here; a local one is started.")
         _connect("local", workers or cores())

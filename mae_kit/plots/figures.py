@@ -23,7 +23,7 @@ def check_png(out: Path) -> None:
         UserError: It is not a PNG.
     """
     if out.suffix.lower() != ".png":
-        raise UserError("out", f"--out {out} is not a PNG", f"give --out {out.with_suffix('.png')}")
+        raise UserError("out.png", f"--out {out} is not a PNG", f"give --out {out.with_suffix('.png')}")
 
 
 def save_figure(path: Path, figure: Figure) -> None:

@@ -92,7 +92,7 @@ def read_batch_size(run: Path) -> int:
     """Read the images per step from the recipe of a run."""
     size = read_config(run).get("data", {}).get("batch_size")
     if size is None:
-        raise UserError("config.damaged", f"{RunFolder(run).config} has no data.batch_size", _FIX)
+        raise UserError("config.batch_size", f"{RunFolder(run).config} has no data.batch_size", _FIX)
     return size
 
 

@@ -104,7 +104,7 @@ def build_classifier(
     if encoder is not None:
         return _from_encoder(encoder, model, classes, drop_path, image_size, channels)
     if model is None:
-        raise UserError("model.name", "model.name is missing", "name one of timm's models, or give an encoder")
+        raise UserError("model.name.missing", "model.name is missing", "name one of timm's models, or give an encoder")
     return _from_name(model, classes, drop_path, image_size, channels, class_names)
 
 
@@ -132,7 +132,7 @@ def check_batch_norm(model: nn.Module, images: int) -> None:
     norms = (part for part in model.modules() if isinstance(part, _BatchNorm))
     if images == 1 and any(parameter.requires_grad for part in norms for parameter in part.parameters()):
         what = "the model has batch norm, and a micro-batch is one image"
-        raise UserError("data.batch_size", what, "give a larger batch or fewer micro-batches, or a model without")
+        raise UserError("data.batch_size.one", what, "give a larger batch or fewer micro-batches, or a model without")
 
 
 def _from_name(
@@ -175,10 +175,10 @@ def _saved(spec: ModelSpec, channels: int) -> Pretrained | None:
     saved = read(Path(spec.weights))
     if saved.config.model != spec.name:
         what = f"model.weights {spec.weights} is a {saved.config.model}, not a {spec.name}"
-        raise UserError("model.weights", what, "give --model.name of the file")
+        raise UserError("model.weights.heads", what, "give --model.name of the file")
     if saved.config.channels != channels:
         what = f"model.weights {spec.weights} takes images of {saved.config.channels} channels, not {channels}"
-        raise UserError("model.weights", what, "use such images, or another file")
+        raise UserError("model.weights.channels", what, "use such images, or another file")
     return saved
 
 
@@ -244,10 +244,10 @@ def _from_encoder(
 
 def _check_encoder(encoder: Encoder | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
-        raise UserError("model.weights", "model.weights and an encoder are both given", "drop one of the two")
+        raise UserError("model.weights.encoder", "model.weights and an encoder are both given", "drop one of the two")
     if spec and spec.name != encoder.name:
         what = f"model.name is {spec.name}, the encoder is a {encoder.name}"
-        raise UserError("model.name", what, "give --model null to take the encoder's")
+        raise UserError("model.name.encoder", what, "give --model null to take the encoder's")
     if encoder.channels != channels:
         what = f"the encoder takes images of {encoder.channels} channels, not {channels}"
         raise UserError("encoder.channels", what, "give images with that number of channels")
@@ -286,7 +286,9 @@ def _create(name: str, args: dict[str, Any], **further: Any) -> Any:
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
-        raise UserError("model.name", f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}")
+        raise UserError(
+            "model.name.unknown", f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+        )
     fix = "set model.weights to a file or null" if further.get("pretrained") else "change model.args or the size"
     model = build(name, args, fix, **further)
     if isinstance(model, Hiera) and "img_size" in args:
@@ -353,5 +355,5 @@ def _read(file: Path) -> Tensors:
     except (OSError, SafetensorError) as error:
         fix = 'give a safetensors file with timm\'s names, "timm", or null'
         raise UserError(
-            "model.weights", f"model.weights {file} cannot be read as safetensors ({error})", fix
+            "model.weights.damaged", f"model.weights {file} cannot be read as safetensors ({error})", fix
         ) from error

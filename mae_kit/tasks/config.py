@@ -88,4 +88,6 @@ class Augmentation:
         """
         if images == 1 and (self.mixup or self.cutmix):
             fix = "give a larger batch or fewer micro-batches, or --augmentation.mixup 0 --augmentation.cutmix 0"
-            raise UserError("config.check_mixing", "mixup and CutMix need micro-batches of two images or more", fix)
+            raise UserError(
+                "augmentation.mixup.one_image", "mixup and CutMix need micro-batches of two images or more", fix
+            )

@@ -66,7 +66,7 @@ def _fitting_batch(data: FinetuneData, images: int, replica: Replica) -> int:
     parts = replica.world_size * replica.micro_batches
     if images < parts:
         what = f"{data.path} has {images} labeled images, fewer than {parts} devices and micro-batches"
-        raise UserError("data.batch_size", what, "use fewer devices, or --machine.accumulate_grad_batches 1")
+        raise UserError("data.batch_size.devices", what, "use fewer devices, or --machine.accumulate_grad_batches 1")
     batch = min(data.batch_size, images - images % parts)
     if batch < data.batch_size:
         log.info(f"{images} labeled images: batches of {batch}, not of data.batch_size {data.batch_size}")
@@ -81,14 +81,14 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
     """
     if data.labels_per_class and index.multi_label:
         what = f"data.labels_per_class needs one label per image, images of {data.path} have any number"
-        raise UserError("data.labels_per_class", what, "leave it out, or pack fewer images")
+        raise UserError("data.labels_per_class.several", what, "leave it out, or pack fewer images")
     rows = np.intersect1d(index.labeled(), samples.rows)
     if data.labels_per_class:
         labels = index.label[rows]
         short = smallest_class(labels)
         if short < data.labels_per_class:
             raise UserError(
-                "data.labels_per_class",
+                "data.labels_per_class.too_many",
                 f"data.labels_per_class {data.labels_per_class}, but a class of {data.path} has {short} images",
                 f"give --data.labels_per_class {short} or less",
             )

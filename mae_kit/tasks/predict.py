@@ -29,7 +29,7 @@ def classify(classifier: SavedClassifier, index: Index, name: str) -> tuple[Pred
     config, device = classifier.config, "cuda" if torch.cuda.is_available() else "cpu"
     if index.multi_label != config.multi_label or (index.classes or config.classes) != config.classes:
         what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
-        raise UserError("data.classes", what, "give images labeled with these classes")
+        raise UserError("data.classes.of_model", what, "give images labeled with these classes")
     model, normalize = classifier.to(device), Normalize(config.mean, config.std).to(device)
     found, truth = [], []
     with torch.no_grad():

@@ -66,7 +66,7 @@ class DurableCheckpointIO(CheckpointIO):
             raise ValueError(f"{folder.name}/state.pt is not what was written: its sha256 differs")
         if format != FORMAT:
             what = f"{folder} was written by another version of mae_kit: its format is {format}, not {FORMAT}"
-            raise UserError("checkpoint.format", what, "resume with that version, or start a new run")
+            raise UserError("checkpoint.format.file", what, "resume with that version, or start a new run")
         try:
             state = load_tensors(folder / "state.pt", map_location)
         except ValueError as error:
@@ -116,7 +116,7 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
             log.warning(f"checkpoint {error}; trying the one before")
     if candidates:
         raise UserError(
-            "checkpoint.load_latest",
+            "checkpoint.damaged",
             f"every checkpoint in {folder} is damaged",
             "start a new run, from its model.safetensors if any",
         )

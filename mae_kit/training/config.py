@@ -91,7 +91,7 @@ class Optimization:
             shown = ", ".join(f"{step:g}" for step in self.steps)
             what = f"optimization.steps [{shown}] do not ascend from warmup_epochs {self.warmup_epochs:g} to "
             raise UserError(
-                "config.check_steps",
+                "optimization.steps.end",
                 f"{what}epochs {self.epochs:g}",
                 f"give --optimization.steps [{self.epochs * 0.875:g}]",
             )
@@ -312,7 +312,7 @@ class Plan:
         if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
             said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
             raise UserError(
-                "config.check_continues",
+                "resume.settings",
                 f"{run} cannot be resumed: {', '.join(said)}",
                 "resume with the settings it was started with",
             )
@@ -321,7 +321,7 @@ class Plan:
         difference = f"{before['samples']} samples are now {self.samples}; {_difference(before['shards'], self.shards)}"
         if not allow_data_change:
             fix = "resume with the data it was started with, or give --allow-data-change"
-            raise UserError("config.check_continues", f"{run} cannot be resumed: {difference}", fix)
+            raise UserError("resume.data", f"{run} cannot be resumed: {difference}", fix)
         log.warning(f"the data has changed: {difference}")
 
     def has_data_of(self, other: dict[str, Any]) -> bool:

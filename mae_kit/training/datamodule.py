@@ -90,7 +90,7 @@ class ShardDataModule(LightningDataModule):
         self.rows = np.intersect1d(index.labeled(), samples.rows) if supervised else samples.rows
         if len(self.rows) < self.batch_size:
             what = f"{self.data} holds {len(self.rows)} images, fewer than batch_size {self.batch_size}"
-            raise UserError("data.batch_size", what, f"choose {max(1, len(self.rows))} or less")
+            raise UserError("data.batch_size.datamodule", what, f"choose {max(1, len(self.rows))} or less")
         self.index, self.classes = index, index.class_count
         self.mean, self.std = choose_statistics(self.mean, self.std, index)
         self.augment = PretrainAugment(self.mean, self.std, self.flip)

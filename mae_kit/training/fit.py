@@ -65,7 +65,7 @@ def check_resumable(module: TrainingModule, plan: Plan, state: State, run: Run, 
     """
     if missing := _NEEDED - state.keys():
         what = f"the checkpoint in {run.path} lacks {', '.join(sorted(missing))}"
-        raise UserError("checkpoint.format", what, "resume with the version of mae_kit that wrote it")
+        raise UserError("checkpoint.format.state", what, "resume with the version of mae_kit that wrote it")
     plan.check_continues(state["plan"], run.path, allow_data_change)
     _check_length(module, plan, state, run)
     try:

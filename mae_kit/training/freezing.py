@@ -24,7 +24,7 @@ def freeze_below(classifier: nn.Module, blocks: int) -> None:
     depth = max(layers.values()) - 1
     if not 0 <= blocks <= depth:
         problem = f"blocks is {blocks}, the model has {depth}"
-        raise UserError("blocks", problem, f"give 0 to {depth}, or null for the whole model")
+        raise UserError("blocks.count", problem, f"give 0 to {depth}, or null for the whole model")
     for name, parameter in classifier.named_parameters():
         if layers[name] <= depth - blocks:
             parameter.requires_grad_(False)

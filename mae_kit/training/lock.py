@@ -54,7 +54,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 def _taken(folder: Path, file: Path) -> UserError:
     fix = f"wait until it ends, or stop it; if its machine is gone, remove {file}"
-    return UserError("lock.alone", f"another process is using {folder}", fix)
+    return UserError("run.in_use", f"another process is using {folder}", fix)
 
 
 @contextmanager

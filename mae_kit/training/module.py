@@ -143,13 +143,13 @@ def statistics(
     found = list(mean or theirs[0] or IMAGENET_MEAN), list(std or theirs[1] or IMAGENET_STD)
     if not len(found[0]) == len(found[1]) == channels:
         raise UserError(
-            "data.mean",
+            "data.mean.images",
             f"mean and std have {len(found[0])} and {len(found[1])} values, images {channels} channels",
             "give one value per channel, as `mae-kit shard` prints them",
         )
     if getattr(data, "given_statistics", True) and theirs[0] and (list(theirs[0]), list(theirs[1])) != found:
         what = f"the module normalizes with {found}, the data module with {theirs}"
-        raise UserError("data.mean", what, "give mean and std to one of the two")
+        raise UserError("data.mean.both", what, "give mean and std to one of the two")
     return found
 
 

@@ -115,7 +115,7 @@ class Run(RunFolder):
         """
         there = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
         if not (there.is_dir() and os.access(there, os.W_OK)):
-            raise UserError("run.start", f"cannot write to {self.path}", "choose another --run folder")
+            raise UserError("run.start.access", f"cannot write to {self.path}", "choose another --run folder")
 
     def check_disk(self, needed: int) -> None:
         """Check that the disk has room; writes nothing.

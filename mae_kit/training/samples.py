@@ -73,7 +73,7 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
     replica, count = this_replica(machine, data.batch_size), len(samples.rows)
     if count < data.batch_size:
         raise UserError(
-            "data.batch_size",
+            "data.batch_size.too_large",
             f"{shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
             f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
         )

@@ -33,7 +33,9 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
         return _with(weights, {}, size)
     if not has_positions(model):
         raise UserError(
-            "img_size", f"{weights.config.model} has no position embeddings to interpolate", "leave out --img-size"
+            "img_size.fixed",
+            f"{weights.config.model} has no position embeddings to interpolate",
+            "leave out --img-size",
         )
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))

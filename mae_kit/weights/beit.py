@@ -75,14 +75,14 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     check_gelu(raw)
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
         raise UserError(
-            "weights.unsupported",
+            "weights.pooling",
             f"{raw.path} does not use mean pooling",
             "give one trained with use_mean_pooling: true",
         )
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
-        raise UserError("weights.unsupported", f"{raw.path} has two final norms and no head", "give a whole file")
+        raise UserError("weights.norms", f"{raw.path} has two final norms and no head", "give a whole file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
@@ -127,7 +127,7 @@ def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     table = tensors.get(f"blocks.0.attn.{TABLE}")
     if table is None:
         raise UserError(
-            "weights.unsupported",
+            "weights.relative_positions",
             f"{raw.path} has no relative position bias",
             "give a BEiT that has one, like the published ones",
         )

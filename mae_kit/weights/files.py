@@ -76,7 +76,7 @@ def _weight_files(folder: Path) -> list[Path]:
         what = f"{folder} holds {', '.join(file.name for file in files[:3])}, and no model.safetensors or its index"
         raise UserError("weights.several", what, "give one of these files")
     if not files:
-        raise UserError("weights.missing", f"{folder} holds no weights", _FIX)
+        raise UserError("weights.missing.folder", f"{folder} holds no weights", _FIX)
     return files
 
 
@@ -84,7 +84,7 @@ def _parts(index: Path) -> list[Path]:
     listed = _json(index).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     if not names or any(Path(name).name != name for name in names):
-        raise UserError("weights.damaged", f"{index} does not list files of its folder", _FIX)
+        raise UserError("weights.damaged.index", f"{index} does not list files of its folder", _FIX)
     for number, name in enumerate(names, 1):
         if not (index.parent / name).is_file():
             what = f"part {number} of {len(names)}, {name}, is missing in {index.parent}"
@@ -94,17 +94,17 @@ def _parts(index: Path) -> list[Path]:
 
 def _content(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
-        raise UserError("weights.missing", f"no file {file}", _FIX)
+        raise UserError("weights.missing.file", f"no file {file}", _FIX)
     with file.open("rb") as opened:
         start = opened.read(64).lstrip()
     if kind := next((kind for letters, kind in _STARTS.items() if start.startswith(letters)), ""):
-        raise UserError("weights.download", f"{file} is {kind}", "fetch the weights again")
+        raise UserError("weights.download.kind", f"{file} is {kind}", "fetch the weights again")
     try:
         content = load_file(file) if file.suffix == ".safetensors" else load_tensors(file, settings=True)
     except SafetensorError as error:
-        raise UserError("weights.damaged", f"{file} is not a safetensors file ({error})", _FIX) from error
+        raise UserError("weights.damaged.safetensors", f"{file} is not a safetensors file ({error})", _FIX) from error
     except ValueError as error:
-        raise UserError("weights.damaged", f"{file.parent / str(error)}", _FIX) from error
+        raise UserError("weights.damaged.pickle", f"{file.parent / str(error)}", _FIX) from error
     if not isinstance(content, dict):
         raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
     return content

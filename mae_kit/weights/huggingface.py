@@ -110,14 +110,12 @@ def check_plain(raw: Raw) -> None:
     c = raw.config
     if c["intermediate_size"] != 4 * c["hidden_size"]:
         raise UserError(
-            "weights.unsupported",
+            "weights.intermediate_size",
             f"{raw.path}: intermediate_size {c['intermediate_size']}",
             "only 4 x hidden_size is supported",
         )
     if not c.get("qkv_bias", True):
-        raise UserError(
-            "weights.unsupported", f"{raw.path}: its attention has no bias", "only qkv_bias true is supported"
-        )
+        raise UserError("weights.qkv_bias", f"{raw.path}: its attention has no bias", "only qkv_bias true is supported")
 
 
 def check_gelu(raw: Raw) -> None:
@@ -128,7 +126,7 @@ def check_gelu(raw: Raw) -> None:
     """
     if (activation := raw.config.get("hidden_act", "gelu")) != "gelu":
         what = f"{raw.path}: the activation is {activation}"
-        raise UserError("weights.unsupported", what, "only gelu is supported")
+        raise UserError("weights.activation", what, "only gelu is supported")
 
 
 def labels(config: dict[str, Any], count: int) -> tuple[list[str], bool]:
@@ -191,13 +189,15 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
     embed = model.patch_embed
     fix = "give --format timm, which transformers reads, too"
     if model.no_embed_class or model.num_prefix_tokens != 1 or model.cls_token is None:
-        raise UserError("format", f"transformers' {kind} has one class token and its position, no other tokens", fix)
+        raise UserError(
+            "format.tokens", f"transformers' {kind} has one class token and its position, no other tokens", fix
+        )
     if weights.classes and (kind == "vit_mae" or model.global_pool != "token"):
         what = f"transformers' {kind} classifies by the class token, if at all, this model by {model.global_pool}"
-        raise UserError("format", what, fix)
+        raise UserError("format.pooling", what, fix)
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
         raise UserError(
-            "format",
+            "format.square",
             f"transformers' {kind} takes squares, not {embed.img_size}",
             "import it with --img-size first",
         )

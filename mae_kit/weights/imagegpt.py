@@ -53,7 +53,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     biases = [name for name in others if BIAS.fullmatch(name)]
     if any(raw.tensors[name].any() for name in biases):
         raise UserError(
-            "weights.unsupported", f"{raw.path} has biases, which iGPT lacks", "give one trained without, like OpenAI's"
+            "weights.biases", f"{raw.path} has biases, which iGPT lacks", "give one trained without, like OpenAI's"
         )
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     tensors = {name: _upright(name, tensor) for name, tensor in tensors.items()}
@@ -74,7 +74,7 @@ def _must_be_computed_alike(raw: Raw) -> None:
     for key, value in COMPUTED.items():
         if raw.config.get(key, value) != value:
             raise UserError(
-                "weights.unsupported", f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported"
+                "weights.igpt_config", f"{raw.path}: {key} is {raw.config[key]}", f"only {value} is supported"
             )
 
 

@@ -75,13 +75,13 @@ def model_of(file: str, tensors: Tensors, heads: int, grid: tuple[int, int]) -> 
     hidden = tensors["blocks.0.mlp.fc1.bias"].numel()
     if hidden != 4 * dim:
         raise UserError(
-            "weights.unsupported",
+            "weights.mlp_ratio",
             f"{file}: MLP width {hidden} with embed_dim {dim}",
             "only an mlp_ratio of 4 is supported",
         )
     if dim % heads:
         raise UserError(
-            "weights.unsupported",
+            "weights.heads.divide",
             f"{file}: {heads} attention heads do not divide its width of {dim}",
             "give --encoder-heads N",
         )

@@ -231,4 +231,4 @@ def refuse(file: str, differences: Mapping[str, str], fix: str = "give the model
     if differences:
         shown = "; ".join(list(differences.values())[:SHOWN])
         more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise UserError("weights.names", f"{file} does not fit the model: {shown}{more}", fix)
+        raise UserError("weights.names.model", f"{file} does not fit the model: {shown}{more}", fix)

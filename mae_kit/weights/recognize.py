@@ -76,7 +76,7 @@ def _read_encoder(path: Path) -> Pretrained:
     try:
         return read_pretrained(path)
     except UserError as error:
-        if error.key != "weights.missing":
+        if not error.key.startswith("weights.missing"):
             raise
         raise missing(path, ENCODER) from error
 
@@ -103,14 +103,16 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     try:
         weights, unknown = layout.read(raw, hints)
     except KeyError as error:
-        raise UserError("weights.layout", f"{path} lacks {error}", _FIX) from error
+        raise UserError("weights.layout.lacks", f"{path} lacks {error}", _FIX) from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            "weights.damaged", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
+            "weights.damaged.layout", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
         ) from error
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise UserError("weights.names", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX)
+        raise UserError(
+            "weights.names.unknown", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX
+        )
     check_complete(str(path), weights)
     notes = [f"the names without their prefix {prefix}"] if prefix else []
     return _sized(weights._replace(left_out=weights.left_out + outside, notes=weights.notes + notes))
@@ -138,7 +140,7 @@ def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
             return
         if set(BOTH) <= {*around}:
             what = f"{raw.path} holds a teacher and a student"
-            raise UserError("weights.layout", what, "save one of them to a file of its own")
+            raise UserError("weights.layout.several", what, "save one of them to a file of its own")
         outside = outside + [name for name in raw.tensors if not name.startswith(around[0])]
         inside = {name.removeprefix(around[0]): t for name, t in raw.tensors.items() if name.startswith(around[0])}
         raw, dropped = raw._replace(tensors=inside), dropped + around[0]
@@ -152,12 +154,14 @@ def _layout(raw: Raw) -> tuple[ModuleType, Raw, str, list[str]]:
                 return layout, peeled, prefix, outside
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
         fix = "give the folder that holds both, and preprocessor_config.json"
-        raise UserError("weights.layout", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix)
+        raise UserError(
+            "weights.layout.imagegpt_config", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix
+        )
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
         raise UserError(
-            "weights.layout",
+            "weights.layout.config",
             f"{raw.path} is a transformers file without its config.json",
             "give the folder that holds both",
         )
     first = ", ".join(list(raw.tensors)[:3])
-    raise UserError("weights.layout", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)
+    raise UserError("weights.layout.unknown", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)

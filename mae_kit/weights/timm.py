@@ -29,7 +29,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; unknown ones are found when the model is built."""
     name = raw.config["architecture"]
     if not timm.is_model(name):
-        raise UserError("weights.timm_name", f"{raw.path}: timm has no model {name}", "update timm")
+        raise UserError("weights.timm_name.model", f"{raw.path}: timm has no model {name}", "update timm")
     given = raw.config.get("pretrained_cfg", raw.config)
     with torch.device("meta"):
         own: Any = timm.create_model(name).pretrained_cfg
@@ -125,7 +125,7 @@ def architecture(path: Path) -> str:
     if not timm.is_model_pretrained(name):
         near = difflib.get_close_matches(name, timm.list_pretrained(), 3) or [_EXAMPLE]
         fix = f"choose for example {', '.join(PREFIX + one for one in near)}"
-        raise UserError("weights.timm_name", f"timm publishes no weights under the name {name!r}", fix)
+        raise UserError("weights.timm_name.tag", f"timm publishes no weights under the name {name!r}", fix)
     return name.split(".")[0]
 
 
@@ -141,6 +141,6 @@ def read_published(path: Path) -> Raw:
     except Exception as error:  # network, hub and timm have no common base
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         fix = "check the network, or copy the cache of Hugging Face (HF_HOME) from a machine that has them"
-        raise UserError("weights.download", f"{path} cannot be fetched ({reason})", fix) from error
+        raise UserError("weights.download.failed", f"{path} cannot be fetched ({reason})", fix) from error
     config = {"architecture": name, "num_classes": model.num_classes, "pretrained_cfg": model.pretrained_cfg}
     return Raw(path, model.state_dict(), {}, config, {})

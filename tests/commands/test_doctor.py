@@ -49,6 +49,7 @@ def test_files_of_a_run_are_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_self_test(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = doctor(self_test=True, folder=tmp_path)
     assert (found["self_test"], found["steps"], found["kills"]) == ("bit-identical", 30, 3)

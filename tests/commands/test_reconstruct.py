@@ -55,7 +55,7 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
     [
         ("encoder.safetensors", {}, ["model.kind"]),
         ("nowhere", {}, ["model.missing"]),
-        ("", {"images": "nowhere.jpg"}, ["images.none"]),
+        ("", {"images": "nowhere.jpg"}, ["images.missing"]),
         ("", {"out": Path("grid.jpg")}, ["out"]),
         ("", {"mask": "grid", "mask_ratio": 0.5}, ["objective.mask"]),
         ("", {"mask_ratio": 1.0}, ["objective.mask_ratio"]),

@@ -182,7 +182,7 @@ def test_the_folder_may_be_moved(content: Content, commands: Commands, tmp_path:
 
 
 def test_a_second_process_is_refused(content: Content, commands: Commands, tmp_path: Path):
-    with alone(tmp_path / "out"), raises("lock.alone"):
+    with alone(tmp_path / "out"), raises("run.in_use"):
         run(content, tmp_path)
     assert not commands.words
 

@@ -48,7 +48,7 @@ def test_everybody_reads_what_the_umask_lets_them(tmp_path: Path):
 )
 def test_of_a_stopped_run_the_command_that_resumes_it_is_named(tmp_path: Path, kind: Kind, recipe: str, command: str):
     (tmp_path / "config.yaml").write_text(recipe)
-    with raises(f"{kind.name}.missing") as stopped:
+    with raises(f"{kind.name}.unfinished") as stopped:
         read_kind(tmp_path, kind, dict)
     assert f"mae-kit {command} --resume {tmp_path}" in stopped.value.fix
     (tmp_path / "classifier.safetensors").touch()

@@ -2,7 +2,8 @@
 
 The command line names a socket, and what stands for `sys.executable`, so that children of these programs are forked,
 too. A client connects, sends its stdin, stdout and stderr, then one line of JSON: `words` (the arguments of Python: `-m
-mae_kit WORDS` or `-c CODE WORDS`), `folder`, `env`, and `patch`, Python to run before. It receives a line with the
+mae_kit WORDS` or `-c CODE WORDS`), `folder`, `env`, `patch`, Python to run before, and `key`, the file for the key of
+the user's mistake that it ends with. It receives a line with the
 process id, and one with the exit code. A client that leaves kills its program.
 """
 
@@ -17,6 +18,7 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -97,12 +99,25 @@ def exit_code(job: dict[str, Any]) -> int:
             exec(program, {"__name__": "__main__"})
             return 0
         assert (flag, program) == ("-m", "mae_kit"), job["words"]
+        if job["key"]:
+            note_key(Path(job["key"]))
         return cli.main()
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
         return 1
+
+
+def note_key(file: Path) -> None:
+    """Write the key of a `UserError` that the command line reports."""
+    complain = cli._complain
+
+    def noting(error: Exception) -> int:
+        file.write_text(getattr(error, "key", ""))
+        return complain(error)
+
+    cli._complain = noting
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
         socket.send_fds(server, [b"\0"], [0, 1, 2])
-        job = {"words": sys.argv[1:], "folder": os.getcwd(), "env": dict(os.environ), "patch": ""}
+        job = {"words": sys.argv[1:], "folder": os.getcwd(), "env": dict(os.environ), "patch": "", "key": ""}
         server.sendall(f"{json.dumps(job)}\n".encode())
         replies = server.makefile()
         pid = int(replies.readline())

@@ -24,11 +24,12 @@ main({address!r})
 
 
 class Ended(NamedTuple):
-    """Exit code of a process (-9 after SIGKILL) and what it printed."""
+    """Exit code of a process (-9 after SIGKILL), what it printed, and the key of the user's mistake that ended it."""
 
     code: int
     out: str
     err: str
+    key: str
 
 
 class Running:
@@ -58,7 +59,8 @@ class Running:
     def wait(self) -> Ended:
         if self._code is None:
             self._code = self._number()
-        return Ended(self._code, self.printed(), self._complaints())
+        key = self.folder / "key"
+        return Ended(self._code, self.printed(), self._complaints(), key.read_text() if key.is_file() else "")
 
     def wait_until(self, seen: Callable[[], bool]) -> None:
         """Wait until the condition holds or the process ends."""
@@ -116,6 +118,7 @@ class Programs:
         output.mkdir()
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         job = {"words": ["-m", "mae_kit", *map(str, words)], "folder": str(folder or Path.cwd()), "patch": patch}
+        job["key"] = str(output / "key")
         job["env"] = os.environ | threads | {name: str(value) for name, value in env.items()}
         server = socket.socket(socket.AF_UNIX)
         server.connect(self._address)

@@ -138,7 +138,7 @@ def test_when_all_are_damaged_it_says_so(tmp_path: Path):
     save(tmp_path, 5, 10)
     flip(tmp_path / "step-00000010")
     truncate(tmp_path / "step-00000005")
-    with raises("checkpoint.load_latest"):
+    with raises("checkpoint.damaged"):
         load_latest(tmp_path)
 
 

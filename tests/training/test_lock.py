@@ -12,7 +12,6 @@ import pytest
 from filelock import FileLock
 from support.errors import raises
 
-from mae_kit.errors import UserError
 from mae_kit.training.lock import HOLDER, alone
 
 HOLD = """
@@ -36,7 +35,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_the_second_one_is_refused_until_the_first_leaves(holder: subprocess.Popen[str], tmp_path: Path):
-    with pytest.raises(UserError, match=r"using .*run: wait .* remove .*run/.lock"), alone(tmp_path / "run"):
+    with raises("run.in_use"), alone(tmp_path / "run"):
         pytest.fail("two are at work")
     assert holder.stdin
     holder.stdin.close()
@@ -67,7 +66,7 @@ def test_where_there_are_no_locks_a_file_with_the_holder_stands_for_one(
     os.utime(tmp_path / HOLDER, (0, 0))
     with alone(tmp_path):
         assert not FileLock(tmp_path / ".lock").is_locked
-        with raises("lock.alone"), alone(tmp_path):
+        with raises("run.in_use"), alone(tmp_path):
             pytest.fail("two are at work")
     assert not (tmp_path / HOLDER).exists()
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import Programs
 from support.runs import SLOW, audited, curve, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,12 @@ for pid in $pids; do wait $pid; ended=$?; if [ $ended -gt $code ]; then code=$en
 exit $code
 """
 SCONTROL = '#!/bin/bash\nif [ $1 = show ]; then echo 127.0.0.1; else echo "$@" >> {asked}; fi\n'
-MAE_KIT = "#!{python}\n{patch}\nfrom mae_kit.cli.main import main\nimport sys\nsys.exit(main())\n"
+MAE_KIT = """#!/bin/bash
+exec {python} -c '{patch}
+import sys
+from mae_kit.cli.main import main
+sys.exit(main())' "$@"
+"""
 
 
 def write_program(path: Path, text: str) -> None:
@@ -32,10 +38,12 @@ def write_program(path: Path, text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.gate("R8")
 @pytest.mark.skipif(os.name == "nt", reason="SLURM knows no Windows")
-def test_a_preempted_job_requeues_itself_and_goes_on(trained: Path, photos: Path, recipes: Path, tmp_path: Path):
+def test_a_preempted_job_requeues_itself_and_goes_on(
+    programs: Programs, trained: Path, photos: Path, recipes: Path, tmp_path: Path
+):
     write_program(tmp_path / "bin" / "srun", SRUN)
     write_program(tmp_path / "bin" / "scontrol", SCONTROL.format(asked=tmp_path / "asked"))
-    write_program(tmp_path / "bin" / "mae-kit", MAE_KIT.format(python=sys.executable, patch=SLOW))
+    write_program(tmp_path / "bin" / "mae-kit", MAE_KIT.format(python=programs.python, patch=SLOW))
     run = tmp_path / "run"
     environment = os.environ | {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",

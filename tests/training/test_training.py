@@ -286,8 +286,7 @@ def test_what_steps_are_skipped_for_is_not_saved_over_what_was_sound(programs: P
 @pytest.mark.gate("R14")
 def test_a_loss_that_never_is_finite_ends_the_run_with_one_line(programs: Programs, words: Words, tmp_path: Path):
     ended = programs.run(*words, "--run", tmp_path / "run", patch=POISON.format(steps=set(range(6, 18))))
-    assert ended.code == 2 and "Traceback" not in ended.err
-    assert ended.err.splitlines()[-1].startswith("mae-kit: error: the loss is not finite at step ")
+    assert (ended.code, ended.key) == (2, "training.not_finite") and "Traceback" not in ended.err
 
 
 @pytest.mark.gate("R5")
@@ -334,7 +333,7 @@ def test_more_epochs_continue_a_run(programs: Programs, trained: Path, tmp_path:
 def test_a_run_does_not_resume_as_another(programs: Programs, trained: Path, tmp_path: Path):
     """Another batch or seed: tests/training/test_run.py."""
     run = shutil.copytree(trained, tmp_path / "run")
-    refused(programs.run("pretrain", "--resume", run, "--objective.init_args.decoder_dim", "64"), "is of another model")
+    refused(programs.run("pretrain", "--resume", run, "--objective.init_args.decoder_dim", "64"), "run.other_model")
     assert (run / "config.yaml").read_text() == (trained / "config.yaml").read_text()
 
 
@@ -346,14 +345,14 @@ def test_a_run_belongs_to_one_process_at_a_time(programs: Programs, words: Words
         time.sleep(0.02)
     second = programs.run("pretrain", "--resume", run)
     assert first.alive()
-    refused(second, f"another process is using {run}")
+    refused(second, "run.in_use")
     assert first.wait().code == 0 and same(run, trained)
 
 
-def refused(ended: Ended, complaint: str) -> None:
-    assert ended.code == 2, ended
+def refused(ended: Ended, *keys: str) -> None:
+    assert ended.code == 2 and ended.key in keys, ended
     (line,) = ended.err.splitlines()
-    assert line.startswith("mae-kit: error: ") and complaint in line
+    assert line.startswith("mae-kit: error: ")
 
 
 @pytest.mark.gate("R16")
@@ -365,17 +364,17 @@ def test_a_run_does_not_resume_on_other_data(programs: Programs, words: Words, t
     write_shard(tmp_path / "train-1.tar", range(25, 49))
     longer = ["pretrain", "--resume", tmp_path / "run", "--optimization.epochs", "2"]
     seen = [programs.run(*longer)]
-    refused(seen[-1], "48 samples are now 48; 1 shards changed (train-1.tar)")
+    refused(seen[-1], "resume.data")
     write_shard(tmp_path / "train-2.tar", range(49, 60))
     seen.append(programs.run(*longer))
-    refused(seen[-1], "48 samples are now 59; 1 shards new (train-2.tar), 1 shards changed (train-1.tar)")
+    refused(seen[-1], "resume.data")
     ended = programs.run(*longer, "--allow-data-change")
     assert ended.code == 0 and "the data has changed: 48 samples are now 59" in ended.out
     assert read_metrics(tmp_path / "run")[-1]["step"] == 7
-    refused(programs.run(*longer[:-1], "4", "--seed", "1"), "seed 0 is now 1")
+    refused(programs.run(*longer[:-1], "4", "--seed", "1"), "resume.settings")
     (tmp_path / "train-2.tar").unlink()
     seen.append(programs.run(*longer[:-1], "4"))
-    refused(seen[-1], "59 samples are now 48; 1 shards gone (train-2.tar)")
+    refused(seen[-1], "resume.data")
     measured(f"{sum(ended.code == 2 for ended in seen)} of {len(seen)} changes refused with their difference")
 
 
@@ -419,7 +418,7 @@ def test_workers_that_never_live_end_the_run_with_one_line(
     started = time.monotonic()
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1", patch=deadly)
     measured(f"all: ended after {time.monotonic() - started:.1f} s")
-    refused(ended, "loader workers keep dying")
+    refused(ended, "loader.dead")
 
 
 @pytest.mark.gate("R11")
@@ -443,9 +442,7 @@ def test_mostly_damaged_images_end_the_run(programs: Programs, recipes: Path, tm
     write_shard(tmp_path / "a.tar", range(48), damaged=tuple(range(0, 48, 3)))
     words = ["pretrain", "--config", recipes / "pretrain.yaml", "--data.path", tmp_path / "a.tar"]
     ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "1")
-    assert ended.code == 2 and "Traceback" not in ended.err
-    complaint = f"more than 20% of the images do not decode, see {tmp_path / 'run' / 'quarantine.jsonl'}"
-    assert complaint in ended.err.splitlines()[-1]
+    refused(ended, "data.bad_samples")
 
 
 @pytest.mark.gate("R24")
@@ -460,7 +457,7 @@ def test_shards_that_vanish_end_the_run_until_they_are_back(
     data = (shards / "train-1.tar").read_bytes()
     os.truncate(shards / "train-1.tar", 0)
     ended = running.wait()
-    refused(ended, "check its disk or server; a run resumes with --resume")
+    refused(ended, "data.read", "loader.failed")
     (shards / "train-1.tar").write_bytes(data)
     assert programs.run("pretrain", "--resume", tmp_path / "run").code == 0
     assert same(tmp_path / "run", trained)
@@ -480,10 +477,9 @@ def test_a_full_disk_costs_checkpoints_not_the_run(
     size = (trained / "checkpoints" / "step-00000018" / "state.pt").stat().st_size
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=size // 2))
-    assert ended.code == 2 and "Traceback" not in ended.err, ended
+    assert (ended.code, ended.key) == (2, "run.checkpoint_not_written"), ended
     missing = ended.out.count(" was not written (File too large): make room; the one before is kept")
     assert missing == 4
-    assert f"make room, then --resume {run}" in ended.err.splitlines()[-1]
     assert curve(run) == curve(trained) and list((run / "checkpoints").iterdir()) == []
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
@@ -497,7 +493,7 @@ def test_a_disk_that_takes_nothing_more_ends_a_run_at_its_end_alone(
     """Not even a line of the metrics, a plot, an event of TensorBoard."""
     run, room = tmp_path / "run", (trained / "config.yaml").stat().st_size + 200
     ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=room))
-    assert ended.code == 2 and "Traceback" not in ended.err, ended
+    assert (ended.code, ended.key) == (2, "run.not_written"), ended
     assert ended.out.count("make room; the run continues") == 1 and "step 18/18" in ended.out
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
@@ -549,7 +545,7 @@ def test_a_signal_ends_a_run_whose_worker_is_stuck(programs: Programs, words: Wo
 def test_ranks_that_differ_do_not_start(programs: Programs, words: Words, tmp_path: Path):
     ranks = group(programs, 2, *words, "--run", tmp_path / "run", others={1: ["--optimization.learning_rate", "2e-3"]})
     for ended in [rank.wait() for rank in ranks]:
-        refused(ended, "optimization.learning_rate 0.002, rank 0 has 0.001")
+        refused(ended, "optimization.learning_rate")
 
 
 @pytest.mark.gate("R21")
@@ -558,7 +554,7 @@ def test_a_lost_peer_is_one_line(programs: Programs, words: Words, tmp_path: Pat
     ranks = group(programs, 2, *words, "--run", run, patch=SLOW)
     ranks[0].wait_until((run / "metrics.jsonl").exists)
     ranks[1].send(signal.SIGKILL)
-    refused(ranks[0].wait(), "another of the 2 processes is gone or stuck")
+    refused(ranks[0].wait(), "run.peer_lost")
 
 
 @pytest.mark.gate("R23")
@@ -579,7 +575,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(
     started = time.monotonic()
     ended = programs.run(*words, "--run", "/proc/run")
     measured(f"refused after {time.monotonic() - started:.1f} s")
-    refused(ended, "cannot write to /proc/run (No such file or directory): choose another --run folder")
+    refused(ended, "run.start")
     assert "effective batch" not in ended.out
 
 

@@ -14,7 +14,6 @@ from lightning_fabric.utilities.data import AttributeDict
 from safetensors.torch import save_file
 from support.errors import raises
 
-from mae_kit.errors import UserError
 from mae_kit.weights.files import read_raw
 
 TENSORS = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
@@ -134,9 +133,7 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path, where: str):
     if where == "args":
         evil = argparse.Namespace(model=evil)
     torch.save({"model": TENSORS} | {where: evil}, tmp_path / "a.pth")
-    with pytest.raises(
-        UserError, match=r"a.pth is refused: besides tensors it would load (posix|nt).system: give a"
-    ) as error:
+    with raises("weights.damaged.pickle") as error:
         read_raw(tmp_path / "a.pth")
     assert not (tmp_path / "ran").exists() and "\n" not in str(error.value)
 

@@ -141,9 +141,9 @@ def test_a_whole_model_becomes_a_run(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
-        ({"hidden_act": "relu"}, "weights.unsupported"),
-        ({"intermediate_size": 96}, "weights.unsupported"),
-        ({"qkv_bias": False}, "weights.unsupported"),
+        ({"hidden_act": "relu"}, "weights.activation"),
+        ({"intermediate_size": 96}, "weights.intermediate_size"),
+        ({"qkv_bias": False}, "weights.qkv_bias"),
         ({"num_hidden_layers": 3}, None),
         ({"image_size": 64}, "weights.names"),
     ],

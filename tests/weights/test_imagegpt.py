@@ -93,9 +93,9 @@ def without_config(folder: Path) -> None:
     ("change", "key"),
     [
         (without_palette, "weights.palette"),
-        (with_bias, "weights.unsupported"),
-        (with_another_activation, "weights.unsupported"),
-        (without_config, "weights.layout"),
+        (with_bias, "weights.biases"),
+        (with_another_activation, "weights.igpt_config"),
+        (without_config, "weights.layout.imagegpt_config"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, change: Callable[[Path], None], key: str):

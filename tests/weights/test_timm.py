@@ -10,7 +10,6 @@ from support.tiny_models import save_run, shaken, tiny_mae
 
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
-from mae_kit.errors import UserError
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights.pretrained import build_timm
 from mae_kit.weights.recognize import load_encoder, read_pretrained
@@ -64,17 +63,17 @@ def test_a_model_that_timm_does_not_have(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "key"),
     [
-        ({"model_args": {"foo": 1}}, "timm does not build vit_base_patch16_224 with .*foo=1"),
-        ({"model_args": {"embed_dim": 190}}, "timm does not build .* embed_dim=190"),
-        ({"model_args": [3]}, "is damaged, or not of the layout that it seems to be"),
-        ({"num_classes": "ten"}, "is damaged, or not of the layout that it seems to be"),
+        ({"model_args": {"foo": 1}}, "encoder.model_args.refused"),
+        ({"model_args": {"embed_dim": 190}}, "encoder.model_args.refused"),
+        ({"model_args": [3]}, "weights.damaged.layout"),
+        ({"num_classes": "ten"}, "weights.damaged.layout"),
     ],
 )
-def test_a_config_that_makes_no_sense(tmp_path: Path, changed: dict[str, Any], told: str):
+def test_a_config_that_makes_no_sense(tmp_path: Path, changed: dict[str, Any], key: str):
     export(save_run(tmp_path / "run", tiny_mae()), tmp_path / "out")
     path = tmp_path / "out" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-    with pytest.raises(UserError, match=told):
+    with raises(key):
         read_pretrained(tmp_path / "out")

@@ -74,12 +74,14 @@ def kept(index: Index, exclude: str | None) -> Kept:
     changed = [name for name, content in index.contents.items() if contents.get(name) != content]
     if changed:
         what = f"{exclude} was made for other shards: {changed[0]} is new or has changed"
-        raise UserError("data.exclude", what, "make the list again with `mae-kit dedup`")
+        raise UserError("data.exclude.other_shards", what, "make the list again with `mae-kit dedup`")
     names = [index.shards[number] for number in index.shard.tolist()]
     stays = np.array([place not in gone for place in zip(names, index.keys, strict=True)], dtype=bool)
     rows = np.flatnonzero(stays)
     if not len(rows):
-        raise UserError("data.exclude", f"{exclude} leaves no sample", "look at its reasons, or give other shards")
+        raise UserError(
+            "data.exclude.everything", f"{exclude} leaves no sample", "look at its reasons, or give other shards"
+        )
     return Kept(rows, hashlib.sha256(index.fingerprint.encode() + rows.tobytes()).hexdigest())
 
 
@@ -87,13 +89,15 @@ def _read(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """Contents of the shards it was made for, and (shard, key) of the samples that go."""
     fix = "give the duplicates.jsonl that `mae-kit dedup` wrote"
     if not path.is_file():
-        raise UserError("data.exclude", f"no list of samples to leave out at {path}", fix)
+        raise UserError("data.exclude.missing", f"no list of samples to leave out at {path}", fix)
     try:
         head, *lines = map(parse_json, path.read_bytes().splitlines())
     except ValueError as error:
-        raise UserError("data.exclude", f"{path} is not a list of samples to leave out ({error})", fix) from error
+        raise UserError("data.exclude.json", f"{path} is not a list of samples to leave out ({error})", fix) from error
     if fault := mismatch(head, _Head) or mismatch(lines, list[_Line]):
-        raise UserError("data.exclude", f"{path} is not a list of samples to leave out: {fault}", fix)
+        raise UserError("data.exclude.damaged", f"{path} is not a list of samples to leave out: {fault}", fix)
     if (head["format"], head["version"]) != (FORMAT, 1):
-        raise UserError("data.exclude", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix)
+        raise UserError(
+            "data.exclude.version", f"{path} is of format {head['format']!r}, version {head['version']!r}", fix
+        )
     return head["contents"], {(line["shard"], line["key"]) for line in lines}

@@ -25,23 +25,23 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labeled()):
             raise UserError(
-                "data.classes",
+                "data.classes.no_labels",
                 f"{where} has no labels",
                 "pack class folders with `mae-kit shard`, or give labeled shards",
             )
     if train.multi_label != val.multi_label:
         several, one = names if train.multi_label else names[::-1]
         what = f"images of {several} have any number of classes, those of {one} a single label"
-        raise UserError("data.classes", what, "pack both from tables with the same columns")
+        raise UserError("data.classes.columns", what, "pack both from tables with the same columns")
     if train.multi_label and not (train.classes and val.classes):
         raise UserError(
-            "data.classes",
+            "data.classes.missing",
             f"no classes.txt next to {names[bool(train.classes)]}",
             "put one there; line k is the name of class k",
         )
     if train.classes and val.classes and train.classes != val.classes:
         raise UserError(
-            "data.classes",
+            "data.classes.differ",
             f"{names[0]} and {names[1]} have different classes.txt",
             "pack both with the same classes",
         )
@@ -50,13 +50,13 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     if count > len(classes):
         named = f"classes.txt next to {names[not train.classes]} names {len(classes)}"
         raise UserError(
-            "data.classes",
+            "data.classes.too_few",
             f"there are labels up to {count - 1}, and {named}",
             "pack both with the same classes",
         )
     if len(classes) < 2 and not train.multi_label:
         raise UserError(
-            "data.classes",
+            "data.classes.single",
             f"all images of {names[0]} and {names[1]} are of one class",
             "give two classes or more",
         )

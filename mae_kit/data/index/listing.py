@@ -65,7 +65,7 @@ def _walk(root: Path) -> Iterator[os.DirEntry]:
             with os.scandir(folder) as found:
                 entries = sorted((e for e in found if not _is_hidden(e)), key=lambda e: e.name, reverse=True)
         except OSError as error:
-            raise UserError("shard.src", f"{folder}: {error.strerror}", "make the folder readable") from None
+            raise UserError("shard.src.unreadable", f"{folder}: {error.strerror}", "make the folder readable") from None
         here = (status.st_dev, status.st_ino)
         if here in above:
             continue

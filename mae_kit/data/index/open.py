@@ -143,7 +143,7 @@ def _stamps(base: Path, pattern: Pattern) -> Stamps:
         raise UserError("shards.none", f"no .tar shard in {base}", fix)
     names = [name for name, _ in tars]
     if not pattern.select(names):
-        raise UserError("shards.none", f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
+        raise UserError("shards.unknown", f"no shard in {base} is called {pattern}", f"it holds {', '.join(names[:5])}")
     return {name: (status.st_size, status.st_mtime_ns) for name, status in tars}
 
 
@@ -183,12 +183,14 @@ def _open_remote(url: str, cache: Cache) -> Index:
     if whole is None:
         file.unlink(missing_ok=True)
         problem = f"{base}/{FILE} is damaged or of another version"
-        raise UserError("shards.remote_index", problem, "run `mae-kit index` again and upload it")
+        raise UserError("shards.remote_index.outdated", problem, "run `mae-kit index` again and upload it")
     whole.store = Store(base, stamps, cache)
     part = whole.within(pattern.select(whole.shards))
     if not part.shards:
         raise UserError(
-            "shards.remote_index", f"no shard in {base} is called {pattern}", f"it holds {', '.join(whole.shards[:5])}"
+            "shards.remote_index.pattern",
+            f"no shard in {base} is called {pattern}",
+            f"it holds {', '.join(whole.shards[:5])}",
         )
     return _usable(part, url)
 

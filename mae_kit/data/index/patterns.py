@@ -54,7 +54,7 @@ def parse_pattern(place: str, folder: bool) -> Pattern:
     bases = sorted({base or "." for base, _ in found})
     if len(bases) > 1:
         fix = "put the shards, or links to them, into one folder and give that"
-        raise UserError("shards.pattern", f"{place} names shards of {len(bases)} folders", fix)
+        raise UserError("shards.pattern.folders", f"{place} names shards of {len(bases)} folders", fix)
     return Pattern(bases[0], tuple(name for _, name in found))
 
 
@@ -67,7 +67,7 @@ def expand(text: str) -> list[str]:
     if numbers:
         first, last = int(numbers[1]), int(numbers[2])
         if last - first >= _MOST:
-            raise UserError("shards.pattern", f"{text} names {last - first + 1:,} shards", "give a * instead")
+            raise UserError("shards.pattern.range", f"{text} names {last - first + 1:,} shards", "give a * instead")
         words = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + 1)]
     else:
         words = inside.split(",")

@@ -120,6 +120,6 @@ def _source(place: Place) -> tuple[Sequence[str], Callable[[int], bytes]]:
         index = open_index(place)
         return [index.file(row) or key for row, key in enumerate(index.keys)], index.read
     if not source.exists():
-        raise UserError("images.none", f"{place} does not exist", "give an image, a folder of images, or shards")
+        raise UserError("images.missing", f"{place} does not exist", "give an image, a folder of images, or shards")
     files = [source / name for name in list_images(source)[0]] if source.is_dir() else [source]
     return [str(file) for file in files], lambda i: files[i].read_bytes()

@@ -56,7 +56,7 @@ class Replica:
         if batch_size % parts:
             what = f"{self.world_size} devices x {self.micro_batches} micro-batches"
             problem = f"data.batch_size {batch_size} is not divisible by {what}"
-            raise UserError("data.batch_size", problem, f"choose a multiple of {parts}")
+            raise UserError("data.batch_size.divisible", problem, f"choose a multiple of {parts}")
 
     def positions(self, item: int, batch_size: int) -> np.ndarray:
         """Positions in the stream of this rank's micro-batch `item`, counted over all steps."""
@@ -257,7 +257,7 @@ class Loader:
                 deaths += 1
                 if deaths > DEATHS:
                     fix = "give the machine more memory, or --machine.num_workers 0"
-                    raise UserError("loader.all", f"loader workers keep dying ({error})", fix) from None
+                    raise UserError("loader.dead", f"loader workers keep dying ({error})", fix) from None
                 log.warning(f"{error}; others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
@@ -293,14 +293,14 @@ class Loader:
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
             raise UserError(
-                "loader.next", reason, "repair the shards: `mae-kit index` names every damaged one"
+                "loader.images", reason, "repair the shards: `mae-kit index` names every damaged one"
             ) from None
         except RuntimeError as error:
             if "exited unexpectedly" in str(error) or "timed out" in str(error):  # torch's words for one that is gone
                 raise _WorkerDied(str(error)) from None
             before, _, message = str(error).rstrip().rpartition(f"{UserError.__module__}.UserError: ")
             if before:  # torch makes this of errors with two arguments
-                raise UserError("loader.next", *message.rsplit(": ", 1)) from None
+                raise UserError("loader.failed", *message.rsplit(": ", 1)) from None
             raise
         finally:
             with self._gate:

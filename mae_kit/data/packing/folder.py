@@ -89,9 +89,9 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
         fix = "move it away, or rename what is a class and no split"
         if train and held_out:
             what = f"{root} holds {others[0]} next to the splits {train[0]} and {held_out[0]}"
-            raise UserError("shard.splits", what, fix)
+            raise UserError("shard.splits.others", what, fix)
         if len(held_out) > 1 and not others:
-            raise UserError("shard.splits", f"{root} holds {' and '.join(held_out)} without train", fix)
+            raise UserError("shard.splits.train", f"{root} holds {' and '.join(held_out)} without train", fix)
         return names, None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
@@ -109,7 +109,7 @@ def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np
     several = len(set(folders)) > 1
     if flat and (labels == "folders" or (labels == "auto" and several)):
         fix = "move it into one, or pack without labels: mae-kit shard --labels none"
-        raise UserError("shard.labels", f"{root}: {flat[0]} is in no class folder", fix)
+        raise UserError("shard.labels.no_folder", f"{root}: {flat[0]} is in no class folder", fix)
     return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
 
 
@@ -119,4 +119,4 @@ def no_image(root: Path, skipped: list[Skip]) -> UserError:
     found = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5))
     what = f"{root} holds no image" + (f" ({found})" if found else "")
     fix = f"give hf:{root}" if ".parquet" in suffixes else "give a folder with images or tars in it"
-    return UserError("shard.src", what, fix)
+    return UserError("shard.src.no_image", what, fix)

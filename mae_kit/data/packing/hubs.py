@@ -40,7 +40,7 @@ class RowReader:
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
     if labels == "folders":
-        raise UserError("shard.labels", "labels from folders need a folder of images", "leave out --labels")
+        raise UserError("shard.labels.folders", "labels from folders need a folder of images", "leave out --labels")
     hub, _, rest = src.partition(":")
     name, _, split = rest.partition(":")
     if hub == "hf":
@@ -139,12 +139,14 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("shard.hub", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'") from None
+        raise UserError(
+            "shard.hub.datasets", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'"
+        ) from None
     try:
         found = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and script errors of five libraries have no common base
         raise UserError(
-            "shard.hub", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
+            "shard.hub.load", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
         ) from error
     tables = dict(found) if split is None else {split: found}
     splits = _take(list(tables))
@@ -153,7 +155,7 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
     image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if image is None:
         raise UserError(
-            "shard.hub", f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images"
+            "shard.hub.column", f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images"
         )
     parts = {
         key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
@@ -189,12 +191,14 @@ def _torchvision(name: str, split: str | None, labels: str) -> Source:
         import torchvision.datasets as library
     except ImportError:
         raise UserError(
-            "shard.hub", f"torchvision:{name} needs the library `torchvision`", "pip install torchvision"
+            "shard.hub.torchvision", f"torchvision:{name} needs the library `torchvision`", "pip install torchvision"
         ) from None
     kind = getattr(library, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, library.VisionDataset)):
         raise UserError(
-            "shard.hub", f"torchvision has no dataset {name}", "write it as in torchvision.datasets, such as CIFAR10"
+            "shard.hub.name",
+            f"torchvision has no dataset {name}",
+            "write it as in torchvision.datasets, such as CIFAR10",
         )
     parts = _torchvision_splits(kind, name, split)
     values = [_labels(part) for part in parts.values()]
@@ -211,7 +215,7 @@ def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, An
     accepted = inspect.signature(kind).parameters
     if "train" in accepted:
         if split not in (None, "train", "test"):
-            raise UserError("shard.hub", f"torchvision:{name} has no split {split}", "use train or test")
+            raise UserError("shard.hub.split", f"torchvision:{name} has no split {split}", "use train or test")
         wanted = [split] if split else ["train", "test"]
         return {key: _fetch(kind, name, train=key == "train") for key in wanted}
     if "split" not in accepted:
@@ -238,7 +242,7 @@ def _fetch(kind: Any, name: str, **choice: Any) -> Any:
         return kind(**{key: value for key, value in offered.items() if key in accepted}, **choice)
     except Exception as error:  # torchvision raises RuntimeError, ValueError, URLError and others
         raise UserError(
-            "shard.hub", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
+            "shard.hub.download", f"torchvision:{name}: {_first_line(error)}", "check split and network, then repeat"
         ) from error
 
 

@@ -56,14 +56,14 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
         name = name if name in images else known_as.get(unicodedata.normalize("NFC", name), name)
         if name in rows:
             fix = "keep one of the lines; several classes go into one field"
-            raise UserError("shard.labels", f"{path} has {name} twice", fix)
+            raise UserError("shard.labels.twice", f"{path} has {name} twice", fix)
         field = line[table.label] or ""
         rows[name] = _names(field) if table.several else [field.strip()]
     _must_be_there(path, root, list(rows), images)
     known = rows if table.several else {name: labels for name, labels in rows.items() if labels[0]}
     classes = sorted({label for labels in known.values() for label in labels})
     if not classes:
-        raise UserError("shard.labels", f"{path} names no class", f"fill in the column {table.label}")
+        raise UserError("shard.labels.no_class", f"{path} names no class", f"fill in the column {table.label}")
     if without := len(images) - len(known):
         log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
     return LabelFile(known, classes, table.several)
@@ -80,7 +80,7 @@ def _read(path: Path) -> _Table:
     """The lines below the first, by its words."""
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
-        raise UserError("shard.labels", f"no file of labels at {path}", fix)
+        raise UserError("shard.labels.missing", f"no file of labels at {path}", fix)
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
             first = opened.readline()
@@ -89,13 +89,15 @@ def _read(path: Path) -> _Table:
             reader = csv.DictReader(opened, restval="", delimiter=separator)
             lines, columns = list(reader), list(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError("shard.labels", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8") from error
+        raise UserError(
+            "shard.labels.csv", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
+        ) from error
     files = [name for name in columns if name in FILES]
     labels = [name for name in columns if name in (ONE, SEVERAL)]
     if len(files) != 1 or len(labels) != 1 or not lines:
         found = f"{len(lines)} lines with the columns {', '.join(columns)}, separated by {_SEPARATORS[separator]}"
         fix = f"start it with the line file,{ONE} (one class per image) or file,{SEVERAL} (several, separated by ;)"
-        raise UserError("shard.labels", f"{path} has {found}", fix)
+        raise UserError("shard.labels.columns", f"{path} has {found}", fix)
     return _Table(lines, files[0], labels[0], labels[0] == SEVERAL)
 
 
@@ -108,4 +110,4 @@ def _must_be_there(path: Path, root: Path, names: list[str], images: Collection[
     if lost:
         fix = "correct them: names are relative to that folder"
         what = f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}"
-        raise UserError("shard.labels", what, fix)
+        raise UserError("shard.labels.unknown_images", what, fix)

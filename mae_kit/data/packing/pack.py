@@ -87,13 +87,13 @@ def _check_classes(source: Source) -> None:
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if shown != name:
             raise UserError(
-                "shard.classes",
+                "shard.classes.utf8",
                 f"the class {shown} has bytes in its name that are not UTF-8",
                 "rename its folder",
             )
         if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
             raise UserError(
-                "shard.classes",
+                "shard.classes.line_break",
                 f"the class {name!r} has a line break in its name",
                 "rename its folder, or correct the table",
             )
@@ -107,9 +107,11 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
-            raise UserError("shard.out", f"{out}: {error.strerror}", fix) from error
+            raise UserError("shard.out.full", f"{out}: {error.strerror}", fix) from error
         if error.errno in _NOT_WRITABLE:
-            raise UserError("shard.out", f"{out}: {error.strerror}", "give a folder that can be written") from error
+            raise UserError(
+                "shard.out.read_only", f"{out}: {error.strerror}", "give a folder that can be written"
+            ) from error
         raise
 
 

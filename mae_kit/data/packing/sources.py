@@ -21,18 +21,18 @@ def open_source(src: str, labels: str) -> Source:
     path = Path(src)
     if labels not in FROM_SOURCE and not path.is_dir():
         fix = "give the folder that contains them"
-        raise UserError("shard.labels", f"{labels} names files, and {src} is not a folder of images", fix)
+        raise UserError("shard.labels.source", f"{labels} names files, and {src} is not a folder of images", fix)
     if src.startswith(("hf:", "torchvision:")):
         return open_hub(src, labels)
     if path.is_dir():
         return _open_folder(path, labels)
     if path.is_file() and path.suffix != ".tar":
         fix = "give its folder, a .tar, or a quoted pattern such as 'DIR/*.tar'"
-        raise UserError("shard.src", f"{src} is a file", fix)
+        raise UserError("shard.src.file", f"{src} is a file", fix)
     if path.is_file() or has_pattern(src):
         return tar_source(src, labels)
     fix = "give a folder of images, tar shards, hf:NAME or torchvision:NAME"
-    raise UserError("shard.src", f"{src} does not exist", fix)
+    raise UserError("shard.src.missing", f"{src} does not exist", fix)
 
 
 def _open_folder(root: Path, labels: str) -> Source:
@@ -40,7 +40,7 @@ def _open_folder(root: Path, labels: str) -> Source:
     tars = [skip.name for skip in skipped if TAR.search(skip.name) and os.sep not in skip.name]
     if sizes and tars:
         what = f"{root} holds tars, {tars[0]} for one, and images, {next(iter(sizes))} for one"
-        raise UserError("shard.src", what, f"give '{root}/*.tar' for the tars, or move them away")
+        raise UserError("shard.src.mixed", what, f"give '{root}/*.tar' for the tars, or move them away")
     if sizes:
         return folder_source(root, labels, sizes, skipped)
     if tars and labels in FROM_SOURCE:

@@ -58,7 +58,7 @@ def _by_folder(path: str, keys: list[str]) -> tuple[np.ndarray, list[str]]:
     folders = [key.split("/")[0] if "/" in key else "" for key in keys]
     if "" in folders:
         what = f"{path}: {keys[folders.index('')]} is in no folder inside its tar"
-        raise UserError("shard.labels", what, "leave out --labels")
+        raise UserError("shard.labels.no_folder_in_tar", what, "leave out --labels")
     classes = sorted(set(folders))
     number = {name: label for label, name in enumerate(classes)}
     return np.array([number[folder] for folder in folders], np.int64), classes

@@ -81,7 +81,7 @@ class Cache:
             return
         except OSError as error:
             what = f"a file cannot be stored in the cache {self.folder} ({error.strerror})"
-            raise UserError("machine.cache", what, "make room there, or choose another --machine.cache") from None
+            raise UserError("machine.cache.disk", what, "make room there, or choose another --machine.cache") from None
 
     def _lock(self, name: str, wait: bool = True) -> FileLock:
         """One of a limited number of lock files; two names with the same lock only wait for each other."""
@@ -91,7 +91,7 @@ class Cache:
         """Begin a file once there is room for it."""
         if size > self.size:
             what = f"a file of {size / GIGABYTE:.3g} GB does not fit into the cache of {self.size / GIGABYTE:.3g} GB"
-            raise UserError("machine.cache", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
+            raise UserError("machine.cache.size", what, f"give --machine.cache_size {size / GIGABYTE:.3g} or more")
         while True:
             with FileLock(self.folder / ".room.lock"):
                 if self._make_room(size):

@@ -134,11 +134,11 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(scheme, "remote")
         raise UserError(
-            "data.url", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
+            "data.url.library", f"{scheme}:// needs a library ({error})", f"pip install 'mae_kit[{extra}]'"
         ) from None
     except ValueError as error:
         raise UserError(
-            "data.url", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
+            "data.url.scheme", f"{url} cannot be opened ({error})", "give s3://, gs://, https:// or a path"
         ) from None
 
 
@@ -176,12 +176,14 @@ def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Re
                 raise
             if isinstance(error, ssl.CertificateError):
                 fix = "make this machine trust the server's certificate, for example by SSL_CERT_FILE"
-                raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
+                raise UserError("data.url.certificate", f"{url} cannot be read ({reason})", fix) from None
             if status in (401, 403) or isinstance(error, PermissionError):
-                raise UserError("data.url", f"{url} may not be read ({reason})", "check the credentials") from None
+                raise UserError(
+                    "data.url.forbidden", f"{url} may not be read ({reason})", "check the credentials"
+                ) from None
             if pause is None:
                 fix = "check that the server can be reached, and start again; a run resumes with --resume"
-                raise UserError("data.url", f"{url} cannot be read ({reason})", fix) from None
+                raise UserError("data.url.unreachable", f"{url} cannot be read ({reason})", fix) from None
             if getattr(error, "errno", 0) == errno.ECONNREFUSED and pause == PAUSES[0]:
                 log.warning(f"{url} cannot be read ({reason}); trying again for {sum(PAUSES):.0f} s")
             time.sleep(pause)

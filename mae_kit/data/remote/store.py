@@ -82,11 +82,15 @@ class Store:
         wanted = f"{self.url} holds {total / GIGABYTE:.3g} GB of shards, the cache {room / GIGABYTE:.3g} GB"
         if fitting:
             raise UserError(
-                "data.mix_shards", wanted, f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size"
+                "data.mix_shards.too_many",
+                wanted,
+                f"give --data.mix_shards {fitting} or less, or a larger --machine.cache_size",
             )
         least = min(total, WINDOWS * sizes[0]) / GIGABYTE
         raise UserError(
-            "data.mix_shards", wanted, f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1"
+            "data.mix_shards.cache_size",
+            wanted,
+            f"give --machine.cache_size {least:.3g} or more, and --data.mix_shards 1",
         )
 
     def _work(self, queue: deque[tuple[str, Damage]]) -> None:
@@ -113,7 +117,7 @@ class Store:
             download(f"{self.url}/{shard}", making, size, fault_of)
         except NotThere as error:
             fix = "upload it again, then start again; a run resumes with --resume"
-            raise UserError("data.url", f"{error}, but in the index", fix) from None
+            raise UserError("data.url.gone", f"{error}, but in the index", fix) from None
 
 
 def fetch_index(url: str, file: str, cache: Cache) -> Path:
@@ -138,7 +142,7 @@ def fetch_index(url: str, file: str, cache: Cache) -> Path:
                     download(f"{url}/{file}", making)
     except NotThere:
         fix = f"run `mae-kit index` where the shards are made, and upload {file} with them"
-        raise UserError("shards.remote_index", f"no {file} in {url}", fix) from None
+        raise UserError("shards.remote_index.missing", f"no {file} in {url}", fix) from None
     return path
 
 

@@ -583,7 +583,7 @@ def test_mistakes_are_named(tmp_path: Path):
     shard(tmp_path / "train" / "a.tar", range(2))
     with raises("shards.none"):
         open_index(tmp_path)
-    with raises("shards.none"):
+    with raises("shards.unknown"):
         open_index(tmp_path / "train" / "val-*.tar")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "a.tar").write_text("<html>404</html>\n\n\n\n")

@@ -134,7 +134,7 @@ def test_a_server_that_is_gone_is_one_line(server: WebServer, cache: Cache, work
     there = open_index(f"{server.url}/train-*.tar", cache=cache)
     server.stop()
     loader = Loader(batches(there), 0, 3, workers)
-    with raises("data.url", "loader.next") as caught:
+    with raises("data.url", "loader.failed") as caught:
         next(iter(loader))
     assert "\n" not in str(caught.value) and "/train-" in caught.value.problem
     server.start()

@@ -13,7 +13,6 @@ from support.errors import raises
 from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
-from mae_kit.errors import UserError
 
 CODES, WIDTH, CODE_DIM, GROUPS, BLOCKS = 30, 8, 4, 4, 2
 
@@ -116,13 +115,13 @@ def test_other_files_are_refused(published: tuple[Path, Any, Any]):
     with raises("tokenizer.dalle"):
         load_tokenizer(folder)
     torch.save(nn.Linear(2, 2), folder / "decoder.pkl")
-    with pytest.raises(UserError, match=r"besides tensors it would load torch\.nn\.modules\.linear\.Linear"):
+    with raises("weights.damaged.pickle"):
         load_tokenizer(folder)
     torch.save({"a": torch.zeros(1)}, folder / "decoder.pkl")
-    with pytest.raises(UserError, match=r"decoder\.pkl holds no module"):
+    with raises("tokenizer.dalle"):
         load_tokenizer(folder)
     torch.save(nn.ReLU(), folder / "decoder.pkl", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match=r"not the zip file that torch writes since 1\.6; if you trust it, torch\.save"):
+    with raises("weights.damaged.pickle"):
         load_tokenizer(folder)
     (folder / "decoder.pkl").write_bytes((folder / "encoder.pkl").read_bytes())
     with raises("tokenizer.dalle"):
