@@ -4,16 +4,18 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mae_kit-installed
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+# Bytecode is written, whatever the environment says: tests start many programs, which compile everything otherwise.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=25
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast faults lint
+.PHONY: help install demo test long fast faults lint
 
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
 	@echo "make demo      shard, pretrain, draw and fine-tune on handwritten digits; writes demo/report.html"
-	@echo "make test      all tests, JOBS=$(JOBS) in parallel, and the slowest ones"
-	@echo "make fast      the tests that take no more than seconds"
+	@echo "make test      the tests but for the long ones, JOBS=$(JOBS) in parallel, and which took longest"
+	@echo "make long      the other tests: whole programs, kills, compilers, other engines"
+	@echo "make fast      the tests that take no more than a second or two"
 	@echo "make faults    every fault, as often as its gate requires; writes tests/faults/RESULTS.md"
 	@echo "make lint      style, types and the import contracts"
 
@@ -23,10 +25,13 @@ demo: install
 	$(BIN)/mae-kit demo --out demo
 
 test: install
-	$(PYTEST) --durations=25
+	$(PYTEST) -m "not long"
+
+long: install
+	$(PYTEST) -m long $$(grep -rl --include='test_*.py' 'mark\.long' tests)
 
 fast: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 faults: install
 	$(BIN)/python -m pytest -m gate --campaign

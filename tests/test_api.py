@@ -173,7 +173,7 @@ finetune: {{config: {finetune}}}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_objective_of_ones_own_by_every_command(programs: Programs, photos: Path, recipes: Path, tmp_path: Path):
     (tmp_path / "my_objective.py").write_text(MY_OBJECTIVE)
     (tmp_path / "recipe.yaml").write_text(MY_RECIPE)
@@ -201,7 +201,7 @@ def test_an_objective_of_ones_own_by_every_command(programs: Programs, photos: P
     assert "model.safetensors" in run("export run --out exported")["files"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_recipe_by_name_then_its_encoder(photos: Path, tmp_path: Path):
     run = tmp_path / "run"
     mk.pretrain("mae_vit_tiny_64px", data=str(photos), run=run, epochs=0.5, batch_size=16)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.fuzz_targets import READERS
 from support.gates import Measured
 
-pytestmark = [pytest.mark.slow, pytest.mark.gate("R18")]
+pytestmark = [pytest.mark.long, pytest.mark.gate("R18")]
 
 TIMES = 10_000
 FEW = 150  # without --campaign

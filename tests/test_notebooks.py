@@ -23,7 +23,7 @@ def test_notebooks_hold_no_logic(notebook: Path):
         assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, logic)], source
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(notebook: Path, tmp_path: Path):
     content = nbformat.read(notebook, as_version=4)

@@ -63,7 +63,7 @@ def install(archive: Path, folder: Path) -> Path:
     return programs
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_archives_hold_the_package_and_every_recipe(built: Path):
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     packed = set(zipfile.ZipFile(wheel).namelist())
@@ -84,7 +84,7 @@ def programs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(wheel, tmp_path_factory.mktemp("environment"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_installed_wheel_runs_the_demo_from_an_empty_folder(programs: Path, tmp_path: Path):
     assert run(programs / "mae-kit", "--version", folder=tmp_path).split()[-1] == mae_kit.__version__
     where = run(programs / "python", "-c", "import mae_kit; print(mae_kit.__file__)", folder=tmp_path)
@@ -93,16 +93,16 @@ def test_an_installed_wheel_runs_the_demo_from_an_empty_folder(programs: Path, t
     assert (tmp_path / "demo" / "report.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_installed_wheel_is_a_library(programs: Path, tmp_path: Path):
     """As test_api.py uses the checkout."""
     for name in ("support", "conftest.py", "test_api.py"):
         copy = shutil.copytree if (ROOT / "tests" / name).is_dir() else shutil.copy
         copy(ROOT / "tests" / name, tmp_path / name)
-    run(programs / "python", "-m", "pytest", "-q", "-m", "not slow", "test_api.py", folder=tmp_path)
+    run(programs / "python", "-m", "pytest", "-q", "-m", "not slow and not long", "test_api.py", folder=tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_installed_sdist_is_the_same(built: Path, programs: Path, tmp_path: Path):
     (sdist,) = built.glob("*.tar.gz")
     others = install(sdist, tmp_path / "environment")

@@ -93,7 +93,7 @@ assert torch.equal(torch.compile(uniform, fullgraph=True)(keys, MASK, 64), unifo
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_draws_are_the_same():
     subprocess.run([sys.executable, "-c", COMPILED], check=True)

@@ -14,7 +14,7 @@ from support.errors import raises
 from mae_kit.cli.launch import device_count
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_into_the_folder_that_is_chosen_for_them(photos: Path, recipes: Path, tmp_path: Path):
     words = ["pretrain", str(recipes / "pretrain.yaml"), "--data", str(photos / "train-*.tar"), "--devices", "2"]
     ended = subprocess.run(

@@ -85,7 +85,7 @@ def test_a_split_of_ones_own_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (shards.images, shards.smallest, shards.classes) == (7, 3, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("forked")
 def test_the_whole_demo_then_again(
     tmp_path: Path,
@@ -111,7 +111,7 @@ def test_the_whole_demo_then_again(
     assert changed == ["scratch-0"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("forked")
 def test_the_demo_on_ones_own_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(room, "PHOTOS", shortened(room.PHOTOS))

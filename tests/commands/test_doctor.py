@@ -48,7 +48,7 @@ def test_files_of_a_run_are_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert failed.value.fix == "fotos/\u00e9\ufffd"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("forked")
 def test_the_self_test(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = doctor(self_test=True, folder=tmp_path)

@@ -380,7 +380,7 @@ def test_the_encoder_file_is_opened_once_and_each_index_once(
     assert [opened.count(tmp_path / f"{name}.tar") for name in ("train", "val")] == [1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_encoder_on_its_shards(
     trained: Path, photos: Path, recipes: Path, programs: Programs, tmp_path: Path
 ):
@@ -401,7 +401,7 @@ def test_a_trained_encoder_on_its_shards(
     assert "Attentive probe" in (tmp_path / "report.html").read_text("utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_encoder_on_images_with_any_number_of_classes(trained: Path, programs: Programs, tmp_path: Path):
     for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
         write_shard(tmp_path / f"{name}.tar", numbers, sets=True)

@@ -63,7 +63,7 @@ def test_what_a_run_leaves(tuned: Path):
     assert sum(map(sum, found["confusion"])) == 32 and set(found["per_class"]) == set(CLASSES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_killed_at_any_moment_it_resumes_bit_by_bit(
     programs: Programs, words: Words, tuned: Path, tmp_path: Path, workers: str
@@ -96,7 +96,7 @@ def test_killed_while_it_was_scored_it_repeats_the_last_steps(programs: Programs
     assert same(run, tuned, "classifier.safetensors") and scores(run) == scores(tuned)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("at", [12, 18])
 @pytest.mark.gate("R8")
 def test_a_signal_ends_a_score_and_the_resumed_run_makes_up_for_it(
@@ -117,7 +117,7 @@ def test_a_signal_ends_a_score_and_the_resumed_run_makes_up_for_it(
     assert scored(run, "val_top1")[-1] == scored(tuned, "val_top1")[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_score_every_sample_once(programs: Programs, words: Words, tmp_path: Path):
     run = tmp_path / "run"
     ended = [rank.wait() for rank in group(programs, 2, *words, "--run", run)]
@@ -181,12 +181,12 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
         ),
         ("--data.path {sets}", "data.classes.columns"),
         ("--data.image_size 30", "encoder.img_size.patch"),
-        ("--encoder {file}", "weights.damaged"),
+        ("--encoder {file}", "weights.damaged.pickle"),
         ("--encoder {empty}", "encoder.missing"),
         ("--model null", "model.name.missing"),
         ("--model.name vit_tinny", "model.name.unknown"),
         ("--blocks 3", "blocks.count"),
-        ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "augmentation.randaugment"),
+        ("--augmentation.randaugment 9 --data.mean [0.5] --data.std [0.25]", "randaugment"),
         ("--data.mean [0.5]", "data.mean.one"),
         ("--data.std [0.2,0,0.2]", "data.std"),
         ("--data.crop_scale [0.5,2]", "data.crop_scale"),
@@ -275,7 +275,7 @@ def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bo
     assert "shift" not in module.state_dict(), "checkpoints of before resume"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_classes_an_image_are_learned_and_predicted(programs: Programs, recipes: Path, tmp_path: Path):
     for name, numbers in (("train", range(96)), ("val", range(1000, 1032))):
         write_shard(tmp_path / f"{name}.tar", numbers, sets=True)
@@ -315,7 +315,7 @@ def test_a_pretraining_does_not_resume_as_a_fine_tuning(trained: Path, mistake: 
     assert mistake("finetune", "--resume", trained) == "resume.command"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_residual_network_with_a_moving_average(programs: Programs, words: Words, tmp_path: Path):
     """Batch norm has buffers, one of them a whole number; SGD has another state than AdamW."""
     model = ["--model.name", "test_resnet", "--model.args", "{}", "--optimization.optimizer", "sgd"]

@@ -53,14 +53,14 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ("--machine.accumulate_grad_batches 3", "data.batch_size.divisible"),
         ("--seed 99999999999999999999", "seed"),
         ("--objective.init_args.decoder_heads 3", "objective.decoder_heads"),
-        ("--objective.init_args.decoder_dim 34", "objective"),
+        ("--objective.init_args.decoder_dim 34", "objective.sizes"),
         ("--optimization.lr 1", "--optimization.lr"),
         ("--data.exclude nowhere.jsonl", "data.exclude.missing"),
         ("--data.mean [0.5]", "data.mean.channels"),
         ("--data.crop_scale [0,0.5]", "data.crop_scale"),
         ("--optimization.layer_decay 0.5", "optimization.layer_decay"),
         ("--data.knn_shards {unlabeled}", "data.knn_shards.no_labels"),
-        ("--objective.init_args.mask grid --objective.init_args.mask_ratio 0.5", "objective.mask_ratio"),
+        ("--objective.init_args.mask grid --objective.init_args.mask_ratio 0.5", "objective.mask"),
         ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder.name.unknown"),
         (
             "--data.mean [123.7,116.3,103.5]",
@@ -184,7 +184,7 @@ torch.nn.Linear.forward = forward
 """Tells each type that a layer's product has."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_and_odd_encoders_train(programs: Programs, photos: Path, recipes: Path, tmp_path: Path):
     """A rectangle with registers, one channel, in bf16."""
     encoder = "--objective.init_args.encoder.init_args."

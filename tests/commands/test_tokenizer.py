@@ -46,7 +46,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photos: Path, recipe: Path, tmp_path: Path):
     data = ["--data.path", photos / "train-*.tar"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"

@@ -239,7 +239,7 @@ def test_the_budget_is_named():
     assert minutes == "Every pretraining has 90 minutes of this machine, at the speed of a short trial"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("forked")
 def test_a_real_comparison_and_again(content: Content, tmp_path: Path):
     """One entry fails, in its first step: something else is where its checkpoints go."""

@@ -159,7 +159,7 @@ def test_shards_are_done_side_by_side(tmp_path: Path):
     assert dedup(tmp_path, workers=2)["duplicates"] == 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_job_goes_on_with_the_shards_that_are_missing(programs: Programs, tmp_path: Path):
     for part in range(4):
         write_pictures(tmp_path / f"{part}.tar", {f"{part}-{n}": encoded(picture(n + part)) for n in range(8)})

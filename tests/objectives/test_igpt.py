@@ -300,7 +300,7 @@ machine: {num_workers: 0, precision: fp32}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("causal", ["true", "false"])
 def test_the_whole_road(causal: str, programs: Programs, photos: Path, tmp_path: Path):
     """Pretrain, be stopped and go on, fine-tune, look at both."""

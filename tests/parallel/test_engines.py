@@ -16,7 +16,7 @@ from mae_kit.parallel import Engine, processes, run_tasks
 TASKS = [f"task {number}" for number in range(10)]
 
 
-@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.long)])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "ray":
         request.getfixturevalue("cluster")

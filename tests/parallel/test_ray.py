@@ -59,7 +59,7 @@ def printed(process: subprocess.Popen[str]) -> str:
         process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sharding_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
     whole, out, node = tmp_path / "whole", tmp_path / "out", cluster.other()
     shard(str(many), whole, resize=64, max_shard_size=65_536)
@@ -76,7 +76,7 @@ def test_sharding_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_pat
     assert len(open_index(out)) == IMAGES
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_indexing_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
     shard(str(many), tmp_path / "out", max_shard_size=65_536)
     expected, node = open_index(tmp_path / "out").fingerprint, cluster.other()
@@ -91,7 +91,7 @@ def test_indexing_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_pat
     assert open_index(tmp_path / "out").fingerprint == expected and not (tmp_path / "out/.index").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: Any, many: Path, tmp_path: Path):
     shard(str(many), tmp_path / "whole", resize=64, max_shard_size=65_536)
     out = tmp_path / "out"
@@ -107,7 +107,7 @@ def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: An
     assert all(path.stat().st_ino == number for path, number in done.items())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fingerprints_and_features_are_the_same(cluster: Any, trained: Path, tmp_path: Path):
     kept = {}
     engines: tuple[Engine, Engine] = ("processes", "ray")

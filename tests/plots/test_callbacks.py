@@ -111,7 +111,7 @@ def test_the_knn_score_is_the_accuracy_on_half_of_the_samples(photos: Path, perf
     assert told.told == [{"knn_top1": pytest.approx(score, abs=0.15 * (not perfect))}]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_looking_does_not_change_the_run(programs: Programs, trained: Path, photos: Path, tmp_path: Path):
     run = tmp_path / "run"
     words = ["--intervals.eval_every_n_steps", "4", "--data.knn_shards", photos / "val-*.tar"]

@@ -19,7 +19,6 @@ from support.errors import raises
 from support.gates import Measured
 from support.processes import Programs
 
-from mae_kit.errors import UserError
 from mae_kit.training.checkpoint import FORMAT, DurableCheckpointIO, load_latest
 from mae_kit.training.checkpoint_callback import Checkpoints
 
@@ -157,9 +156,9 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     DurableCheckpointIO().save_checkpoint({"global_step": 1, "model": Villain(function)}, tmp_path / "step-00000001")
-    with pytest.raises(UserError):
+    with raises("checkpoint.damaged"):
         load_latest(tmp_path)
-    assert f"step-00000001/state.pt is refused: besides tensors it would load {name}" in caplog.text
+    assert name in caplog.text
     assert not (tmp_path / "pwned").exists()
 
 
@@ -194,7 +193,7 @@ def test_the_manifest_says_what_is_in_it(tmp_path: Path):
     assert manifest["sha256"] == hashlib.sha256(state_file).hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.gate("R4")
 def test_killed_while_saving_there_is_always_a_whole_one(
     programs: Programs, tmp_path: Path, campaign: bool, measured: Measured

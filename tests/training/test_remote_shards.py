@@ -12,7 +12,7 @@ from support.webserver import WebServer
 
 from mae_kit.data.index.open import open_index
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SHORT_PAUSES = "from mae_kit.data.remote import filesystem\nfilesystem.PAUSES = [0.01, 0.01, 0.01]\n"
 ONE_AT_A_TIME = ["--data.mix_shards", "1"]
@@ -88,7 +88,7 @@ def test_a_server_that_goes_ends_the_run_until_it_is_back(
     running.wait_until(lambda: bool(steps(run)))
     server.stop()
     ended = running.wait()
-    assert (ended.code, ended.key) == (2, "loader.failed"), ended.err
+    assert ended.code == 2 and ended.key in ("loader.failed", "data.url.unreachable"), ended
     (line,) = ended.err.splitlines()
     assert line.startswith(f"mae-kit: error: {server.url}/")
     again = programs.run("pretrain", "--resume", run, patch=SHORT_PAUSES)

@@ -35,7 +35,7 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.gate("R8")
 @pytest.mark.skipif(os.name == "nt", reason="SLURM knows no Windows")
 def test_a_preempted_job_requeues_itself_and_goes_on(

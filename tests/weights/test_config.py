@@ -87,7 +87,7 @@ def carried(folder: Path, format: str) -> tuple[dict[str, Any], Any]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("multi_label", [False, True], ids=["softmax", "sigmoid"])
 @pytest.mark.parametrize(("model", "format"), GRAPHS)
 def test_a_graph_carries_what_its_predictions_need(

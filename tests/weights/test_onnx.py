@@ -18,7 +18,7 @@ from mae_kit.weights.onnx import AnySize, export_graph
 from mae_kit.weights.pretrained import Pretrained, build_timm
 from mae_kit.weights.recognize import read_pretrained
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 SIZES = [(1, 32, 32), (3, 40, 64), (2, 16, 32)]
 
 

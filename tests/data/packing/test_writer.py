@@ -566,7 +566,7 @@ def start(source: Path, out: Path, workers: int, wait_for: int) -> subprocess.Po
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_runs_finish_to_the_same_bytes_for_any_number_of_workers(many: Path, tmp_path: Path):
     shard(str(many), tmp_path / "whole", workers=1, max_shard_size=65_536)
     expected = files(tmp_path / "whole")
@@ -584,7 +584,7 @@ def test_killed_runs_finish_to_the_same_bytes_for_any_number_of_workers(many: Pa
         assert all((out / name).stat().st_ino == number for name, number in done.items())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("workers", "wait_for"), [(1, 3), (2, 3), (2, 0)])
 def test_ctrl_c_leaves_whole_shards_only(many: Path, tmp_path: Path, workers: int, wait_for: int):
     process = start(many, tmp_path / "out", workers, wait_for)
@@ -669,7 +669,7 @@ def test_a_source_that_goes_away_is_no_reason_to_leave_images_out(
     assert shard(str(photos), tmp_path / "out", workers=1)["skipped"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_of_a_killed_run_end_and_clean_up(many: Path, tmp_path: Path):
     process = start(many, tmp_path / "out", 2, wait_for=3)
     process.kill()
