@@ -1,4 +1,5 @@
 """Every recipe: parses, builds its model (without memory), and says how it is used."""
+# Also tests files/recipe_file.py.
 
 import inspect
 from pathlib import Path

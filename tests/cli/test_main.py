@@ -1,4 +1,5 @@
 """The entry point: exit codes, streams, help and version."""
+# Also tests __main__.py, errors.py, version.py.
 
 import json
 import os

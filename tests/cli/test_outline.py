@@ -1,4 +1,5 @@
 """Signatures read from the source are those of the imported functions and classes, and import nothing heavy."""
+# Also tests cli/help.py.
 
 import inspect
 import subprocess

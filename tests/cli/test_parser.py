@@ -1,4 +1,5 @@
 """Words become arguments: recipes, overlays, short names, and what is refused."""
+# Also tests cli/schema.py, cli/settings.py, cli/words.py.
 
 import shutil
 from pathlib import Path

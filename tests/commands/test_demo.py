@@ -1,4 +1,5 @@
 """The demo: what it refuses, what it computes, and all of it, shortened."""
+# Also tests reports/demo.py.
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
 """The verbs: features that tell everything or nothing, and one real command line."""
+# Also tests comparison/trained.py, evaluation/known.py.
 
 import json
 import sys

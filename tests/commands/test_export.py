@@ -1,4 +1,5 @@
 """The verb `export`: its mistakes, and the folder for the Hub with a card that is true and whose code runs."""
+# Also tests reports/model_card.py.
 
 import json
 import re

@@ -1,4 +1,5 @@
 """The verb `finetune`: from scratch and from an encoder, killed and resumed, and its users' mistakes."""
+# Also tests tasks/module.py, tasks/predict.py.
 
 import json
 import random

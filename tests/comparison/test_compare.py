@@ -1,4 +1,5 @@
 """Comparisons with made-up results, and one that is real."""
+# Also tests commands/compare.py, comparison/entries.py.
 
 import json
 from pathlib import Path

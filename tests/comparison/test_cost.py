@@ -1,4 +1,5 @@
 """What a training costs, counted by hand."""
+# Also tests comparison/results.py.
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
 """What is compared: command lines that parse, and files that are refused."""
+# Also tests comparison/steps.py.
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
 """The decoder against every odd file at hand, against Pillow on sound photos, and against made-up damage."""
+# Also tests data/jpeg.py.
 
 import contextlib
 import io

@@ -1,4 +1,6 @@
 """The verb: copies are found and strangers are not; what stays, what goes, and what a person is shown."""
+# Also tests commands/dedup.py, duplicates/findings.py, duplicates/fingerprints.py, duplicates/groups.py,
+# duplicates/page.py, duplicates/pairs.py.
 
 import json
 import os

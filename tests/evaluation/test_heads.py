@@ -1,3 +1,6 @@
+"""Heads that are solved, not trained: their penalty is chosen by the images that are left out."""
+# Also tests evaluation/predictions.py.
+
 import torch
 
 from mae_kit.evaluation.fewshot import fit_ridge

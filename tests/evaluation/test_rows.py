@@ -1,4 +1,5 @@
 """Features on disk: the same rows as in memory, the same answers from them, and never all of them at once."""
+# Also tests evaluation/methods.py.
 
 import json
 import os

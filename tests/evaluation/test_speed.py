@@ -1,4 +1,5 @@
 """What an encoder costs: memory that is known, and sizes that need more than others."""
+# Also tests commands/bench.py.
 
 from mmap import mmap
 from pathlib import Path

@@ -1,4 +1,5 @@
 """The doorway for JSON files."""
+# Also tests files/plain_types.py.
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
 """The laws of every masked objective, over all that `mae_kit.objectives` lists: a new one is held to them unasked."""
+# Also tests encoders/beit.py, encoders/decoders.py, encoders/encoder.py, encoders/swin.py, encoders/vit.py,
+# objectives/objective.py.
 
 import copy
 import inspect

@@ -1,4 +1,5 @@
 """Hiera's MAE against transformers with the same weights and masks, ten steps, and the road to a classifier."""
+# Also tests encoders/hiera.py.
 
 import re
 from pathlib import Path

@@ -1,4 +1,5 @@
 """iGPT against transformers' model with the same weights, and its own laws: raster order, the palette, completion."""
+# Also tests encoders/image_gpt.py, encoders/image_gpt_model.py.
 
 import json
 import shutil

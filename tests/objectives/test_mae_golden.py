@@ -1,4 +1,5 @@
 """MAE against the numbers of the original implementation: forward, loss, every gradient, ten training steps."""
+# Also tests objectives/mae.py.
 
 from pathlib import Path
 

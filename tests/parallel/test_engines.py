@@ -1,4 +1,5 @@
 """What holds for every engine: each task once, all steps counted, the first error ends the others."""
+# Also tests parallel/processes.py.
 
 import signal
 import subprocess

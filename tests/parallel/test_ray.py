@@ -1,4 +1,5 @@
 """Sharding and indexing on a Ray cluster that loses a node half-way: the job ends, nothing twice, nothing missing."""
+# Also tests parallel/on_ray.py.
 
 import signal
 import subprocess

@@ -1,4 +1,5 @@
 """Distances, rollout and attention of maps whose results are known."""
+# Also tests plots/encoder.py.
 
 import math
 

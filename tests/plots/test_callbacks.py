@@ -1,4 +1,5 @@
 """What a pretraining shows of itself: at the right steps, the same patches hidden, and without touching the run."""
+# Also tests training/periodic.py.
 
 import json
 from pathlib import Path

@@ -1,3 +1,6 @@
+"""Grids of images: the input, what is visible, the prediction, and the prediction pasted in."""
+# Also tests plots/figures.py.
+
 import io
 import tarfile
 from pathlib import Path

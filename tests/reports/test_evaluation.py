@@ -1,4 +1,5 @@
 """The section on what an encoder is worth, from made-up evaluations."""
+# Also tests reports/tables.py.
 
 import json
 import re

@@ -1,4 +1,5 @@
 """The curves of a comparison: what lies along their axes."""
+# Also tests reports/curves.py, reports/drawing.py.
 
 import json
 from pathlib import Path

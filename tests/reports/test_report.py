@@ -1,3 +1,7 @@
+"""The page of a run: what it shows, that it is self-contained, and that nothing of a file is markup."""
+# Also tests commands/report.py, reports/cards.py, reports/classes.py, reports/folder.py, reports/page.py,
+# reports/render.py.
+
 import json
 import re
 from html.parser import HTMLParser

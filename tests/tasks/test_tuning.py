@@ -1,4 +1,5 @@
 """Few labels: in one process, from an encoder of two blocks, with trials of a few steps."""
+# Also tests reports/few_labels.py, tasks/few_labels.py.
 
 import json
 import logging

@@ -1,4 +1,5 @@
 """Checkpoints: whole or not there, whatever happens while they are written, and told apart from damaged ones."""
+# Also tests training/checkpoint_callback.py.
 
 import errno
 import hashlib

@@ -1,4 +1,5 @@
 """Settings that cannot be are refused where they are made, by the key of the recipe; a few also pass the door."""
+# Also tests tasks/config.py.
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,5 @@
 """A run that resumes with another number of epochs, and a training in a thread."""
+# Also tests training/progress.py.
 
 import logging
 import signal

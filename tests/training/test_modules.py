@@ -1,4 +1,5 @@
 """PretrainModule, FinetuneModule and ShardDataModule under a plain Trainer, as users of Lightning write it."""
+# Also tests training/datamodule.py, training/guard.py, training/module.py, training/quarantine.py.
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,5 @@
 """What a full disk does not take is written later, in its order, or reported at the end."""
+# Also tests training/tensorboard.py.
 
 import io
 from pathlib import Path

@@ -1,4 +1,5 @@
 """The run folder: made late, never half, cleared of what a killed process left."""
+# Also tests files/run_folder.py.
 
 import json
 import shutil

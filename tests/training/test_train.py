@@ -1,4 +1,5 @@
 """A dry run of each training command: the plan it returns, the mistakes it finds, and that it leaves nothing."""
+# Also tests training/samples.py.
 
 from pathlib import Path
 from typing import Any

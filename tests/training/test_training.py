@@ -1,4 +1,5 @@
 """Training as real processes: killed, interrupted, split, fed with damage; the run must not be able to tell."""
+# Also tests training/signals.py.
 
 import contextlib
 import json

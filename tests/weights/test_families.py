@@ -1,4 +1,5 @@
 """Encoders of BEiT, Swin and ConvNeXt V2: transformers' features, and timm's own reading of the originals' names."""
+# Also tests weights/beit.py, weights/convnextv2.py, weights/hiera.py, weights/pretrained.py, weights/swin.py.
 
 import json
 import re

@@ -1,4 +1,5 @@
 """Files of other programs: only tensors are read, whatever else they hold, and a bad one is named in a line."""
+# Also tests files/safe_pickle.py.
 
 import argparse
 import json

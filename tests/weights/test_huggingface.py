@@ -1,4 +1,5 @@
 """transformers' ViTMAE and ViT folders, held to what transformers itself computes with them."""
+# Also tests weights/preprocessor.py.
 
 import json
 from dataclasses import replace

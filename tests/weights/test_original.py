@@ -1,4 +1,5 @@
 """The original MAE's files: which of the kinds a file is, nothing lost, and the original's own numbers."""
+# Also tests weights/plain_vit.py, weights/recognize.py.
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,6 @@
 """The index: every damaged shard and odd sample named, no wrong pairing, and kept up to date by itself."""
+# Also tests commands/index.py, data/index/index.py, data/index/parts.py, data/index/patterns.py,
+# data/index/sample_ids.py.
 
 import io
 import json

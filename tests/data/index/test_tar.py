@@ -1,4 +1,5 @@
 """The walk through tars: sound ones as tarfile reads them, damaged ones to the last member that can be had."""
+# Also tests data/index/samples.py.
 
 import io
 import subprocess

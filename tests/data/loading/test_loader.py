@@ -1,4 +1,5 @@
 """Batches are functions of their number: the same in any worker, with any split, after any damage."""
+# Also tests data/loading/batch.py.
 
 import errno
 import io

@@ -1,4 +1,7 @@
 """Packing real files: what ends in which shard, that nothing is lost or torn, that the bytes are always the same."""
+# Also tests commands/shard.py, data/index/listing.py, data/packing/encode.py, data/packing/folder.py,
+# data/packing/layouts.py, data/packing/pack.py, data/packing/plan.py, data/packing/source.py, data/packing/sources.py,
+# data/packing/splits.py, data/packing/stats.py, data/packing/tars.py.
 
 import io
 import json

@@ -1,4 +1,5 @@
 """Augmentations: keyed flips, timm's operations, timm's mixing, and what they refuse."""
+# Also tests data/transforms/mixing.py, data/transforms/warp.py.
 
 import warnings
 from typing import Any

@@ -1,4 +1,5 @@
 """The discrete VAE: codes for images and back, the bound it is trained on, and the file it is kept in."""
+# Also tests encoders/tokenizers/tokenizer_file.py.
 
 import math
 from pathlib import Path
