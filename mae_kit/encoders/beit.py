@@ -19,10 +19,10 @@ WITHIN = math.erf(0.5**0.5)  # probability of a normal distribution within one d
 
 
 class BEiTEncoder(Encoder):
-    """A timm BEiT transformer without its head: layer scale, and relative positions instead of a position table.
+    """A timm BEiT without its head: layer scale, and a relative position bias instead of position embeddings.
 
-    All blocks share one table of relative positions. In a state dict each block has a copy, so that plain timm loads
-    the encoder, and fine-tuning trains them separately (BEiT, modeling_finetune.py).
+    All blocks share one relative position bias. In a state dict each block has a copy, so that plain timm loads the
+    encoder, and fine-tuning trains them separately (BEiT, modeling_finetune.py).
 
     Args:
         name: timm's name of the model, for example beit_base_patch16_224.

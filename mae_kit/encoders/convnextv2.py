@@ -18,14 +18,14 @@ from mae_kit.errors import UserError
 class ConvNeXtV2(Encoder):
     """A timm ConvNeXt V2 without its head (Woo et al., CVPR 2023).
 
-    The last norm comes after the pooling: it is in the encoder's file, but pretraining does not use it (fcmae.py).
+    The final norm comes after the pooling: it is in the encoder's file, but pretraining does not use it (fcmae.py).
 
     Args:
         name: timm's name of the model, for example convnextv2_base.
         img_size: Height and width in pixels, one number for a square; by default the model's own.
         patch_size: Stride of the stem in pixels; by default the model's own, 4.
-        output_stride: 8, 16 or 32: the largest stride of the last stage; stages beyond it are dilated instead. Smaller
-            images then have more cells to hide.
+        output_stride: 8, 16 or 32: the largest stride of the last stage; stages beyond it are dilated instead. A small
+            image then still has enough cells to mask.
         in_chans: Channels of the images.
         depths: Blocks of each of the four stages; by default the model's own.
         dims: Width of each stage; by default the model's own.

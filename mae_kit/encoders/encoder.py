@@ -24,15 +24,16 @@ class Encoder(HubModule):
 
     Args:
         name: timm's name of the model.
-        model_args: timm's arguments; those that are None are left to the name's own.
-        training_args: timm's arguments that matter in training only, as the drop path rate; not in `model_args`.
+        model_args: timm's arguments; None leaves one at the model's default.
+        training_args: timm's arguments that matter only in training, for example the drop path rate; not in
+            `model_args`.
 
     Attributes:
         name: timm's name of the model.
         model_args: timm's arguments that rebuild it: `timm.create_model(name, num_classes=0, **model_args)`.
         model: timm's model; its state dict is the encoder's file.
         image_size: Height and width in pixels.
-        channels: Of the images.
+        channels: Channels of the images.
         patch_size: Height and width in pixels of what can be hidden: a patch, or a cell of a ConvNeXt or Hiera.
         grid: Rows and columns of these.
         embed_dim: Width of an embedded patch.
@@ -45,9 +46,9 @@ class Encoder(HubModule):
         can_drop: Has `drop`: hidden patches are never computed (MAE, Hiera).
         can_fill: Has `fill`: a mask token takes the place of hidden patches (SimMIM, BEiT, MaskFeat).
         can_zero: Has `zero`: hidden cells are zero, as in a sparse convolution (FCMAE).
-        has_attention_maps: `mae_kit.encoders.attention.attention_maps` can show where it looks.
-        has_position_table: It has one absolute position embedding for each patch.
-        mask_token_decays: Whether weight decay applies to the mask token in front of it.
+        has_attention_maps: Whether `mae_kit.encoders.attention.attention_maps` supports it.
+        has_position_table: Whether it has an absolute position embedding for each patch.
+        mask_token_decays: Whether weight decay applies to an objective's mask token.
         statistics: Mean and std of each channel, in 0..1, that images are normalized with; None if unknown.
 
     Raises:

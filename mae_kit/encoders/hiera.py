@@ -20,7 +20,7 @@ class Hiera(Encoder):
     """A timm Hiera without its head (Ryali et al., ICML 2023).
 
     A mask unit is what would become one token if all stages pooled, 32 x 32 pixels with four stages; attention of the
-    first stages stays within it. The last norm is in the encoder's file, but pretraining does not use it.
+    first stages stays within it. The final norm is in the encoder's file, but pretraining does not use it.
 
     Args:
         name: timm's name of the model, for example hiera_base_224.

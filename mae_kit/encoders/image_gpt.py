@@ -13,7 +13,7 @@ from mae_kit.encoders.image_gpt_model import TimmImageGPT
 
 
 class ImageGPT(Encoder):
-    """A transformer over pixels, one token each, that knows colors by a palette (Chen et al., ICML 2020).
+    """A transformer over pixels, one token each, whose colors come from a palette (Chen et al., ICML 2020).
 
     Args:
         name: igpt_s, igpt_m or igpt_l.

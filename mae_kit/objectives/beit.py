@@ -17,17 +17,17 @@ from mae_kit.objectives.objective import Objective, Outcome
 
 
 class BEiT(Objective):
-    """Replace blocks of patches by a token, encode everything, predict the hidden patches' codes of a tokenizer.
+    """Replace blocks of patches by a mask token, encode everything, predict the codes of the hidden patches.
 
     The tokenizer sees the same crop, resized so that each patch has one code. The original crops the photo a second
     time for it (datasets.py, Lanczos).
 
     Args:
-        encoder: Sees the token in place of hidden patches.
+        encoder: Sees the mask token in place of hidden patches.
         tokenizer: A run of `mae-kit tokenizer`, its tokenizer.safetensors, or a folder with DALL-E's encoder.pkl and
-            decoder.pkl; needed wherever the model is loaded.
-        mask_ratio: Largest fraction of the patches that is hidden (paper: .4; released: 75 of 196).
-        smallest_block: Least number of patches in a block (paper: 16).
+            decoder.pkl; needed whenever the model is loaded.
+        mask_ratio: Maximum fraction of the patches that is hidden (paper: .4; released: 75 of 196).
+        smallest_block: Minimum number of patches in a block (paper: 16).
 
     Raises:
         UserError: There is no tokenizer or it takes other images, the ratio leaves no patch visible or none hidden, or

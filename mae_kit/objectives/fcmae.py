@@ -11,16 +11,16 @@ from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets,
 
 
 class FCMAE(Objective):
-    """Hide most cells from a convolutional encoder, decode all by one block, and compare the hidden ones with pixels.
+    """Hide most cells from a convolutional encoder, decode all by one block, and predict the pixels of the hidden ones.
 
-    The cells are those of the encoder's last stage, 32 pixels a side in the paper. Response normalization is over the
-    visible positions of each sample, as in the paper's JAX code (TRAINING.md); the released PyTorch code pools those of
-    the whole batch.
+    The cells are those of the encoder's last stage, 32 pixels a side in the paper. Global response normalization (GRN)
+    is over the visible positions of each sample, as in the paper's JAX code (TRAINING.md); in the released PyTorch code
+    it is over those of the whole batch.
 
     Args:
         encoder: Hidden cells are zero in it, as in a sparse convolution.
         mask_ratio: Fraction of the cells that is hidden (paper: .6).
-        norm_pix_loss: Compare with cells normalized by their own mean and deviation.
+        norm_pix_loss: Predict cells normalized by their own mean and standard deviation.
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 1).
 

@@ -14,12 +14,12 @@ from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets,
 
 
 class HieraMAE(Objective):
-    """Hide most mask units, encode the visible ones, fuse all stages, decode, and compare as in MAE.
+    """Hide most mask units, encode the visible ones, fuse all stages, decode, and predict the hidden pixels as in MAE.
 
     Args:
         encoder: Sees only the visible mask units.
         mask_ratio: Fraction of the mask units that is hidden (paper: .6).
-        norm_pix_loss: Compare with cells normalized by their own mean and deviation.
+        norm_pix_loss: Predict cells normalized by their own mean and standard deviation.
         decoder_dim: Width of the decoder (hiera_mae.py: 512).
         decoder_depth: Blocks of the decoder (hiera_mae.py: 8).
         decoder_heads: Attention heads of the decoder (hiera_mae.py: 16).

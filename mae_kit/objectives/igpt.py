@@ -24,8 +24,8 @@ BERT_HIDES = 0.15
 class IGPT(Objective):
     """Predict the color of every pixel from those before it, in raster order.
 
-    An encoder with causal false makes it the paper's BERT: some embeddings become zero, and the colors of these pixels
-    are predicted from all others. The original draws their number at random, here it is the same in every image.
+    With a non-causal encoder this is the paper's BERT objective: some embeddings become zero, and the colors of these
+    pixels are predicted from all others. The original draws their number at random; here it is the same in every image.
 
     Args:
         encoder: Its palette is fitted to images before training, by `fit`.

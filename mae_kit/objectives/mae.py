@@ -13,15 +13,16 @@ from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets,
 
 
 class MAE(Objective):
-    """Hide most patches, encode the visible ones, decode all, and compare the hidden ones with their pixels.
+    """Hide most patches, encode the visible ones, decode all, and predict the pixels of the hidden ones.
 
-    The encoder's position table stays fixed. A fresh encoder gets sin-cos positions and the paper's initialization.
+    The encoder's position embeddings stay fixed. A fresh encoder (no weights loaded) gets sin-cos ones and the paper's
+    initialization.
 
     Args:
         encoder: Sees only the visible patches.
         mask_ratio: Fraction of the patches that is hidden (paper: .75).
         mask: Which patches are hidden: random, block (BEiT's blocks) or grid (paper, figure 6 and table 1f).
-        norm_pix_loss: Compare with patches normalized by their own mean and deviation (paper, table 1d).
+        norm_pix_loss: Predict patches normalized by their own mean and standard deviation (paper, table 1d).
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).

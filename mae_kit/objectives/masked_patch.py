@@ -24,8 +24,8 @@ MOST_CHANNELS = 4  # 8 levels each: 4096 classes
 class MaskedPatch(Objective):
     """Corrupt half of the patch embeddings, encode everything, predict the original patches.
 
-    Of the corrupted patches 80% become a token, 10% the embedding of another patch of the image, and 10% stay, as in
-    BERT. All of them count as hidden and are predicted.
+    Of the corrupted patches, 80% become the mask token, 10% the embedding of another patch of the image, and 10% stay,
+    as in BERT. All of them count as hidden and are predicted.
 
     Args:
         encoder: Sees the corrupted embeddings.

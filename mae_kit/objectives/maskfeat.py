@@ -17,11 +17,11 @@ BLOCKS = 5  # would hide all, at their smallest (SlowFast, imagenet.py: 15 of 78
 
 
 class MaskFeat(Objective):
-    """Replace hidden patches by a token, encode everything, predict their histograms of oriented gradients.
+    """Replace hidden patches by a mask token, encode everything, predict their histograms of oriented gradients (HOG).
 
     Args:
-        encoder: Sees the token in place of hidden patches.
-        mask_ratio: Largest fraction of the patches that is hidden, in BEiT's blocks of a fifth of it or more (paper:
+        encoder: Sees the mask token in place of hidden patches.
+        mask_ratio: Maximum fraction of the patches that is hidden, in BEiT's blocks of a fifth of it or more (paper:
             .4; SlowFast's imagenet.py: 78 of 196 patches, blocks of 15 or more).
         cell: Side in pixels of a cell, which has one histogram for each channel (paper: 8, four cells in a patch).
 

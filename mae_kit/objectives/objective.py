@@ -47,12 +47,12 @@ class Objective(HubModule):
         encoder: The part that is kept after pretraining.
         hide: Draws which patches are hidden, from the seeds of the samples.
         decoder: Predicts patches from encoded ones; None where a linear head does.
-        reconstructs: Whether the prediction of a patch is compared with `target(images)`, one squared error a pixel, so
-            that losses of patches and mask ratios can be shown.
-        no_decay: Names of parameters without weight decay, besides biases and others of one dimension.
-        fit_images: How many images `fit` wants before training; 0 for none.
-        mean: Of each channel, in 0..1, that images are normalized with; None until `set_statistics`.
-        std: Of each channel.
+        reconstructs: Whether the loss is the squared error to `target(images)` per pixel, so that losses by patch and
+            by mask ratio can be plotted.
+        no_decay: Names of parameters without weight decay, besides biases and other one-dimensional ones.
+        fit_images: Number of images that `fit` needs before training; 0 = none.
+        mean: Mean of each channel that images are normalized with, in 0..1; None until `set_statistics`.
+        std: Standard deviation of each channel.
 
     Example:
         >>> import torch, mae_kit as mk
@@ -145,7 +145,7 @@ class Objective(HubModule):
         return importlib.import_module("mae_kit.weights.native").load_model(folder, **options)
 
     def fit(self, images: Float[Tensor, "m c h w"]) -> None:
-        """Compute from normalized images what gradients do not learn, as a palette; most objectives need nothing."""
+        """Compute from normalized images what gradients do not train, such as a palette; most objectives do nothing."""
 
     def forward(self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None) -> Outcome:
         """Compute loss and prediction of a batch.
@@ -183,7 +183,7 @@ class Objective(HubModule):
     def reconstruct(
         self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None
     ) -> tuple[Bool[Tensor, "b n"], Float[Tensor, "b c h w"]]:
-        """Give what a picture shows: which patches are hidden, and the prediction as normalized images."""
+        """Return what a plot shows: which patches are hidden, and the prediction as normalized images."""
         outcome = self(images, seeds)
         return outcome.hidden, self.pixels(outcome.prediction, images)
 

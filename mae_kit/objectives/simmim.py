@@ -17,11 +17,11 @@ NO_DECAY = ("encoder.model.cls_token", "encoder.model.pos_embed")  # simmim.py, 
 
 
 class SimMIM(Objective):
-    """Replace large units of patches by a token, encode everything, predict the pixels by one linear layer.
+    """Replace large units of patches by a mask token, encode everything, predict the pixels by one linear layer.
 
     Args:
-        encoder: Sees the token in place of hidden patches (paper: a Swin, or a ViT with BEiT's relative positions,
-            which is our BEiTEncoder).
+        encoder: Sees the mask token in place of hidden patches (paper: a Swin, or a ViT with BEiT's relative position
+            bias, which is our BEiTEncoder).
         mask_ratio: Fraction of the units that is hidden (paper: .6), rounded up.
         unit: Side in pixels of what is hidden at once (paper: 32); a multiple of the encoder's patch.
 

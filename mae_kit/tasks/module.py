@@ -37,17 +37,17 @@ class FinetuneModule(TrainingModule):
         num_classes: Number of classes.
         lr: Absolute learning rate.
         base_lr: Learning rate for a batch of 256 images, in place of `lr`.
-        mean: Of each channel in [0, 1]; by default the encoder's, else the data module's, or ImageNet's.
-        std: Of each channel in [0, 1].
+        mean: Mean of each channel in [0, 1]; by default the encoder's, else the data module's, or ImageNet's.
+        std: Standard deviation of each channel in [0, 1].
         multi_label: Train one binary cross-entropy per class; labels are then bool [b k].
-        augmentation: What happens to a batch on the device; or its fields.
+        augmentation: Augmentation of a batch on the device (`Augmentation`), or its fields.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
-        ema: Decay of the moving average of the weights, which is then what is scored and saved; None for none. It
-            grows to this value, see `ema_decay`.
-        generative: Weight of iGPT's own loss next to that of the classes; 0 for the classes alone.
+        ema: Decay of an exponential moving average (EMA) of the weights, which is then scored and saved; None for no
+            EMA. It warms up to this value, see `ema_decay`.
+        generative: Weight of iGPT's pretraining loss next to the classification loss; 0 for classification alone.
         shift: Float [k], added to the logits in the loss alone.
-        seed: Of everything random.
-        **optimization: Further fields of `Optimization`, as layer_decay.
+        seed: Seed of everything random.
+        **optimization: Further fields of `Optimization`, such as layer_decay.
 
     Raises:
         UserError: Unusable settings; float images outside [0, 1].

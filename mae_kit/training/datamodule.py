@@ -22,27 +22,27 @@ from mae_kit.training.config import Machine, Plan
 
 
 class ShardDataModule(LightningDataModule):
-    """Images that `mae-kit shard` packed, for any Trainer or loop of one's own.
+    """Images that `mae-kit shard` packed, for any Trainer or your own training loop.
 
-    Batches are uint8; `transform` flips and normalizes them for a loop of one's own, modules of mae_kit do it
-    themselves. A Trainer's epoch is the largest number of whole batches in the data. The stream of samples runs on
-    from epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and crops.
+    Batches are uint8; `transform` flips and normalizes them for your own loop, while modules of mae_kit do it
+    themselves. A Trainer's epoch is the largest number of whole batches in the data. The stream of samples runs on from
+    epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and crops.
 
     Args:
         data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of these.
-        batch_size: Images of an optimizer step over all devices and micro-batches.
+        batch_size: Images per optimizer step, over all devices and micro-batches.
         image_size: Pixels a side, or height and width.
         val: Shards to validate on; by default the validation split of `data`, where it has one.
-        seed: Of order, crops and flips.
+        seed: Seed of order, crops and flips.
         crop_scale: Smallest and largest fraction of an image's area that a training crop shows.
-        crop_pct: Fraction of the shorter side that the central crop for validation keeps.
+        crop_pct: Fraction of the shorter side that the center crop for validation keeps.
         channels: Channels to decode to.
-        mean: Of each channel in [0, 1]; by default that of the images (stats.json), or else ImageNet's; known after
-            `setup`.
-        std: Of each channel in [0, 1].
-        flip: Mirror half of the images in `transform`.
+        mean: Mean of each channel in [0, 1]; by default that of the images (stats.json), or else ImageNet's; known
+            after `setup`.
+        std: Standard deviation of each channel in [0, 1].
+        flip: Flip half of the images horizontally in `transform`.
         exclude: A list of samples to leave out, as `mae-kit dedup` writes it.
-        mix_shards: Shards whose samples are mixed at a time; 0 mixes all samples.
+        mix_shards: Number of shards whose samples are shuffled together; 0 = all.
         num_workers: Data-loader processes per device; -1 chooses by the number of cores.
 
     Attributes:

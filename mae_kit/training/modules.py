@@ -22,14 +22,14 @@ class PretrainModule(TrainingModule):
         Trainer(max_epochs=10).fit(module, ShardDataModule("shards", batch_size=256, image_size=64))
 
     Args:
-        objective: What is trained; or its `config`, from which `load_from_checkpoint` rebuilds it.
+        objective: The objective to train, or its `config`, from which `load_from_checkpoint` rebuilds it.
         lr: Absolute learning rate.
         base_lr: Learning rate for a batch of 256 images, in place of `lr` (MAE: 1.5e-4).
-        mean: Of each channel in [0, 1]; by default the data module's, or ImageNet's.
-        std: Of each channel in [0, 1].
-        flip: Mirror half of the images.
+        mean: Mean of each channel in [0, 1]; by default the data module's, or ImageNet's.
+        std: Standard deviation of each channel in [0, 1].
+        flip: Flip half of the images horizontally.
         color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
-        seed: Of everything random.
+        seed: Seed of everything random.
         **optimization: Further fields of `Optimization`: weight_decay, betas, clip, warmup_epochs, epochs (the length
             of the schedule; without it the rate stays constant after the warm-up)...
 
@@ -93,12 +93,12 @@ class TokenizerModule(TrainingModule):
     """Train a discrete VAE, whose codes BEiT predicts (Ramesh et al., arXiv 2102.12092).
 
     Args:
-        tokenizer: What is trained; or its `config`.
+        tokenizer: The tokenizer to train, or its `config`.
         lr: Absolute learning rate.
         base_lr: Learning rate for a batch of 256 images, in place of `lr`.
-        relaxation: How soft codes become hard; or its fields.
-        flip: Mirror half of the images.
-        seed: Of everything random.
+        relaxation: Annealing of the Gumbel-softmax and of the KL weight (`Relaxation`), or its fields.
+        flip: Flip half of the images horizontally.
+        seed: Seed of everything random.
         **optimization: Further fields of `Optimization`.
     """
 

@@ -43,12 +43,12 @@ def load_encoder(path: Path | str, any_family: bool = False) -> Any:
         any_family: Also load a timm model of a family that no objective trains, which can only be fine-tuned.
 
     Returns:
-        A module: normalized images [b c h w] -> tokens [b t d] after the last norm, prefix tokens first. Its
+        A module: normalized images [b c h w] -> tokens [b t d] after the final norm, prefix tokens first. Its
         `pretrained_cfg` (a `ModelConfig`) has mean and std of the normalization; its `fingerprint` changes with the
         weights.
 
     Raises:
-        UserError: `encoder.*` or `weights.*`: there is no such file, it is damaged, or no encoder is made of it.
+        UserError: `encoder.*` or `weights.*`: there is no such file, it is damaged, or it holds no encoder.
 
     Example:
         >>> import tempfile, torch, mae_kit as mk
