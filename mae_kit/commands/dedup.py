@@ -32,7 +32,7 @@ def dedup(
 ) -> dict[str, Any]:
     """Find near-duplicates, including flipped, rotated, resized, recompressed and recolored ones; keep one of each.
 
-    Written next to the shards are duplicates.jsonl (a line for each removed sample, with the one kept in its place and
+    Next to the shards it writes duplicates.jsonl (a line for each removed sample, with the one kept in its place and
     the evidence), duplicates.keep.jsonl (the samples that are kept) and duplicates.html (the pairs side by side, the
     most doubtful first). The largest image of each group is kept. The shards stay unchanged: to train without the
     removed samples, pass `--data.exclude DIR/duplicates.jsonl`. Images that differ only in details, such as pages of
@@ -45,7 +45,7 @@ def dedup(
         encoder: A pretraining run or its encoder.safetensors: images with similar features are duplicates, too.
         distance: Maximum number of differing bits of the 64-bit perceptual hashes of duplicates, 0 to 11; from 9 on
             the search takes five times as long.
-        similarity: Minimum cosine of the features of duplicates, 0 to 1; used with --encoder only.
+        similarity: Minimum cosine of the features of duplicates, 0 to 1; used only with --encoder.
         out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default next to the
             shards.
         workers: Shards read at once; 0 = one per core, with Ray of all nodes.

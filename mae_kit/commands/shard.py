@@ -39,10 +39,10 @@ def shard(
 ) -> dict[str, Any]:
     """Pack images into tar shards for training. After an interruption, repeat the command to resume.
 
-    OUT receives train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
-    files.csv (which file a sample was), skipped.jsonl (files left out, and why), classes.txt (line k names label k) and
-    shards.json (the plan).
-    First-level folders, tars or splits named train and val (valid, validation, dev, test) keep that split.
+    OUT will hold train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
+    files.csv (the source file of each sample), skipped.jsonl (files left out, and why), classes.txt (line k names label
+    k) and shards.json (the plan). First-level folders, tars or splits named train and val (or valid, validation, dev,
+    test) remain the two splits.
 
     Args:
         src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]
@@ -55,10 +55,10 @@ def shard(
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = class folders, if all images lie in at least two first-level folders, else none; folders = always
+        labels: auto = class folders, if all images are in at least two first-level folders, else none; folders = always
             the first-level folders; none = no labels. Or a CSV file with the columns file (relative to SRC) and label
             (the name of one class) or labels (any number of names, separated by ; or |, or empty).
-        channels: 3 = RGB, 1 = gray; another number for .npy and TIFF images with that many bands or pages.
+        channels: 3 = RGB, 1 = grayscale; another number for .npy and TIFF images with that many bands or pages.
         black: The pixel value that becomes 0, used with --white; by default 0.
         white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are
             stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and

@@ -36,13 +36,13 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which timm model.
+    """The timm model to train.
 
     Attributes:
-        name: timm's name, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
-        args: timm's arguments that differ from the name's own, for example {patch_size: 8}, {global_pool: token}, or
-            {global_pool: map} for attention that pools the patch tokens of a ViT.
-        weights: Where it starts if no encoder is given: null for timm's initialization, "timm" for the weights that
+        name: timm's name of the model, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
+        args: timm's arguments that differ from the model's defaults, for example {patch_size: 8}, {global_pool: token},
+            or {global_pool: map} for attention that pools the patch tokens of a ViT.
+        weights: Initial weights if no encoder is given: null for timm's initialization, "timm" for the weights that
             timm publishes under the name, or a safetensors file with timm's parameter names.
     """
 

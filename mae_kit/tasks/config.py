@@ -55,7 +55,7 @@ class FinetuneData:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of a batch, on the device.
+    """Random transforms of a batch, on the device.
 
     Attributes:
         flip: Flip half of the images horizontally.

@@ -214,7 +214,7 @@ class Machine:
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.
-        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses plain folders.
+        pack: Whether a plain folder of images is packed into shards in the user's cache, once; `--no-pack` refuses one.
     """
 
     precision: Precision = "auto"
