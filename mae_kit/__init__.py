@@ -14,6 +14,7 @@ from mae_kit.version import __version__ as __version__
 # Where each public name lives. A new name gets a line here and an import below, for editors and type checkers.
 MODULES = {
     "BEiT": "objectives",
+    "ContrastiveMAE": "objectives",
     "FCMAE": "objectives",
     "HieraMAE": "objectives",
     "IGPT": "objectives",
@@ -95,6 +96,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import IGPT as IGPT
     from mae_kit.objectives import MAE as MAE
     from mae_kit.objectives import BEiT as BEiT
+    from mae_kit.objectives import ContrastiveMAE as ContrastiveMAE
     from mae_kit.objectives import HieraMAE as HieraMAE
     from mae_kit.objectives import MaskedPatch as MaskedPatch
     from mae_kit.objectives import MaskFeat as MaskFeat

@@ -98,7 +98,9 @@ def test_weights_that_are_given_are_kept_until_they_are_initialized():
     assert not torch.equal(given["blocks.0.attn.qkv.weight"], mae.encoder.model.blocks[0].attn.qkv.weight)
 
 
-@pytest.mark.parametrize("name", ["MAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"])
+@pytest.mark.parametrize(
+    "name", ["MAE", "ContrastiveMAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"]
+)
 def test_objectives_have_public_names(name: str):
     assert issubclass(getattr(mk, name), torch.nn.Module)
 

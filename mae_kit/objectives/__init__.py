@@ -1,6 +1,7 @@
 """One file, one paper."""
 
 from mae_kit.objectives.beit import BEiT
+from mae_kit.objectives.contrastive_mae import ContrastiveMAE
 from mae_kit.objectives.fcmae import FCMAE
 from mae_kit.objectives.hiera_mae import HieraMAE
 from mae_kit.objectives.igpt import IGPT
@@ -10,4 +11,15 @@ from mae_kit.objectives.maskfeat import MaskFeat
 from mae_kit.objectives.objective import Objective
 from mae_kit.objectives.simmim import SimMIM
 
-__all__ = ["FCMAE", "IGPT", "MAE", "BEiT", "HieraMAE", "MaskFeat", "MaskedPatch", "Objective", "SimMIM"]
+__all__ = [
+    "FCMAE",
+    "IGPT",
+    "MAE",
+    "BEiT",
+    "ContrastiveMAE",
+    "HieraMAE",
+    "MaskFeat",
+    "MaskedPatch",
+    "Objective",
+    "SimMIM",
+]
