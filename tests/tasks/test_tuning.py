@@ -4,7 +4,6 @@
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,14 +133,15 @@ def test_the_recipes_setting_is_tried_first(own: float, pretrained: bool, decays
     assert found == [(pytest.approx(rate), decay) for rate in (5e-4, 1.5e-4) for decay in decays]
 
 
-def test_the_best_setting_of_brief_trials_is_cross_validated_in_longer_ones():
+def test_the_best_setting_of_brief_trials_is_cross_validated_in_longer_ones(monkeypatch: pytest.MonkeyPatch):
     ran: list[tuple[float, float, list[int]]] = []
 
-    def run(setting: Setting, rows: np.ndarray, held: np.ndarray, fraction: float) -> float:
+    def run(trials: tuning.Trials, setting: Setting, rows: np.ndarray, held: np.ndarray, fraction: float) -> float:
         ran.append((setting.learning_rate, fraction, held.tolist()))
         return 0.5 + 0.1 * (setting.learning_rate == 2) + 0.01 * len(ran)
 
-    trials: Any = SimpleNamespace(run=run)
+    monkeypatch.setattr(tuning.Trials, "run", run)
+    trials = tuning.Trials._make([None] * len(tuning.Trials._fields))
     rows, folds = np.arange(10, 16), np.array([0, 0, 1, 1, 2, 2])
     best = tuning.tune(trials, [Setting(1, 1.0), Setting(2, 1.0), Setting(3, 1.0)], rows, folds)
     brief, long = [(rate, 1 / 8, [10, 11]) for rate in (1, 2, 3)], [(2, 1 / 2, [a, a + 1]) for a in (10, 12, 14)]
