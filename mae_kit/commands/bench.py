@@ -38,7 +38,7 @@ def bench(
         sizes: Sides of square images in pixels, for example 224,384; by default 1, 1.5, 2, 3 and 4 times the encoder's
             own.
         batch_size: Images per batch.
-        precision: As in training.
+        precision: Precision, as in training.
 
     Returns:
         `plot`, the path; `sizes`, for each image size images per second and peak memory of a batch in 10^6 bytes, both

@@ -88,7 +88,7 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
 
     Args:
         out: Folder for everything: images, shards, runs, demo.json and report.html.
-        images: Your own folder of class folders; images of any size, which the models see at 64 px.
+        images: Your own folder of class folders; images of any size, used at 64 px.
         seeds: Number of fine-tuning runs for each setting; the seed draws the labeled images, their order and the new
             weights.
 

@@ -45,8 +45,8 @@ def doctor(*, self_test: bool = False, folder: Path = Path()) -> dict[str, Any]:
     """Report versions, device, memory and disk; with --self-test, kill a small run while it saves, resume and compare.
 
     Args:
-        self_test: Also train for about a minute on the CPU: a run that is killed three times must end with
-            bit-identical weights and losses to one that is not.
+        self_test: Also train for about a minute on the CPU: a run that is killed three times must end with the same
+            weights and losses, bit for bit, as one that is never killed.
         folder: A folder on the disk where runs will go.
 
     Returns:

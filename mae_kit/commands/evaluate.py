@@ -189,7 +189,7 @@ def _folder(encoder: Path, out: Path | None, trainings: Trainings) -> Path | Non
     folder = out or (encoder if RunFolder(encoder).config.is_file() else None)
     if trainings and not folder:
         raise UserError(
-            "out.needed", f"{encoder} is not a run, and no folder is given for the trainings", "add --out DIR"
+            "out.needed", f"{encoder} is not a run, and no folder is given for the training runs", "add --out DIR"
         )
     if folder:
         check_folder(folder)

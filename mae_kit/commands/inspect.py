@@ -78,7 +78,8 @@ def inspect(
 
     Args:
         run: A finished pretraining run, or an imported one.
-        images: An image, a folder of images or shards, or a tar file; by default the shards it was trained on.
+        images: An image, a folder of images or shards, or a tar file; by default the shards that the run was trained
+            on.
         show: Plots to make, separated by commas, for example attention,losses; by default all that the model supports.
             The colors of features are principal components over up to 256 images.
         count: Maximum number of images to plot, spread evenly over those given.

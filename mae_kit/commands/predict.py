@@ -31,15 +31,15 @@ def predict(
 ) -> dict[str, Any]:
     """Print the most likely classes of images, with probabilities.
 
-    Probabilities are softmax outputs; for multi-label classifiers, independent sigmoid outputs, with an asterisk
-    after each of 0.5 or more, the predicted classes.
+    Probabilities are softmax outputs; for multi-label classifiers, independent sigmoid outputs, where an asterisk marks
+    the predicted classes (0.5 or more).
 
     Args:
         run: A fine-tuning run, or its classifier.safetensors.
         images: Images, folders of images, folders of shards, tars, or URLs of shards; of any size.
         top: Number of classes to print for each image.
         limit: Maximum number of images to read from each source; by default all.
-        out: CSV file to write, too: one line per image, with its name, the top classes and their probabilities.
+        out: Also write a CSV file: one line per image, with its name, the top classes and their probabilities.
 
     Returns:
         Under `predictions` for each image its name and the top classes with probabilities, 0..1; `out`, the CSV file.

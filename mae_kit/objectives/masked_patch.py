@@ -137,7 +137,7 @@ def _outputs(encoder: ViT, target: Target) -> int:
     if channels > MOST_CHANNELS:
         raise UserError(
             "objective.target.color",
-            f"target {target} has 8 levels a channel, too many classes for {channels}",
+            f"target {target} has 8 levels per channel, too many classes for {channels}",
             "choose pixels",
         )
     return cells * cells * 8**channels

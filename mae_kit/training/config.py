@@ -162,7 +162,7 @@ class Relaxation:
         divergence_epochs: Epochs until this weight is reached (paper: 5,000 steps).
         imbalance_weight: Weight, from the start, of a loss that balances how often codes are used; it keeps a short
             training from collapsing (paper: none).
-        hard: Sample one-hot codes, with a straight-through gradient; keep the temperature at 1 with it (paper: false).
+        hard: Sample one-hot codes, with a straight-through gradient; then keep the temperature at 1 (paper: false).
         noise: Scale of the Gumbel noise at the end, from 1 at the start (paper: 1). BEiT uses the most likely codes,
             which carry more information after a short training if the noise fades.
         noise_epochs: Epochs until the noise reaches this scale.

@@ -198,7 +198,7 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
         raise UserError(
             "format.square",
-            f"transformers' {kind} takes squares, not {embed.img_size}",
+            f"transformers' {kind} takes square images, not {embed.img_size}",
             "import it with --img-size first",
         )
     return {
