@@ -12,6 +12,7 @@ SHORT = {
     "batch_size": "data.batch_size",
     "lr": "optimization.learning_rate",
     "workers": "machine.num_workers",
+    "accumulate": "machine.accumulate_grad_batches",
     "precision": "machine.precision",
     "pack": "machine.pack",
 }

@@ -1,6 +1,7 @@
 """timm's ConvNeXt V2, with FCMAE's way of hiding patches: a sparse network made of dense convolutions."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -135,9 +136,16 @@ def _encode(
     visible = visible_indices(_at_size(hidden, size).flatten(1), None if count is None else count * in_a_cell)
     tokens = _take(x, visible)
     for block in blocks:
-        around = _take(block.conv_dw(_put(tokens, visible, size)), visible)
-        tokens = tokens + block.drop_path(_mix(block, around))
+        tokens = getattr(block, "sparse_forward", partial(sparse_forward, block))(tokens, visible, size)
     return _put(tokens, visible, size)
+
+
+def sparse_forward(
+    block: Any, tokens: Float[Tensor, "b v d"], visible: Int64[Tensor, "b v"], size: torch.Size
+) -> Float[Tensor, "b v d"]:
+    """Compute a block at the visible positions of a map."""
+    around = _take(block.conv_dw(_put(tokens, visible, size)), visible)
+    return tokens + block.drop_path(_mix(block, around))
 
 
 def _mix(block: Any, tokens: Float[Tensor, "b v d"]) -> Float[Tensor, "b v d"]:

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import psutil
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica, TrainerLoader
 from mae_kit.encoders.attention import write_out
+from mae_kit.encoders.recompute import recompute_blocks
 from mae_kit.errors import UserError
 from mae_kit.parallel.processes import cores
 from mae_kit.training.audit import AuditSamples
@@ -52,7 +52,8 @@ def this_replica(machine: Machine, batch_size: int) -> Replica:
         UserError: The batch does not divide among the devices and micro-batches.
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
-    replica = Replica(int(os.environ.get("RANK", 0)), world, machine.accumulate_grad_batches)
+    parts = 1 if machine.accumulate_grad_batches == "auto" else machine.accumulate_grad_batches
+    replica = Replica(int(os.environ.get("RANK", 0)), world, parts)
     replica.check_batch_size(batch_size)
     return replica
 
@@ -108,8 +109,8 @@ def fit(
     run: Run,
     callbacks: list[Callback],
     start: int = 0,
-) -> None:
-    """Train to the plan's last step; exits with 143 or 130 after a signal.
+) -> int:
+    """Train to the plan's last step, or until a callback ends it; exits with 143 or 130 after a signal.
 
     Args:
         module: What is trained.
@@ -122,10 +123,13 @@ def fit(
         callbacks: Plots and scores.
         start: Step of the checkpoint to resume from; 0 for none.
 
+    Returns:
+        The last step.
+
     Raises:
         UserError: The last checkpoint, or a line of the metrics, could not be written; or another rank is gone.
     """
-    _prepare_machine(module, machine)
+    prepare_machine(module, machine)
     module.plan = plan
     workers = machine.loader_workers()
     parts = replica.micro_batches
@@ -141,11 +145,12 @@ def fit(
                     checkpoints.save(trainer)
                 leave()
 
-    signals = StopOnSignal(f"continue with --resume {run.path}", rescue, lambda: checkpoints.saving)
+    files = DurableCheckpointIO()
+    signals = StopOnSignal(f"continue with --resume {run.path}", rescue, lambda: files.writing)
     announce(module, plan, machine, replica, start)
     watching = [AuditSamples(plan), Quarantine(run.quarantine, plan), SkipNonFinite(run.checkpoints)]
     all_callbacks = [TakeBack(signals), *watching, outbox, record, checkpoints, *callbacks, signals]
-    trainer = _trainer(module, plan.steps, machine, replica, all_callbacks)
+    trainer = _trainer(module, plan.steps, machine, replica, all_callbacks, files)
     with ExitStack() as closings:
         for close in (signals.close, outbox.close, loader.close, record.close):
             closings.callback(close)
@@ -156,6 +161,7 @@ def fit(
         raise UserError("run.checkpoint_not_written", what, f"make room, then --resume {run.path}")
     if signals.code:
         sys.exit(signals.code)
+    return trainer.global_step
 
 
 def fit_quietly(
@@ -176,12 +182,11 @@ def fit_quietly(
         workers: Processes that load data.
         callbacks: Of the Trainer.
     """
-    _prepare_machine(module, machine)
+    prepare_machine(module, machine)
     module.plan = plan
     loader = TrainerLoader(batches, lambda: 0, plan.steps, workers, torch.cuda.is_available())
-    alone = replace(machine, accumulate_grad_batches=1)
     try:
-        _trainer(module, plan.steps, alone, Replica(), list(callbacks)).fit(module, loader)
+        _trainer(module, plan.steps, machine, Replica(), list(callbacks)).fit(module, loader)
     finally:
         loader.close()
 
@@ -199,7 +204,8 @@ def _peer_losses(world_size: int) -> Iterator[None]:
         raise UserError("run.peer_lost", what, "check its output, then restart all of them with --resume") from None
 
 
-def _prepare_machine(module: nn.Module, machine: Machine) -> None:
+def prepare_machine(module: nn.Module, machine: Machine) -> None:
+    """Let the module be computed as the machine asks; a second time changes nothing."""
     keep_freed_memory()
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -207,6 +213,8 @@ def _prepare_machine(module: nn.Module, machine: Machine) -> None:
         _suggest_one_thread()
     if fused_attention_is_slow(machine.precision):
         write_out(module)
+    if machine.activation_checkpointing:
+        recompute_blocks(module)
 
 
 def _suggest_one_thread() -> None:
@@ -231,7 +239,12 @@ def announce(module: TrainingModule, plan: Plan, machine: Machine, replica: Repl
 
 
 def _trainer(
-    module: TrainingModule, steps: int, machine: Machine, replica: Replica, callbacks: list[Callback]
+    module: TrainingModule,
+    steps: int,
+    machine: Machine,
+    replica: Replica,
+    callbacks: list[Callback],
+    files: DurableCheckpointIO | None = None,
 ) -> Trainer:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -252,9 +265,9 @@ def _trainer(
         else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
         max_steps=steps,
-        accumulate_grad_batches=machine.accumulate_grad_batches,
+        accumulate_grad_batches=replica.micro_batches,
         callbacks=callbacks,
-        plugins=[DurableCheckpointIO()],
+        plugins=[files or DurableCheckpointIO()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,6 +1,6 @@
 """The laws of every masked objective, over all that `mae_kit.objectives` lists: a new one is held to them unasked."""
-# Also tests encoders/beit.py, encoders/decoders.py, encoders/encoder.py, encoders/swin.py, encoders/vit.py,
-# objectives/objective.py.
+# Also tests encoders/beit.py, encoders/decoders.py, encoders/encoder.py, encoders/recompute.py, encoders/swin.py,
+# encoders/vit.py, objectives/objective.py.
 
 import copy
 import inspect
@@ -24,6 +24,7 @@ from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.patches import patchify, unpatchify
+from mae_kit.encoders.recompute import recompute_blocks
 from mae_kit.objectives import Objective, SimMIM, masked_patch
 from mae_kit.objectives.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives.objective import Outcome
@@ -161,6 +162,31 @@ def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, O
     outcome = objective(images, KEYS)
     hook.remove()
     return seen[-1], outcome
+
+
+def gradients_and_bytes(objective: Objective) -> tuple[torch.Tensor, list[torch.Tensor], int]:
+    """The loss, its gradients, and what is kept for them."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = objective(images_for(objective), KEYS).loss
+    learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return loss.detach(), list(torch.autograd.grad(loss, learned)), sum(kept.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_that_are_computed_again_change_nothing(name: str, tmp_path: Path):
+    objective = make(name, tmp_path, encoders_of(name)[0]).train()
+    loss, gradients, kept = gradients_and_bytes(objective)
+    recompute_blocks(objective)
+    again, same, fewer = gradients_and_bytes(copy.deepcopy(objective))
+    assert torch.equal(loss, again) and all(map(torch.equal, gradients, same))
+    assert fewer < 0.8 * kept
 
 
 @pytest.mark.parametrize("objective", HIDING, ids="-".join, indirect=True)

@@ -17,5 +17,5 @@ def test_one_thread_is_suggested_on_a_busy_machine(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    fit._prepare_machine(nn.Identity(), Machine(precision="fp32", threads=threads))
+    fit.prepare_machine(nn.Identity(), Machine(precision="fp32", threads=threads))
     assert ("--machine.threads 1" in caplog.text) == said

@@ -1,0 +1,103 @@
+"""How many micro-batches a step needs so that each fits into the memory of its device, before the first step."""
+
+import logging
+import os
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import torch
+
+from mae_kit.data.loading.batch import Batch
+from mae_kit.data.loading.loader import TrainBatches
+from mae_kit.errors import UserError
+from mae_kit.training.config import Machine
+from mae_kit.training.fit import prepare_machine
+from mae_kit.training.module import TrainingModule
+from mae_kit.training.precision import resolve
+from mae_kit.training.samples import Stream, some_images
+
+log = logging.getLogger(__name__)
+
+_FEW, _MORE = 2, 4  # images that are tried: batch norm wants several, mixup pairs
+_USED = 0.8  # of the free memory
+_COPIES = 3  # of the weights: gradients and AdamW's two moments
+_PASSING = 1.5  # how much more the backward pass needs than what is kept for it
+
+
+def accumulated(
+    module: TrainingModule, batches: TrainBatches, stream: Stream, machine: Machine
+) -> tuple[TrainBatches, Stream, Machine]:
+    """Choose the micro-batches of a step where the machine says "auto"; what depends on them is returned.
+
+    Raises:
+        UserError: As of `parts_that_fit`.
+    """
+    if machine.accumulate_grad_batches != "auto":
+        return batches, stream, machine
+    prepare_machine(module, machine)
+    images = stream.plan.batch_size // stream.replica.world_size
+    parts = parts_that_fit(module, some_images(batches, _MORE), images, machine, free_memory())
+    log.info(f"a step is accumulated over {parts} micro-batches of {images // parts} images, by the free memory")
+    stream = stream._replace(replica=replace(stream.replica, micro_batches=parts))
+    batches.replica = stream.replica
+    return batches, stream, replace(machine, accumulate_grad_batches=parts)
+
+
+def parts_that_fit(module: TrainingModule, batch: Batch, images: int, machine: Machine, free: float) -> int:
+    """The fewest micro-batches, each of an even number of images, that fit.
+
+    Args:
+        module: Left as it is; it is tried on the processor.
+        batch: Four images.
+        images: Of a step on one device.
+        machine: Its precision counts.
+        free: Bytes of the device.
+
+    Raises:
+        UserError: `machine.accumulate_grad_batches`: not even two images fit.
+    """
+    parts_of: Any = [[part[:count] for part in batch] for count in (_FEW, _MORE)]
+    few, more = (_kept(module, Batch(*part), machine) for part in parts_of)
+    of_image = _PASSING * (more - few) / (_MORE - _FEW)
+    weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    room = _USED * free - _COPIES * weights
+    for parts in range(1, images // 2 + 1):
+        if images % (2 * parts) == 0 and of_image * images / parts <= room:
+            return parts
+    needed = of_image * _FEW + _COPIES * weights
+    what = f"{_FEW} images need {needed / 1e9:.3g} GB with gradients and moments, {free / 1e9:.3g} GB are free"
+    fix = "give --machine.activation_checkpointing true, fewer processes, or a smaller model or image"
+    raise UserError("machine.accumulate_grad_batches.memory", what, fix)
+
+
+def _kept(module: TrainingModule, batch: Batch, machine: Machine) -> int:
+    """Bytes that are kept for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    half = resolve(machine.precision).startswith("bf16")
+    cast = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    with torch.random.fork_rng(), cast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.loss(batch)
+    return sum(kept.values())
+
+
+def free_memory() -> float:
+    """Bytes that this process may use of its device: of a GPU, or of this machine's memory or its control group's."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info(int(os.environ.get("LOCAL_RANK", 0)))[0]
+    return min(psutil.virtual_memory().available, _of_group()) / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _of_group() -> float:
+    """What a container may still use."""
+    try:
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            return float(limit.read()) - float(used.read())
+    except (OSError, ValueError):  # no group, or "max"
+        return float("inf")
