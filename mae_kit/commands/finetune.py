@@ -36,9 +36,11 @@ from mae_kit.tasks.few_labels import FEW, LEAST, Candidate, takes_a_head
 from mae_kit.tasks.labeled import Labeled, open_labeled
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.mistakes import save_mistakes
-from mae_kit.tasks.module import FinetuneModule
+from mae_kit.tasks.module import FinetuneModule, log_decay
 from mae_kit.tasks.predict import classify
 from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
+from mae_kit.training.accumulate import accumulated
+from mae_kit.training.best import Best, Keep, best_of, is_over, told_best
 from mae_kit.training.checkpoint import State
 from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.fit import check_resumable
@@ -70,6 +72,8 @@ def finetune(
     balance: float = 0.0,
     tune: Literal["auto", "none"] = "none",
     against_scratch: bool = False,
+    keep: Keep = "last",
+    patience: int | None = None,
     intervals: Intervals = Intervals(),
     machine: Machine = Machine(),
     seed: int = 0,
@@ -101,6 +105,9 @@ def finetune(
             learning rate and layer decay by short cross-validated trials, and keep what scores best in
             cross-validation: ridge regression or a linear probe on the frozen encoder, or the fine-tuning.
         against_scratch: Also train the same classifier from scratch, in RUN/scratch, and report the gain.
+        keep: best = also keep the weights with the best score on the validation shards, in RUN/best, a folder for other
+            commands like RUN itself; that score is optimistic.
+        patience: End the training after this many scores in a row without an improvement; keeps the best weights.
         intervals: How often to log, save and score.
         machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and augmentation.
@@ -123,7 +130,8 @@ def finetune(
     stream, val, classes, optimization = labeled
     augmentation.check_mixing(stream.micro_batch_size)
     with Run(run, resume, stream.replica.rank) as folder:
-        state, done = _left_off(folder, stream.plan) if resume else (None, {})
+        best = best_of(folder, keep, patience, intervals)
+        state, done = _left_off(folder, stream.plan, best) if resume else (None, {})
         if state and done:
             return _complete(run, done, labeled, state, allow_data_change, data.val or data.path)
         torch.manual_seed(seed)
@@ -136,20 +144,24 @@ def finetune(
         batches = stream.batches(config.size, config.channels, data.crop_scale)
         if not (dry_run or encoder != "none" or (model and model.weights)):
             _fit_palette(classifier, config, batches)
-        scores = _scores(val, config, intervals, stream.replica, folder)
+        scores = _scores(val, config, intervals, stream.replica, folder, best)
         trials = _trials(classifier, build, labeled, batches, scores, machine)
         tuned = tune == "auto" and not dry_run and _can_tune(classifier, stream)
         few = _study(trials, scores, config, encoder, folder, bool(state)) if tuned else None
         module = build(classifier, few.setting.on(optimization) if few else optimization)
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
+        batches, stream, arguments["machine"] = accumulated(module, batches, stream, machine)
         if dry_run:
             return planned(module, stream, machine, folder, state)
-        train(module, batches, stream, machine, intervals, folder, [scores], arguments, state)
-        about = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)}
+        log_decay(ema, stream.plan.steps)
+        if best:
+            best.write = lambda place, step: save_classifier(place, module.scored(), config)
+        steps = train(module, batches, stream, machine, intervals, folder, [scores], arguments, state, best)
+        about = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)} | told_best(best)
         result = _save(few, module, scores, config, about | folder.last_metrics(), val, folder)
         page = report(folder.path) if stream.replica.rank == 0 else {}
-        folder.finish(stream.plan.steps)
+        folder.finish(steps)
         return _told(run, result, data.val or data.path) | page
 
 
@@ -214,7 +226,7 @@ def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
     """Log the scores, and return those that the command returns."""
     told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
     log.info(f"{told} on {result['samples']} images of {name}")
-    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples") if name in result}}
+    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples", "best") if name in result}}
 
 
 def _complete(
@@ -235,21 +247,24 @@ def _check_same_images(val: Index, result: dict[str, Any], run: Path, name: str)
         raise UserError("finetune.of", f"{run} is complete, and was not scored on the images of {name}", fix)
 
 
-def _left_off(run: Run, plan: Plan) -> tuple[State | None, dict[str, Any]]:
+def _left_off(run: Run, plan: Plan, best: Best | None) -> tuple[State | None, dict[str, Any]]:
     """The checkpoint to go on from, and the result, which only a complete run has."""
-    state = run.left_off(plan.steps, run.result)
-    done = run.is_complete(plan.steps, run.result) and state is not None and state["global_step"] >= plan.steps
+    state = run.left_off(plan.steps, run.result, best=best)
+    step = state["global_step"] if state else 0
+    done = is_over(step, plan.steps, best) and run.is_complete(step, run.result)
     return state, read_record(run.result) if done else {}
 
 
-def _scores(val: Index, config: ModelConfig, intervals: Intervals, replica: Replica, run: Run) -> Scores:
+def _scores(
+    val: Index, config: ModelConfig, intervals: Intervals, replica: Replica, run: Run, best: Best | None
+) -> Scores:
     """This process's part of them."""
     mine = val.labeled()[replica.rank :: replica.world_size]
     form = config.size, config.channels, config.crop_pct
     held_out = EvaluationBatches(val, mine, EVALUATION_BATCH, *form)
     if config.multi_label:
-        return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
-    return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps, run)
+        return MultiLabelScores(held_out, len(config.classes), intervals.eval_every_n_steps, run, best)
+    return ClassificationScores(held_out, len(config.classes), intervals.eval_every_n_steps, run, best)
 
 
 def _fit_palette(classifier: nn.Module, config: ModelConfig, batches: TrainBatches) -> None:

@@ -18,8 +18,11 @@ from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.verdict import MORE
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
+from mae_kit.training.accumulate import accumulated
+from mae_kit.training.best import Best, Keep, best_of, told_best
 from mae_kit.training.config import Intervals, Machine, Optimization
 from mae_kit.training.fit import check_resumable
 from mae_kit.training.metrics import read_metrics
@@ -93,6 +96,8 @@ def pretrain(
     init: Path | None = None,
     finetune: str | None = None,
     minutes: float | None = None,
+    keep: Keep = "last",
+    patience: int | None = None,
     resume: bool = False,
     allow_data_change: bool = False,
     dry_run: bool = False,
@@ -111,6 +116,9 @@ def pretrain(
         init: Weights to start from: a run, a file that `mae-kit import` reads, or timm:NAME; by default random ones.
         finetune: The recipe that fine-tunes this encoder; the run ends by printing that command.
         minutes: Length of the training in minutes, in place of epochs; the speed of this machine is measured first.
+        keep: best = also keep the weights with the best kNN score on labeled images, in RUN/best, a folder for other
+            commands like RUN itself.
+        patience: End the training after this many scores in a row without an improvement; keeps the best weights.
         resume: Resume the run in that folder.
         allow_data_change: Resume even if the shards have changed; the order of the samples is then different.
         dry_run: Check everything, print the plan and stop; nothing is trained or written.
@@ -126,7 +134,9 @@ def pretrain(
     stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
     arguments["data"] = data
     with Run(run, resume, stream.replica.rank) as folder:
-        state = folder.left_off(stream.plan.steps) if resume else None
+        write = lambda place, step: save_results(RunFolder(place), objective, data, step)  # noqa: E731
+        best = best_of(folder, keep, patience, intervals, write)
+        state = folder.left_off(stream.plan.steps, best=best) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         elif init:
@@ -138,17 +148,18 @@ def pretrain(
             stream, optimization = lasting(minutes, pace, stream, optimization)
             arguments["optimization"] = optimization
             module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
-        callbacks = _callbacks(batches, objective, data, intervals, machine, folder)
+        batches, stream, arguments["machine"] = accumulated(module, batches, stream, machine)
+        callbacks = _callbacks(batches, objective, data, intervals, machine, folder, best)
         if dry_run:
             return planned(module, stream, machine, folder, state)
-        train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state)
+        steps = train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state, best)
         if stream.replica.rank == 0:
-            save_results(folder, objective, data, stream.plan.steps)
+            save_results(folder, objective, data, steps)
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
-        folder.finish(stream.plan.steps)
+        folder.finish(steps)
         _tell(folder)
-        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
+        return {"run": str(run), "steps": steps, **folder.last_metrics(), **page} | told_best(best)
 
 
 class Prepared(NamedTuple):
@@ -232,6 +243,7 @@ def _callbacks(
     intervals: Intervals,
     machine: Machine,
     run: Run,
+    best: Best | None,
 ) -> list[Callback]:
     size, channels = objective.encoder.image_size, objective.encoder.channels
     every = intervals.eval_every_n_steps
@@ -241,7 +253,7 @@ def _callbacks(
         labeled = open_index(shards, cache=machine.shard_cache())
         rows = labeled.labeled()
         if not len(rows) and not data.knn_shards:
-            return callbacks
+            return _unscored(callbacks, best)
         if not len(rows):
             raise UserError(
                 "data.knn_shards.no_labels",
@@ -253,7 +265,16 @@ def _callbacks(
         mine = rows if batches.replica.rank == 0 else rows[:0]
         shown = EvaluationBatches(labeled, mine, KNN_BATCH, size, channels)
         metric = MAP if labeled.multi_label else TOP1
-        callbacks.append(KnnScore(shown, labeled.class_count, every, metric, run))
+        callbacks.append(KnnScore(shown, labeled.class_count, every, metric, run, best))
+        return callbacks
+    return _unscored(callbacks, best)
+
+
+def _unscored(callbacks: list[Callback], best: Best | None) -> list[Callback]:
+    """Raises UserError where the best weights are asked for."""
+    if best:
+        what = "there are no labeled images by which weights would be better than others"
+        raise UserError("keep", what, "give --data.knn_shards, or leave out --keep and --patience")
     return callbacks
 
 
@@ -269,7 +290,7 @@ def _held_out(data: PretrainData, pack: bool) -> str | None:
         raise
 
 
-def save_results(run: Run, objective: Objective, data: PretrainData, step: int) -> None:
+def save_results(run: RunFolder, objective: Objective, data: PretrainData, step: int) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
     encoder = objective.encoder
     mean, std = data.statistics

@@ -10,6 +10,7 @@ from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.encoders.patches import grid_of
 from mae_kit.encoders.timm_models import pair
 from mae_kit.encoders.tokenizers import DVAE, save_tokenizer
+from mae_kit.errors import UserError
 from mae_kit.plots.callbacks import Codebook
 from mae_kit.training.config import Intervals, Machine, Optimization, Relaxation
 from mae_kit.training.fit import check_resumable
@@ -91,6 +92,9 @@ def tokenizer(
         UserError: A setting cannot work; the error names it and a fix.
     """
     arguments = dict(locals())
+    if machine.accumulate_grad_batches == "auto":
+        what = "the noise and the balance of codes depend on the micro-batch"
+        raise UserError("machine.accumulate_grad_batches.tokenizer", what, "give a number")
     grid_of(data.size, model.stride)
     stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(data.size, model.channels, data.crop_scale)
@@ -102,13 +106,13 @@ def tokenizer(
         codebook = _codebook(batches, intervals, folder)
         if dry_run:
             return planned(module, stream, machine, folder, state)
-        train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
+        steps = train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
         if stream.replica.rank == 0:
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
-        folder.finish(stream.plan.steps)
-        return {"run": str(run), "steps": stream.plan.steps, **folder.last_metrics(), **page}
+        folder.finish(steps)
+        return {"run": str(run), "steps": steps, **folder.last_metrics(), **page}
 
 
 def _codebook(batches: TrainBatches, intervals: Intervals, run: Run) -> Codebook:

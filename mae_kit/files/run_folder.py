@@ -78,6 +78,16 @@ class RunFolder:
         return self.path / "complete.json"
 
     @property
+    def best(self) -> "RunFolder":
+        """The weights with the best score; they have the names of the last ones."""
+        return RunFolder(self.path / "best")
+
+    @property
+    def score(self) -> Path:
+        """In `best`: the step of the weights, and their score."""
+        return self.path / "score.json"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 

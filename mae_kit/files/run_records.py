@@ -289,6 +289,14 @@ class Config(TypedDict, total=False):
     finetune: str | None
 
 
+class KeptWeights(TypedDict):
+    """score.json, next to the best weights of a training."""
+
+    step: Count
+    metric: str
+    value: float
+
+
 class Tuning(TypedDict):
     """tuning.json."""
 
@@ -305,6 +313,7 @@ KINDS: dict[str, Any] = {
     "demo.json": Demo,
     "encoder.json": EncoderRecord,
     "tuning.json": Tuning,
+    "score.json": KeptWeights,
 }
 
 

@@ -20,8 +20,9 @@ from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
+from mae_kit.training.best import Best
 from mae_kit.training.outbox import deliver
-from mae_kit.training.periodic import Periodic
+from mae_kit.training.periodic import Periodic, PeriodicScore
 from mae_kit.training.progress import find
 from mae_kit.training.record import Record, log_metrics
 from mae_kit.training.run import Run
@@ -62,7 +63,7 @@ def _keep(trainer: Trainer, run: RunFolder, grid: UInt8[np.ndarray, "H W 3"]) ->
         record.write_image(trainer, "reconstructions", grid)
 
 
-class KnnScore(Periodic):
+class KnnScore(PeriodicScore):
     """Is my run healthy? kNN score of mean patch features; half of the labeled samples, by chance, is the bank.
 
     Untrained weights have a score well above chance: it comes first, and the others are to be judged by it.
@@ -73,25 +74,31 @@ class KnnScore(Periodic):
         every: Steps between two scores.
         metric: `top1`, or `map` for multi-label data.
         run: Says, when a run is resumed, whether the score is written already.
+        best: Keeps the best weights.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int, metric: str = TOP1, run: Run | None = None):
-        super().__init__(every, first=True)
-        self.run = run
-        self.batches, self.classes, self.name = batches, classes, f"knn_{metric}"
-
-    def is_done(self, trainer: Trainer) -> bool:
-        return self.run is not None and self.run.has_metric(trainer.global_step, self.name)
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        classes: int,
+        every: int,
+        metric: str = TOP1,
+        run: Run | None = None,
+        best: Best | None = None,
+    ):
+        super().__init__(f"knn_{metric}", every, run, best, first=True)
+        self.batches, self.classes = batches, classes
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         batches = until_signal(trainer, pl_module, self.batches)
         seen = [self._features(pl_module, batch) for batch in batches]
-        if trainer.is_global_zero:
-            x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
-            shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
-            bank, queries = shuffled[::2], shuffled[1::2]
-            predicted = knn_predict(x[bank], y[bank], x[queries], self.classes)
-            log_metrics(trainer, pl_module, {self.name: accuracy_or_map(predicted, y[queries])})
+        self.report(trainer, pl_module, {self.name: self._score(seen)} if trainer.is_global_zero else {})
+
+    def _score(self, seen: list[tuple[Tensor, Tensor]]) -> float:
+        x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
+        bank, queries = shuffled[::2], shuffled[1::2]
+        return accuracy_or_map(knn_predict(x[bank], y[bank], x[queries], self.classes), y[queries])
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder

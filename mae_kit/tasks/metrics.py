@@ -13,8 +13,8 @@ from torchmetrics.utilities import dim_zero_cat
 from mae_kit.data.loading.batch import Batch
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
 from mae_kit.tasks.mistakes import Mistake, mistakes_of, surest
-from mae_kit.training.periodic import Periodic
-from mae_kit.training.record import log_metrics
+from mae_kit.training.best import Best
+from mae_kit.training.periodic import PeriodicScore
 from mae_kit.training.run import Run
 from mae_kit.training.signals import until_signal
 
@@ -29,7 +29,7 @@ FIVE = 5  # top-5 says something of more classes alone
 THRESHOLD = 0.5  # of the probability from which on a class counts as there
 
 
-class Scores(Periodic):
+class Scores(PeriodicScore):
     """Scores of held-out samples, shared out among the ranks.
 
     Args:
@@ -38,6 +38,7 @@ class Scores(Periodic):
         logged: Names of the scores to write on the way, the one that counts first.
         metrics: Gather what the scores are made of.
         run: Says, when a run is resumed, whether the scores are written already.
+        best: Keeps the best weights by the first of them.
     """
 
     def __init__(
@@ -47,18 +48,15 @@ class Scores(Periodic):
         logged: tuple[str, ...],
         metrics: MetricCollection,
         run: Run | None = None,
+        best: Best | None = None,
     ):
-        super().__init__(every)
-        self.batches, self.logged, self.metrics, self.run = batches, logged, metrics, run
-
-    def is_done(self, trainer: Trainer) -> bool:
-        return self.run is not None and self.run.has_metric(trainer.global_step, f"val_{self.logged[0]}")
+        super().__init__(f"val_{logged[0]}", every, run, best)
+        self.batches, self.logged, self.metrics = batches, logged, metrics
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         """Run over the held-out samples and write the scores."""
         self.score(pl_module.scored(), pl_module.augment.normalize, until_signal(trainer, pl_module, self.batches))
-        if trainer.is_global_zero:
-            log_metrics(trainer, pl_module, {f"val_{name}": self._found[name] for name in self.logged})
+        self.report(trainer, pl_module, {f"val_{name}": self._found[name] for name in self.logged})
 
     def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
         """Score a model, in eval mode, on batches on its device; `result` then returns the scores."""
@@ -92,9 +90,12 @@ class ClassificationScores(Scores):
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.
+        best: Keeps the best weights.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
+    def __init__(
+        self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None, best: Best | None = None
+    ):
         metrics: dict[str, Metric] = {
             "top1": MulticlassAccuracy(classes, average="micro"),
             "confusion": MulticlassConfusionMatrix(classes),
@@ -102,7 +103,7 @@ class ClassificationScores(Scores):
         if classes > FIVE:
             metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=FIVE)
         logged = tuple(name for name in ("top1", "top5", "macro_f1") if name in metrics or name == "macro_f1")
-        super().__init__(batches, every, logged, MetricCollection(dict(metrics)), run)
+        super().__init__(batches, every, logged, MetricCollection(dict(metrics)), run, best)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics.update(logits, labels)
@@ -137,12 +138,15 @@ class MultiLabelScores(Scores):
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.
+        best: Keeps the best weights.
     """
 
-    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
+    def __init__(
+        self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None, best: Best | None = None
+    ):
         metrics = {"probability": _Rows(classes), "true": _Rows(classes)}
         gathered = MetricCollection(dict(metrics), compute_groups=False)
-        super().__init__(batches, every, ("map", "macro_f1"), gathered, run)
+        super().__init__(batches, every, ("map", "macro_f1"), gathered, run, best)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics["probability"].update(logits.sigmoid())

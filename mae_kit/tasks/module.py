@@ -1,5 +1,6 @@
 """A classifier in training."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +22,8 @@ from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.weights.config import ModelConfig, parse_config
+
+log = logging.getLogger(__name__)
 
 
 class FinetuneModule(TrainingModule):
@@ -176,6 +179,14 @@ def ema_decay(decay: float, updates: int) -> float:
     As TensorFlow's ExponentialMovingAverage with num_updates.
     """
     return min(decay, (1 + updates) / (10 + updates))
+
+
+def log_decay(decay: float | None, steps: int) -> None:
+    """Say which decay a training of so many steps comes to, where that is less than was asked for."""
+    if decay and (last := ema_decay(decay, steps)) < decay:
+        log.info(
+            f"the moving average warms up: its decay is {last:.3g} after {steps} steps, and would come to {decay:g}"
+        )
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

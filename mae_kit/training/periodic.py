@@ -1,6 +1,7 @@
 """What a training does beside its steps every so often: scores and pictures, on all ranks, until a signal comes."""
 
 import contextlib
+import logging
 import time
 from typing import Any
 
@@ -8,9 +9,13 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from mae_kit.training.progress import find, is_complete, step_is_done
-from mae_kit.training.record import Record
+from mae_kit.training.best import Best
+from mae_kit.training.progress import find, is_complete, step_is_done, total_steps
+from mae_kit.training.record import Record, log_metrics
+from mae_kit.training.run import Run
 from mae_kit.training.signals import Stopped
+
+log = logging.getLogger(__name__)
 
 
 class Periodic(Callback):
@@ -61,3 +66,36 @@ class Periodic(Callback):
         pl_module.train()
         if record := find(trainer, Record):
             record.leave_out(time.perf_counter() - started)
+
+
+class PeriodicScore(Periodic):
+    """Scores the weights, keeps the best ones, and ends a training that gets no better, where that is asked for.
+
+    Args:
+        name: Of the score that counts, as it is logged.
+        every: Steps between two scores.
+        run: Says, when a run is resumed, whether the score is written already.
+        best: Keeps the best weights; those before the first step do not count.
+        first: Before the first step, too.
+    """
+
+    def __init__(self, name: str, every: int, run: Run | None = None, best: Best | None = None, first: bool = False):
+        super().__init__(every, first)
+        self.name, self.run, self.best = name, run, best
+
+    def is_done(self, trainer: Trainer) -> bool:
+        return self.run is not None and self.run.has_metric(trainer.global_step, self.name)
+
+    def report(self, trainer: Trainer, pl_module: Any, values: dict[str, float]) -> None:
+        """Log the scores, which rank 0 has, after the weights were kept: a kill between the two repeats both."""
+        step, best = trainer.global_step, self.best
+        if trainer.is_global_zero:
+            if best and step:
+                best.offer(step, self.name, values[self.name])
+            log_metrics(trainer, pl_module, values)
+        if best and trainer.strategy.broadcast(trainer.is_global_zero and best.is_over(step)):
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                found, total = best.found(), total_steps(trainer)
+                why = f"{self.name} was not above the {found['value']:.1%} of step {found['step']}"
+                log.info(f"the training ends after step {step} of {total}: {best.patience} times in a row {why}")

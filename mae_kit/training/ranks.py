@@ -1,6 +1,7 @@
 """Ranks that were started differently would train on, and drift apart: they are refused before the first step."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,27 +13,29 @@ from mae_kit.version import __version__
 
 MACHINE = ("run", "encoder", "init", "data.path", "data.val", "data.knn_shards", "data.exclude", "machine.num_workers")
 MACHINE += ("machine.threads", "machine.cache", "machine.cache_size", "machine.compile")
+MACHINE += ("machine.activation_checkpointing",)
 """Settings that may differ from machine to machine: places and speed. What lies there has to be the same."""
 
 
 class SameOnAllRanks(Callback):
-    """Compares what the ranks were started with.
+    """Compares what the ranks were started with, before anything is written.
 
     Args:
         settings: The plan and the arguments of the command, plain values.
+        begin: Called where all ranks agree: makes the folder of the run.
     """
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: dict[str, Any], begin: Callable[[], None]):
+        self.begin = begin
         versions = {"mae_kit": __version__, "torch": torch.__version__}
         self.settings = {key: value for key, value in _flat(settings | {"version": versions}) if key not in MACHINE}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raises UserError on all ranks where two differ, by the key of the first setting that does."""
-        if trainer.world_size == 1:
-            return
         of_ranks: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(of_ranks, self.settings)
         check_same(of_ranks)
+        self.begin()
 
 
 def check_same(of_ranks: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from mae_kit.classes.configured import Configured
 from mae_kit.errors import UserError
 from mae_kit.files.durable import MAKING, replace_text
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.training.best import Best, is_over
 from mae_kit.training.checkpoint import State, load_latest
 from mae_kit.training.lock import LOCK, alone
 from mae_kit.training.metrics import json_lines, json_object, read_metrics
@@ -147,16 +148,16 @@ class Run(RunFolder):
         marked = any(row.get("steps") == steps for row in json_lines(self.complete))
         return marked and all(file.is_file() for file in files)
 
-    def left_off(self, steps: int, *files: Path) -> State | None:
+    def left_off(self, steps: int, *files: Path, best: Best | None = None) -> State | None:
         """The checkpoint to resume a training of so many steps from; None where there is none.
 
         One that was killed after its last step and before it was finished does its last steps again: their score and
         plots may be missing. So does one without one of `files`, which only its end can write.
         """
         state = load_latest(self.checkpoints)
-        if state is None or state["global_step"] < steps or self.is_complete(steps, *files):
+        if state is None or not is_over(step := state["global_step"], steps, best) or self.is_complete(step, *files):
             return state
-        return load_latest(self.checkpoints, before=steps)
+        return load_latest(self.checkpoints, before=step)
 
     def last_metrics(self) -> dict[str, Any]:
         """The newest value of everything in metrics.jsonl; None for one that was not finite."""

@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
 from mae_kit.data.loading.loader import TrainBatches
+from mae_kit.training.best import Best, is_over
 from mae_kit.training.checkpoint import State
 from mae_kit.training.config import Intervals, Machine
 from mae_kit.training.fit import announce, bytes_to_write, fit
@@ -29,7 +31,8 @@ def train(
     callbacks: list[Callback],
     arguments: dict[str, Any],
     state: State | None,
-) -> None:
+    best: Best | None = None,
+) -> int:
     """Start the run's folder and train what is left; a run that is complete is left as it is.
 
     Args:
@@ -42,17 +45,26 @@ def train(
         callbacks: Plots and scores.
         arguments: Of the command, for config.yaml.
         state: The checkpoint to resume from, which `check_resumable` has found good; None to start.
+        best: May end the training before its last step.
+
+    Returns:
+        The last step.
     """
     start, plan = state["global_step"] if state else 0, stream.plan
-    run.start(arguments, start, bytes_to_write(module))
-    log.info(f"run folder: {run.path}")
-    if start >= plan.steps:
+    begin = partial(run.start, arguments, start, bytes_to_write(module))
+    if is_over(start, plan.steps, best) and run.is_complete(start):
+        begin()
         log.info(f"{run.path} is complete: it has trained for {start} of {plan.steps} steps")
-        return
+        return start
     if machine.compile:
         module.compile_model()
-    same = SameOnAllRanks(recipe_of(arguments) | {"samples": asdict(plan), "start": start})
-    fit(module, batches, plan, stream.replica, machine, intervals, run, [same, *callbacks], start)
+    if stream.replica.world_size == 1:
+        begin()
+    else:
+        settings = recipe_of(arguments) | {"samples": asdict(plan), "start": start}
+        callbacks = [SameOnAllRanks(settings, begin), *callbacks]
+    log.info(f"run folder: {run.path}")
+    return fit(module, batches, plan, stream.replica, machine, intervals, run, callbacks, start)
 
 
 def planned(module: TrainingModule, stream: Stream, machine: Machine, run: Run, state: State | None) -> dict[str, Any]:

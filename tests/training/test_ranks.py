@@ -11,7 +11,7 @@ SETTINGS: dict[str, Any] = {"seed": 0, "optimization": {"learning_rate": 0.1}, "
 
 
 def told(**changed: Any) -> dict[str, Any]:
-    return SameOnAllRanks(SETTINGS | changed).settings
+    return SameOnAllRanks(SETTINGS | changed, print).settings
 
 
 @pytest.mark.parametrize(
