@@ -10,7 +10,7 @@ from mae_kit.encoders.encoder import Encoder
 from mae_kit.encoders.hiera import Hiera
 from mae_kit.encoders.image_gpt import ImageGPT
 from mae_kit.encoders.swin import Swin
-from mae_kit.encoders.vit import ViT
+from mae_kit.encoders.vit import PARTS, ViT
 from mae_kit.errors import UserError
 
 __all__ = ["BEiTEncoder", "ConvNeXtV2", "Encoder", "Hiera", "ImageGPT", "Swin", "ViT", "create_encoder"]
@@ -40,7 +40,10 @@ def create_encoder(name: str, model_args: dict[str, Any], image_size: Sequence[i
     kind: Any = next((kind for family, kind in _FAMILIES.items() if name.startswith(family)), ViT)
     sized = {"img_size": list(image_size)} if image_size else {}
     ours = {key: value for key, value in model_args.items() if key not in _DERIVED and not key.endswith(_DROPPING)}
-    given = sized | ours
+    if kind is ViT and (parts := {key: ours.pop(key) for key in PARTS & ours.keys()}):
+        pooled = {} if parts.get("class_token", True) else {"global_pool": model_args.get("global_pool", "avg")}
+        ours["parts"] = parts | pooled
+    given: dict[str, Any] = sized | ours
     if unknown := given.keys() - signature(kind.__init__).parameters.keys():
         what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
         raise UserError("encoder.model_args.other", what, "give one that differs from timm's own in its sizes only")

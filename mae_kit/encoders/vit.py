@@ -14,6 +14,10 @@ from mae_kit.encoders.encoder import Encoder, Size
 from mae_kit.encoders.patches import grid_of, patchify
 from mae_kit.encoders.position_embeddings import sincos_positions
 from mae_kit.encoders.timm_models import block_tokens, pair
+from mae_kit.errors import UserError
+
+PARTS = frozenset(("reg_tokens", "class_token", "no_embed_class", "init_values"))
+PARTS |= {"qk_norm", "qkv_bias", "mlp_ratio", "fc_norm", "global_pool"}
 
 
 class ViT(Encoder):
@@ -27,6 +31,8 @@ class ViT(Encoder):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
+        parts: What timm's model has more or less than the name says: reg_tokens, class_token, no_embed_class,
+            init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, fc_norm; global_pool where there is no class token.
 
     Raises:
         UserError: timm has no such vision transformer, or the patch does not divide the image.
@@ -50,10 +56,15 @@ class ViT(Encoder):
         embed_dim: int | None = None,
         depth: int | None = None,
         num_heads: int | None = None,
+        parts: dict[str, Any] | None = None,
     ):
         check_patch_size(img_size, patch_size)
+        if unknown := (parts or {}).keys() - PARTS:
+            what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
+            fix = f"give {', '.join(sorted(PARTS))}, or another name of timm's"
+            raise UserError("encoder.model_args.parts", what, fix)
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
-        super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans})
+        super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans} | (parts or {}))
 
     @classmethod
     def accepts(cls, model: nn.Module) -> bool:

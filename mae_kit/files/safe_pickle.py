@@ -4,6 +4,7 @@ import pickle
 import re
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,10 +34,10 @@ class Part:
 
 
 class Plain:
-    """What stands in a file for a subclass of dict: a dict."""
+    """What stands in a file for a subclass of dict: an ordered one, of which torch reads items and attributes."""
 
     def __new__(cls, *_: Any) -> Any:
-        return {}
+        return OrderedDict()
 
 
 class PathText(str):
@@ -67,20 +68,32 @@ class Kind:
         """The byte order, which is little-endian on every machine that trains."""
 
 
+class Array:
+    """What stands in a file for a numpy array among the settings: nothing of it."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        """The shape and the bytes."""
+
+
+_DICTS = ["collections.defaultdict", "addict.addict.Dict", "easydict.EasyDict", "munch.Munch", "yacs.config.CfgNode"]
+_DICTS += ["fvcore.common.config.CfgNode", "detectron2.config.config.CfgNode"]
+_DICTS += ["mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict"]
+for _package in ("lightning_fabric", "pytorch_lightning", "lightning.fabric", "lightning.pytorch"):
+    _DICTS += [f"{_package}.utilities.{part}.AttributeDict" for part in ("data", "parsing")]
+_FACTORIES = ("dict", "list", "int", "float", "str", "bool")  # of a defaultdict, which never call one here
 # Nearly every published checkpoint carries the arguments it was made with, as some of these.
 SETTINGS: list[Any] = [
     (Settings, "argparse.Namespace"),
-    (Settings, "yacs.config.CfgNode"),
     (Settings, "types.SimpleNamespace"),
-    (Plain, "lightning_fabric.utilities.data.AttributeDict"),
-    (Plain, "pytorch_lightning.utilities.parsing.AttributeDict"),
-    (Plain, "lightning.fabric.utilities.data.AttributeDict"),
-    (Plain, "lightning.pytorch.utilities.parsing.AttributeDict"),
-    (PathText, "pathlib.PosixPath"),
-    (PathText, "pathlib.WindowsPath"),
-    (PathText, "pathlib._local.PosixPath"),
-    (number, "numpy.core.multiarray.scalar"),
-    (number, "numpy._core.multiarray.scalar"),
+    *((Plain, name) for name in _DICTS),
+    *((Plain, f"builtins.{name}") for name in _FACTORIES),
+    *((PathText, f"pathlib.{name}") for name in ("PosixPath", "WindowsPath", "_local.PosixPath", "_local.WindowsPath")),
+    *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    (Array, "numpy.ndarray"),
     (Kind, "numpy.dtype"),
 ]
 

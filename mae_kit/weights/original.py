@@ -87,7 +87,8 @@ def _grid(raw: Raw, encoder: Tensors, decoding: Tensors, hints: Hints) -> tuple[
     trained = raw.settings.get("input_size")
     sizes = [pair(trained) if isinstance(trained, int | list | tuple) else None, hints.image_size]
     said = [size and (size[0] // height, size[1] // width) for size in sizes]
-    return find_grid(str(raw.path), [part["pos_embed"] for part in (encoder, decoding) if "pos_embed" in part], said)
+    tables = [part["pos_embed"] for part in (encoder, decoding) if "pos_embed" in part]
+    return find_grid(str(raw.path), encoder["pos_embed"].shape[1] - 1, tables, said)
 
 
 def settings(weights: Pretrained) -> dict[str, Any]:

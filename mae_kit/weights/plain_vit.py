@@ -90,12 +90,13 @@ def model_of(file: str, tensors: Tensors, heads: int, grid: tuple[int, int]) -> 
 
 
 def find_grid(
-    file: str, tables: Sequence[Tensor], said: Sequence[tuple[int, int] | None]
+    file: str, count: int, tables: Sequence[Tensor], said: Sequence[tuple[int, int] | None]
 ) -> tuple[tuple[int, int], str]:
     """Rows and columns of a position table, which its shape does not show where they differ.
 
     Args:
         file: Its name in messages.
+        count: Patches, n.
         tables: [1 1+n d] of one grid, with a row for the class token: the encoder's, and the decoder's if there is one.
         said: The grid by the file's settings and by the user, None where they do not say; others do not count.
 
@@ -105,7 +106,6 @@ def find_grid(
     Raises:
         UserError: `weights.grid`: nothing shows it, and it is no square.
     """
-    count = tables[0].shape[1] - 1
     grids = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
     if known := next((grid for grid in said if grid in grids), None):
         return known, ""

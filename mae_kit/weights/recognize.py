@@ -11,7 +11,7 @@ import torch
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import ENCODER, damages, kind_of, missing, read_kind
-from mae_kit.weights import beit, convnextv2, hiera, huggingface, imagegpt, original, swin
+from mae_kit.weights import bare_vit, beit, convnextv2, hiera, huggingface, imagegpt, original, swin
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.config import parse_config
@@ -27,7 +27,8 @@ from mae_kit.weights.pretrained import (
 )
 from mae_kit.weights.timm import architecture, is_published, read_published
 
-LAYOUTS: tuple[ModuleType, ...] = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt, hiera, original)
+_FOLDERS = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt)
+LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, original)
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
 BOTH = ("teacher.", "student.")
 PREFIXES = (*WRAPPERS, *BOTH, "model.", "backbone.", "encoder.", "vit.", "net.")

@@ -9,6 +9,7 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig, published_crop
 from mae_kit.weights.files import Raw
+from mae_kit.weights.huggingface import LAYER_5 as VIT_LAYER_5
 from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints
@@ -45,10 +46,12 @@ LAYER = {
     "intermediate.dense.*": "mlp.fc1.*",
     "output.dense.*": "mlp.fc2.*",
 }
+LAYER_5 = VIT_LAYER_5 | {f"attention.relative_position_bias.{TABLE}": f"attn.{TABLE}"}  # in transformers' memory
 ENCODER = {
     "embeddings.patch_embeddings.projection.*": "patch_embed.proj.*",
     "embeddings.norm.*": "patch_embed.norm.*",
     **prefixed(LAYER, "encoder.layers.#.blocks.#.", "layers.#.blocks.#."),
+    **prefixed(LAYER_5, "encoder.layers.#.blocks.#.", "layers.#.blocks.#."),
     **{f"encoder.{theirs}": ours for theirs, ours in MERGE.items()},
     "layernorm.*": "norm.*",
 }

@@ -63,6 +63,10 @@ def test_the_features_are_those_of_transformers(tmp_path: Path, family: str, mor
     model = theirs(family, **more)
     model.save_pretrained(tmp_path / "theirs")
     weights = read_pretrained(tmp_path / "theirs")
+    save_file(model.state_dict(), tmp_path / "theirs" / "model.safetensors")  # as transformers 5 has it in memory
+    in_memory = read_pretrained(tmp_path / "theirs").tensors
+    assert in_memory.keys() == weights.tensors.keys()
+    assert all(torch.equal(in_memory[name], tensor) for name, tensor in weights.tensors.items())
     images = torch.randn(2, 3, 32, 32)
     expected = model(images)
     found = build_timm(weights).forward_features(images)

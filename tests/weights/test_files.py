@@ -4,8 +4,10 @@
 import argparse
 import json
 import os
+import sys
+from collections import OrderedDict, defaultdict
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,15 +109,40 @@ def test_a_web_page_or_a_pointer_is_no_damage(tmp_path: Path, name: str, start: 
         (SimpleNamespace(x=1), {"x": 1}),
         (AttributeDict(x=1), {"x": 1}),
         ({"x": Path("/a/b")}, {"x": "/a/b"}),
+        (defaultdict(list, x=[1]), {"x": [1]}),
+        (OrderedDict(x=1), {"x": 1}),
+        ({"x": 1, "rng": np.arange(3)}, {"x": 1}),
         ({"x": np.float64(0.5)}, {"x": 0.5}),
         ({"x": np.float32(0.25), "y": np.int64(-7), "z": np.bool_(True)}, {"x": 0.25, "y": -7, "z": True}),
     ],
-    ids=["Namespace", "SimpleNamespace", "AttributeDict", "path", "float64", "float32, int64, bool"],
+    ids=[
+        "Namespace",
+        "SimpleNamespace",
+        "AttributeDict",
+        "path",
+        "defaultdict",
+        "OrderedDict",
+        "array",
+        "float64",
+        "more",
+    ],
 )
 def test_harmless_settings_are_read_as_plain_values(tmp_path: Path, value: Any, expected: dict[str, Any]):
     torch.save({"model": TENSORS, "args": value}, tmp_path / "a.pth")
     settings = read_raw(tmp_path / "a.pth").settings
-    assert settings == expected and all(type(v) in (int, float, bool) or isinstance(v, str) for v in settings.values())
+    found = {name: value for name, value in settings.items() if name != "rng"}
+    assert found == expected and all(isinstance(value, int | float | bool | str | list) for value in found.values())
+
+
+def test_settings_objects_of_packages_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = ModuleType("easydict")
+    exec("class EasyDict(dict):\n    __module__ = 'easydict'", vars(module))
+    with monkeypatch.context() as there:
+        there.setitem(sys.modules, "easydict", module)
+        value = module.EasyDict(x=1)
+        value.y = 2
+        torch.save({"model": TENSORS, "args": value}, tmp_path / "a.pth")
+    assert read_raw(tmp_path / "a.pth").settings == {"x": 1}
 
 
 class Evil:
