@@ -15,7 +15,7 @@ from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished, replace_text, replacing
 from mae_kit.files.tensor_file import save_tensors
 from mae_kit.reports.model_card import write_card
-from mae_kit.weights import huggingface, original
+from mae_kit.weights import beit, huggingface, original
 from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.preprocessor import write_preprocessor
@@ -85,7 +85,8 @@ def _vit_mae(folder: Path, weights: Pretrained) -> None:
 
 
 def _vit(folder: Path, weights: Pretrained) -> None:
-    config, tensors = huggingface.write_vit(weights)
+    mean_pooled = weights.config.model_args.get("global_pool") == "avg"
+    config, tensors = beit.write_mean_pooled(weights) if mean_pooled else huggingface.write_vit(weights)
     _write_transformers(folder, weights, config, tensors)
 
 

@@ -41,6 +41,11 @@ LOADING = {
         'model = ViTModel.from_pretrained("OWNER/{name}")',
         "output = model(pixel_values=images).last_hidden_state",
     ),
+    "vit classifier": (
+        "from transformers import AutoModelForImageClassification",
+        'model = AutoModelForImageClassification.from_pretrained("OWNER/{name}")',
+        "output = model(pixel_values=images).logits",
+    ),
     "original": (
         "import torch",
         'weights = torch.load("model.pth", weights_only=True)["model"]',
@@ -124,7 +129,8 @@ def _reconstructions(folder: Path, run: Folder) -> str:
 
 def _loading(name: str, weights: Pretrained, format: str) -> str:
     architecture = "ViTMAEForPreTraining" if weights.decoder else "ViTMAEModel"
-    return "\n".join(line.format(name=name, architecture=architecture) for line in LOADING[format])
+    kind = "vit classifier" if format == "vit" and weights.classes else format
+    return "\n".join(line.format(name=name, architecture=architecture) for line in LOADING[kind])
 
 
 def _data(run: Folder, weights: Pretrained) -> Rows:

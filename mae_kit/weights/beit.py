@@ -5,13 +5,16 @@ fine-tuned, and transformers' folders.
 import re
 from typing import Any
 
+from torch import Tensor
+
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig, published_crop
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import ENCODER as VIT
 from mae_kit.weights.huggingface import LAYER as VIT_LAYER
-from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
+from mae_kit.weights.huggingface import LAYER_5 as VIT_LAYER_5
+from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels, written_config, written_labels
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
 from mae_kit.weights.preprocessor import Prepared, read_preprocessor, statistics
@@ -54,7 +57,17 @@ ENCODER = {  # before the plain ViT's entries, which would take the biases for t
     "pooler.layernorm.*": "fc_norm.*",
     **VIT,
 }
-HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "beit.") | {"classifier.*": "head.*"})
+LAYER_5 = {  # in the memory of transformers 5
+    "attention.q_proj.bias": "attn.q_bias",
+    "attention.v_proj.bias": "attn.v_bias",
+    f"relative_position_bias.{TABLE}": f"attn.{TABLE}",
+    "lambda_1": "gamma_1",
+    "lambda_2": "gamma_2",
+    **VIT_LAYER_5,
+}
+ENCODER_5 = prefixed(LAYER_5, "layers.#.", "blocks.#.") | {f"shared_position_bias.{TABLE}": SHARED}
+CLASSIFIER = Names(prefixed(ENCODER, "beit.") | {"classifier.*": "head.*"})
+HUGGING_FACE = Names(ENCODER | CLASSIFIER.table | ENCODER_5 | prefixed(ENCODER_5, "beit."))
 LEFT_OUT = re.compile(
     r"((beit\.)?embeddings\.|encoder\.)?mask_token|(lm_head|decoder\.0)\..*|(.*\.)?relative_position_index"
 )
@@ -93,9 +106,8 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
     size = pair(args["img_size"])
     fields: dict[str, Any] = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
-    config = ModelConfig(
-        name, args, objective="SimMIM" if simmim else "BEiT", classes=classes, multi_label=multi_label, **fields
-    )
+    objective = "SimMIM" if simmim else "BEiT" if args.get("use_rel_pos_bias", True) else "none"
+    config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
     notes = prepared.notes + (epsilon_note(raw.config) if theirs else [])
     whole = Pretrained(kind, config, tensors, None, left_out, notes)
     return whole, [name for name in others if name not in left_out]
@@ -124,19 +136,43 @@ def _a_table_a_block(tensors: Tensors) -> Tensors:
 def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     """All that is no default of timm's, from the shapes: a row of the bias table for each offset, a column a head."""
     dim, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
-    table = tensors.get(f"blocks.0.attn.{TABLE}")
-    if table is None:
-        raise UserError(
-            "weights.relative_positions",
-            f"{raw.path} has no relative position bias",
-            "give a BEiT that has one, like the published ones",
-        )
-    offsets, heads = table.shape
-    side = (round((offsets - 3) ** 0.5) + 1) // 2
+    side, heads = _grid(raw, tensors)
     args: dict[str, Any] = {"img_size": side * patch, "patch_size": patch, "in_chans": channels}
     args |= {"global_pool": "avg" if "fc_norm.weight" in tensors else "token"}
     args |= {"use_abs_pos_emb": True} if "pos_embed" in tensors else {}
+    args |= {} if f"blocks.0.attn.{TABLE}" in tensors else {"use_rel_pos_bias": False}
+    args |= {} if "blocks.0.gamma_1" in tensors else {"init_values": 0.0}
     depth = depth_of(tensors)
     if name := SIZES.get((dim, depth, heads)):
         return name, args
     return "beit_base_patch16_224", args | {"embed_dim": dim, "depth": depth, "num_heads": heads}
+
+
+def _grid(raw: Raw, tensors: Tensors) -> tuple[int, int]:
+    """Patches in a row, and attention heads."""
+    if (table := tensors.get(f"blocks.0.attn.{TABLE}")) is not None:
+        offsets, heads = table.shape
+        return (round((offsets - 3) ** 0.5) + 1) // 2, heads
+    if "pos_embed" not in tensors or not raw.config:
+        what = f"{raw.path} has no relative position bias"
+        raise UserError("weights.relative_positions", what, "give a BEiT that has one, like the published ones")
+    return round((tensors["pos_embed"].shape[1] - 1) ** 0.5), raw.config["num_attention_heads"]
+
+
+def write_mean_pooled(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and tensors of a BeitForImageClassification that computes what a mean-pooled plain ViT does.
+
+    Transformers' ViT classifies by the class token. Its BEiT without relative positions is a plain ViT whose keys have
+    no bias: one adds the same to all logits of a query, which the softmax takes away.
+
+    Raises:
+        UserError: transformers' class has no place for this classifier.
+    """
+    config = written_config(weights, "beit", pooling="avg") | written_labels(weights)
+    config |= {"architectures": ["BeitForImageClassification"], "use_mean_pooling": True, "layer_scale_init_value": 0.0}
+    config |= {"use_absolute_position_embeddings": True, "use_relative_position_bias": False}
+    tensors = dict(weights.tensors)
+    for block in range(depth_of(tensors)):
+        query, _, value = tensors.pop(f"blocks.{block}.attn.qkv.bias").chunk(3)
+        tensors |= {f"blocks.{block}.attn.q_bias": query, f"blocks.{block}.attn.v_bias": value}
+    return config, CLASSIFIER.theirs(tensors)

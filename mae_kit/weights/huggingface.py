@@ -146,7 +146,7 @@ def epsilon_note(config: dict[str, Any], used: float = EPSILON) -> list[str]:
 
 def write_mae(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and tensors of a ViTMAEForPreTraining, or of a ViTMAEModel where there is no decoder."""
-    config = _config(weights, "vit_mae")
+    config = written_config(weights, "vit_mae")
     if weights.decoder is None:
         return config | {"architectures": ["ViTMAEModel"]}, BARE.theirs(weights.tensors)
     d = weights.decoder
@@ -167,20 +167,30 @@ def write_vit(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     The pooler of the latter, which no pretraining here has, is the identity before tanh.
     """
-    config = _config(weights, "vit")
+    config = written_config(weights, "vit")
     if weights.classes:
-        names = {str(number): name for number, name in enumerate(weights.classes)}
-        config |= {"architectures": ["ViTForImageClassification"], "id2label": names}
-        config |= {"label2id": {name: int(number) for number, name in names.items()}}
-        config |= {"problem_type": MULTI_LABEL} if weights.config.multi_label else {}
+        config |= {"architectures": ["ViTForImageClassification"]} | written_labels(weights)
         return config, CLASSIFIER.theirs(weights.tensors)
     tensors, dim = BARE.theirs(weights.tensors), config["hidden_size"]
     pooler = {"pooler.dense.weight": torch.eye(dim), "pooler.dense.bias": torch.zeros(dim)}
     return config | {"architectures": ["ViTModel"]}, tensors | pooler
 
 
-def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
-    """What both have in common.
+def written_labels(weights: Pretrained) -> dict[str, Any]:
+    """What config.json says of the classes."""
+    names = {str(number): name for number, name in enumerate(weights.classes)}
+    numbers = {name: int(number) for number, name in names.items()}
+    problem = {"problem_type": MULTI_LABEL} if weights.config.multi_label else {}
+    return {"id2label": names, "label2id": numbers, **problem}
+
+
+def written_config(weights: Pretrained, kind: str, pooling: str = "token") -> dict[str, Any]:
+    """What the classes for plain vision transformers have in common.
+
+    Args:
+        weights: Of such a transformer.
+        kind: Its model_type in transformers.
+        pooling: How a classifier of that class pools.
 
     Raises:
         UserError: transformers' class has no place for this encoder.
@@ -192,8 +202,8 @@ def _config(weights: Pretrained, kind: str) -> dict[str, Any]:
         raise UserError(
             "format.tokens", f"transformers' {kind} has one class token and its position, no other tokens", fix
         )
-    if weights.classes and (kind == "vit_mae" or model.global_pool != "token"):
-        what = f"transformers' {kind} classifies by the class token, if at all, this model by {model.global_pool}"
+    if weights.classes and (kind == "vit_mae" or model.global_pool != pooling):
+        what = f"transformers' {kind} does not classify by {model.global_pool}, as this model does"
         raise UserError("format.pooling", what, fix)
     if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
         raise UserError(

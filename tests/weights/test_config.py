@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from support.errors import raises
 from support.photo_shards import photo
 from support.tiny_models import MEAN, STD, shaken
 from torch import Tensor
@@ -33,7 +32,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 OF_ALL = [(model, "timm") for model in MODELS]
-OF_VITS = [("ViT", "original"), ("ViT, class token", "original"), ("ViT, class token", "vit")]
+OF_VITS = [(model, format) for model in ("ViT", "ViT, class token") for format in ("original", "vit")]
 GRAPHS = [(model, format) for model in MODELS for format in ("onnx", "pt2")]
 
 
@@ -128,8 +127,3 @@ def test_a_record_that_makes_no_sense(tmp_path: Path, change: dict[str, Any]):
     loaded = load_classifier(run)
     with pytest.raises((ValueError, KeyError, TypeError)):
         parse_config(vars(loaded.config) | change)
-
-
-def test_a_classifier_pooled_by_the_mean_is_no_class_of_transformers(tmp_path: Path):
-    with raises("format"):
-        export(trained(tmp_path / "run", "ViT", False), tmp_path / "out", format="vit")

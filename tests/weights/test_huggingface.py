@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 from support.errors import raises
-from support.tiny_models import ARGS, save_run, tiny_classifier, tiny_mae
+from support.tiny_models import ARGS, MEAN, STD, save_run, tiny_classifier, tiny_mae
 from torch import Tensor
 
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
 from mae_kit.encoders.position_embeddings import sincos_positions
 from mae_kit.objectives.masking import hide_smallest_last
-from mae_kit.weights.huggingface import write_vit
-from mae_kit.weights.native import to_objective
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.huggingface import MULTI_LABEL, write_vit
+from mae_kit.weights.native import save_classifier, to_objective
 from mae_kit.weights.pretrained import Pretrained, build_timm
 from mae_kit.weights.recognize import read_pretrained
 
@@ -63,6 +64,47 @@ def test_their_decoder_gives_their_loss(tmp_path: Path, normalized: bool):
     other = model(images, noise=noise)
     close(ours.loss, other.loss)
     close(ours.prediction, other.logits)
+
+
+@pytest.mark.parametrize("kind", ["vit", "vit_mae", "classifier"])
+def test_the_names_that_transformers_5_has_in_memory(tmp_path: Path, kind: str):
+    model = theirs(kind)
+    model.save_pretrained(tmp_path)
+    saved = read_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    in_memory = read_pretrained(tmp_path)
+    assert (in_memory.kind, in_memory.config, in_memory.notes) == (saved.kind, saved.config, saved.notes)
+    assert sorted(in_memory.left_out) == sorted(saved.left_out)
+    for part in (lambda each: each.tensors, lambda each: each.decoder.tensors if each.decoder else {}):
+        assert part(in_memory).keys() == part(saved).keys()
+        assert all(torch.equal(part(in_memory)[name], tensor) for name, tensor in part(saved).items())
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+@pytest.mark.parametrize("multi_label", [False, True], ids=["softmax", "sigmoid"])
+def test_a_classifier_as_vit(tmp_path: Path, pool: str, multi_label: bool):
+    """One that pools the mean is transformers' BEiT without relative positions."""
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    model, classes = tiny_classifier(global_pool=pool), [*"abcde"]
+    how: dict[str, Any] = {"image_size": (32, 32), "classes": classes, "multi_label": multi_label}
+    run = tmp_path / "run"
+    run.mkdir()
+    save_classifier(run, model, ModelConfig("vit_base_patch16_224", ARGS, MEAN, STD, **how))
+    export(run, hub_dir=tmp_path / "out", format="vit")
+    loaded: Any = AutoModelForImageClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    theirs, report = loaded
+    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    images = torch.randn(2, 3, 32, 32)
+    close(theirs.eval()(images).logits, model(images))
+    assert theirs.config.id2label == dict(enumerate(classes))
+    assert (theirs.config.problem_type == MULTI_LABEL) == multi_label
+    assert list(AutoImageProcessor.from_pretrained(tmp_path / "out").image_mean) == MEAN
+    assert "AutoModelForImageClassification" in (tmp_path / "out" / "README.md").read_text()
+    again = read_pretrained(tmp_path / "out")
+    close(build_timm(again)(images), model(images))
+    assert (again.classes, again.config.multi_label, again.config.mean) == (classes, multi_label, MEAN)
 
 
 @pytest.mark.parametrize("kind", ["vit", "classifier"])
