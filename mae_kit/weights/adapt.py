@@ -11,8 +11,9 @@ from torch import Tensor
 from mae_kit.encoders.patches import grid_of
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions, sincos_positions
 from mae_kit.errors import UserError
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
-from mae_kit.weights.pretrained import Pretrained, empty_encoder
+from mae_kit.weights.pretrained import Decoder, Pretrained, empty_encoder
 
 ChannelMode = Literal["mean", "repeat"]
 OFFSETS = "relative_position_bias_table"
@@ -87,7 +88,10 @@ def in_windows(model: Any, tensors: Tensors, target: Any) -> Tensors:
 
 
 def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:
-    """Change the number of input channels; equal new channels give the features that a gray image gave before.
+    """Change the number of input channels.
+
+    With "mean", images whose channels are equal give the features that they gave before: the normalization of the
+    old channels is folded into kernel and bias. A convolution that pads its input, or has no bias, comes near to it.
 
     Args:
         weights: Of any model whose first layer is a convolution.
@@ -97,26 +101,43 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     Raises:
         UserError: It has no such layer.
     """
-    if (first := empty_encoder(weights).pretrained_cfg["first_conv"]) is None:
-        raise UserError(
-            "channels", f"{weights.config.model} has no first convolution to change", "leave out --channels"
-        )
-    first = f"{first}.weight"
-    kernel = weights.tensors[first]
-    old = kernel.shape[1]
-    tensors = {**weights.tensors, first: _spread(kernel, 1, channels, mode) * (old / channels)}
-    decoder = weights.decoder
-    if decoder:
-        predictions = {
-            f"pred.{part}": _channels_last(decoder.tensors[f"pred.{part}"], old, channels, mode)
-            for part in ("weight", "bias")
-        }
-        decoder = decoder._replace(tensors={**decoder.tensors, **predictions})
-    config = weights.config
+    model, config = empty_encoder(weights), weights.config
+    if (first := model.pretrained_cfg["first_conv"]) is None:
+        raise UserError("channels", f"{config.model} has no first convolution to change", "leave out --channels")
     mean, std = (_spread(torch.tensor(values), 0, channels, mode).tolist() for values in (config.mean, config.std))
-    changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder)
-    rounded = {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
-    return changed._replace(config=replace(changed.config, **rounded))
+    new = replace(config, mean=[round(v, 6) for v in mean], std=[round(v, 6) for v in std])
+    kernel, old = weights.tensors[f"{first}.weight"], config.channels
+    notes, tensors = weights.notes, dict(weights.tensors)
+    if mode == "mean":
+        kernel, shift = _folded(kernel, config, new)
+        if f"{first}.bias" in tensors:
+            tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift
+        if shift.any() and (f"{first}.bias" not in tensors or any(model.get_submodule(first).padding)):
+            notes = [*notes, "the channels had different means: features of gray images differ a little from before"]
+    tensors[f"{first}.weight"] = _spread(kernel, 1, channels, mode) * (old / channels)
+    decoder = weights.decoder and _predicting(weights.decoder, config, new, mode)
+    changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder, notes=notes)
+    return changed._replace(config=replace(changed.config, mean=new.mean, std=new.std))
+
+
+def _folded(kernel: Tensor, old: ModelConfig, new: ModelConfig) -> tuple[Tensor, Tensor]:
+    """A kernel [o c h w] for values normalized as the new first channel is, and what its bias gains."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (old.mean, old.std))
+    shift = kernel * ((new.mean[0] - mean) / std)
+    return (kernel * (new.std[0] / std)).to(kernel.dtype), shift.sum(dim=(1, 2, 3)).to(kernel.dtype)
+
+
+def _predicting(decoder: Decoder, old: ModelConfig, new: ModelConfig, mode: ChannelMode) -> Decoder:
+    """A decoder that predicts the new channels: plain pixels in units of their standard deviation."""
+    tensors = dict(decoder.tensors)
+    for part in ("weight", "bias"):
+        pixels = tensors[f"pred.{part}"]  # rows in the order (p, p, channel)
+        pixels = pixels.reshape(-1, old.channels, *pixels.shape[1:])
+        if mode == "mean" and not decoder.normalized:
+            factors = (torch.tensor(old.std) / new.std[0]).to(pixels.dtype)
+            pixels = pixels * factors.view(-1, *[1] * (pixels.ndim - 2))
+        tensors[f"pred.{part}"] = _spread(pixels, 1, new.channels, mode).flatten(0, 1)
+    return decoder._replace(tensors=tensors)
 
 
 def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tensor:
@@ -125,12 +146,6 @@ def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tens
         shape[axis] = channels
         return tensor.mean(dim=axis, keepdim=True).expand(shape).contiguous()
     return tensor.index_select(axis, torch.arange(channels) % tensor.shape[axis])
-
-
-def _channels_last(tensor: Tensor, old: int, channels: int, mode: ChannelMode) -> Tensor:
-    """What predicts a pixel: rows in the order (p, p, channel)."""
-    pixels = tensor.reshape(-1, old, *tensor.shape[1:])
-    return _spread(pixels, 1, channels, mode).flatten(0, 1)
 
 
 def _with(weights: Pretrained, args: dict[str, Any], size: tuple[int, int] | None, **changed: Any) -> Pretrained:

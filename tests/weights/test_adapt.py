@@ -1,15 +1,20 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from support.errors import raises
-from support.tiny_models import tiny_mae, tiny_weights
+from support.tiny_models import MEAN, STD, tiny_mae, tiny_weights
+from torch import Tensor
 
+from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
 from mae_kit.weights.adapt import rechannelled, resized
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import to_objective
-from mae_kit.weights.pretrained import build_timm
+from mae_kit.weights.pretrained import Pretrained, build_timm
 
 
 def test_another_size_resamples_the_encoder_and_computes_the_decoder_anew():
@@ -30,14 +35,28 @@ def test_the_same_size_changes_nothing():
     assert all(torch.equal(same.tensors[name], tensor) for name, tensor in weights.tensors.items())
 
 
+def normalized(images: Tensor, config: ModelConfig) -> Tensor:
+    return Normalize(config.mean, config.std)(images)
+
+
 @pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 6), (1, 3), (3, 4)])
 def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int):
-    mae = tiny_mae(in_chans=old)
-    weights = rechannelled(tiny_weights(mae), new, "mean")
-    model, gray = build_timm(weights), torch.randn(2, 1, 32, 32)
-    before = mae.encoder(gray.expand(-1, old, -1, -1))
-    torch.testing.assert_close(model.forward_features(gray.expand(-1, new, -1, -1)), before, rtol=1e-4, atol=1e-4)
-    assert weights.config.mean == pytest.approx([sum((0.4, 0.5, 0.6)[:old]) / old] * new)
+    mae, gray = tiny_mae(in_chans=old), torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
+    weights, changed = tiny_weights(mae), rechannelled(tiny_weights(mae), new, "mean")
+    before = mae.encoder(normalized(gray.expand(-1, old, -1, -1), weights.config))
+    after = build_timm(changed).forward_features(normalized(gray.expand(-1, new, -1, -1), changed.config))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    assert changed.config.mean == pytest.approx([sum((0.4, 0.5, 0.6)[:old]) / old] * new)
+    assert changed.notes == weights.notes
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "hiera_tiny_224"])
+def test_a_convolution_that_pads_or_has_no_bias_is_noted(name: str):
+    config = ModelConfig(name, {}, MEAN, STD, image_size=(224, 224))
+    weights = Pretrained("a model", config, timm.create_model(name, num_classes=0).state_dict())
+    assert len(rechannelled(weights, 1, "mean").notes) == 1
+    alike = weights._replace(config=replace(config, mean=[0.5] * 3, std=[0.5] * 3))
+    assert rechannelled(alike, 1, "mean").notes == []
 
 
 def test_repeated_channels_come_in_turn():
@@ -57,12 +76,19 @@ def test_repeated_channels_come_in_turn():
     torch.testing.assert_close(predicted, torch.cat([before, before], dim=-1), rtol=1e-4, atol=1e-4)
 
 
-def test_a_mean_prediction_is_the_mean_of_the_predictions():
+@pytest.mark.parametrize("norm_pix_loss", [False, True])
+def test_a_mean_prediction_is_the_mean_of_the_predictions(norm_pix_loss: bool):
+    """In units of 0..1 where pixels are plain."""
     mae: Any = tiny_mae()
-    weights = rechannelled(tiny_weights(mae), 1, "mean")
-    gray, keys = torch.randn(2, 1, 32, 32), torch.tensor([1, 2])
-    before = mae(gray.expand(-1, 3, -1, -1), keys).prediction.reshape(2, 16, 64, 3).mean(dim=-1)
-    torch.testing.assert_close(to_objective(weights)(gray, keys).prediction, before, rtol=1e-4, atol=1e-4)
+    mae.norm_pix_loss = norm_pix_loss
+    weights, keys = tiny_weights(mae), torch.tensor([1, 2])
+    changed, gray = rechannelled(weights, 1, "mean"), torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
+    before = mae(normalized(gray.expand(-1, 3, -1, -1), weights.config), keys).prediction.reshape(2, 16, 64, 3)
+    after = to_objective(changed)(normalized(gray, changed.config), keys).prediction
+    if not norm_pix_loss:
+        before = before * torch.tensor(STD) + torch.tensor(MEAN)
+        after = after * changed.config.std[0] + changed.config.mean[0]
+    torch.testing.assert_close(after, before.mean(dim=-1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_size_that_the_patch_does_not_divide(tmp_path: Path):
