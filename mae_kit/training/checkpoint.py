@@ -30,12 +30,19 @@ _NAME = re.compile(r"step-[0-9]{8,}")
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Writes a checkpoint so that a kill at any moment leaves the previous one or this one, whole."""
+    """Writes a checkpoint so that a kill at any moment leaves the previous one or this one, whole.
+
+    Attributes:
+        writing: Whether it is at it; other processes are waited for before and afterwards.
+    """
+
+    writing = False
 
     def save_checkpoint(self, checkpoint: State, path: str | os.PathLike, storage_options: Any = None) -> None:
         final = Path(path)
         making = final.with_name(f".making-{final.name}-{os.getpid()}")
         shutil.rmtree(making, ignore_errors=True)
+        self.writing = True
         try:
             making.mkdir(parents=True)
             _write_state(checkpoint, making)
@@ -44,6 +51,7 @@ class DurableCheckpointIO(CheckpointIO):
             os.replace(making, final)
             sync_folder(final.parent)
         finally:
+            self.writing = False
             shutil.rmtree(making, ignore_errors=True)
 
     def load_checkpoint(

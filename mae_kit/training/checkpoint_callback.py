@@ -26,12 +26,11 @@ class Checkpoints(Callback):
 
     Attributes:
         failed: The newest checkpoint if it could not be written, else empty.
-        saving: Whether one is being written.
     """
 
     def __init__(self, folder: Path, every: int):
         self.folder, self.every = folder, every
-        self.failed, self.saving = "", False
+        self.failed = ""
         self._saved = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,13 +60,7 @@ class Checkpoints(Callback):
         in_doubt = guard is not None and guard.counts["skipped_in_a_row"] > 0 and not is_complete(trainer)
         if step == self._saved or in_doubt:
             return
-        self._saved, self.saving = step, True
-        try:
-            self._write(trainer, step)
-        finally:
-            self.saving = False
-
-    def _write(self, trainer: Trainer, step: int) -> None:
+        self._saved = step
         final = checkpoint_path(self.folder, step)
         try:
             trainer.save_checkpoint(final)

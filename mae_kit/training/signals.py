@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -68,9 +69,16 @@ class StopOnSignal(Callback):
     ) -> None:
         self.hint, self.rescue, self.is_saving = hint, rescue, is_saving
         self.code, self.between_steps = 0, True
+        self._asked = False  # of the handler, which answers a second Ctrl-C
         self._received = 0  # by this rank; apart from `code`, since a signal may come while the ranks agree on that
         self._over = threading.Event()
-        self._before = {number: signal.signal(number, self._handle) for number in _numbers()} if _can_handle() else {}
+        self._before: dict[int, Any] = {}
+        if _can_handle():
+            self._before = {number: signal.signal(number, self._handle) for number in _numbers()}
+            self._woken, self._waking = socket.socketpair()
+            self._waking.setblocking(False)
+            self._woken_before = signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def take(self) -> None:
         for number in self._before:
@@ -78,22 +86,33 @@ class StopOnSignal(Callback):
 
     def close(self) -> None:
         """Give the signals back, and end the watchdog."""
-        self.restore()
         self._over.set()
-
-    def restore(self) -> None:
-        """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._woken_before)
+            self._waking.close()
+            self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._received and number == signal.SIGINT:
+        if self._received and number == signal.SIGINT and self._asked:
             sys.exit(130)  # not KeyboardInterrupt, of which Lightning makes an exit with 1
-        if not self._received:
-            threading.Thread(target=self._watch, daemon=True).start()
+        self._note(number)
+        self._asked = True
+
+    def _note(self, number: int) -> None:
         self._received = EXIT_CODES.get(signal.Signals(number), TERMINATED)
 
     def _watch(self) -> None:
+        """Learn of a signal even where the main thread is in a collective, and calls no handler until it is over."""
+        with self._woken:  # open until the end: signals are written to the other side
+            while (came := self._woken.recv(1)) and came[0] not in _numbers():
+                pass
+            if came:
+                self._note(came[0])
+                self._count_down()
+
+    def _count_down(self) -> None:
         started = time.monotonic()
         while not self._over.wait(1.0):
             passed = time.monotonic() - started
@@ -121,7 +140,7 @@ class StopOnSignal(Callback):
             log.info(f"stopped by a signal after step {trainer.global_step}; {self.hint}".removesuffix("; "))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.restore()
+        self.close()
 
     def batches(self, trainer: Trainer, batches: Iterable[Batch]) -> Iterator[Batch]:
         """This rank's batches; all ranks go through theirs together, though some may have fewer.

@@ -108,7 +108,7 @@ def test_the_knn_score_is_the_accuracy_on_half_of_the_samples(photos: Path, perf
     told = Told()
     signals = StopOnSignal()
     KnnScore(batches, 4, 10).act(Watched(told, signals), module)
-    signals.restore()
+    signals.close()
     assert told.told == [{"knn_top1": pytest.approx(score, abs=0.15 * (not perfect))}]
 
 

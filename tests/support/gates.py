@@ -92,8 +92,8 @@ GATES = {
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
     "R21": Gate(
-        "a stuck loader worker and SIGTERM; a rank that is killed",
-        "left within seconds with 143 and the last whole step saved; one line",
+        "a stuck loader worker or rank and SIGTERM; a rank that is killed, fails or is stuck; torchrun's agent",
+        "left within seconds with 143, resumed; one line; restarted and resumed",
         "torchtitan: time-outs of collectives",
     ),
     "R22": Gate("ranks with another learning rate", "refused before the first step, by the setting", "-"),

@@ -51,7 +51,7 @@ def test_a_thread_leaves_signals_to_its_program():
         signals = StopOnSignal()
         signals.take()
         found.append(signal.getsignal(signal.SIGTERM))
-        signals.restore()
+        signals.close()
 
     thread = threading.Thread(target=train)
     thread.start()

@@ -547,6 +547,7 @@ def test_ranks_that_differ_do_not_start(programs: Programs, words: Words, tmp_pa
     ranks = group(programs, 2, *words, "--run", tmp_path / "run", others={1: ["--optimization.learning_rate", "2e-3"]})
     for ended in [rank.wait() for rank in ranks]:
         refused(ended, "optimization.learning_rate")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.gate("R21")
@@ -556,6 +557,78 @@ def test_a_lost_peer_is_one_line(programs: Programs, words: Words, tmp_path: Pat
     ranks[0].wait_until((run / "metrics.jsonl").exists)
     ranks[1].send(signal.SIGKILL)
     refused(ranks[0].wait(), "run.peer_lost")
+
+
+@pytest.mark.gate("R21")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
+@pytest.mark.parametrize("asked", [False, True], ids=["left alone", "SIGTERM"])
+def test_a_stuck_peer_ends_a_run_which_resumes(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, asked: bool
+):
+    """By the time-out of the collectives, or of a signal."""
+    run = tmp_path / "run"
+    short = "import datetime, mae_kit.training.fit, mae_kit.training.signals\n"
+    short += "mae_kit.training.signals.BUSY = 3.0\n" if asked else ""
+    short += f"mae_kit.training.fit._PATIENCE = datetime.timedelta(seconds={600 if asked else 20})\n"
+    ranks = group(programs, 2, *words, "--run", run, patch=short + SLOW)
+    ranks[0].wait_until(lambda: bool(steps(run)))
+    ranks[1].send(signal.SIGSTOP)
+    if asked:
+        ranks[0].send(signal.SIGTERM)
+        ended = ranks[0].wait()
+        assert ended.code == 143 and "the last checkpoint is kept" in ended.out, ended
+    else:
+        refused(ranks[0].wait(), "run.peer_lost")
+    ranks[1].send(signal.SIGKILL)
+    ranks[1].wait()
+    assert programs.run("pretrain", "--resume", run).code == 0
+    close(run, trained)
+
+
+FAILING = """
+import os
+from mae_kit.errors import UserError
+from mae_kit.training.modules import PretrainModule
+loss = PretrainModule.loss
+def failing(self, batch):
+    if self.trainer.global_step == 5 and os.environ["RANK"] == "1":
+        raise UserError("model", "this rank fails", "mend it")
+    return loss(self, batch)
+PretrainModule.loss = failing
+"""
+
+
+@pytest.mark.gate("R21")
+def test_an_error_on_one_rank_does_not_leave_the_others_waiting(programs: Programs, words: Words, tmp_path: Path):
+    ranks = group(programs, 2, *words, "--run", tmp_path / "run", patch=FAILING)
+    refused(ranks[1].wait(), "model")
+    refused(ranks[0].wait(), "run.peer_lost")
+
+
+AGENT = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.2"]
+
+
+@pytest.mark.gate("R21")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_torchruns_agent_restarts_a_run_that_resumes(words: Words, trained: Path, tmp_path: Path, number: int):
+    """SIGKILL to a rank is answered by the agent, which starts all again; SIGTERM to the agent ends and saves all."""
+    run = tmp_path / "run"
+    launch = [*AGENT, "--master-port", str(free_port()), "-m", "--", "mae_kit", *map(str, words), "--run", str(run)]
+    launch += ["--resume", "auto", "--optimization.epochs", "9"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    agent = subprocess.Popen([sys.executable, *launch], env=env, stdout=subprocess.PIPE, text=True)
+    while not steps(run):
+        assert agent.poll() is None
+        time.sleep(0.05)
+    ranks = [child for child in psutil.Process(agent.pid).children() if "mae_kit" in child.cmdline()]
+    (ranks[-1] if number == signal.SIGKILL else agent).send_signal(number)
+    said, _ = agent.communicate(timeout=500)
+    if number == signal.SIGTERM:
+        assert agent.returncode and "stopped by a signal after step" in said, said
+        agent = subprocess.run([sys.executable, *launch], env=env, capture_output=True, text=True, timeout=500)
+        said = agent.stdout
+    assert agent.returncode == 0 and "resuming after step" in said, said
+    assert curve(run)[-1][0] == 54 and audited(run) == [*range(9)]
 
 
 @pytest.mark.gate("R23")
