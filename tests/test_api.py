@@ -20,7 +20,6 @@ import mae_kit as mk
 pytestmark = [  # Lightning's advice, and what it calls in torch
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:You have overridden .transfer_batch_to_device.:UserWarning"),
     pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning"),
 ]
 

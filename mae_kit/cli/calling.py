@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from mae_kit.cli.main import COMMANDS
 from mae_kit.cli.parser import settings_of
 from mae_kit.cli.schema import arguments
+from mae_kit.parallel.processes import leave_unguarded_script
 
 
 @runtime_checkable
@@ -52,6 +53,7 @@ def with_recipes(function: Callable[..., Any], kind: str) -> RecipeCommand:
 
     @functools.wraps(function)
     def call(recipe: Any = None, *overlays: Any, config: Any = None, resume: Any = None, **settings: Any) -> Any:
+        leave_unguarded_script()
         files = [str(one) for one in (recipe, *overlays, config) if one is not None]
         return function(**arguments(function, settings_of(function, kind, files, resume, settings)))
 
@@ -64,6 +66,7 @@ def with_plain_values(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
+        leave_unguarded_script()
         return function(**arguments(function, signature.bind(*positional, **named).arguments))
 
     return call

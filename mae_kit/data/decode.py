@@ -117,7 +117,7 @@ def decode_scaled(
         if is_tiff(data) and not (channels in (1, 3) and _is_plain_tiff(data, max_pixels)):
             return _fit(_absolute(_read_tiff(data, channels, max_pixels).values), channels)
         if channels not in (1, 3):
-            raise BadImage(f"{channels} channels are read from .npy and TIFF only")
+            raise BadImage(f"{channels} channels are read from .npy and TIFF alone, alpha is none")
         return _decode_pillow(data, channels, max_pixels)
 
 

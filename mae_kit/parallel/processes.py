@@ -3,11 +3,18 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process, resource_tracker
+from contextlib import contextmanager, suppress
+from multiprocessing import (
+    current_process,
+    forkserver,
+    get_all_start_methods,
+    get_context,
+    parent_process,
+    resource_tracker,
+)
 from typing import Any, TypeVar
 
 from mae_kit.errors import UserError
@@ -18,6 +25,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _MOST_FILES = 4096
+_UNGUARDED = 78  # exit code of a worker whose start has run the script again that started it
 
 T = TypeVar("T")
 Work = Callable[[T, Callable[[], None]], None]
@@ -44,9 +52,10 @@ def run_in_processes(
     `if __name__ == "__main__"`.
 
     Raises:
-        UserError: A worker was killed.
+        UserError: A worker was killed, or runs a script again that has no such guard.
         Exception: Whatever a task raised first; the other tasks have ended by then.
     """
+    leave_unguarded_script()
     workers = min(workers or cores(), max(len(tasks), 1))
     if workers == 1:
         for task in tasks:
@@ -59,13 +68,25 @@ def run_in_processes(
     done, stop = context.RawArray("q", len(tasks)), context.RawValue("b", 0)
     pool = ProcessPoolExecutor(workers, context, _begin, (work, done, stop))
     try:
-        _await([pool.submit(_do, number, task) for number, task in enumerate(tasks)], done, advance)
+        with _without_ctrl_c():  # a worker whose start is broken off prints a traceback
+            futures = [pool.submit(_do, number, task) for number, task in enumerate(tasks)]
+        _await(futures, done, advance)
     except BrokenProcessPool as error:
+        if any(worker.exitcode == _UNGUARDED for worker in (pool._processes or {}).values()):
+            what = "each worker process runs the script that starts it"
+            fix = 'put what the script does under `if __name__ == "__main__":`'
+            raise UserError("workers.main", what, fix) from None
         fix = "repeat the command with fewer --workers (is memory short?): what is done is kept"
         raise UserError("workers.killed", "a worker process was killed", fix) from error
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def leave_unguarded_script() -> None:
+    """End a worker that runs the script again which has started it, as its start imports it."""
+    if getattr(current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
 
 
 def cores() -> int:
@@ -96,6 +117,22 @@ def _start_server(preload: Sequence[str]) -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Answer Ctrl-C, of which the main thread learns, at the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, Any]] = []
+    before = signal.signal(signal.SIGINT, lambda *signaled: came.append(signaled))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 def _await(futures: list[Future[None]], done: Any, advance: Advance) -> None:

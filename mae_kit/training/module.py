@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from mae_kit.data.loading.batch import Batch, to_device
+from mae_kit.data.loading.batch import Batch
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.errors import UserError
 from mae_kit.randomness import combine
@@ -124,11 +124,6 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.plan is not None:
             checkpoint["plan"] = asdict(self.plan)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if not isinstance(batch, Batch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return to_device(batch, device)
 
 
 def statistics(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import toy_tasks
@@ -94,3 +95,29 @@ def test_the_server_of_workers_never_sees_ctrl_c():
     status = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
     assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mae_kit.errors import UserError\nfrom mae_kit.parallel.processes import run_in_processes\n"
+        "try:\n    run_in_processes(print, [1, 2], print, 2)\nexcept UserError as error:\n    print(error.key)\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (ended.stdout.splitlines()[-1], ended.stderr) == ("workers.main", "")
+
+
+def test_ctrl_c_while_workers_start_waits_until_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    submit = processes.ProcessPoolExecutor.submit
+
+    def interrupted(*words: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return submit(*words)
+
+    monkeypatch.setattr(processes.ProcessPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(partial(toy_tasks.note, tmp_path), TASKS, lambda steps: None, 2, "processes")
+    assert capfd.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
@@ -25,8 +24,3 @@ class Batch(NamedTuple):
     ids: Int64[Tensor, " b"]
     shown: Int64[Tensor, " b"]
     bad: list[str]
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move the tensors of a batch."""
-    return Batch(*(t.to(device, non_blocking=True) if isinstance(t, Tensor) else t for t in batch))  # type: ignore[arg-type]
