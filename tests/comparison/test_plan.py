@@ -209,7 +209,7 @@ def test_lengths_that_are_no_numbers(tmp_path: Path, content: Content, recipe: s
         ("entries.mae", {"objective.init_args.mask_ratoi": 0.5}, "objective.mask_ratoi"),
         ("entries.mae", {"objective.mask_ratio": 3}, "objective.mask_ratio"),
         ("entries.mae", {"objective": "SimMIM"}, "objective"),
-        ("entries.mae", {"objective.encoder.name": "vit_small_patch16_224"}, "model.name.encoder"),
+        ("entries.mae", {"objective.encoder.name": "vit_small_patch16_224"}, "entries.finetune"),
         ("entries.mae", {"objective.encoder.depth": 1}, "weights.names.model"),
         ("entries.mae", {"data.mean": [0.5]}, "data.mean.channels"),
         ("entries.mae", {"data.batch_size": 64}, "data.batch_size.too_large"),
