@@ -5,6 +5,7 @@ python tests/support/messages.py
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ class Message(NamedTuple):
         return f"{self.key} | {self.problem} | {self.fix}"
 
 
+@cache
 def messages() -> list[Message]:
     """Collect all messages, sorted by key."""
     files = sorted((ROOT / "mae_kit").rglob("*.py"))
