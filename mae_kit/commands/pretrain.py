@@ -158,7 +158,7 @@ def pretrain(
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
         folder.finish(steps)
-        _tell(folder)
+        _tell(folder.path)
         return {"run": str(run), "steps": steps, **folder.last_metrics(), **page} | told_best(best)
 
 
@@ -204,9 +204,9 @@ def lasting(minutes: float, pace: Pace, stream: Stream, optimization: Optimizati
     return stream._replace(plan=replace(stream.plan, epochs=epochs)), optimization.lasting(epochs)
 
 
-def _tell(folder: Run) -> None:
+def _tell(run: Path) -> None:
     """In one line what the encoder is worth, where labeled images were at hand."""
-    rows = read_metrics(folder.path)
+    rows = read_metrics(run)
     found = [row[name] for row in rows for name in ("knn_top1", "knn_map") if name in row]
     if len(found) > 1:
         gained = found[-1] > found[0]

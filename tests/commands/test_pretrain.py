@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mae_kit
 from mae_kit.commands.pretrain import _tell
-from mae_kit.files.run_folder import RunFolder
 from mae_kit.training import pace
 from mae_kit.training.lock import LOCK
 
@@ -281,6 +280,6 @@ def test_the_end_tells_what_frozen_features_have_gained(
     rows = [{"step": 0, "knn_top1": 0.25}, {"step": 5, "loss": 1.0}, {"step": 9, "knn_top1": now}]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with caplog.at_level(logging.INFO):
-        _tell(RunFolder(tmp_path))
+        _tell(tmp_path)
     (record,) = caplog.records
     assert record.levelno == level and f"{now:.1%}, 25.0% before" in record.message
