@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import check_bounds, finetune, normalization, with_statistics
+from mae_kit.commands.finetune import check_bounds, finetune, with_statistics
 from mae_kit.commands.pretrain import pretrain, with_checked_statistics
 from mae_kit.commands.report import report
 from mae_kit.comparison.entries import known_lengths, run_entries, shared
@@ -33,7 +33,7 @@ from mae_kit.reports.comparison import (
     have_same_encoder,
 )
 from mae_kit.tasks.classifier import Classifier, build_classifier, unfreeze_color_head
-from mae_kit.tasks.labeled import open_labeled
+from mae_kit.tasks.labeled import normalization, open_labeled
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.lock import alone
 from mae_kit.training.run import ONCE, _plain

@@ -1,10 +1,12 @@
 """Fine-tuning: a pretrained encoder, or any timm model, becomes a classifier."""
 
+import inspect
 import json
 import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
@@ -30,14 +32,15 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.run_records import read_record
 from mae_kit.objectives import IGPT
 from mae_kit.reports.tables import candidates_table
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
+from mae_kit.tasks.classifier import ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.few_labels import FEW, LEAST, Candidate, takes_a_head
-from mae_kit.tasks.labeled import Labeled, open_labeled
+from mae_kit.tasks.labeled import Labeled, normalization, open_labeled
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.mistakes import save_mistakes
 from mae_kit.tasks.module import FinetuneModule, log_decay
 from mae_kit.tasks.predict import classify
+from mae_kit.tasks.task import Task
 from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
 from mae_kit.training.accumulate import accumulated
 from mae_kit.training.best import Best, Keep, best_of, is_over, told_best
@@ -64,6 +67,7 @@ def finetune(
     run: Path,
     encoder: str = "none",
     model: ModelSpec | None = None,
+    task: Task | None = None,
     augmentation: Augmentation = Augmentation(),
     drop_path: float = 0.0,
     blocks: int | None = None,
@@ -92,6 +96,8 @@ def finetune(
         run: Folder of the run, for everything it writes.
         encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
+        task: What labels are for; by default classification. `mae_kit.tasks.segmentation.Segmentation` gives every
+            pixel a class.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.
@@ -123,6 +129,8 @@ def finetune(
         UserError: A setting cannot work; the error names it and a fix.
     """
     arguments: dict[str, Any] = dict(locals())
+    if task is not None:
+        return _train(task, arguments)
     if against_scratch and not dry_run:
         return _against_scratch(arguments)
     check_bounds(drop_path, ema, generative, balance)
@@ -182,6 +190,56 @@ def _save(
         result["mistakes"] = save_mistakes(folder, val, scores.mistakes, config.classes)
         replace_text(folder.result, json.dumps(result, indent=2))
     return result
+
+
+def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Train what a task makes of an encoder, score it, save it, and draw some of its predictions."""
+    a = SimpleNamespace(**arguments)
+    _check_of_classification(arguments)
+    labeled = task.open(a.data, a.optimization, a.machine, a.seed)
+    stream, val, classes, optimization = labeled
+    name = a.data.val or a.data.path
+    with Run(a.run, a.resume, stream.replica.rank) as folder:
+        state, done = _left_off(folder, stream.plan) if a.resume else (None, {})
+        if state and done:
+            return _complete(a.run, done, labeled, state, a.allow_data_change, name)
+        torch.manual_seed(a.seed)
+        arguments["data"] = data = with_statistics(a.data, stream.index, a.encoder, a.model)
+        model, record = task.model(data, _loaded(a.encoder), a.model, classes, a.drop_path)
+        if a.blocks is not None:
+            freeze_below(model.backbone, a.blocks)
+        check_batch_norm(model, stream.micro_batch_size)
+        module = task.module(model, record, a.augmentation, optimization, a.seed)
+        batches = task.batches(stream, data, record)
+        scores = task.scores(val, record, a.intervals.eval_every_n_steps, stream.replica, folder)
+        if state:
+            check_resumable(module, stream.plan, state, folder, a.allow_data_change)
+        if a.dry_run:
+            return planned(module, stream, a.machine, folder, state)
+        train(module, batches, stream, a.machine, a.intervals, folder, [scores], arguments, state)
+        result = {"encoder": a.encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        page = {}
+        if stream.replica.rank == 0:
+            task.save(folder.path, module.scored(), record)
+            task.draw(module.scored().eval(), record, val, folder.predictions)
+            replace_text(folder.result, json.dumps(result, indent=2))
+            page = report(folder.path)
+        folder.finish(stream.plan.steps)
+        return _told(a.run, result, name) | page
+
+
+def _check_of_classification(given: dict[str, Any]) -> None:
+    """Raises UserError where a setting is given that other tasks have no use for."""
+    defaults = inspect.signature(finetune).parameters
+    for name in ("ema", "generative", "balance", "tune", "against_scratch"):
+        if given[name] != defaults[name].default:
+            raise UserError(name, f"{name} is for classification", "leave it out")
+
+
+def _loaded(encoder: str) -> Any:
+    """The encoder, if one is named; that draws nothing, else a head would start elsewhere."""
+    with torch.random.fork_rng(devices=[]):
+        return None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
 
 
 def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -373,8 +431,7 @@ def _classifier(
     data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], multi_label: bool, drop_path: float
 ) -> tuple[nn.Module, ModelConfig]:
     """The model, and what is known of it."""
-    with torch.random.fork_rng(devices=[]):  # else the head would start elsewhere
-        loaded = None if encoder == "none" else load_encoder(Path(encoder), any_family=True)
+    loaded = _loaded(encoder)
     known = loaded.pretrained_cfg if loaded else None
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
@@ -392,16 +449,3 @@ def _classifier(
         "multi_label": multi_label,
     }
     return built.model, ModelConfig(name, args, mean, std, objective, step, **how)
-
-
-def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:
-    """Mean and std of each channel: the recipe's, else the weights', else ImageNet's.
-
-    Raises:
-        UserError: There are not as many of the one as of the other.
-    """
-    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
-    if len(mean) != len(std):
-        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
-        raise UserError("data.mean.one", what, "give both, one value per channel, as `mae-kit shard` prints them")
-    return mean, std

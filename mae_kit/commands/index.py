@@ -47,6 +47,7 @@ def _counts(made: Made) -> dict[str, Any]:
         "shards": len(part.shards),
         "samples": len(part),
         "labeled": len(part.labeled()),
+        "masked": len(part.masked()),
         "classes": part.classes,
         "problems": [
             {
@@ -65,7 +66,8 @@ def _counts(made: Made) -> dict[str, Any]:
 
 def _tell(counts: dict[str, Any]) -> None:
     classes = f", {len(counts['classes'])} classes" if counts["classes"] else ""
-    log.info(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {counts['labeled']:,} labeled{classes}")
+    labels = f"{counts['masked']:,} with masks" if counts["masked"] else f"{counts['labeled']:,} labeled"
+    log.info(f"{counts['shards']:,} shards, {counts['samples']:,} samples, {labels}{classes}")
     for group in counts["problems"]:
         log.info(f"{group['count']:,} x {group['reason']}, in {len(group['shards'])} of the shards:")
         for problem in group["where"][:_EXAMPLES]:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from mae_kit.data.decode import MAX_PIXELS
+from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
 from mae_kit.data.packing.plan import Settings
@@ -35,6 +35,7 @@ def shard(
     black: float | None = None,
     white: float | None = None,
     max_pixels: int = MAX_PIXELS,
+    ignore: int = IGNORED,
     engine: Engine = "processes",
 ) -> dict[str, Any]:
     """Pack images into tar shards for training. After an interruption, repeat the command to resume.
@@ -55,15 +56,18 @@ def shard(
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = class folders, if all images are in at least two first-level folders, else none; folders = always
-            the first-level folders; none = no labels. Or a CSV file with the columns file (relative to SRC) and label
-            (the name of one class) or labels (any number of names, separated by ; or |, or empty).
+        labels: auto = masks, if images/NAME.jpg has masks/NAME.png; class folders, if all images are in at least two
+            first-level folders; else none. folders = always the first-level folders; masks = always the masks, the
+            class of each pixel as grayscale or palette PNG, named by SRC/classes.txt; none = no labels. Or a CSV file
+            with the columns file (relative to SRC) and label (the name of one class) or labels (any number of names,
+            separated by ; or |, or empty).
         channels: 3 = RGB, 1 = grayscale; another number for .npy and TIFF images with that many bands or pages.
         black: The pixel value that becomes 0, used with --white; by default 0.
         white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are
             stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and
             reported.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
+        ignore: Value of the pixels of a mask that are ignored; 255 always is.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths: the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
@@ -74,7 +78,7 @@ def shard(
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
     settings = Settings(
-        resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white, max_pixels
+        resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white, max_pixels, ignore
     )
     _check_settings(settings, workers)
     _check_out(src, out)
@@ -100,6 +104,7 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "white": ("a number above --black", _white_fits(settings)),
         "black": ("--white, too", settings.black is None or settings.white is not None),
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
+        "ignore": ("0 to 255", 0 <= settings.ignore <= IGNORED),
         "workers": ("0 (one per core) or more", workers >= 0),
     }
     for name, (allowed, holds) in checks.items():

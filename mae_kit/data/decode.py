@@ -21,13 +21,14 @@ from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from mae_kit.data import jpeg
-from mae_kit.data.orientation import TAG, UPRIGHT, upright
-from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_size
+from mae_kit.data.orientation import TAG, UPRIGHT, jpeg_orientation, upright
+from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_size
 from mae_kit.errors import BadImage
 
 Array = UInt8[np.ndarray, "h w c"]
 
 MAX_PIXELS = 64_000_000
+IGNORED = 255  # value of the pixels of a mask that have no class
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000")
 IMAGE_SUFFIXES = frozenset(("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"))
 IMAGE_SUFFIXES |= {"ppm", "pgm", "pbm", "pnm", "npy", "avif", "jp2", "j2k", "j2c", "jpf", "jpx"}
@@ -52,6 +53,7 @@ _OTHER_KINDS = {
     b"<html": "a web page",
 }
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's color spaces that Pillow reads -> bands
+_PNG_GRAY, _PNG_PALETTE = 0, 3  # color types
 _pillow_warnings = threading.Lock()
 
 
@@ -174,6 +176,38 @@ def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         width, height = _size(data, max_pixels)
         _check(width, height, max_pixels)
     return width, height
+
+
+def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask, the class of every pixel, from a gray or palette PNG of at most 8 bits; it is not turned upright.
+
+    Raises:
+        BadImage: It is no such PNG, or does not decode.
+    """
+    with _only_bad_image(data), _open(data, max_pixels) as image:
+        _check(*image.size, max_pixels)
+        bits, color = data[24:26]
+        if image.format != "PNG" or color not in (_PNG_GRAY, _PNG_PALETTE) or bits > 8:
+            raise BadImage(f"a mask is a gray or palette PNG of 8 bits, not a {image.format} of mode {image.mode}")
+        values = np.array(image).astype(np.uint8)
+        return values // (255 // (2**bits - 1)) if color == _PNG_GRAY and bits > 1 else values  # Pillow spreads 2 and 4
+
+
+def orientation_of(data: bytes, max_pixels: int = MAX_PIXELS) -> int:
+    """How `decode` turns an image upright: 1 to 8, as `upright` takes it; 1 where it does not.
+
+    Raises:
+        BadImage: No image.
+    """
+    with _only_bad_image(data):
+        if data.startswith(jpeg.START):
+            return jpeg_orientation(data)
+        if is_tiff(data):
+            return tiff_orientation(data)
+        if data.startswith(_NUMPY):
+            return 1
+        with _open(data, max_pixels) as image:
+            return _pillow_orientation(image, data)
 
 
 def _size(data: bytes, max_pixels: int) -> tuple[int, int]:

@@ -76,9 +76,19 @@ def tiff_size(data: bytes) -> tuple[int, int]:
     """Read width and height of the upright first page."""
     with TiffFile(io.BytesIO(data)) as file:
         page = pages_of(file)[0]
-        turned = page.tags.get(_ORIENTATION)
         width, height = page.imagewidth, page.imagelength
-        return (height, width) if turned and int(turned.value) >= 5 else (width, height)
+        return (height, width) if _orientation(page) >= 5 else (width, height)
+
+
+def tiff_orientation(data: bytes) -> int:
+    """Read how the first page is turned upright, 1 to 8."""
+    with TiffFile(io.BytesIO(data)) as file:
+        return _orientation(pages_of(file)[0])
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag else 1
 
 
 def is_cut(compression: int, counts: Sequence[int], offsets: Sequence[int], expected: int, size: int) -> bool:

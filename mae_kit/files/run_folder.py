@@ -124,6 +124,11 @@ class RunFolder:
         return self.mistakes / f"{number:02d}.jpg"
 
     @property
+    def predictions(self) -> Path:
+        """Pictures of what a fine-tuned model predicts, beside the truth."""
+        return self.path / "predictions"
+
+    @property
     def inside(self) -> Path:
         """Plots of `mae-kit inspect`."""
         return self.path / "inside"

@@ -43,8 +43,9 @@ class Kind(NamedTuple):
 ENCODER = Kind("encoder", "a finished pretraining run")
 MODEL = Kind("model", "a finished pretraining run")
 CLASSIFIER = Kind("classifier", "a finished fine-tuning run")
+SEGMENTER = Kind("segmenter", "a finished fine-tuning run on masks")
 TOKENIZER = Kind("tokenizer", "a finished `mae-kit tokenizer` run")
-KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER)
+KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER, SEGMENTER)
 
 
 def save_kind(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], content: dict[str, Any]) -> Path:

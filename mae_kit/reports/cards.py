@@ -14,6 +14,7 @@ from mae_kit.training.metrics import Row, clock, is_finite, series
 DURING_TRAINING = {
     "val_top1": "Validation top-1",
     "val_map": "Validation mean average precision",
+    "val_miou": "Validation mean IoU",
     "knn_top1": "kNN top-1",
     "knn_map": "kNN mean average precision",
 }
@@ -41,7 +42,10 @@ def cards(folder: Folder) -> Markup:
 def _scores(folder: Folder) -> Iterator[Card]:
     """The final result, or the latest scores of a run that has not ended."""
     result, start = folder.result, _start(folder)
-    if is_finite(result.get("map")):
+    if is_finite(result.get("miou")):
+        yield Card("Mean IoU", percent(result["miou"]), start)
+        yield Card("Pixel accuracy", percent(result["pixel_accuracy"]), "of the pixels that are not ignored")
+    elif is_finite(result.get("map")):
         yield Card("Mean average precision", percent(result["map"]), start)
     elif is_finite(result.get("top1")):
         n = result.get("samples")

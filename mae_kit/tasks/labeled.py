@@ -1,6 +1,7 @@
 """Labeled images to train a classifier on, and those to score it on."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from mae_kit.data.index.labels import class_counts, common_classes, draw_per_cla
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.resolve import resolve_pair
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.errors import UserError
+from mae_kit.tasks.classifier import Classifier
 from mae_kit.tasks.config import FinetuneData
 from mae_kit.training.config import Machine, Optimization
 from mae_kit.training.fit import this_replica
@@ -36,8 +39,27 @@ class Labeled(NamedTuple):
     optimization: Optimization
 
 
-def open_labeled(data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
+Names = tuple[str, str]
+"""What the user called the shards to learn from and to score on."""
+
+
+def open_labeled(
+    data: FinetuneData,
+    optimization: Optimization,
+    machine: Machine,
+    seed: int,
+    classes_of: Callable[[Index, Index, Names], list[str]] = common_classes,
+    rows_of: Callable[[Index, Kept, FinetuneData, int], np.ndarray] | None = None,
+) -> Labeled:
     """Open labeled shards; a batch is no larger than the training set, and the run has the recipe's `min_steps`.
+
+    Args:
+        data: Where they are.
+        optimization: Of the recipe.
+        machine: Its cache.
+        seed: Of what is drawn.
+        classes_of: Returns the classes that train and val have in common.
+        rows_of: Chooses the rows to train on; by default those with a label.
 
     Raises:
         UserError: No such images, labels or classes, or too few of them.
@@ -47,12 +69,13 @@ def open_labeled(data: FinetuneData, optimization: Optimization, machine: Machin
     train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
     train.check_mix_shards(data.mix_shards)
     must_be_apart(train, val, pair_of_shards)
-    classes = common_classes(train, val, pair_of_shards)
+    classes = classes_of(train, val, pair_of_shards)
     replica = this_replica(machine, data.batch_size)
     samples = kept(train, data.exclude)
-    rows = _training_rows(train, samples, data, seed)
+    rows = (rows_of or _training_rows)(train, samples, data, seed)
     counts = class_counts(train, rows, len(classes)).tolist()
-    if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count and not rows_of]
+    if absent:
         log.warning(f"no training image shows {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}")
     fitting = replace(data, batch_size=_fitting_batch(data, len(rows), replica))
     longer = optimization.of_min_steps(len(rows), fitting.batch_size)
@@ -94,3 +117,16 @@ def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -
             )
         rows = rows[draw_per_class(labels, data.labels_per_class, seed)]
     return rows
+
+
+def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], list[float]]:
+    """Mean and std of each channel: the recipe's, else the weights', else ImageNet's.
+
+    Raises:
+        UserError: There are not as many of the one as of the other.
+    """
+    mean, std = data.mean or built.mean or IMAGENET_MEAN, data.std or built.std or IMAGENET_STD
+    if len(mean) != len(std):
+        what = f"data.mean has {len(mean)} values and data.std {len(std)}"
+        raise UserError("data.mean.one", what, "give both, one value per channel, as `mae-kit shard` prints them")
+    return mean, std

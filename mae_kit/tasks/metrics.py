@@ -19,6 +19,8 @@ from mae_kit.training.run import Run
 from mae_kit.training.signals import until_signal
 
 HEADLINES = {
+    "miou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
     "top1": "top-1",
     "top5": "top-5",
     "map": "mean average precision",

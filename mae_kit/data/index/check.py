@@ -47,7 +47,7 @@ def fault_of(head: Any, arrays: Arrays, columns: dict[str, type]) -> str:
     for name, kind in kinds.items():
         if arrays[name].dtype != kind or arrays[name].shape != (rows,):
             return f"{name} is {arrays[name].dtype} {list(arrays[name].shape)}, not {np.dtype(kind)} [{rows}]"
-    return _rows_fault(arrays, sizes) or _keys_fault(arrays) or _sets_fault(arrays, rows)
+    return _rows_fault(arrays, sizes) or _keys_fault(arrays) or _sets_fault(arrays, rows) or _masks_fault(arrays, sizes)
 
 
 def _rows_fault(arrays: Arrays, sizes: np.ndarray) -> str:
@@ -83,3 +83,16 @@ def _sets_fault(arrays: Arrays, rows: int) -> str:
     whole = np.maximum(count, 0).sum(dtype=np.int64) == len(values)
     in_range = count.min(initial=0) >= -1 and values.min(initial=0) >= 0 and values.max(initial=0) < 1 << 16
     return "" if whole and in_range else "sets of classes out of range"
+
+
+def _masks_fault(arrays: Arrays, sizes: np.ndarray) -> str:
+    if "mask_size" not in arrays:
+        return ""
+    offset, size, crc32 = (arrays[f"mask_{name}"] for name in ("offset", "size", "crc32"))
+    if (offset.dtype, size.dtype, crc32.dtype) != (np.int64, np.int64, np.uint32):
+        return "masks of another kind"
+    if not offset.shape == size.shape == crc32.shape == arrays["shard"].shape:
+        return "masks of other samples"
+    room = sizes[arrays["shard"]]
+    outside = (offset < 0).any() or (size < 0).any() or (size > room).any() or (offset > room - size).any()
+    return "masks that lie outside their shard" if outside else ""

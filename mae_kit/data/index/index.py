@@ -26,6 +26,7 @@ from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.file_names import FileNames, read_file_names
+from mae_kit.data.index.masks import Masks
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
 from mae_kit.data.remote import filesystem
@@ -48,6 +49,7 @@ COLUMNS = {
     "width": np.int32,
     "height": np.int32,
 }
+MASK_COLUMNS = {f"mask_{name}": COLUMNS[name] for name in Masks._fields}
 _OPEN_SHARDS = 256
 
 
@@ -93,6 +95,7 @@ class Index:
         problems: All that was odd, by shard and offset.
         sets: From the `.classes` members, of images that may have any number of classes; None where no shard of the
             folder has such, and each sample has one label at most.
+        masks: Where the `.mask.png` members lie; None where no shard of the folder has such.
         store: Brings remote shards into the folder; None where they lie in it.
     """
 
@@ -109,6 +112,7 @@ class Index:
     classes: list[str] | None
     problems: list[Problem]
     sets: ClassSets | None = field(default=None, init=False)
+    masks: Masks | None = field(default=None, init=False)
     store: Store | None = field(default=None, init=False)
     _open: dict[int, Descriptor] = field(default_factory=dict, init=False, repr=False)
 
@@ -127,6 +131,8 @@ class Index:
         if self.sets is not None:  # else the same as before there were sets, lest older runs do not resume
             digest.update(self.sets.count.data)
             digest.update(self.sets.values.data)
+        for column in self.masks or ():
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
     @cached_property
@@ -134,6 +140,8 @@ class Index:
         """Of each shard a short hash of the sizes, checksums and labels of its samples: shows which one changed."""
         columns = [np.ascontiguousarray(column) for column in (self.size, self.crc32, self.label)]
         borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        if self.masks is not None:
+            columns += [np.ascontiguousarray(self.masks.size), np.ascontiguousarray(self.masks.crc32)]
         parts = (
             b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_sets(start, end)])
             for start, end in borders
@@ -170,6 +178,10 @@ class Index:
         """Rows with a valid label, or with a set of classes, be it empty."""
         return np.flatnonzero(self.label >= 0 if self.sets is None else (self.label >= 0) | self.sets.known)
 
+    def masked(self) -> Int64[np.ndarray, " m"]:
+        """Rows with a mask."""
+        return np.flatnonzero(self.masks.known) if self.masks is not None else np.empty(0, np.int64)
+
     def labels(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"] | Bool[np.ndarray, "b k"]:
         """Of each row its label, -1 = none; in a multi-label set True for each class it has."""
         label = self.label[rows].astype(np.int64)
@@ -187,19 +199,26 @@ class Index:
             BadImage: They were read whole, twice, and are not the bytes that were indexed.
             UserError: They cannot be read: the disk, its server, or the server of a remote shard fails.
         """
-        if zlib.crc32(data := self._read_whole(row)) == self.crc32[row]:
+        return self._read_member(int(self.shard[row]), int(self.offset[row]), int(self.size[row]), self.crc32[row])
+
+    def read_mask(self, row: int) -> bytes:
+        """Read the bytes of the mask of a sample that has one; otherwise as `read`."""
+        assert self.masks is not None
+        offset, size, crc32 = (column[row] for column in self.masks)
+        return self._read_member(int(self.shard[row]), int(offset), int(size), crc32)
+
+    def _read_member(self, shard: int, offset: int, size: int, crc32: np.uint32) -> bytes:
+        if zlib.crc32(data := self._read_whole(shard, offset, size)) == crc32:
             return data
-        shard = self.shards[int(self.shard[row])]
         self._open = {}
         if self.store is not None:
-            self.store.forget(shard)
-        if zlib.crc32(data := self._read_whole(row)) != self.crc32[row]:
-            raise BadImage(f"checksum differs from the index: {shard} changed, or the disk fails")
+            self.store.forget(self.shards[shard])
+        if zlib.crc32(data := self._read_whole(shard, offset, size)) != crc32:
+            raise BadImage(f"checksum differs from the index: {self.shards[shard]} changed, or the disk fails")
         return data
 
-    def _read_whole(self, row: int) -> bytes:
-        """All bytes of an image; a file that cannot be read now is opened again."""
-        shard, offset, size = int(self.shard[row]), int(self.offset[row]), int(self.size[row])
+    def _read_whole(self, shard: int, offset: int, size: int) -> bytes:
+        """All bytes of a member; a file that cannot be read now is opened again."""
         for pause in (*filesystem.PAUSES, None):
             try:
                 data = read_at(self._descriptor(shard), size, offset)
@@ -274,6 +293,7 @@ class Index:
         )
         part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
         part.sets = sets if sets is not None and sets.known.any() else None
+        part.masks = None if self.masks is None else self.masks.take(rows)
         return part
 
     def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
@@ -297,6 +317,7 @@ class Index:
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
         part.store, part.sets = self.store, self._sets_of(rows)
+        part.masks = None if self.masks is None else self.masks.take(rows)
         return part
 
 
@@ -320,6 +341,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             problems=[Problem(*problem) for problem in head["problems"]],
             **{name: arrays[name] for name in COLUMNS},
         )
+        found.masks = Masks(*(arrays[name] for name in MASK_COLUMNS)) if "mask_size" in arrays else None
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
         stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
         if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
@@ -356,6 +378,7 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
     arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
+    arrays |= dict(zip(MASK_COLUMNS, whole.masks or (), strict=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, flush) as making:
         making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))

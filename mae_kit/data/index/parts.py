@@ -13,6 +13,7 @@ import numpy as np
 
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.index import COLUMNS, Index, load, parts_folder, write
+from mae_kit.data.index.masks import Masks
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem, Sample, read_shard
 from mae_kit.data.remote.store import Stamp, Stamps
@@ -52,6 +53,8 @@ class Parts(NamedTuple):
         sets = [sample.classes for sample in samples]
         part = Index(self.base, [name], shard, **columns, keys=keys, classes=self.classes, problems=problems)
         part.sets = ClassSets.pack(sets) if any(each is not None for each in sets) else None
+        masks = [sample.mask for sample in samples]
+        part.masks = Masks.pack(masks) if any(masks) else None
         return part
 
     def keep(self, part: Index, stamp: Stamp) -> None:
@@ -90,6 +93,8 @@ class Parts(NamedTuple):
         )
         if any(part.sets is not None for part in parts):
             whole.sets = ClassSets.join([part.sets or ClassSets.unknown(len(part)) for part in parts])
+        if any(part.masks is not None for part in parts):
+            whole.masks = Masks.join([part.masks or Masks.none(len(part)) for part in parts])
         return whole
 
     def _file(self, name: str) -> Path:

@@ -1,9 +1,10 @@
 """One shard to its samples: members paired by key over the whole tar, and everything odd written down.
 
-A `.cls` member holds the one label of an image, a `.classes` member any number of them.
+A `.cls` member holds the one label of an image, a `.classes` member any number of them, a `.mask.png` member the class
+of each pixel.
 Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Numbers between
-two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: a mask is left out
-and reported, as are others next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
+two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: other targets are
+left out and reported, as are members next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
 """
 
 import re
@@ -14,12 +15,14 @@ from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_raw, image_size, is_dark
+from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_mask, decode_raw, image_size, is_dark
 from mae_kit.data.index import tar
+from mae_kit.data.index.masks import Place
 from mae_kit.data.jpeg import cut_short
 from mae_kit.errors import BadImage
 
 LABEL_SUFFIX = "cls"
+MASK_SUFFIX = "mask.png"
 CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
 DARK = "dark 16-bit images"
 LARGEST_IMAGE = 1 << 29
@@ -44,7 +47,7 @@ class Problem(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image of a shard; `label` is -1 where the sample has no valid one, `classes` None where it has no set."""
+    """One image of a shard; `label` is -1 where the sample has no valid one, `classes` and `mask` None where none."""
 
     key: str
     offset: int
@@ -54,6 +57,7 @@ class Sample(NamedTuple):
     width: int
     height: int
     classes: tuple[int, ...] | None = None
+    mask: Place | None = None
 
 
 class _Found(NamedTuple):
@@ -88,6 +92,7 @@ class _Shard:
         self.images: dict[str, _Found] = {}
         self.labels: dict[str, _Found] = {}
         self.sets: dict[str, _Found] = {}
+        self.masks: dict[str, _Found] = {}
         self.dotted: list[_Dotted] = []
         self.problems: list[Problem] = []
 
@@ -97,6 +102,7 @@ class _Shard:
     def add(self, suffix: str, found: _Found) -> None:
         """Keep the first image and the first label of a key."""
         places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
+        places |= {MASK_SUFFIX: ("mask", self.masks)}
         kind, place = places.get(suffix, ("image", self.images))
         if found.key in place:
             self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
@@ -148,6 +154,9 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
         return
     key = f"{folder}{slash}{stem}"
+    if suffix == MASK_SUFFIX:
+        shard.add(suffix, _read_mask(stream, member, key))
+        return
     own = f"{folder}{slash}{base[: -len(last) - 1]}"
     found = _read(stream, member, own, last, classes)
     # An array next to an image is an extra (an embedding, say), like `000.seg.png` next to `000.jpg`.
@@ -188,6 +197,18 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
         height,
         dark=None if raw is None else is_dark(raw.values),
     )
+
+
+def _read_mask(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
+    if member.size > LARGEST_IMAGE:
+        return _Found(key, member.offset, fault=f"mask too large: {member.size:,} bytes")
+    stream.seek(member.offset)
+    data = stream.read(member.size)
+    try:
+        height, width = decode_mask(data).shape
+    except BadImage as error:
+        return _Found(key, member.offset, fault=f"unreadable mask: {error}")
+    return _Found(key, member.offset, member.size, zlib.crc32(data), width, height)
 
 
 def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
@@ -235,7 +256,8 @@ def _settle_dotted(shard: _Shard) -> None:
     plain = set(shard.images)
     for key, members in groups.items():
         images = [] if key in plain else [each for each in members if not _TARGETS & set(each.words.split("."))]
-        alone = len(images) == 1 and (len(members) > 1 or key in shard.labels or key in shard.sets)
+        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks))
+        alone = len(images) == 1 and (len(members) > 1 or labeled)
         for each in images:
             shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
         left_out.update(f".{each.words}.{each.suffix}" for each in members if each not in images and each.words)
@@ -245,21 +267,36 @@ def _settle_dotted(shard: _Shard) -> None:
 
 def _pair(shard: _Shard) -> list[Sample]:
     labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
-    samples, labeled = [], bool(labels)
+    samples, labeled, masked = [], bool(labels), any(not mask.fault for mask in shard.masks.values())
     for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
-        label = labels.pop(key, None)
+        label, mask = labels.pop(key, None), shard.masks.pop(key, None)
         if image.fault:
             shard.report(key, image.offset, image.fault)
             continue
+        if fault := _mask_fault(image, mask) if mask or masked else "":
+            shard.report(key, (mask or image).offset, fault)
+        place = None if mask is None or fault else Place(mask.offset, mask.size, mask.crc32)
         if label is None and labeled:
             shard.report(key, image.offset, "image without label")
         elif label is not None and label.fault:
             shard.report(key, label.offset, label.fault)
         value, classes = (-1, None) if label is None else (label.label, label.classes)
-        samples.append(Sample(key, image.offset, image.size, image.crc32, value, image.width, image.height, classes))
+        size = image.width, image.height
+        samples.append(Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place))
     for key, label in labels.items():
         shard.report(key, label.offset, "label without image")
+    for key, mask in shard.masks.items():
+        shard.report(key, mask.offset, "mask without image")
     deep = [image.dark for image in shard.images.values() if image.dark is not None]
     if sum(deep) > len(deep) / 2:
         shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of their range, `mae-kit shard` scales them")
     return samples
+
+
+def _mask_fault(image: _Found, mask: _Found | None) -> str:
+    """Why an image has no mask, in a shard that has masks; empty where it has one."""
+    if mask is None:
+        return "image without mask"
+    if mask.fault or (mask.width, mask.height) == (image.width, image.height):
+        return mask.fault
+    return f"mask of another size: {mask.width} x {mask.height} pixels for an image of {image.width} x {image.height}"

@@ -11,16 +11,19 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [b c h w], cropped to one size, not normalized.
-        labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has.
+        labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has. Of
+            masks uint8 [b h w], the class of each pixel, 255 where it is ignored.
         seeds: int64 [b]; the random number of (seed, epoch, sample): flips and masks are functions of it.
         ids: int64 [b]; rows of the index, of the samples that were shown.
         shown: int64 [b]; seeds of these samples: `seeds`, but where a sample that does not decode was replaced.
         bad: JSON lines of the samples that did not decode and were replaced, usually none.
+        sizes: int64 [b 2]; height and width of each image, where images of several sizes are padded to one.
     """
 
     images: UInt8[Tensor, "b c h w"]
-    labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]
+    labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"] | UInt8[Tensor, "b h w"]
     seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
     shown: Int64[Tensor, " b"]
     bad: list[str]
+    sizes: Int64[Tensor, "b 2"] | None = None

@@ -75,6 +75,11 @@ def thumbnail(data: bytes, side: int) -> bytes:
     return buffer.getvalue()
 
 
+def whole_images(source: Place, channels: int) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+    """Images of any size, not cropped; otherwise as `read_images`."""
+    return _decode(source, range, channels, lambda image: torch.from_numpy(image).permute(2, 0, 1))
+
+
 def _decode(
     source: Place,
     order: Callable[[int], Iterable[int]],

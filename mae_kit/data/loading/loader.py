@@ -112,14 +112,19 @@ class TrainBatches(Dataset[Batch]):
         loaded = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, seeds, draws, strict=True)]
         chosen = np.array([sample for sample, _ in loaded])
         ids = self.rows[chosen]
-        images = torch.stack([image for _, image in loaded])
-        labels = torch.from_numpy(self.index.labels(ids))
         due, shown = (
             torch.from_numpy(each.view(np.int64).copy()) for each in (seeds, sample_seeds(epochs, chosen, self.seed))
         )
-        return Batch(images, labels, due, torch.from_numpy(ids), shown, bad)
+        return self._batch([image for _, image in loaded], ids, due, shown, bad)
 
-    def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, torch.Tensor]:
+    def _batch(
+        self, images: list[Any], ids: np.ndarray, due: torch.Tensor, shown: torch.Tensor, bad: list[str]
+    ) -> Batch:
+        """What `_crop` returned of each sample, as a batch."""
+        labels = torch.from_numpy(self.index.labels(ids))
+        return Batch(torch.stack(images), labels, due, torch.from_numpy(ids), shown, bad)
+
+    def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, Any]:
         """A sample and its crop; in place of one that does not decode, others drawn by its seed, and a note."""
         for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
@@ -130,7 +135,7 @@ class TrainBatches(Dataset[Batch]):
                 sample = int(combine(seed, REPLACEMENT, attempt)) % len(self.rows)
         raise BadImage(f"{REPLACEMENTS} samples in a row did not decode, the last: {bad[-1]}")
 
-    def _crop(self, row: int, draws: np.ndarray) -> torch.Tensor:
+    def _crop(self, row: int, draws: np.ndarray) -> Any:
         """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
         size = int(self.index.height[row]), int(self.index.width[row])
         box = random_resized_box(draws, size, self.crop_scale)

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.decode import decode_mask
+from mae_kit.data.index.class_names import FILE as CLASSES
+from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.label_file import LabelFile, read_label_file
-from mae_kit.data.packing.layouts import recognize
+from mae_kit.data.packing.layouts import Layout, recognize
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there
 from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
 from mae_kit.errors import BadImage, UserError
@@ -33,8 +36,11 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
     """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
     layout = recognize(list(sizes), skipped)
     names, held_out, left_out = _split_folders(root, layout.paths)
+    masks = _masks(root, layout, labels)
     if labels not in FROM_SOURCE:
         source = _labeled(root, names, read_label_file(Path(labels), root, sizes))
+    elif masks:
+        return _masked(root, names, layout, masks, sizes, held_out, skipped)
     else:
         paths = [layout.paths[name][held_out is not None :] for name in names]
         source = _by_folder(root, names, None if layout.numbered else _class_folders(root, paths, labels, held_out))
@@ -43,6 +49,50 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
         sizes=np.array([sizes[name] for name in names], np.int64),
         held_out=held_out if held_out is not None and held_out.any() else None,
         skipped=skipped + layout.skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+    )
+
+
+def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
+    """Masks to pack, by the names of their images: of `auto` where the first one is a mask of classes, no picture.
+
+    Raises:
+        UserError: `masks` are asked for, and there are none.
+    """
+    if labels == "masks" and not layout.masks:
+        fix = "put images/NAME.jpg next to masks/NAME.png, or images/train, images/val, masks/train, masks/val"
+        raise UserError("shard.labels.masks", f"{root} holds no masks of the names of its images", fix)
+    if labels == "auto" and layout.masks:
+        try:
+            decode_mask((root / next(iter(layout.masks.values()))).read_bytes())
+        except (BadImage, OSError):
+            return {}
+    return layout.masks if labels in ("auto", "masks") else {}
+
+
+def _masked(
+    root: Path,
+    names: list[str],
+    layout: Layout,
+    masks: dict[str, str],
+    sizes: dict[str, int],
+    held_out: np.ndarray | None,
+    skipped: list[Skip],
+) -> Source:
+    """Images with their masks; `classes.txt` names the classes."""
+    used = set(masks.values())
+    alone = [Skip(name, "a mask without an image") for name in sorted(layout.alone)]
+    others = [skip for skip in skipped + layout.skipped if skip.name not in used | layout.alone | {CLASSES}]
+    bytes_of = [sizes[name] + sizes.get(masks.get(name, ""), 0) for name in names]
+    return Source(
+        kind=f"folder of images with masks ({sum(name in masks for name in names):,} of {len(names):,})",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64),
+        sizes=np.array(bytes_of, np.int64),
+        held_out=held_out if held_out is not None and held_out.any() else None,
+        classes=read_classes(root),
+        skipped=others + alone,
+        masks=[masks.get(name, "") for name in names],
     )
 
 

@@ -39,7 +39,7 @@ class RowReader:
 
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
-    if labels == "folders":
+    if labels in ("folders", "masks"):
         raise UserError("shard.labels.folders", "labels from folders need a folder of images", "leave out --labels")
     hub, _, rest = src.partition(":")
     name, _, split = rest.partition(":")

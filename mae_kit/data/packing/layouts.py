@@ -15,6 +15,8 @@ from mae_kit.data.packing.splits import choose_splits
 _IMAGES = {"images", "image", "imgs", "img", "jpegimages", "rgb", "leftimg8bit", "photos"}
 _TARGETS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclass", "segmentationobject"}
 _TARGETS |= {"gt", "gtfine", "gtcoarse", "groundtruth", "ground_truth", "depth", "depths", "segmentation", "seg"}
+_MASKS = ("masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "gtfine", "gt")
+_MASKS += ("groundtruth", "ground_truth", "segmentation", "seg")
 _NUMBERED = re.compile(r"\d{5,}")
 
 
@@ -25,11 +27,15 @@ class Layout(NamedTuple):
         paths: By the name of each image, its folders that may name a split or class, and the file.
         skipped: Masks and the like.
         numbered: Whether folders are numbered parts of a download, no classes.
+        masks: By the name of an image, its mask: the PNG of the same path and stem in a folder of masks.
+        alone: Masks in that folder that have no image.
     """
 
     paths: dict[str, list[str]]
     skipped: list[Skip]
     numbered: bool
+    masks: dict[str, str]
+    alone: set[str]
 
 
 def recognize(names: list[str], others: list[Skip]) -> Layout:
@@ -42,12 +48,36 @@ def recognize(names: list[str], others: list[Skip]) -> Layout:
     paths = {name: name.split(os.sep) for name in names}
     masks = {name for name, path in paths.items() if _TARGETS & {folder.lower() for folder in path[:-1]}}
     places = {_images_folder(path) for name, path in paths.items() if name not in masks}
-    skipped = []
+    skipped: list[Skip] = []
+    pairs, alone = dict[str, str](), set[str]()
     place = next(iter(places), None)
     if len(places) == 1 and place is not None:  # all images lie in a folder `images`, at one depth
         skipped = [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
+        pairs, alone = _pairs(paths, place, masks)
         paths = {name: path[:place] + path[place + 1 :] for name, path in paths.items() if name not in masks}
-    return Layout(_below_top(paths), skipped, _are_numbered(paths, others))
+    return Layout(_below_top(paths), skipped, _are_numbered(paths, others), pairs, alone)
+
+
+def _pairs(paths: dict[str, list[str]], place: int, masks: set[str]) -> tuple[dict[str, str], set[str]]:
+    """Masks by the names of their images, in the first folder of `_MASKS` that has any, and those without an image."""
+    images = {_without(path, place): name for name, path in paths.items() if name not in masks}
+    for folder in _MASKS:
+        found, alone = dict[str, str](), set[str]()
+        for name in sorted(masks):
+            depth = next((i for i, part in enumerate(paths[name][:-1]) if part.lower() == folder), None)
+            if depth is None or not name.lower().endswith(".png"):
+                continue
+            image = images.get(_without(paths[name], depth))
+            found |= {} if image is None else {image: name}
+            alone |= {name} if image is None else set()
+        if found:
+            return found, alone
+    return {}, set()
+
+
+def _without(path: list[str], depth: int) -> tuple[str, ...]:
+    """A path without one of its folders and without the suffix."""
+    return (*path[:depth], *path[depth + 1 : -1], os.path.splitext(path[-1])[0])
 
 
 def _images_folder(path: list[str]) -> int | None:

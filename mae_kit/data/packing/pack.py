@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import EACCES, EDQUOT, EFBIG, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,7 @@ def pack_source(
     Raises:
         UserError: Another job in `out`, no space left, no image that decodes, and the like.
     """
+    source = _without_ignored(source, settings.ignore)
     _check_classes(source)
     guess = _guess(out, source, settings)
     sizes = source.sizes if guess.mean is None else None
@@ -73,12 +75,19 @@ def pack_source(
         log.info("%d of %d shards are there already", len(tasks) - len(todo), len(tasks))
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
-        _write_all(Job(out, settings, source.read, guess.scale), todo, workers, engine)
+        _write_all(Job(out, settings, source.read, guess.scale, len(source.classes or ())), todo, workers, engine)
         _check_done(out, tasks)
         return _finish(out, source, tasks, guess.scale)
 
 
 # Checks
+
+
+def _without_ignored(source: Source, ignore: int) -> Source:
+    """The source without the name of what is ignored, where that is the last of the classes of masks."""
+    if source.masks is None or not source.classes or ignore != len(source.classes) - 1:
+        return source
+    return replace(source, classes=source.classes[:-1])
 
 
 def _check_classes(source: Source) -> None:
@@ -185,6 +194,8 @@ def _digest(source: Source) -> str:
     for values in (source.labels, source.sizes, source.held_out):
         digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
     digest.update("\n".join(source.classes or []).encode("utf-8", "surrogateescape"))
+    if source.masks is not None:
+        digest.update("\n".join(source.masks).encode("utf-8", "surrogateescape"))
     if source.sets is not None:
         digest.update(source.sets.count.tobytes() + source.sets.values.tobytes())
     return digest.hexdigest()
@@ -233,17 +244,24 @@ def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[
         _take_back(out)
         what = f"none of {len(source.names):,} images decodes ({skipped[-1]['reason']})"
         raise UserError("shard.nothing", what, f"see {out / SKIPPED} for the reasons")
-    if source.classes is not None:
-        replace_text(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    classes = _numbered(records) if source.masks is not None and source.classes is None else source.classes
+    if classes is not None:
+        replace_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     if source.keys is None:
         write_file_names(out, ((t.shard, *sample) for t in tasks for sample in zip(t.keys, t.names, strict=True)))
-    splits = {split: split_stats(split, records, source.classes) for split in ("train", "val")}
+    splits = {split: split_stats(split, records, classes) for split in ("train", "val")}
     stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
     stats |= {"scale": {kind: [levels.black, levels.white] for kind, levels in scale.items()}}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, to_json(stats))
     _clear(out, 0)
     return {"out": str(out), **stats}
+
+
+def _numbered(records: dict[str, dict[str, Any]]) -> list[str]:
+    """Names for the classes of masks that have none: their numbers."""
+    largest = max(int(label) for record in records.values() for label in record["labels"])
+    return [str(label) for label in range(largest + 1)]
 
 
 def _take_back(out: Path) -> None:

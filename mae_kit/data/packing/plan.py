@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_kit.data.decode import MAX_PIXELS
+from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX
 from mae_kit.data.packing.source import Source
 from mae_kit.errors import UserError
@@ -31,6 +31,7 @@ class Settings(NamedTuple):
     black: float | None = None
     white: float | None = None
     max_pixels: int = MAX_PIXELS
+    ignore: int = IGNORED
 
 
 class Label(NamedTuple):
@@ -50,13 +51,14 @@ class Label(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One shard to write: its file name and the samples in it, in order."""
+    """One shard to write: its file name and the samples in it, in order; "" is the name of no mask."""
 
     shard: str
     rows: list[int]
     names: list[str]
     keys: list[str]
     labels: list[Label | None]
+    masks: list[str]
 
 
 def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
@@ -138,4 +140,5 @@ def _cost(label: Label | None) -> int:
 def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> Task:
     places = rows.tolist()
     names, taken = [source.names[i] for i in places], [keys[i] for i in places]
-    return Task(name, places, names, taken, [labels[i] for i in places])
+    masks = [source.masks[i] if source.masks else "" for i in places]
+    return Task(name, places, names, taken, [labels[i] for i in places], masks)

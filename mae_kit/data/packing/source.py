@@ -11,7 +11,7 @@ from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
 from mae_kit.errors import UserError
 
-FROM_SOURCE = ("auto", "folders", "none")  # the other values of --labels are paths of tables
+FROM_SOURCE = ("auto", "folders", "masks", "none")  # the other values of --labels are paths of tables
 
 Reader = Callable[[int, str], bytes]
 """(row, name) -> encoded image bytes. Pickled to every worker, so keep it small."""
@@ -32,6 +32,8 @@ class Source:
         classes: Names of the labels, where the source has them.
         keys: n sample ids to keep, unique in each split, where the source has such.
         skipped: What the listing already left out.
+        masks: n names of masks, which `read` takes in place of the sample's own, "" where a sample has none; None where
+            no sample has one.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Source:
     keys: list[str] | None = None
     skipped: list[Skip] = field(default_factory=list)
     sets: ClassSets | None = None
+    masks: list[str] | None = None
 
 
 def check_there(folder: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.samples import MASK_SUFFIX
 from mae_kit.data.packing.source import Source, check_there
 from mae_kit.data.packing.splits import choose_splits, split_word
 from mae_kit.errors import BadImage, UserError
@@ -23,7 +24,8 @@ class TarReader(NamedTuple):
 
     def __call__(self, row: int, name: str) -> bytes:
         try:
-            return self.index.read(int(self.taken[row]))
+            read = self.index.read_mask if name.endswith(f".{MASK_SUFFIX}") else self.index.read
+            return read(int(self.taken[row]))
         except BadImage:
             check_there(self.index.folder)
             raise
@@ -39,6 +41,7 @@ def tar_source(path: str, labels: str) -> Source:
         single, classes = index.label[kept], index.classes
     names = [f"{index.shards[index.shard[row]]}/{index.keys[row]}" for row in kept.tolist()]
     keys = [index.keys[row] for row in kept.tolist()]
+    masked = [] if index.masks is None or labels in ("none", "folders") else index.masks.known[kept].tolist()
     return Source(
         kind=f"tar shards ({len(index.shards)})",
         read=TarReader(index, kept),
@@ -50,6 +53,9 @@ def tar_source(path: str, labels: str) -> Source:
         classes=None if labels == "none" else classes,
         keys=keys if _fit(keys, held_out) else None,
         skipped=_lost(index),
+        masks=[f"{name}.{MASK_SUFFIX}" if one else "" for name, one in zip(names, masked, strict=True)]
+        if masked
+        else None,
     )
 
 

@@ -10,8 +10,10 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict
 import numpy as np
 
 from mae_kit.data.index.listing import Skip
+from mae_kit.data.index.samples import MASK_SUFFIX
 from mae_kit.data.packing.encode import Stored, encode
 from mae_kit.data.packing.levels import Scale
+from mae_kit.data.packing.mask import Mask, encode_mask
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
@@ -45,12 +47,21 @@ class Record(TypedDict):
 
 
 class Job(NamedTuple):
-    """What a worker needs to write any shard."""
+    """What a worker needs to write any shard.
+
+    Attributes:
+        out: Folder of the shards.
+        settings: Of the job.
+        read: Returns the bytes of a sample or mask.
+        scale: What becomes of more than 8 bits.
+        classes: Number of classes of masks; 0 where it is not known.
+    """
 
     out: Path
     settings: Settings
     read: Reader
     scale: Scale
+    classes: int = 0
 
 
 class _NoImage(Exception):
@@ -81,16 +92,22 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
     deep = dark = 0
     value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
-        for row, name, key, label in zip(task.rows, task.names, task.keys, task.labels, strict=True):
+        columns = task.rows, task.names, task.keys, task.labels, task.masks
+        for row, name, key, label, mask in zip(*columns, strict=True):
             try:
                 stored = encode_sample(job.read, row, name, job.settings, job.scale)
+                classes = _encode_mask(job, row, name, mask, stored) if mask else None
             except BadImage as error:
                 skipped.append(Skip(name, str(error)))
             else:
                 tar.write({"__key__": key, stored.suffix: stored.data})
                 if label is not None:
                     tar.write({"__key__": key, label.suffix: label.text})
-                labels.update((NONE,) if label is None else label.classes)
+                if classes is not None:
+                    tar.write({"__key__": key, MASK_SUFFIX: classes.data})
+                    labels.update(classes.present)
+                else:
+                    labels.update((NONE,) if label is None else label.classes)
                 images += 1
                 deep, dark = deep + stored.deep, dark + stored.dark
                 skipped += [Skip(name, stored.left_out)] if stored.left_out else []
@@ -99,6 +116,11 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
     moments = {"value": value.tolist(), "square": square.tolist()}
     found = {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
     return found | {"deep": deep, "dark": dark}
+
+
+def _encode_mask(job: Job, row: int, name: str, mask: str, stored: Stored) -> Mask:
+    ignored = job.settings.ignore, job.classes
+    return encode_mask(job.read(row, mask), job.read(row, name), stored.data, *ignored, job.settings.max_pixels)
 
 
 def is_done(out: Path, shard: str) -> bool:

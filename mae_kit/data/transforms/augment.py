@@ -16,7 +16,7 @@ from mae_kit.data.index.statistics import IMAGENET
 from mae_kit.data.transforms.mixing import Mixing, soft_sets, soft_targets
 from mae_kit.data.transforms.warp import GEOMETRY, geometry_maps, warp
 from mae_kit.errors import UserError
-from mae_kit.randomness import FLIP, uniform
+from mae_kit.randomness import FLIP, JITTER, uniform
 
 IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
@@ -175,10 +175,32 @@ class ColorJitter(nn.Module):
         super().__init__()
         self.strength = strength
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Colors in [0, 1], changed in place."""
-        factors = 1 + self.strength * (2 * torch.rand(len(images), len(_JITTER)) - 1).clamp_(min=-1 / self.strength)
-        order = torch.rand(len(images), len(_JITTER)).argsort(dim=1)
+    @classmethod
+    def of(cls, strength: float, channels: int) -> "ColorJitter | None":
+        """None where the strength is 0.
+
+        Raises:
+            UserError: The images are not RGB.
+        """
+        _need_rgb(channels, color_jitter=bool(strength))
+        return cls(strength) if strength else None
+
+    def forward(
+        self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Colors in [0, 1], changed in place.
+
+        Args:
+            images: RGB.
+            seeds: What the draws are functions of; by default they come from torch's generator.
+        """
+        count = len(_JITTER)
+        if seeds is None:
+            draws = torch.rand(len(images), count), torch.rand(len(images), count)
+        else:
+            draws = uniform(seeds.cpu(), JITTER, 2 * count).split(count, dim=1)
+        factors = 1 + self.strength * (2 * draws[0] - 1).clamp_(min=-1 / self.strength)
+        order = draws[1].argsort(dim=1)
         for turn in range(len(_JITTER)):
             for number, operation in enumerate(_JITTER):
                 rows = (order[:, turn] == number).nonzero().flatten()

@@ -1,0 +1,364 @@
+"""Segmentation: a class for every pixel, trained on crops and scored on whole images by sliding windows."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
+
+from mae_kit.data.decode import IGNORED
+from mae_kit.data.index.exclusions import Kept
+from mae_kit.data.index.open import Index
+from mae_kit.data.loading.batch import Batch
+from mae_kit.data.loading.loader import Replica
+from mae_kit.data.loading.masks import MaskedImages, MaskedTrainBatches
+from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
+from mae_kit.data.transforms.paired import PairedAugment
+from mae_kit.encoders import Encoder
+from mae_kit.encoders.timm_models import pair
+from mae_kit.errors import UserError
+from mae_kit.evaluation.metrics import class_rows
+from mae_kit.tasks.classifier import ModelSpec
+from mae_kit.tasks.config import Augmentation, FinetuneData
+from mae_kit.tasks.labeled import Labeled, normalization, open_labeled
+from mae_kit.tasks.metrics import Scores
+from mae_kit.tasks.overlays import as_rgb, beside
+from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, backbone_args, build_backbone, save_segmenter
+from mae_kit.tasks.task import Task
+from mae_kit.training.config import Machine, Optimization
+from mae_kit.training.freezing import frozen_parts
+from mae_kit.training.module import TrainingModule
+from mae_kit.training.optimizer import Group, layer_decay_groups, parameter_groups
+from mae_kit.training.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
+from mae_kit.training.run import Run
+from mae_kit.training.samples import Stream
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.pretrained import AnyTimm
+
+log = logging.getLogger(__name__)
+
+WINDOWS = 16  # at a time
+PICTURES = 6
+
+
+class Segmentation(Task):
+    """A class for every pixel (Long et al., CVPR 2015), from images with masks.
+
+    `data.image_size` is the size of the crops that are trained on and of the windows that whole images are scored by,
+    in pixels of the images as they were packed.
+
+    Args:
+        head: linear = one layer on the last map of features; pyramid = a feature pyramid (ViTDet's simple one for a
+            ViT, the stages of a Swin, ConvNeXt or Hiera).
+        width: Channels of the pyramid.
+        dice: Weight of the Dice loss next to cross-entropy; 0 = cross-entropy alone.
+        scale: Smallest and largest factor that images are scaled by before they are cropped.
+        overlap: Fraction of a window that the next one covers, too, when whole images are scored.
+
+    Raises:
+        UserError: One of these cannot work.
+    """
+
+    def __init__(
+        self,
+        head: Head = "pyramid",
+        width: int = 128,
+        dice: float = 0.0,
+        scale: tuple[float, float] = (0.5, 2.0),
+        overlap: float = 1 / 3,
+    ):
+        super().__init__()
+        given = {"width": width, "dice": dice, "scale": scale, "overlap": overlap}
+        check_ranges(given, "task", width=POSITIVE, dice=NOT_NEGATIVE, scale=POSITIVE, overlap=BELOW_ONE)
+        if scale[0] > scale[1]:
+            what = f"task.scale [{scale[0]:g}, {scale[1]:g}] does not ascend"
+            raise UserError("task.scale", what, "give the smaller factor first")
+        self.head, self.width, self.dice, self.scale, self.overlap = head, width, dice, tuple(scale), overlap
+
+    def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
+        _check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
+        return open_labeled(data, optimization, machine, seed, mask_classes, _masked_rows)
+
+    def model(
+        self,
+        data: FinetuneData,
+        encoder: Encoder | AnyTimm | None,
+        spec: ModelSpec | None,
+        classes: list[str],
+        drop_path: float,
+    ) -> tuple[Segmenter, SegmenterConfig]:
+        known: ModelConfig | None = getattr(encoder, "pretrained_cfg", None)
+        channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+        size = pair(data.image_size)
+        built = build_backbone(spec, encoder, drop_path, size, channels)
+        log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}, the head")
+        mean, std = normalization(data, built)
+        how: dict[str, Any] = {"image_size": size, "classes": classes}
+        origin = (known.objective, known.step) if known else ("none", 0)
+        args = backbone_args(built.model, known, spec, size, channels)
+        name = known.model if known else spec.name  # type: ignore[union-attr]
+        record = ModelConfig(name, args, mean, std, *origin, **how)
+        config = SegmenterConfig(record, self.head, self.width, self.overlap)
+        return config.build(built.model), config
+
+    def batches(self, stream: Stream, data: FinetuneData, record: SegmenterConfig) -> MaskedTrainBatches:
+        plan, model = stream.plan, record.model
+        form = plan.batch_size, model.size, model.channels, (1.0, 1.0)
+        return MaskedTrainBatches(stream.index, stream.rows, *form, plan.seed, stream.replica, plan.mix_shards)
+
+    def module(
+        self,
+        model: nn.Module,
+        record: SegmenterConfig,
+        augmentation: Augmentation,
+        optimization: Optimization,
+        seed: int,
+    ) -> "SegmentModule":
+        unused = ("randaugment", "erasing", "mixup", "cutmix")
+        _check_unused(augmentation, Augmentation(), unused, "augmentation")
+        assert isinstance(model, Segmenter)
+        config, a = record.model, augmentation
+        augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
+        return SegmentModule(model, augment, self.dice, a.smoothing, seed, **optimization.arguments())
+
+    def scores(
+        self, val: Index, record: SegmenterConfig, every: int, replica: Replica, run: Run
+    ) -> "SegmentationScores":
+        mine = val.masked()[replica.rank :: replica.world_size]
+        held_out = MaskedImages(val, mine, record.model.channels)
+        return SegmentationScores(held_out, len(record.model.classes), every, record.model.size, record.overlap, run)
+
+    def save(self, folder: Path, model: nn.Module, record: SegmenterConfig) -> Path:
+        assert isinstance(model, Segmenter)
+        return save_segmenter(folder, model, record)
+
+    def draw(self, model: nn.Module, record: SegmenterConfig, val: Index, folder: Path) -> list[Path]:
+        rows = val.masked()
+        some = rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]
+        files = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for batch in MaskedImages(val, some, record.model.channels):
+            if len(batch.images):
+                found = predict_mask(model, batch.images, record).numpy()
+                picture = as_rgb(batch.images[0])
+                file = folder / f"{val.keys[int(batch.ids[0])].replace('/', '-')}.png"
+                beside(picture, [batch.labels[0].numpy(), found], record.model.classes).save(file)
+                files.append(file)
+        return files
+
+
+def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
+    """Names of the classes of masks, which both sides must agree on; other arguments as of `common_classes`.
+
+    Raises:
+        UserError: A side has no masks, or no classes.txt, or another one.
+    """
+    for index, where in zip((train, val), names, strict=True):
+        if not len(index.masked()):
+            fix = "pack images/NAME.jpg with masks/NAME.png by `mae-kit shard`"
+            raise UserError("data.masks", f"{where} has no masks", fix)
+        if not index.classes:
+            raise UserError("data.classes.no_file", f"no classes.txt next to {where}", "line k is the name of class k")
+    if train.classes != val.classes:
+        fix = "pack both with the same classes"
+        raise UserError("data.classes.masks_differ", f"{names[0]} and {names[1]} have different classes.txt", fix)
+    return train.classes or []
+
+
+def _masked_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
+    return np.intersect1d(index.masked(), samples.rows)
+
+
+def _check_unused(given: Any, default: Any, names: tuple[str, ...], group: str) -> None:
+    """Refuse settings that segmentation has no use for."""
+    for name in names:
+        if getattr(given, name) != getattr(default, name):
+            raise UserError(f"{group}.{name}", f"{group}.{name} has no effect on segmentation", "leave it out")
+
+
+class SegmentModule(TrainingModule):
+    """Train a segmenter on crops of images with masks.
+
+    Args:
+        model: What is trained; what needs no gradients stays in eval mode.
+        augment: What happens to a batch on the device.
+        dice: Weight of the Dice loss next to cross-entropy.
+        smoothing: Label smoothing of the cross-entropy.
+        seed: Of everything random.
+        optimization: Fields of `Optimization`; layer_decay is for the backbone, its head learns at the full rate.
+    """
+
+    supervised = True
+
+    def __init__(
+        self,
+        model: Segmenter,
+        augment: PairedAugment,
+        dice: float = 0.0,
+        smoothing: float = 0.0,
+        seed: int = 0,
+        **optimization: Any,
+    ):
+        super().__init__(Optimization.of(**({"lr": None, "base_lr": None} | optimization)), seed)
+        self.model, self.augment, self.dice, self.smoothing = model, augment, dice, smoothing
+        self.frozen = frozen_parts(model)
+
+    def train(self, mode: bool = True) -> "SegmentModule":
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def groups(self) -> list[Group]:
+        o = self.optimization
+        head = nn.ModuleList([self.model.pyramid, self.model.head])
+        backbone = layer_decay_groups(self.model.backbone, o.weight_decay, o.layer_decay, o.layer_blocks)
+        return [*backbone, *parameter_groups(head, o.weight_decay)]
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.sizes is not None
+        images, masks = self.augment(batch.images, batch.labels, batch.seeds, batch.sizes)
+        logits, masks = self.model(images).float(), masks.long()
+        loss = cross_entropy(logits, masks, self.smoothing)
+        if not self.dice:
+            return {"loss": loss}
+        overlap = dice_loss(logits, masks)
+        return {"loss": loss + self.dice * overlap, "cross_entropy": loss, "dice_loss": overlap}
+
+    def compile_model(self) -> None:
+        """Compile what each step calls."""
+        self.model.compile()
+
+    def scored(self) -> nn.Module:
+        """The model that counts."""
+        return self.model
+
+
+def cross_entropy(
+    logits: Float[Tensor, "b k h w"], masks: Int64[Tensor, "b h w"], smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Mean over the pixels that are not ignored; 0 where all are."""
+    total = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+    return total / (masks != IGNORED).sum().clamp(min=1)
+
+
+def dice_loss(logits: Float[Tensor, "b k h w"], masks: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """1 - the Dice coefficient of probabilities and masks over the pixels of a batch, the mean over its classes.
+
+    As in V-Net (arXiv 1606.04797), without its squares. Ignored pixels do not count, nor classes that no pixel has.
+    """
+    classes = logits.shape[1]
+    known = masks != IGNORED
+    true = F.one_hot(masks.where(known, 0), classes).permute(0, 3, 1, 2) * known[:, None]
+    found = logits.softmax(dim=1) * known[:, None]
+    both, either = ((one.sum(dim=(0, 2, 3))) for one in (found * true, found + true))
+    there = true.sum(dim=(0, 2, 3)) > 0
+    return ((1 - 2 * both / either.clamp(min=1e-6)) * there).sum() / there.sum().clamp(min=1)
+
+
+def window_logits(
+    model: nn.Module, image: Float[Tensor, "1 c h w"], window: tuple[int, int], overlap: float
+) -> Float[Tensor, "1 k h w"]:
+    """The mean of the logits of windows that cover a normalized image; a smaller image is padded with its mean, 0.
+
+    Args:
+        model: Gives every pixel of a window logits.
+        image: Of any size.
+        window: Height and width.
+        overlap: Fraction of a window that the next one covers, too, 0 to 1.
+    """
+    height, width = image.shape[2:]
+    padded = F.pad(image, (0, max(0, window[1] - width), 0, max(0, window[0] - height)))
+    places = [
+        (y, x)
+        for y in _starts(padded.shape[2], window[0], overlap)
+        for x in _starts(padded.shape[3], window[1], overlap)
+    ]
+    total: Any = 0
+    count = torch.zeros_like(padded[:, :1])
+    for some in (places[i : i + WINDOWS] for i in range(0, len(places), WINDOWS)):
+        found = model(torch.cat([padded[:, :, y : y + window[0], x : x + window[1]] for y, x in some])).float()
+        if not isinstance(total, Tensor):
+            total = found.new_zeros(1, found.shape[1], *padded.shape[2:])
+        for (y, x), logits in zip(some, found, strict=True):
+            total[0, :, y : y + window[0], x : x + window[1]] += logits
+            count[:, :, y : y + window[0], x : x + window[1]] += 1
+    return (total / count)[:, :, :height, :width]
+
+
+def _starts(length: int, window: int, overlap: float) -> list[int]:
+    """First pixels of the windows along a side, evenly spread from end to end."""
+    steps = int(np.ceil((length - window) / max(1, window * (1 - overlap))))
+    return np.linspace(0, length - window, steps + 1).round().astype(int).tolist()
+
+
+class SegmentationScores(Scores):
+    """Scores of every pixel of whole images: mean intersection over union, accuracy, and a row for each class.
+
+    Args:
+        batches: This rank's part of the images with masks, one a batch.
+        classes: Number of classes.
+        every: Steps between two scores.
+        window: Height and width of the windows.
+        overlap: Fraction of a window that the next one covers, too.
+        run: Of the training.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        classes: int,
+        every: int,
+        window: tuple[int, int],
+        overlap: float,
+        run: Run | None = None,
+    ):
+        ignored: dict[str, Any] = {"num_classes": classes, "ignore_index": IGNORED}
+        metrics = {
+            "iou": MulticlassJaccardIndex(**ignored, average=None, zero_division=float("nan")),
+            "accuracy": MulticlassAccuracy(**ignored, average="micro"),
+            "confusion": MulticlassConfusionMatrix(**ignored),
+        }
+        super().__init__(batches, every, ("miou", "pixel_accuracy"), MetricCollection(metrics), run)
+        self.window, self.overlap = window, overlap
+
+    def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
+        device = next(model.parameters()).device
+        self.metrics.to(device).reset()
+        for batch in batches:
+            if len(batch.images):
+                logits = window_logits(model, normalize(batch.images), self.window, self.overlap)
+                self.metrics.update(logits.argmax(dim=1), batch.labels.long())
+        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+
+    def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
+        iou, confusion = computed["iou"].double().numpy(), computed["confusion"].numpy()
+        true = confusion.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            columns = {"pixels": true / true.sum(), "iou": iou, "recall": np.diagonal(confusion) / true}
+        return {
+            "miou": float(np.nanmean(iou)),
+            "pixel_accuracy": float(computed["accuracy"]),
+            "samples": len(self.batches),  # type: ignore[arg-type]
+            "iou_of_classes": columns,
+        }
+
+    def result(self, classes: list[str]) -> dict[str, Any]:
+        rows = class_rows(self._found["iou_of_classes"], classes)
+        return self._found | {"classes": classes, "iou_of_classes": rows}
+
+
+@torch.no_grad()
+def predict_mask(model: nn.Module, image: UInt8[Tensor, "1 c h w"], record: SegmenterConfig) -> UInt8[Tensor, "h w"]:
+    """The most likely class of every pixel of an image."""
+    config, device = record.model, next(model.parameters()).device
+    normalize = Normalize(config.mean, config.std).to(device)
+    logits = window_logits(model, normalize(image.to(device)), config.size, record.overlap)
+    return logits.argmax(dim=1)[0].to(torch.uint8).cpu()

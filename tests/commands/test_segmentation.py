@@ -1,0 +1,106 @@
+"""Segmentation from drawn shapes to predicted masks: packed, trained, stopped and resumed, predicted, reported."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.errors import raises
+from support.shapes import NAMES, shapes, write_shapes
+
+import mae_kit as mk
+from mae_kit.evaluation.metrics import Counts
+from mae_kit.tasks.segmenter import load_segmenter
+
+RECIPE = """
+model: {name: vit_tiny_patch16_224, args: {patch_size: 8, embed_dim: 48, depth: 2, num_heads: 2}}
+task: {class_path: mae_kit.tasks.segmentation.Segmentation, init_args: {width: 32, dice: 0.5, scale: [0.8, 1.5]}}
+data: {batch_size: 4, image_size: 32}
+augmentation: {smoothing: 0.0, color_jitter: 0.1}
+optimization: {epochs: 30, warmup_epochs: 2, learning_rate: 3.0e-3, clip: 1.0}
+intervals: {log_every_n_steps: 10, checkpoint_every_n_steps: 20, eval_every_n_steps: 1000}
+machine: {num_workers: 0, precision: fp32}
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shapes with masks; not to be changed."""
+    folder = tmp_path_factory.mktemp("shapes")
+    mk.shard(str(write_shapes(folder / "in")), folder / "out", workers=1)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "segment.yaml"
+    file.write_text(RECIPE)
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; not to be changed."""
+    run = tmp_path_factory.mktemp("segmenter") / "run"
+    mk.finetune(recipe, data=str(shards), run=run)
+    return run
+
+
+def test_shapes_are_found(run: Path):
+    result = json.loads((run / "result.json").read_text())
+    assert result["miou"] > 0.7 and result["pixel_accuracy"] > 0.9 and result["samples"] == 4
+    assert [row["name"] for row in result["iou_of_classes"]] == NAMES
+
+
+def test_predicted_masks_are_those_of_the_image(run: Path, tmp_path: Path):
+    image, truth = shapes(99, (70, 45))
+    Image.fromarray(image).save(tmp_path / "new.png")
+    told = mk.predict(run, [tmp_path / "new.png"], out=tmp_path / "out")["predictions"][0]
+    with Image.open(told["mask"]) as mask, Image.open(told["overlay"]) as overlay:
+        found, width = np.array(mask), overlay.width
+    confusion = np.bincount(3 * truth.ravel() + found.ravel(), minlength=9).reshape(3, 3)
+    assert found.shape == truth.shape and (Counts.of_confusion(confusion).recall() > 0.6).all()
+    assert sum(told["classes"].values()) == pytest.approx(1)
+    assert width == 2 * 70 + 4
+
+
+def test_the_page_shows_predictions_beside_the_truth(run: Path):
+    page = (run / "report.html").read_text()
+    assert all(name in page for name in NAMES) and len(list((run / "predictions").glob("*.png"))) == 4
+    assert page.count("data:image/png") >= 4
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(run: Path, shards: Path, recipe: Path, tmp_path: Path):
+    """Crops, flips and colors are functions of the samples."""
+    mk.finetune(recipe, data=str(shards), run=tmp_path / "run")
+    for name in ("complete.json", "segmenter.safetensors", "result.json"):
+        (tmp_path / "run" / name).unlink()
+    mk.finetune(resume=tmp_path / "run")
+    whole, parts = (load_segmenter(each)[0].state_dict() for each in (run, tmp_path / "run"))
+    assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_an_encoder_is_the_backbone(shards: Path, recipe: Path, tmp_path: Path, trained: Path):
+    told = mk.finetune(recipe, data=str(shards), encoder=str(trained), model=None, run=tmp_path / "run", epochs=1)
+    assert 0 <= told["miou"] <= 1
+    assert load_segmenter(tmp_path / "run")[1].model.objective == "MAE"
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("data.crop_pct", {"data.crop_pct": 0.5}),
+        ("augmentation.mixup", {"augmentation.mixup": 0.8}),
+        ("balance", {"balance": 1.0}),
+    ],
+)
+def test_settings_of_classification_are_refused(key: str, given: dict, shards: Path, recipe: Path, tmp_path: Path):
+    with raises(key):
+        mk.finetune(recipe, data=str(shards), run=tmp_path / "run", dry_run=True, **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_without_masks_are_refused(photos: Path, recipe: Path, tmp_path: Path):
+    with raises("data.masks"):
+        mk.finetune(recipe, data=str(photos), run=tmp_path / "run")
