@@ -183,7 +183,8 @@ def _run(name: str, words: list[str]) -> int:
     from mae_kit.console import is_main_process, messages
 
     with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        function, arguments = load(name), read(name, words)
+        arguments = read(name, words)  # first, since it answers mistakes without importing torch
+        function = load(name)
         result = function(**_with_threads(function, arguments))
     if is_main_process():
         _report(result, as_json)
