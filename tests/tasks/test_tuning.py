@@ -145,7 +145,7 @@ def test_the_best_setting_of_brief_trials_is_cross_validated_in_longer_ones(monk
     rows, folds = np.arange(10, 16), np.array([0, 0, 1, 1, 2, 2])
     best = tuning.tune(trials, [Setting(1, 1.0), Setting(2, 1.0), Setting(3, 1.0)], rows, folds)
     brief, long = [(rate, 1 / 8, [10, 11]) for rate in (1, 2, 3)], [(2, 1 / 2, [a, a + 1]) for a in (10, 12, 14)]
-    assert ran == brief + long and best == Setting(2, 1.0, pytest.approx(0.65))
+    assert ran == brief + long and best == (2, 1.0, pytest.approx(0.65))
 
 
 def test_folds_hold_a_third_of_each_class():
