@@ -38,7 +38,7 @@ for objective in objectives:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_is_one_graph(programs: Programs):
     """All in one process, since what takes seconds is that torch loads its compiler."""
     subprocess.run([programs.python, "-c", COMPILED], check=True)
