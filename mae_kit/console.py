@@ -10,14 +10,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from mae_kit.errors import OutputLost
+from mae_kit.inert import inert
 
-_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
@@ -27,17 +28,17 @@ def is_main_process() -> bool:
 
 
 class _Terminal(Console):
+    """Prints text as it is: nothing in a name of a file or class is markup, an emoji or a command to the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(inert(text), **options)
+
     def on_broken_pipe(self) -> None:
         """Continue in silence: what reads the messages, as `head -1`, has ended, and the command has not."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
-console = _Terminal(highlight=False, soft_wrap=True, quiet=not is_main_process())
-
-
-def inert(text: str) -> str:
-    """Spell out control characters: names of files and classes are any bytes, and could steer a terminal."""
-    return text.translate(_ESCAPED)
+console = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=not is_main_process())
 
 
 class _Handler(logging.Handler):
@@ -106,7 +107,7 @@ def bar() -> BarColumn:
 @contextmanager
 def progress(description: str, total: float | None, unit: str = "images") -> Iterator[Callable[[float], None]]:
     """Show a progress bar with rate and remaining time; yields `advance(n)`."""
-    columns = (TextColumn("{task.description}"), bar(), TaskProgressColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), bar(), TaskProgressColumn(), MofNCompleteColumn())
     with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True) as shown:
         task = shown.add_task(description, total=total)
         yield lambda n: shown.advance(task, n)

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from mae_kit.console import console, inert, messages, warnings_only
+from mae_kit.console import console, messages, warnings_only
+from mae_kit.inert import inert
 
 log = logging.getLogger("mae_kit.test")
 

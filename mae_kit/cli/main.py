@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mae_kit.errors import OutputLost, UserError
+from mae_kit.inert import inert
 from mae_kit.version import __version__
 
 
@@ -243,7 +244,7 @@ def _help(name: str, asked: str, words: list[str]) -> int:
 def _print(text: str) -> int:
     """Print what was asked for; a reader that stops early, as `head`, is no error."""
     try:
-        print(text)
+        print(inert(text))
     except BrokenPipeError:
         _discard_output()
     except OSError as error:
@@ -276,8 +277,6 @@ def _discard_output() -> None:
 
 
 def _complain(error: Exception) -> int:
-    from mae_kit.console import inert
-
     if isinstance(error, UserError):
         print(f"mae-kit: error: {inert(str(error))}", file=sys.stderr)
         return 2
@@ -289,6 +288,6 @@ def _complain(error: Exception) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"mae-kit: error: {inert(where)}{error.strerror}: {_USER_ERRNO[error.errno]}", file=sys.stderr)
         return 2
-    traceback.print_exception(error)
+    print(inert("".join(traceback.format_exception(error))), file=sys.stderr)
     print(f"mae-kit {__version__}: internal error; please report it with the traceback above", file=sys.stderr)
     return 1

@@ -152,7 +152,7 @@ def _scalar(kind: Any, value: Any, key: str) -> Any:
     if kind is float and content is not None and not isinstance(content, bool):
         try:
             return float(content)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _mismatch(key, value, (kind,)) from None
     if kind is int and isinstance(content, SupportsIndex) and not isinstance(content, bool):
         return int(content)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
@@ -186,7 +185,7 @@ def _differences(rows: list[dict[str, Any]]) -> Table:
 
 def _by_measure(title: str, rows: list[dict[str, Any]], what: str, told: dict[str, str], sign: str = "") -> Table:
     """A line for each measure and entry: what is `told` of the row by heading, then its number."""
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in ("", *told):
         table.add_column(heading)
     table.add_column(what.removesuffix("s"), justify="right")
@@ -194,17 +193,17 @@ def _by_measure(title: str, rows: list[dict[str, Any]], what: str, told: dict[st
         known = [row for row in rows if measure in row[what]]
         for row in known:
             cells = (*(row[key] for key in told.values()), with_interval(row[what][measure], sign))
-            table.add_row(measure if row is known[0] else "", *map(escape, cells), end_section=row is known[-1])
+            table.add_row(measure if row is known[0] else "", *cells, end_section=row is known[-1])
     return table
 
 
 def _costs(rows: list[dict[str, Any]], told: str) -> Table:
     """A line for each entry that was pretrained."""
-    table = Table(title=escape(told), title_justify="left")
+    table = Table(title=told, title_justify="left")
     table.add_column("entry")
     for heading in COST_HEADINGS:
         table.add_column(heading, justify="right")
     for row in rows:
         if row["pretraining"]:
-            table.add_row(escape(row["name"]), *cost_cells(row["pretraining"]))
+            table.add_row(row["name"], *cost_cells(row["pretraining"]))
     return table

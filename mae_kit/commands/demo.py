@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.commands.report import report
@@ -249,7 +248,7 @@ def conclusion(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=escape("Top-1 in %: mean over the seeds [its 95% interval]"), title_justify="left")
+    table = Table(title="Top-1 in %: mean over the seeds [its 95% interval]", title_justify="left")
     table.add_column("labels per class")
     for name in ("from scratch", "pretrained", "gain"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from rich.markup import escape
 from torch import Tensor, nn
 
 from mae_kit.commands.report import report
 from mae_kit.console import console
 from mae_kit.data.index.labels import class_frequencies
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import choose_statistics, warn_of_mismatch
+from mae_kit.data.index.statistics import choose_statistics, packed_scale, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
@@ -145,6 +144,7 @@ def finetune(
         torch.manual_seed(seed)
         arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
         classifier, config = _classifier(data, encoder, model, classes, stream.index.multi_label, drop_path)
+        config = replace(config, scale=packed_scale(stream.index))
         warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
         _set_trainable(classifier, blocks, generative, stream.micro_batch_size)
         own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
@@ -262,7 +262,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     gain = paired_gain(with_encoder, from_scratch, truth)._asdict()
     labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
     sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
-    console.print(escape(sentence))
+    console.print(sentence)
     told = {"gain": gain, "verdict": sentence}
     whole = read_record(RunFolder(run).result) | told
     replace_text(RunFolder(run).result, json.dumps(whole, indent=2))

@@ -67,7 +67,7 @@ def predict(
     model, normalize = classifier.to(device), Normalize(config.mean, config.std).to(device)
     results = []
     for source in images:
-        found = islice(read_images(source, config.size, config.channels, *config.crop), limit)
+        found = islice(read_images(source, config.size, config.channels, *config.crop, config.scale), limit)
         while some := list(islice(found, BATCH)):
             with torch.no_grad():
                 logits = model(normalize(torch.stack([pixels for pixels, _ in some]).to(device))).cpu()

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from mae_kit.commands.report import report
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import Statistics, choose_statistics
+from mae_kit.data.index.statistics import Statistics, choose_statistics, packed_scale
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.data.order import permute
 from mae_kit.data.remote.filesystem import is_url
@@ -154,7 +154,7 @@ def pretrain(
             return planned(module, stream, machine, folder, state)
         steps = train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state, best)
         if stream.replica.rank == 0:
-            save_results(folder, objective, data, steps)
+            save_results(folder, objective, data, steps, packed_scale(stream.index))
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
         folder.finish(steps)
@@ -290,7 +290,9 @@ def _held_out(data: PretrainData, pack: bool) -> str | None:
         raise
 
 
-def save_results(run: RunFolder, objective: Objective, data: PretrainData, step: int) -> None:
+def save_results(
+    run: RunFolder, objective: Objective, data: PretrainData, step: int, scale: dict[str, list[float]] | None = None
+) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
     encoder = objective.encoder
     mean, std = data.statistics
@@ -302,6 +304,7 @@ def save_results(run: RunFolder, objective: Objective, data: PretrainData, step:
         objective=type(objective).__name__,
         step=step,
         image_size=encoder.image_size,
+        scale=scale or {},
     )
     save_encoder(run.path, encoder.model.state_dict(), config)
     save_model(run.path, objective, config)

@@ -117,7 +117,7 @@ def decode_scaled(
         if data.startswith(_NUMPY):
             return _decode_numpy(data, channels, max_pixels)
         if is_tiff(data) and not (channels in (1, 3) and _is_plain_tiff(data, max_pixels)):
-            return _fit(_absolute(_read_tiff(data, channels, max_pixels).values), channels)
+            return fit_bands(_absolute(_read_tiff(data, channels, max_pixels).values), channels)
         if channels not in (1, 3):
             raise BadImage(f"{channels} channels are read from .npy and TIFF alone, alpha is none")
         return _decode_pillow(data, channels, max_pixels)
@@ -272,7 +272,7 @@ def _absolute(values: Num[np.ndarray, "h w c"]) -> Array:
     raise BadImage(f"{values.dtype} values {low:.6g} to {high:.6g} have no fixed scale: `mae-kit shard` finds one")
 
 
-def _fit(pixels: Array, channels: int) -> UInt8[np.ndarray, "h w channels"]:
+def fit_bands(pixels: Array, channels: int) -> UInt8[np.ndarray, "h w channels"]:
     """Bands to the channels that are asked for."""
     bands = pixels.shape[2]
     if bands == channels:
@@ -371,7 +371,9 @@ def _decode_pillow(data: bytes, channels: int, max_pixels: int) -> Array:
         orientation = _pillow_orientation(image, data)
         image.load()
         pixels = (
-            _fit(_absolute(np.asarray(image)[:, :, None]), channels) if _is_deep(image) else _convert(image, channels)
+            fit_bands(_absolute(np.asarray(image)[:, :, None]), channels)
+            if _is_deep(image)
+            else _convert(image, channels)
         )
     return upright(pixels, orientation)
 

@@ -38,7 +38,9 @@ def chart(title: str, panels: int, draw: Callable[[Axes], None], prefix: str) ->
     """
     width = PAGE_INCHES / min(4, max(2, panels)) - GAP_INCHES
     colors = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with matplotlib.rc_context({**colors, "svg.fonttype": "none", "svg.hashsalt": "mae_kit", "font.size": 9}):
+    with matplotlib.rc_context(
+        {**colors, "svg.fonttype": "none", "svg.hashsalt": "mae_kit", "font.size": 9, "text.parse_math": False}
+    ):
         figure = Figure(figsize=(width, 1 + 0.36 * width), layout="constrained")
         axes = figure.subplots()
         draw(axes)

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from mae_kit.evaluation.bootstrap import NORMAL
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.inert import fence, markdown
 from mae_kit.reports.cards import interval
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import latest
@@ -82,17 +83,19 @@ def write_card(folder: Path, run: Path, weights: Pretrained, format: str, licens
     card = ModelCard.from_template(
         _card_data(weights, format, license),
         template_path=str(TEMPLATE),
-        name=name,
+        name=markdown(name),
         about=_about(weights, format),
         picture=_reconstructions(folder, trained),
         loading=_loading(name, weights, format),
-        channels=config.model_args.get("in_chans", 3),
+        channels=config.channels,
         mean=config.mean,
         std=config.std,
         data=_data(trained, weights),
         results=_results(trained),
         verb="pretrain" if "objective" in trained.config else "finetune",
         recipe=_recipe(trained),
+        markdown=markdown,
+        fence=fence,
     )
     replace_text(folder / "README.md", f"{card}\n")
 
@@ -108,9 +111,9 @@ def _card_data(weights: Pretrained, format: str, license: str) -> ModelCardData:
 
 def _about(weights: Pretrained, format: str) -> str:
     config = weights.config
-    args = ", ".join(f"{name} {value}" for name, value in config.model_args.items())
+    args = ", ".join(markdown(f"{name} {value}") for name, value in config.model_args.items())
     what = f"A classifier of {len(weights.classes)} classes" if weights.classes else "An encoder of images"
-    how = f" pretrained with {config.objective}, {config.step:,} steps" if config.step else ""
+    how = f" pretrained with {markdown(config.objective)}, {config.step:,} steps" if config.step else ""
     about = f"{what}, timm's `{config.model}` ({args}){how}."
     if (d := weights.decoder) is None or format not in WITH_DECODER:
         return about

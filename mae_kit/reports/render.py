@@ -8,9 +8,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mae_kit.inert import inert
+
+
+def _plain(value: Any) -> Any:
+    return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
+    finalize=_plain,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from mae_kit.evaluation.bootstrap import METRICS, headline
@@ -18,7 +17,7 @@ def frozen_table(records: Records) -> Table:
     headings = ("method", "layer") if len(layers) > 1 else ("method",)
     table = _table(_title(records), headings, tuple(TOKENS[token] for token in tokens))
     for method, layer in dict.fromkeys((method, layer) for method, layer, _ in scores):
-        cells = (escape(scores.get((method, layer, token), "")) for token in tokens)
+        cells = (scores.get((method, layer, token), "") for token in tokens)
         table.add_row(method, *([str(layer)] if len(layers) > 1 else []), *cells)
     return table
 
@@ -27,7 +26,7 @@ def trained_table(records: Records) -> Table:
     """Make a row for each training."""
     table = _table(f"Trained: {_title(records)}", ("method",), ("score",))
     for record in records:
-        table.add_row(record["method"], escape("failed" if "error" in record else _percent(record)))
+        table.add_row(record["method"], "failed" if "error" in record else _percent(record))
     return table
 
 
@@ -35,7 +34,7 @@ def candidates_table(records: Records) -> Table:
     """Make a row for each way to use an encoder with few labels; the cross-validated score is what chooses."""
     table = _table(_title(records), ("method",), ("cross-validated on the labels", "validation images"))
     for record in records:
-        table.add_row(record["method"], f"{100 * record['cross_validated']:.1f}", escape(_percent(record)))
+        table.add_row(record["method"], f"{100 * record['cross_validated']:.1f}", _percent(record))
     return table
 
 
@@ -45,7 +44,7 @@ def _title(records: Records) -> str:
 
 
 def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in texts:
         table.add_column(heading)
     for heading in numbers:

@@ -213,8 +213,10 @@ class Record(Callback):
 def _bar() -> Progress:
     """One line at any width: where it is short it has no bar, and the end of the note is cut."""
     drawn = [bar()] if console.width >= 100 else []
-    columns = [*drawn, TextColumn("{task.completed}/{task.total} steps"), TimeRemainingColumn()]
-    note = TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    columns = [*drawn, TextColumn("{task.completed}/{task.total} steps", markup=False), TimeRemainingColumn()]
+    note = TextColumn(
+        "{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    )
     return Progress(*columns, note, console=console, expand=True)
 
 

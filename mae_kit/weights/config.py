@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from mae_kit.files.plain_types import mismatch
+
 CROP_PCT = 0.875  # of published classifiers: 224 of 256 pixels
 WHOLE_FROM = 384  # pixels a side from which published classifiers are scored on whole images
 
@@ -26,6 +28,8 @@ class ModelConfig:
         interpolation: "bicubic" or "bilinear", both antialiased.
         classes: Names in the order of the logits; empty for an encoder.
         multi_label: Whether an image may have any number of the classes: sigmoid, not softmax, gives probabilities.
+        scale: Values that become 0 and 255 of images of more than 8 bits, by numpy's name of the kind of number or "*"
+            for all others: {"uint16": [0, 4095]}; empty where training had 8 bits.
     """
 
     model: str
@@ -40,6 +44,7 @@ class ModelConfig:
     interpolation: str = "bicubic"
     classes: list[str] = field(default_factory=list)
     multi_label: bool = False
+    scale: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -73,7 +78,21 @@ def parse_config(content: dict[str, Any]) -> ModelConfig:
     if len(mean) != len(std) or not 0 < content["crop_pct"] <= 1:
         raise ValueError("mean and std of different lengths, or crop_pct outside 0 to 1")
     size = (int(height), int(width)) if height else None
-    return ModelConfig(**content | {"mean": mean, "std": std, "image_size": size})
+    return ModelConfig(**content | {"mean": mean, "std": std, "image_size": size, "scale": parse_scale(content)})
+
+
+def parse_scale(content: dict[str, Any]) -> dict[str, list[float]]:
+    """The scale of a file's header; empty where it has none.
+
+    Raises:
+        ValueError: It is not of two values each, the first smaller.
+    """
+    scale = content.get("scale", {})
+    if fault := mismatch(scale, dict[str, list[float]], "scale"):
+        raise ValueError(fault)
+    if any(len(levels) != 2 or not levels[0] < levels[1] for levels in scale.values()):
+        raise ValueError("scale is not of two values each, the first smaller")
+    return scale
 
 
 def published_crop(size: int) -> float:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from mae_kit.errors import UserError
-from mae_kit.weights.config import CROP_PCT, ModelConfig
+from mae_kit.weights.config import CROP_PCT, ModelConfig, parse_scale
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import MULTI_LABEL
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args, image_size
 
 PREFIX = "timm:"
+_MOST_CLASSES = 1_000_000
 _EXAMPLE = "vit_base_patch16_224.mae"
 
 
@@ -34,6 +35,8 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     with torch.device("meta"):
         own: Any = timm.create_model(name).pretrained_cfg
     count = raw.config.get("num_classes", given.get("num_classes", 0))
+    if not (isinstance(count, int) and 0 <= count <= _MOST_CLASSES):
+        raise ValueError(f"num_classes is {count}")
     labels = raw.config.get("label_names") or given.get("label_names") or range(count)
     mean, std = (list(given.get(key) or own[key]) for key in ("mean", "std"))
     args = _arguments(raw.config.get("model_args", {}), given, own)
@@ -51,6 +54,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         interpolation=interpolation,
         classes=[str(label) for label in labels][:count],
         multi_label=raw.config.get("problem_type") == MULTI_LABEL,
+        scale=parse_scale(raw.config),
     )
     kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
     return Pretrained(kind, config, raw.tensors, notes=notes + more), []
@@ -93,6 +97,8 @@ def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content["label_names"] = weights.classes
     if config.multi_label:
         content["problem_type"] = MULTI_LABEL
+    if config.scale:
+        content["scale"] = config.scale
     return content, dict(weights.tensors)
 
 

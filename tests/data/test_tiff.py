@@ -9,8 +9,9 @@ import pytest
 import tifffile
 
 from mae_kit.data.decode import decode, decode_raw, image_size
+from mae_kit.data.levels import Levels, to_8_bits
 from mae_kit.data.packing.encode import encode
-from mae_kit.data.packing.levels import Levels, find_scale, to_8_bits
+from mae_kit.data.packing.find_scale import find_scale
 from mae_kit.errors import BadImage
 
 

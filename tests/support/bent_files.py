@@ -11,6 +11,7 @@ import yaml
 
 ODD: list[Any] = [None, True, -1, 0, 2**53 + 1, 10**400, 1e300, math.nan, math.inf, "", "x", "../..", "<b>"]
 ODD += [[], [[]], [None], {}, {"a": []}]
+GONE = object()
 _SEEDS = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
 _ONE = {"mean": 0.5, "low": None, "high": None, "seeds": [0.5]}
 _COST = {"seconds": 9.5, "core_seconds": 20, "steps": 8, "images": 128, "flops": 1e9}
@@ -96,19 +97,24 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def bent(record: dict[str, Any]) -> Iterator[Any]:
-    """The record with each part replaced by something odd, or gone."""
-    for *outer, last in (path for path in places(record) if path):
-        for odd in (*ODD, "gone"):
-            changed = copy.deepcopy(record)
-            inner: Any = changed
-            for key in outer:
-                inner = inner[key]
-            if odd == "gone":
-                del inner[last]
-            else:
-                inner[last] = odd
-            yield changed
+    """The record with each part replaced by something odd, or gone; then what is no record."""
+    for path in places(record):
+        if path:
+            yield from (with_part(record, path, odd) for odd in (*ODD, GONE))
     yield from ODD
+
+
+def with_part(record: dict[str, Any], path: tuple[Any, ...], part: Any) -> Any:
+    """A copy with another value in one place, or without it."""
+    changed = copy.deepcopy(record)
+    inner: Any = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    if part is GONE:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = part
+    return changed
 
 
 def write(run: Path, name: str, content: Any) -> None:

@@ -1,7 +1,7 @@
 """Mean and standard deviation of the channels of packed images, as `mae-kit shard` leaves them next to the shards."""
 
 import logging
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from mae_kit.data.index.index import Index
 from mae_kit.files.json_file import read_json
@@ -17,7 +17,11 @@ DIGITS = 4
 FAR, WIDE = 0.5, 1.5  # standard deviations between means, and ratio of standard deviations, that are reported
 
 
-class _Stats(TypedDict):
+class _Levels(TypedDict, total=False):
+    scale: dict[str, list[float]]
+
+
+class _Stats(_Levels):
     mean: list[Annotated[float, (0, 1)]]
     std: list[Annotated[float, (0, 1)]]
 
@@ -30,12 +34,26 @@ def channel_statistics(index: Index) -> Statistics | None:
     Raises:
         UserError: `stats.json` is damaged.
     """
+    if (stats := _stats(index)) is None:
+        return None
+    mean, std = ([round(value, DIGITS) for value in stats[name]] for name in ("mean", "std"))
+    return mean, [value or 1.0 for value in std]
+
+
+def packed_scale(index: Index) -> dict[str, list[float]]:
+    """The values that became 0 and 255 where images of more than 8 bits were packed, by kind of number; else empty.
+
+    Raises:
+        UserError: `stats.json` is damaged.
+    """
+    return (_stats(index) or {}).get("scale", {})
+
+
+def _stats(index: Index) -> dict[str, Any] | None:
     file = index.folder / FILE
     if index.store is not None or not file.is_file():
         return None
-    stats = read_json(file, "stats.damaged", "remove it, or pack the images again with `mae-kit shard`", _Stats)
-    mean, std = ([round(value, DIGITS) for value in stats[name]] for name in ("mean", "std"))
-    return mean, [value or 1.0 for value in std]
+    return read_json(file, "stats.damaged", "remove it, or pack the images again with `mae-kit shard`", _Stats)
 
 
 def choose_statistics(mean: list[float] | None, std: list[float] | None, index: Index) -> Statistics:

@@ -2,10 +2,11 @@
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, filterfalse, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from mae_kit.data.decode import decode, decode_raw, decode_scaled, is_dark
+from mae_kit.data.decode import decode_raw, decode_scaled, is_dark
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import open_index
+from mae_kit.data.levels import Levels, Scale, decode_on_scale
 from mae_kit.data.loading.crop import central_crop
 from mae_kit.data.remote.filesystem import Place, is_url
 from mae_kit.errors import BadImage, UserError
@@ -43,6 +45,7 @@ def read_images(
     crop_pct: float = 1.0,
     crop_mode: str = "center",
     interpolation: str = "bicubic",
+    scale: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """Central crops of images one by one, each with its name; those that do not decode are named and left out.
 
@@ -53,6 +56,7 @@ def read_images(
         crop_pct: Fraction of the shorter side that the crop keeps.
         crop_mode: center or squash, as in `evaluation_box`.
         interpolation: bicubic or bilinear.
+        scale: Values that become 0 and 255 of images of more than 8 bits, by kind of number.
 
     Raises:
         UserError: Nothing is there, or nothing that decodes.
@@ -63,7 +67,8 @@ def read_images(
         "mode": crop_mode,
         "interpolation": interpolation,
     }
-    return _decode(source, range, channels, partial(central_crop, **how))
+    levels = {kind: Levels(*ends) for kind, ends in scale.items()}
+    return _decode(source, range, channels, partial(central_crop, **how), levels)
 
 
 def thumbnail(data: bytes, side: int) -> bytes:
@@ -85,6 +90,7 @@ def _decode(
     order: Callable[[int], Iterable[int]],
     channels: int,
     prepare: Callable[[np.ndarray], UInt8[Tensor, "c h w"]],
+    scale: Scale = MappingProxyType({}),
 ) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """As `read_images`, in the order of so many images."""
     names, read = _source(source)
@@ -92,11 +98,11 @@ def _decode(
     for place in order(len(names)):
         try:
             data = read(place)
-            image = decode(data, channels)
+            image = decode_on_scale(data, channels, scale)
         except BadImage as error:
             log.warning(f"{names[place]} is left out: {error}")
             continue
-        if not dark and (dark := _is_dark(data)):
+        if not (dark or scale) and (dark := _is_dark(data)):
             log.warning(
                 f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`"
             )

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from mae_kit.data.decode import MAX_PIXELS, Array, decode, decode_raw, decode_scaled, image_size, is_dark, left_out
-from mae_kit.data.packing.levels import Scale, levels_of, to_8_bits
+from mae_kit.data.levels import Scale, levels_of, to_8_bits
 
 _PIXELS_A_SIDE = 128
 _VALUES = np.arange(256)

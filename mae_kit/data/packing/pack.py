@@ -24,7 +24,8 @@ from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.file_names import write_file_names
 from mae_kit.data.index.statistics import FILE as STATS
-from mae_kit.data.packing.levels import ANY, Levels, Scale, find_scale
+from mae_kit.data.levels import ANY, Levels, Scale
+from mae_kit.data.packing.find_scale import find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats

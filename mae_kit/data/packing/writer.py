@@ -11,8 +11,8 @@ import numpy as np
 
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.samples import MASK_SUFFIX
+from mae_kit.data.levels import Scale
 from mae_kit.data.packing.encode import Stored, encode
-from mae_kit.data.packing.levels import Scale
 from mae_kit.data.packing.mask import Mask, encode_mask
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader

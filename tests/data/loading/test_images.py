@@ -9,6 +9,9 @@ from PIL import Image
 from support.errors import raises
 from support.photo_shards import jpeg, photo, write_shard
 
+from mae_kit.commands.shard import shard
+from mae_kit.data.index.open import open_index
+from mae_kit.data.index.statistics import packed_scale
 from mae_kit.data.loading.images import load_images, read_images
 
 
@@ -93,3 +96,18 @@ def test_folders_are_walked_as_they_are_packed(tmp_path: Path):
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "self.png").symlink_to(tmp_path / "in" / "self.png")
     assert load_images(tmp_path / "in", (8, 8), 1, 9)[1] == [f"{tmp_path}/in/a/1.png", f"{tmp_path}/in/b/1.png"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_images_look_as_they_did_when_they_were_packed(tmp_path: Path, channels: int):
+    """12 bits in 16: the upper 8 bits would be black."""
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "in/a.png")
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=channels)
+    scale = packed_scale(open_index(tmp_path / "out"))
+    assert scale == {"uint16": [0, 4095]}
+    ((packed, _),) = read_images(tmp_path / "out", (32, 32), channels)
+    ((plain, _),) = read_images(tmp_path / "in", (32, 32), channels, scale=scale)
+    ((dark, _),) = read_images(tmp_path / "in", (32, 32), channels)
+    assert torch.equal(plain, packed) and plain.max() == 255 and dark.max() < 16

@@ -1,42 +1,17 @@
-"""One scale for a dataset: which values of images of more than 8 bits become 0 and 255."""
+"""Find the one scale of a dataset."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from mae_kit.data.decode import Raw, decode_raw
+from mae_kit.data.levels import Levels
 from mae_kit.errors import BadImage
 
-ANY = "*"  # stands for every kind of number, where the user gives the scale
 _QUANTILES = np.linspace(0, 1, 1025)
 _PERCENT = 0.5, 99.5
 _MOST_VALUES = 1 << 18
-
-
-class Levels(NamedTuple):
-    """The values that become 0 and 255."""
-
-    black: float
-    white: float
-
-    @property
-    def span(self) -> float:
-        return self.white - self.black
-
-    @property
-    def is_whole_16_bits(self) -> bool:
-        """Whether decoding keeps the upper 8 of 16 bits by itself."""
-        return (self.black, self.white) == (0, 0xFFFF)
-
-
-Scale = Mapping[str, Levels]
-"""The levels of each kind of number in a dataset, by numpy's name of it."""
-
-
-def levels_of(scale: Scale, dtype: np.dtype) -> Levels | None:
-    return scale.get(dtype.name) or scale.get(ANY)
 
 
 def find_scale(images: Iterable[Callable[[], bytes]], channels: int, max_pixels: int) -> dict[str, Levels]:
@@ -81,17 +56,3 @@ def _typical(raw: Raw) -> np.ndarray:
         if len(rest) > 1 and abs(end[0] - rest).min() > 2 * (rest[-1] - rest[0]) > 0:
             values = rest
     return values
-
-
-def to_8_bits(raw: Raw, levels: Levels) -> np.ndarray:
-    """Scale values to uint8 [h w c]; those beyond the levels are clipped, pixels without data become 0.
-
-    Raises:
-        BadImage: Values that are not finite.
-    """
-    values = raw.values.astype(np.float64)
-    missing = np.zeros(values.shape, bool) if raw.nodata is None else values == raw.nodata
-    if not (np.isfinite(values) | missing).all():
-        raise BadImage("pixels that are not finite")
-    fractions = np.where(missing, 0, (values - levels.black) / levels.span)
-    return np.rint(255 * fractions.clip(0, 1)).astype(np.uint8)
