@@ -4,7 +4,7 @@ import pytest
 from rich.table import Table
 
 from mae_kit.console import console
-from mae_kit.inert import fence, inert, markdown
+from mae_kit.inert import cell, fence, inert, markdown, uncell
 
 HOSTILE = "\x1b]0;owned\x07[link=http:x]a[/link] :dog: \u202egpj.exe\u2028"
 
@@ -37,3 +37,12 @@ def test_markdown_shows_a_name_as_it_is(text: str, shown: str):
 
 def test_a_code_block_is_not_ended_by_what_is_in_it():
     assert fence("a") == "```" and fence("x\n```\n<img>") == "````" and fence("`````") == "``````"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@SUM(A1)", "'=x", "cat", "a=b", "\n=1"])
+def test_a_spreadsheet_computes_nothing(text: str):
+    assert cell(text)[0] not in "=+-@\t\n" and uncell(cell(text)) == text
+
+
+def test_bytes_that_are_not_utf_8_are_spelled_out():
+    assert cell("a\udcff\x1b") == r"a\xff\x1b"

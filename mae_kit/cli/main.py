@@ -70,6 +70,11 @@ _USER_ERRNO = {
     errno.ENOTDIR: "choose another path",
     errno.EACCES: "change its permissions or choose another folder",
     errno.EPERM: "change its permissions or choose another folder",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "this machine has too many open files: end other programs",
+    errno.ESTALE: "its file server has changed it: repeat the command",
+    errno.ETIMEDOUT: "its file server does not answer: repeat the command",
+    errno.EBUSY: "another program uses it: repeat the command",
 }
 
 

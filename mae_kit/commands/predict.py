@@ -18,6 +18,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text
+from mae_kit.inert import cell
 from mae_kit.tasks.metrics import THRESHOLD
 from mae_kit.tasks.overlays import as_rgb, beside, to_palette
 from mae_kit.tasks.segmentation import predict_mask
@@ -89,8 +90,8 @@ def _write(results: list[dict[str, Any]], out: Path) -> str:
     ranks = range(1, 1 + len(results[0]["classes"]))
     lines.writerow(["image", *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability"))])
     for one in results:
-        found = [each for label, value in one["classes"].items() for each in (label, f"{value:.6g}")]
-        lines.writerow([one["image"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), *found])
+        found = [each for label, value in one["classes"].items() for each in (cell(label), f"{value:.6g}")]
+        lines.writerow([cell(one["image"]), *found])
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, buffer.getvalue())
     log.info(f"{len(results):,} predictions: {out}")

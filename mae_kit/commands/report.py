@@ -4,8 +4,6 @@ import logging
 import shlex
 from pathlib import Path
 
-from mae_kit.reports.commands import commands_after
-from mae_kit.reports.folder import read_folder
 from mae_kit.reports.page import write_report
 
 log = logging.getLogger(__name__)
@@ -23,7 +21,6 @@ def report(run: Path) -> dict[str, str]:
     Raises:
         UserError: There is no such folder, no run in it, or the page cannot be written there.
     """
-    path = write_report(run)
+    path, following = write_report(run)
     log.info(f"report: {path}")
-    following = commands_after(read_folder(run))
     return {"report": str(path)} | ({"next": shlex.join(following[0][1])} if following else {})

@@ -10,7 +10,7 @@ from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.cards import cards
 from mae_kit.reports.classes import classes
-from mae_kit.reports.commands import next_steps
+from mae_kit.reports.commands import Command, commands_after, next_steps
 from mae_kit.reports.comparison import comparison
 from mae_kit.reports.curves import curves
 from mae_kit.reports.demo import demo
@@ -25,8 +25,8 @@ from mae_kit.training.metrics import Row
 SHOWN = 50  # bad samples
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html into a run folder.
+def write_report(run: Path) -> tuple[Path, list[Command]]:
+    """Write report.html into a run folder; return its path and the commands that come next.
 
     Raises:
         UserError: There is no such folder, no run in it, or the page cannot be written there.
@@ -45,7 +45,7 @@ def write_report(run: Path) -> Path:
     except OSError as error:
         fix = f"{error.strerror}; free space there or make it writable"
         raise UserError("report.write", f"{path} cannot be written", fix) from error
-    return path
+    return path, commands_after(folder)
 
 
 def _sections(folder: Folder) -> tuple[Markup, ...]:

@@ -61,7 +61,7 @@ def test_no_command_obeys_a_name(programs: Programs, images: Path, recipes: Path
         ["evaluate", run, "--data", shards],
         ["report", run],
         ["inspect", trained, "--images", found, "--show", "reconstructions"],
-        ["export", run, "--out", tmp_path / "export"],
+        ["export", run, "--hub-dir", tmp_path / "export"],
     ]
     for words in commands:
         ended = programs.run(*words)

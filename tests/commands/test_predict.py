@@ -55,8 +55,8 @@ def _keys(count: int) -> list[str]:
 def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[int] = []
     told: list[int] = []
-    decode = images.decode
-    monkeypatch.setattr(images, "decode", lambda data, channels: (decode(data, channels), read.append(1))[0])
+    decode = images.decode_on_scale
+    monkeypatch.setattr(images, "decode_on_scale", lambda *given: (decode(*given), read.append(1))[0])
     monkeypatch.setattr(predict.log, "info", lambda line: told.append(len(read)))
     monkeypatch.setattr(predict, "BATCH", 4)
     mae_kit.predict(run, [photos])

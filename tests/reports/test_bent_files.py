@@ -7,7 +7,6 @@ from support.bent_files import RECORDS, bent, write
 from support.gates import Measured
 
 from mae_kit.errors import UserError
-from mae_kit.reports.commands import commands_after
 from mae_kit.reports.folder import read_folder
 from mae_kit.reports.model_card import _results
 from mae_kit.reports.page import write_report
@@ -28,9 +27,7 @@ def test_a_page_of_bent_files(name: str, tmp_path: Path, campaign: bool, measure
         write(tmp_path, name, content)
         try:
             write_report(tmp_path)
-            folder = read_folder(tmp_path)
-            commands_after(folder)
-            _results(folder)
+            _results(read_folder(tmp_path))
         except UserError as error:
             assert content is not RECORDS[name] and "\n" not in str(error) and tmp_path.name in str(error)
             refused += 1

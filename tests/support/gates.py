@@ -91,6 +91,11 @@ GATES = {
         "-",
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
+    "R20": Gate(
+        "hostile and bent files of ten kinds, 10,000 of each, class paths and downloads in every place",
+        "no process, foreign import, connection or write elsewhere; typed errors only",
+        "-",
+    ),
     "R21": Gate(
         "a stuck loader worker or rank and SIGTERM; a rank that is killed, fails or is stuck; torchrun's agent",
         "left within seconds with 143, resumed; one line; restarted and resumed",

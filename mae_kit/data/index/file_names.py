@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mae_kit.files.durable import replace_text
+from mae_kit.inert import cell, uncell
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +19,12 @@ FileNames = dict[tuple[str, str], str]
 
 
 def write_file_names(folder: Path, samples: Iterable[tuple[str, str, str]]) -> None:
-    """Write shard, key and file of each sample; bytes of a path that are not UTF-8 are escaped."""
+    """Write shard, key and file of each sample; what a spreadsheet would obey is marked."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
     rows.writerow(COLUMNS)
     for shard, key, file in samples:
-        rows.writerow((shard, key, file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")))
+        rows.writerow((shard, cell(key), cell(file)))
     replace_text(folder / FILE, buffer.getvalue())
 
 
@@ -37,7 +38,7 @@ def read_file_names(folder: Path) -> FileNames:
             head, *rows = csv.reader(stream)
         if tuple(head) != COLUMNS:
             raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-        return {(shard, key): file for shard, key, file in rows}
+        return {(shard, uncell(key)): uncell(file) for shard, key, file in rows}
     except (OSError, ValueError, csv.Error) as error:
         log.warning(f"{path} is not used: {error}")
         return {}
