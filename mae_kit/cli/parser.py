@@ -9,6 +9,7 @@ from mae_kit.cli.schema import arguments, check, dotted_keys, is_open, kind_of, 
 from mae_kit.cli.settings import merged, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
+from mae_kit.files.run_folder import RunFolder
 
 AUTO = "auto"  # in place of the folder of a run: begin it or continue it
 OUTSIDE = ("config", "resume", "import")  # options that are not arguments of the function
@@ -87,7 +88,7 @@ def _begun(given: Mapping[str, Any]) -> str | None:
     """
     if not (run := given.get("run")):
         raise UserError("run.of_resume", "--resume auto needs the folder of the run", "give --run RUN")
-    return str(run) if (Path(run) / "config.yaml").exists() else None
+    return str(run) if RunFolder(Path(run)).config.exists() else None
 
 
 def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:

@@ -26,7 +26,7 @@ from mae_kit.comparison.steps import training
 from mae_kit.console import warnings_only
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replacing
-from mae_kit.files.run_folder import RunFolder
+from mae_kit.files.run_folder import CheckpointFolder, RunFolder
 from mae_kit.parallel.processes import cores
 from mae_kit.training.checkpoint import checkpoints_in
 from mae_kit.training.metrics import json_lines
@@ -162,7 +162,7 @@ def _kill(process: "subprocess.Popen[str]", checkpoints: Path, step: int) -> boo
 
 
 def _newest(checkpoints: Path) -> int:
-    return max((int(path.name.removeprefix("step-")) for path in checkpoints_in(checkpoints)), default=0)
+    return max((CheckpointFolder(path).step for path in checkpoints_in(checkpoints)), default=0)
 
 
 def _wait(seen: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """The table of a comparison: means and intervals over seeds, paired differences, costs, failures."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from mae_kit.comparison.plan import Comparison
 from mae_kit.evaluation.bootstrap import headline
 from mae_kit.evaluation.features import MEAN
 from mae_kit.evaluation.seeds import over_seeds
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.comparison import FINETUNED
 
 Outcomes = dict[str, Outcome]
@@ -73,12 +75,15 @@ def _differences(scores: dict[int, dict[str, float]], others: dict[int, dict[str
 
 def _costs(name: str, seeds: dict[int, Outcomes], out: Path) -> dict[str, Any]:
     """Return the encoder, and mean costs over the complete pretrainings (or, without one, over what has started)."""
-    runs = {seed: out / f"{name}-seed{seed}" for seed in seeds}
     complete = [seed for seed, outcomes in seeds.items() if "result" in outcomes.get("pretrain", {})] or list(seeds)
+
+    def runs(command: str, some: Iterable[int]) -> list[Path]:
+        return [RunFolder(out).training(name, seed, command) for seed in some]
+
     return {
-        "encoder": next(filter(None, (encoder_of(run / "pretrain") for run in runs.values())), None),
-        "pretraining": _mean([pretraining_cost(runs[seed] / "pretrain") for seed in complete]),
-        "finetuning": _mean([finetuning_cost(run / "finetune") for run in runs.values()]),
+        "encoder": next(filter(None, (encoder_of(run) for run in runs("pretrain", seeds))), None),
+        "pretraining": _mean([pretraining_cost(run) for run in runs("pretrain", complete)]),
+        "finetuning": _mean([finetuning_cost(run) for run in runs("finetune", seeds)]),
     }
 
 

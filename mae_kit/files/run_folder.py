@@ -99,6 +99,19 @@ class RunFolder:
     def comparison(self) -> Path:
         return self.path / "compare.json"
 
+    def training(self, entry: str, seed: int, command: str) -> Path:
+        """The folder of one run of a comparison."""
+        return self.path / f"{entry}-seed{seed}" / command
+
+    def recipe(self, entry: str, kind: str) -> Path:
+        """A comparison's copy of a recipe."""
+        return self.path / "recipes" / f"{entry}-{kind}.yaml"
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of the same fine-tuning from scratch."""
+        return self.path / "scratch"
+
     @property
     def demo(self) -> Path:
         return self.path / "demo.json"
@@ -135,3 +148,24 @@ class RunFolder:
 
     def plot(self, name: str) -> Path:
         return self.inside / f"{name}.png"
+
+
+class CheckpointFolder:
+    """The folder of one checkpoint, `step-00000500`; it need not exist."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def step(self) -> int:
+        return int(self.path.name.removeprefix("step-"))
+
+    @property
+    def state(self) -> Path:
+        """Tensors and plain values."""
+        return self.path / "state.pt"
+
+    @property
+    def manifest(self) -> Path:
+        """Written last: the sha256 of the state."""
+        return self.path / "manifest.json"

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.curves import ABOUT_KNN
 from mae_kit.reports.drawing import COLORS, Chart, chart, dress, line
 from mae_kit.reports.folder import read_batch_size
@@ -59,7 +60,7 @@ def learning_curves(folder: Path, rows: list[Row]) -> Markup:
 
 def runs_of(folder: Path, row: Row, verb: str) -> list[Path]:
     """The run folders of all seeds of an entry, whether they exist or not."""
-    return [folder / f"{row['name']}-seed{seed}" / verb for seed in range(row["seeds"])]
+    return [RunFolder(folder).training(row["name"], seed, verb) for seed in range(row["seeds"])]
 
 
 def _tracks(folder: Path, rows: list[Row], verb: str, metric: str) -> list[Track]:

@@ -20,6 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text, sync, sync_folder
 from mae_kit.files.json_file import parse_json
+from mae_kit.files.run_folder import CheckpointFolder
 from mae_kit.files.safe_pickle import load_tensors
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ class DurableCheckpointIO(CheckpointIO):
             ValueError: The checkpoint is damaged, or holds code; the message says how.
             UserError: It is of another format.
         """
-        folder = Path(path)
+        folder, files = Path(path), CheckpointFolder(Path(path))
         try:
-            manifest = parse_json((folder / "manifest.json").read_bytes())
+            manifest = parse_json(files.manifest.read_bytes())
             written, format = manifest["sha256"], manifest.get("format")
-            digest = _sha256(folder / "state.pt")
+            digest = _sha256(files.state)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder.name} is not whole ({error})") from error
         if digest != written:
@@ -76,7 +77,7 @@ class DurableCheckpointIO(CheckpointIO):
             what = f"{folder} was written by another version of mae_kit: its format is {format}, not {FORMAT}"
             raise UserError("checkpoint.format.file", what, "resume with that version, or start a new run")
         try:
-            state = load_tensors(folder / "state.pt", map_location)
+            state = load_tensors(files.state, map_location)
         except ValueError as error:
             raise ValueError(f"{folder.name}/{error}") from error
         if not (isinstance(state, dict) and isinstance(state.get("global_step"), int)):
@@ -88,14 +89,15 @@ class DurableCheckpointIO(CheckpointIO):
 
 
 def _write_state(state: State, folder: Path) -> None:
-    with open(folder / "state.pt", "wb") as file:
+    files = CheckpointFolder(folder)
+    with open(files.state, "wb") as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:  # the archive's, over the system's: it could not be closed after a failed write
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-    sync(folder / "state.pt")
-    manifest = {"sha256": _sha256(folder / "state.pt"), "step": state["global_step"], "format": FORMAT}
-    replace_text(folder / "manifest.json", json.dumps(manifest))
+    sync(files.state)
+    manifest = {"sha256": _sha256(files.state), "step": state["global_step"], "format": FORMAT}
+    replace_text(files.manifest, json.dumps(manifest))
 
 
 def _sha256(path: Path) -> str:
@@ -116,7 +118,7 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
     Raises:
         UserError: There are checkpoints, and every one is damaged.
     """
-    candidates = [path for path in checkpoints_in(folder) if _step_of(path) < before]
+    candidates = [path for path in checkpoints_in(folder) if CheckpointFolder(path).step < before]
     for candidate in reversed(candidates):
         try:
             return DurableCheckpointIO().load_checkpoint(candidate)
@@ -134,13 +136,9 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoints of a folder by step; what else is there is the user's."""
     found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
-    return sorted(found, key=_step_of)
+    return sorted(found, key=lambda path: CheckpointFolder(path).step)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is."""
     return folder / f"step-{step:08d}"
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
