@@ -1,4 +1,5 @@
 """Segmentation: losses that leave ignored pixels out, windows that cover an image, scores of known masks."""
+# Also tests data/index/masks.py, data/loading/masks.py, reports/masks.py, tasks/overlays.py, tasks/task.py.
 
 import numpy as np
 import pytest
