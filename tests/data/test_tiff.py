@@ -1,5 +1,5 @@
 """TIFF of every kind of number and layout of bands, against the values that were written."""
-# Also tests data/packing/levels.py.
+# Also tests data/levels.py and data/packing/find_scale.py.
 
 import io
 from typing import Any

@@ -1,4 +1,5 @@
 """Files of a run that were bent or made up are named by those that go on from them."""
+# Also tests files/plain_types.py.
 
 import math
 from pathlib import Path
