@@ -200,16 +200,17 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
     stream, val, classes, optimization = labeled
     name = a.data.val or a.data.path
     with Run(a.run, a.resume, stream.replica.rank) as folder:
-        state, done = _left_off(folder, stream.plan) if a.resume else (None, {})
+        state, done = _left_off(folder, stream.plan, best=None) if a.resume else (None, {})
         if state and done:
             return _complete(a.run, done, labeled, state, a.allow_data_change, name)
         torch.manual_seed(a.seed)
         arguments["data"] = data = with_statistics(a.data, stream.index, a.encoder, a.model)
+        model: Any  # with what the task gives it: a backbone
         model, record = task.model(data, _loaded(a.encoder), a.model, classes, a.drop_path)
         if a.blocks is not None:
             freeze_below(model.backbone, a.blocks)
         check_batch_norm(model, stream.micro_batch_size)
-        module = task.module(model, record, a.augmentation, optimization, a.seed)
+        module: Any = task.module(model, record, a.augmentation, optimization, a.seed)
         batches = task.batches(stream, data, record)
         scores = task.scores(val, record, a.intervals.eval_every_n_steps, stream.replica, folder)
         if state:
@@ -231,9 +232,12 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
 def _check_of_classification(given: dict[str, Any]) -> None:
     """Raises UserError where a setting is given that other tasks have no use for."""
     defaults = inspect.signature(finetune).parameters
-    for name in ("ema", "generative", "balance", "tune", "against_scratch"):
+    for name in ("ema", "generative", "balance", "tune", "against_scratch", "keep", "patience"):
         if given[name] != defaults[name].default:
             raise UserError(name, f"{name} is for classification", "leave it out")
+    if given["machine"].accumulate_grad_batches == "auto":
+        what = "the micro-batches of this task are not chosen by memory"
+        raise UserError("machine.accumulate_grad_batches.task", what, "give a number")
 
 
 def _loaded(encoder: str) -> Any:

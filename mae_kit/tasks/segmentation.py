@@ -80,7 +80,8 @@ class Segmentation(Task):
         if scale[0] > scale[1]:
             what = f"task.scale [{scale[0]:g}, {scale[1]:g}] does not ascend"
             raise UserError("task.scale", what, "give the smaller factor first")
-        self.head, self.width, self.dice, self.scale, self.overlap = head, width, dice, tuple(scale), overlap
+        self.head: Head = head
+        self.width, self.dice, self.scale, self.overlap = width, dice, (scale[0], scale[1]), overlap
 
     def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
         _check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")

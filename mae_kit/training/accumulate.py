@@ -57,7 +57,7 @@ def parts_that_fit(module: TrainingModule, batch: Batch, images: int, machine: M
     Raises:
         UserError: `machine.accumulate_grad_batches`: not even two images fit.
     """
-    parts_of: Any = [[part[:count] for part in batch] for count in (_FEW, _MORE)]
+    parts_of: Any = [[None if part is None else part[:count] for part in batch] for count in (_FEW, _MORE)]
     few, more = (_kept(module, Batch(*part), machine) for part in parts_of)
     of_image = _PASSING * (more - few) / (_MORE - _FEW)
     weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)

@@ -19,7 +19,7 @@ from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import load_encoder
 
-ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
+ARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 3}
 
 
 def encoder(folder: Path, seed: int) -> ViT:

@@ -11,10 +11,10 @@ from mae_kit.objectives.contrastive_mae import cropped, info_nce, recolored
 SEEDS = torch.tensor([5, -7, 2**50, 0])
 
 
-def tiny(**changed: float) -> ContrastiveMAE:
+def tiny(contrast: float = 0.1) -> ContrastiveMAE:
     torch.manual_seed(0)
     vit = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
-    return ContrastiveMAE(vit, decoder_dim=32, decoder_depth=1, decoder_heads=2, **changed)
+    return ContrastiveMAE(vit, decoder_dim=32, decoder_depth=1, decoder_heads=2, contrast=contrast)
 
 
 def test_info_nce_is_that_of_two_loops():

@@ -21,7 +21,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 def make(target: Any = "color", **changed: Any) -> MaskedPatch:
     torch.manual_seed(0)
-    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3} | changed
+    arguments: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3} | changed
     objective = MaskedPatch(ViT("vit_tiny_patch16_224", **arguments), target=target)
     channels = objective.encoder.channels
     objective.set_statistics(MEAN[:channels] if channels <= 3 else [0.5] * channels, [0.25] * channels)
