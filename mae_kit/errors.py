@@ -15,7 +15,7 @@ class UserError(Exception):
         ...     mk.ViT("vit_unknown")
         ... except mk.UserError as error:
         ...     print(error.key)
-        encoder.name
+        encoder.name.unknown
     """
 
     def __init__(self, key: str, problem: str, fix: str):

@@ -67,7 +67,7 @@ def dress(axes: Axes, along: str, last: float, legend: bool) -> None:
     axes.set(xlabel=along, xlim=(0, max(1, 1.02 * last)))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.ticklabel_format(axis="y", scilimits=(-3, 5), useMathText=True)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.7)
     names = axes.get_legend_handles_labels()[1]

@@ -64,6 +64,15 @@ class Segmentation(Task):
 
     Raises:
         UserError: One of these cannot work.
+
+    Example:
+        >>> import torch, mae_kit as mk
+        >>> from mae_kit.tasks.config import FinetuneData
+        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, depth=2)
+        >>> data = FinetuneData("shards", batch_size=8, image_size=64, mean=[0.5] * 3, std=[0.2] * 3)
+        >>> segmenter, record = mk.Segmentation(width=32).model(data, vit, None, ["sky", "road"], drop_path=0.0)
+        >>> segmenter(torch.randn(2, 3, 64, 64)).shape  # logits of two classes for each pixel
+        torch.Size([2, 2, 64, 64])
     """
 
     def __init__(
@@ -103,8 +112,9 @@ class Segmentation(Task):
         mean, std = normalization(data, built)
         how: dict[str, Any] = {"image_size": size, "classes": classes}
         origin = (known.objective, known.step) if known else ("none", 0)
-        args = backbone_args(built.model, known, spec, size, channels)
-        name = known.model if known else spec.name  # type: ignore[union-attr]
+        own = spec or (ModelSpec(encoder.name, encoder.model_args) if encoder else None)
+        args = backbone_args(built.model, known, own, size, channels)
+        name = known.model if known else own.name  # type: ignore[union-attr]
         record = ModelConfig(name, args, mean, std, *origin, **how)
         config = SegmenterConfig(record, self.head, self.width, self.overlap)
         return config.build(built.model), config

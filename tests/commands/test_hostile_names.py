@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -50,17 +51,18 @@ def check_files(folder: Path) -> set[str]:
 @pytest.mark.slow
 def test_no_command_obeys_a_name(programs: Programs, images: Path, recipes: Path, trained: Path, tmp_path: Path):
     shards, run, found = tmp_path / "shards", tmp_path / "run", f"{images / CLASS}"
-    quick = ["--optimization.epochs", "1", "--optimization.warmup_epochs", "0", "--encoder", trained]
+    pretrained = shutil.copytree(trained, tmp_path / "pretrained")
+    quick = ["--optimization.epochs", "1", "--optimization.warmup_epochs", "0", "--encoder", pretrained]
     commands = [
         ["shard", images, shards, "--val-fraction", "0.5", "--workers", "1"],
         ["index", shards, "--workers", "1"],
         ["dedup", shards, "--out", tmp_path / "dedup.jsonl", "--workers", "1"],
         ["finetune", "--config", recipes / "finetune.yaml", "--data", shards, "--run", run, *quick, "--model", "null"],
         ["predict", run, found],
-        ["evaluate", trained, "--data", shards, "--methods", "knn", "--out", tmp_path / "scores", "--workers", "1"],
+        ["evaluate", pretrained, "--data", shards, "--methods", "knn", "--out", tmp_path / "scores", "--workers", "1"],
         ["evaluate", run, "--data", shards],
         ["report", run],
-        ["inspect", trained, "--images", found, "--show", "reconstructions"],
+        ["inspect", pretrained, "--images", found, "--show", "reconstructions"],
         ["export", run, "--hub-dir", tmp_path / "export"],
     ]
     for words in commands:

@@ -15,8 +15,10 @@ from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
-from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, TOKENIZER, Kind, kind_of
+from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, SEGMENTER, TOKENIZER, Kind, kind_of
 from mae_kit.objectives import MAE
+from mae_kit.tasks.classifier import ModelSpec
+from mae_kit.tasks.segmenter import SegmenterConfig, build_backbone, load_segmenter, save_segmenter
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import (
     load_classifier,
@@ -42,6 +44,7 @@ LOAD: dict[Kind, Any] = {
     MODEL: load_model,
     CLASSIFIER: load_classifier,
     TOKENIZER: load_tokenizer,
+    SEGMENTER: lambda path: load_segmenter(path)[0],
 }
 
 
@@ -64,6 +67,11 @@ def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
     save_encoder(folder, mae.encoder.model.state_dict(), config)
     save_model(folder, mae, config)
     save_classifier(folder, classifier, CONFIG)
+    record = SegmenterConfig(
+        ModelConfig("resnet18", {}, [0.5] * 3, [0.2] * 3, image_size=(32, 32), classes=[*"ab"]), "linear", 16, 0.5
+    )
+    backbone = build_backbone(ModelSpec("resnet18"), None, 0.0, (32, 32), 3).model
+    save_segmenter(folder, record.build(backbone), record)
     return save_tokenizer(folder)
 
 

@@ -197,7 +197,7 @@ def test_nothing_that_decodes_is_one_clear_error(tmp_path: Path, workers: int):
     write_shard(tmp_path / "a.tar", range(16))
     found = open_index(tmp_path)
     (tmp_path / "a.tar").write_bytes(bytes(1 << 18))
-    with raises("loader.failed"):
+    with raises("loader.images"):
         next(iter(Loader(batches(found), 0, 1, workers)))
 
 
