@@ -605,7 +605,7 @@ def test_an_error_on_one_rank_does_not_leave_the_others_waiting(programs: Progra
     refused(ranks[0].wait(), "run.peer_lost")
 
 
-AGENT = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.2"]
+AGENT = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "3", "--monitor-interval", "0.2"]
 
 
 @pytest.mark.gate("R21")
