@@ -190,8 +190,7 @@ def _pretrain(shards: Shards, run: Path, course: Course) -> Step:
 def _finetune(shards: Shards, encoder: str, labels: int | None, seed: int, run: Path, course: Course) -> Step:
     images = shards.classes * labels if labels else shards.images
     options = _length(course.few_images if labels else course.all_images, images, course.batch_size)
-    options |= ({"data.labels_per_class": labels, "tune": "auto"} if labels else {}) | {"machine.num_workers": 0}
-    options |= {"seed": seed}
+    options |= ({"data.labels_per_class": labels} if labels else {}) | {"machine.num_workers": 0, "seed": seed}
     places = {"data.path": shards.train, "data.val": shards.val, "encoder": encoder}
     return training("finetune", course.recipe, options | ONE_THREAD, places, run)
 
