@@ -372,7 +372,7 @@ def _module(classifier: nn.Module, optimization: Optimization, config: ModelConf
 
 
 def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
-    """Whether `--tune auto` has something to do; the reason is told where it has not."""
+    """Whether `--tune auto` has something to do; logs the reason where it has not."""
     reasons = {
         f"{len(stream.rows):,} labeled images are more than {FEW:,}": len(stream.rows) > FEW,
         f"{len(stream.rows)} labeled images are fewer than {LEAST}": len(stream.rows) < LEAST,

@@ -138,7 +138,7 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """Pictures of what a fine-tuned model predicts, beside the truth."""
+        """Pictures of what a fine-tuned model predicts, next to the truth."""
         return self.path / "predictions"
 
     @property

@@ -42,7 +42,7 @@ class ContrastiveMAE(MAE):
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
-        contrast: Weight of the contrastive loss beside the reconstruction.
+        contrast: Weight of the contrastive loss next to the reconstruction loss.
         temperature: Of the similarities (paper: .1).
         crop: Smallest fraction of the image that the second view covers.
         jitter: Strength of the second view's change of colors: brightness, contrast and each channel's level, in

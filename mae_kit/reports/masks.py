@@ -1,4 +1,4 @@
-"""The masks of a segmentation: how well each class is found, and predictions beside the truth."""
+"""The masks of a segmentation: how well each class is found, and predictions next to the truth."""
 
 from markupsafe import Markup
 

@@ -42,7 +42,7 @@ def overlay(image: Picture, mask: Mask, classes: int) -> Picture:
 
 
 def beside(image: Picture, masks: list[Mask], names: list[str]) -> Image.Image:
-    """The image, overlays of its masks beside it, and below the colors of the classes that they show."""
+    """The image, overlays of its masks next to it, and below the colors of the classes that they show."""
     parts = [image, *(overlay(image, mask, len(names)) for mask in masks)]
     gap = np.full((image.shape[0], _GAP, 3), 255, np.uint8)
     row = np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)

@@ -64,5 +64,5 @@ class Task(Configured):
         raise NotImplementedError
 
     def draw(self, model: nn.Module, record: Any, val: Index, folder: Path) -> list[Path]:
-        """Draw predictions beside the truth, a few pictures, into a folder that is made."""
+        """Draw predictions next to the truth, a few pictures, into a folder that is made."""
         raise NotImplementedError
