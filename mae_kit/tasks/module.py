@@ -108,12 +108,6 @@ class FinetuneModule(TrainingModule):
         mean, std = statistics(mean, std, channels, data)
         self.augment = FinetuneAugment(mean, std, self.num_classes, **asdict(self.augmentation))
 
-    def train(self, mode: bool = True) -> "FinetuneModule":
-        super().train(mode)
-        for part in self.frozen:
-            part.eval()
-        return self
-
     def groups(self) -> list[Group]:
         o = self.optimization
         return layer_decay_groups(self.model, o.weight_decay, o.layer_decay, o.layer_blocks)

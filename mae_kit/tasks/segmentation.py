@@ -221,12 +221,6 @@ class SegmentModule(TrainingModule):
         self.model, self.augment, self.dice, self.smoothing = model, augment, dice, smoothing
         self.frozen = frozen_parts(model)
 
-    def train(self, mode: bool = True) -> "SegmentModule":
-        super().train(mode)
-        for part in self.frozen:
-            part.eval()
-        return self
-
     def groups(self) -> list[Group]:
         o = self.optimization
         head = nn.ModuleList([self.model.pyramid, self.model.head])

@@ -1,12 +1,13 @@
 """One training step, whatever is trained: learning rate, keyed randomness, the loss; under any Trainer."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -36,9 +37,11 @@ class TrainingModule(LightningModule):
         plan: Length of the run and order of its samples, where the data module or command knows it.
         rate: The absolute learning rate of the current step.
         images_per_step: Images of an optimizer step over all devices and micro-batches.
+        frozen: Parts that stay in eval mode, since they do not learn.
     """
 
     supervised = False  # whether only labeled samples are of use
+    frozen: Sequence[nn.Module] = ()
 
     def __init__(self, optimization: Optimization, seed: int = 0):
         super().__init__()
@@ -47,6 +50,12 @@ class TrainingModule(LightningModule):
         self.rate = 0.0
         self.images_per_step = 0
         self._images_checked = False
+
+    def train(self, mode: bool = True) -> "TrainingModule":
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     @abstractmethod
     def groups(self) -> list[Group]:
