@@ -34,7 +34,7 @@ fast: install
 	$(PYTEST) -m "not slow and not long"
 
 faults: install
-	$(BIN)/python -m pytest -m gate --campaign
+	$(BIN)/python -m pytest -m gate --campaign --timeout 0
 
 lint: install
 	$(BIN)/ruff check .

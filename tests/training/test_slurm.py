@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.processes import Programs
+from support.processes import SECONDS, Programs
 from support.runs import SLOW, audited, curve, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,10 @@ def test_a_preempted_job_requeues_itself_and_goes_on(
     for task in psutil.Process(first.pid).children(recursive=True):
         if "pretrain" in task.cmdline() and task.exe() == str(Path(sys.executable).resolve()):
             task.send_signal(signal.SIGUSR1)
-    assert first.wait(240) == 143
+    assert first.wait(SECONDS) == 143
     assert (tmp_path / "asked").read_text() == "requeue 42\n"
 
-    assert subprocess.run(job, env=environment, timeout=240, check=False).returncode == 0
+    assert subprocess.run(job, env=environment, timeout=SECONDS, check=False).returncode == 0
     assert [line[0] for line in curve(run)] == [line[0] for line in curve(trained)]
     assert audited(run) == [0, 1, 2]
     assert (tmp_path / "asked").read_text() == "requeue 42\n"
