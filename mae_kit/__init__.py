@@ -15,6 +15,7 @@ from mae_kit.version import __version__ as __version__
 MODULES = {
     "BEiT": "objectives",
     "ContrastiveMAE": "objectives",
+    "CrossMAE": "objectives",
     "FCMAE": "objectives",
     "HieraMAE": "objectives",
     "IGPT": "objectives",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import MAE as MAE
     from mae_kit.objectives import BEiT as BEiT
     from mae_kit.objectives import ContrastiveMAE as ContrastiveMAE
+    from mae_kit.objectives import CrossMAE as CrossMAE
     from mae_kit.objectives import HieraMAE as HieraMAE
     from mae_kit.objectives import MaskedPatch as MaskedPatch
     from mae_kit.objectives import MaskFeat as MaskFeat

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION, VIEW, JITTER = tuple(range(8))
+STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION, VIEW, JITTER, PREDICTED = tuple(range(9))
 """Streams: independent numbers for the same key."""
 
 _GAMMA = 0x9E3779B97F4A7C15

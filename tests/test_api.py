@@ -98,7 +98,8 @@ def test_weights_that_are_given_are_kept_until_they_are_initialized():
 
 
 @pytest.mark.parametrize(
-    "name", ["MAE", "ContrastiveMAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"]
+    "name",
+    ["MAE", "ContrastiveMAE", "CrossMAE", "SimMIM", "BEiT", "IGPT", "MaskedPatch", "FCMAE", "HieraMAE", "MaskFeat"],
 )
 def test_objectives_have_public_names(name: str):
     assert issubclass(getattr(mk, name), torch.nn.Module)

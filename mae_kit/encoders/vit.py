@@ -102,9 +102,19 @@ class ViT(Encoder):
 
     def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Encode the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
-        patches = patchify(images, self.patch_size)
-        patches = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[-1]))
-        return self._encode(self._embed(patches), visible)
+        return self.model.norm(self.model.blocks(self._visible(images, visible)))
+
+    def drop_layers(
+        self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
+    ) -> list[Float[Tensor, "b t d"]]:
+        """Encode the visible patches alone: the tokens before the first block and after each, without the final norm.
+
+        The prefix tokens come first, as in `drop`.
+        """
+        layers = [self._visible(images, visible)]
+        for block in self.model.blocks:
+            layers.append(block(layers[-1]))
+        return layers
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Embed the patches, without positions."""
@@ -112,7 +122,8 @@ class ViT(Encoder):
 
     def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
         """Encode the embedded patches of whole images: all tokens after the final norm."""
-        return self._encode(embedded, torch.arange(embedded.shape[1], device=embedded.device).expand(len(embedded), -1))
+        every = torch.arange(embedded.shape[1], device=embedded.device).expand(len(embedded), -1)
+        return self.model.norm(self.model.blocks(self._start(embedded, every)))
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
@@ -121,9 +132,13 @@ class ViT(Encoder):
         embedded = self.embed(images)
         return self.encode(torch.where(hidden[:, :, None], token.to(embedded.dtype), embedded))
 
-    def _encode(self, embedded: Float[Tensor, "b v d"], where: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
-        x = self.model.norm_pre(self._with_prefix(embedded, where))
-        return self.model.norm(self.model.blocks(x))
+    def _visible(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
+        patches = patchify(images, self.patch_size)
+        patches = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[-1]))
+        return self._start(self._embed(patches), visible)
+
+    def _start(self, embedded: Float[Tensor, "b v d"], where: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
+        return self.model.norm_pre(self._with_prefix(embedded, where))
 
     def _embed(self, patches: Float[Tensor, "b v q"]) -> Float[Tensor, "b v d"]:
         """The patch convolution as a product: its kernel (d c p p) in the order of a patch (p p c)."""

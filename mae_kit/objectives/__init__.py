@@ -2,6 +2,7 @@
 
 from mae_kit.objectives.beit import BEiT
 from mae_kit.objectives.contrastive_mae import ContrastiveMAE
+from mae_kit.objectives.cross_mae import CrossMAE
 from mae_kit.objectives.fcmae import FCMAE
 from mae_kit.objectives.hiera_mae import HieraMAE
 from mae_kit.objectives.igpt import IGPT
@@ -17,6 +18,7 @@ __all__ = [
     "MAE",
     "BEiT",
     "ContrastiveMAE",
+    "CrossMAE",
     "HieraMAE",
     "MaskFeat",
     "MaskedPatch",

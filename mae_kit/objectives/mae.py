@@ -42,7 +42,7 @@ class MAE(Objective):
     """
 
     encoder: ViT
-    decoder: TransformerDecoder
+    decoder: nn.Module
     reconstructs = True
 
     def __init__(
@@ -62,11 +62,13 @@ class MAE(Objective):
         if norm_pix_loss and outputs == 1:
             what = "a patch of one value has no standard deviation to normalize by"
             raise UserError("objective.norm_pix_loss", what, "choose a larger patch, or norm_pix_loss false")
-        self.decoder = TransformerDecoder(
-            encoder.dim, encoder.grid, outputs, encoder.prefix, decoder_dim, decoder_depth, decoder_heads
-        )
+        self.decoder = self.make_decoder(encoder, outputs, decoder_dim, decoder_depth, decoder_heads)
         encoder.model.pos_embed.requires_grad_(False)
         self.initialize()
+
+    def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> nn.Module:
+        """Make what predicts `outputs` values for each patch."""
+        return TransformerDecoder(encoder.dim, encoder.grid, outputs, encoder.prefix, dim, depth, heads)
 
     def initialize_weights(self, encoder: bool) -> None:
         (self if encoder else self.decoder).apply(as_in_mae)

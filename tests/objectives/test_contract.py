@@ -25,7 +25,7 @@ from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.encoders.recompute import recompute_blocks
-from mae_kit.objectives import Objective, SimMIM, masked_patch
+from mae_kit.objectives import CrossMAE, Objective, SimMIM, masked_patch
 from mae_kit.objectives.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives.objective import Outcome
 from mae_kit.tasks.config import FinetuneData
@@ -157,6 +157,7 @@ def encoded(objective: Objective, images: torch.Tensor) -> tuple[torch.Tensor, O
     seen: list[torch.Tensor] = []
     model: Any = objective.encoder.model
     last = {ConvNeXtV2: "norm_pre", Hiera: "blocks"}.get(type(objective.encoder), "norm")
+    last = "blocks" if isinstance(objective, CrossMAE) else last  # its decoder takes them as they are
     module = model.blocks[-1] if last == "blocks" else getattr(model, last)
     hook = module.register_forward_hook(lambda module, inputs, output: seen.append(output))
     outcome = objective(images, KEYS)
