@@ -4,7 +4,7 @@ They hold all words, so that completing imports nothing: run `mae-kit --completi
 """
 
 from mae_kit.cli.main import COMMANDS, outlined
-from mae_kit.cli.parser import options
+from mae_kit.cli.parser import options, writes_run
 from mae_kit.cli.schema import positional
 from mae_kit.errors import UserError
 from mae_kit.files.recipe_file import recipe_names
@@ -47,7 +47,13 @@ def _words(command: str) -> list[str]:
     """Recipes by their short names, and options."""
     kind, function = COMMANDS[command].recipes, outlined(command)
     recipes = [name.removeprefix(f"{kind}/") for name in recipe_names(kind)] if kind else []
-    named = [*(["devices"] if kind else []), *options(function, kind), "json", "import", "help"]
+    named = [
+        *(["devices"] if kind and writes_run(function) else []),
+        *options(function, kind),
+        "json",
+        "import",
+        "help",
+    ]
     places = () if kind else positional(function)
     return [*recipes, *(f"--{_written(name)}" for name in dict.fromkeys(named) if name not in places)]
 

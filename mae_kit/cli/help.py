@@ -9,16 +9,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from mae_kit.cli.parser import writes_run
 from mae_kit.cli.schema import class_options, named_parameters, parts, positional, record_type, type_name
 from mae_kit.cli.words import SHORT
 
 WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns - 1))
 INDENT = 28
 RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays such as on/gpu override parts of it."
-RECIPE_OPTIONS = {
+RECIPE_OPTIONS = {"config RECIPE": "The recipe or an overlay, as an option; may be given several times."}
+RUN_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
     "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start --run, or resume it.",
-    "config RECIPE": "The recipe or an overlay, as an option; may be given several times.",
     "devices N": "Number of processes on this machine; auto = one per GPU.",
 }
 ALL_OPTIONS = {
@@ -31,15 +32,16 @@ ALL_OPTIONS = {
 def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> str:
     """The whole help of a command."""
     usage = [f"usage: {_usage(command, function, recipes)}"]
-    if recipes:
+    trains = bool(recipes) and writes_run(function)
+    if trains:
         usage.append(f"       mae-kit {command} --resume RUN")
     parts = ["\n".join(usage), _prose(function)]
     if recipes:
-        own = [(f"--{name}", text) for name, text in RECIPE_OPTIONS.items()]
-        parts.append(_section("common", [("RECIPE", RECIPE), *_short(function), *own]))
+        own = RUN_OPTIONS | RECIPE_OPTIONS if trains else RECIPE_OPTIONS
+        parts.append(_section("common", [("RECIPE", RECIPE), *_short(function), *_written(own)]))
     parts.append(_section("arguments", _arguments(function, bool(recipes))))
     parts += [_record_section(name, kind) for name, kind in _records(function)]
-    parts.append(_section("all commands", [(f"--{name}", text) for name, text in ALL_OPTIONS.items()]))
+    parts.append(_section("all commands", _written(ALL_OPTIONS)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -68,6 +70,10 @@ def _usage(command: str, function: Callable[..., Any], recipes: str) -> str:
     return " ".join(["mae-kit", command, *places, "[--OPTION VALUE ...]"])
 
 
+def _written(options: dict[str, str]) -> list[tuple[str, str]]:
+    return [(f"--{name}", text) for name, text in options.items()]
+
+
 def _short(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
     """The short names, with the settings that they stand for."""
     records = dict(_records(function))
@@ -82,6 +88,8 @@ def _option(name: str, kind: Any, default: Any) -> str:
     """An option and what stands behind it; of a switch that is on by default, what turns it off."""
     if "." in name:  # as recipes spell it
         return f"--{name} {'true|false' if kind is bool else _kind(kind)}"
+    if kind == bool | None:
+        return f"--[no-]{name.replace('_', '-')}"
     return f"--{'no-' * (default is True)}{name.replace('_', '-')} {_kind(kind)}".rstrip()
 
 
@@ -139,7 +147,7 @@ def _default(one: inspect.Parameter, prefix: str) -> str:
     value = one.default
     if value is one.empty or value is None or str(value) == "<factory>" or (isinstance(value, bool) and not prefix):
         return ""
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    shown = (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
     return f" (default: {shown.lower() if isinstance(value, bool) else shown})"
 
 

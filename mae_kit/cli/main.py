@@ -175,13 +175,14 @@ def read(command: str, words: Sequence[str]) -> dict[str, Any]:
 
 def _run(name: str, words: list[str]) -> int:
     from mae_kit.cli.launch import device_count, follow_parent, is_launched, launch
+    from mae_kit.cli.parser import writes_run
     from mae_kit.cli.words import take
 
     follow_parent()
     if asked := next(filter(_asks_for_help, words), None):
         return _help(name, asked, words)
-    recipes = COMMANDS[name].recipes
-    devices, words = take(words, "devices") if recipes else ("", words)
+    trains = COMMANDS[name].recipes and writes_run(outlined(name))
+    devices, words = take(words, "devices") if trains else ("", words)
     if devices and not is_launched() and (count := device_count(devices)) > 1:
         return launch([name, *_with_run(name, words)], count)
     as_json = "--json" in words

@@ -73,7 +73,7 @@ def settings_of(
         recipes = [] if resume else recipes  # the run has its own
     settings = merged(kind, recipes, Path(resume) if resume else None, given)
     names = named_parameters(function)
-    if "run" in names and "run" not in settings and recipes:
+    if writes_run(function) and "run" not in settings and recipes:
         settings["run"] = next_run(Path(recipes[0]).stem)
     if "resume" in names:
         settings["resume"] = resume is not None
@@ -92,7 +92,8 @@ def _begun(given: Mapping[str, Any]) -> str | None:
 
 
 def _kind(function: Callable[..., Any], name: str, recipes: str) -> Any:
-    return str if name in OUTSIDE else kind_of(function, SHORT.get(name, name) if recipes else name)
+    kind = str if name in OUTSIDE else kind_of(function, SHORT.get(name, name) if recipes else name)
+    return bool if kind == bool | None else kind
 
 
 def _check_known(function: Callable[..., Any], program: str, name: str, recipes: str) -> None:
@@ -106,7 +107,14 @@ def _check_known(function: Callable[..., Any], program: str, name: str, recipes:
 
 def options(function: Callable[..., Any], recipes: str) -> list[str]:
     """The options of a command: short names first, then its settings."""
-    return [*(["config", "resume", *SHORT] if recipes else []), *dotted_keys(function)]
+    if not recipes:
+        return dotted_keys(function)
+    return ["config", *(["resume"] if writes_run(function) else []), *SHORT, *dotted_keys(function)]
+
+
+def writes_run(function: Callable[..., Any]) -> bool:
+    """Whether a command trains into the folder of a run, which can be resumed and shared by several processes."""
+    return "run" in named_parameters(function)
 
 
 def _recipes(read: Words, resume: str | None) -> list[str]:

@@ -95,7 +95,7 @@ def evaluate(
         workers: Processes; 0 = one per core, or one where there is a GPU.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
             run) under the same paths.
-        pack: Whether a plain folder of images is packed into shards in the user's cache, once; `--no-pack` refuses one.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average

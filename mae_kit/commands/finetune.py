@@ -95,8 +95,8 @@ def finetune(
         run: Folder of the run, for everything it writes.
         encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
-        task: What labels are for; by default classification. `mae_kit.tasks.segmentation.Segmentation` gives every
-            pixel a class.
+        task: What to train for: by default classification; `mae_kit.tasks.segmentation.Segmentation` classifies every
+            pixel.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.
@@ -376,7 +376,7 @@ def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
     reasons = {
         f"{len(stream.rows):,} labeled images are more than {FEW:,}": len(stream.rows) > FEW,
         f"{len(stream.rows)} labeled images are fewer than {LEAST}": len(stream.rows) < LEAST,
-        "its trials are of one device: give --devices 1": stream.replica.world_size > 1,
+        "its trials run on one device: give --devices 1": stream.replica.world_size > 1,
         "this model has no linear layer as its head": not takes_a_head(classifier),
     }
     found = [reason for reason, holds in reasons.items() if holds]
@@ -440,7 +440,7 @@ def _classifier(
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
     built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
-    log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}")
+    log.info(f"{built.loaded} tensors loaded; newly initialized: {', '.join(built.fresh) if built.loaded else 'all'}")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}

@@ -39,9 +39,9 @@ def import_(
 ) -> dict[str, Any]:
     """Convert weights from another program into a folder that finetune, reconstruct and pretrain read.
 
-    The format is recognized: original MAE files (encoder, whole model, fine-tuned), folders of transformers (ViTMAE,
-    ViT, ImageGPT) and of timm, and the encoders of BEiT, Swin (SimMIM) and ConvNeXt V2, as their authors and
-    transformers write them, and of Hiera. No code in a file is executed.
+    The format is recognized: original MAE files (encoder, whole model, fine-tuned); state dicts of timm's plain ViTs
+    and of DINOv2; folders of transformers (ViTMAE, ViT, ImageGPT, BEiT, Swin, ConvNeXt V2) and of timm; encoders and
+    classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code. No code in a file is executed.
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
@@ -49,14 +49,15 @@ def import_(
         img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
         channels: Channels of your images; by default as trained.
         channel_mode: Weights of the new channels: mean = the mean of the old ones; repeat = the old ones in turn.
-        normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), which no file records.
+        normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or with --no-normalized plain
+            pixels, which no file records.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
         decoder_heads: Attention heads of the decoder, if neither the file nor its width determines them.
         mean: Mean of each channel that images were normalized with, in 0..1, for example .5,.5,.5; by default that of
             the file, or of its model family.
         std: Standard deviation of each channel.
-        average: For a file with both the weights and their moving average (EMA, or a teacher): whether to take the
-            average.
+        average: Of a file with both the weights and their moving average (EMA, or a teacher), take the average, or with
+            --no-average the weights.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.

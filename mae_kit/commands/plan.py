@@ -28,7 +28,8 @@ def plan(
 ) -> dict[str, Any]:
     """Estimate what a pretraining costs on this machine, and quote what we measured at such a budget.
 
-    The speed is measured for some seconds. Nothing is trained, and nothing is written except the index of the images.
+    The speed is measured for some seconds. Nothing is trained, and nothing is written except the index of the images,
+    or the shards that a plain folder is packed into.
 
     Args:
         objective: The objective and its encoder.
@@ -36,7 +37,7 @@ def plan(
         optimization: Optimizer and learning rate schedule.
         machine: Precision, micro-batches, workers.
         intervals: As in `mae-kit pretrain`.
-        finetune: As in `mae-kit pretrain`.
+        finetune: The recipe that fine-tunes this encoder; a plan ignores it.
         minutes: Length of the training in minutes, in place of epochs.
         labels_per_class: Labeled images per class in the fine-tuning that follows.
         seed: Seed of weights, order, crops and masks.

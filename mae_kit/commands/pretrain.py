@@ -1,6 +1,7 @@
 """Pretraining: an objective, shards, and a run folder."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from mae_kit.data.remote.filesystem import is_url
 from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
-from mae_kit.evaluation.verdict import MORE
+from mae_kit.evaluation.verdict import MORE, knn_verdict
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
@@ -158,7 +159,7 @@ def pretrain(
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if stream.replica.rank == 0 else {}
         folder.finish(steps)
-        _tell(folder.path)
+        _tell(folder.path, callbacks)
         return {"run": str(run), "steps": steps, **folder.last_metrics(), **page} | told_best(best)
 
 
@@ -204,15 +205,14 @@ def lasting(minutes: float, pace: Pace, stream: Stream, optimization: Optimizati
     return stream._replace(plan=replace(stream.plan, epochs=epochs)), optimization.lasting(epochs)
 
 
-def _tell(run: Path) -> None:
+def _tell(run: Path, callbacks: Sequence[Callback]) -> None:
     """In one line what the encoder is worth, where labeled images were at hand."""
     rows = read_metrics(run)
     found = [row[name] for row in rows for name in ("knn_top1", "knn_map") if name in row]
     if len(found) > 1:
-        gained = found[-1] > found[0]
-        advice = "" if gained else f": nothing is gained yet; {MORE}"
-        told = f"frozen kNN {found[-1]:.1%}, {found[0]:.1%} before training{advice}"
-        log.log(logging.INFO if gained else logging.WARNING, told)
+        images = next((one.queries for one in callbacks if isinstance(one, KnnScore)), 0)
+        told = knn_verdict(found[0], found[-1], images)
+        log.log(logging.WARNING if MORE in told else logging.INFO, told)
 
 
 def augmentation(data: PretrainData) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import difflib
 import logging
 import re
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from mae_kit.files.recipe_file import FOLDER
 
 log = logging.getLogger(__name__)
 
+HEADINGS = {"downstream": "downstream, for mae-kit finetune", "on": "on, overlays for a machine"}
 FACTS = ("size", "machine", "time", "expected")
 
 
@@ -62,21 +65,20 @@ def _full_name(name: str, names: list[str]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """One line a recipe, below the name of its folder; without what follows a fact in parentheses or after `;`."""
-    cells = [[row["name"].partition("/")[2], *(_short(row[key]) for key in FACTS)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(["", *FACTS], *cells, strict=True)]
-    lines, folder = [_line(["", *FACTS], widths)], ""
-    for row, texts in zip(rows, cells, strict=True):
-        if row["name"].partition("/")[0] != folder:
-            folder = row["name"].partition("/")[0]
-            lines += ["", f"{folder}:"]
-        lines.append(_line(texts, widths))
+    """The recipes below the names of their folders; without what follows a fact in parentheses or after `;`."""
+    width = max(80, shutil.get_terminal_size((100, 24)).columns - 1)
+    column = max(len(row["name"].partition("/")[2]) for row in rows) + 4
+    lines, folder = [], ""
+    for row in rows:
+        above, _, name = row["name"].partition("/")
+        if above != folder:
+            folder = above
+            lines.append("\n" * bool(lines) + HEADINGS.get(folder, folder) + ":")
+        text = "; ".join(_short(key, row[key]) for key in FACTS if row[key])
+        first = f"  {name:<{column - 2}}"
+        lines.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * column) or first.rstrip())
     return "\n".join(lines)
 
 
-def _short(fact: str | None) -> str:
-    return re.split(r" \(|; ", fact)[0] if fact else "-"
-
-
-def _line(texts: list[str], widths: list[int]) -> str:
-    return "  " + "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+def _short(key: str, fact: str) -> str:
+    return "expected: " * (key == "expected") + re.split(r" \(|; ", fact)[0]

@@ -67,7 +67,7 @@ def shard(
             stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and
             reported.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
-        ignore: Value of the pixels of a mask that are ignored; 255 always is.
+        ignore: Mask value of the pixels to ignore, besides 255.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths: the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 

@@ -23,18 +23,20 @@ def expectation(objective: str, seen: float, images: int, labels_per_class: int 
     known = [row for row in rows if labels_per_class in (None, row["labels_per_class"])]
     if not known:
         what = f"{objective} with {labels_per_class} labels per class" if rows else objective
-        return f"What to expect is not known: {what} was not measured; finetune --against-scratch shows it."
+        return (
+            f"We have not measured what {what} gains; `mae-kit finetune --against-scratch` measures it on your images."
+        )
     row = min(known, key=lambda row: abs(math.log(row["images"] / images)))
     least = min(row["pretrained"])
     budget = max((budget for budget in row["pretrained"] if budget <= seen), default=least)
     labels = f"{row['labels_per_class']} labels per class" if row["labels_per_class"] else "all labels"
     measured = (
-        f"measured were {row['pretrained'][budget]}% against {row['scratch']}% from scratch{_interval(row, budget)} "
+        f"we measured {row['pretrained'][budget]}% against {row['scratch']}% from scratch{_interval(row, budget)} "
         f"after {budget:,} images with {row['recipe']}, "
         f"on {row['images']:,} {row['data']} and {labels}"
     )
     if seen >= least and _gains(row, budget):
-        return f"Other images will differ; {measured}."
+        return f"Your images will differ; {measured}."
     enough = min((budget for budget in row["pretrained"] if _gains(row, budget)), default=None)
     more = f", a gain after {enough:,}" if enough else ""
     return f"{seen:,.0f} images are too few to expect a gain: {measured}{more}."

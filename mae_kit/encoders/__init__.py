@@ -45,6 +45,6 @@ def create_encoder(name: str, model_args: dict[str, Any], image_size: Sequence[i
         ours["parts"] = parts | pooled
     given: dict[str, Any] = sized | ours
     if unknown := given.keys() - signature(kind.__init__).parameters.keys():
-        what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
+        what = f"an encoder cannot change {', '.join(sorted(unknown))} of a {name}"
         raise UserError("encoder.model_args.other", what, "give one that differs from timm's own in its sizes only")
     return kind(name, **given)

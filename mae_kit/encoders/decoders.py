@@ -191,7 +191,7 @@ class StageFusion(nn.Module):
 def _must_divide(heads: int, dim: int) -> None:
     if heads < 1 or dim % heads:
         problem = f"decoder_heads {heads} does not divide decoder_dim {dim}"
-        raise UserError("objective.decoder_heads", problem, "choose for example 8 of 512")
+        raise UserError("objective.decoder_heads", problem, "choose, for example, 8 of 512")
 
 
 def _must_have_blocks(depth: int) -> None:

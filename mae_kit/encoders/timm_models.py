@@ -28,7 +28,7 @@ def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_patch')[0]}*")[:3] or timm.list_models(examples)[:3]
         raise UserError(
-            "encoder.name.unknown", f"encoder name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+            "encoder.name.unknown", f"encoder name {name!r} is not in timm", f"choose, for example, {', '.join(near)}"
         )
     return build(name, model_args, "change the encoder's arguments", num_classes=0)
 

@@ -60,8 +60,8 @@ class ViT(Encoder):
     ):
         check_patch_size(img_size, patch_size)
         if unknown := (parts or {}).keys() - PARTS:
-            what = f"no encoder is made of a {name} with {', '.join(sorted(unknown))}"
-            fix = f"give {', '.join(sorted(PARTS))}, or another name of timm's"
+            what = f"an encoder cannot change {', '.join(sorted(unknown))} of a {name}"
+            fix = f"give {', '.join(sorted(PARTS))}, or another of timm's names"
             raise UserError("encoder.model_args.parts", what, fix)
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
         super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans} | (parts or {}))

@@ -1,5 +1,6 @@
 """What pretraining was worth, in one sentence."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,3 +26,18 @@ def verdict(gain: Mapping[str, Any], labels: str, over: str) -> str:
     if gain["low"] <= 0:
         return f"Pretraining gives {points}, which may be chance ({interval}): {MORE}."
     return f"Pretraining gives {points} ({interval})."
+
+
+def knn_verdict(before: float, after: float, images: int) -> str:
+    """Return one sentence on the frozen kNN score before and after a pretraining.
+
+    Args:
+        before: Fraction of 1.
+        after: Fraction of 1; what is not above chance says so (two binomial standard errors of the difference).
+        images: How many were scored; 0 if that is unknown.
+    """
+    told = f"frozen kNN {after:.1%}{f' on {images:,} images' * bool(images)}, {before:.1%} before training"
+    if after <= before:
+        return f"{told}: no gain yet; {MORE}"
+    error = math.sqrt((before * (1 - before) + after * (1 - after)) / images) if images else 0
+    return told if after - before > 2 * error else f"{told}, which may be chance: {MORE}"

@@ -32,7 +32,7 @@ class ContrastiveMAE(MAE):
 
     What differs from the paper: the second view is cropped out of the first, so that any data will do; one view is
     reconstructed, not both; no noise is added and predicted; the projector has LayerNorm, not BatchNorm. The other
-    images are those of the micro-batch on one device: other than in MAE, how a batch is divided changes the loss.
+    images are those of the micro-batch on one device: unlike in MAE, how a batch is divided changes the loss.
 
     Args:
         encoder: Sees only the visible patches.
@@ -43,7 +43,7 @@ class ContrastiveMAE(MAE):
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
         contrast: Weight of the contrastive loss next to the reconstruction loss.
-        temperature: Of the similarities (paper: .1).
+        temperature: Temperature of the contrastive loss (paper: .1).
         crop: Smallest fraction of the image that the second view covers.
         jitter: Strength of the second view's change of colors: brightness, contrast and each channel's level, in
             standard deviations; and of saturation, unless it is 0. Works for any number of channels.

@@ -29,7 +29,8 @@ class IGPT(Objective):
 
     Args:
         encoder: Its palette is fitted to images before training, by `fit`.
-        mask_ratio: Fraction of the pixels that BERT hides (paper: .15); a causal encoder predicts all of them.
+        mask_ratio: Fraction of the pixels that the BERT objective hides (paper: .15); a causal encoder predicts all of
+            them.
 
     Raises:
         UserError: The ratio leaves no pixel visible or none hidden, or one channel has fewer levels than colors. Of

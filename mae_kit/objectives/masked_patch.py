@@ -30,8 +30,8 @@ class MaskedPatch(Objective):
     Args:
         encoder: Sees the corrupted embeddings.
         mask_ratio: Fraction of the patches that is corrupted (paper: .5).
-        target: color = its mean color in 3 bits a channel, one of 512 classes (the paper's best); mosaic = the same for
-            each of 4 x 4 cells; pixels = all of them, by squared error.
+        target: color = the patch's mean color, 3 bits per channel, one of 512 classes (the paper's best); mosaic = the
+            same for each of 4 x 4 cells; pixels = all of them, by squared error.
 
     Raises:
         UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels. Of `forward`

@@ -21,8 +21,8 @@ class MaskFeat(Objective):
 
     Args:
         encoder: Sees the mask token in place of hidden patches.
-        mask_ratio: Maximum fraction of the patches that is hidden, in BEiT's blocks of a fifth of it or more (paper:
-            .4; SlowFast's imagenet.py: 78 of 196 patches, blocks of 15 or more).
+        mask_ratio: Maximum fraction of the patches that is hidden, in blocks of at least a fifth of it, as in BEiT
+            (paper: .4; SlowFast's imagenet.py: 78 of 196 patches, blocks of 15 or more).
         cell: Side in pixels of a cell, which has one histogram for each channel (paper: 8, four cells in a patch).
 
     Raises:
@@ -78,7 +78,7 @@ def _cells_of(patch_size: tuple[int, int], cell: int) -> tuple[int, int]:
     """Count the rows and columns of cells in a patch."""
     if cell < 1 or patch_size[0] % cell or patch_size[1] % cell:
         what = f"cell {cell} does not divide the encoder's patch, {patch_size[0]}x{patch_size[1]}"
-        raise UserError("objective.cell", what, f"choose for example {math.gcd(*patch_size)}")
+        raise UserError("objective.cell", what, f"choose, for example, {math.gcd(*patch_size)}")
     return patch_size[0] // cell, patch_size[1] // cell
 
 

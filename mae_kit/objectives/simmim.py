@@ -68,5 +68,5 @@ def _patches_of(unit: int, patch_size: tuple[int, int]) -> tuple[int, int]:
     """Count the rows and columns of patches in a unit."""
     if unit < 1 or unit % patch_size[0] or unit % patch_size[1]:
         what = f"unit {unit} is not a multiple of the encoder's patch, {patch_size[0]}x{patch_size[1]}"
-        raise UserError("objective.unit", what, f"choose for example {max(patch_size)}")
+        raise UserError("objective.unit", what, f"choose, for example, {max(patch_size)}")
     return unit // patch_size[0], unit // patch_size[1]

@@ -75,6 +75,9 @@ class KnnScore(PeriodicScore):
         metric: `top1`, or `map` for multi-label data.
         run: Says, when a run is resumed, whether the score is written already.
         best: Keeps the best weights.
+
+    Attributes:
+        queries: How many images were scored; 0 until they are.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class KnnScore(PeriodicScore):
         best: Best | None = None,
     ):
         super().__init__(f"knn_{metric}", every, run, best, first=True)
-        self.batches, self.classes = batches, classes
+        self.batches, self.classes, self.queries = batches, classes, 0
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         batches = until_signal(trainer, pl_module, self.batches)
@@ -98,6 +101,7 @@ class KnnScore(PeriodicScore):
         x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
         shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
         bank, queries = shuffled[::2], shuffled[1::2]
+        self.queries = len(queries)
         return accuracy_or_map(knn_predict(x[bank], y[bank], x[queries], self.classes), y[queries])
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -158,6 +162,6 @@ def _measured(usage: Usage) -> dict[str, float]:
 
 def _collapse(usage: Usage) -> str:
     return (
-        f"the codebook has collapsed, {usage.perplexity:.1f} of {len(usage.counts)} codes are in use by perplexity, "
-        f"and a code tells {usage.bits:.1f} bits of its patch; train on, or take fewer codes"
+        f"the codebook has collapsed: perplexity {usage.perplexity:.1f} of {len(usage.counts)} codes, and a code "
+        f"carries {usage.bits:.1f} bits about its patch; train longer, or use fewer codes"
     )

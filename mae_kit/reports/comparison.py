@@ -60,7 +60,7 @@ def describe_budget(budget: Row) -> str:
     amount = budget["amount"]
     told = {
         "images_seen": f"sees {amount:,.0f} images",
-        "minutes": f"has {amount:g} minutes of this machine, at the speed of a short trial",
+        "minutes": f"takes {amount:g} minutes on this machine, by the speed of a short trial",
     }
     return f"Every pretraining {told[budget['kind']]}"
 
@@ -76,8 +76,8 @@ def _labels(folder: Path, rows: list[Row]) -> str:
     taken = {read_labels_per_class(run) for run in runs if RunFolder(run).config.is_file()}
     if taken <= {None}:
         return ""
-    fine = f"{taken.pop()} labels per class" if len(taken) == 1 else "the labels that each recipe takes"
-    return f"Fine-tuned on {fine}; linear probe and kNN have all labels. "
+    fine = f"{taken.pop()} labels per class" if len(taken) == 1 else "as many labels as each recipe takes"
+    return f"Fine-tuned on {fine}; linear probe and kNN use all labels. "
 
 
 def have_same_encoder(rows: list[Row]) -> bool:

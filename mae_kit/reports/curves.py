@@ -43,7 +43,7 @@ COLLAPSED = (
 )
 ABOUT_KNN = (
     "A kNN score starts at that of untrained weights, and may fall before it rises: this is normal in masked "
-    "pretraining. Fine-tuning measures the encoder."
+    "pretraining. Fine-tuning is what measures the encoder."
 )
 
 

@@ -10,7 +10,7 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.run_records import Config, read_record
 from mae_kit.training.metrics import Row, json_lines, read_metrics
 
-_FIX = "restore it; it is written where the training begins"
+_FIX = "restore it; it is written when a training starts"
 LINES = 5000  # of metrics that a page is made from, however long the run
 
 

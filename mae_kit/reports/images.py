@@ -29,7 +29,7 @@ PLOTS = {
     "losses": ("Loss of each patch", "Mean over many random masks; bright patches are hard to predict."),
     "ratios": (
         "Reconstructions at several mask ratios",
-        "Above what the model sees, below its prediction combined with it.",
+        "Top: what the model sees. Bottom: the visible patches and its prediction combined.",
     ),
     "positions": (
         "Position embeddings",

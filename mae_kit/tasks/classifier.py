@@ -287,7 +287,7 @@ def _create(name: str, args: dict[str, Any], **further: Any) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3) or ["vit_tiny_patch16_224"]
         raise UserError(
-            "model.name.unknown", f"model.name {name!r} is not in timm", f"choose for example {', '.join(near)}"
+            "model.name.unknown", f"model.name {name!r} is not in timm", f"choose, for example, {', '.join(near)}"
         )
     fix = "set model.weights to a file or null" if further.get("pretrained") else "change model.args or the size"
     model = build(name, args, fix, **further)

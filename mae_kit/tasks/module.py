@@ -179,7 +179,7 @@ def log_decay(decay: float | None, steps: int) -> None:
     """Say which decay a training of so many steps comes to, where that is less than was asked for."""
     if decay and (last := ema_decay(decay, steps)) < decay:
         log.info(
-            f"the moving average warms up: its decay is {last:.3g} after {steps} steps, and would come to {decay:g}"
+            f"the decay of the moving average warms up: it reaches {last:.3g} in {steps} steps, not the {decay:g} given"
         )
 
 

@@ -108,7 +108,8 @@ class Segmentation(Task):
         channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
         size = pair(data.image_size)
         built = build_backbone(spec, encoder, drop_path, size, channels)
-        log.info(f"{built.loaded} tensors loaded; new: {', '.join(built.fresh) if built.loaded else 'all'}, the head")
+        fresh = ", ".join(built.fresh) if built.loaded else "all"
+        log.info(f"{built.loaded} tensors loaded; newly initialized: {fresh}, the head")
         mean, std = normalization(data, built)
         how: dict[str, Any] = {"image_size": size, "classes": classes}
         origin = (known.objective, known.step) if known else ("none", 0)

@@ -38,7 +38,7 @@ def accumulated(
     prepare_machine(module, machine)
     images = stream.plan.batch_size // stream.replica.world_size
     parts = parts_that_fit(module, some_images(batches, _MORE), images, machine, free_memory())
-    log.info(f"a step is accumulated over {parts} micro-batches of {images // parts} images, by the free memory")
+    log.info(f"each step accumulates {parts} micro-batches of {images // parts} images, to fit into the free memory")
     stream = stream._replace(replica=replace(stream.replica, micro_batches=parts))
     batches.replica = stream.replica
     return batches, stream, replace(machine, accumulate_grad_batches=parts)

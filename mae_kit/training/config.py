@@ -114,7 +114,10 @@ class Optimization:
         if steps >= self.min_steps:
             return self
         longer = self.lasting(self.epochs * self.min_steps / steps)
-        log.info(f"{self.epochs:g} epochs of {images} images are {steps:.3g} steps; it will be {longer.epochs:.4g}")
+        log.info(
+            f"{self.epochs:g} epochs of {images} images are {steps:.3g} steps, fewer than optimization.min_steps "
+            f"{self.min_steps}: training for {longer.epochs:.4g} epochs"
+        )
         return longer
 
     def lasting(self, epochs: float) -> "Optimization":
@@ -199,10 +202,10 @@ def _half_cosine(epoch: float, epochs: float) -> float:
 class Machine:
     """Precision, micro-batches and workers on this machine.
 
-    Where each image is computed by itself, as in MAE, these change results by rounding only. What is drawn or averaged
-    per micro-batch depends on its size: color jitter, drop path, the loss under masks of varying size (BEiT, MaskFeat),
-    the noise and the balance loss of a tokenizer; in fine-tuning also flips, RandAugment, random erasing, mixup,
-    CutMix, patch dropout and batch norm.
+    For objectives that compute each image independently, such as MAE, these change results by rounding only. What is
+    drawn or averaged per micro-batch depends on its size: color jitter, drop path, the loss under masks of varying size
+    (BEiT, MaskFeat), the contrastive loss, the noise and the balance loss of a tokenizer; in fine-tuning also flips,
+    RandAugment, random erasing, mixup, CutMix, patch dropout and batch norm.
 
     Attributes:
         precision: auto = bf16 autocast where the CPU or GPU supports it, else fp32.
@@ -217,7 +220,7 @@ class Machine:
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.
-        pack: Whether a plain folder of images is packed into shards in the user's cache, once; `--no-pack` refuses one.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.
     """
 
     precision: Precision = "auto"

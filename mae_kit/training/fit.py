@@ -87,8 +87,8 @@ def _check_length(module: TrainingModule, plan: Plan, state: State, run: Run) ->
         rate, epoch = module.optimization.rate, plan.epoch(step)
         rates = [rate(epoch, plan.batch_size, length) for length in (before, plan.epochs)]
         log.warning(
-            f"{before:g} epochs are now {plan.epochs:g}, with the schedule of the new length: after step {step} the "
-            f"learning rate is {rates[1]:.3g}, not {rates[0]:.3g}"
+            f"resuming with {plan.epochs:g} epochs in place of {before:g}, and the schedule of that length: after step "
+            f"{step} the learning rate is {rates[1]:.3g}, not {rates[0]:.3g}"
         )
 
 
@@ -221,14 +221,15 @@ def _suggest_one_thread() -> None:
     """Threads that wait for each other lose much to a busy neighbor; their number is the user's, for it rounds."""
     load = psutil.getloadavg()[0]
     if torch.get_num_threads() > 1 and load > cores():
-        log.info(f"other programs are busy here (load {load:.1f}): --machine.threads 1 may be faster")
+        log.info(f"other programs keep this machine busy (load {load:.1f}): --machine.threads 1 may be faster")
 
 
 def announce(module: TrainingModule, plan: Plan, machine: Machine, replica: Replica, start: int = 0) -> None:
     """Say what a user checks first: images, steps, effective batch, learning rate, precision."""
     log.info(f"{plan.samples} images, {plan.epochs:g} epochs = {plan.steps} steps of {plan.batch_size} images")
     images = plan.batch_size // replica.world_size // replica.micro_batches
-    parts = f"{replica.world_size} devices x {images} images x {replica.micro_batches} accumulated"
+    devices = f"{replica.world_size} device{'s' * (replica.world_size > 1)}"
+    parts = f"{devices} x {images} images x {replica.micro_batches} accumulated"
     base = module.optimization.base_learning_rate
     rule = f" = base {base:g} x {plan.batch_size} / 256" if base is not None else ""
     rate = module.optimization.peak(plan.batch_size)

@@ -42,7 +42,7 @@ def alone(folder: Path) -> Iterator[None]:
     except Timeout:
         raise _taken(folder, Path(lock.lock_file)) from None
     except OSError as error:
-        log.warning(f"{folder} is on a file system without locks ({error.strerror}): {HOLDER} stands for one")
+        log.warning(f"{folder} is on a file system without locks ({error.strerror}): the file {HOLDER} serves as one")
         with _held(folder / HOLDER):
             yield
         return

@@ -97,5 +97,5 @@ class PeriodicScore(Periodic):
             trainer.should_stop = True
             if trainer.is_global_zero:
                 found, total = best.found(), total_steps(trainer)
-                why = f"{self.name} was not above the {found['value']:.1%} of step {found['step']}"
-                log.info(f"the training ends after step {step} of {total}: {best.patience} times in a row {why}")
+                why = f"{self.name} has not exceeded the {found['value']:.1%} of step {found['step']}"
+                log.info(f"stopping early, after step {step} of {total}: {why} {best.patience} times in a row")

@@ -1,4 +1,4 @@
-"""bf16 where the device computes in it, fp32 where it would only be emulated; and what is slow in it."""
+"""bf16 where the device supports it, fp32 where it would only be emulated; and what is slow in it."""
 
 from typing import Literal
 
@@ -20,12 +20,12 @@ def resolve_with_reason(precision: Precision, device: str | None = None) -> tupl
         device: "cpu", "cuda" or "mps"; None for the one that Lightning's accelerator "auto" takes.
     """
     if precision == "fp32":
-        return "32-true", "fp32, as asked"
+        return "32-true", "fp32, as requested"
     if precision == "bf16":
-        return "bf16-mixed", "bf16 autocast, as asked"
+        return "bf16-mixed", "bf16 autocast, as requested"
     device = device or best_device()
     if _computes_bf16(device):
-        return "bf16-mixed", f"bf16 autocast: this {device} computes in it"
+        return "bf16-mixed", f"bf16 autocast: this {device} supports it"
     return "32-true", f"fp32: this {device} has no bf16 arithmetic, emulating it would be slower"
 
 

@@ -67,7 +67,7 @@ class Run(RunFolder):
 
     def _check_new(self) -> None:
         if self.config.exists():
-            fix = f"continue it with --resume {self.path}, or choose --run"
+            fix = f"continue it with --resume {self.path}, or choose another --run"
             raise UserError("run.exists", f"{self.path} holds a run already", fix)
 
     def start(self, arguments: dict[str, Any], step: int, needed: int = 0) -> None:

@@ -27,7 +27,10 @@ def with_free_threads(machine: Machine) -> Machine:
     threads = min(most, max(1, _free_cores()))
     if threads == most:
         return machine
-    log.info(f"other programs are busy here: {threads} of {most} threads, --machine.threads {most} takes all")
+    log.info(
+        f"other programs keep this machine busy: training with {threads} of {most} threads "
+        f"(--machine.threads {most} takes all)"
+    )
     return replace(machine, threads=threads)
 
 

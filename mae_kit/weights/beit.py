@@ -71,9 +71,7 @@ HUGGING_FACE = Names(ENCODER | CLASSIFIER.table | ENCODER_5 | prefixed(ENCODER_5
 LEFT_OUT = re.compile(
     r"((beit\.)?embeddings\.|encoder\.)?mask_token|(lm_head|decoder\.0)\..*|(.*\.)?relative_position_index"
 )
-_ASSUMED = (
-    "images normalized to [-1, 1], as BEiT's; SimMIM's ViT has ImageNet's mean and std: --mean and --std say otherwise"
-)
+_ASSUMED = "images normalized to [-1, 1], as BEiT's; for SimMIM's ViT, give ImageNet's mean and std by --mean and --std"
 
 
 def recognizes(raw: Raw) -> bool:

@@ -117,7 +117,7 @@ def _tensors(file: Path, content: Mapping[str, Any], average: bool | None) -> di
     )
     if last and averages and average is None:
         what = f"{file} holds weights and their moving average"
-        raise UserError("average", what, "import it with --average true, or --average false for the last weights")
+        raise UserError("average", what, "import it with --average, or with --no-average for the last weights")
     for inside in averages + last if average else last + averages:
         return _tensors(file, inside, average)
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -64,5 +64,5 @@ def _model(tensors: Tensors, hints: Hints) -> tuple[str, dict[str, Any], list[st
     heads = hints.encoder_heads or max(1, dim // 96)
     unit = [2 ** (len(stages) - 1)] * 2
     sizes = {"embed_dim": dim, "stages": stages, "num_heads": heads, "mask_unit_size": unit}
-    note = f"encoder: {heads} attention heads in the first stage, by its width of {dim}; --encoder-heads says otherwise"
+    note = f"encoder: {heads} attention heads in the first stage, from its width of {dim}; --encoder-heads overrides it"
     return "hiera_tiny_224", sizes | {"in_chans": channels}, [note]

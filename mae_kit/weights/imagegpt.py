@@ -62,7 +62,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     notes = []
     if "color_head.weight" not in tensors:
         tensors["color_head.weight"] = torch.zeros_like(tensors["embed.weight"])
-        notes.append("what predicts colors, which the file has not, starts at zero")
+        notes.append("the layer that predicts colors is not in the file and starts at zero")
     name, args = _model(raw, tensors)
     channels = args["in_chans"]
     config = ModelConfig(name, args, [0.5] * channels, [0.5] * channels, "IGPT", image_size=pair(args["img_size"]))

@@ -36,13 +36,15 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
     own = model.state_dict()
     model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
     fresh = [name for name in moved if name in own]
-    decoder = "decoder too" if _start_decoder(weights, objective) else "the decoder is fresh"
-    also = f", {', '.join(fresh)} too" if fresh else ""
+    with_decoder = _start_decoder(weights, objective)
+    new = fresh if with_decoder else ["the decoder", *fresh]
     if (weights.config.mean, weights.config.std) != (mean, std):
         log.warning(
-            f"they have seen images of mean {weights.config.mean} and std {weights.config.std}, not of this recipe's"
+            f"{path} was trained on images normalized with mean {weights.config.mean} and std {weights.config.std}, "
+            f"this run uses {mean} and {std}"
         )
-    log.info(f"starts from {path} ({weights.kind}): {len(own) - len(fresh)} tensors of the encoder; {decoder}{also}")
+    loaded = f"{len(own) - len(fresh)} tensors of the encoder{' and the decoder' * with_decoder}"
+    log.info(f"starts from {path} ({weights.kind}): {loaded}; newly initialized: {', '.join(new) or 'none'}")
 
 
 def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
@@ -80,7 +82,7 @@ def _start_decoder(weights: Pretrained, objective: Objective) -> bool:
     objective.decoder.load_state_dict(weights.decoder.tensors, strict=True)
     if weights.decoder.normalized != objective.norm_pix_loss:
         kind = "normalized" if weights.decoder.normalized else "plain"
-        log.warning(f"its decoder was trained for {kind} pixels, not these")
+        log.warning(f"the decoder was trained to predict {kind} pixels, unlike in this recipe (norm_pix_loss)")
     return True
 
 

@@ -136,8 +136,8 @@ def _normalized(raw: Raw, hints: Hints) -> tuple[bool, str]:
     if "norm_pix_loss" in raw.settings:
         return bool(raw.settings["norm_pix_loss"]), "as its settings say"
     if "visualize" in Path(raw.path).name:
-        return False, "by the file's name; --normalized says otherwise"
-    return True, "which no tensor shows; --normalized says otherwise"
+        return False, "by the file's name; --normalized overrides it"
+    return True, "which no tensor shows; --no-normalized overrides it"
 
 
 def _kind(decoder: Decoder | None, behind: dict[str, Tensor], classes: list[str], probe: list[str]) -> str:

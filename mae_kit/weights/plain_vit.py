@@ -62,7 +62,7 @@ def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> 
             f"a width of {dim} does not determine the attention heads of {what}",
             f"give --{what}-heads N",
         )
-    return heads, f"{what}: {heads} attention heads, by its width of {dim}; --{what}-heads says otherwise"
+    return heads, f"{what}: {heads} attention heads, from its width of {dim}; --{what}-heads overrides it"
 
 
 def model_of(file: str, tensors: Tensors, heads: int, grid: tuple[int, int]) -> tuple[str, dict[str, Any]]:
@@ -114,7 +114,7 @@ def find_grid(
         return fixed[0], ""
     side = round(count**0.5)
     if side**2 == count:
-        return (side, side), f"a square of {side} x {side} patches, by their number; --img-size says otherwise"
+        return (side, side), f"a square of {side} x {side} patches, from their number; --img-size overrides it"
     what = f"{file}: {count} position embeddings do not form a square grid"
     raise UserError("weights.grid", what, "give --img-size [HEIGHT,WIDTH]")
 

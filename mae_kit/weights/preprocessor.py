@@ -9,7 +9,7 @@ from mae_kit.weights.files import Raw
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers
 EIGHT_BITS = 255
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-ASSUMED = "--mean and --std say otherwise"
+ASSUMED = "--mean and --std override it"
 
 
 class Prepared(NamedTuple):

@@ -125,7 +125,7 @@ def _sized(weights: Pretrained) -> Pretrained:
     if config.image_size:
         return weights
     size = image_size(config, empty_encoder(weights))
-    note = f"images of {size[0]} x {size[1]} pixels, timm's for {config.model}; --img-size says otherwise"
+    note = f"images of {size[0]} x {size[1]} pixels, timm's for {config.model}; --img-size overrides it"
     return weights._replace(config=replace(config, image_size=size), notes=[*weights.notes, note])
 
 

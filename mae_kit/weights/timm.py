@@ -130,7 +130,7 @@ def architecture(path: Path) -> str:
     name = str(path).removeprefix(PREFIX)
     if not timm.is_model_pretrained(name):
         near = difflib.get_close_matches(name, timm.list_pretrained(), 3) or [_EXAMPLE]
-        fix = f"choose for example {', '.join(PREFIX + one for one in near)}"
+        fix = f"choose, for example, {', '.join(PREFIX + one for one in near)}"
         raise UserError("weights.timm_name.tag", f"timm publishes no weights under the name {name!r}", fix)
     return name.split(".")[0]
 

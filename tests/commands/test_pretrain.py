@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mae_kit
 from mae_kit.commands.pretrain import _tell
+from mae_kit.plots.callbacks import KnnScore
 from mae_kit.training import pace
 from mae_kit.training.lock import LOCK
 
@@ -216,7 +217,7 @@ def test_half_precision_and_odd_encoders_train(programs: Programs, photos: Path,
         *words,
         patch=DTYPES,
     )
-    assert ended.code == 0 and "bf16 autocast, as asked" in ended.out, ended.err
+    assert ended.code == 0 and "bf16 autocast, as requested" in ended.out, ended.err
     assert "a product in torch.bfloat16" in ended.out
     weights = load_file(tmp_path / "run" / "model.safetensors")
     assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights.values())
@@ -273,13 +274,13 @@ def test_a_run_of_some_minutes_has_the_epochs_that_they_hold(
     assert yaml.safe_load((run / "config.yaml").read_text())["optimization"] == recipe
 
 
-@pytest.mark.parametrize(("now", "level"), [(0.5, logging.INFO), (0.25, logging.WARNING)])
+@pytest.mark.parametrize(("now", "level"), [(0.75, logging.INFO), (0.25, logging.WARNING)])
 def test_the_end_tells_what_frozen_features_have_gained(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, now: float, level: int
 ):
     rows = [{"step": 0, "knn_top1": 0.25}, {"step": 5, "loss": 1.0}, {"step": 9, "knn_top1": now}]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with caplog.at_level(logging.INFO):
-        _tell(tmp_path)
+        _tell(tmp_path, [KnnScore([], 3, 9)])
     (record,) = caplog.records
     assert record.levelno == level and f"{now:.1%}, 25.0% before" in record.message

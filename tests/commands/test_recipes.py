@@ -38,14 +38,14 @@ def test_the_list_is_a_table(capsys: pytest.CaptureFixture[str]):
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.endswith(":")] == [
         "compare:",
-        "downstream:",
-        "on:",
+        "downstream, for mae-kit finetune:",
+        "on, overlays for a machine:",
         "pretrain:",
         "tokenizer:",
     ]
-    assert lines[0].split() == ["size", "machine", "time", "expected"]
-    (gpu,) = [line.split() for line in lines if line.startswith("  gpu ")]
-    assert gpu == ["gpu", "-", "-", "-", "-"]
+    assert "  gpu" in lines and max(map(len, lines)) < 100
+    (quick,) = [line.split() for line in lines if line.startswith("  mae_vit_tiny_64px_quick ")]
+    assert quick[1] == "ViT-Ti/8,"
 
 
 @pytest.mark.parametrize("name", ["mae_vit_b16", "pretrain/mae_vit_b16", "mae_vit_b16.yaml"])

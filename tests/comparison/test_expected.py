@@ -11,14 +11,14 @@ from mae_kit.comparison.expected import expectation
             "MAE",
             500_000,
             None,
-            "Other images will differ; measured were 46.5% against 36.4% from scratch after 379",
+            "Your images will differ; we measured 46.5% against 36.4% from scratch after 379",
         ),
-        ("MAE", 130_000, 50, "measured were 39.8%"),
-        ("MAE", 50_000, None, "50,000 images are too few to expect a gain: measured were 33.1%"),
+        ("MAE", 130_000, 50, "we measured 39.8%"),
+        ("MAE", 50_000, None, "50,000 images are too few to expect a gain: we measured 33.1%"),
         ("MAE", 1_000, None, "1,000 images are too few"),
         ("SimMIM", 200_000, None, "a gain after 379,000"),
-        ("MAE", 500_000, 10, "not known: MAE with 10 labels per class was not measured"),
-        ("Blurred", 500_000, None, "not known: Blurred was not measured"),
+        ("MAE", 500_000, 10, "have not measured what MAE with 10 labels per class gains"),
+        ("Blurred", 500_000, None, "have not measured what Blurred gains"),
     ],
 )
 def test_only_what_was_measured_is_expected(objective: str, images: int, labels: int | None, said: str):
@@ -43,7 +43,7 @@ MEASURED = [
         (
             20_000,
             10,
-            "measured were 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)",
+            "we measured 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)",
         ),
         (20_000, 10, "a gain after 300,000"),
         (

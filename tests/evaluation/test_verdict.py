@@ -2,13 +2,23 @@ import numpy as np
 import pytest
 
 from mae_kit.evaluation.bootstrap import paired_gain
-from mae_kit.evaluation.verdict import MORE, verdict
+from mae_kit.evaluation.verdict import MORE, knn_verdict, verdict
 
 
 @pytest.mark.parametrize(("low", "high", "gained"), [(0.01, 0.05, True), (-0.01, 0.05, False), (-0.05, -0.01, False)])
 def test_it_says_what_to_do_unless_something_is_gained(low: float, high: float, gained: bool):
     sentence = verdict({"mean": (low + high) / 2, "low": low, "high": high}, "10 labels per class", "3 fine-tunings")
     assert (MORE in sentence) is not gained and f"{100 * (low + high) / 2:+.1f} [" in sentence
+
+
+@pytest.mark.parametrize(
+    ("after", "images", "gained"), [(0.6, 47, True), (0.35, 47, False), (0.35, 2000, True), (0.3, 0, False)]
+)
+def test_a_knn_score_of_few_images_may_be_chance(after: float, images: int, gained: bool):
+    told = knn_verdict(0.3, after, images)
+    assert (
+        (MORE in told) is not gained and f"frozen kNN {after:.1%}" in told and ("47 images" in told) is (images == 47)
+    )
 
 
 def test_a_gain_is_taken_image_by_image():

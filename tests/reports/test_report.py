@@ -168,7 +168,7 @@ def test_the_page_of_a_finetuning_shows_what_it_is_worth_and_its_mistakes(finetu
     (finetuned / "mistakes").mkdir()
     (finetuned / "mistakes" / "00.jpg").write_bytes(b"jpeg")
     page = read(finetuned)
-    assert page.headings[0] == "What the fine-tuning is worth" and "Surest mistakes" in page.headings
+    assert page.headings[0] == "What the fine-tuning is worth" and "Most confident mistakes" in page.headings
     assert "Pretraining gives +9.0 <points>." in page.words
     assert "62.5% 60.0% (50.0 to 75.0) Fine-tuned 50.0% 70.0% (50.0 to 75.0)" in page.words
     assert "Labels 1,200 images trained on" in page.words

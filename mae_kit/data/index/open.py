@@ -164,7 +164,10 @@ def _must_hold_images(whole: Index, parts: Parts, folder: Place) -> None:
 def _usable(part: Index, folder: Place) -> Index:
     if len(part):
         if dark := [problem.shard for problem in part.problems if problem.kind == DARK]:
-            log.warning(f"{folder}: 16-bit images of {len(dark)} shards are DARK: `mae-kit shard` scales them")
+            log.warning(
+                f"{folder}: 16-bit images of {len(dark)} shards use less than half of the range and appear dark: "
+                "`mae-kit shard` rescales them"
+            )
         return part
     first = next((f"{problem.shard}: {problem.reason}" for problem in part.problems), "no image in the shards")
     fix = "look at the files, or pack the images again with mae-kit shard IMAGES OUT"

@@ -24,7 +24,7 @@ from mae_kit.errors import BadImage
 LABEL_SUFFIX = "cls"
 MASK_SUFFIX = "mask.png"
 CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
-DARK = "dark 16-bit images"
+DARK = "dark images of 16 bits"
 LARGEST_IMAGE = 1 << 29
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
 _LARGEST_LABEL = 1 << 10
@@ -289,7 +289,7 @@ def _pair(shard: _Shard) -> list[Sample]:
         shard.report(key, mask.offset, "mask without image")
     deep = [image.dark for image in shard.images.values() if image.dark is not None]
     if sum(deep) > len(deep) / 2:
-        shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of their range, `mae-kit shard` scales them")
+        shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of the range, `mae-kit shard` rescales them")
     return samples
 
 

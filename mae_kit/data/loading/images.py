@@ -104,7 +104,7 @@ def _decode(
             continue
         if not (dark or scale) and (dark := _is_dark(data)):
             log.warning(
-                f"{names[place]} has 16 bits and is DARK: give shards of such images, made by `mae-kit shard --white`"
+                f"{names[place]} has 16 bits and appears dark: pack such images by `mae-kit shard --white`, give shards"
             )
         decoded = True
         yield prepare(image), names[place]

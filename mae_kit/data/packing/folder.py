@@ -48,7 +48,9 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
         source,
         sizes=np.array([sizes[name] for name in names], np.int64),
         held_out=held_out if held_out is not None and held_out.any() else None,
-        skipped=skipped + layout.skipped + [Skip(name, "of a held-out split that is not taken") for name in left_out],
+        skipped=skipped
+        + layout.skipped
+        + [Skip(name, "of a second held-out split, which is not used") for name in left_out],
     )
 
 
@@ -60,7 +62,7 @@ def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
     """
     if labels == "masks" and not layout.masks:
         fix = "put images/NAME.jpg next to masks/NAME.png, or images/train, images/val, masks/train, masks/val"
-        raise UserError("shard.labels.masks", f"{root} holds no masks of the names of its images", fix)
+        raise UserError("shard.labels.masks", f"{root} holds no masks named like its images", fix)
     if labels == "auto" and layout.masks:
         try:
             decode_mask((root / next(iter(layout.masks.values()))).read_bytes())

@@ -56,7 +56,7 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
         name = name if name in images else known_as.get(unicodedata.normalize("NFC", name), name)
         if name in rows:
             fix = "keep one of the lines; several classes go into one field"
-            raise UserError("shard.labels.twice", f"{path} has {name} twice", fix)
+            raise UserError("shard.labels.twice", f"{path} lists {name} twice", fix)
         field = line[table.label] or ""
         rows[name] = _names(field) if table.several else [field.strip()]
     _must_be_there(path, root, list(rows), images)

@@ -172,7 +172,9 @@ def _check_same(out: Path, job: dict[str, Any]) -> dict[str, Any]:
     different = [name for name in job if job[name] != old["job"].get(name)]
     if different:
         fix = "repeat that command, give a new folder, or delete this one"
-        raise UserError("shard.other_job", f"{out} holds another job: {', '.join(different)} differ", fix)
+        raise UserError(
+            "shard.other_job", f"{out} holds the shards of another command: {', '.join(different)} differ", fix
+        )
     return old
 
 

@@ -75,7 +75,7 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
     drawn = draws(source.names, settings.seed)
     held_out = source.held_out if source.held_out is not None else drawn[:, 0] / 2**64 < settings.val_fraction
     if settings.val_fraction and (held_out.all() or not held_out.any()):
-        what = f"{held_out.sum()} of {len(held_out)} images fall to val"
+        what = f"{held_out.sum()} of {len(held_out)} images are drawn for val"
         raise UserError("shard.val_fraction.empty", what, "change --val-fraction or --seed, or add images")
     order = np.argsort(drawn[:, 1], kind="stable")
     labels = _labels(source)

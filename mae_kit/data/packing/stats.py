@@ -75,7 +75,7 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
         for kind, (black, white) in stats["scale"].items()
     ]
     if stats["dark"] > stats["deep"] / 2:
-        lines.append(f"{stats['dark']:,} of {stats['deep']:,} 16-bit images are DARK: repack with --white")
+        lines.append(f"{stats['dark']:,} of {stats['deep']:,} 16-bit images appear dark: pack them again with --white")
     if stats["skipped"]:
         lines.append(f"left out, whole or in part: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
         lines += [f"  {count:,} x {reason}" for reason, count in list(stats["reasons"].items())[:5]]
