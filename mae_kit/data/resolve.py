@@ -4,6 +4,7 @@ A folder of images is packed once into the user's cache, under a name made of it
 another name, and is packed again.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -171,8 +172,13 @@ def _pack(folder: str) -> tuple[Path, bool]:
         if not (place / STATS).exists():
             log.info("%s: %s, packed once into %s", folder, source.kind, place)
             pack_source(source if split else _hold_out(source), place, Settings())
-    log.info("%s is read from %s", folder, place)
+    _say(folder, place)
     return place, split
+
+
+@functools.cache  # once for a process: a command resolves each split
+def _say(folder: str, place: Path) -> None:
+    log.info("%s is read from %s", folder, place)
 
 
 def _hold_out(source: Source) -> Source:

@@ -77,7 +77,7 @@ def _cluster(workers: int) -> Iterator[None]:
             raise UserError(
                 "engine.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
             ) from error
-        log.info("No Ray cluster is running here; a local one is started.")
+        log.info("no Ray cluster is running here: starting a local one")
         _connect("local", workers or cores())
     try:
         yield

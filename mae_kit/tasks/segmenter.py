@@ -42,7 +42,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone: Any = backbone
         if not hasattr(backbone, "forward_intermediates"):
-            what = f"timm's {type(backbone).__name__} gives no maps of features"
+            what = f"timm's {type(backbone).__name__} has no feature maps"
             raise UserError("model.name.maps", what, "choose a ViT, BEiT, Swin, ConvNeXt, Hiera or ResNet")
         last = {level["reduction"]: number for number, level in enumerate(self.backbone.feature_info)}
         self.plain = len(last) == 1

@@ -128,7 +128,7 @@ def load_latest(folder: Path, before: float = math.inf) -> State | None:
         raise UserError(
             "checkpoint.damaged",
             f"every checkpoint in {folder} is damaged",
-            "start a new run, from its model.safetensors if any",
+            "start a new run, with --init if this one has a model.safetensors",
         )
     return None
 

@@ -134,7 +134,7 @@ class Run(RunFolder):
         if missing > 0 and disk.total:  # a file system that does not say how large it is has 0
             raise UserError(
                 "run.disk",
-                f"{self.path} will need {needed / 1e9:.2g} GB, and {missing / 1e9:.2g} GB of it are not free there",
+                f"{self.path} needs {needed / 1e9:.2g} GB, {missing / 1e9:.2g} GB more than its disk has free",
                 "make room, or choose another --run folder",
             )
 

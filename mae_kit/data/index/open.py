@@ -56,15 +56,13 @@ def open_index(shards: Place, cache: Cache | None = None) -> Index:
         rows = dict(zip(old.shards, old.apart(), strict=True)) if old is not None else {}
         there = {name: part for name, part in rows.items() if known[name] == stamps.get(name)}
         there |= parts.kept(_missing(stamps, there))
-        log.info(
-            f"Indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}; only changed shards are read."
-        )
+        log.info(f"indexing {len(stamps) - len(there)} of {len(stamps)} shards in {base}")
         old = _whole(parts, stamps, there)
         _must_hold_images(old, parts, shards)
         try:
             save(old, _believed(old, stamps))
         except OSError as error:
-            log.warning(f"The index of {base} cannot be saved ({error.strerror}); it will be made again next time.")
+            log.warning(f"the index of {base} cannot be saved ({error.strerror}); it will be made again next time")
         parts.remove()
     return _usable(old.within(pattern.select(old.shards)), shards)
 
@@ -209,7 +207,7 @@ def _index_all(parts: Parts, stamps: Stamps, workers: int, engine: Engine) -> In
     """Let an engine read all shards but those that a stopped job has read."""
     there = parts.kept(stamps)
     if there:
-        log.info(f"{len(there)} of {len(stamps)} shards were indexed by a job that was stopped.")
+        log.info(f"resuming: {len(there)} of {len(stamps)} shards are indexed already")
     todo = _missing(stamps, there)
     megabytes = sum(steps(size) for size, _ in todo.values())
     if engine == "processes" and megabytes < _SMALL:

@@ -73,7 +73,7 @@ def pack_source(
         _begin(out, source, settings, guess)
     todo = [task for task in tasks if not is_done(out, task.shard)]
     if len(todo) < len(tasks):
-        log.info("%d of %d shards are there already", len(tasks) - len(todo), len(tasks))
+        log.info("%d of %d shards are packed already", len(tasks) - len(todo), len(tasks))
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
         _write_all(Job(out, settings, source.read, guess.scale, len(source.classes or ())), todo, workers, engine)

@@ -410,7 +410,7 @@ def test_only_changed_shards_are_read_again(tmp_path: Path, read_shards: list[st
     shard(tmp_path / "d.tar", range(8, 9))
     caplog.clear()
     second = open_index(tmp_path)
-    assert "Indexing 2 of 3 shards" in caplog.text
+    assert "indexing 2 of 3 shards" in caplog.text
     assert sorted(read_shards) == ["b.tar", "d.tar"]
     assert list(second.keys) == ["0000", "0001", "0002", "0005", "0006", "0008"]
     assert [second.read(row) for row in range(6)] == [jpeg(n) for n in (0, 1, 2, 5, 6, 8)]
