@@ -58,7 +58,9 @@ def export(
         raise UserError("out.not_empty", f"{folder} is not empty", "choose another folder")
     if format in _OF_VITS and not is_plain_vit(weights):
         raise UserError(
-            "format.family", f"{format} has no place for {weights.config.model}", "give --format timm, onnx or pt2"
+            "format.family",
+            f"the format {format} cannot hold {weights.config.model}",
+            "give --format timm, onnx or pt2",
         )
     with filling(folder):
         WRITERS[format](folder, weights)

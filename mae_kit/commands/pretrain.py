@@ -273,7 +273,7 @@ def _callbacks(
 def _unscored(callbacks: list[Callback], best: Best | None) -> list[Callback]:
     """Raises UserError where the best weights are asked for."""
     if best:
-        what = "there are no labeled images by which weights would be better than others"
+        what = "there are no labeled images to score the weights on"
         raise UserError("keep", what, "give --data.knn_shards, or leave out --keep and --patience")
     return callbacks
 

@@ -45,6 +45,6 @@ def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.nd
     if found < count:
         key = f"--objective.init_args.encoder.init_args.colors {found} or less"
         fix = f'give {key}, or in fine-tuning --model.args "{{colors: {found}}}"'
-        raise UserError("encoder.colors.images", f"a palette of {count} colors for images that have {found}", fix)
+        raise UserError("encoder.colors.images", f"the palette has {count} colors, the images only {found}", fix)
     means: Any = MiniBatchKMeans(count, batch_size=BATCH, random_state=0, compute_labels=False)
     return means.fit(pixels[some]).cluster_centers_.astype(np.float32)

@@ -53,7 +53,7 @@ class IGPT(Objective):
         self.hide = HideAll(encoder.grid) if encoder.causal else random
         colors = len(encoder.model.palette)
         if encoder.channels == 1 and colors > GRAYS:
-            what = f"a palette of {colors} colors for images of {GRAYS} grays"
+            what = f"the palette has {colors} colors, grayscale images have {GRAYS}"
             fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
             raise UserError("encoder.colors.sources", what, fix)
         self.initialize()

@@ -75,7 +75,7 @@ def _cluster(workers: int) -> Iterator[None]:
     except OSError as error:
         if address:
             raise UserError(
-                "engine.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset this"
+                "engine.cluster", f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, or unset RAY_ADDRESS"
             ) from error
         log.info("no Ray cluster is running here: starting a local one")
         _connect("local", workers or cores())

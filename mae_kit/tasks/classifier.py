@@ -301,7 +301,7 @@ def _check_heads(model: nn.Module, encoder: Encoder | AnyTimm) -> None:
     """The number of attention heads is in no tensor's shape: the weights would fit and mean nothing."""
     now, trained = attention_heads(model), attention_heads(encoder.model)
     if any(one != other for one, other in zip(now, trained, strict=False)):
-        what = f"model.args give attention {max(now)} heads, the encoder was trained with {max(trained)}"
+        what = f"model.args give {max(now)} attention heads, the encoder was trained with {max(trained)}"
         raise UserError("model.args", what, "give --model null to take the encoder's")
 
 

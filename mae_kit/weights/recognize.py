@@ -112,7 +112,7 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError(
-            "weights.names.unknown", f"{path} ({weights.kind}) also holds {', '.join(unknown[:3])}{more}", _FIX
+            "weights.names.unknown", f"{path} ({weights.kind}) also holds unknown {', '.join(unknown[:3])}{more}", _FIX
         )
     check_complete(str(path), weights)
     notes = [f"the names without their prefix {prefix}"] if prefix else []

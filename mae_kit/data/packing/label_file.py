@@ -109,5 +109,5 @@ def _must_be_there(path: Path, root: Path, names: list[str], images: Collection[
     lost = [name for name in names if name not in images]
     if lost:
         fix = "correct them: names are relative to that folder"
-        what = f"{path} names {len(lost):,} files that are no images in {root}, such as {lost[0]}"
+        what = f"{path} names {len(lost):,} files that are not images in {root}, such as {lost[0]}"
         raise UserError("shard.labels.unknown_images", what, fix)

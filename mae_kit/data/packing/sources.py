@@ -39,7 +39,7 @@ def _open_folder(root: Path, labels: str) -> Source:
     sizes, skipped = list_images(root)
     tars = [skip.name for skip in skipped if TAR.search(skip.name) and os.sep not in skip.name]
     if sizes and tars:
-        what = f"{root} holds tars, {tars[0]} for one, and images, {next(iter(sizes))} for one"
+        what = f"{root} holds both tars, such as {tars[0]}, and images, such as {next(iter(sizes))}"
         raise UserError("shard.src.mixed", what, f"give '{root}/*.tar' for the tars, or move them away")
     if sizes:
         return folder_source(root, labels, sizes, skipped)

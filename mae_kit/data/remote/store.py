@@ -117,7 +117,7 @@ class Store:
             download(f"{self.url}/{shard}", making, size, fault_of)
         except NotThere as error:
             fix = "upload it again, then start again; a run resumes with --resume"
-            raise UserError("data.url.gone", f"{error}, but in the index", fix) from None
+            raise UserError("data.url.gone", f"{error}, though the index lists it", fix) from None
 
 
 def fetch_index(url: str, file: str, cache: Cache) -> Path:
