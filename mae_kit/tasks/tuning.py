@@ -172,6 +172,7 @@ def tune(
     def tried(setting: Setting, fold: int, fraction: float) -> float:
         return trials.run(setting, rows[folds != fold], rows[folds == fold], fraction)
 
+    log.info(f"fine-tuning with {len(candidates)} settings in short trials, then with the best on {FOLDS} folds")
     best = max(candidates, key=lambda one: tried(one, 0, FIRST))
     score = float(np.mean([tried(best, fold, FINAL) for fold in range(FOLDS)]))
     rate, decay, _ = best
