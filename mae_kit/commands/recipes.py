@@ -81,4 +81,5 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _short(key: str, fact: str) -> str:
-    return "expected: " * (key == "expected") + re.split(r" \(|; ", fact)[0]
+    short = fact.partition(" (")[0].partition("; ")[0]
+    return f"expected: {short}" if key == "expected" else short
