@@ -33,10 +33,10 @@ def test_a_line_that_is_indented_further_continues_a_fact(tmp_path: Path):
     assert facts(tmp_path / "own.yaml") == {"size": None, "machine": None, "time": None, "expected": "80%, or more"}
 
 
-def test_the_list_is_a_table(capsys: pytest.CaptureFixture[str]):
+def test_the_list_fits_a_terminal(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.endswith(":")] == [
+    assert [line for line in lines if line.endswith(":") and line[0] != " "] == [
         "compare:",
         "downstream, for mae-kit finetune:",
         "on, overlays for a machine:",
