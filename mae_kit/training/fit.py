@@ -7,13 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 
 import psutil
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.distributed import DistError
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -34,6 +32,7 @@ from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import TrainingModule
 from mae_kit.training.outbox import Outbox
 from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
+from mae_kit.training.process_group import PATIENCE, RestartableDDP
 from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.record import Record
 from mae_kit.training.run import Run
@@ -41,7 +40,6 @@ from mae_kit.training.signals import StopOnSignal, TakeBack
 
 log = logging.getLogger(__name__)
 _NEEDED = {"plan", "state_dict", "optimizer_states", "loops", "callbacks", "audit", "record", "bad_samples"}
-_PATIENCE = timedelta(minutes=10)  # until a process that is waited for counts as stuck
 _OF_PEERS = re.compile("gloo|NCCL|Connection (closed|reset)|Broken pipe|process group", re.IGNORECASE)
 
 
@@ -261,7 +259,7 @@ def _trainer(
         accelerator="auto",
         devices=local,
         num_nodes=replica.world_size // local,
-        strategy=DDPStrategy(broadcast_buffers=_has_batch_norm(module), timeout=_PATIENCE)
+        strategy=RestartableDDP(broadcast_buffers=_has_batch_norm(module), timeout=PATIENCE)
         if replica.world_size > 1
         else "auto",
         precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]

@@ -136,4 +136,4 @@ class Programs:
         for running in self._started:
             running.close()
         self._server.kill()
-        self._server.wait()
+        self._server.communicate()  # closes its stdin, too

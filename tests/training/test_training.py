@@ -569,7 +569,7 @@ def test_a_stuck_peer_ends_a_run_which_resumes(
     run = tmp_path / "run"
     short = "import datetime, mae_kit.training.fit, mae_kit.training.signals\n"
     short += "mae_kit.training.signals.BUSY = 3.0\n" if asked else ""
-    short += f"mae_kit.training.fit._PATIENCE = datetime.timedelta(seconds={600 if asked else 20})\n"
+    short += f"mae_kit.training.fit.PATIENCE = datetime.timedelta(seconds={600 if asked else 20})\n"
     ranks = group(programs, 2, *words, "--run", run, patch=short + SLOW)
     ranks[0].wait_until(lambda: bool(steps(run)))
     ranks[1].send(signal.SIGSTOP)
