@@ -258,6 +258,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     once |= {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config))}
     once |= {"run": folder.path, "resume": folder.config.is_file()}
     once |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
+    log.info("the same training from scratch, to compare:")
     finetune(**once)
     machine = arguments["machine"]
     val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]
@@ -287,7 +288,7 @@ def check_bounds(drop_path: float, ema: float | None, generative: float, balance
 def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
     """Log the scores, and return those that the command returns."""
     told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
-    log.info(f"{told} on {result['samples']} images of {name}")
+    log.info(f"{told} on {result['samples']} validation images of {name}")
     return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples", "best") if name in result}}
 
 
@@ -440,7 +441,8 @@ def _classifier(
     size = pair(data.image_size)
     channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
     built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
-    log.info(f"{built.loaded} tensors loaded; newly initialized: {', '.join(built.fresh) if built.loaded else 'all'}")
+    new = f"newly initialized: {', '.join(built.fresh)}"
+    log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
     trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}

@@ -86,12 +86,21 @@ def _progress(rows: list[Row], config: Row) -> Iterator[Card]:
         last = loss[-max(1, loss.size // 20) :]
         yield Card("Loss", f"{last.mean():.4f}", f"mean of the last {len(last)} logged" if len(last) > 1 else "")
     if rows:
-        epochs = config.get("optimization", {}).get("epochs")
-        of = f" of {epochs:,.4g}" if is_finite(epochs) else ""
-        yield Card("Step", f"{rows[-1]['step']:,}", f"epoch {epoch[-1]:,.1f}{of}" if epoch.size else "")
+        steps = rows[-1]["step"]
+        about = f"epoch {epoch[-1]:,.1f}{_of_epochs(config, epoch[-1], steps)}" if epoch.size else ""
+        yield Card("Step", f"{steps:,}", about)
     if seconds.size:
         cores = clock(rows, "core_seconds")
         yield Card("Time", _duration(clock(rows, "seconds")), f"{_duration(cores)} of CPU time" if cores else "")
+
+
+def _of_epochs(config: Row, epoch: float, step: int) -> str:
+    """The length of the run, which `min_steps` stretches on few images."""
+    optimization = config.get("optimization", {})
+    epochs, least = optimization.get("epochs"), optimization.get("min_steps", 0)
+    if not (is_finite(epochs) and is_finite(least)):
+        return ""
+    return f" of {max(epochs, least * epoch / max(1, step)):,.4g}"
 
 
 def _health(rows: list[Row]) -> Iterator[Card]:

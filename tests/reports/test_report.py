@@ -263,6 +263,13 @@ def test_values_that_are_not_finite_are_skipped(tmp_path: Path) -> None:
     assert "nan" not in words
 
 
+@pytest.mark.parametrize(("least", "epochs"), [(0, 8), (60, 8), (200, 20)])
+def test_a_run_that_min_steps_stretches_has_its_own_length(tmp_path: Path, least: int, epochs: int) -> None:
+    write_lines(tmp_path / "metrics.jsonl", [training_line(40)])
+    (tmp_path / "config.yaml").write_text(f"optimization: {{epochs: 8.0, min_steps: {least}}}\n")
+    assert f"epoch 4.0 of {epochs}" in read(tmp_path).words
+
+
 def test_cpu_time_may_decrease_when_workers_end(tmp_path: Path) -> None:
     clocks = [(1800, 900), (7200, 7500), (8400, 7200)]
     rows = [{"step": i, "seconds": wall, "core_seconds": cores} for i, (wall, cores) in enumerate(clocks)]
