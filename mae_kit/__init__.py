@@ -51,6 +51,7 @@ MODULES = {
     "dedup": "commands.dedup",
     "demo": "commands.demo",
     "doctor": "commands.doctor",
+    "embed": "commands.embed",
     "evaluate": "commands.evaluate",
     "export": "commands.export",
     "finetune": "commands.finetune",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.dedup import dedup as dedup
     from mae_kit.commands.demo import demo as demo
     from mae_kit.commands.doctor import doctor as doctor
+    from mae_kit.commands.embed import embed as embed
     from mae_kit.commands.evaluate import evaluate as evaluate
     from mae_kit.commands.export import export as export
     from mae_kit.commands.import_ import import_ as import_

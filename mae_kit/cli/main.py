@@ -10,7 +10,7 @@ import keyword
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mae_kit.errors import OutputLost, UserError
@@ -50,6 +50,7 @@ COMMANDS = {
     "bench": Command("measure an encoder's speed and memory by image size", "Inspect"),
     "report": Command("summarize a run in one HTML page", "Inspect"),
     "evaluate": Command("score an encoder, frozen or fine-tuned", "Evaluate", resumes=True),
+    "embed": Command("write the features of your images to a file", "Evaluate", resumes=True),
     "compare": Command("train and score several objectives with the same data and budget", "Evaluate", resumes=True),
     "import": Command("convert weights from another program", "Exchange"),
     "export": Command("convert weights for another program", "Exchange"),
@@ -193,6 +194,8 @@ def _run(name: str, words: list[str]) -> int:
         arguments = read(name, words)  # first, since it answers mistakes without importing torch
         function = load(name)
         result = function(**_with_threads(function, arguments))
+        if isinstance(result, Iterator):  # for Python, which takes them one by one
+            raise UserError("out.missing", f"{name} has no file for its results", "add --out FILE")
     if is_main_process():
         _report(result, as_json)
     return int(isinstance(result, dict) and bool(result.get("failed")))

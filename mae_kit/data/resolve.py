@@ -32,7 +32,7 @@ from mae_kit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "all"]
 HELD_OUT_FRACTION = 0.1
 
 
@@ -43,11 +43,13 @@ class Parts(NamedTuple):
         whole: What pretraining sees: the train split, or everything where the data come without splits.
         train: What labels are learned from: `whole` without `val`.
         val: Held out; None where nothing is.
+        all: Both.
     """
 
     whole: str
     train: str
     val: str | None
+    all: str
 
 
 def resolve(data: str, split: Split, pack: bool = True, cache: Cache | None = None) -> str:
@@ -57,7 +59,7 @@ def resolve(data: str, split: Split, pack: bool = True, cache: Cache | None = No
         data: A folder that `mae-kit shard` made or another folder of tars, one tar, a pattern, a URL of these; or a
             folder of images, which is packed once into the user's cache.
         split: train = what to pretrain on; val = the held-out part: that of the data, or of a folder of images
-            without one a tenth of the images, drawn by their names.
+            without one a tenth of the images, drawn by their names; all = both.
         pack: Whether a folder of images may be packed.
         cache: Where files of remote shards go; by default in the user's cache.
 
@@ -69,6 +71,8 @@ def resolve(data: str, split: Split, pack: bool = True, cache: Cache | None = No
             no held-out part.
     """
     parts = _parts(data, pack, cache)
+    if split == "all":
+        return parts.all
     return parts.whole if split == "train" else _val(data, parts)
 
 
@@ -138,12 +142,12 @@ def _of_shards(place: str, shards: Sequence[str]) -> Parts:
     held_out = [name for name, word in zip(shards, words, strict=True) if splits and splits.get(word)]
     train = [name for name, word in zip(shards, words, strict=True) if splits and splits.get(word) is False]
     if not train:  # none, or held-out ones alone
-        return Parts(place, place, place if words and "train" not in words else None)
+        return Parts(place, place, place if words and "train" not in words else None, place)
     if len(train) == len(shards):
-        return Parts(place, place, None)
+        return Parts(place, place, None, place)
     base = parse_pattern(place, os.path.isdir(place) or (is_url(place) and not _names_shards(place))).base
     chosen = _pattern(base, train, shards)
-    return Parts(chosen, chosen, _pattern(base, held_out, shards) if held_out else None)
+    return Parts(chosen, chosen, _pattern(base, held_out, shards) if held_out else None, place)
 
 
 def _names_shards(url: str) -> bool:

@@ -1,31 +1,35 @@
 """Features of a frozen encoder, computed once per shard and cached next to it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
-from mae_kit.data.loading.loader import EvaluationBatches
+from mae_kit.data.loading.loader import EvaluationBatches, Loader
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.files.tensor_file import contiguous
 from mae_kit.parallel import Engine
+from mae_kit.parallel.processes import cores
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.pretrained import load_weights
 
-MEAN, CLASS = "mean", "class"
+MEAN, CLASS, PATCHES = "mean", "class", "patches"
 _BATCH = 64
+_PIECE = 2**26  # bytes of patch tokens a file, which the process that makes it holds
+_LOADERS = 8  # processes that decode for one GPU
 
 
 class FeatureSource(NamedTuple):
@@ -33,7 +37,7 @@ class FeatureSource(NamedTuple):
 
     Attributes:
         layer: Block of a ViT or stage of a Swin whose output is taken, from 1.
-        token: `mean` of the patch tokens, or `class` token.
+        token: `mean` of the patch tokens, `class` token, or all `patches`.
     """
 
     layer: int
@@ -45,7 +49,8 @@ class Features(NamedTuple):
 
     Attributes:
         rows: Of the index, ascending.
-        values: On disk, by what they are made of; no class token where the encoder has none.
+        values: On disk, by what they are made of; no class token where the encoder has none. Patch tokens of an image
+            are one row, a token behind the other.
     """
 
     rows: Int64[np.ndarray, " m"]
@@ -72,6 +77,30 @@ def extract_features(
     Raises:
         UserError: `layers`: the encoder has no such layer.
     """
+    chosen = _chosen(encoder, layers)
+    asked = "" if chosen == [encoder.depth] else "".join(f"-{layer}" for layer in chosen)
+    kept = Sidecars(f"features-{encoder.fingerprint}{asked}", "mean of patch tokens and class token, central crop; 3")
+    return _extract(encoder, index, chosen, kept, False, workers, engine)
+
+
+@contextmanager
+def patch_features(
+    encoder: Any, index: Index, layer: int, workers: int = 0, engine: Engine = "processes"
+) -> Iterator[Features]:
+    """Encode all images as `extract_features` does, for all patch tokens of a layer.
+
+    They are many times the size of the images. Their files are removed at the end of the block, unless it fails: then
+    they are kept, and the next call resumes.
+    """
+    (layer,) = _chosen(encoder, [layer])
+    _, tokens, dim = _blank_tokens(encoder, layer).shape
+    most = max(1, _PIECE // (4 * tokens * dim))
+    kept = Sidecars(f"patches-{encoder.fingerprint}-{layer}", "patch tokens, central crop; 1", most)
+    yield _extract(encoder, index, [layer], kept, True, workers, engine)
+    kept.remove(index)
+
+
+def _chosen(encoder: Any, layers: Iterable[int]) -> list[int]:
     depth = encoder.depth
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:
@@ -80,11 +109,32 @@ def extract_features(
             f"layers are {chosen}, the encoder has {depth}",
             f"give numbers from 1 to {depth}",
         )
-    asked = "" if chosen == [depth] else "".join(f"-{layer}" for layer in chosen)
-    kept = Sidecars(f"features-{encoder.fingerprint}{asked}", "mean of patch tokens and class token, central crop; 3")
-    workers = 1 if engine == "processes" and torch.cuda.is_available() else workers
-    files = kept.complete(index, partial(extract_shard, _Shipped(encoder), chosen), workers, engine, (__name__,))
-    starts = np.searchsorted(index.shard, np.arange(len(files)))
+    return chosen
+
+
+def token_shape(encoder: Any, source: FeatureSource) -> tuple[int, ...]:
+    """Of the features of one image: [d], or [t d] for all patches."""
+    _, tokens, dim = _blank_tokens(encoder, source.layer).shape
+    return (tokens, dim) if source.token == PATCHES else (dim,)
+
+
+def _blank_tokens(encoder: Any, layer: int) -> Float[Tensor, "1 t d"]:
+    """The patch tokens of an image of zeros."""
+    device = next(encoder.parameters()).device
+    with torch.no_grad():
+        (tokens,) = encoder.layers(torch.zeros(1, encoder.channels, *encoder.image_size, device=device), [layer])
+    return tokens[:, encoder.prefix :]
+
+
+def _extract(
+    encoder: Any, index: Index, layers: list[int], kept: Sidecars, patches: bool, workers: int, engine: Engine
+) -> Features:
+    """On a machine with a GPU one process encodes, and the workers decode for it."""
+    one_gpu = engine == "processes" and torch.cuda.is_available()
+    loaders = (workers or min(cores(), _LOADERS)) if one_gpu else 0
+    make = partial(extract_shard, _Shipped(encoder), layers, patches, loaders)
+    files = kept.complete(index, make, 1 if one_gpu else workers, engine, (__name__,))
+    starts = [rows.start for _, rows in index.pieces(kept.most)]
     rows = [_rows(file) + start for file, start in zip(files, starts, strict=True)]
     parts = [stored_matrices(file) for file in files]
     values = {_source(name): Rows([part[name] for part in parts]) for name in parts[0]}
@@ -109,7 +159,9 @@ def _unpacked(config: ModelConfig, tensors: bytes) -> _Shipped:
     return _Shipped(load_weights(config, load(tensors), "the encoder"))
 
 
-def extract_shard(shipped: _Shipped, layers: list[int], part: Index, tick: Callable[[], None]) -> Arrays:
+def extract_shard(
+    shipped: _Shipped, layers: list[int], patches: bool, loaders: int, part: Index, tick: Callable[[], None]
+) -> Arrays:
     """Compute the arrays of one shard: `rows`, relative to the shard, and features under the names of their sources."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Encoder = shipped.encoder.to(device)
@@ -117,25 +169,31 @@ def extract_shard(shipped: _Shipped, layers: list[int], part: Index, tick: Calla
     normalize = Normalize(config.mean, config.std).to(device)
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
     blank = torch.zeros(1, model.channels, *model.image_size, dtype=torch.uint8)
-    widths = {name: values[:0] for name, values in _encode(model, normalize, layers, blank).items()}
+    encode = partial(_encode, model, normalize, layers, patches)
+    widths = {name: values[:0] for name, values in encode(blank).items()}
     rows, parts = [np.empty(0, np.int64)], [widths]  # should no image of the shard decode
-    for batch in batches:
+    for batch in Loader(batches, 0, len(batches), loaders):
         if len(batch.ids):
-            parts.append(_encode(model, normalize, layers, batch.images))
+            parts.append(encode(batch.images))
             rows.append(batch.ids.numpy())
         for _ in range(len(batch.ids) + len(batch.bad)):
             tick()
     return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
 
 
-def _encode(model: Encoder, normalize: Normalize, layers: list[int], images: UInt8[Tensor, "b c h w"]) -> Arrays:
+def _encode(
+    model: Encoder, normalize: Normalize, layers: list[int], patches: bool, images: UInt8[Tensor, "b c h w"]
+) -> Arrays:
     device = next(model.parameters()).device
     with torch.no_grad():
         found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))
-    pooled = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
-    if model.has_class_token:
-        pooled |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
-    return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in pooled.items()}
+    if patches:
+        made = {FeatureSource(layer, PATCHES): t[:, model.prefix :].flatten(1) for layer, t in found.items()}
+    else:
+        made = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
+    if model.has_class_token and not patches:
+        made |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
+    return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in made.items()}
 
 
 def _rows(file: Path) -> Int64[np.ndarray, " m"]:

@@ -271,15 +271,22 @@ class Index:
             found = self._open[shard] = Descriptor(os.open(self.folder / self.shards[shard], READ_ONLY))
         return found
 
-    def apart(self) -> list["Index"]:
-        """Of each shard an index of its own, light enough to travel to another process."""
+    def pieces(self, most: int | None = None) -> list[tuple[str, slice]]:
+        """Shards with their rows, each as often as it takes for pieces of at most so many samples."""
+        step = most or len(self) or 1
+        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
+        return [
+            (name, slice(first, min(first + step, end)))
+            for name, (start, end) in zip(self.shards, borders, strict=True)
+            for first in range(start, max(end, start + 1), step)
+        ]
+
+    def apart(self, most: int | None = None) -> list["Index"]:
+        """Of each shard, or piece of one, an index of its own, light enough to travel to another process."""
         problems: dict[str, list[Problem]] = defaultdict(list)
         for problem in self.problems:
             problems[problem.shard].append(problem)
-        borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
-        return [
-            self._only(name, slice(*border), problems[name]) for name, border in zip(self.shards, borders, strict=True)
-        ]
+        return [self._only(name, rows, problems[name]) for name, rows in self.pieces(most)]
 
     def _only(self, name: str, rows: slice, problems: list[Problem]) -> "Index":
         part = Index(

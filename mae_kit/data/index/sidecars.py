@@ -1,6 +1,7 @@
 """Results computed from shards, one file per shard, in a hidden folder next to them, kept up to date."""
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,12 @@ class Sidecars(NamedTuple):
     Attributes:
         name: Of the hidden folder, without its dot.
         recipe: Everything, apart from the shard, that determines the arrays; a file of another recipe is ignored.
+        most: Samples a file, where the arrays of a whole shard are too large for memory; None = a file a shard.
     """
 
     name: str
     recipe: str
+    most: int | None = None
 
     def compute(
         self, index: Index, make: Make, workers: int = 0, engine: Engine = "processes", preload: tuple[str, ...] = ()
@@ -52,7 +55,7 @@ class Sidecars(NamedTuple):
         Raises:
             OSError: Neither the folder nor the user's cache can be written.
         """
-        parts = index.apart()
+        parts = index.apart(self.most)
         todo = [part for part in parts if self.find(part) is None]
         self._sweep(index)
         with progress(self.name, float(sum(map(len, todo)))) as advance:
@@ -71,20 +74,30 @@ class Sidecars(NamedTuple):
         with replacing(path) as making:
             making.write_bytes(to_safetensors(arrays, {"mae_kit_sidecar": self._stamp(part)}))
 
+    def remove(self, index: Index) -> None:
+        """Delete the files of all shards."""
+        for folder in self._folders(index):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _made(self, part: Index) -> Path:
         path = self.find(part)
         assert path is not None
         return path
 
     def _paths(self, part: Index) -> tuple[Path, Path]:
-        file = f"{part.shards[0]}.safetensors"
-        return part.folder / f".{self.name}" / file, cache_path(self.name, part.folder) / file
+        piece = f"-{part.offset[0]}" if self.most and len(part) else ""
+        file = f"{part.shards[0]}{piece}.safetensors"
+        near, cache = self._folders(part)
+        return near / file, cache / file
+
+    def _folders(self, index: Index) -> tuple[Path, Path]:
+        return index.folder / f".{self.name}", cache_path(self.name, index.folder)
 
     def _stamp(self, part: Index) -> str:
         return json.dumps([self.recipe, part.contents[part.shards[0]]])
 
     def _sweep(self, index: Index) -> None:
-        for folder in (index.folder / f".{self.name}", cache_path(self.name, index.folder)):
+        for folder in self._folders(index):
             clear_unfinished(folder)
 
 
