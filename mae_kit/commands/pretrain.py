@@ -57,7 +57,7 @@ class PretrainData:
         flip: Flip half of the images horizontally; false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
         mean: Mean of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json,
-            or ImageNet's if there is no such file.
+            or that of 200 of them if there is no such file; ImageNet's if the shards are remote.
         std: Standard deviation of each channel, in 0..1.
         knn_shards: Labeled shards for a kNN score during training, from the untrained weights on; by default the
             validation split of the data, if it has one.

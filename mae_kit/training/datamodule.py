@@ -37,8 +37,8 @@ class ShardDataModule(LightningDataModule):
         crop_scale: Smallest and largest fraction of an image's area that a training crop shows.
         crop_pct: Fraction of the shorter side that the center crop for validation keeps.
         channels: Channels to decode to.
-        mean: Mean of each channel in [0, 1]; by default that of the images (stats.json), or else ImageNet's; known
-            after `setup`.
+        mean: Mean of each channel in [0, 1]; by default that of the images (stats.json, or a sample); known after
+            `setup`.
         std: Standard deviation of each channel in [0, 1].
         flip: Flip half of the images horizontally in `transform`.
         exclude: A list of samples to leave out, as `mae-kit dedup` writes it.
