@@ -106,9 +106,10 @@ def finetune(
             objective, 15% of the pixels are hidden. 0 = classification alone.
         balance: How far the loss compensates for rare classes, by adding the log of their frequency to the logits
             (logit adjustment, arXiv 2007.07314): 0 = not at all, 1 = as if all classes were equally frequent.
-        tune: auto = with up to 2,000 labeled images, start from a ridge regression on the frozen features, choose
-            learning rate and layer decay by short cross-validated trials, and keep what scores best in
-            cross-validation: ridge regression or a linear probe on the frozen encoder, or the fine-tuning.
+        tune: auto = with up to 2,000 labeled images, cross-validate on them, in trainings of full length, the recipe
+            and, of an encoder, a gentler variant that begins with a ridge regression on the frozen features; train by
+            the better, or keep a ridge regression or a linear probe on the frozen encoder where that scores clearly
+            higher. Takes up to four times as long from scratch, seven times from an encoder.
         against_scratch: Also train the same classifier from scratch, in RUN/scratch, and report the gain.
         keep: best = also keep the weights with the best score on the validation shards, in RUN/best, a folder for other
             commands like RUN itself; that score is optimistic.

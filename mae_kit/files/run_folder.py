@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def tuning(self) -> Path:
-        """The learning rate and layer decay that trials of a fine-tuning chose."""
+        """The setting that trials of a fine-tuning chose."""
         return self.path / "tuning.json"
 
     @property

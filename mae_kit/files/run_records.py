@@ -300,6 +300,7 @@ class KeptWeights(TypedDict):
 class Tuning(TypedDict):
     """tuning.json."""
 
+    head: Literal["recipe", "ridge"]
     learning_rate: Positive
     layer_decay: Fraction
     cross_validated: Fraction

@@ -1,10 +1,11 @@
-"""Fine-tuning with few labels: a ridge head to begin with, and learning rate and layer decay chosen by short trials."""
+"""Fine-tuning with few labels: the recipe or a variant of it, whichever whole trainings on the labeled images favor."""
 
 import logging
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +31,7 @@ from mae_kit.training.fit import fit_quietly
 
 log = logging.getLogger(__name__)
 
-FIRST, FINAL = 1 / 8, 1 / 2  # of the training's steps, of the trials of all settings and of the best one
-RATES, DECAYS = (1.0, 0.3), (1.0, 0.75)
+LOWER = 0.3  # times the recipe's learning rate, from a ridge head
 
 Build = Callable[[nn.Module, Optimization], FinetuneModule]
 
@@ -40,11 +40,13 @@ class Setting(NamedTuple):
     """What trials choose.
 
     Attributes:
+        head: recipe = new, as without tuning; ridge = fitted to the frozen features (LP-FT).
         learning_rate: At the end of the warm-up.
         layer_decay: Factor between the rates of neighboring layers.
         cross_validated: Top-1 or mean average precision on held-out labeled images, 0 to 1, the mean over the folds.
     """
 
+    head: Literal["recipe", "ridge"]
     learning_rate: float
     layer_decay: float
     cross_validated: float = 0.0
@@ -58,6 +60,10 @@ class Setting(NamedTuple):
             layer_decay=self.layer_decay,
             min_learning_rate=min(optimization.min_learning_rate, self.learning_rate),
         )
+
+    def __str__(self) -> str:
+        rates = f"learning rate {self.learning_rate:.2g}, layer decay {self.layer_decay:g}"
+        return f"{rates}, head {'of ridge regression' if self.head == 'ridge' else 'new'}"
 
 
 class Trials(NamedTuple):
@@ -83,14 +89,15 @@ class Trials(NamedTuple):
     classes: int
     machine: Machine
 
-    def run(self, setting: Setting, rows: np.ndarray, held: np.ndarray, fraction: float) -> float:
-        """Train on some rows for a fraction of the steps, from a ridge head; return the score on the others, 0 to 1."""
+    def run(self, setting: Setting, rows: np.ndarray, held: np.ndarray) -> float:
+        """Train on some rows for as many steps as the training has; return the score on the others, 0 to 1."""
         form, batch = self.batches, min(self.batches.batch_size, len(rows))
-        steps = max(1, round(fraction * self.steps))
-        plan = Plan(len(rows), batch, steps * batch / len(rows), form.seed)
-        module = self.build(deepcopy(self.classifier), _shortened(setting.on(self.optimization), plan.epochs))
-        seen = frozen_features(module.model, _only(self.held_out, rows), module.augment.normalize)
-        start_from_head(module.model, frozen_head("ridge", seen.images, self.classes))
+        plan = Plan(len(rows), batch, self.steps * batch / len(rows), form.seed)
+        optimization = setting.on(self.optimization).lasting(plan.epochs)
+        module = self.build(deepcopy(self.classifier), optimization)
+        if setting.head == "ridge":
+            seen = frozen_features(module.model, _only(self.held_out, rows), module.augment.normalize)
+            start_from_head(module.model, frozen_head("ridge", seen.images, self.classes))
         shape = form.image_size, form.channels, form.crop_scale
         fit_quietly(module, TrainBatches(form.index, rows, batch, *shape, form.seed), plan, self.machine)
         return _score(module, _only(self.held_out, held))
@@ -103,7 +110,7 @@ class FewLabels(NamedTuple):
         classifier: Before the first step.
         images: What its head sees of the labeled images.
         candidates: Ways to use it without fine-tuning.
-        setting: The best learning rate and layer decay.
+        setting: The best of the fine-tuning.
     """
 
     classifier: nn.Module
@@ -112,10 +119,10 @@ class FewLabels(NamedTuple):
     setting: Setting
 
     def best(self) -> str:
-        """The best way by cross-validation: `finetune`, or a frozen one that a classifier can hold."""
+        """`finetune`, or a frozen way that a classifier can hold and that cross-validation clearly prefers."""
         frozen = {one.method: one.cross_validated for one in self.candidates if one.method != "knn"}
         scores = {"finetune": self.setting.cross_validated} | frozen
-        return max(scores, key=lambda method: scores[method])
+        return list(scores)[preferred(list(scores.values()), len(self.images.labels))]
 
     def frozen(self, method: str, classes: int) -> nn.Module:
         """The classifier with a head on frozen features, in eval mode."""
@@ -130,12 +137,12 @@ def study(
     known: Setting | None = None,
     untrained: nn.Module | None = None,
 ) -> FewLabels:
-    """Score frozen features, choose a setting, and put a ridge head on the classifier.
+    """Score frozen features, choose a setting, and put its head on the classifier.
 
     Args:
         trials: How a setting is tried.
         val: Held out; reported, it chooses nothing.
-        candidates: Settings to choose from.
+        candidates: Settings to choose from, the recipe's first.
         known: The setting, where it was chosen before.
         untrained: The classifier with fresh weights, which the encoder should surpass.
     """
@@ -149,35 +156,44 @@ def study(
     if untrained is not None:
         _must_surpass(found[0], frozen_features(untrained, trials.held_out, normalize).images, classes, folds)
     setting = known or tune(trials, candidates, rows, folds)
-    start_from_head(trials.classifier, frozen_head("ridge", images, classes))
+    if setting.head == "ridge":
+        start_from_head(trials.classifier, frozen_head("ridge", images, classes))
     return FewLabels(before, images, found, setting)
 
 
 def settings(optimization: Optimization, batch_size: int, pretrained: bool) -> list[Setting]:
-    """What is tried: the recipe's setting, a lower learning rate, and of an encoder another layer decay."""
-    peak, own = optimization.peak(batch_size), optimization.layer_decay
-    decays = (own, *[decay for decay in DECAYS if abs(decay - own) > 0.1][:1]) if pretrained else (own,)
-    return [Setting(peak * rate, decay) for rate in RATES for decay in decays]
+    """What is tried: the recipe's setting, and of an encoder one that changes it less: a ridge head, a lower rate."""
+    peak, decay = optimization.peak(batch_size), optimization.layer_decay
+    own, gentle = Setting("recipe", peak, decay), Setting("ridge", LOWER * peak, decay)
+    return [own, gentle] if pretrained else [own]
 
 
 def tune(
     trials: Trials, candidates: list[Setting], rows: Int64[np.ndarray, " m"], folds: Int64[np.ndarray, " m"]
 ) -> Setting:
-    """Try all settings briefly on one fold; return the best, cross-validated in longer trials.
+    """Cross-validate each setting in trainings of full length; return the recipe's, or one that is clearly better.
 
-    These are not brief, or a training that needs its time would lose to frozen features. All trials together take some
-    1.3 times as long as the training.
+    Shorter trials would favor frozen features over trainings that need their time (recipes/LOG.md). Those of a setting
+    take as long as two trainings where a batch holds all labeled images, else as three.
     """
+    log.info(f"fine-tuning {len(candidates) * FOLDS} times on the folds, then once on all labeled images")
+    tried = []
+    for setting in candidates:
+        scores = [trials.run(setting, rows[folds != fold], rows[folds == fold]) for fold in range(FOLDS)]
+        tried.append(setting._replace(cross_validated=float(np.mean(scores))))
+        log.info(f"fine-tuned, {tried[-1]}: {tried[-1].cross_validated:.1%} by cross-validation")
+    return tried[preferred([one.cross_validated for one in tried], len(rows))]
 
-    def tried(setting: Setting, fold: int, fraction: float) -> float:
-        return trials.run(setting, rows[folds != fold], rows[folds == fold], fraction)
 
-    log.info(f"fine-tuning with {len(candidates)} settings in short trials, then with the best on {FOLDS} folds")
-    best = max(candidates, key=lambda one: tried(one, 0, FIRST))
-    score = float(np.mean([tried(best, fold, FINAL) for fold in range(FOLDS)]))
-    rate, decay, _ = best
-    log.info(f"fine-tuned, learning rate {rate:.2g}, layer decay {decay:g}: {score:.1%} by cross-validation")
-    return best._replace(cross_validated=score)
+def preferred(scores: list[float], images: int) -> int:
+    """Index of the best score; 0 unless that is more than a standard error above the first (Breiman et al., 1984).
+
+    Args:
+        scores: Cross-validated, 0 to 1; the first is that of the default.
+        images: That each was measured on.
+    """
+    best, error = int(np.argmax(scores)), math.sqrt(scores[0] * (1 - scores[0]) / images)
+    return best if scores[best] - scores[0] > error else 0
 
 
 def _must_surpass(ridge: Candidate, untrained: LabeledFeatures, classes: int, folds: Int64[np.ndarray, " m"]) -> None:
@@ -187,12 +203,6 @@ def _must_surpass(ridge: Candidate, untrained: LabeledFeatures, classes: int, fo
             f"the encoder has learned nothing that helps here: ridge regression on its frozen features scores "
             f"{ridge.cross_validated:.1%}, on those of untrained weights {fresh:.1%}; pretrain for longer"
         )
-
-
-def _shortened(optimization: Optimization, epochs: float) -> Optimization:
-    warmup = optimization.warmup_epochs / optimization.epochs * epochs
-    floor = optimization.min_learning_rate if optimization.decay != "steps" else 0.0
-    return replace(optimization, epochs=epochs, warmup_epochs=warmup, decay="cosine", steps=(), min_learning_rate=floor)
 
 
 @torch.no_grad()

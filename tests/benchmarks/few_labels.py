@@ -1,16 +1,19 @@
 """What few labels give: frozen ridge, kNN and probe, the recipe's fine-tuning and the tuned one; the same from scratch.
 
-python tests/benchmarks/few_labels.py ENCODER RECIPE DATA OUT [LABELS_PER_CLASS] [SEEDS]
+python tests/benchmarks/few_labels.py ENCODER RECIPE DATA OUT [--labels 10] [--seeds 5] [--tuned 5] [KEY=VALUE ...]
 
-Each line is the top-1 in % on the held-out images, its mean over the seeds [95% interval by Student's t]. A run that is
-complete is read, one that was stopped resumes.
+Each line is the top-1 in % on the held-out images, its mean over the seeds [95% interval by Student's t], and then
+every seed; gains are paired by seed. KEY=VALUE are settings of all fine-tunings. A run that is complete is read, one
+that was stopped resumes.
 """
 
+import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 import mae_kit
 from mae_kit.console import messages
@@ -27,24 +30,46 @@ def trained(run: Path, recipe: str, **settings: Any) -> dict[str, Any]:
     return json.loads((run / "result.json").read_text())
 
 
-def main(encoder: str, recipe: str, data: str, out: str, labels: str = "10", seeds: str = "5") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("encoder", "recipe", "data", "out"):
+        parser.add_argument(name)
+    parser.add_argument("--labels", type=int, default=10, help="per class")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tuned", type=int, default=5, help="seeds of --tune auto")
+    parser.add_argument("settings", nargs="*")
+    a = parser.parse_intermixed_args()
+    settings = {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in a.settings)}
     scores: dict[str, list[float]] = defaultdict(list)
-    for seed in range(int(seeds)):
-        for start in (encoder, "none"):
-            name = "scratch" if start == "none" else "pretrained"
-            decay = {"optimization.layer_decay": 1} if start == "none" else {}
-            common = {"data": data, "encoder": start, "data.labels_per_class": int(labels), "seed": seed, **decay}
-            folder = Path(out) / f"{name}-{seed}"
-            plain = trained(folder / "plain", recipe, tune="none", **common)
-            tuned = trained(folder / "tuned", recipe, tune="auto", **common)
-            scores[f"{name}, fine-tuned by the recipe"].append(plain["top1"])
+    for seed in range(a.seeds):
+        for start, encoder in (("pretrained", a.encoder), ("scratch", "none")):
+            decay = {} if start == "pretrained" else {"optimization.layer_decay": 1}
+            common = (
+                {"data": a.data, "encoder": encoder, "data.labels_per_class": a.labels, "seed": seed} | settings | decay
+            )
+            folder = Path(a.out) / f"{start}-{seed}"
+            scores[f"{start}, fine-tuned by the recipe"].append(
+                trained(folder / "plain", a.recipe, tune="none", **common)["top1"]
+            )
+            if seed >= a.tuned:
+                continue
+            tuned = trained(folder / "tuned", a.recipe, tune="auto", **common)
             for one in tuned["candidates"]:
-                scores[f"{name}, {one['method']}" + ", tuned" * (one["method"] == "finetune")].append(one["top1"])
-            scores[f"{name}, chosen"].append(tuned["top1"])
+                scores[f"{start}, {one['method']}" + ", tuned" * (one["method"] == "finetune")].append(one["top1"])
+            scores[f"{start}, chosen"].append(tuned["top1"])
+            print(start, seed, tuned["chosen"], tuned["tuned"])
     for name, values in scores.items():
-        print(f"{name:40} {with_interval(over_seeds(values)._asdict())}")
+        print(f"{name:40} {_shown(values)}")
+    for name in ("fine-tuned by the recipe", "chosen"):
+        pairs = zip(scores[f"pretrained, {name}"], scores[f"scratch, {name}"], strict=True)
+        if gains := [one - other for one, other in pairs]:
+            print(f"{'gain, ' + name:40} {_shown(gains, '+')}")
+
+
+def _shown(values: list[float], sign: str = "") -> str:
+    return f"{with_interval(over_seeds(values)._asdict(), sign)}  {', '.join(f'{100 * v:.1f}' for v in values)}"
 
 
 if __name__ == "__main__":
     with messages():
-        main(*sys.argv[1:])
+        main()

@@ -1,4 +1,4 @@
-"""Few labels: in one process, from an encoder of two blocks, with trials of a few steps."""
+"""Few labels: in one process, from an encoder of two blocks, with trainings of a few steps."""
 # Also tests reports/few_labels.py, tasks/few_labels.py.
 
 import json
@@ -51,7 +51,8 @@ def test_what_cross_validation_finds_best_is_the_classifier(
     methods = {one["method"]: one for one in result["candidates"]}
     assert list(methods) == ["ridge", "knn", "probe", "finetune"]
     assert all(0 <= one["low"] <= one["top1"] <= one["high"] <= 1 for one in methods.values())
-    best = max(("finetune", "ridge", "probe"), key=lambda method: methods[method]["cross_validated"])
+    scores = [methods[method]["cross_validated"] for method in ("finetune", "ridge", "probe")]
+    best = ("finetune", "ridge", "probe")[tuning.preferred(scores, result["labeled_images"])]
     assert result["chosen"] == best and found["top1"] == result["top1"] == methods[best]["top1"]
     scored = mae_kit.evaluate(run, data=few["data"])
     assert scored["scores"][0]["top1"] == pytest.approx(result["top1"])
@@ -78,13 +79,23 @@ def test_pretrained_and_scratch_are_compared(few: dict[str, Any], recipes: Path,
         )
 
 
+def test_where_trials_prefer_the_recipe_it_is_trained_as_without_tuning(
+    few: dict[str, Any], recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tuning, "preferred", lambda scores, images: 0)
+    for tune in ("auto", "none"):
+        mae_kit.finetune(str(recipes / "finetune.yaml"), run=str(tmp_path / tune), **few | {"tune": tune})
+    weights = [load_classifier(tmp_path / tune).state_dict() for tune in ("auto", "none")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
 @pytest.mark.parametrize(
-    ("ridge", "tuned", "best"), [(0.5, 0.4, "ridge"), (0.4, 0.5, "finetune"), (0.5, 0.5, "finetune")]
+    ("ridge", "tuned", "best"), [(0.56, 0.5, "ridge"), (0.4, 0.5, "finetune"), (0.54, 0.5, "finetune")]
 )
 def test_neighbors_are_reported_and_not_chosen(ridge: float, tuned: float, best: str):
-    images: Any = None
+    images = LabeledFeatures(torch.zeros(100, 2), torch.zeros(100, dtype=torch.long))
     frozen = [Candidate("ridge", ridge, Score("top1", 0.9)), Candidate("knn", 0.99, Score("top1"))]
-    assert FewLabels(torch.nn.Identity(), images, frozen, Setting(1e-3, 1.0, tuned)).best() == best
+    assert FewLabels(torch.nn.Identity(), images, frozen, Setting("recipe", 1e-3, 1.0, tuned)).best() == best
 
 
 @pytest.mark.parametrize(("score", "warns"), [(0.9, True), (1.0, True), (1.1, False)])
@@ -123,29 +134,28 @@ def test_what_cannot_be_tuned_is_told_in_one_line(
     assert len(caplog.records) == bool(said) and said in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("own", "pretrained", "decays"),
-    [(0.85, True, [0.85, 1.0]), (1.0, True, [1.0, 0.75]), (0.75, True, [0.75, 1.0]), (1.0, False, [1.0])],
-)
-def test_the_recipes_setting_is_tried_first(own: float, pretrained: bool, decays: list[float]):
-    recipe = Optimization(epochs=1, base_learning_rate=1e-3, layer_decay=own)
-    found = [(one.learning_rate, one.layer_decay) for one in tuning.settings(recipe, 128, pretrained)]
-    assert found == [(pytest.approx(rate), decay) for rate in (5e-4, 1.5e-4) for decay in decays]
+def test_the_recipes_setting_is_tried_first_and_alone_from_scratch():
+    recipe = Optimization(epochs=1, base_learning_rate=1e-3, layer_decay=0.85)
+    own, gentle = tuning.settings(recipe, 128, pretrained=True)
+    assert own == ("recipe", pytest.approx(5e-4), 0.85, 0) and gentle == ("ridge", pytest.approx(1.5e-4), 0.85, 0)
+    assert tuning.settings(recipe, 128, pretrained=False) == [own]
 
 
-def test_the_best_setting_of_brief_trials_is_cross_validated_in_longer_ones(monkeypatch: pytest.MonkeyPatch):
-    ran: list[tuple[float, float, list[int]]] = []
+@pytest.mark.parametrize(("better", "chosen"), [(0.1, 1), (0.25, 2)])
+def test_a_setting_must_be_clearly_better_than_the_recipes(better: float, chosen: int, monkeypatch: pytest.MonkeyPatch):
+    ran: list[tuple[float, list[int]]] = []
 
-    def run(trials: tuning.Trials, setting: Setting, rows: np.ndarray, held: np.ndarray, fraction: float) -> float:
-        ran.append((setting.learning_rate, fraction, held.tolist()))
-        return 0.5 + 0.1 * (setting.learning_rate == 2) + 0.01 * len(ran)
+    def run(trials: tuning.Trials, setting: Setting, rows: np.ndarray, held: np.ndarray) -> float:
+        ran.append((setting.learning_rate, held.tolist()))
+        assert sorted([*rows, *held]) == list(range(10, 16))
+        return 0.5 + better * (setting.learning_rate == 2)
 
     monkeypatch.setattr(tuning.Trials, "run", run)
     trials = tuning.Trials._make([None] * len(tuning.Trials._fields))
     rows, folds = np.arange(10, 16), np.array([0, 0, 1, 1, 2, 2])
-    best = tuning.tune(trials, [Setting(1, 1.0), Setting(2, 1.0), Setting(3, 1.0)], rows, folds)
-    brief, long = [(rate, 1 / 8, [10, 11]) for rate in (1, 2, 3)], [(2, 1 / 2, [a, a + 1]) for a in (10, 12, 14)]
-    assert ran == brief + long and best == (2, 1.0, pytest.approx(0.65))
+    best = tuning.tune(trials, [Setting("recipe", 1, 1.0), Setting("ridge", 2, 1.0)], rows, folds)
+    assert ran == [(rate, [row, row + 1]) for rate in (1, 2) for row in (10, 12, 14)]
+    assert best.learning_rate == chosen and best.cross_validated == pytest.approx(0.5 + better * (chosen == 2))
 
 
 def test_folds_hold_a_third_of_each_class():
