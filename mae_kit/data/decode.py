@@ -289,7 +289,7 @@ def fit_bands(pixels: Array, channels: int) -> UInt8[np.ndarray, "h w channels"]
 
 def _decode_jpeg(data: bytes, channels: int, max_pixels: int, min_height: int, min_width: int) -> Array:
     try:
-        _check(*jpeg.jpeg_size(data), max_pixels)
+        _check(*jpeg.stored_size(data), max_pixels)
         return jpeg.decode_jpeg(data, channels, min_height, min_width)
     except jpeg.UnusualError:
         return _decode_pillow(data, channels, max_pixels)

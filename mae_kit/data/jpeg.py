@@ -42,8 +42,19 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         ValueError: The bytes are damaged.
         UnusualError: TurboJPEG cannot tell.
     """
+    width, height = stored_size(data)
+    return (height, width) if jpeg_orientation(data) >= 5 else (width, height)
+
+
+def stored_size(data: bytes) -> tuple[int, int]:
+    """Read width and height from the header, of the image before it is turned upright.
+
+    Raises:
+        ValueError: The bytes are damaged.
+        UnusualError: TurboJPEG cannot tell.
+    """
     height, width, _, _ = _strictly(simplejpeg.decode_jpeg_header, data)
-    return (int(height), int(width)) if jpeg_orientation(data) >= 5 else (int(width), int(height))
+    return int(width), int(height)
 
 
 def cut_short(data: bytes) -> bool:

@@ -11,6 +11,7 @@ TAG = 0x0112
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_VALUE = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])")
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_SEARCHED = 1 << 16  # bytes that are searched faster than their segments are walked
 _INTEGERS = {1: "B", 3: "H", 4: "I"}  # types of EXIF: BYTE, SHORT, LONG
 # orientation -> (swap rows and columns, step over rows, step over columns)
 UPRIGHT = {
@@ -52,6 +53,8 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def jpeg_orientation(data: bytes) -> int:
     """Read the orientation of a JPEG from EXIF, or from XMP where EXIF has none; 1 without either."""
+    if len(data) < _SEARCHED and bytes((0xFF, _APP1)) not in data:
+        return 1
     found = [data[start + 4 : end] for marker, start, end in segments(data) if marker == _APP1]
     exif = next((part for part in found if part.startswith(_EXIF)), None)
     orientation = exif_orientation(exif[len(_EXIF) :]) if exif else None

@@ -1,4 +1,4 @@
-"""Images per second from bytes to a random crop in uint8: mae_kit against Pillow and torchvision, on the same bytes.
+"""Images per second from shards to random crops in uint8: mae_kit, the bare calls below it, Pillow and torchvision.
 
 python tests/benchmarks/decode.py "DIR/train-*.tar" --size 64
 """
@@ -10,18 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 import torch
+import torch.nn.functional as F
 from command import run
 from theirs import open_with_pillow, usual_crop
 from torchvision.transforms.functional import pil_to_tensor
 from turns import Turn, Way, table, take_turns
 
 from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.crop import DRAWS, random_resized_boxes
 from mae_kit.data.loading.loader import TrainBatches
 
 
 def decode(shards: str, size: int = 224, images: int = 64, rounds: int = 20) -> dict[str, Any]:
-    """Time decode and RandomResizedCrop (bicubic, .2 to 1) of both, in turn, on one thread.
+    """Time decode and RandomResizedCrop (bicubic, .2 to 1) of all, in turn, on one thread.
+
+    mae_kit reads, checks, decodes, crops and collates; the bare calls are simplejpeg's and torch's of images in memory,
+    with crops drawn before and not kept, so that no loader can be faster.
 
     Args:
         shards: A folder of tar shards, or a pattern.
@@ -38,6 +44,7 @@ def decode(shards: str, size: int = 224, images: int = 64, rounds: int = 20) -> 
         f"{len(index)} images, the median has {width:g} x {height:g} pixels in {kilobytes:g} kB; crops of {size} pixels"
     )
     ways = [Way("mae_kit", partial(ours, shards, size, images), images)]
+    ways += [Way("bare calls", partial(bare, shards, size, images), images)]
     ways += [Way("Pillow and torchvision", partial(usual, shards, size, images), images)]
     take_turns(ways, rounds)
     return {"width": width, "height": height, "kilobytes": kilobytes, "size": size, "rows": table(ways)}
@@ -49,6 +56,28 @@ def ours(shards: str, size: int, images: int) -> Turn:
     index, turns = open_index(Path(shards)), itertools.count()
     batches = TrainBatches(index, np.arange(len(index)), images, (size, size))
     return lambda: batches[next(turns)].images
+
+
+def bare(shards: str, size: int, images: int) -> Turn:
+    """Decode by simplejpeg and crop by torch's bicubic with antialias, nothing else."""
+    torch.set_num_threads(1)
+    index, turns = open_index(Path(shards)), itertools.count()
+    batches = TrainBatches(index, np.arange(len(index)), images, (size, size))
+    made = []
+    for item in range(8):
+        _, samples = batches.order.samples_at(batches.replica.positions(item, images))
+        draws = np.random.default_rng(item).random((images, DRAWS))
+        sizes = np.stack([index.height[samples], index.width[samples]], axis=1)
+        boxes = random_resized_boxes(draws, sizes, batches.crop_scale)
+        made.append([(index.read(int(row)), box) for row, box in zip(samples, boxes, strict=True)])
+
+    def turn() -> None:
+        for data, (top, left, height, width) in made[next(turns) % len(made)]:
+            cut = simplejpeg.decode_jpeg(data, "RGB")[top : top + height, left : left + width]
+            pixels = torch.from_numpy(cut).permute(2, 0, 1)[None]
+            F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
+
+    return turn
 
 
 def usual(shards: str, size: int, images: int) -> Turn:

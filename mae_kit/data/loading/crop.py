@@ -1,11 +1,12 @@
 """Crops, at decode: the box is arithmetic, the pixels go through torch's antialiased bicubic on uint8."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 TRIES = 10  # torchvision's, and MAE's with it
@@ -23,27 +24,32 @@ class Box(NamedTuple):
     width: int
 
 
-def random_resized_box(draws: Array, size: tuple[int, int], scale: tuple[float, float]) -> Box:
-    """RandomResizedCrop's box (Inception crop): area uniform in `scale`, width / height log-uniform in `ASPECTS`.
+def random_resized_boxes(
+    draws: Float[Array, "b draws"], sizes: Integer[Array, "b 2"], scale: tuple[float, float]
+) -> list[Box]:
+    """RandomResizedCrop's boxes (Inception crop): area uniform in `scale`, width / height log-uniform in `ASPECTS`.
 
     Args:
-        draws: At least `DRAWS` numbers in [0, 1).
-        size: Height and width of the image.
+        draws: `DRAWS` numbers in [0, 1) for each image.
+        sizes: Height and width of each image.
         scale: Smallest and largest fraction of the area.
     """
-    height, width = size
-    fractions, aspects, tops, lefts = draws[:DRAWS].reshape(4, TRIES)
+    fractions, aspects, tops, lefts = draws.reshape(-1, 4, TRIES).swapaxes(0, 1)
+    height, width = sizes.astype(np.int64).T[:, :, None]
     areas = (scale[0] + (scale[1] - scale[0]) * fractions) * height * width
     aspect = np.exp(np.log(ASPECTS[0]) + (np.log(ASPECTS[1]) - np.log(ASPECTS[0])) * aspects)
     w, h = np.rint(np.sqrt(areas * aspect)).astype(int), np.rint(np.sqrt(areas / aspect)).astype(int)
-    fits = np.flatnonzero((w > 0) & (h > 0) & (w <= width) & (h <= height))
-    if not len(fits):
-        return _central_box(size)
-    i = fits[0]
-    return Box(int(tops[i] * (height - h[i] + 1)), int(lefts[i] * (width - w[i] + 1)), int(h[i]), int(w[i]))
+    fits = (w > 0) & (h > 0) & (w <= width) & (h <= height)
+    top, left = (tops * (height - h + 1)).astype(int), (lefts * (width - w + 1)).astype(int)
+    first = fits.argmax(axis=1)
+    boxes = np.stack([top, left, h, w], axis=2)[np.arange(len(first)), first].tolist()
+    return [
+        Box(*box) if any_fits else _central_box(size)
+        for box, any_fits, size in zip(boxes, fits.any(axis=1).tolist(), sizes.tolist(), strict=True)
+    ]
 
 
-def _central_box(size: tuple[int, int]) -> Box:
+def _central_box(size: Sequence[int]) -> Box:
     """The largest central box whose aspect lies within `ASPECTS`."""
     height, width = size
     w = max(1, min(width, round(height * ASPECTS[1])))

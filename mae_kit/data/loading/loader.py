@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
-from mae_kit.data.loading.crop import DRAWS, central_crop, crop_resize, random_resized_box, reduced, reduction
+from mae_kit.data.loading.crop import DRAWS, Box, central_crop, crop_resize, random_resized_boxes, reduced, reduction
 from mae_kit.data.order import Order, sample_seeds, step_positions
 from mae_kit.errors import BadImage, UserError
 from mae_kit.parallel.processes import descriptors
@@ -109,7 +109,8 @@ class TrainBatches(Dataset[Batch]):
         seeds = sample_seeds(epochs, samples, self.seed)
         draws = uniform_numpy(seeds, CROP, DRAWS)
         bad: list[str] = []
-        loaded = [self._load(int(s), k, d, bad) for s, k, d in zip(samples, seeds, draws, strict=True)]
+        each = zip(samples, seeds, draws, self._boxes(samples, draws), strict=True)
+        loaded = [self._load(int(sample), seed, drawn, box, bad) for sample, seed, drawn, box in each]
         chosen = np.array([sample for sample, _ in loaded])
         ids = self.rows[chosen]
         due, shown = (
@@ -124,21 +125,26 @@ class TrainBatches(Dataset[Batch]):
         labels = torch.from_numpy(self.index.labels(ids))
         return Batch(torch.stack(images), labels, due, torch.from_numpy(ids), shown, bad)
 
-    def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, bad: list[str]) -> tuple[int, Any]:
+    def _boxes(self, samples: np.ndarray, draws: np.ndarray) -> list[Box]:
+        """The crops of samples, drawn before decoding: a JPEG much larger than its crop is not decoded whole."""
+        rows = self.rows[samples]
+        sizes = np.stack([self.index.height[rows], self.index.width[rows]], axis=1)
+        return random_resized_boxes(draws, sizes, self.crop_scale)
+
+    def _load(self, sample: int, seed: np.uint64, draws: np.ndarray, box: Box, bad: list[str]) -> tuple[int, Any]:
         """A sample and its crop; in place of one that does not decode, others drawn by its seed, and a note."""
         for attempt in range(REPLACEMENTS):
             row = int(self.rows[sample])
             try:
-                return sample, self._crop(row, draws)
+                return sample, self._crop(row, box)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, row, error))
                 sample = int(combine(seed, REPLACEMENT, attempt)) % len(self.rows)
+                (box,) = self._boxes(np.array([sample]), draws[None])
         raise BadImage(f"{REPLACEMENTS} samples in a row did not decode, the last: {bad[-1]}")
 
-    def _crop(self, row: int, draws: np.ndarray) -> Any:
-        """The box is drawn before the image is decoded: a JPEG much larger than the crop need not be decoded whole."""
+    def _crop(self, row: int, box: Box) -> Any:
         size = int(self.index.height[row]), int(self.index.width[row])
-        box = random_resized_box(draws, size, self.crop_scale)
         by = reduction(box, self.image_size)
         height, width = (-(-side // by) if by > 1 else 0 for side in size)
         image = decode_scaled(self.index.read(row), height, width, self.channels)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mae_kit.data.decode import IGNORED, decode, decode_mask
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
+from mae_kit.data.loading.crop import Box
 from mae_kit.data.loading.loader import TrainBatches, quarantine_line
 from mae_kit.errors import BadImage
 
@@ -32,7 +33,7 @@ class MaskedTrainBatches(TrainBatches):
         largest = self.index.height[self.rows].max(), self.index.width[self.rows].max()
         return images * (self.channels + 1) * math.prod(map(int, largest))
 
-    def _crop(self, row: int, draws: np.ndarray) -> Pixels:
+    def _crop(self, row: int, box: Box) -> Pixels:
         return read_masked(self.index, row, self.channels)
 
     def _batch(self, images: list[Any], ids: np.ndarray, due: Tensor, shown: Tensor, bad: list[str]) -> Batch:

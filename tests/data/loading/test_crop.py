@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mae_kit.data.loading.crop import DRAWS, Box, crop_resize, evaluation_box, random_resized_box, reduced, reduction
+from mae_kit.data.loading.crop import DRAWS, Box, crop_resize, evaluation_box, random_resized_boxes, reduced, reduction
 from mae_kit.data.order import sample_seeds
 from mae_kit.randomness import CROP, uniform_numpy
 
@@ -18,7 +18,7 @@ SIZES = [(375, 500), (112, 112), (40, 300), (333, 250), (2, 4000), (4000, 2)]
 
 def boxes(count: int, size: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
     draws = uniform_numpy(sample_seeds(np.zeros(count, int), np.arange(count), 0), CROP, DRAWS)
-    return np.array([random_resized_box(row, size, scale) for row in draws])
+    return np.array(random_resized_boxes(draws, np.array([size] * count), scale))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -52,8 +52,17 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
     height=st.integers(1, 5000), width=st.integers(1, 5000), low=st.floats(0.01, 1.0), seed=st.integers(0, 2**63 - 1)
 )
 def test_a_box_lies_within_any_image(height: int, width: int, low: float, seed: int):
-    draws = uniform_numpy(np.array([seed], np.uint64), CROP, DRAWS)[0]
-    inside(random_resized_box(draws, (height, width), (low, 1.0)), (height, width))
+    draws = uniform_numpy(np.array([seed], np.uint64), CROP, DRAWS)
+    (box,) = random_resized_boxes(draws, np.array([[height, width]]), (low, 1.0))
+    inside(box, (height, width))
+
+
+def test_a_box_does_not_depend_on_its_batch():
+    draws = uniform_numpy(np.arange(500, dtype=np.uint64), CROP, DRAWS)
+    sizes = np.array(SIZES * 100)[:500]
+    together = random_resized_boxes(draws, sizes, (0.08, 1.0))
+    alone = [random_resized_boxes(draws[i : i + 1], sizes[i : i + 1], (0.08, 1.0))[0] for i in range(500)]
+    assert together == alone
 
 
 def inside(box: Box, size: tuple[int, int]) -> None:
@@ -94,8 +103,8 @@ def test_evaluation_crop_looks_like_torchvisions():
 def test_a_box_of_a_smaller_image_shows_the_same_and_twice_the_target(
     height: int, width: int, rows: int, columns: int, seed: int
 ):
-    draws = uniform_numpy(np.array([seed], np.uint64), CROP, DRAWS)[0]
-    box = random_resized_box(draws, (height, width), (0.2, 1.0))
+    draws = uniform_numpy(np.array([seed], np.uint64), CROP, DRAWS)
+    (box,) = random_resized_boxes(draws, np.array([[height, width]]), (0.2, 1.0))
     by = reduction(box, (rows, columns))
     smaller = -(-height // by), -(-width // by)
     found = reduced(box, by, smaller)
