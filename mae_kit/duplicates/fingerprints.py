@@ -15,7 +15,6 @@ from mae_kit.duplicates.hashes import SIDE, flipped_hashes
 from mae_kit.errors import BadImage
 from mae_kit.parallel import Engine
 
-SIDECARS = Sidecars("fingerprints", "phash of 4 flips, thumbnail 16, blake2b-64; 1")
 THUMBNAIL = 16
 PLAIN = 2.0
 
@@ -47,15 +46,16 @@ def fingerprint(indices: Sequence[Index], workers: int = 0, engine: Engine = "pr
         workers: Number of shards at once; 0 = one for each core.
         engine: Where they are.
     """
-    made = (SIDECARS.compute(index, fingerprint_shard, workers, engine, preload=(__name__,)) for index in indices)
+    empty = _blank(0)._asdict()
+    kept = Sidecars("fingerprints", "phash of 4 flips, thumbnail 16, blake2b-64; 1", empty)
+    made = (kept.compute(index, fingerprint_shard, workers, engine, preload=(__name__,)) for index in indices)
     parts = list(chain.from_iterable(made))
     return Fingerprints(**{name: np.concatenate([part[name] for part in parts]) for name in Fingerprints._fields})
 
 
 def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
     """Compute the fields of `Fingerprints` for one shard."""
-    hashes, thumbnails = np.zeros((len(part), 4), np.uint64), np.zeros((len(part), THUMBNAIL, THUMBNAIL), np.uint8)
-    content, (decoded, plain) = np.zeros(len(part), np.uint64), np.zeros((2, len(part)), bool)
+    found = _blank(len(part))
     for row in range(len(part)):
         tick()
         try:
@@ -63,11 +63,16 @@ def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
             gray = decode_scaled(data, 2 * SIDE, 2 * SIDE, channels=1)[..., 0]
         except BadImage:
             continue
-        hashes[row], small = flipped_hashes(gray)
-        thumbnails[row] = _halved(small)
-        content[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-        decoded[row], plain[row] = True, thumbnails[row].std() < PLAIN
-    return Fingerprints(hashes, thumbnails, content, decoded, plain)._asdict()
+        found.hashes[row], small = flipped_hashes(gray)
+        found.thumbnails[row] = _halved(small)
+        found.content[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+        found.decoded[row], found.plain[row] = True, found.thumbnails[row].std() < PLAIN
+    return found._asdict()
+
+
+def _blank(count: int) -> Fingerprints:
+    hashes, thumbnails = np.zeros((count, 4), np.uint64), np.zeros((count, THUMBNAIL, THUMBNAIL), np.uint8)
+    return Fingerprints(hashes, thumbnails, np.zeros(count, np.uint64), *np.zeros((2, count), bool))
 
 
 def _halved(small: UInt8[np.ndarray, "32 32"]) -> UInt8[np.ndarray, "16 16"]:

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mae_kit.encoders.position_embeddings import sincos_positions
+from mae_kit.encoders.timm_models import MOST_BLOCKS
 from mae_kit.errors import UserError
 
 
@@ -195,5 +196,5 @@ def _must_divide(heads: int, dim: int) -> None:
 
 
 def _must_have_blocks(depth: int) -> None:
-    if depth < 1:
-        raise UserError("objective.decoder_depth", f"decoder_depth is {depth}", "give 1 block or more")
+    if not 1 <= depth <= MOST_BLOCKS:
+        raise UserError("objective.decoder_depth", f"decoder_depth is {depth}", f"give 1 to {MOST_BLOCKS} blocks")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mae_kit.errors import UserError
 
 _FETCHED = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-_MOST_BLOCKS = 1000
+MOST_BLOCKS = 1000
 
 
 def create(name: str, model_args: dict[str, Any], examples: str) -> Any:
@@ -65,8 +65,8 @@ def _check(name: str, given: dict[str, Any]) -> None:
         raise ValueError(f"{fetched[0]} is not an argument of a model")
     depth = given.get("depth", given.get("depths"))
     blocks = [depth] if isinstance(depth, int) else depth if isinstance(depth, list | tuple) else []
-    if any(not (isinstance(count, int) and 0 < count <= _MOST_BLOCKS) for count in blocks):
-        raise ValueError(f"1 to {_MOST_BLOCKS} blocks can be trained")
+    if any(not (isinstance(count, int) and 0 < count <= MOST_BLOCKS) for count in blocks):
+        raise ValueError(f"1 to {MOST_BLOCKS} blocks can be trained")
 
 
 def attention_heads(model: nn.Module) -> list[int]:

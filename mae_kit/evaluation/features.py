@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
-from mae_kit.data.index.sidecars import Arrays, Sidecars
+from mae_kit.data.index.sidecars import ROWS, Arrays, Sidecars
 from mae_kit.data.loading.loader import EvaluationBatches, Loader
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
@@ -79,7 +79,8 @@ def extract_features(
     """
     chosen = _chosen(encoder, layers)
     asked = "" if chosen == [encoder.depth] else "".join(f"-{layer}" for layer in chosen)
-    kept = Sidecars(f"features-{encoder.fingerprint}{asked}", "mean of patch tokens and class token, central crop; 3")
+    recipe, empty = "mean of patch tokens and class token, central crop; 3", _of_no_image(encoder, chosen, False)
+    kept = Sidecars(f"features-{encoder.fingerprint}{asked}", recipe, empty)
     return _extract(encoder, index, chosen, kept, False, workers, engine)
 
 
@@ -95,7 +96,8 @@ def patch_features(
     (layer,) = _chosen(encoder, [layer])
     _, tokens, dim = _blank_tokens(encoder, layer).shape
     most = max(1, _PIECE // (4 * tokens * dim))
-    kept = Sidecars(f"patches-{encoder.fingerprint}-{layer}", "patch tokens, central crop; 1", most)
+    recipe, empty = "patch tokens, central crop; 1", _of_no_image(encoder, [layer], True)
+    kept = Sidecars(f"patches-{encoder.fingerprint}-{layer}", recipe, empty, most)
     yield _extract(encoder, index, [layer], kept, True, workers, engine)
     kept.remove(index)
 
@@ -168,17 +170,23 @@ def extract_shard(
     config = shipped.encoder.pretrained_cfg
     normalize = Normalize(config.mean, config.std).to(device)
     batches = EvaluationBatches(part, np.arange(len(part)), _BATCH, model.image_size, model.channels)
-    blank = torch.zeros(1, model.channels, *model.image_size, dtype=torch.uint8)
     encode = partial(_encode, model, normalize, layers, patches)
-    widths = {name: values[:0] for name, values in encode(blank).items()}
-    rows, parts = [np.empty(0, np.int64)], [widths]  # should no image of the shard decode
+    empty = _of_no_image(model, layers, patches)  # should no image of the shard decode
+    rows, parts = [empty.pop(ROWS)], [empty]
     for batch in Loader(batches, 0, len(batches), loaders):
         if len(batch.ids):
             parts.append(encode(batch.images))
             rows.append(batch.ids.numpy())
         for _ in range(len(batch.ids) + len(batch.bad)):
             tick()
-    return {"rows": np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in widths}
+    return {ROWS: np.concatenate(rows)} | {name: np.concatenate([each[name] for each in parts]) for name in empty}
+
+
+def _of_no_image(encoder: Any, layers: list[int], patches: bool) -> Arrays:
+    config, blank = encoder.pretrained_cfg, torch.zeros(1, encoder.channels, *encoder.image_size, dtype=torch.uint8)
+    normalize = Normalize(config.mean, config.std).to(next(encoder.parameters()).device)
+    widths = {name: values[:0] for name, values in _encode(encoder, normalize, layers, patches, blank).items()}
+    return {ROWS: np.empty(0, np.int64), **widths}
 
 
 def _encode(
@@ -198,7 +206,7 @@ def _encode(
 
 def _rows(file: Path) -> Int64[np.ndarray, " m"]:
     with safe_open(file, "numpy") as opened:
-        return opened.get_tensor("rows")
+        return opened.get_tensor(ROWS)
 
 
 def _source(name: str) -> FeatureSource:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from mae_kit.files.json_file import read_json
+
 MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
 STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 UNFINISHED = ".unfinished"  # in a folder that is being filled
@@ -89,11 +91,15 @@ def filling(folder: Path) -> Iterator[None]:
     """Make a folder that is signed as unfinished until the block has filled it.
 
     Where an earlier block was interrupted, what it has written is removed first.
+
+    Raises:
+        UserError: The folder's signature is damaged, so that nobody knows what in it is the user's.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     if is_unfinished(folder):
-        known = json.loads((folder / UNFINISHED).read_text() or "[]")
+        fix = f"remove {UNFINISHED}, or choose another folder"
+        known = read_json(folder / UNFINISHED, "out.unfinished", fix, list[str])
         for path in folder.iterdir():
             if path.name not in (UNFINISHED, *known):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

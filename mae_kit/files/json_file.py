@@ -13,8 +13,8 @@ MAX_DEPTH = 50
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
-def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
+def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> Any:
+    """Read a file that holds one JSON value, by default an object.
 
     Args:
         file: It exists.

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mae_kit.evaluation.bootstrap import wilson
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.render import percent, render
 from mae_kit.training.metrics import Row, clock, is_finite, series
@@ -31,7 +32,7 @@ class Card(NamedTuple):
 
 def cards(folder: Folder) -> Markup:
     """Show scores, progress, time and throughput of a run."""
-    found = [*_scores(folder), *_progress(folder.metrics, folder.config), *_health(folder.metrics)]
+    found = [*_scores(folder), *_best(folder), *_progress(folder.metrics, folder.config), *_health(folder.metrics)]
     return (
         render("cards.html", cards=found, heading="Pretraining in numbers" if folder.demo else "")
         if found
@@ -78,6 +79,17 @@ def _latest_scores(rows: list[Row]) -> Iterator[Card]:
         if values.size:
             best = f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}"
             yield Card(label, percent(values[-1]), best)
+
+
+def _best(folder: Folder) -> Iterator[Card]:
+    """The weights that a training with `--keep best` has kept."""
+    if best := folder.best:
+        metric = DURING_TRAINING.get(best["metric"], best["metric"])
+        yield Card(
+            "Best weights",
+            percent(best["value"]),
+            f"{metric}, step {best['step']:,}, in {RunFolder(folder.path).best.path}",
+        )
 
 
 def _progress(rows: list[Row], config: Row) -> Iterator[Card]:

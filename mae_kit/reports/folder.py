@@ -26,6 +26,7 @@ class Folder(NamedTuple):
         encoder: encoder.json, once a pretraining has ended.
         quarantine: Its bad samples.
         result: result.json, once a fine-tuning has ended.
+        best: best/score.json, of a training that keeps its best weights.
         demo: demo.json.
         compared: compare.json.
         evaluation: evaluation.json.
@@ -40,6 +41,7 @@ class Folder(NamedTuple):
     encoder: Row
     quarantine: list[Row]
     result: Row
+    best: Row
     demo: Row
     compared: Row
     evaluation: Row
@@ -71,6 +73,7 @@ def read_folder(path: Path) -> Folder:
         read_record(training.encoder_config),
         json_lines(training.quarantine),
         result,
+        read_record(run.best.score),
         demo,
         compared,
         evaluation,

@@ -1,14 +1,15 @@
 """Ranges of settings: each is declared once, and one function refuses what is outside."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mae_kit.errors import UserError
 
+LARGEST = 2.0**53  # up to here all integers are floats
+
 
 class Range(NamedTuple):
-    """An interval of finite numbers.
+    """An interval of numbers.
 
     Attributes:
         low: Smallest value.
@@ -20,7 +21,7 @@ class Range(NamedTuple):
     """
 
     low: float
-    high: float = math.inf
+    high: float = LARGEST
     low_open: bool = False
     high_open: bool = False
     ascending: bool = False
@@ -28,10 +29,10 @@ class Range(NamedTuple):
 
     def holds(self, value: float) -> bool:
         above = self.low < value if self.low_open else self.low <= value
-        return above and math.isfinite(value) and (value < self.high if self.high_open else value <= self.high)
+        return above and (value < self.high if self.high_open else value <= self.high)
 
     def __str__(self) -> str:
-        if self.high == math.inf:
+        if self.high == LARGEST:
             return f"a number above {self.low:g}" if self.low_open else f"{self.low:g} or more"
         if self.low_open:
             return f"a number above {self.low:g} and at most {self.high:g}{self.hint}"

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from mae_kit.encoders.timm_models import pair
-from mae_kit.weights.config import WHOLE_FROM, ModelConfig
+from mae_kit.weights.config import WHOLE_FROM, ModelConfig, parse_scale
 from mae_kit.weights.files import Raw
 
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers
@@ -16,7 +16,7 @@ class Prepared(NamedTuple):
     """What the file says of a model's images, as fields of its record.
 
     Attributes:
-        fields: mean, std, image_size, crop_pct, crop_mode and interpolation, as far as they are known.
+        fields: mean, std, image_size, crop_pct, crop_mode, interpolation and scale, as far as they are known.
         notes: One sentence for each assumption.
     """
 
@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
 def read_preprocessor(raw: Raw, channels: int) -> Prepared:
     """Read a folder's preprocessor_config.json; without one its family's usual normalization is assumed."""
     said = raw.preprocessor
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"scale": parse_scale(said)}
     notes = []
     if {"image_mean", "image_std"} <= said.keys() or said.get("do_normalize") is False:
         fields["mean"], fields["std"] = _statistics(said, channels)
@@ -79,7 +79,10 @@ def _sides(size: Any) -> tuple[int, int]:
 
 
 def write_preprocessor(config: ModelConfig, size: tuple[int, int]) -> dict[str, Any]:
-    """How transformers prepares images: resized whole, or the shorter side resized and the center cropped."""
+    """How transformers prepares images: resized whole, or the shorter side resized and the center cropped.
+
+    It knows no `scale` of images of more than 8 bits, which is ours.
+    """
     shown: dict[str, Any] = {"size": {"height": size[0], "width": size[1]}}
     if config.crop_mode == "center":
         shown = {
@@ -98,4 +101,5 @@ def write_preprocessor(config: ModelConfig, size: tuple[int, int]) -> dict[str, 
         "image_mean": config.mean,
         "image_std": config.std,
         "do_convert_rgb": config.channels == len(IMAGENET[0]),
+        **({"scale": config.scale} if config.scale else {}),
     }

@@ -68,6 +68,7 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ),
         ("--data.color_jitter -1", "data.color_jitter"),
         ("--objective.init_args.decoder_depth -1", "objective.decoder_depth"),
+        ("--objective.init_args.decoder_depth 1000000", "objective.decoder_depth"),
         ("--objective.init_args.encoder.init_args.depth 0", "encoder.model_args.refused"),
         ("--run {file}/run", "run.start"),
         ("--resume {empty} --run {empty}", "resume.config"),

@@ -87,6 +87,7 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
         ("--relaxation.temperature 0", "relaxation.temperature"),
         ("--relaxation.divergence_weight -1", "relaxation.divergence_weight"),
         ("--model.blocks -1", "tokenizer.codes"),
+        ("--model.blocks 1000000", "tokenizer.codes"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.errors import raises
 
 from mae_kit.files.durable import append_lines, filling, is_unfinished, replace_text, replacing
 
@@ -95,3 +96,12 @@ def test_a_folder_is_signed_until_it_is_full(tmp_path: Path):
         assert not (out / "half").exists()
         (out / "whole").touch()
     assert sorted(path.name for path in out.iterdir()) == ["notes", "whole"]
+
+
+@pytest.mark.parametrize("bent", ["", "{", "3", '[["a"]]', '{"a": 1}'])
+def test_a_folder_with_a_bent_signature_is_left_as_it_is(tmp_path: Path, bent: str):
+    (tmp_path / ".unfinished").write_text(bent)
+    (tmp_path / "mine").write_text("kept")
+    with raises("out.unfinished"), filling(tmp_path):
+        pass
+    assert (tmp_path / "mine").read_text() == "kept"

@@ -218,6 +218,13 @@ def test_the_page_of_an_unfinished_finetuning_has_its_latest_score_and_how_to_re
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_page_names_the_best_weights(finetuned: Path) -> None:
+    (finetuned / "best").mkdir()
+    (finetuned / "best/score.json").write_text(json.dumps({"step": 1020, "metric": "val_top1", "value": 0.713}))
+    assert f"Best weights 71.3% Validation top-1, step 1,020, in {finetuned}/best" in read(finetuned).words
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("count", [13, 51])
 def test_many_classes_show_colors_without_counts(finetuned: Path, count: int) -> None:
     classes = [f"class {i}" for i in range(count)]

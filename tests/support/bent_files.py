@@ -76,6 +76,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "image_size": [32, 32],
         "step": 3,
     },
+    "best/score.json": {"step": 3, "metric": "val_top1", "value": 0.5},
     "config.yaml": {
         "objective": {"class_path": "mae_kit.MAE"},
         "data": {"path": "train-*.tar", "batch_size": 16, "flip": True, "labels_per_class": 3},
@@ -119,4 +120,5 @@ def with_part(record: dict[str, Any], path: tuple[Any, ...], part: Any) -> Any:
 
 def write(run: Path, name: str, content: Any) -> None:
     text = yaml.safe_dump(content) if name.endswith(".yaml") else json.dumps(content)
+    (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_text(text + "\n")

@@ -121,16 +121,17 @@ def pages(folder: Path) -> Target:
 
     def shown(data: bytes) -> None:
         name, _, content = data.partition(b"\n")
-        file = folder / name.decode("ascii", "replace")
-        if file.name not in RECORDS:
+        if (shown_name := name.decode("ascii", "replace")) not in RECORDS:
             return
+        file = folder / shown_name
         for kept_file in ("metrics.jsonl", "config.yaml"):
             write(folder, kept_file, RECORDS[kept_file])
-        (folder / file.name).write_bytes(content + b"\n")
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content + b"\n")
         try:
             typed(lambda: write_report(folder))
         finally:
-            (folder / file.name).unlink()
+            file.unlink()
 
     return Target(named(contents), shown)
 

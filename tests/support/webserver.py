@@ -1,6 +1,7 @@
 """A web server of a local folder that fails on request."""
 
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ class WebServer:
 
     Args:
         folder: What it serves.
+        certificate: A PEM file with its key: it then speaks TLS.
 
     Attributes:
         faults: File name -> what goes wrong with its next requests, one word each: "drop" breaks off in the middle of
@@ -26,7 +28,8 @@ class WebServer:
         speed: Bytes a second of each connection.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, certificate: Path | None = None):
+        self._certificate = certificate
         self.folder, self.parts, self.speed = folder, True, float("inf")
         self.faults: dict[str, Iterator[str]] = {}
         self.asked: Counter[str] = Counter()
@@ -36,7 +39,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http{'s' if self._certificate else ''}://127.0.0.1:{self._port}"
 
     def fail(self, name: str, faults: Iterable[str]) -> None:
         self.faults[name] = iter(faults)
@@ -45,6 +48,10 @@ class WebServer:
         """Accept connections, at the same port as before."""
         self._server = _Server(("127.0.0.1", self._port), _Handler)
         self._server.web, self._port = self, self._server.server_address[1]
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

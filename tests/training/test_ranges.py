@@ -12,7 +12,7 @@ from mae_kit.training.ranges import AREAS, BELOW_ONE, FRACTION, NOT_NEGATIVE, PO
 @pytest.mark.parametrize(
     ("allowed", "good", "bad"),
     [
-        (POSITIVE, [1, 0.5], [0, -1, math.inf, math.nan]),
+        (POSITIVE, [1, 0.5], [0, -1, math.inf, math.nan, 10**400]),
         (NOT_NEGATIVE, [0, 2], [-1, math.inf]),
         (FRACTION, [0, 1, [0.2, 0.1]], [1.1, [0.5, 2.0]]),
         (BELOW_ONE, [0, 0.99], [1.0, (0.9, 1.0)]),

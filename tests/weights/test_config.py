@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from support.photo_shards import photo
 from support.tiny_models import MEAN, STD, shaken
 from torch import Tensor
@@ -37,9 +39,10 @@ GRAPHS = [(model, format) for model in MODELS for format in ("onnx", "pt2")]
 
 
 def trained(folder: Path, model: str, multi_label: bool) -> Path:
-    """A run of 32 x 32 pixels, with a crop that is neither timm's nor the whole."""
+    """A run of 32 x 32 pixels, with a crop that is neither timm's nor the whole, on images of 12 bits."""
     name, args = MODELS[model]
     how: dict[str, Any] = {"image_size": (32, 32), "crop_pct": 0.8, "classes": ["cat", "dog", "eel"]}
+    how["scale"] = {"uint16": [0, 4095]}
     folder.mkdir()
     classifier = shaken(timm.create_model(name, num_classes=3, **args))
     save_classifier(folder, classifier, ModelConfig(name, args, MEAN, STD, multi_label=multi_label, **how))
@@ -51,6 +54,8 @@ def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
     for number in range(3):
         photo(number).save(tmp_path / "photos" / f"{number}.png")
+    deep = np.asarray(photo(3).convert("L")).astype(np.uint16) << 4
+    Image.fromarray(deep).save(tmp_path / "photos" / "3.png")
     return tmp_path / "photos"
 
 
@@ -98,8 +103,9 @@ def test_a_graph_carries_what_its_predictions_need(
     export(run, tmp_path / "out", format=format)
     record, graph = carried(tmp_path / "out", format)
     assert record == json.loads((tmp_path / "out" / RECORD).read_text())
+    size = tuple(record["image_size"])
     how = (record["crop_pct"], record["crop_mode"], record["interpolation"])
-    pixels = torch.stack([each for each, _ in read_images(photos, tuple(record["image_size"]), 3, *how)])
+    pixels = torch.stack([each for each, _ in read_images(photos, size, 3, *how, record["scale"])])
     mean, std = (torch.tensor(record[key])[:, None, None] for key in ("mean", "std"))
     logits: Tensor = graph((pixels / 255 - mean) / std)
     likely = logits.sigmoid() if record["activation"] == "sigmoid" else logits.softmax(dim=1)

@@ -21,8 +21,8 @@ from mae_kit.data.index.parts import UNREADABLE, Parts, steps, unreadable, write
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
 from mae_kit.data.index.samples import DARK, Problem
 from mae_kit.data.remote.cache import Cache
-from mae_kit.data.remote.filesystem import Place, is_url
-from mae_kit.data.remote.store import Stamps, Store, fetch_index
+from mae_kit.data.remote.filesystem import NotThere, Place, is_url
+from mae_kit.data.remote.store import Stamps, Store, fetch_beside
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, run_tasks
 from mae_kit.parallel.processes import cores
@@ -179,7 +179,11 @@ def _open_remote(url: str, cache: Cache) -> Index:
     last = url.rstrip("/").rpartition("/")[2]
     pattern = parse_pattern(url.rstrip("/"), not (has_pattern(last) or TAR.search(last)))
     base = pattern.base
-    file = fetch_index(base, FILE, cache)
+    try:
+        file = fetch_beside(base, FILE, cache)
+    except NotThere:
+        fix = f"run `mae-kit index` where the shards are made, and upload {FILE} with them"
+        raise UserError("shards.remote_index.missing", f"no {FILE} in {base}", fix) from None
     stamps, whole = load(file, cache.folder)
     if whole is None:
         file.unlink(missing_ok=True)

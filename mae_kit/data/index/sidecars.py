@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,9 @@ from mae_kit.data.index.open import Index
 from mae_kit.files.durable import clear_unfinished, replacing
 from mae_kit.parallel import Engine, run_tasks
 
+ROWS = "rows"
+_KINDS = {"F32": np.float32, "I64": np.int64, "U64": np.uint64, "U8": np.uint8, "BOOL": np.bool_}
+
 Arrays = dict[str, np.ndarray]
 Make = Callable[[Index, Callable[[], None]], Arrays]
 
@@ -27,11 +30,14 @@ class Sidecars(NamedTuple):
     Attributes:
         name: Of the hidden folder, without its dot.
         recipe: Everything, apart from the shard, that determines the arrays; a file of another recipe is ignored.
+        empty: The arrays of a shard without samples. Those of others have a row for each sample, or for each of `rows`,
+            an array of ascending numbers of samples; a file that holds anything else is ignored, too.
         most: Samples a file, where the arrays of a whole shard are too large for memory; None = a file a shard.
     """
 
     name: str
     recipe: str
+    empty: Arrays
     most: int | None = None
 
     def compute(
@@ -64,7 +70,7 @@ class Sidecars(NamedTuple):
 
     def find(self, part: Index) -> Path | None:
         """The file of one shard, if there is a sound one: made from these samples by this recipe."""
-        return next((path for path in self._paths(part) if _stamp(path) == self._stamp(part)), None)
+        return next((path for path in self._paths(part) if self._is_sound(path, part)), None)
 
     def write(self, part: Index, arrays: Arrays) -> None:
         """Write durably next to the shard, or to the user's cache where that folder is read-only."""
@@ -78,6 +84,14 @@ class Sidecars(NamedTuple):
         """Delete the files of all shards."""
         for folder in self._folders(index):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_sound(self, path: Path, part: Index) -> bool:
+        try:
+            with safe_open(path, "numpy") as file:
+                stamp = (file.metadata() or {}).get("mae_kit_sidecar")
+                return stamp == self._stamp(part) and _fits(file, self.empty, len(part))
+        except (SafetensorError, OSError):
+            return False
 
     def _made(self, part: Index) -> Path:
         path = self.find(part)
@@ -110,10 +124,14 @@ def _read(path: Path) -> Arrays:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _stamp(path: Path) -> str:
-    """What a file says it was made from; empty where there is none or it is damaged."""
-    try:
-        with safe_open(path, "numpy") as file:
-            return (file.metadata() or {}).get("mae_kit_sidecar", "")
-    except (SafetensorError, OSError):
-        return ""
+def _fits(file: Any, empty: Arrays, samples: int) -> bool:
+    """Whether an open file, which may be a stranger's, holds such arrays of so many samples."""
+    found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    kinds = {name: (_KINDS.get(one.get_dtype()), *one.get_shape()[1:]) for name, one in found.items()}
+    if kinds != {name: (one.dtype, *one.shape[1:]) for name, one in empty.items()}:
+        return False
+    counts = {len(one.get_shape()) and one.get_shape()[0] for one in found.values()}
+    if ROWS not in empty:
+        return counts == {samples}
+    rows = file.get_tensor(ROWS)
+    return counts == {len(rows)} and bool((np.diff(rows, prepend=-1, append=samples) > 0).all())

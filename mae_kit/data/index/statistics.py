@@ -10,6 +10,8 @@ import numpy as np
 
 from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index.index import Index
+from mae_kit.data.remote.filesystem import NotThere
+from mae_kit.data.remote.store import fetch_beside
 from mae_kit.errors import BadImage
 from mae_kit.files.json_file import read_json
 
@@ -36,12 +38,12 @@ class _Stats(_Levels):
 
 
 def channel_statistics(index: Index) -> Statistics | None:
-    """Read the statistics of the training images; None where nobody has measured them, or the shards are remote.
+    """Read the statistics of the training images; None where nobody has measured them.
 
     A channel that is the same everywhere is given the standard deviation 1.
 
     Raises:
-        UserError: `stats.json` is damaged.
+        UserError: `stats.json` is damaged, or the server of remote shards cannot be reached.
     """
     stats = _stats(index)
     return _rounded(stats["mean"], stats["std"]) if stats else None
@@ -76,8 +78,11 @@ def packed_scale(index: Index) -> dict[str, list[float]]:
 
 
 def _stats(index: Index) -> dict[str, Any] | None:
-    file = index.folder / FILE
-    if index.store is not None or not file.is_file():
+    try:
+        file = fetch_beside(index.store.url, FILE, index.store.cache) if index.store else index.folder / FILE
+    except NotThere:
+        return None
+    if not file.is_file():
         return None
     return read_json(file, "stats.damaged", "remove it, or pack the images again with `mae-kit shard`", _Stats)
 

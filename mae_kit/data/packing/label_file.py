@@ -49,11 +49,11 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
             images, no class.
     """
     table = _read(path)
-    known_as = {unicodedata.normalize("NFC", name): name for name in images}
+    known_as = {_anywhere(name): name for name in images}
     rows: dict[str, list[str]] = {}
     for line in table.lines:
         name = os.path.normpath((line[table.file] or "").strip())
-        name = name if name in images else known_as.get(unicodedata.normalize("NFC", name), name)
+        name = name if name in images else known_as.get(_anywhere(name), name)
         if name in rows:
             fix = "keep one of the lines; several classes go into one field"
             raise UserError("shard.labels.twice", f"{path} lists {name} twice", fix)
@@ -67,6 +67,11 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
     if without := len(images) - len(known):
         log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
     return LabelFile(known, classes, table.several)
+
+
+def _anywhere(name: str) -> str:
+    """A file's name as no system writes it differently: macOS takes letters apart, Windows separates by backslashes."""
+    return os.path.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 class _Table(NamedTuple):

@@ -162,7 +162,7 @@ def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Re
         action: What is tried.
         known: Whether the file is on the server, so that it is asked for again where the server denies it.
     """
-    for pause in (*PAUSES, None):
+    for attempt, pause in enumerate((*PAUSES, None)):
         try:
             return action()
         except Exception as raised:  # every store raises its own kinds
@@ -184,7 +184,7 @@ def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Re
             if pause is None:
                 fix = "check that the server can be reached, and start again; a run resumes with --resume"
                 raise UserError("data.url.unreachable", f"{url} cannot be read ({reason})", fix) from None
-            if getattr(error, "errno", 0) == errno.ECONNREFUSED and pause == PAUSES[0]:
+            if getattr(error, "errno", 0) == errno.ECONNREFUSED and not attempt:
                 log.warning(f"{url} cannot be read ({reason}); trying again for {sum(PAUSES):.0f} s")
             time.sleep(pause)
     raise AssertionError

@@ -20,6 +20,7 @@ Stamps = dict[str, Stamp]  # of each shard
 Damage = Callable[[Path], int]  # a shard's file -> samples in it that are not what was indexed
 
 CONNECTIONS = 2  # of each process, in addition to the one its reader may wait for
+LARGEST_BESIDE = 2**36  # bytes of an index: a billion samples
 WINDOWS = 3  # of shards that the cache has to hold: the one being left, the one being read, the next
 
 
@@ -120,29 +121,26 @@ class Store:
             raise UserError("data.url.gone", f"{error}, though the index lists it", fix) from None
 
 
-def fetch_index(url: str, file: str, cache: Cache) -> Path:
-    """The index file of remote shards, downloaded unless the server's is known; kept next to the cache's files.
+def fetch_beside(url: str, file: str, cache: Cache) -> Path:
+    """A file next to remote shards, downloaded unless the server's is known; kept next to the cache's files.
 
     Args:
         url: Of the folder.
-        file: Name of the index.
+        file: Its name: the index or the statistics.
         cache: Where it goes; it is small, and does not count there.
 
     Raises:
-        UserError: There is none, or it cannot be fetched.
+        NotThere: There is none.
+        UserError: It cannot be fetched.
     """
-    folder = cache.folder / ".index"
+    folder, place = cache.folder / ".index", f"{url}/{file}"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        tag = version(f"{url}/{file}")
-        path = folder / f"{_hash(url)}.{_hash(tag)}"
-        with FileLock(folder / f"{_hash(url)}.lock"):
-            if not (tag and path.exists()):
-                with replacing(path) as making:
-                    download(f"{url}/{file}", making)
-    except NotThere:
-        fix = f"run `mae-kit index` where the shards are made, and upload {file} with them"
-        raise UserError("shards.remote_index.missing", f"no {file} in {url}", fix) from None
+    tag = version(place)
+    path = folder / f"{_hash(place)}.{_hash(tag)}"
+    with FileLock(folder / f"{_hash(place)}.lock"):
+        if not (tag and path.exists()):
+            with replacing(path) as making:
+                download(place, making, LARGEST_BESIDE)
     return path
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mae_kit.classes.configured import Configured
 from mae_kit.encoders.patches import grid_of
+from mae_kit.encoders.timm_models import MOST_BLOCKS
 from mae_kit.errors import UserError
 
 MARGIN = 0.1  # colors 0..1 become .1 to .9, whose logits are finite (appendix A.3)
@@ -45,7 +46,7 @@ class DVAE(Configured):
         code_dim: Width of a code's embedding in the decoder (paper: 128).
 
     Raises:
-        UserError: The stride is not a power of two, or there are too few codes, channels or blocks.
+        UserError: The stride is not a power of two, or there are too few codes, channels or blocks, or too many blocks.
 
     Example:
         >>> import torch, mae_kit as mk
@@ -67,8 +68,8 @@ class DVAE(Configured):
         super().__init__()
         if stride < 1 or stride & (stride - 1):
             raise UserError("tokenizer.stride", f"stride {stride} is not a power of two", "choose 8 or 16")
-        if codes < 2 or width < 4 or blocks < 1:
-            what = f"codes {codes}, width {width}, blocks {blocks}, but at least 2, 4 and 1 are needed"
+        if codes < 2 or width < 4 or not 1 <= blocks <= MOST_BLOCKS:
+            what = f"codes {codes}, width {width}, blocks {blocks}: at least 2, 4 and 1, at most {MOST_BLOCKS} blocks"
             raise UserError("tokenizer.codes", what, "choose about 8192, 256 and 2")
         self.codebook, self.stride, self.channels = codes, (stride, stride), in_chans
         widths = [width * 2**i for i in range(stride.bit_length())]

@@ -34,6 +34,11 @@ def test_other_separators_and_names(tmp_path: Path):
         assert read(tmp_path, text).rows == {"a.jpg": ["cat"]}
 
 
+def test_a_table_made_on_windows(tmp_path: Path):
+    found = read(tmp_path, "file,label\r\n.\\a.jpg,cat\r\nb\\c.jpg,dog\r\n")
+    assert found.rows == {"a.jpg": ["cat"], "b/c.jpg": ["dog"]}
+
+
 @pytest.mark.parametrize(
     "text",
     [

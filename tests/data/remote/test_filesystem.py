@@ -14,6 +14,24 @@ from mae_kit.data.remote import filesystem as remote
 from mae_kit.data.remote.filesystem import NotThere, download, is_url, version
 
 DATA = bytes(range(256)) * 4096
+SELF_SIGNED = """
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg62jkvNAEb1ZyAO2x
+03/swtGFf2Zdn/oZzu8O/KOtlQShRANCAAThBguqCqWQoix2PMZO+O5LOZQzh4h+
+WU0fVpdZ/PO400gmb92V7NWC8vlFw6LHYkNweWIMXBv5ompas9PThnq5
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBkDCCATagAwIBAgIUZmrS4dYDYXF5yDaIf39uQ8u/lKwwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDEwNDE0MloYDzIxMjYxMTA2
+MTA0MTQyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAThBguqCqWQoix2PMZO+O5LOZQzh4h+WU0fVpdZ/PO400gmb92V7NWC
+8vlFw6LHYkNweWIMXBv5ompas9PThnq5o2QwYjAdBgNVHQ4EFgQUs7dR0OoqW3c6
+TvP01WXQ05c+TMEwHwYDVR0jBBgwFoAUs7dR0OoqW3c6TvP01WXQ05c+TMEwDwYD
+VR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMAoGCCqGSM49BAMCA0gAMEUC
+IHCHiGseVz2hN4Lkq/69z8pssa4G+9m401oIK8tJPvnZAiEApM2hN3e7IPDstkGq
+zth8+32DD9yCdJDyC53/U9wKyPo=
+-----END CERTIFICATE-----
+"""
 
 
 @pytest.fixture
@@ -78,13 +96,26 @@ def test_what_keeps_failing_is_one_line(server: WebServer, tmp_path: Path, fault
     assert server.asked["a.tar"] == (1 if fault == "forbidden" else 5) or fault == "drop"
 
 
-def test_a_server_that_is_gone(server: WebServer, tmp_path: Path):
+def test_a_server_that_is_gone(server: WebServer, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Said once, at the first try."""
     server.stop()
     for action in (lambda: download(f"{server.url}/a.tar", tmp_path / "a"), lambda: version(f"{server.url}/a.tar")):
-        with raises("data.url"):
+        caplog.clear()
+        with raises("data.url.unreachable"):
             action()
+        assert caplog.text.count("trying again") == 1
     server.start()
     assert version(f"{server.url}/a.tar")
+
+
+def test_a_certificate_that_nobody_trusts_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "PAUSES", [10_000.0])
+    (tmp_path / "pem").write_text(SELF_SIGNED)
+    server = WebServer(tmp_path, tmp_path / "pem")
+    for action in (lambda: download(f"{server.url}/pem", tmp_path / "a"), lambda: version(f"{server.url}/pem")):
+        with raises("data.url.certificate"):
+            action()
+    server.stop()
 
 
 def test_what_is_not_there(server: WebServer, tmp_path: Path):

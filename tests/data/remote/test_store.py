@@ -1,5 +1,6 @@
 """Shards behind a URL: the same samples as in a folder, from a cache, with read-ahead, in spite of faults."""
 
+import json
 import multiprocessing
 import pickle
 import shutil
@@ -7,20 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
 import torch
+from support.bent_indexes import CHANGES, bend
 from support.errors import raises
 from support.photo_shards import write_shard
 from support.webserver import WebServer
 
 from mae_kit.commands.index import index
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.statistics import channel_statistics, packed_scale
 from mae_kit.data.loading.images import load_images, read_images
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, TrainBatches
 from mae_kit.data.remote import filesystem as remote
+from mae_kit.data.remote import store
 from mae_kit.data.remote.cache import Cache
 
 TRAIN = ["train-0.tar", "train-1.tar", "train-2.tar"]
@@ -91,6 +96,31 @@ def test_mistakes(server: WebServer, cache: Cache, tmp_path: Path):
     (server.folder / "index.safetensors").unlink()
     with raises("shards.remote_index"):
         open_index(server.url, cache=cache)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_served_index_that_contradicts_itself_is_refused(server: WebServer, cache: Cache, change: Any):
+    bend(server.folder / "index.safetensors", change)
+    with raises("shards.remote_index.outdated"):
+        open_index(server.url, cache=cache)
+
+
+def test_an_index_without_end(server: WebServer, cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "LARGEST_BESIDE", 100_000)
+    server.fail("index.safetensors", repeat("endless"))
+    with raises("shards.remote_index.outdated"):
+        open_index(server.url, cache=cache)
+
+
+def test_statistics_and_scale_come_with_the_shards(server: WebServer, cache: Cache):
+    assert channel_statistics(open_index(server.url, cache=cache)) is None
+    stats = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "scale": {"uint16": [0, 4095]}}
+    (server.folder / "stats.json").write_text(json.dumps(stats))
+    there = open_index(server.url, cache=cache)
+    assert channel_statistics(there) == (stats["mean"], stats["std"]) and packed_scale(there) == stats["scale"]
+    (server.folder / "stats.json").write_text("[" * 5000)
+    with raises("stats.damaged"):
+        packed_scale(there)
 
 
 @pytest.mark.parametrize("faults", [["drop"], ["wrong"], ["short", "wrong"], ["busy", "drop", "short"]])
