@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
@@ -29,6 +28,7 @@ from mae_kit.data.packing.splits import choose_splits, split_word
 from mae_kit.data.remote.cache import Cache
 from mae_kit.data.remote.filesystem import is_url
 from mae_kit.errors import UserError
+from mae_kit.files.user_cache import user_cache
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def _pack(folder: str) -> tuple[Path, bool]:
     """Pack a folder of images into the user's cache unless it is there; returns where, and whether it came split."""
     source = open_source(folder, "auto")
     split = source.held_out is not None
-    place = user_cache_path("mae_kit") / f"shards-{_key(folder, source)}"
+    place = user_cache() / f"shards-{_key(folder, source)}"
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix(".lock")):
         if not (place / STATS).exists():

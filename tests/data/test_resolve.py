@@ -16,7 +16,7 @@ from mae_kit.data.resolve import resolve, resolve_pair
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's cache."""
-    monkeypatch.setattr(resolving, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(resolving, "user_cache", lambda: tmp_path / "cache/mae_kit")
     return tmp_path / "cache/mae_kit"
 
 

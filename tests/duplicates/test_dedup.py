@@ -27,7 +27,7 @@ STRANGERS = {f"stranger{n}": encoded(picture(1000 + n)) for n in range(20)}
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(table, "user_cache_path", lambda name: path / name)
+    monkeypatch.setattr(table, "user_cache", lambda: path / "mae_kit")
     return path
 
 

@@ -41,6 +41,19 @@ from mae_kit.training.metrics import clock, read_metrics
 
 pytestmark = pytest.mark.long
 
+NOT_ALLOWED = 77
+LIMITS = {
+    "descriptors": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n",
+    "shared memory": f"""
+import ctypes, sys
+CLONE_NEWNS, MS_PRIVATE_REC = 0x20000, 0x44000
+libc = ctypes.CDLL(None)
+if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_PRIVATE_REC, None):
+    sys.exit({NOT_ALLOWED})
+if libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=100k"):
+    sys.exit({NOT_ALLOWED})
+""",
+}
 POISON = """
 from mae_kit.training.modules import PretrainModule
 loss = PretrainModule.loss
@@ -632,12 +645,15 @@ def test_torchruns_agent_restarts_a_run_that_resumes(words: Words, trained: Path
 
 
 @pytest.mark.gate("R23")
+@pytest.mark.parametrize("limit", LIMITS)
 def test_few_descriptors_and_little_shared_memory_change_nothing(
-    programs: Programs, words: Words, trained: Path, tmp_path: Path
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, limit: str
 ):
-    few = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n"
-    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "2", patch=few)
+    ended = programs.run(*words, "--run", tmp_path / "run", "--machine.num_workers", "2", patch=LIMITS[limit])
+    if ended.code == NOT_ALLOWED:
+        pytest.skip("mounting a small /dev/shm needs the superuser")
     assert ended.code == 0, ended.err
+    assert ("are copied instead" in ended.out) == (limit == "shared memory")
     assert same(tmp_path / "run", trained)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt32
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
@@ -35,6 +34,7 @@ from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import replacing
 from mae_kit.files.json_file import parse_json
+from mae_kit.files.user_cache import user_cache
 from mae_kit.parallel.processes import descriptors
 
 log = logging.getLogger(__name__)
@@ -404,7 +404,7 @@ def cache_file(base: Path) -> Path:
 def cache_path(what: str, base: Path) -> Path:
     """Return the place in the user's cache for a file that belongs next to the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
-    return user_cache_path("mae_kit") / f"{what}-{name}"
+    return user_cache() / f"{what}-{name}"
 
 
 def takes_files(folder: Path) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits
 from mae_kit.errors import BadImage, UserError
+from mae_kit.files.user_cache import user_cache
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def _torchvision_splits(kind: Any, name: str, split: str | None) -> dict[str, An
 def _fetch(kind: Any, name: str, **choice: Any) -> Any:
     """Build the dataset, downloading where it can; `loader`, where there is one, hands over the files undecoded."""
     accepted = inspect.signature(kind).parameters
-    folder = platformdirs.user_cache_path("mae_kit") / "torchvision" / name.lower()
+    folder = user_cache() / "torchvision" / name.lower()
     folder.mkdir(parents=True, exist_ok=True)
     offered = {"root": folder, "download": True, "loader": str}
     try:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from mae_kit.errors import UserError
 from mae_kit.files.durable import MAKING, replacing
+from mae_kit.files.user_cache import user_cache
 
 GIGABYTE = 10**9
 READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[0-9a-f]{16}-([0-9]+)")
 
 
 def _default_folder() -> Path:
-    return user_cache_path("mae_kit") / "shards"
+    return user_cache() / "shards"
 
 
 @dataclass(frozen=True)

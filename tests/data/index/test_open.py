@@ -66,7 +66,7 @@ BAD_TARS = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(table, "user_cache_path", lambda name: path / name)
+    monkeypatch.setattr(table, "user_cache", lambda: path / "mae_kit")
     return path
 
 
