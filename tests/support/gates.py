@@ -91,6 +91,11 @@ GATES = {
         "-",
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
+    "R19": Gate(
+        "one file operation of a command fails: 15 commands, ten errnos, 30 moments each",
+        "one line, or the same result; the same command again then has the result that it would have had",
+        "-",
+    ),
     "R20": Gate(
         "hostile and bent files of ten kinds, 10,000 of each, class paths and downloads in every place",
         "no process, foreign import, connection or write elsewhere; typed errors only",
