@@ -1,7 +1,6 @@
 """Compare objectives: pretrain each equally long on the same images, then fine-tune and evaluate each the same way."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,16 @@ import torch
 from rich.table import Table
 
 from mae_kit.cli.parser import parse
-from mae_kit.commands.finetune import check_bounds, finetune, with_statistics
-from mae_kit.commands.pretrain import pretrain, with_checked_statistics
+from mae_kit.commands import finetune as tuning
+from mae_kit.commands import pretrain as pretraining
+from mae_kit.commands.finetune import finetune
+from mae_kit.commands.pretrain import config_of, pretrain
 from mae_kit.commands.report import report
-from mae_kit.comparison.entries import known_lengths, run_entries, shared
+from mae_kit.comparison.entries import check_same_comparison, run_entries, shared
 from mae_kit.comparison.orchestrate import Step, check_folder, check_same_settings
 from mae_kit.comparison.plan import Comparison, read_comparison
 from mae_kit.comparison.steps import entry_steps
 from mae_kit.console import console, warnings_only
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, FinetuneAugment, PretrainAugment
-from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.seeds import need_scipy, with_interval
 from mae_kit.reports.comparison import (
@@ -27,22 +26,18 @@ from mae_kit.reports.comparison import (
     SCORE,
     UNLIKE,
     cost_cells,
-    describe_budget,
+    describe_length,
     describe_scratch,
     have_same_encoder,
 )
-from mae_kit.tasks.classifier import Classifier, build_classifier, unfreeze_color_head
-from mae_kit.tasks.labeled import normalization, open_labeled
-from mae_kit.training.freezing import freeze_below
+from mae_kit.tasks.labeled import open_labeled
 from mae_kit.training.lock import alone
-from mae_kit.training.run import ONCE, _plain
-from mae_kit.training.samples import open_stream
+from mae_kit.training.run import recipe_of
 from mae_kit.weights.initialize import fitting
 
 log = logging.getLogger(__name__)
 
 SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
-CLASSES = 2  # of a classifier that is built for its refusals
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
@@ -53,16 +48,16 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     comparison: it skips what is complete and retries what failed.
 
     Args:
-        config: A YAML file such as those in recipes/compare: the data, the length of every pretraining (images_seen or
-            minutes), the seeds, `overrides` for every pretraining, the fine-tuning recipe, and the entries by name. An
+        config: A YAML file such as those in recipes/compare: the data, the length of every pretraining (images_seen),
+            the seeds, `overrides` for every pretraining, the fine-tuning recipe, and the entries by name. An
             entry is `{config: RECIPE}`, or `{config: null}` to train from scratch. It may have `overrides` of the
             recipe's keys, its own `finetune` recipe or overrides, and `against`, the entry it is compared with in place
             of the first.
         out: Folder for everything: runs, compare.json, report.html and copies of the recipes.
 
     Returns:
-        The shared `budget` and fingerprints of the images, and for each entry its scores with mean, 95% interval and
-        the value of each seed, the same of the paired differences to the entry it is compared with, what its
+        The shared `images_seen` and fingerprints of the images, and for each entry its scores with mean, 95% interval
+        and the value of each seed, the same of the paired differences to the entry it is compared with, what its
         pretraining cost (images, seconds, operations) and its failures; the number of steps that have `failed`; the
         folder and the page.
 
@@ -73,14 +68,14 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     need_scipy()
     check_folder(out)
     plan = read_comparison(config)
-    lengths = known_lengths(plan, out)
+    check_same_comparison(plan, out)
     for name in plan.entries:
-        check_entry(plan, name, lengths.get(name, plan.samples), out)
+        check_entry(plan, name, out)
     with alone(out):
-        rows = run_entries(plan, lengths, out)
+        rows = run_entries(plan, out)
     console.print(_scores(rows))
     console.print(_differences(rows))
-    console.print(_costs(rows, describe_budget(plan.budget._asdict())))
+    console.print(_costs(rows, describe_length(plan.images_seen)))
     if not have_same_encoder(rows):
         log.warning(UNLIKE)
     if note := describe_scratch(rows):
@@ -91,12 +86,12 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     return {"out": str(out), "entries": rows, "failed": len(failures), **shared(plan), **report(out)}
 
 
-def check_entry(plan: Comparison, name: str, images: float, out: Path) -> None:
+def check_entry(plan: Comparison, name: str, out: Path) -> None:
     """Refuse an entry that a command would refuse later, or that was started with other settings.
 
     The weights and tokenizers that a complete entry has read may be gone.
     """
-    steps = [entry_steps(plan, name, images, seed, out) for seed in range(plan.seeds)]
+    steps = [entry_steps(plan, name, seed, out) for seed in range(plan.seeds)]
     try:
         with warnings_only():
             asked = _dry_run(steps[0])
@@ -116,58 +111,21 @@ def check_entry(plan: Comparison, name: str, images: float, out: Path) -> None:
 def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
     """Return the config.yaml of each training of an entry, after all that its command would refuse."""
     words = {step.command: step.start for step in steps}
-    configs, asked = {}, None
-    if "pretrain" in words:
-        started = next(step.started for step in steps if step.command == "pretrain")
-        asked = _pretraining(words["pretrain"], started)
-        configs["pretrain"] = _config(asked)
+    configs, encoder = {}, None
     with torch.device("meta"):
+        if "pretrain" in words:
+            started = next(step.started for step in steps if step.command == "pretrain")
+            asked = parse(pretrain, "mae-kit pretrain", words["pretrain"][1:], "pretrain")
+            asked = pretraining.prepare(asked).arguments
+            if asked["init"] and not started:  # one that has started has read its weights
+                fitting(asked["init"], asked["objective"])
+            encoder = asked["objective"].encoder
+            encoder.pretrained_cfg = config_of(asked["objective"], asked["data"], 0)
+            configs["pretrain"] = recipe_of(asked)
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
-        stream, *_ = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
-        tuned["data"] = with_statistics(tuned["data"], stream.index, tuned["encoder"], tuned["model"])
-        built = _classifier(tuned, asked)
-        if tuned["blocks"] is not None:
-            freeze_below(built.model, tuned["blocks"])
-    if tuned["generative"]:
-        unfreeze_color_head(built.model)
-    check_bounds(*(tuned[name] for name in ("drop_path", "ema", "generative", "balance")))
-    data, optimization, augmentation = tuned["data"], tuned["optimization"], tuned["augmentation"]
-    FinetuneAugment(*normalization(data, built), CLASSES, **asdict(augmentation))
-    optimization.peak(data.batch_size)
-    augmentation.check_mixing(stream.micro_batch_size)
-    return configs | {"finetune": _config(tuned)}
-
-
-def _config(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in arguments.items() if name not in ONCE}
-
-
-def _pretraining(words: list[str], started: bool) -> dict[str, Any]:
-    """Return the arguments of a pretraining; one that has started has read its weights."""
-    with torch.device("meta"):
-        asked = parse(pretrain, "mae-kit pretrain", words[1:], "pretrain")
-    data, optimization = asked["data"], asked["optimization"]
-    stream = open_stream(data.path, data, optimization, asked["machine"], asked["seed"])
-    asked["data"] = data = with_checked_statistics(data, stream.index, asked["objective"].encoder.channels)
-    PretrainAugment(*data.statistics, data.flip, data.color_jitter)
-    optimization.peak(data.batch_size)
-    if asked["init"] and not started:
-        fitting(asked["init"], asked["objective"])
-    return asked
-
-
-def _classifier(tuned: dict[str, Any], asked: dict[str, Any] | None) -> Classifier:
-    """Return the classifier of a fine-tuning, from the encoder of the pretraining if there is one."""
-    spec, data = tuned["model"], tuned["data"]
-    if asked is None:
-        channels = len(data.mean or IMAGENET_MEAN)
-        return build_classifier(spec, CLASSES, None, tuned["drop_path"], pair(data.image_size), channels)
-    encoder, before = asked["objective"].encoder, asked["data"]
-    if spec and spec.name != encoder.name:
-        problem = f"its encoder is a {encoder.name}, and the fine-tuning is of a {spec.name}"
-        raise UserError("entries.finetune", problem, "give this entry a `finetune: {config: RECIPE}` of its own")
-    form = tuned["drop_path"], pair(data.image_size), len(data.mean or before.mean)
-    return build_classifier(spec, CLASSES, encoder, *form)._replace(mean=before.mean, std=before.std)
+        labeled = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+        job, _ = tuning.prepare(tuned, labeled, encoder)
+    return configs | {"finetune": recipe_of(job.arguments)}
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------

@@ -9,18 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mae_kit.commands.report import report
 from mae_kit.console import console
-from mae_kit.data.index.labels import class_frequencies
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, packed_scale, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
+from mae_kit.encoders import Encoder
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
@@ -40,7 +39,7 @@ from mae_kit.tasks.mistakes import save_mistakes
 from mae_kit.tasks.module import FinetuneModule, log_decay
 from mae_kit.tasks.predict import classify
 from mae_kit.tasks.task import Task
-from mae_kit.tasks.tuning import Build, FewLabels, Setting, Trials, settings, study
+from mae_kit.tasks.tuning import FewLabels, Setting, Trials, settings, study
 from mae_kit.training.accumulate import accumulated
 from mae_kit.training.best import Best, Keep, best_of, is_over, told_best
 from mae_kit.training.checkpoint import State
@@ -49,10 +48,11 @@ from mae_kit.training.fit import check_resumable
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.ranges import BELOW_ONE, FRACTION, NOT_NEGATIVE, check_ranges
 from mae_kit.training.run import Run
-from mae_kit.training.samples import Stream, some_images
-from mae_kit.training.train import planned, train
+from mae_kit.training.samples import some_images
+from mae_kit.training.train import Job
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier, save_classifier
+from mae_kit.weights.pretrained import AnyTimm
 from mae_kit.weights.recognize import load_encoder
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,6 @@ def finetune(
     blocks: int | None = None,
     ema: float | None = None,
     generative: float = 0.0,
-    balance: float = 0.0,
     tune: Literal["auto", "none"] = "none",
     against_scratch: bool = False,
     keep: Keep = "last",
@@ -104,8 +103,6 @@ def finetune(
             none.
         generative: Weight of iGPT's pretraining loss next to the classification loss (paper: 1); with the BERT
             objective, 15% of the pixels are hidden. 0 = classification alone.
-        balance: How far the loss compensates for rare classes, by adding the log of their frequency to the logits
-            (logit adjustment, arXiv 2007.07314): 0 = not at all, 1 = as if all classes were equally frequent.
         tune: auto = with up to 2,000 labeled images, cross-validate on them, in trainings of full length, the recipe
             and, of an encoder, a gentler variant that begins with a ridge regression on the frozen features; train by
             the better, or keep a ridge regression or a linear probe on the frozen encoder where that scores clearly
@@ -133,45 +130,102 @@ def finetune(
         return _train(task, arguments)
     if against_scratch and not dry_run:
         return _against_scratch(arguments)
-    check_bounds(drop_path, ema, generative, balance)
     labeled = open_labeled(data, optimization, machine, seed)
-    stream, val, classes, optimization = labeled
-    augmentation.check_mixing(stream.micro_batch_size)
+    stream, place = labeled.stream, data.val or data.path
     with Run(run, resume, stream.replica.rank) as folder:
         best = best_of(folder, keep, patience, intervals)
         state, done = _left_off(folder, stream.plan, best) if resume else (None, {})
         if state and done:
-            return _complete(run, done, labeled, state, allow_data_change, data.val or data.path)
-        torch.manual_seed(seed)
-        arguments["data"] = data = with_statistics(data, stream.index, encoder, model)
-        classifier, config = _classifier(data, encoder, model, classes, stream.index.multi_label, drop_path)
-        config = replace(config, scale=packed_scale(stream.index))
-        warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
-        _set_trainable(classifier, blocks, generative, stream.micro_batch_size)
-        own = {"augmentation": augmentation, "ema": ema, "generative": generative, "seed": seed}
-        build = partial(_module, config=config, shift=_shift(stream.index, stream.rows, classes, balance), **own)
-        batches = stream.batches(config.size, config.channels, data.crop_scale)
+            return _complete(run, done, labeled, state, allow_data_change, place)
+        job, config = prepare(arguments, labeled)
         if not (dry_run or encoder != "none" or (model and model.weights)):
-            _fit_palette(classifier, config, batches)
-        scores = _scores(val, config, intervals, stream.replica, folder, best)
-        trials = _trials(classifier, build, labeled, batches, scores, machine)
-        tuned = tune == "auto" and not dry_run and _can_tune(classifier, stream)
-        few = _study(trials, scores, config, encoder, folder, bool(state)) if tuned else None
-        module = build(classifier, few.setting.on(optimization) if few else optimization)
+            _fit_palette(job.module.model, config, job.batches)
+        scores = _scores(labeled.val, config, intervals, stream.replica, folder, best)
+        few = _study(job, config, scores, folder, bool(state)) if _can_tune(job) else None
+        tuned = few.setting.on(labeled.optimization) if few else labeled.optimization
+        job = replace(job, module=_module(arguments, config, job.module.model, tuned))
         if state:
-            check_resumable(module, stream.plan, state, folder, allow_data_change)
-        batches, stream, arguments["machine"] = accumulated(module, batches, stream, machine)
+            check_resumable(job.module, stream.plan, state, folder, allow_data_change)
+        job = accumulated(job)
         if dry_run:
-            return planned(module, stream, machine, folder, state)
+            return job.describe(folder, state)
         log_decay(ema, stream.plan.steps)
         if best:
-            best.write = lambda place, step: save_classifier(place, module.scored(), config)
-        steps = train(module, batches, stream, machine, intervals, folder, [scores], arguments, state, best)
-        about = {"encoder": encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)} | told_best(best)
-        result = _save(few, module, scores, config, about | folder.last_metrics(), val, folder)
-        page = report(folder.path) if stream.replica.rank == 0 else {}
+            best.write = lambda place, step: save_classifier(place, job.module.scored(), config)
+        steps = job.train(folder, [scores], state, best)
+        about = {"encoder": encoder, "val": labeled.val.fingerprint, "labeled_images": len(stream.rows)}
+        about |= told_best(best) | folder.last_metrics()
+        result = _save(few, job.module, scores, config, about, labeled.val, folder)
+        page = report(folder.path) if job.is_first else {}
         folder.finish(steps)
-        return _told(run, result, data.val or data.path) | page
+        return _told(run, result, place) | page
+
+
+def prepare(
+    arguments: dict[str, Any], labeled: Labeled, encoder: Encoder | AnyTimm | None = None
+) -> tuple[Job[FinetuneModule], ModelConfig]:
+    """Make the classifier and what trains it; nothing is written.
+
+    Args:
+        arguments: Of `finetune`, by name.
+        labeled: Its images.
+        encoder: In place of the one that the arguments name, which may not exist yet.
+
+    Returns:
+        The training, and what the classifier's file will say of it.
+
+    Raises:
+        UserError: As of `finetune`.
+    """
+    a, stream = arguments, labeled.stream
+    check_ranges(a, drop_path=FRACTION, ema=BELOW_ONE, generative=NOT_NEGATIVE)
+    a["augmentation"].check_mixing(stream.micro_batch_size)
+    encoder = encoder or _loaded(a["encoder"])
+    data = _with_statistics(a["data"], stream.index, encoder, a["model"])
+    torch.manual_seed(a["seed"])
+    several = stream.index.multi_label
+    classifier, config = _classifier(data, encoder, a["model"], labeled.classes, several, a["drop_path"])
+    config = replace(config, scale=packed_scale(stream.index))
+    warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
+    if a["blocks"] is not None:
+        freeze_below(classifier, a["blocks"])
+    if a["generative"]:
+        unfreeze_color_head(classifier)
+    check_batch_norm(classifier, stream.micro_batch_size)
+    batches = stream.batches(config.size, config.channels, data.crop_scale)
+    module = _module(a, config, classifier, labeled.optimization)
+    return Job(module, stream, batches, a | {"data": data}), config
+
+
+def _module(
+    arguments: dict[str, Any], config: ModelConfig, classifier: nn.Module, optimization: Optimization
+) -> FinetuneModule:
+    own = {name: arguments[name] for name in ("augmentation", "ema", "generative", "seed")}
+    form = {"mean": config.mean, "std": config.std, "multi_label": config.multi_label}
+    return FinetuneModule(classifier, len(config.classes), **optimization.arguments(), **form, **own)
+
+
+def _classifier(
+    data: FinetuneData,
+    encoder: Encoder | AnyTimm | None,
+    spec: ModelSpec | None,
+    classes: list[str],
+    multi_label: bool,
+    drop_path: float,
+) -> tuple[nn.Module, ModelConfig]:
+    """The model, and what is known of it."""
+    known: ModelConfig | None = encoder.pretrained_cfg if encoder else None  # type: ignore[assignment]
+    size = pair(data.image_size)
+    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+    built = build_classifier(spec, len(classes), encoder, drop_path, size, channels, classes)
+    new = f"newly initialized: {', '.join(built.fresh)}"
+    log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
+    args = (_own_args(known) if known else {}) | (spec.args if spec else {})
+    name = known.model if known else spec.name  # type: ignore[union-attr]
+    objective, step = (known.objective, known.step) if known else ("none", 0)
+    how: dict[str, Any] = {"image_size": size, "crop_pct": data.crop_pct}
+    how |= {"classes": classes, "multi_label": multi_label}
+    return built.model, ModelConfig(name, args, *normalization(data, built), objective, step, **how)
 
 
 def _save(
@@ -205,35 +259,36 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
         if state and done:
             return _complete(a.run, done, labeled, state, a.allow_data_change, name)
         torch.manual_seed(a.seed)
-        arguments["data"] = data = with_statistics(a.data, stream.index, a.encoder, a.model)
+        encoder = _loaded(a.encoder)
+        data = _with_statistics(a.data, stream.index, encoder, a.model)
         model: Any  # with what the task gives it: a backbone
-        model, record = task.model(data, _loaded(a.encoder), a.model, classes, a.drop_path)
+        model, record = task.model(data, encoder, a.model, classes, a.drop_path)
         if a.blocks is not None:
             freeze_below(model.backbone, a.blocks)
         check_batch_norm(model, stream.micro_batch_size)
         module: Any = task.module(model, record, a.augmentation, optimization, a.seed)
-        batches = task.batches(stream, data, record)
+        job = Job(module, stream, task.batches(stream, data, record), arguments | {"data": data})
         scores = task.scores(val, record, a.intervals.eval_every_n_steps, stream.replica, folder)
         if state:
             check_resumable(module, stream.plan, state, folder, a.allow_data_change)
         if a.dry_run:
-            return planned(module, stream, a.machine, folder, state)
-        train(module, batches, stream, a.machine, a.intervals, folder, [scores], arguments, state)
+            return job.describe(folder, state)
+        steps = job.train(folder, [scores], state)
         result = {"encoder": a.encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
         page = {}
-        if stream.replica.rank == 0:
+        if job.is_first:
             task.save(folder.path, module.scored(), record)
             task.draw(module.scored().eval(), record, val, folder.predictions)
             replace_text(folder.result, json.dumps(result, indent=2))
             page = report(folder.path)
-        folder.finish(stream.plan.steps)
+        folder.finish(steps)
         return _told(a.run, result, name) | page
 
 
 def _check_of_classification(given: dict[str, Any]) -> None:
     """Raises UserError where a setting is given that other tasks have no use for."""
     defaults = inspect.signature(finetune).parameters
-    for name in ("ema", "generative", "balance", "tune", "against_scratch", "keep", "patience"):
+    for name in ("ema", "generative", "tune", "against_scratch", "keep", "patience"):
         if given[name] != defaults[name].default:
             raise UserError(name, f"{name} is for classification", "leave it out")
     if given["machine"].accumulate_grad_batches == "auto":
@@ -255,7 +310,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     once: dict[str, Any] = arguments | {"against_scratch": False}
     result = finetune(**once)
     ours = load_classifier(run)
-    folder = RunFolder(run / "scratch")
+    folder = RunFolder(RunFolder(run).scratch)
     once |= {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config))}
     once |= {"run": folder.path, "resume": folder.config.is_file()}
     once |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
@@ -278,12 +333,6 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
 def _own_args(config: ModelConfig) -> dict[str, Any]:
     """Those that a recipe would name; size and channels are the images'."""
     return {name: value for name, value in config.model_args.items() if name not in ("img_size", "in_chans")}
-
-
-def check_bounds(drop_path: float, ema: float | None, generative: float, balance: float) -> None:
-    """Raises UserError where one of these settings cannot work."""
-    given = {"drop_path": drop_path, "ema": ema, "generative": generative, "balance": balance}
-    check_ranges(given, drop_path=FRACTION, ema=BELOW_ONE, generative=NOT_NEGATIVE, balance=NOT_NEGATIVE)
 
 
 def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
@@ -338,48 +387,26 @@ def _fit_palette(classifier: nn.Module, config: ModelConfig, batches: TrainBatch
         classifier.fit_palette(normalize(some_images(batches, IGPT.fit_images).images))
 
 
-def _shift(index: Index, rows: np.ndarray, classes: list[str], balance: float) -> Tensor:
-    """Of each class `balance` times the logit of its frequency: a model that knew no more would have that logit."""
-    frequency = class_frequencies(index, rows, len(classes))
-    logit = np.log(frequency / (1 - frequency)) if index.multi_label else np.log(frequency)
-    return torch.from_numpy(balance * logit).float()
-
-
-def with_statistics(data: FinetuneData, index: Index, encoder: str, model: ModelSpec | None) -> FinetuneData:
+def _with_statistics(
+    data: FinetuneData, index: Index, encoder: Encoder | AnyTimm | None, model: ModelSpec | None
+) -> FinetuneData:
     """Fill in the mean and std of the images where no weights bring their own."""
-    if encoder != "none" or (model and model.weights):
+    if encoder is not None or (model and model.weights):
         return data
     mean, std = choose_statistics(data.mean, data.std, index)
     return replace(data, mean=mean, std=std)
 
 
-def _set_trainable(classifier: nn.Module, blocks: int | None, generative: float, images: int) -> None:
-    if blocks is not None:
-        freeze_below(classifier, blocks)
-    if generative:
-        unfreeze_color_head(classifier)
-    check_batch_norm(classifier, images)
-
-
-def _module(classifier: nn.Module, optimization: Optimization, config: ModelConfig, **settings: Any) -> FinetuneModule:
-    return FinetuneModule(
-        classifier,
-        len(config.classes),
-        **optimization.arguments(),
-        mean=config.mean,
-        std=config.std,
-        multi_label=config.multi_label,
-        **settings,
-    )
-
-
-def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
+def _can_tune(job: Job[FinetuneModule]) -> bool:
     """Whether `--tune auto` has something to do; logs the reason where it has not."""
+    if job.arguments["tune"] != "auto" or job.arguments["dry_run"]:
+        return False
+    images = len(job.stream.rows)
     reasons = {
-        f"{len(stream.rows):,} labeled images are more than {FEW:,}": len(stream.rows) > FEW,
-        f"{len(stream.rows)} labeled images are fewer than {LEAST}": len(stream.rows) < LEAST,
-        "its trials run on one device: give --devices 1": stream.replica.world_size > 1,
-        "this model has no linear layer as its head": not takes_a_head(classifier),
+        f"{images:,} labeled images are more than {FEW:,}": images > FEW,
+        f"{images} labeled images are fewer than {LEAST}": images < LEAST,
+        "its trials run on one device: give --devices 1": job.stream.replica.world_size > 1,
+        "this model has no linear layer as its head": not takes_a_head(job.module.model),
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
@@ -387,28 +414,23 @@ def _can_tune(classifier: nn.Module, stream: Stream) -> bool:
     return not found
 
 
-def _trials(
-    classifier: nn.Module, build: Build, labeled: Labeled, batches: TrainBatches, scores: Scores, machine: Machine
-) -> Trials:
-    shown: Any = scores.batches
-    form = EVALUATION_BATCH, batches.image_size, batches.channels, *shown.crop
-    held_out = EvaluationBatches(batches.index, batches.rows, *form)
-    length = labeled.optimization, labeled.stream.plan.steps
-    return Trials(classifier, build, *length, batches, held_out, len(labeled.classes), machine)
-
-
-def _study(trials: Trials, scores: Scores, config: ModelConfig, encoder: str, folder: Run, resumed: bool) -> FewLabels:
+def _study(job: Job[FinetuneModule], config: ModelConfig, scores: Scores, folder: Run, resumed: bool) -> FewLabels:
     """Score frozen features and choose the setting; a resumed run keeps its own."""
     folder.check_writable()
     known = Setting(**read_record(folder.tuning)) if resumed else None
-    candidates = settings(trials.optimization, trials.batches.batch_size, encoder != "none")
-    untrained = None
-    if encoder != "none":
-        spec, form = ModelSpec(config.model, _own_args(config)), (config.size, config.channels)
-        untrained = build_classifier(spec, trials.classes, None, 0.0, *form).model
-        _fit_palette(untrained, config, trials.batches)
     val: Any = scores.batches
-    few = study(trials, val, candidates, known, untrained)
+    batches, optimization = job.batches, job.module.optimization
+    form = EVALUATION_BATCH, batches.image_size, batches.channels, *val.crop
+    held_out = EvaluationBatches(batches.index, batches.rows, *form)
+    length, build = (optimization, job.stream.plan.steps), partial(_module, job.arguments, config)
+    trials = Trials(job.module.model, build, *length, batches, held_out, len(config.classes), job.machine)
+    pretrained = job.arguments["encoder"] != "none"
+    untrained = None
+    if pretrained:
+        spec = ModelSpec(config.model, _own_args(config))
+        untrained = build_classifier(spec, trials.classes, None, 0.0, config.size, config.channels).model
+        _fit_palette(untrained, config, batches)
+    few = study(trials, val, settings(optimization, batches.batch_size, pretrained), known, untrained)
     folder.path.mkdir(parents=True, exist_ok=True)
     replace_text(folder.tuning, json.dumps(few.setting._asdict()))
     return few
@@ -431,28 +453,3 @@ def _chosen(
     model = few.frozen(method, len(config.classes))
     scores.score(model, module.augment.normalize, scores.batches)
     return model, result | scores.result(config.classes)
-
-
-def _classifier(
-    data: FinetuneData, encoder: str, spec: ModelSpec | None, classes: list[str], multi_label: bool, drop_path: float
-) -> tuple[nn.Module, ModelConfig]:
-    """The model, and what is known of it."""
-    loaded = _loaded(encoder)
-    known = loaded.pretrained_cfg if loaded else None
-    size = pair(data.image_size)
-    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), loaded, drop_path, size, channels, classes)
-    new = f"newly initialized: {', '.join(built.fresh)}"
-    log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
-    mean, std = normalization(data, built)
-    name = known.model if known else spec.name  # type: ignore[union-attr]
-    trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
-    args = trained | (spec.args if spec else {})
-    objective, step = (known.objective, known.step) if known else ("none", 0)
-    how: dict[str, Any] = {
-        "image_size": size,
-        "crop_pct": data.crop_pct,
-        "classes": classes,
-        "multi_label": multi_label,
-    }
-    return built.model, ModelConfig(name, args, mean, std, objective, step, **how)

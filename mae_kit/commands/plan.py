@@ -3,14 +3,13 @@
 import logging
 from typing import Any
 
-from mae_kit.commands.pretrain import PretrainData, lasting, prepare
+from mae_kit.commands.pretrain import PretrainData, fit_to_images, lasting, prepare
 from mae_kit.comparison.expected import expectation
 from mae_kit.console import console
 from mae_kit.objectives import Objective
 from mae_kit.training.config import Intervals, Machine, Optimization
 from mae_kit.training.fit import bytes_to_write
 from mae_kit.training.pace import measure_pace
-from mae_kit.training.samples import some_images
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +48,12 @@ def plan(
     Raises:
         UserError: As of `pretrain`.
     """
-    stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
-    if objective.fit_images:
-        objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
-    pace = measure_pace(module, batches, stream.plan, machine)
+    job = prepare(dict(locals()))
+    fit_to_images(objective, job)
+    pace = measure_pace(job.module, job.batches, job.stream.plan, machine)
     if minutes is not None:
-        stream, _ = lasting(minutes, pace, stream, optimization)
-    length = stream.plan
+        job = lasting(minutes, pace, job)
+    length = job.stream.plan
     seen = length.steps * length.batch_size
     found = {
         "images": length.samples,
@@ -64,7 +62,7 @@ def plan(
         "steps": length.steps,
         "images_per_second": pace.images_per_second,
         "minutes": seen / pace.images_per_second / 60,
-        "bytes": bytes_to_write(module),
+        "bytes": bytes_to_write(job.module),
         "megabytes": pace.megabytes,
         "expected": expectation(type(objective).__name__, seen, length.samples, labels_per_class),
     }

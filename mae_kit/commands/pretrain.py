@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pytorch_lightning.callbacks import Callback
@@ -12,14 +13,13 @@ from pytorch_lightning.callbacks import Callback
 from mae_kit.commands.report import report
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import Statistics, choose_statistics, packed_scale
-from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
+from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.order import permute
 from mae_kit.data.remote.filesystem import is_url
 from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.verdict import MORE, knn_verdict
-from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import Objective
 from mae_kit.plots.callbacks import KnnScore, Reconstructions
 from mae_kit.training.accumulate import accumulated
@@ -31,8 +31,8 @@ from mae_kit.training.modules import PretrainModule
 from mae_kit.training.pace import Pace, measure_pace
 from mae_kit.training.ranges import AREAS, COLORS, NOT_NEGATIVE, POSITIVE, check_ranges
 from mae_kit.training.run import Run
-from mae_kit.training.samples import Stream, open_stream, some_images
-from mae_kit.training.train import planned, train
+from mae_kit.training.samples import open_stream, some_images
+from mae_kit.training.train import Job
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
@@ -131,78 +131,76 @@ def pretrain(
     Raises:
         UserError: A setting cannot work; the error names it and a fix.
     """
-    arguments = dict(locals())
-    stream, data, batches, module = prepare(objective, data, optimization, machine, seed)
-    arguments["data"] = data
-    with Run(run, resume, stream.replica.rank) as folder:
-        write = lambda place, step: save_results(RunFolder(place), objective, data, step)  # noqa: E731
-        best = best_of(folder, keep, patience, intervals, write)
-        state = folder.left_off(stream.plan.steps, best=best) if resume else None
+    job = prepare(dict(locals()))
+    save = partial(save_results, objective=objective, data=job.arguments["data"], scale=packed_scale(job.stream.index))
+    with Run(run, resume, job.stream.replica.rank) as folder:
+        best = best_of(folder, keep, patience, intervals, save)
+        state = folder.left_off(job.stream.plan.steps, best=best) if resume else None
         if state:
-            check_resumable(module, stream.plan, state, folder, allow_data_change)
+            check_resumable(job.module, job.stream.plan, state, folder, allow_data_change)
         elif init:
-            start_from(init, objective, *data.statistics)
-        elif objective.fit_images and not dry_run:
-            objective.fit(module.augment.normalize(some_images(batches, objective.fit_images).images))
+            start_from(init, objective, *job.arguments["data"].statistics)
+        elif not dry_run:
+            fit_to_images(objective, job)
         if minutes is not None and not resume:
-            pace = measure_pace(module, batches, stream.plan, machine)
-            stream, optimization = lasting(minutes, pace, stream, optimization)
-            arguments["optimization"] = optimization
-            module = PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
-        batches, stream, arguments["machine"] = accumulated(module, batches, stream, machine)
-        callbacks = _callbacks(batches, objective, data, intervals, machine, folder, best)
+            job = lasting(minutes, measure_pace(job.module, job.batches, job.stream.plan, machine), job)
+        job = accumulated(job)
+        callbacks = _callbacks(objective, job, folder, best)
         if dry_run:
-            return planned(module, stream, machine, folder, state)
-        steps = train(module, batches, stream, machine, intervals, folder, callbacks, arguments, state, best)
-        if stream.replica.rank == 0:
-            save_results(folder, objective, data, steps, packed_scale(stream.index))
+            return job.describe(folder, state)
+        steps = job.train(folder, callbacks, state, best)
+        if job.is_first:
+            save(folder.path, steps)
             log.info(f"encoder: {folder.encoder}")
-        page = report(folder.path) if stream.replica.rank == 0 else {}
+        page = report(folder.path) if job.is_first else {}
         folder.finish(steps)
         _tell(folder.path, callbacks)
         return {"run": str(run), "steps": steps, **folder.last_metrics(), **page} | told_best(best)
 
 
-class Prepared(NamedTuple):
-    """A pretraining that could start.
+def prepare(arguments: dict[str, Any]) -> Job[PretrainModule]:
+    """Open the images and make the module; nothing is written.
 
-    Attributes:
-        stream: Its images in their order.
-        data: With the mean and std that images are normalized with.
-        batches: Of this process.
-        module: What is trained.
-    """
-
-    stream: Stream
-    data: PretrainData
-    batches: TrainBatches
-    module: PretrainModule
-
-
-def prepare(
-    objective: Objective, data: PretrainData, optimization: Optimization, machine: Machine, seed: int
-) -> Prepared:
-    """Open the images and make the module.
+    Args:
+        arguments: Of `pretrain`, by name.
 
     Raises:
         UserError: As of `pretrain`.
     """
+    objective, data, optimization = (arguments[name] for name in ("objective", "data", "optimization"))
     encoder = objective.encoder
-    stream = open_stream(data.path, data, optimization, machine, seed)
-    data = with_checked_statistics(data, stream.index, encoder.channels)
+    stream = open_stream(data.path, data, optimization, arguments["machine"], arguments["seed"])
+    optimization.peak(data.batch_size)
+    data = _with_statistics(data, stream.index, encoder.channels)
     objective.set_statistics(*data.statistics)
     batches = stream.batches(encoder.image_size, encoder.channels, data.crop_scale)
-    return Prepared(
-        stream, data, batches, PretrainModule(objective, **optimization.arguments(), **augmentation(data), seed=seed)
+    arguments = arguments | {"data": data}
+    return Job(_module(arguments), stream, batches, arguments)
+
+
+def _module(arguments: dict[str, Any]) -> PretrainModule:
+    data = {name: getattr(arguments["data"], name) for name in ("mean", "std", "flip", "color_jitter")}
+    return PretrainModule(
+        arguments["objective"], **arguments["optimization"].arguments(), **data, seed=arguments["seed"]
     )
 
 
-def lasting(minutes: float, pace: Pace, stream: Stream, optimization: Optimization) -> tuple[Stream, Optimization]:
-    """The stream and the schedule that end after some minutes at a measured pace."""
+def fit_to_images(objective: Objective, job: Job[PretrainModule]) -> None:
+    """Show the objective training images where it wants some, as iGPT for its palette."""
+    if objective.fit_images:
+        images = some_images(job.batches, objective.fit_images).images
+        objective.fit(job.module.augment.normalize(images))
+
+
+def lasting(minutes: float, pace: Pace, job: Job[PretrainModule]) -> Job[PretrainModule]:
+    """The training that ends after some minutes at a measured pace."""
     check_ranges({"minutes": minutes}, minutes=POSITIVE)
-    epochs = float(f"{pace.images_per_second * 60 * minutes / stream.plan.samples:.4g}")
+    plan = job.stream.plan
+    epochs = float(f"{pace.images_per_second * 60 * minutes / plan.samples:.4g}")
     log.info(f"{pace.images_per_second:,.0f} images/s on this machine: {minutes:g} minutes are {epochs:g} epochs")
-    return stream._replace(plan=replace(stream.plan, epochs=epochs)), optimization.lasting(epochs)
+    arguments = job.arguments | {"optimization": job.arguments["optimization"].lasting(epochs)}
+    stream = job.stream._replace(plan=replace(plan, epochs=epochs))
+    return replace(job, module=_module(arguments), stream=stream, arguments=arguments)
 
 
 def _tell(run: Path, callbacks: Sequence[Callback]) -> None:
@@ -215,12 +213,7 @@ def _tell(run: Path, callbacks: Sequence[Callback]) -> None:
         log.log(logging.WARNING if MORE in told else logging.INFO, told)
 
 
-def augmentation(data: PretrainData) -> dict[str, Any]:
-    """The arguments of `PretrainModule` that a recipe's data part holds."""
-    return {name: getattr(data, name) for name in ("mean", "std", "flip", "color_jitter")}
-
-
-def with_checked_statistics(data: PretrainData, index: Index, channels: int) -> PretrainData:
+def _with_statistics(data: PretrainData, index: Index, channels: int) -> PretrainData:
     """Fill in the mean and std of the images where none are given.
 
     Raises:
@@ -236,15 +229,8 @@ def with_checked_statistics(data: PretrainData, index: Index, channels: int) -> 
     return replace(data, mean=mean, std=std)
 
 
-def _callbacks(
-    batches: TrainBatches,
-    objective: Objective,
-    data: PretrainData,
-    intervals: Intervals,
-    machine: Machine,
-    run: Run,
-    best: Best | None,
-) -> list[Callback]:
+def _callbacks(objective: Objective, job: Job[PretrainModule], run: Run, best: Best | None) -> list[Callback]:
+    data, intervals, machine, batches = job.arguments["data"], job.arguments["intervals"], job.machine, job.batches
     size, channels = objective.encoder.image_size, objective.encoder.channels
     every = intervals.eval_every_n_steps
     probe = some_images(batches, PROBE_IMAGES)
@@ -291,20 +277,18 @@ def _held_out(data: PretrainData, pack: bool) -> str | None:
 
 
 def save_results(
-    run: RunFolder, objective: Objective, data: PretrainData, step: int, scale: dict[str, list[float]] | None = None
+    run: Path, step: int, objective: Objective, data: PretrainData, scale: dict[str, list[float]] | None = None
 ) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
-    encoder = objective.encoder
-    mean, std = data.statistics
-    config = ModelConfig(
-        model=encoder.name,
-        model_args=encoder.model_args,
-        mean=mean,
-        std=std,
-        objective=type(objective).__name__,
-        step=step,
-        image_size=encoder.image_size,
-        scale=scale or {},
-    )
-    save_encoder(run.path, encoder.model.state_dict(), config)
-    save_model(run.path, objective, config)
+    config = config_of(objective, data, step, scale)
+    save_encoder(run, objective.encoder.model.state_dict(), config)
+    save_model(run, objective, config)
+
+
+def config_of(
+    objective: Objective, data: PretrainData, step: int, scale: dict[str, list[float]] | None = None
+) -> ModelConfig:
+    """What the file of the encoder says of it."""
+    encoder, (mean, std) = objective.encoder, data.statistics
+    name, size = type(objective).__name__, encoder.image_size
+    return ModelConfig(encoder.name, encoder.model_args, mean, std, name, step, image_size=size, scale=scale or {})

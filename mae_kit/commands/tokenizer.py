@@ -18,7 +18,7 @@ from mae_kit.training.modules import TokenizerModule
 from mae_kit.training.ranges import AREAS, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import open_stream, spread_rows
-from mae_kit.training.train import planned, train
+from mae_kit.training.train import Job
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +99,19 @@ def tokenizer(
     stream = open_stream(data.path, data, optimization, machine, seed)
     batches = stream.batches(data.size, model.channels, data.crop_scale)
     module = TokenizerModule(model, **optimization.arguments(), relaxation=relaxation, flip=data.flip, seed=seed)
+    job = Job(module, stream, batches, arguments)
     with Run(run, resume, stream.replica.rank) as folder:
         state = folder.left_off(stream.plan.steps) if resume else None
         if state:
             check_resumable(module, stream.plan, state, folder, allow_data_change)
         codebook = _codebook(batches, intervals, folder)
         if dry_run:
-            return planned(module, stream, machine, folder, state)
-        steps = train(module, batches, stream, machine, intervals, folder, [codebook], arguments, state)
-        if stream.replica.rank == 0:
+            return job.describe(folder, state)
+        steps = job.train(folder, [codebook], state)
+        if job.is_first:
             saved = save_tokenizer(folder.path, model)
             log.info(f"tokenizer: {saved}")
-        page = report(folder.path) if stream.replica.rank == 0 else {}
+        page = report(folder.path) if job.is_first else {}
         folder.finish(steps)
         return {"run": str(run), "steps": steps, **folder.last_metrics(), **page}
 

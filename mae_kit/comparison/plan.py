@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from mae_kit.cli.parser import parse
 from mae_kit.comparison.orchestrate import flat
@@ -73,13 +73,6 @@ class Entry(Recipe):
 _KEYS = tuple(one.name for one in fields(Entry))
 
 
-class Budget(NamedTuple):
-    """The length of every pretraining: `amount` images seen, or minutes on this machine."""
-
-    kind: Literal["images_seen", "minutes"]
-    amount: float
-
-
 class Comparison(NamedTuple):
     """A comparison.
 
@@ -88,7 +81,7 @@ class Comparison(NamedTuple):
         train: Labeled shards to train classifiers on.
         val: Labeled shards to score on.
         samples: Number of images to pretrain on.
-        budget: The length of every pretraining.
+        images_seen: The length of every pretraining.
         entries: What is compared, by name.
         finetune: How encoders become classifiers.
         seeds: Trainings of each entry.
@@ -100,7 +93,7 @@ class Comparison(NamedTuple):
     train: str
     val: str
     samples: int
-    budget: Budget
+    images_seen: int
     entries: dict[str, Entry]
     finetune: Recipe
     seeds: int
@@ -143,9 +136,8 @@ def read_comparison(config: Path) -> Comparison:
 def _plan(
     data: str,
     entries: dict[str | int | float, Entry],
+    images_seen: int,
     finetune: Recipe = Recipe(),
-    images_seen: int | None = None,
-    minutes: float | None = None,
     train: str | None = None,
     val: str | None = None,
     seeds: int = 1,
@@ -157,35 +149,27 @@ def _plan(
     Args:
         data: Images to pretrain on, as --data of `mae-kit pretrain`.
         entries: What is compared, by name; all are compared with the first unless they have `against`.
-        finetune: How encoders become classifiers; by default by the recipe that each pretraining recipe names.
         images_seen: Length of every pretraining.
-        minutes: Length in training time on this machine, in place of images_seen; a short trial measures the speed.
+        finetune: How encoders become classifiers; by default by the recipe that each pretraining recipe names.
         train: Labeled images to train classifiers on; by default `data`.
         val: Labeled images to score on; by default the held-out split of `train`.
         seeds: Trainings of each entry.
         exclude: List of samples that no pretraining sees, as `mae-kit dedup` writes it.
         overrides: Overrides of every pretraining, as {machine.threads: 1}; those of an entry come last.
     """
-    if (images_seen is None) == (minutes is None):
-        raise UserError(
-            "images_seen.or_minutes",
-            "the length of pretraining is given twice or not at all",
-            "give either images_seen or minutes",
-        )
-    budget = Budget("minutes", minutes) if minutes is not None else Budget("images_seen", images_seen or 0)
-    given = {budget.kind: budget.amount, "seeds": seeds, "entries": len(entries)}
+    given = {"images_seen": images_seen, "seeds": seeds, "entries": len(entries)}
     check_ranges(given, **dict.fromkeys(given, POSITIVE))
     named = {str(name): _with(overrides or {}, entry) for name, entry in entries.items()}
     _check_overrides(finetune, _FINETUNING, "finetune")
     for name, entry in named.items():
         _check_entry(name, entry, named)
-        _check_length(name, entry, budget)
+        _check_length(name, entry, images_seen)
     shards, (labeled, held_out) = resolve(data, "train"), resolve_pair(train or data, val)
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, labeled, held_out))}
     common_classes(indexes[labeled], indexes[held_out], (labeled, held_out))
     images = kept(indexes[shards], exclude)
     prints = {"images": images.fingerprint, "train": indexes[labeled].fingerprint, "val": indexes[held_out].fingerprint}
-    plan = Comparison(shards, labeled, held_out, len(images.rows), budget, named, finetune, seeds, exclude, prints)
+    plan = Comparison(shards, labeled, held_out, len(images.rows), images_seen, named, finetune, seeds, exclude, prints)
     for name in named:
         plan.finetuning(name)
     return plan
@@ -229,19 +213,18 @@ def _check_overrides(recipe: Recipe, shared: tuple[str, ...], where: str) -> Non
             raise UserError(f"{where}.overrides", problem, fix)
 
 
-def _check_length(name: str, entry: Entry, budget: Budget) -> None:
+def _check_length(name: str, entry: Entry, images_seen: int) -> None:
     """Refuse batch sizes of which no number comes close to the images to be seen."""
     if entry.config is None:
         return
     batch = number(entry, BATCH_SIZE)
     given = {key: number(entry, key) for key in (EPOCHS, BATCH_SIZE)}
     check_ranges(given, **dict.fromkeys(given, POSITIVE))
-    seen = batch * max(1, round(budget.amount / batch))
-    if budget.kind == "images_seen" and abs(seen - budget.amount) > TOLERANCE * budget.amount:
-        problem = f"images_seen is {budget.amount}, and entries.{name} with batches of {batch:g} would see {seen:g}"
-        raise UserError(
-            "images_seen.multiple", problem, "use a multiple of all batch sizes, or override data.batch_size"
-        )
+    seen = batch * max(1, round(images_seen / batch))
+    if abs(seen - images_seen) > TOLERANCE * images_seen:
+        problem = f"images_seen is {images_seen}, and entries.{name} with batches of {batch:g} would see {seen:g}"
+        fix = "use a multiple of all batch sizes, or override data.batch_size"
+        raise UserError("images_seen.multiple", problem, fix)
 
 
 def number(entry: Entry, key: str) -> float:

@@ -14,10 +14,9 @@ from mae_kit.errors import UserError
 from mae_kit.files.run_folder import RunFolder
 
 POINTS = 5  # of a curve of scores
-TRIAL_STEPS, TRIAL_WARM_UP = 24, 8  # allocations and prefetched batches make the first steps unlike the rest
 
 
-def entry_steps(plan: Comparison, name: str, images: float, seed: int, out: Path) -> list[Step]:
+def entry_steps(plan: Comparison, name: str, seed: int, out: Path) -> list[Step]:
     """Return the steps of an entry: pretraining, fine-tuning, evaluation.
 
     From scratch there is no pretraining, and the encoder that the fine-tuning starts with is evaluated; models that
@@ -26,38 +25,29 @@ def entry_steps(plan: Comparison, name: str, images: float, seed: int, out: Path
     Args:
         plan: The comparison.
         name: Name of the entry.
-        images: Images that its pretraining sees.
         seed: Seed of all steps.
         out: Folder of the comparison.
     """
-    entry, folder, recipe = plan.entries[name], out / f"{name}-seed{seed}", plan.finetuning(name)
+    entry, recipe = plan.entries[name], plan.finetuning(name)
+    run, tuned = (RunFolder(out).training(name, seed, command) for command in ("pretrain", "finetune"))
     if entry.config is None:
-        tuning = _finetune(plan, recipe, "none", seed, folder)
-        return [tuning, *([_evaluate(plan, tuning.run, seed, True)] if _is_fresh_encoder(recipe) else [])]
-    own = {"seed": seed, "data.knn_shards": plan.val}
-    pretraining = _pretrain(plan, entry, images, own, folder / "pretrain")
-    run = pretraining.run
-    return [pretraining, _finetune(plan, recipe, str(run), seed, folder), _evaluate(plan, run, seed)]
+        tuning = _finetune(plan, recipe, "none", seed, tuned)
+        return [tuning, *([_evaluate(plan, tuned, seed, True)] if _is_fresh_encoder(recipe) else [])]
+    pretraining = _pretrain(plan, entry, seed, run)
+    return [pretraining, _finetune(plan, recipe, str(run), seed, tuned), _evaluate(plan, run, seed)]
 
 
-def trial(plan: Comparison, name: str, out: Path) -> Step:
-    """Return a pretraining of `TRIAL_STEPS` steps and nothing else, to measure an entry's speed."""
-    entry = plan.entries[name]
-    own = {"data.knn_shards": None, "intervals.log_every_n_steps": TRIAL_WARM_UP}
-    own |= dict.fromkeys(("intervals.checkpoint_every_n_steps", "intervals.eval_every_n_steps"), TRIAL_STEPS)
-    return _pretrain(plan, entry, TRIAL_STEPS * number(entry, BATCH_SIZE), own, out / f"{name}-trial" / "pretrain")
-
-
-def _pretrain(plan: Comparison, entry: Entry, images: float, own: dict[str, Any], run: Path) -> Step:
-    """Return a pretraining of so many images; the learning-rate schedule is scaled to them."""
-    epochs, batches = images / plan.samples, images / number(entry, BATCH_SIZE)
+def _pretrain(plan: Comparison, entry: Entry, seed: int, run: Path) -> Step:
+    """Return the pretraining; the learning-rate schedule is scaled to its images."""
+    epochs, batches = plan.images_seen / plan.samples, plan.images_seen / number(entry, BATCH_SIZE)
     scale = epochs / number(entry, EPOCHS)
     length: dict[str, Any] = {EPOCHS: epochs, WARM_UP: scale * number(entry, WARM_UP)}
     if steps := numbers(entry, STEPS):
         length[STEPS] = [scale * step for step in steps]
-    options = {"intervals.eval_every_n_steps": max(1, round(batches / POINTS))} | entry.changed | _rounded(length) | own
+    every = {"intervals.eval_every_n_steps": max(1, round(batches / POINTS))}
+    own = {"seed": seed, "data.knn_shards": plan.val}
     places = {"data.path": plan.data} | ({"data.exclude": plan.exclude} if plan.exclude else {})
-    return training("pretrain", entry.config, options, places, run)
+    return training("pretrain", entry.config, every | entry.changed | _rounded(length) | own, places, run)
 
 
 def _rounded(value: Any) -> Any:
@@ -67,9 +57,9 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, list) else float(f"{value:.6g}")
 
 
-def _finetune(plan: Comparison, recipe: Recipe, encoder: str, seed: int, folder: Path) -> Step:
+def _finetune(plan: Comparison, recipe: Recipe, encoder: str, seed: int, run: Path) -> Step:
     places = {"data.path": plan.train, "data.val": plan.val, "encoder": encoder}
-    return training("finetune", recipe.config, recipe.changed | {"seed": seed}, places, folder / "finetune")
+    return training("finetune", recipe.config, recipe.changed | {"seed": seed}, places, run)
 
 
 def _evaluate(plan: Comparison, run: Path, seed: int, untrained: bool = False) -> Step:

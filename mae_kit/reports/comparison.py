@@ -28,14 +28,14 @@ def comparison(folder: Path, compared: Row) -> Markup:
     rows = compared.get("entries", [])
     if not rows:
         return Markup()
-    budget = describe_budget(compared["budget"])
+    length = describe_length(compared["images_seen"])
     against = [row | {"name": f"{row['name']} against {row.get('against', '-')}"} for row in rows if row["differences"]]
     return render(
         "comparison.html",
-        budget=budget,
+        length=length,
         scores_of_entries=_grid(rows, "scores"),
         differences=_grid(against, "differences"),
-        about=f"{budget}. {_labels(folder, rows)}{SCORE}",
+        about=f"{length}. {_labels(folder, rows)}{SCORE}",
         scratch=describe_scratch(rows),
         about_knn=ABOUT_KNN if any("knn" in row["scores"] for row in rows) else "",
         unlike="" if have_same_encoder(rows) else UNLIKE,
@@ -51,18 +51,9 @@ def comparison(folder: Path, compared: Row) -> Markup:
     )
 
 
-def describe_budget(budget: Row) -> str:
-    """The budget of every pretraining, in one sentence without its period.
-
-    Args:
-        budget: Its `kind` and `amount`, of compare.json.
-    """
-    amount = budget["amount"]
-    told = {
-        "images_seen": f"sees {amount:,.0f} images",
-        "minutes": f"takes {amount:g} minutes on this machine, by the speed of a short trial",
-    }
-    return f"Every pretraining {told[budget['kind']]}"
+def describe_length(images_seen: int) -> str:
+    """The length of every pretraining, in one sentence without its period."""
+    return f"Every pretraining sees {images_seen:,} images"
 
 
 def describe_scratch(rows: list[Row]) -> str:

@@ -48,7 +48,6 @@ class FinetuneModule(TrainingModule):
         ema: Decay of an exponential moving average (EMA) of the weights, which is then scored and saved; None for no
             EMA. It warms up to this value, see `ema_decay`.
         generative: Weight of iGPT's pretraining loss next to the classification loss; 0 for classification alone.
-        shift: Float [k], added to the logits in the loss alone.
         seed: Seed of everything random.
         **optimization: Further fields of `Optimization`, such as layer_decay.
 
@@ -72,7 +71,6 @@ class FinetuneModule(TrainingModule):
         drop_path: float = 0.0,
         ema: float | None = None,
         generative: float = 0.0,
-        shift: Tensor | None = None,
         seed: int = 0,
         **optimization: Any,
     ):
@@ -84,7 +82,6 @@ class FinetuneModule(TrainingModule):
         self.num_classes, self.generative = num_classes, generative
         self.classify_and_predict: Callable[..., Any] = classify_and_predict
         self.frozen = frozen_parts(self.model)
-        self.register_buffer("shift", torch.zeros(num_classes) if shift is None else shift, persistent=False)
         self.loss_of_logits = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
         self.top1 = None if multi_label else MulticlassAccuracy(num_classes, average="micro")
         self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
@@ -115,9 +112,9 @@ class FinetuneModule(TrainingModule):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
-            return {"loss": self.loss_of_logits(self.model(images).float() + self.shift, targets)}
+            return {"loss": self.loss_of_logits(self.model(images).float(), targets)}
         logits, generative = self.classify_and_predict(self.model, images, batch.seeds)
-        classes = self.loss_of_logits(logits.float() + self.shift, targets)
+        classes = self.loss_of_logits(logits.float(), targets)
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def compile_model(self) -> None:

@@ -9,13 +9,13 @@ import psutil
 import torch
 
 from mae_kit.data.loading.batch import Batch
-from mae_kit.data.loading.loader import TrainBatches
 from mae_kit.errors import UserError
 from mae_kit.training.config import Machine
 from mae_kit.training.fit import prepare_machine
 from mae_kit.training.module import TrainingModule
 from mae_kit.training.precision import resolve
-from mae_kit.training.samples import Stream, some_images
+from mae_kit.training.samples import some_images
+from mae_kit.training.train import Job
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +25,23 @@ _COPIES = 3  # of the weights: gradients and AdamW's two moments
 _PASSING = 1.5  # how much more the backward pass needs than what is kept for it
 
 
-def accumulated(
-    module: TrainingModule, batches: TrainBatches, stream: Stream, machine: Machine
-) -> tuple[TrainBatches, Stream, Machine]:
-    """Choose the micro-batches of a step where the machine says "auto"; what depends on them is returned.
+def accumulated(job: Job) -> Job:
+    """Choose the micro-batches of a step where the machine says "auto".
 
     Raises:
         UserError: As of `parts_that_fit`.
     """
+    machine, stream = job.machine, job.stream
     if machine.accumulate_grad_batches != "auto":
-        return batches, stream, machine
-    prepare_machine(module, machine)
+        return job
+    prepare_machine(job.module, machine)
     images = stream.plan.batch_size // stream.replica.world_size
-    parts = parts_that_fit(module, some_images(batches, _MORE), images, machine, free_memory())
+    parts = parts_that_fit(job.module, some_images(job.batches, _MORE), images, machine, free_memory())
     log.info(f"each step accumulates {parts} micro-batches of {images // parts} images, to fit into the free memory")
     stream = stream._replace(replica=replace(stream.replica, micro_batches=parts))
-    batches.replica = stream.replica
-    return batches, stream, replace(machine, accumulate_grad_batches=parts)
+    job.batches.replica = stream.replica
+    settings = job.arguments | {"machine": replace(machine, accumulate_grad_batches=parts)}
+    return replace(job, stream=stream, arguments=settings)
 
 
 def parts_that_fit(module: TrainingModule, batch: Batch, images: int, machine: Machine, free: float) -> int:

@@ -20,8 +20,6 @@ from support.processes import Programs
 from support.runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
 from torch import nn
 
-from mae_kit.commands import finetune as finetuning
-from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.batch import Batch
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.tasks.config import Augmentation
@@ -220,18 +218,6 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "others", "sets", "unlabeled"]
 
 
-def test_rare_classes_are_raised_by_as_much_as_they_are_rare(tmp_path: Path):
-    write_shard(tmp_path / "single.tar", range(40))
-    rows = np.array([row for row in range(40) if row % 4 == 0 or row < 4])
-    shift = finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=1.0)
-    torch.testing.assert_close(shift.softmax(dim=0), torch.tensor([10.5, 1.5, 1.5, 1.5]) / 15)
-    assert not finetuning._shift(open_index(tmp_path), rows, list(CLASSES), balance=0.0).any()
-    (tmp_path / "single.tar").unlink()
-    write_shard(tmp_path / "sets.tar", range(40), sets=True)
-    shift = finetuning._shift(open_index(tmp_path), np.arange(40), list(CLASSES), balance=2.0)
-    torch.testing.assert_close((shift / 2).sigmoid(), torch.tensor([0.5, 20.5, 10.5, 10.5]) / 41)
-
-
 def test_a_moving_average_of_what_does_not_move_is_the_model(tmp_path: Path):
     model = nn.BatchNorm1d(2)
     model.register_buffer("index", torch.arange(1000), persistent=False)
@@ -258,22 +244,21 @@ def test_the_average_of_a_short_run_has_left_its_start():
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_loss_asks_for_one_class_or_for_each(tmp_path: Path, multi_label: bool):
-    plain, shift = Augmentation(flip=False, smoothing=0.0), torch.tensor([0.0, 1.0, 2.0, 3.0])
+    plain = Augmentation(flip=False, smoothing=0.0)
     given: Any = {"mean": [0.5], "std": [0.5], "multi_label": multi_label, "augmentation": plain}
-    module = FinetuneModule(nn.Flatten(), 4, lr=1.0, shift=shift, **given)
+    module = FinetuneModule(nn.Flatten(), 4, lr=1.0, **given)
     single = torch.tensor([1, 3])
     sets = torch.tensor([[False, True, False, True], [False] * 4])
     labels = sets if multi_label else single
     keys = torch.zeros(2, dtype=torch.int64)
     images = torch.tensor([[0, 255, 0, 0], [255, 0, 0, 255]], dtype=torch.uint8).reshape(2, 1, 2, 2)
     found = module.loss(Batch(images, labels, keys, keys, keys, []))["loss"]
-    logits = images.flatten(1) / 127.5 - 1 + shift
+    logits = images.flatten(1) / 127.5 - 1
     if multi_label:
         expected = -torch.where(sets, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
     else:
         expected = -logits.log_softmax(dim=1)[range(2), single].mean()
     torch.testing.assert_close(found, expected)
-    assert "shift" not in module.state_dict(), "checkpoints of before resume"
 
 
 @pytest.mark.long
@@ -285,7 +270,7 @@ def test_several_classes_an_image_are_learned_and_predicted(programs: Programs, 
     plain = ["--augmentation.mixup", "0", "--augmentation.cutmix", "0", "--augmentation.flip", "false"]
     longer = ["--optimization.epochs", "10", "--drop_path", "0", "--optimization.layer_decay", "1", "--ema", "null"]
     run = tmp_path / "run"
-    words = ["finetune", "--config", recipes / "finetune.yaml", *shards, *plain, *longer, "--balance", "1"]
+    words = ["finetune", "--config", recipes / "finetune.yaml", *shards, *plain, *longer]
     ended = programs.run(*words, "--run", run, "--json")
     assert ended.code == 0, ended.err
     told, found = json.loads(ended.out), result(run)

@@ -14,7 +14,7 @@ from mae_kit.commands import compare as command
 from mae_kit.commands.compare import compare
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.errors import UserError
-from mae_kit.reports.comparison import SCRATCH, UNLIKE, describe_budget, describe_scratch
+from mae_kit.reports.comparison import SCRATCH, UNLIKE, describe_scratch
 from mae_kit.training.lock import alone
 
 Content = dict[str, Any]
@@ -42,7 +42,7 @@ def test_means_and_paired_differences(content: Content, commands: Commands, tmp_
     assert list(scratch["scores"]) == list(scratch["differences"]) == ["fine-tuned", "knn"]
     assert simmim["against"] == "mae" and not mae["differences"]
     written = json.loads((tmp_path / "out/compare.json").read_text())
-    assert written["budget"] == {"kind": "images_seen", "amount": 64} and written["entries"] == result["entries"]
+    assert written["images_seen"] == 64 and written["entries"] == result["entries"]
     page = (tmp_path / "out/report.html").read_text()
     assert SCRATCH in page and "simmim against mae" in page and "-20.0" in page and "Failed" not in page
 
@@ -100,7 +100,7 @@ def test_each_entry_may_be_compared_with_its_own(content: Content, commands: Com
 @pytest.mark.parametrize(
     ("shared", "overrides", "key"),
     [
-        ({"images_seen": 80}, {}, "compare.budget"),
+        ({"images_seen": 80}, {}, "compare.images_seen"),
         ({}, {"ema": 0.5}, "compare.settings"),
         ({}, {"machine.precision": "bf16"}, "compare.settings"),
     ],
@@ -211,33 +211,10 @@ def test_the_page_names_recipes_and_overrides(content: Content, commands: Comman
     assert "pre, data.flip false" in page and "fine, data.batch_size 8, optimization.layer_decay 1" in page
 
 
-def test_minutes_are_measured_by_a_trial_and_kept(content: Content, commands: Commands, tmp_path: Path):
-    del content["images_seen"]
-    content |= {"minutes": 1.5, "seeds": 1}
-    commands.broken = ("pretrain simmim-trial",)
-    result = run(content, tmp_path)
-    lengths = json.loads((tmp_path / "out/compare.json").read_text())["lengths"]
-    assert lengths == {"mae": 720, "scratch": 0}, "8 images a second, 90 seconds"
-    assert result["entries"][1]["failures"] == [{"seed": 0, "verb": "trial", "error": "the loss is nan"}]
-    trial, pretrain, *_ = commands.words
-    assert trial[-1] == str(tmp_path / "out/mae-trial/pretrain")
-    assert trial[trial.index("--optimization.epochs") + 1] == str(24 * 16 / 40)
-    assert pretrain[pretrain.index("--optimization.epochs") + 1] == str(720 / 40)
-    assert not (tmp_path / "out/mae-trial/pretrain").exists(), "the trial is removed"
-    commands.broken, commands.words = (), []
-    run(content, tmp_path)
-    assert commands.words[0][-1] == str(tmp_path / "out/simmim-trial/pretrain") and len(commands.words) == 1 + 3
-
-
 def test_scores_of_scratch_are_explained():
     pretrained = {"recipes": {"pretrain": {}}, "scores": {"knn": {}}}
     assert not describe_scratch([pretrained, {"recipes": {}, "scores": {"fine-tuned": {}}}])
     assert describe_scratch([pretrained, {"recipes": {}, "scores": {"knn": {}}}]) == SCRATCH
-
-
-def test_the_budget_is_named():
-    minutes = describe_budget({"kind": "minutes", "amount": 90.0})
-    assert minutes == "Every pretraining has 90 minutes of this machine, at the speed of a short trial"
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.comparison.cost import IMAGES, _step, encoder_of, finetuning_cost, flops_per_image, pretraining_cost
-from mae_kit.comparison.plan import Budget, Comparison, Entry, Recipe
+from mae_kit.comparison.plan import Comparison, Entry, Recipe
 from mae_kit.comparison.results import Outcomes, summary
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.objectives import MAE, BEiT, SimMIM
@@ -104,8 +104,8 @@ def test_a_fine_tuning_that_goes_on_predicting_costs_the_colors_too(tmp_path: Pa
 def plan(**entries: int) -> Comparison:
     """Of so many seeds."""
     recipe = Entry("mae_vit_tiny_64px")
-    budget, tuning = Budget("images_seen", 80), Recipe("vit_tiny_64px")
-    return Comparison("", "", "", 80, budget, dict.fromkeys(entries, recipe), tuning, max(entries.values()), None, {})
+    tuning = Recipe("vit_tiny_64px")
+    return Comparison("", "", "", 80, 80, dict.fromkeys(entries, recipe), tuning, max(entries.values()), None, {})
 
 
 def test_a_seed_that_broke_off_does_not_make_an_entry_cheap(tmp_path: Path):

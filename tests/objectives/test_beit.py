@@ -18,7 +18,6 @@ from mae_kit.objectives import BEiT
 from mae_kit.objectives.masking import blockwise_mask
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.training.modules import PretrainModule
-from mae_kit.training.run import Run
 from mae_kit.weights.recognize import load_encoder
 
 SIZES: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -174,7 +173,7 @@ def test_all_blocks_share_their_relative_positions(tmp_path: Path):
 
 def test_fine_tuning_pools_the_patches_and_moves_the_positions_of_the_blocks_apart(tmp_path: Path):
     objective: Any = shaken(make(tmp_path))
-    save_results(Run(tmp_path), objective, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3), step=7)
+    save_results(tmp_path, 7, objective, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3))
     classifier = build_classifier(None, 4, load_encoder(tmp_path), 0.1, (32, 32))
     model: Any = classifier.model.eval()
     tables = [block.attn.relative_position_bias_table for block in model.blocks]

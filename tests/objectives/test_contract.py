@@ -29,7 +29,6 @@ from mae_kit.objectives import CrossMAE, Objective, SimMIM, masked_patch
 from mae_kit.objectives.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives.objective import Outcome
 from mae_kit.tasks.config import FinetuneData
-from mae_kit.training.run import Run
 from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.recognize import load_encoder
 
@@ -372,7 +371,7 @@ def test_with_nothing_hidden_the_encoder_is_plain_timm(objective: Objective):
 def test_the_exported_encoder_is_plain_timms(objective: Objective, tmp_path: Any):
     channels = objective.encoder.channels
     data = PretrainData("shards", 2, mean=[0.5] * channels, std=[0.25] * channels)
-    save_results(Run(tmp_path), objective, data, step=7)
+    save_results(tmp_path, 7, objective, data)
     loaded = load_encoder(tmp_path)
     config, tensors = loaded.pretrained_cfg, loaded.model.state_dict()
     assert config.step == 7 and config.mean == [0.5] * channels
@@ -390,9 +389,9 @@ def test_a_classifier_made_of_its_encoder_is_read_back(objective: Objective, tmp
     """What `finetune` builds and saves, `predict` and `compare` read."""
     encoder = objective.encoder
     statistics = [0.5] * encoder.channels
-    save_results(Run(tmp_path), objective, PretrainData("shards", 2, mean=statistics, std=statistics), step=7)
+    save_results(tmp_path, 7, objective, PretrainData("shards", 2, mean=statistics, std=statistics))
     data = FinetuneData("train", 2, list(encoder.image_size))
-    model, config = _classifier(data, str(tmp_path), None, [*"abc"], False, 0.0)
+    model, config = _classifier(data, load_encoder(tmp_path), None, [*"abc"], False, 0.0)
     save_classifier(tmp_path, shaken(model), config)
     read = load_classifier(tmp_path)
     torch.testing.assert_close(read(images_for(objective)), model.eval()(images_for(objective)))

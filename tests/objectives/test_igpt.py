@@ -21,7 +21,6 @@ from torch import Tensor
 
 import mae_kit
 from mae_kit.cli import main as cli
-from mae_kit.commands import finetune as finetuning
 from mae_kit.commands.predict import predict
 from mae_kit.commands.reconstruct import reconstruct
 from mae_kit.data.index.open import open_index
@@ -33,6 +32,7 @@ from mae_kit.objectives import IGPT
 from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.tasks.classifier import build_classifier, unfreeze_color_head
 from mae_kit.training.optimizer import parameter_groups
+from mae_kit.training.train import Job
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
 from mae_kit.weights.native import save_encoder, save_model
@@ -346,7 +346,7 @@ def test_from_scratch_too_the_palette_is_found_in_the_images(
 ):
     """A palette is no training's work: a baseline that had colors of no image would be none."""
     started = []
-    monkeypatch.setattr(finetuning, "train", lambda module, *rest: started.append(module) or sys.exit(143))
+    monkeypatch.setattr(Job, "train", lambda job, *rest: started.append(job.module) or sys.exit(143))
     (tmp_path / "finetune.yaml").write_text(FINETUNE)
     data = ["--data.path", str(photos / "train-0.tar"), "--data.val", str(photos / "val-0.tar")]
     words = ["finetune", "--config", str(tmp_path / "finetune.yaml"), "--run", str(tmp_path / "run"), *data]

@@ -16,7 +16,7 @@ SCORE = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.5]}
 def compared(names: list[str]) -> dict[str, Any]:
     row = {"encoder": None, "scores": {FINETUNED: SCORE}, "differences": {}, "pretraining": {}, "finetuning": {}}
     rows = [row | {"name": name, "failures": [], "seeds": 1, "recipes": {}} for name in names]
-    return {"budget": {"kind": "images_seen", "amount": 128}, "entries": rows}
+    return {"images_seen": 128, "entries": rows}
 
 
 @pytest.mark.parametrize(

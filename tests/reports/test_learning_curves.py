@@ -70,7 +70,7 @@ def test_runs_whose_cost_is_not_known_have_no_places_over_operations(tmp_path: P
     none |= {"seeds": 1, "recipes": {}}
     rows = [{"name": "mae", "pretraining": COST | {"seconds": 1, "core_seconds": 1}} | none]
     rows.append({"name": "late", "pretraining": {}} | none)
-    found = {"budget": {"kind": "images_seen", "amount": 128}, "entries": rows}
+    found = {"images_seen": 128, "entries": rows}
     (tmp_path / "compare.json").write_text(json.dumps(found))
     page = Path(report(tmp_path)["report"]).read_text()
     assert [places for places, values, *_ in drawn if values == [25]] == [[128], [8]]

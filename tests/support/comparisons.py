@@ -57,13 +57,9 @@ class Commands:
             (run / "config.yaml").write_text(yaml.safe_dump(settings(words)))
         if len(self.words) == self.stop_at:
             raise SystemExit(143)
-        name, dash, seed = run.parent.name.partition("-seed")
+        name, _, seed = run.parent.name.partition("-seed")
         if f"{words[0]} {name}" in self.broken:
             raise Failed("the loss is nan")
-        if not dash:
-            rows = [{"step": step, "seconds": 2.0 * step, "images_per_second": 8} for step in (8, 24)]
-            (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            return {}, []
         top1 = TOP1[name] + 0.01 * int(seed)
         shots = {"method": "fewshot 1", "layer": 2, "token": "mean", "top1": None}
         knn = {"method": "knn", "layer": 2, "top1": top1 / 2, "low": 0.0, "high": 1.0}

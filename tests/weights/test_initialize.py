@@ -17,7 +17,6 @@ from mae_kit.encoders import BEiTEncoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions
 from mae_kit.objectives import IGPT, MAE, BEiT, HieraMAE, MaskedPatch, MaskFeat, SimMIM
 from mae_kit.tasks.classifier import build_classifier
-from mae_kit.training.run import Run
 from mae_kit.weights import original
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.initialize import start_from
@@ -156,7 +155,7 @@ def test_the_encoder_of_a_beit_is_read_without_its_tokenizer(tmp_path: Path):
     """Which may have stayed on another machine."""
     beit = BEiT(BEiTEncoder(img_size=32, **SIZES), str(save_tokenizer(tmp_path)), smallest_block=2)
     (tmp_path / "run").mkdir()
-    save_results(Run(tmp_path / "run"), beit, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3), step=7)
+    save_results(tmp_path / "run", 7, beit, PretrainData("shards", 2, mean=[0.5] * 3, std=[0.25] * 3))
     (tmp_path / "tokenizer.safetensors").unlink()
     weights = read_pretrained(tmp_path / "run")
     assert weights.kind == "our BEiT model, its encoder"

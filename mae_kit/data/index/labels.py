@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.order import permute
@@ -90,21 +90,16 @@ def label_names(index: Index, row: int) -> Sequence[str | int]:
 
 
 def class_counts(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Int64[np.ndarray, " k"]:
-    """Count the labeled samples of each class; arguments as of `class_frequencies`."""
-    single = index.label[rows]
-    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
-    return np.bincount(np.concatenate(found), minlength=classes)
-
-
-def class_frequencies(index: Index, rows: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, " k"]:
-    """Compute the frequency of each class among labeled samples, strictly between 0 and 1 (half a sample is added).
+    """Count the labeled samples of each class.
 
     Args:
         index: The shards.
         rows: Of the index.
         classes: Number of classes.
     """
-    return (class_counts(index, rows, classes) + 0.5) / (len(rows) + 1)
+    single = index.label[rows]
+    found = [single[single >= 0], *([index.sets.take(rows).values] if index.sets is not None else [])]
+    return np.bincount(np.concatenate(found), minlength=classes)
 
 
 Labels = Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
