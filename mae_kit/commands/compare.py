@@ -73,8 +73,9 @@ def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
         check_entry(plan, name, out)
     with alone(out):
         rows = run_entries(plan, out)
-    console.print(_scores(rows))
-    console.print(_differences(rows))
+    scores, differences = f"{SCORE}, in %: mean over the seeds [its 95% interval]", "Differences, taken seed by seed"
+    console.print(_by_measure(scores, rows, "scores", {"entry": "name"}))
+    console.print(_by_measure(differences, rows, "differences", {"entry": "name", "against": "against"}, "+"))
     console.print(_costs(rows, describe_length(plan.images_seen)))
     if not have_same_encoder(rows):
         log.warning(UNLIKE)
@@ -129,16 +130,6 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-
-
-def _scores(rows: list[dict[str, Any]]) -> Table:
-    title = f"{SCORE}, in %: mean over the seeds [its 95% interval]"
-    return _by_measure(title, rows, "scores", {"entry": "name"})
-
-
-def _differences(rows: list[dict[str, Any]]) -> Table:
-    title = "Differences, taken seed by seed"
-    return _by_measure(title, rows, "differences", {"entry": "name", "against": "against"}, "+")
 
 
 def _by_measure(title: str, rows: list[dict[str, Any]], what: str, told: dict[str, str], sign: str = "") -> Table:

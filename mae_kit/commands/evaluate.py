@@ -57,7 +57,6 @@ def evaluate(
     layers: list[int] | None = None,
     attentive: str | None = None,
     finetune: str | None = None,
-    blocks: list[int | None] | None = None,
     untrained: bool = False,
     out: Path | None = None,
     seed: int = 0,
@@ -87,7 +86,6 @@ def evaluate(
         attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
             example attentive_tiny_64px.
         finetune: Also fine-tune the encoder, with this recipe, for example vit_tiny_64px.
-        blocks: Fine-tune only the last N blocks, in one run per N, for example 1,4; by default all (null).
         untrained: Score the same architecture with random weights.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
@@ -113,7 +111,7 @@ def evaluate(
     train, val = _splits(data, train, val, pack)
     names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
     chosen, published = _methods(names, seed)
-    trainings = plan_trainings(attentive, finetune, blocks)
+    trainings = plan_trainings(attentive, finetune)
     folder = _folder(encoder, out, trainings)
     file = _file(folder, untrained) if folder else None
     place = file.with_suffix("") if file and trainings else None

@@ -9,7 +9,7 @@ from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished
 from mae_kit.training.ranges import POSITIVE, check_ranges
-from mae_kit.weights.adapt import ChannelMode, rechannelled, resized
+from mae_kit.weights.adapt import rechannelled, resized
 from mae_kit.weights.native import (
     save_classifier,
     save_encoder,
@@ -29,7 +29,6 @@ def import_(
     out: Path,
     img_size: int | list[int] | None = None,
     channels: int | None = None,
-    channel_mode: ChannelMode = "mean",
     normalized: bool | None = None,
     encoder_heads: int | None = None,
     decoder_heads: int | None = None,
@@ -47,8 +46,7 @@ def import_(
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
         out: Folder to write.
         img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
-        channels: Channels of your images; by default as trained.
-        channel_mode: Weights of the new channels: mean = the mean of the old ones; repeat = the old ones in turn.
+        channels: Channels of your images; new ones get the mean of the old weights. By default as trained.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or with --no-normalized plain
             pixels, which no file records.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
@@ -74,7 +72,7 @@ def import_(
     if sides is not None:
         read = resized(read, sides)
     if channels is not None:
-        read = rechannelled(read, channels, channel_mode)
+        read = rechannelled(read, channels)
     _write(out, read)
     report = _report(read)
     log.info(

@@ -1,4 +1,4 @@
-"""Evaluation by training: an attentive probe, and fine-tuning of the last blocks or of the whole encoder."""
+"""Evaluation by training: an attentive probe, and fine-tuning of the whole encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from mae_kit.comparison.orchestrate import Outcome, Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_fraction
 from mae_kit.evaluation.known import digest
 from mae_kit.files.recipe_file import find_recipe, read_recipe
@@ -17,33 +16,23 @@ ATTENTIVE, WHOLE = "attentive", "finetune"
 _PROBE = {"blocks": 0, "model.args": {"global_pool": "map"}}
 
 Trainings = dict[str, tuple[str, dict[str, Any]]]
-"""Recipe and overrides of a fine-tuning by method: `attentive`, `blocks 4`, `finetune`."""
+"""Recipe and overrides of a fine-tuning by method: `attentive`, `finetune`."""
 
 
-def plan_trainings(attentive: str | None, finetune: str | None, blocks: list[int | None] | None) -> Trainings:
-    """Return the trainings that are asked for, in ascending order of cost as a rule.
+def plan_trainings(attentive: str | None, finetune: str | None) -> Trainings:
+    """Return the trainings that are asked for.
 
     Args:
         attentive: Recipe of the attentive probe.
-        finetune: Recipe of the fine-tunings.
-        blocks: Numbers of last blocks to fine-tune, a training each; None for the whole encoder.
+        finetune: Recipe of the fine-tuning.
 
     Raises:
-        UserError: A recipe does not exist, or blocks are given without one, or are negative.
+        UserError: A recipe does not exist.
     """
-    if blocks and not finetune:
-        raise UserError("finetune", "blocks are given without a recipe", "add, for example, --finetune vit_tiny_64px")
-    if min(filter(None, blocks or ()), default=0) < 0:
-        fix = "give numbers of blocks, 0 for the head alone, or null for the whole encoder"
-        raise UserError("blocks.values", f"blocks are {blocks}", fix)
-    for recipe in filter(None, (attentive, finetune)):
-        find_recipe(recipe, "downstream")
     asked: Trainings = {ATTENTIVE: (attentive, _PROBE)} if attentive else {}
-    for count in (blocks or [None]) if finetune else []:
-        asked[WHOLE if count is None else f"blocks {count}"] = (
-            str(finetune),
-            {} if count is None else {"blocks": count},
-        )
+    asked |= {WHOLE: (finetune, {})} if finetune else {}
+    for recipe, _ in asked.values():
+        find_recipe(recipe, "downstream")
     return asked
 
 
@@ -79,7 +68,7 @@ def training_steps(
     for method, (recipe, changed) in trainings.items():
         settings = changed | common
         about = [read_recipe(find_recipe(recipe, "downstream")), settings, prints]
-        run = folder / f"{method.replace(' ', '-')}-{digest(about)[:8]}"
+        run = folder / f"{method}-{digest(about)[:8]}"
         steps[method] = training("finetune", recipe, settings, places, run)
     return steps
 

@@ -81,10 +81,6 @@ class BEiTEncoder(Encoder):
     def read_sizes(self) -> None:
         read_block_sizes(self)
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
-        """Encode whole images: all tokens after the final norm."""
-        return self.model.forward_features(images)
-
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
         """Tokens after some of the blocks, each through the final norm."""
         return block_tokens(self.model, images, numbers)

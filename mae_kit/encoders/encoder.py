@@ -171,7 +171,7 @@ class Encoder(HubModule):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
         """Encode whole images: prefix tokens and cells after the final norm."""
-        raise NotImplementedError
+        return self.model.forward_features(images)
 
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b _ _"]]:
         """Tokens after some of the layers.

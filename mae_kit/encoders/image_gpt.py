@@ -87,10 +87,6 @@ class ImageGPT(Encoder):
         """
         self.model.fit_palette(images)
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Encode whole images: all tokens after the final norm."""
-        return self.model.forward_features(images)
-
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b n d"]]:
         """Tokens after some of the blocks, each through the norm that follows it.
 

@@ -59,7 +59,7 @@ class TimmImageGPT(nn.Module):
         super().__init__()
         self.img_size, self.causal = pair(img_size), causal
         self.num_features = self.embed_dim = embed_dim
-        self.register_buffer("palette", _any_colors(colors, in_chans))
+        self.register_buffer("palette", uniform(torch.arange(colors), ORDER, in_chans) * 2 - 1)  # until it is fitted
         self.has_palette = False
         self.register_load_state_dict_pre_hook(_palette_is_loaded)
         self.embed = nn.Embedding(colors, embed_dim)
@@ -153,11 +153,6 @@ class TimmImageGPT(nn.Module):
 
 def _palette_is_loaded(model: TimmImageGPT, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
     model.has_palette |= f"{prefix}palette" in tensors
-
-
-def _any_colors(count: int, channels: int) -> Float[Tensor, "k c"]:
-    """Make placeholder colors in -1..1, the same ones each time."""
-    return uniform(torch.arange(count), ORDER, channels) * 2 - 1
 
 
 _CFG: dict[str, Any] = {

@@ -92,10 +92,6 @@ class ViT(Encoder):
         rows = 0 if self.model.no_embed_class else self.prefix
         self.model.pos_embed.copy_(sincos_positions(self.dim, self.grid, rows))
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
-        """Encode whole images: all tokens after the final norm."""
-        return self.model.forward_features(images)
-
     def layers(self, images: Float[Tensor, "b c h w"], numbers: Sequence[int]) -> list[Float[Tensor, "b t d"]]:
         """Tokens after some of the blocks, each through the final norm (DINOv2, `get_intermediate_layers`)."""
         return block_tokens(self.model, images, numbers)

@@ -8,8 +8,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from mae_kit.evaluation.fewshot import BIAS, Ridge, fit_ridge
-from mae_kit.evaluation.predictions import Labels, are_sets, multi_hot
-from mae_kit.evaluation.probe import Probe
+from mae_kit.evaluation.predictions import Labels, multi_hot
+from mae_kit.evaluation.probe import Probe, classification_loss
 
 PENALTIES = tuple(10.0**power for power in range(-1, 6))
 SCALES = tuple(2.0**power for power in range(-1, 6))
@@ -44,7 +44,7 @@ def ridge_head(features: Float[Tensor, "m d"], labels: Labels, classes: int) -> 
     targets = 2 * multi_hot(labels, classes).double() - 1
     held_out = {l2: _leave_one_out(features, labels, targets, l2) for l2 in PENALTIES}
     best = min(PENALTIES, key=lambda l2: float((held_out[l2] - targets).square().mean()))
-    scale = min(SCALES, key=lambda scale: float(_loss(scale * held_out[best], labels)))
+    scale = min(SCALES, key=lambda scale: float(classification_loss(scale * held_out[best], labels)))
     return _folded(fit_ridge(features, labels, classes, best), scale)
 
 
@@ -67,12 +67,6 @@ def _leave_one_out(
     smooth = torch.linalg.solve(gram + l2 * torch.eye(len(x)).to(x), gram)
     leverage = smooth.diagonal()[:, None]
     return (smooth @ targets - leverage * targets) / (1 - leverage)
-
-
-def _loss(logits: Float64[Tensor, "m k"], labels: Labels) -> Float64[Tensor, ""]:
-    if are_sets(labels):
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits))
-    return F.cross_entropy(logits, labels)
 
 
 def _folded(ridge: Ridge, scale: float) -> Head:

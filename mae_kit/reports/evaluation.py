@@ -79,8 +79,6 @@ def method_name(method: str) -> str:
     name, _, count = method.partition(" ")
     if name == "fewshot":
         return f"Ridge, {count} label{'' if count == '1' else 's'} per class"
-    if name == "blocks":
-        return f"Last {count} blocks fine-tuned" if count != "1" else "Last block fine-tuned"
     names = {
         "ridge": "Ridge regression",
         "knn": "kNN",
@@ -133,8 +131,11 @@ def _charts(columns: dict[str, dict[tuple[str, int], Row]]) -> list[Chart]:
         for method in BY_LAYER
     }
     panels["Few labels, %"] = {name: _shots(column, last) for name, column in columns.items()}
+    shown = {title: lines for title, lines in panels.items() if any(len(points) > 1 for points in lines.values())}
+    names = {title: f"evaluation-{''.join(filter(str.isalnum, title))}" for title in shown}
     return [
-        _chart(title, lines) for title, lines in panels.items() if any(len(points) > 1 for points in lines.values())
+        chart(title, 2, partial(_draw, lines=lines, few="by layer" not in title), names[title])
+        for title, lines in shown.items()
     ]
 
 
@@ -146,11 +147,6 @@ def _shots(column: dict[tuple[str, int], Row], layer: int) -> dict[int, Row]:
     """By labels per class, at one layer."""
     few = {name: one for (name, where), one in column.items() if name.startswith("fewshot ") and where == layer}
     return {int(name.split()[1]): one for name, one in few.items() if is_finite(headline(one)[1])}
-
-
-def _chart(title: str, lines: dict[str, dict[int, Row]]) -> Chart:
-    prefix = f"evaluation-{''.join(filter(str.isalnum, title))}"
-    return chart(title, 2, partial(_draw, lines=lines, few="by layer" not in title), prefix)
 
 
 def _draw(axes: Axes, lines: dict[str, dict[int, Row]], few: bool) -> None:

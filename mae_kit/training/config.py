@@ -316,7 +316,6 @@ class Plan:
         Raises:
             UserError: Names what differs.
         """
-        before = {"mix_shards": 0} | before  # a checkpoint from before there was a choice
         if changed := [name for name in ("batch_size", "seed", "mix_shards") if getattr(self, name) != before[name]]:
             said = [f"{name} {before[name]} is now {getattr(self, name)}" for name in changed]
             raise UserError(

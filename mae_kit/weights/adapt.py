@@ -1,7 +1,7 @@
 """Weights for images of another size, or of other channels, than they were trained on."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.models.beit import Beit
@@ -15,7 +15,6 @@ from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, empty_encoder
 
-ChannelMode = Literal["mean", "repeat"]
 OFFSETS = "relative_position_bias_table"
 
 
@@ -87,16 +86,15 @@ def in_windows(model: Any, tensors: Tensors, target: Any) -> Tensors:
     return {**tensors, **{name: resample_offsets(tensors[name], old[name], new[name]) for name in tables}}
 
 
-def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretrained:
-    """Change the number of input channels.
+def rechannelled(weights: Pretrained, channels: int) -> Pretrained:
+    """Change the number of input channels: each has the mean of the old kernels.
 
-    With "mean", images whose channels are equal give the features that they gave before: the normalization of the
-    old channels is folded into kernel and bias. A convolution that pads its input, or has no bias, comes near to it.
+    Images whose channels are equal give the features that they gave before: the normalization of the old channels is
+    folded into kernel and bias. A convolution that pads its input, or has no bias, comes near to it.
 
     Args:
         weights: Of any model whose first layer is a convolution.
         channels: Of the new images.
-        mode: "mean" gives every channel the mean of the old kernels; "repeat" gives the old ones in turn, as timm does.
 
     Raises:
         UserError: It has no such layer.
@@ -104,18 +102,16 @@ def rechannelled(weights: Pretrained, channels: int, mode: ChannelMode) -> Pretr
     model, config = empty_encoder(weights), weights.config
     if (first := model.pretrained_cfg["first_conv"]) is None:
         raise UserError("channels", f"{config.model} has no first convolution to change", "leave out --channels")
-    mean, std = (_spread(torch.tensor(values), 0, channels, mode).tolist() for values in (config.mean, config.std))
+    mean, std = (_spread(torch.tensor(values), 0, channels).tolist() for values in (config.mean, config.std))
     new = replace(config, mean=[round(v, 6) for v in mean], std=[round(v, 6) for v in std])
-    kernel, old = weights.tensors[f"{first}.weight"], config.channels
+    kernel, shift = _folded(weights.tensors[f"{first}.weight"], config, new)
     notes, tensors = weights.notes, dict(weights.tensors)
-    if mode == "mean":
-        kernel, shift = _folded(kernel, config, new)
-        if f"{first}.bias" in tensors:
-            tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift
-        if shift.any() and (f"{first}.bias" not in tensors or any(model.get_submodule(first).padding)):
-            notes = [*notes, "the channels had different means: features of gray images differ a little from before"]
-    tensors[f"{first}.weight"] = _spread(kernel, 1, channels, mode) * (old / channels)
-    decoder = weights.decoder and _predicting(weights.decoder, config, new, mode)
+    tensors[f"{first}.weight"] = _spread(kernel, 1, channels) * (config.channels / channels)
+    if f"{first}.bias" in tensors:
+        tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift
+    if shift.any() and (f"{first}.bias" not in tensors or any(model.get_submodule(first).padding)):
+        notes = [*notes, "the channels had different means: features of gray images differ a little from before"]
+    decoder = weights.decoder and _predicting(weights.decoder, config, new)
     changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder, notes=notes)
     return changed._replace(config=replace(changed.config, mean=new.mean, std=new.std))
 
@@ -127,25 +123,23 @@ def _folded(kernel: Tensor, old: ModelConfig, new: ModelConfig) -> tuple[Tensor,
     return (kernel * (new.std[0] / std)).to(kernel.dtype), shift.sum(dim=(1, 2, 3)).to(kernel.dtype)
 
 
-def _predicting(decoder: Decoder, old: ModelConfig, new: ModelConfig, mode: ChannelMode) -> Decoder:
+def _predicting(decoder: Decoder, old: ModelConfig, new: ModelConfig) -> Decoder:
     """A decoder that predicts the new channels: plain pixels in units of their standard deviation."""
     tensors = dict(decoder.tensors)
     for part in ("weight", "bias"):
         pixels = tensors[f"pred.{part}"]  # rows in the order (p, p, channel)
         pixels = pixels.reshape(-1, old.channels, *pixels.shape[1:])
-        if mode == "mean" and not decoder.normalized:
+        if not decoder.normalized:
             factors = (torch.tensor(old.std) / new.std[0]).to(pixels.dtype)
             pixels = pixels * factors.view(-1, *[1] * (pixels.ndim - 2))
-        tensors[f"pred.{part}"] = _spread(pixels, 1, new.channels, mode).flatten(0, 1)
+        tensors[f"pred.{part}"] = _spread(pixels, 1, new.channels).flatten(0, 1)
     return decoder._replace(tensors=tensors)
 
 
-def _spread(tensor: Tensor, axis: int, channels: int, mode: ChannelMode) -> Tensor:
-    if mode == "mean":
-        shape = [-1] * tensor.ndim
-        shape[axis] = channels
-        return tensor.mean(dim=axis, keepdim=True).expand(shape).contiguous()
-    return tensor.index_select(axis, torch.arange(channels) % tensor.shape[axis])
+def _spread(tensor: Tensor, axis: int, channels: int) -> Tensor:
+    shape = [-1] * tensor.ndim
+    shape[axis] = channels
+    return tensor.mean(dim=axis, keepdim=True).expand(shape).contiguous()
 
 
 def _with(weights: Pretrained, args: dict[str, Any], size: tuple[int, int] | None, **changed: Any) -> Pretrained:

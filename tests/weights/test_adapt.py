@@ -42,7 +42,7 @@ def normalized(images: Tensor, config: ModelConfig) -> Tensor:
 @pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 6), (1, 3), (3, 4)])
 def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int):
     mae, gray = tiny_mae(in_chans=old), torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
-    weights, changed = tiny_weights(mae), rechannelled(tiny_weights(mae), new, "mean")
+    weights, changed = tiny_weights(mae), rechannelled(tiny_weights(mae), new)
     before = mae.encoder(normalized(gray.expand(-1, old, -1, -1), weights.config))
     after = build_timm(changed).forward_features(normalized(gray.expand(-1, new, -1, -1), changed.config))
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
@@ -54,26 +54,9 @@ def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int
 def test_a_convolution_that_pads_or_has_no_bias_is_noted(name: str):
     config = ModelConfig(name, {}, MEAN, STD, image_size=(224, 224))
     weights = Pretrained("a model", config, timm.create_model(name, num_classes=0).state_dict())
-    assert len(rechannelled(weights, 1, "mean").notes) == 1
+    assert len(rechannelled(weights, 1).notes) == 1
     alike = weights._replace(config=replace(config, mean=[0.5] * 3, std=[0.5] * 3))
-    assert rechannelled(alike, 1, "mean").notes == []
-
-
-def test_repeated_channels_come_in_turn():
-    mae = tiny_mae()
-    weights = rechannelled(tiny_weights(mae), 6, "repeat")
-    model, images, gray = (
-        build_timm(weights),
-        torch.randn(2, 3, 32, 32),
-        torch.randn(2, 1, 32, 32).expand(-1, 3, -1, -1),
-    )
-    both = torch.cat([images, images], dim=1)
-    torch.testing.assert_close(model.forward_features(both), mae.encoder(images), rtol=1e-4, atol=1e-4)
-    assert weights.config.mean == pytest.approx([0.4, 0.5, 0.6] * 2)
-    keys = torch.tensor([1, 2])
-    predicted = to_objective(weights)(torch.cat([gray, gray], dim=1), keys).prediction.reshape(2, 16, 64, 6)
-    before = mae(gray, keys).prediction.reshape(2, 16, 64, 3)
-    torch.testing.assert_close(predicted, torch.cat([before, before], dim=-1), rtol=1e-4, atol=1e-4)
+    assert rechannelled(alike, 1).notes == []
 
 
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
@@ -82,7 +65,7 @@ def test_a_mean_prediction_is_the_mean_of_the_predictions(norm_pix_loss: bool):
     mae: Any = tiny_mae()
     mae.norm_pix_loss = norm_pix_loss
     weights, keys = tiny_weights(mae), torch.tensor([1, 2])
-    changed, gray = rechannelled(weights, 1, "mean"), torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
+    changed, gray = rechannelled(weights, 1), torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
     before = mae(normalized(gray.expand(-1, 3, -1, -1), weights.config), keys).prediction.reshape(2, 16, 64, 3)
     after = to_objective(changed)(normalized(gray, changed.config), keys).prediction
     if not norm_pix_loss:
