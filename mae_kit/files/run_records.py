@@ -219,22 +219,14 @@ class Entry(_Against):
     finetuning: Cost | Nothing
 
 
-class Budget(TypedDict):
-    """Length of every pretraining."""
-
-    kind: Literal["images_seen", "minutes"]
-    amount: float
-
-
 class _Known(TypedDict, total=False):
     prints: dict[str, str]
-    lengths: dict[str, Annotated[float, (0, 1e18)]]
 
 
 class Compared(_Known):
     """compare.json."""
 
-    budget: Budget
+    images_seen: int
     entries: list[Entry]
 
 

@@ -9,8 +9,8 @@ import pytest
 from support.bent_files import RECORDS, bent, write
 from support.errors import raises
 
-from mae_kit.comparison.entries import known_lengths
-from mae_kit.comparison.plan import Budget, Comparison, Recipe
+from mae_kit.comparison.entries import check_same_comparison
+from mae_kit.comparison.plan import Comparison, Recipe
 from mae_kit.errors import UserError
 from mae_kit.evaluation.known import with_earlier
 from mae_kit.files.json_file import MAX_DEPTH
@@ -29,11 +29,11 @@ def test_damaged_files_are_named(name: str, text: bytes, tmp_path: Path):
 
 def test_earlier_results_that_are_bent(tmp_path: Path):
     """`evaluate` and `compare` go on from them."""
-    plan = Comparison("a", "b", "c", 1, Budget("images_seen", 128), {}, Recipe(), 1, None, {"images": "0"})
+    plan = Comparison("a", "b", "c", 1, 128, {}, Recipe(), 1, None, {"images": "0"})
     for content in list(bent(RECORDS["compare.json"]))[::7]:
         write(tmp_path, "compare.json", content)
         try:
-            known_lengths(plan, tmp_path)
+            check_same_comparison(plan, tmp_path)
         except UserError as error:
             assert "\n" not in str(error)
     now = RECORDS["evaluation.json"]

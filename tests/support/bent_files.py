@@ -60,9 +60,8 @@ RECORDS: dict[str, dict[str, Any]] = {
         "trained": [{"method": "finetune"} | _SCORE, {"method": "blocks 1", "error": "no"}],
     },
     "compare.json": {
-        "budget": {"kind": "images_seen", "amount": 128},
+        "images_seen": 128,
         "prints": {"images": "0"},
-        "lengths": {"mae": 128},
         "entries": [_ENTRY, _ENTRY | {"name": "scratch", "encoder": None, "pretraining": {}, "recipes": {}}],
     },
     "demo.json": {
