@@ -207,7 +207,7 @@ def test_commas_make_lists():
     assert read("pretrain", f"{PRETRAIN} --data.mean .5".split()[1:])["data"].mean == [0.5]
     assert read("inspect", ["run", "--show", "attention,losses"])["show"] == ["attention", "losses"]
     assert read("inspect", ["run", "--show", "attention"])["show"] == "attention"
-    assert read("evaluate", ["run", "--layers", "6,12", "--blocks", "1,null"])["blocks"] == [1, None]
+    assert read("evaluate", ["run", "--layers", "6,12"])["layers"] == [6, 12]
     with raises("show"):
         read("inspect", ["run", "--show", "attention,loses"])
 

@@ -57,7 +57,7 @@ RECORDS: dict[str, dict[str, Any]] = {
             {"method": "fewshot 5", "layer": 2, "token": "class", "top1": None, "low": None, "high": None},
         ],
         "extents": [{"layer": 2, "token": "mean", "rank": 3.5, "dim": 48, "spread": 0.5, "collapsed": True}],
-        "trained": [{"method": "finetune"} | _SCORE, {"method": "blocks 1", "error": "no"}],
+        "trained": [{"method": "finetune"} | _SCORE, {"method": "attentive", "error": "no"}],
     },
     "compare.json": {
         "images_seen": 128,
