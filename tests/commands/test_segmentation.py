@@ -92,7 +92,7 @@ def test_an_encoder_is_the_backbone(shards: Path, recipe: Path, tmp_path: Path, 
     [
         ("data.crop_pct", {"data.crop_pct": 0.5}),
         ("augmentation.mixup", {"augmentation.mixup": 0.8}),
-        ("balance", {"balance": 1.0}),
+        ("ema", {"ema": 0.9}),
     ],
 )
 def test_settings_of_classification_are_refused(key: str, given: dict, shards: Path, recipe: Path, tmp_path: Path):
