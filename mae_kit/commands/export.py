@@ -13,11 +13,11 @@ from torch import Tensor
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished, replace_text, replacing
-from mae_kit.files.tensor_file import save_tensors
 from mae_kit.reports.model_card import write_card
 from mae_kit.weights import beit, huggingface, original
 from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder
+from mae_kit.weights.files import write_raw
 from mae_kit.weights.preprocessor import write_preprocessor
 from mae_kit.weights.pretrained import Pretrained, is_plain_vit
 from mae_kit.weights.recognize import read_pretrained
@@ -78,30 +78,21 @@ def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
 
 
 def _timm(folder: Path, weights: Pretrained) -> None:
-    _write(folder, {"config.json": (written := timm_folder.write(weights))[0]}, written[1])
+    write_raw(folder, *timm_folder.write(weights))
 
 
 def _vit_mae(folder: Path, weights: Pretrained) -> None:
-    config, tensors = huggingface.write_mae(weights)
-    _write_transformers(folder, weights, config, tensors)
+    _write_transformers(folder, weights, *huggingface.write_mae(weights))
 
 
 def _vit(folder: Path, weights: Pretrained) -> None:
     mean_pooled = weights.config.model_args.get("global_pool") == "avg"
-    config, tensors = beit.write_mean_pooled(weights) if mean_pooled else huggingface.write_vit(weights)
-    _write_transformers(folder, weights, config, tensors)
+    written = beit.write_mean_pooled(weights) if mean_pooled else huggingface.write_vit(weights)
+    _write_transformers(folder, weights, *written)
 
 
 def _write_transformers(folder: Path, weights: Pretrained, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    preprocessor = write_preprocessor(weights.config, pair(config["image_size"]))
-    _write(folder, {"config.json": config, "preprocessor_config.json": preprocessor}, tensors)
-
-
-def _write(folder: Path, texts: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
-    for name, content in texts.items():
-        replace_text(folder / name, json.dumps(content, indent=2) + "\n")
+    write_raw(folder, config, tensors, write_preprocessor(weights.config, pair(config["image_size"])))
 
 
 def _original(folder: Path, weights: Pretrained) -> None:

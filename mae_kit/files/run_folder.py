@@ -1,11 +1,22 @@
 """The files of a run: every name is spelled here, once."""
 
 from pathlib import Path
+from typing import Any
 
 
 def weights_name(kind: str) -> str:
     """Name the file of an encoder, a model, a classifier or a tokenizer."""
     return f"{kind}.safetensors"
+
+
+class _Named:
+    """A file or folder in another folder, by its name."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, folder: Any, kind: Any = None) -> Path:
+        return folder.path / self.name
 
 
 class RunFolder:
@@ -15,89 +26,38 @@ class RunFolder:
         path: The folder; it need not exist.
     """
 
+    config = _Named("config.yaml")  # the complete recipe; `--config` takes it
+    metrics = _Named("metrics.jsonl")  # one JSON line for each interval, score and audited epoch
+    tensorboard = _Named("tensorboard")
+    checkpoints = _Named("checkpoints")
+    quarantine = _Named("quarantine.jsonl")  # one JSON line for each sample that did not decode
+    complete = _Named("complete.json")  # written last: how many steps the training had when all its files were there
+    encoder = _Named(weights_name("encoder"))
+    encoder_config = _Named("encoder.json")
+    model = _Named(weights_name("model"))  # encoder and decoder of a pretraining
+    classifier = _Named(weights_name("classifier"))
+    tokenizer = _Named(weights_name("tokenizer"))
+    result = _Named("result.json")  # the scores of a complete fine-tuning
+    tuning = _Named("tuning.json")  # the setting that trials of a fine-tuning chose
+    scratch = _Named("scratch")  # the same fine-tuning from scratch
+    score = _Named("score.json")  # in `best`: the step of the weights, and their score
+    evaluation = _Named("evaluation.json")
+    untrained_evaluation = _Named("evaluation-untrained.json")
+    comparison = _Named("compare.json")
+    demo = _Named("demo.json")
+    report = _Named("report.html")
+    reconstructions = _Named("reconstructions")  # plots of the same images over the steps of a run
+    mistakes = _Named("mistakes")  # thumbnails of the mistakes that result.json lists
+    predictions = _Named("predictions")  # pictures of what a fine-tuned model predicts, next to the truth
+    inside = _Named("inside")  # plots of `mae-kit inspect`
+
     def __init__(self, path: Path):
         self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        """The complete recipe; `--config` takes it."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line for each interval, score and audited epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def quarantine(self) -> Path:
-        """One JSON line for each sample that did not decode."""
-        return self.path / "quarantine.jsonl"
-
-    @property
-    def encoder(self) -> Path:
-        return self.path / weights_name("encoder")
-
-    @property
-    def encoder_config(self) -> Path:
-        return self.path / "encoder.json"
-
-    @property
-    def model(self) -> Path:
-        """Encoder and decoder of a pretraining."""
-        return self.path / weights_name("model")
-
-    @property
-    def classifier(self) -> Path:
-        return self.path / weights_name("classifier")
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.path / weights_name("tokenizer")
-
-    @property
-    def result(self) -> Path:
-        """The scores of a complete fine-tuning."""
-        return self.path / "result.json"
-
-    @property
-    def tuning(self) -> Path:
-        """The setting that trials of a fine-tuning chose."""
-        return self.path / "tuning.json"
-
-    @property
-    def complete(self) -> Path:
-        """Written last: how many steps the training had when all its files were there."""
-        return self.path / "complete.json"
 
     @property
     def best(self) -> "RunFolder":
         """The weights with the best score; they have the names of the last ones."""
         return RunFolder(self.path / "best")
-
-    @property
-    def score(self) -> Path:
-        """In `best`: the step of the weights, and their score."""
-        return self.path / "score.json"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.json"
-
-    @property
-    def untrained_evaluation(self) -> Path:
-        return self.path / "evaluation-untrained.json"
-
-    @property
-    def comparison(self) -> Path:
-        return self.path / "compare.json"
 
     def training(self, entry: str, seed: int, command: str) -> Path:
         """The folder of one run of a comparison."""
@@ -107,44 +67,11 @@ class RunFolder:
         """A comparison's copy of a recipe."""
         return self.path / "recipes" / f"{entry}-{kind}.yaml"
 
-    @property
-    def scratch(self) -> Path:
-        """The folder of the same fine-tuning from scratch."""
-        return self.path / "scratch"
-
-    @property
-    def demo(self) -> Path:
-        return self.path / "demo.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def reconstructions(self) -> Path:
-        """Plots of the same images over the steps of a run."""
-        return self.path / "reconstructions"
-
     def reconstruction(self, step: int) -> Path:
         return self.reconstructions / f"step-{step:08d}.png"
 
-    @property
-    def mistakes(self) -> Path:
-        """Thumbnails of the mistakes that result.json lists."""
-        return self.path / "mistakes"
-
     def mistake(self, number: int) -> Path:
         return self.mistakes / f"{number:02d}.jpg"
-
-    @property
-    def predictions(self) -> Path:
-        """Pictures of what a fine-tuned model predicts, next to the truth."""
-        return self.path / "predictions"
-
-    @property
-    def inside(self) -> Path:
-        """Plots of `mae-kit inspect`."""
-        return self.path / "inside"
 
     def plot(self, name: str) -> Path:
         return self.inside / f"{name}.png"
@@ -153,19 +80,12 @@ class RunFolder:
 class CheckpointFolder:
     """The folder of one checkpoint, `step-00000500`; it need not exist."""
 
+    state = _Named("state.pt")  # tensors and plain values
+    manifest = _Named("manifest.json")  # written last: the sha256 of the state
+
     def __init__(self, path: Path):
         self.path = Path(path)
 
     @property
     def step(self) -> int:
         return int(self.path.name.removeprefix("step-"))
-
-    @property
-    def state(self) -> Path:
-        """Tensors and plain values."""
-        return self.path / "state.pt"
-
-    @property
-    def manifest(self) -> Path:
-        """Written last: the sha256 of the state."""
-        return self.path / "manifest.json"

@@ -1,5 +1,6 @@
-"""Files of other programs, opened safely: tensors, the settings beside them, and nothing that runs."""
+"""Files of other programs, opened safely: tensors, the settings next to them, and nothing that runs; and written."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +10,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_kit.errors import UserError
+from mae_kit.files.durable import replace_text
 from mae_kit.files.json_file import read_json
 from mae_kit.files.safe_pickle import load_tensors
+from mae_kit.files.tensor_file import save_tensors
 
-_FIX = "give a .safetensors file, a PyTorch file of tensors, or a folder with config.json and model.safetensors"
 _INSIDE = ("model", "module", "state_dict", "model_state", "student")  # where published checkpoints keep the weights
 _AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher")  # and where their moving average
-_SINGLE = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"  # of a folder
+_FIX = f"give a .safetensors file, a PyTorch file of tensors, or a folder with {CONFIG} and {WEIGHTS}"
+_SINGLE = (WEIGHTS, "pytorch_model.bin")
 _STARTS = {b"<": "a web page", b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched"}
 
 
@@ -58,10 +62,19 @@ def read_raw(path: Path, average: bool | None = None) -> Raw:
         found = content.get("args", content.get("config", content.get("hyper_parameters", {})))
         settings |= found if isinstance(found, dict) else {}
     beside = path.is_dir() or path.name in _SINGLE
-    config, preprocessor = (
-        _json(folder / name) if beside else {} for name in ("config.json", "preprocessor_config.json")
-    )
+    config, preprocessor = (_json(folder / name) if beside else {} for name in (CONFIG, PREPROCESSOR))
     return Raw(path, tensors, settings, config, preprocessor)
+
+
+def write_raw(
+    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], preprocessor: dict[str, Any] | None = None
+) -> None:
+    """Write a folder as transformers and timm do; it is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+    for name, content in ((CONFIG, config), (PREPROCESSOR, preprocessor)):
+        if content is not None:
+            replace_text(folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -73,7 +86,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return _parts(index)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     if len(files) > 1:
-        what = f"{folder} holds {', '.join(file.name for file in files[:3])}, and no model.safetensors or its index"
+        what = f"{folder} holds {', '.join(file.name for file in files[:3])}, and no {WEIGHTS} or its index"
         raise UserError("weights.several", what, "give one of these files")
     if not files:
         raise UserError("weights.missing.folder", f"{folder} holds no weights", _FIX)
