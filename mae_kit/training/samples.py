@@ -62,9 +62,7 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
     """
     if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
         raise UserError(
-            "optimization.layer_decay",
-            "optimization.layer_decay and layer_blocks are for fine-tuning",
-            "leave them out",
+            "optimization.layer_decay", "layer_decay and layer_blocks are for fine-tuning", "leave them out"
         )
     cache = machine.shard_cache()
     index = open_index(resolve(shards, "train", machine.pack, cache), cache=cache)

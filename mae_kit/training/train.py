@@ -100,14 +100,7 @@ class Job(Generic[Module]):
         device = best_device()
         log.info(f"device {device}; checkpoints and results take up to {needed / 1e6:,.3g} MB in {run.path}")
         log.info("dry run: nothing was trained")
-        return {
-            "run": str(run.path),
-            "steps": plan.steps,
-            "start": start,
-            "images": plan.samples,
-            "batch_size": plan.batch_size,
-            "epochs": plan.epochs,
-            "device": device,
-            "precision": resolve(self.machine.precision),
-            "bytes": needed,
-        }
+        length = {"steps": plan.steps, "start": start, "images": plan.samples}
+        length |= {"batch_size": plan.batch_size, "epochs": plan.epochs}
+        computed = {"device": device, "precision": resolve(self.machine.precision)}
+        return {"run": str(run.path), **length, **computed, "bytes": needed}

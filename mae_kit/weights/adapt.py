@@ -32,11 +32,7 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     if not model.pretrained_cfg["fixed_input_size"]:
         return _with(weights, {}, size)
     if not has_positions(model):
-        raise UserError(
-            "img_size.fixed",
-            f"{weights.config.model} has no position embeddings to interpolate",
-            "leave out --img-size",
-        )
+        raise UserError("img_size.fixed", f"{weights.config.model} has no position embeddings", "leave out --img-size")
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
     tensors = on_grid(model, weights.tensors, new)
