@@ -124,6 +124,9 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
             encoder.pretrained_cfg = config_of(asked["objective"], asked["data"], 0)
             configs["pretrain"] = recipe_of(asked)
         tuned = parse(finetune, "mae-kit finetune", words["finetune"][1:], "downstream")
+        if encoder is not None and tuned["model"] and tuned["model"].name != encoder.name:
+            problem = f"its encoder is a {encoder.name}, and the fine-tuning is of a {tuned['model'].name}"
+            raise UserError("entries.finetune", problem, "give this entry a `finetune: {config: RECIPE}` of its own")
         labeled = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
         job, _ = tuning.prepare(tuned, labeled, encoder)
     return configs | {"finetune": recipe_of(job.arguments)}
