@@ -28,6 +28,7 @@ MODULES = {
     "BEiTEncoder": "encoders",
     "ConvNeXtV2": "encoders",
     "DVAE": "encoders.tokenizers",
+    "EVA": "encoders",
     "Encoder": "encoders",
     "Hiera": "encoders",
     "ImageGPT": "encoders",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.commands.reconstruct import reconstruct as reconstruct
     from mae_kit.commands.report import report as report
     from mae_kit.commands.shard import shard as shard
+    from mae_kit.encoders import EVA as EVA
     from mae_kit.encoders import BEiTEncoder as BEiTEncoder
     from mae_kit.encoders import ConvNeXtV2 as ConvNeXtV2
     from mae_kit.encoders import Encoder as Encoder

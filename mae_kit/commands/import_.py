@@ -9,7 +9,7 @@ from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished
 from mae_kit.training.ranges import POSITIVE, check_ranges
-from mae_kit.weights.adapt import rechannelled, resized
+from mae_kit.weights.adapt import rechannelled, repatched, resized
 from mae_kit.weights.native import (
     save_classifier,
     save_encoder,
@@ -28,6 +28,7 @@ def import_(
     weights: Path,
     out: Path,
     img_size: int | list[int] | None = None,
+    patch_size: int | list[int] | None = None,
     channels: int | None = None,
     normalized: bool | None = None,
     encoder_heads: int | None = None,
@@ -38,14 +39,17 @@ def import_(
 ) -> dict[str, Any]:
     """Convert weights from another program into a folder that finetune, reconstruct and pretrain read.
 
-    The format is recognized: original MAE files (encoder, whole model, fine-tuned); state dicts of timm's plain ViTs
-    and of DINOv2; folders of transformers (ViTMAE, ViT, ImageGPT, BEiT, Swin, ConvNeXt V2) and of timm; encoders and
-    classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code. No code in a file is executed.
+    The format is recognized: original MAE files (encoder, whole model, fine-tuned); state dicts of timm's plain ViTs,
+    of DINOv2 and Pixio; folders of transformers (ViTMAE, ViT, DINOv2, DINOv3, SigLIP, Pixio, ImageGPT, BEiT, Swin,
+    ConvNeXt V2) and of timm; encoders and classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code. No code in a
+    file is executed.
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
         out: Folder to write.
         img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
+        patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
+            The image grows or shrinks as much, unless img_size is given. By default as trained.
         channels: Channels of your images; new ones get the mean of the old weights. By default as trained.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or with --no-normalized plain
             pixels, which no file records.
@@ -64,11 +68,15 @@ def import_(
         UserError: The file has no known layout, would run code, or has tensors missing or unknown; or a number is out
             of its range.
     """
-    size = [img_size, img_size] if isinstance(img_size, int) else img_size
-    _must_count(size, channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
+    size, patch = ([side, side] if isinstance(side, int) else side for side in (img_size, patch_size))
+    _must_be_sides("img_size", size)
+    _must_be_sides("patch_size", patch)
+    _must_count(channels=channels, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
     sides = None if size is None else (size[0], size[1])
     read = read_pretrained(weights, Hints(encoder_heads, decoder_heads, normalized, sides, average))
     read = _normalized(read, mean, std)
+    if patch is not None:
+        read = repatched(read, (patch[0], patch[1]))
     if sides is not None:
         read = resized(read, sides)
     if channels is not None:
@@ -94,11 +102,14 @@ def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] 
     return weights._replace(config=replace(encoder, mean=mean or encoder.mean, std=std or encoder.std))
 
 
-def _must_count(size: list[int] | None, **counts: int | None) -> None:
+def _must_be_sides(name: str, size: list[int] | None) -> None:
     if size is not None and len(size) != 2:
-        raise UserError("img_size.form", f"img_size is {size}", "give the side in pixels, or height,width")
-    given = {"img_size": size, **counts}
-    check_ranges(given, **dict.fromkeys(given, POSITIVE))
+        raise UserError(f"{name}.form", f"{name} is {size}", "give the side in pixels, or height,width")
+    check_ranges({name: size}, **{name: POSITIVE})
+
+
+def _must_count(**counts: int | None) -> None:
+    check_ranges(counts, **dict.fromkeys(counts, POSITIVE))
 
 
 def _write(out: Path, weights: Pretrained) -> None:

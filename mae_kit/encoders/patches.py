@@ -1,6 +1,7 @@
 """Cut images into patches and back. The order inside a patch is (p_row, p_col, channel), as in MAE."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -41,6 +42,22 @@ def unpatchify(
     c = values // (p * q)
     x = patches.reshape(b, rows, columns, p, q, c)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(b, c, rows * p, columns * q)
+
+
+def resize_kernel(kernel: Float[Tensor, "d c p q"], size: tuple[int, int]) -> Float[Tensor, "d c r s"]:
+    """Resize the kernel that embeds patches so that a resized patch is embedded as before (FlexiViT, section 3.4).
+
+    By the pseudo-inverse of bilinear resizing: exact where patches grow, else as near as a kernel of that size comes.
+    """
+    down, across = (_inverse(old, new) for old, new in zip(kernel.shape[2:], size, strict=True))
+    return torch.einsum("rp,sq,dcpq->dcrs", down, across, kernel.double()).to(kernel.dtype)
+
+
+def _inverse(old: int, new: int) -> Float[Tensor, "r p"]:
+    """Of resizing along one axis, transposed."""
+    columns = torch.eye(old, dtype=torch.float64)[None, None]
+    resized = F.interpolate(columns, (new, old), mode="bilinear", antialias=True)[0, 0]
+    return torch.linalg.pinv(resized.T)
 
 
 def visible_indices(hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:

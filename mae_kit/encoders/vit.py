@@ -1,7 +1,7 @@
 """timm's vision transformers: any name, size, patch, rectangle or channel count, with two ways of hiding patches."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,6 @@ from mae_kit.encoders.position_embeddings import sincos_positions
 from mae_kit.encoders.timm_models import block_tokens, pair
 from mae_kit.errors import UserError
 
-PARTS = frozenset(("reg_tokens", "class_token", "no_embed_class", "init_values"))
-PARTS |= {"qk_norm", "qkv_bias", "mlp_ratio", "fc_norm", "global_pool"}
-
 
 class ViT(Encoder):
     """A timm vision transformer without its head (Dosovitskiy et al., ICLR 2021).
@@ -32,7 +29,8 @@ class ViT(Encoder):
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
         parts: What timm's model has more or less than the name says: reg_tokens, class_token, no_embed_class,
-            init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, fc_norm; global_pool where there is no class token.
+            init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, act_layer, fc_norm; global_pool where there is no
+            class token.
 
     Raises:
         UserError: timm has no such vision transformer, or the patch does not divide the image.
@@ -44,7 +42,11 @@ class ViT(Encoder):
         torch.Size([2, 17, 192])
     """
 
-    timm_class, family, examples = VisionTransformer, "plain vision transformer", "vit_*"
+    timm_class: ClassVar[type[nn.Module]] = VisionTransformer
+    family, examples = "plain vision transformer", "vit_*"
+    parts_of_timm: ClassVar[frozenset[str]] = frozenset(
+        ("reg_tokens", "class_token", "no_embed_class", "init_values", "qk_norm", "qkv_bias", "mlp_ratio", "act_layer")
+    ) | {"fc_norm", "global_pool"}
     can_drop = can_fill = has_attention_maps = has_position_table = True
 
     def __init__(
@@ -59,9 +61,9 @@ class ViT(Encoder):
         parts: dict[str, Any] | None = None,
     ):
         check_patch_size(img_size, patch_size)
-        if unknown := (parts or {}).keys() - PARTS:
+        if unknown := (parts or {}).keys() - self.parts_of_timm:
             what = f"an encoder cannot change {', '.join(sorted(unknown))} of a {name}"
-            fix = f"give {', '.join(sorted(PARTS))}, or another of timm's names"
+            fix = f"give {', '.join(sorted(self.parts_of_timm))}, or another of timm's names"
             raise UserError("encoder.model_args.parts", what, fix)
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
         super().__init__(name, sizes | {"num_heads": num_heads, "in_chans": in_chans} | (parts or {}))
@@ -98,7 +100,7 @@ class ViT(Encoder):
 
     def drop(self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Encode the visible patches alone; a hidden patch is never embedded (MAE, section 3, "MAE encoder")."""
-        return self.model.norm(self.model.blocks(self._visible(images, visible)))
+        return self._finish(self._visible(images, visible), visible)
 
     def drop_layers(
         self, images: Float[Tensor, "b c h w"], visible: Int64[Tensor, "b v"]
@@ -108,7 +110,7 @@ class ViT(Encoder):
         The prefix tokens come first, as in `drop`.
         """
         layers = [self._visible(images, visible)]
-        for block in self.model.blocks:
+        for block in self._blocks(visible):
             layers.append(block(layers[-1]))
         return layers
 
@@ -119,7 +121,7 @@ class ViT(Encoder):
     def encode(self, embedded: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
         """Encode the embedded patches of whole images: all tokens after the final norm."""
         every = torch.arange(embedded.shape[1], device=embedded.device).expand(len(embedded), -1)
-        return self.model.norm(self.model.blocks(self._start(embedded, every)))
+        return self._finish(self._start(embedded, every), every)
 
     def fill(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], token: Float[Tensor, " d"]
@@ -136,6 +138,15 @@ class ViT(Encoder):
     def _start(self, embedded: Float[Tensor, "b v d"], where: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         return self.model.norm_pre(self._with_prefix(embedded, where))
 
+    def _finish(self, x: Float[Tensor, "b t d"], where: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
+        for block in self._blocks(where):
+            x = block(x)
+        return self.model.norm(x)
+
+    def _blocks(self, where: Int64[Tensor, "b v"]) -> Sequence[Callable[[Tensor], Tensor]]:
+        """The blocks, for patches of these places."""
+        return list(self.model.blocks)
+
     def _embed(self, patches: Float[Tensor, "b v q"]) -> Float[Tensor, "b v d"]:
         """The patch convolution as a product: its kernel (d c p p) in the order of a patch (p p c)."""
         projection = self.model.patch_embed.proj
@@ -145,13 +156,13 @@ class ViT(Encoder):
     def _with_prefix(self, x: Float[Tensor, "b v d"], visible: Int64[Tensor, "b v"]) -> Float[Tensor, "b t d"]:
         """Add positions and put the prefix tokens, which are never hidden, in front."""
         rows = 0 if self.model.no_embed_class else self.prefix
-        table: Tensor = self.model.pos_embed
-        x = x + table[0, rows:][visible]
+        table: Tensor | None = self.model.pos_embed  # none where all positions are rotations
+        x = x if table is None else x + table[0, rows:][visible]
         tokens: list[Tensor] = [t for t in (self.model.cls_token, self.model.reg_token) if t is not None]
         if not tokens:
             return x
         prefix = torch.cat(tokens, dim=1)
-        prefix = prefix + table[:, :rows] if rows else prefix
+        prefix = prefix + table[:, :rows] if rows and table is not None else prefix
         return torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
 
 

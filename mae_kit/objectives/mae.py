@@ -63,7 +63,8 @@ class MAE(Objective):
             what = "a patch of one value has no standard deviation to normalize by"
             raise UserError("objective.norm_pix_loss", what, "choose a larger patch, or norm_pix_loss false")
         self.decoder = self.make_decoder(encoder, outputs, decoder_dim, decoder_depth, decoder_heads)
-        encoder.model.pos_embed.requires_grad_(False)
+        if encoder.model.pos_embed is not None:
+            encoder.model.pos_embed.requires_grad_(False)
         self.initialize()
 
     def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> nn.Module:

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from mae_kit.encoders.patches import grid_of
+from mae_kit.encoders.patches import grid_of, resize_kernel
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions, sincos_positions
 from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig
@@ -16,6 +17,7 @@ from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, empty_encoder
 
 OFFSETS = "relative_position_bias_table"
+KERNEL = "patch_embed.proj.weight"
 
 
 def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
@@ -31,7 +33,7 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     model = empty_encoder(weights)
     if not model.pretrained_cfg["fixed_input_size"]:
         return _with(weights, {}, size)
-    if not has_positions(model):
+    if not (has_positions(model) or isinstance(model, Eva)):  # whose rotations are those of any grid
         raise UserError("img_size.fixed", f"{weights.config.model} has no position embeddings", "leave out --img-size")
     embed = model.patch_embed
     old, new = tuple(embed.grid_size), grid_of(size, tuple(embed.patch_size))
@@ -44,9 +46,37 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
     return _with(weights, args, size, tensors=tensors, decoder=decoder)
 
 
+def repatched(weights: Pretrained, patch: tuple[int, int]) -> Pretrained:
+    """For patches of another size, in the same grid on images that are larger or smaller by as much.
+
+    Args:
+        weights: Of a plain vision transformer, a BEiT, or one with rotary positions.
+        patch: Height and width in pixels.
+
+    Raises:
+        UserError: Its patches do not come from a single layer.
+    """
+    model = empty_encoder(weights)
+    if not isinstance(model, VisionTransformer | Beit | Eva):
+        what = f"the patches of {weights.config.model} do not come from a single layer"
+        raise UserError("patch_size", what, "leave out --patch-size")
+    old, grid = tuple(model.patch_embed.patch_size), tuple(model.patch_embed.grid_size)
+    if old == patch:
+        return weights
+    size = grid[0] * patch[0], grid[1] * patch[1]
+    notes = [*weights.notes, f"patches of {old[0]} x {old[1]} pixels were resized to {patch[0]} x {patch[1]}"]
+    if weights.decoder:
+        notes.append("the decoder, which predicts patches of the old size, is left out")
+    tensors = {**weights.tensors, KERNEL: resize_kernel(weights.tensors[KERNEL], patch)}
+    args = {"patch_size": list(patch), "img_size": list(size)}
+    return _with(weights, args, size, tensors=tensors, decoder=None, notes=notes)
+
+
 def has_positions(model: Any) -> bool:
     """Whether a timm model has tables that `on_grid` resamples."""
-    return isinstance(model, Beit) or (isinstance(model, VisionTransformer) and isinstance(model.pos_embed, Tensor))
+    return isinstance(model, Beit) or (
+        isinstance(model, VisionTransformer | Eva) and isinstance(model.pos_embed, Tensor)
+    )
 
 
 def on_grid(model: Any, tensors: Tensors, grid: tuple[int, int]) -> Tensors:

@@ -1,15 +1,16 @@
-"""Bare state dicts of timm's plain ViTs beyond MAE's: register tokens, layer scale, no class token; DINOv2's, too."""
+"""Bare state dicts of timm's plain ViTs beyond MAE's: register tokens, layer scale, no class token; DINOv2's and
+Pixio's, too.
+"""
 
 from typing import Any
 
-from torch import Tensor
-
 from mae_kit.encoders.timm_models import pair
 from mae_kit.weights.config import ModelConfig, published_crop
+from mae_kit.weights.dinov2 import behind_class_token, with_first_class_token
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, Tensors
 from mae_kit.weights.original import ENCODER
-from mae_kit.weights.plain_vit import HEAD_DIM, HEADS, Hints, depth_of, find_grid, guessed_heads, named
+from mae_kit.weights.plain_vit import HEAD_DIM, HEADS, Hints, depth_of, find_grid, guessed_heads, mlp_ratio, named
 from mae_kit.weights.preprocessor import ASSUMED, statistics
 from mae_kit.weights.pretrained import Pretrained, numbered
 
@@ -25,7 +26,7 @@ BEYOND = {"reg_token", "register_tokens", "blocks.0.ls1.gamma", "blocks.0.attn.q
 
 def recognizes(raw: Raw) -> bool:
     names = raw.tensors.keys()
-    beyond = bool(BEYOND & names) or "cls_token" not in names
+    beyond = bool(BEYOND & names) or "cls_token" not in names or raw.tensors["cls_token"].shape[1:2] != (1,)
     return not raw.config and names >= PLAIN and beyond and "blocks.0.attn.q_bias" not in names
 
 
@@ -34,18 +35,13 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors, others = NAMES.ours(raw.tensors)
     left_out = [name for name in others if name == "mask_token"]
     if "register_tokens" in tensors:
-        tensors = _of_dinov2(tensors)
+        tensors = behind_class_token(tensors | {"reg_token": tensors.pop("register_tokens")})
+    elif "cls_token" in tensors:
+        tensors = with_first_class_token(tensors)
     config, notes = _config(raw, tensors, hints)
     what = f"classifier of {len(config.classes)} classes" if config.classes else "encoder only"
     whole = Pretrained(f"a plain ViT of timm's, {what}", config, tensors, None, left_out, notes)
     return whole, [name for name in others if name not in left_out]
-
-
-def _of_dinov2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2 adds the class token's position itself, and inserts the registers behind it (vision_transformer.py)."""
-    table = tensors["pos_embed"]
-    tokens = {"cls_token": tensors["cls_token"] + table[:, :1], "reg_token": tensors["register_tokens"]}
-    return {k: v for k, v in tensors.items() if k != "register_tokens"} | tokens | {"pos_embed": table[:, 1:]}
 
 
 def _config(raw: Raw, tensors: Tensors, hints: Hints) -> tuple[ModelConfig, list[str]]:
@@ -75,7 +71,7 @@ def _rows(count: int, prefix: int) -> int:
 def _beyond(tensors: Tensors, no_embed_class: bool) -> dict[str, Any]:
     """Timm's arguments that differ from those of its plain ViTs."""
     hidden, dim = tensors["blocks.0.mlp.fc1.weight"].shape
-    args: dict[str, Any] = {} if hidden == 4 * dim else {"mlp_ratio": hidden / dim}
+    args: dict[str, Any] = {} if hidden == 4 * dim else {"mlp_ratio": mlp_ratio(hidden, dim)}
     args |= {"no_embed_class": True} if no_embed_class else {}
     args |= {"init_values": 1e-5} if "blocks.0.ls1.gamma" in tensors else {}
     args |= {"qk_norm": True} if "blocks.0.attn.q_norm.weight" in tensors else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.encoders import BEiTEncoder, ViT
-from mae_kit.encoders.timm_models import attention_heads
+from mae_kit.encoders.timm_models import attention_heads, pair
 from mae_kit.errors import UserError
 from mae_kit.objectives import MAE, Objective
 from mae_kit.weights.adapt import resized
@@ -61,6 +61,7 @@ def fitting(path: Path, objective: Objective) -> tuple[Pretrained, list[str]]:
     weights = without_head(read_pretrained(path, Hints(*heads)))
     _must_take_the_same_images(path, weights, encoder.channels)
     if isinstance(encoder, ViT | BEiTEncoder):
+        _must_have_the_same_patches(path, weights, encoder.patch_size)
         weights = resized(weights, encoder.image_size)
     found = differences(weights.tensors, encoder.model.state_dict())
     moved = [name for name in found if name.startswith(_FRESH)]
@@ -99,6 +100,17 @@ def _check_heads(path: Path, part: str, found: Sequence[int], asked: Sequence[in
     if other := [(one, two) for one, two in zip(found, asked, strict=False) if one != two]:
         what = f"the {part} of {path} has {other[0][0]} attention heads, the recipe's has {other[0][1]}"
         raise UserError("init.heads", what, f"set its number of heads to {other[0][0]}")
+
+
+def _must_have_the_same_patches(path: Path, weights: Pretrained, patch: tuple[int, int]) -> None:
+    embed = getattr(empty_encoder(weights), "patch_embed", None)
+    found = pair(getattr(embed, "patch_size", patch))
+    if found != patch:
+        raise UserError(
+            "init.patch_size",
+            f"{path} has patches of {found[0]} x {found[1]} pixels, the recipe's encoder {patch[0]} x {patch[1]}",
+            f"convert it with `mae-kit import {path} FOLDER --patch-size {patch[0]},{patch[1]}`, and start from that",
+        )
 
 
 def _must_take_the_same_images(path: Path, weights: Pretrained, channels: int) -> None:

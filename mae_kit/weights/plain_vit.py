@@ -49,6 +49,11 @@ def depth_of(tensors: Tensors) -> int:
     return 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")), default=-1)
 
 
+def mlp_ratio(hidden: int, dim: int) -> float:
+    """Timm's argument for an MLP of this width: it rounds down."""
+    return hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim
+
+
 def guessed_heads(dim: int, known: dict[int, int], head_dim: int, what: str) -> tuple[int, str]:
     """Heads of a width that are in no tensor's shape, and the sentence that says so.
 

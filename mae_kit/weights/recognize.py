@@ -11,7 +11,19 @@ import torch
 from mae_kit.encoders import create_encoder
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import ENCODER, damages, kind_of, missing, read_kind
-from mae_kit.weights import bare_vit, beit, convnextv2, hiera, huggingface, imagegpt, original, swin
+from mae_kit.weights import (
+    bare_vit,
+    beit,
+    convnextv2,
+    dinov2,
+    dinov3,
+    hiera,
+    huggingface,
+    imagegpt,
+    original,
+    siglip,
+    swin,
+)
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.config import parse_config
@@ -27,7 +39,7 @@ from mae_kit.weights.pretrained import (
 )
 from mae_kit.weights.timm import architecture, is_published, read_published
 
-_FOLDERS = (timm_folder, huggingface, beit, swin, convnextv2, imagegpt)
+_FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt)
 LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, original)
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
 BOTH = ("teacher.", "student.")

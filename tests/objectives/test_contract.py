@@ -22,7 +22,7 @@ from mae_kit import objectives
 from mae_kit.classes.configured import build
 from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
-from mae_kit.encoders import BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
+from mae_kit.encoders import EVA, BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.patches import patchify, unpatchify
 from mae_kit.encoders.recompute import recompute_blocks
 from mae_kit.objectives import CrossMAE, Objective, SimMIM, masked_patch
@@ -50,6 +50,12 @@ ENCODERS: dict[str, tuple[type[Encoder], str, dict[str, Any]]] = {
     "attention pooling": (ViT, "vit_base_patch16_siglip_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "norm before": (ViT, "vit_base_patch16_clip_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "mean pooling": (ViT, "test_vit2", {"img_size": 32, "patch_size": 8}),
+    "rotations": (EVA, "vit_small_plus_patch16_dinov3_qkvb", {"img_size": 32, "patch_size": 8, **TINY}),
+    "rotations, rectangle": (
+        EVA,
+        "eva02_large_patch14_224",  # with positions too, and norms within the blocks
+        {"img_size": [32, 48], "patch_size": [8, 16], "in_chans": 1, **TINY},
+    ),
     "relative positions": (BEiTEncoder, "beit_base_patch16_224", {"img_size": 32, "patch_size": 8, **TINY}),
     "relative positions, rectangle": (
         BEiTEncoder,
@@ -100,7 +106,7 @@ def test_what_was_never_given_is_asked_for(name: str, tmp_path: Path):
 def encoders_of(name: str) -> list[str]:
     """Those that its signature takes."""
     kinds = get_type_hints(getattr(objectives, name).__init__)["encoder"]
-    return [encoder for encoder, (kind, *_) in ENCODERS.items() if kind in (get_args(kinds) or (kinds,))]
+    return [encoder for encoder, (kind, *_) in ENCODERS.items() if issubclass(kind, get_args(kinds) or kinds)]
 
 
 def make(name: str, folder: Path, encoder: str = "square", **changed: Any) -> Objective:

@@ -57,6 +57,17 @@ def test_registers_of_dinov2_are_behind_the_class_token(tmp_path: Path):
     torch.testing.assert_close(build_timm(weights).forward_features(images), model.forward_features(images))
 
 
+def test_class_tokens_of_pixio_are_a_class_token_and_registers(tmp_path: Path):
+    """Its own names: one tensor of class tokens, which have positions."""
+    model = shaken(timm.create_model("vit_base_patch16_224", num_classes=0, reg_tokens=3, **ARGS))
+    tensors = dict(model.state_dict())
+    tensors["cls_token"] = torch.cat([tensors["cls_token"], tensors.pop("reg_token")], dim=1)
+    torch.save(tensors, tmp_path / "pixio.pth")
+    weights = read_pretrained(tmp_path / "pixio.pth", Hints(encoder_heads=3))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(build_timm(weights).forward_features(images), model.forward_features(images))
+
+
 def test_an_encoder_of_a_published_size_needs_no_hint(tmp_path: Path):
     more: dict[str, Any] = {"depth": 1, "num_classes": 0, "reg_tokens": 4, "init_values": 0.1, "img_size": 64}
     model = shaken(timm.create_model("vit_tiny_patch16_224", **more))
