@@ -26,6 +26,7 @@ class MAE(Objective):
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
+        mask_unit: Side in patches of the squares that a random mask hides at once (MAE: 1, Pixio: 4).
 
     Raises:
         UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask; or patches of a
@@ -54,9 +55,10 @@ class MAE(Objective):
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
+        mask_unit: int = 1,
     ):
         super().__init__(encoder)
-        self.hide = mask_generator(mask, encoder.grid, mask_ratio)
+        self.hide = mask_generator(mask, encoder.grid, mask_ratio, mask_unit)
         self.mask_ratio, self.mask, self.norm_pix_loss = mask_ratio, mask, norm_pix_loss
         outputs = encoder.patch_size[0] * encoder.patch_size[1] * encoder.channels
         if norm_pix_loss and outputs == 1:

@@ -224,7 +224,7 @@ class GridMask(RandomMask):
 
 
 class UnitMask(MaskGenerator):
-    """Hides random units of several patches, the same count in every row (SimMIM, Hiera).
+    """Hides random units of several patches, the same count in every row (SimMIM, Hiera, Pixio).
 
     Args:
         grid: Rows and columns of patches.
@@ -283,10 +283,17 @@ class HideAll(MaskGenerator):
 _KINDS: dict[MaskKind, type[RandomMask]] = {"random": RandomMask, "block": BlockMask, "grid": GridMask}
 
 
-def mask_generator(kind: MaskKind, grid: tuple[int, int], mask_ratio: float) -> MaskGenerator:
-    """Make MAE's masks by name.
+def mask_generator(kind: MaskKind, grid: tuple[int, int], mask_ratio: float, unit: int = 1) -> MaskGenerator:
+    """Make MAE's masks by name, and Pixio's of squares of several patches.
 
     Raises:
-        UserError: The ratio hides all or nothing, or a grid mask does not exist for it.
+        UserError: The ratio hides all or nothing, a grid mask does not exist for it, or squares are not for this kind
+            of mask or grid.
     """
-    return _KINDS[kind](grid, mask_ratio, "about .75")
+    if unit == 1:
+        return _KINDS[kind](grid, mask_ratio, "about .75")
+    if kind != "random" or unit < 1 or grid[0] % unit or grid[1] % unit:
+        what = f"a {kind} mask of {grid[0]}x{grid[1]} patches has no units of {unit}x{unit}"
+        raise UserError("objective.mask_unit", what, "choose mask random, and a divisor of the grid or 1")
+    units = (grid[0] // unit) * (grid[1] // unit)
+    return UnitMask(grid, (unit, unit), visible_count(units, mask_ratio), mask_ratio)

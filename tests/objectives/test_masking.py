@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,3 +197,19 @@ def test_blockwise_masks_depend_on_their_keys_alone():
     whole = blockwise_mask(some, (8, 8), 25, 4)
     assert torch.equal(torch.cat([blockwise_mask(part, (8, 8), 25, 4) for part in some.split(7)]), whole)
     assert len(whole.unique(dim=0)) == 40
+
+
+def test_squares_are_hidden_at_once():
+    """Pixio's 4 x 4 patches: a quarter of the squares is visible, rounded down."""
+    hide = mask_generator("random", (12, 16), 0.75, 4)
+    hidden = hide(keys(50))
+    squares = hidden.unflatten(1, (3, 4, 4, 4)).transpose(2, 3).flatten(3)
+    assert torch.equal(squares.any(dim=3), squares.all(dim=3))
+    assert (~squares.any(dim=3)).sum(dim=(1, 2)).tolist() == [3] * 50 and hide.visible == 48
+    assert len(hidden.unique(dim=0)) > 30
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("block", 4), ("grid", 2), ("random", 5), ("random", 0)])
+def test_squares_that_no_mask_has(kind: Any, unit: int):
+    with raises("objective.mask_unit"):
+        mask_generator(kind, (12, 16), 0.75, unit)
