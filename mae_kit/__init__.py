@@ -37,6 +37,7 @@ MODULES = {
     #
     "FinetuneModule": "tasks.module",
     "PretrainModule": "training.modules",
+    "Regression": "tasks.regression",
     "Segmentation": "tasks.segmentation",
     "ShardDataModule": "training.datamodule",
     "TokenizerModule": "training.modules",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import Objective as Objective
     from mae_kit.objectives import SimMIM as SimMIM
     from mae_kit.tasks.module import FinetuneModule as FinetuneModule
+    from mae_kit.tasks.regression import Regression as Regression
     from mae_kit.tasks.segmentation import Segmentation as Segmentation
     from mae_kit.training.datamodule import ShardDataModule as ShardDataModule
     from mae_kit.training.modules import PretrainModule as PretrainModule

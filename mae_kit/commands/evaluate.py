@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,27 +14,28 @@ from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, tra
 from mae_kit.console import console
 from mae_kit.data.index.labels import must_be_apart
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
-from mae_kit.evaluation.features import CLASS, MEAN, FeatureSource
+from mae_kit.evaluation.features import CLASS, MEAN, PATCHES, FeatureSource
 from mae_kit.evaluation.known import subject, with_earlier
 from mae_kit.evaluation.labeled_features import FeatureSplits, feature_splits
 from mae_kit.evaluation.linear_probe import linear_probe
-from mae_kit.evaluation.methods import HALF, score_fewshot, score_knn, score_predictions, score_probe
+from mae_kit.evaluation.methods import score_fewshot, score_knn, score_predictions, score_probe
+from mae_kit.evaluation.patch_probes import KNN, PROBE, Fit, fits, score_patches
 from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
 from mae_kit.evaluation.verdict import MORE
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.files.tensor_file import CLASSIFIER, kind_of
 from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.tables import frozen_table, trained_table
-from mae_kit.tasks.predict import classify
+from mae_kit.tasks.load import load_trained, trained_kind
+from mae_kit.tasks.segmentation import mask_classes
 from mae_kit.training.lock import alone
-from mae_kit.weights.native import load_classifier
 from mae_kit.weights.recognize import is_encoder, load_encoder
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ SHOTS, SEEDS = (1, 5, 10, 25), 5
 K, TEMPERATURE = 20, 0.07
 EPOCHS, BATCH = 90, 1024
 
-FROZEN, PUBLISHED = "knn,fewshot,probe", "linear_probe_mae"
+FROZEN, PUBLISHED, OF_MASKS = "knn,fewshot,probe", "linear_probe_mae", f"{KNN},{PROBE}"
 Method = Callable[[FeatureSplits], Score]
 
 
@@ -53,7 +54,7 @@ def evaluate(
     data: Place | None = None,
     train: Place | None = None,
     val: Place | None = None,
-    methods: str | list[str] = FROZEN,
+    methods: str | list[str] | None = None,
     layers: list[int] | None = None,
     attentive: str | None = None,
     finetune: str | None = None,
@@ -72,7 +73,8 @@ def evaluate(
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
-            classifier is scored, on the validation split of the data, or on all of it if there are no splits.
+            classifier or segmenter is scored, on the validation split of the data, or on all of it if there are no
+            splits.
         data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
@@ -81,7 +83,9 @@ def evaluate(
             fewshot = ridge regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear
             layer on cached features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of the training
             images. linear_probe_mae = MAE's published linear probe, with random crops and flips, so that each of its 90
-            epochs runs the encoder.
+            epochs runs the encoder. patch_knn, patch_probe = the same two on the patch tokens of images with masks,
+            65,536 patches of all training images; mean IoU of whole images. By default knn,fewshot,probe; with masks
+            patch_knn,patch_probe.
         layers: Blocks of a ViT, or stages of a Swin, whose features are scored, for example 6,12; by default the last.
         attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
             example attentive_tiny_64px.
@@ -97,20 +101,19 @@ def evaluate(
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average
-        precision, for multi-label data) and macro-F1, in [0, 1], with 95% intervals, and `of_classes` with the scores
-        of each class; null where a class has too few labels. `extents`: rank and relative variance of the features.
-        `trained`: the score of each training, or its error; `failed`: how many have one. evaluation.json and the page
-        also keep earlier scores of the same weights and images.
+        precision, for multi-label data; `miou` for masks) and macro-F1, in [0, 1], with 95% intervals, and `of_classes`
+        with the scores of each class; null where a class has too few labels. `extents`: rank and relative variance of
+        the features. `trained`: the score of each training, or its error; `failed`: how many have one. evaluation.json
+        and the page also keep earlier scores of the same weights and images.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, different classes in train and val, no such recipe
             or method, no folder for trainings, or a file in its place, or another process is using the folder.
     """
-    if not untrained and (classifier := _classifier_file(encoder)):
-        return _score_classifier(classifier, _held_out(data, val, pack))
+    if not untrained and trained_kind(encoder) and not is_encoder(encoder):
+        return _score_trained(encoder, _held_out(data, val, pack))
     train, val = _splits(data, train, val, pack)
-    names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
-    chosen, published = _methods(names, seed)
+    asked = [] if methods is None else _names(methods)
     trainings = plan_trainings(attentive, finetune)
     folder = _folder(encoder, out, trainings)
     file = _file(folder, untrained) if folder else None
@@ -120,14 +123,16 @@ def evaluate(
         indexes = open_index(train), open_index(val)
         must_be_apart(*indexes, (str(train), str(val)))
         about = subject(loaded, *indexes) if folder else {}
-        given = None if untrained else encoder
-        steps = (
-            training_steps(trainings, loaded, given, train, val, about["fingerprints"], seed, place) if place else {}
-        )
-        splits = feature_splits(loaded, *indexes, layers or (), workers, engine, (str(train), str(val)))
-        more = [_linear_probe(loaded, indexes, splits, seed)] if published else []
-        found = {**_score(splits, chosen, more), "extents": _statistics(splits), "trained": []}
-        result = {"encoder": str(encoder), **about, **found}
+        own = None if untrained else encoder
+        steps = training_steps(trainings, loaded, own, train, val, about["fingerprints"], seed, place) if place else {}
+        names = asked or _names(OF_MASKS if all(len(index.masked()) for index in indexes) else FROZEN)
+        if of_masks := fits(names, K, TEMPERATURE, EPOCHS, BATCH, seed):
+            found = _score_masks(loaded, indexes, of_masks, layers or (), (str(train), str(val)))
+        else:
+            splits = feature_splits(loaded, *indexes, layers or (), workers, engine, (str(train), str(val)))
+            more = [_linear_probe(loaded, indexes, splits, seed)] if PUBLISHED in names else []
+            found = {**_score(splits, _methods(names, seed), more), "extents": _statistics(splits)}
+        result = {"encoder": str(encoder), **about, **found, "trained": []}
         page = _keep(result, file) if file else {}
         if file and steps:
             result["trained"] = train_all(steps)
@@ -148,27 +153,20 @@ def _splits(data: Place | None, train: Place | None, val: Place | None, pack: bo
 
 
 def _held_out(data: Place | None, val: Place | None, pack: bool) -> Place:
-    """What a classifier is scored on: the held-out part of the data, or all where they come without splits."""
+    """What a trained model is scored on: the held-out part of the data, or all where they come without splits."""
     place = data if val is None else val
     if place is None:
         raise UserError("data.missing_val", "no labeled images are given", "add --data DATA, or --val SHARDS")
     return resolve_pair(str(place), str(place), pack)[1]
 
 
-def _classifier_file(path: Path) -> Path | None:
-    """The classifier of a fine-tuning run."""
-    file = path / CLASSIFIER.file if path.is_dir() else path
-    return file if kind_of(file) == CLASSIFIER.name and not is_encoder(path) else None
-
-
-def _score_classifier(file: Path, val: Place) -> dict[str, Any]:
-    """Top-1 (mean average precision) and macro-F1 of a classifier, with intervals."""
-    classifier = load_classifier(file)
-    found, truth = classify(classifier, open_index(val), str(val))
-    score = score_predictions(found[None], truth, len(classifier.config.classes), HALF)
-    row = {"method": "classifier", **score.record(classifier.config.classes)}
+def _score_trained(run: Path, val: Place) -> dict[str, Any]:
+    """The scores of a model that fine-tuning has written, with intervals."""
+    trained = load_trained(run)
+    found = trained.held_out(open_index(val), str(val))
+    row = {"method": trained.kind, **found.score().record(trained.config.classes)}
     console.print(trained_table([row]))
-    return {"encoder": str(file), "val": len(truth), "scores": [row], "failed": 0}
+    return {"encoder": str(run), "val": found.samples, "scores": [row], "failed": 0}
 
 
 def _linear_probe(
@@ -206,17 +204,30 @@ def _keep(result: dict[str, Any], file: Path) -> dict[str, Any]:
     return report(file.parent)
 
 
-def _methods(names: list[str], seed: int) -> tuple[dict[str, Method], bool]:
-    """The scoring functions, with the settings of the literature; and whether MAE's linear probe is asked for."""
+def _names(methods: str | list[str]) -> list[str]:
+    """The methods that are asked for.
+
+    Raises:
+        UserError: There is no such method, or some score masks and others labels.
+    """
+    names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
+    known = [*FROZEN.split(","), PUBLISHED, KNN, PROBE]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError("methods", f"no method {', '.join(unknown)}", f"choose among {', '.join(known)}")
+    if {KNN, PROBE} & set(names) and set(names) - {KNN, PROBE}:
+        what = f"{KNN} and {PROBE} score masks, the other methods labels of whole images"
+        raise UserError("methods.mixed", what, "ask for the one or the other")
+    return names
+
+
+def _methods(names: list[str], seed: int) -> dict[str, Method]:
+    """The scoring functions, with the settings of the literature."""
     known: dict[str, dict[str, Method]] = {
         "knn": {"knn": partial(score_knn, k=K, temperature=TEMPERATURE)},
         "fewshot": {f"fewshot {shots}": partial(score_fewshot, shots=shots, seeds=SEEDS) for shots in SHOTS},
         "probe": {"probe": partial(score_probe, epochs=EPOCHS, batch_size=BATCH, seed=seed)},
     }
-    if unknown := [name for name in names if name not in (*known, PUBLISHED)]:
-        fix = f"choose among {', '.join(known)}, {PUBLISHED}"
-        raise UserError("methods", f"no method {', '.join(unknown)}", fix)
-    return {name: method for asked in names for name, method in known.get(asked, {}).items()}, PUBLISHED in names
+    return {name: method for asked in names for name, method in known.get(asked, {}).items()}
 
 
 def _score(
@@ -233,6 +244,24 @@ def _score(
     console.print(frozen_table(scores))
     log.info(f"{counts['train']:,} training images, {counts['val']:,} validation images, {counts['classes']} classes")
     return counts | {"scores": scores}
+
+
+def _score_masks(
+    encoder: Any, indexes: tuple[Index, Index], methods: dict[str, Fit], layers: Sequence[int], names: tuple[str, str]
+) -> dict[str, Any]:
+    """Apply every method to the patch tokens of every layer, and print the table."""
+    classes = mask_classes(*indexes, names)
+    warn_of_mismatch(
+        (encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std), indexes[0], "the encoder normalizes with"
+    )
+    scores = [
+        {"method": method, "layer": layer, "token": PATCHES, **found.score().record(classes)}
+        for (method, layer), found in score_patches(encoder, *indexes, methods, layers).items()
+    ]
+    train, val = (len(index.masked()) for index in indexes)
+    console.print(frozen_table(scores))
+    log.info(f"{train:,} training images, {val:,} validation images, {len(classes)} classes")
+    return {"train": train, "val": val, "classes": len(classes), "scores": scores, "extents": []}
 
 
 def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, Any]]:

@@ -13,11 +13,13 @@ from torch import Tensor
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished, replace_text, replacing
+from mae_kit.files.tensor_file import CLASSIFIER
 from mae_kit.reports.model_card import write_card
+from mae_kit.tasks.load import load_trained, trained_kind
 from mae_kit.weights import beit, huggingface, original
-from mae_kit.weights import onnx as graphs
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.files import write_raw
+from mae_kit.weights.onnx import RECORD, Graph, graph_of, save_onnx, save_torch
 from mae_kit.weights.preprocessor import write_preprocessor
 from mae_kit.weights.pretrained import Pretrained, is_plain_vit
 from mae_kit.weights.recognize import read_pretrained
@@ -35,7 +37,8 @@ def export(
     hub_dir: Path | None = None,
     license: str = "other",
 ) -> dict[str, Any]:
-    """Write an encoder, and its decoder or head if the format has a place for them, in another program's format.
+    """Write a model in another program's format: an encoder, with its decoder or head if the format has a place for
+    them, or (as onnx or pt2) a segmenter.
 
     Args:
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.
@@ -53,28 +56,51 @@ def export(
         UserError: The weights are of no known kind, or the format has no place for them.
     """
     folder = _one_of(out, hub_dir)
-    weights = read_pretrained(run)
     if folder.is_dir() and any(folder.iterdir()) and not is_unfinished(folder):
         raise UserError("out.not_empty", f"{folder} is not empty", "choose another folder")
-    if format in _OF_VITS and not is_plain_vit(weights):
-        raise UserError(
-            "format.family",
-            f"the format {format} cannot hold {weights.config.model}",
-            "give --format timm, onnx or pt2",
-        )
+    if (kind := trained_kind(run)) not in ("", CLASSIFIER.name):
+        write = _graph_writer(run, kind, format, hub_dir)
+    else:
+        kind, write = _writer(run, format, hub_dir, license)
     with filling(folder):
-        WRITERS[format](folder, weights)
-        if hub_dir:
-            write_card(folder, run, weights, format, license)
+        write(folder)
     files = sorted(path.name for path in folder.iterdir())
-    log.info(f"{folder}: {weights.kind}, as {format}: {', '.join(files)}")
-    return {"folder": str(folder), "format": format, "kind": weights.kind, "files": files}
+    log.info(f"{folder}: {kind}, as {format}: {', '.join(files)}")
+    return {"folder": str(folder), "format": format, "kind": kind, "files": files}
 
 
 def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
     if (folder := out or hub_dir) is None or (out and hub_dir):
         raise UserError("out.one", "exactly one output folder is needed", "give either --out DIR or --hub-dir DIR")
     return folder
+
+
+def _writer(run: Path, format: Format, hub_dir: Path | None, license: str) -> tuple[str, Callable[[Path], None]]:
+    """What an encoder or classifier is, and what writes it."""
+    weights = read_pretrained(run)
+    if format in _OF_VITS and not is_plain_vit(weights):
+        raise UserError(
+            "format.family",
+            f"the format {format} cannot hold {weights.config.model}",
+            "give --format timm, onnx or pt2",
+        )
+
+    def write(folder: Path) -> None:
+        WRITERS[format](folder, weights)
+        if hub_dir:
+            write_card(folder, run, weights, format, license)
+
+    return weights.kind, write
+
+
+def _graph_writer(run: Path, kind: str, format: Format, hub_dir: Path | None) -> Callable[[Path], None]:
+    """What writes a model that other programs have no layout for."""
+    if format not in GRAPHS:
+        raise UserError("format.task", f"the format {format} cannot hold a {kind}", "give --format onnx or pt2")
+    if hub_dir:
+        raise UserError("hub_dir", f"there is no model card for a {kind}", "give --out DIR")
+    graph = load_trained(run).graph()
+    return lambda folder: GRAPHS[format](folder, graph)
 
 
 def _timm(folder: Path, weights: Pretrained) -> None:
@@ -100,19 +126,19 @@ def _original(folder: Path, weights: Pretrained) -> None:
     _through(folder, "model.pth", lambda file: torch.save(content, file))
 
 
-def _onnx(folder: Path, weights: Pretrained) -> None:
-    _through(folder, "model.onnx", lambda file: graphs.save_onnx(weights, file))
-    _write_record(folder, weights)
+def _onnx(folder: Path, graph: Graph) -> None:
+    _through(folder, "model.onnx", lambda file: save_onnx(graph, file))
+    _write_record(folder, graph)
 
 
-def _pt2(folder: Path, weights: Pretrained) -> None:
-    _through(folder, "model.pt2", lambda file: graphs.save_torch(weights, file))
-    _write_record(folder, weights)
+def _pt2(folder: Path, graph: Graph) -> None:
+    _through(folder, "model.pt2", lambda file: save_torch(graph, file))
+    _write_record(folder, graph)
 
 
-def _write_record(folder: Path, weights: Pretrained) -> None:
+def _write_record(folder: Path, graph: Graph) -> None:
     """Write model.json: how images are prepared for a graph, and what its logits mean."""
-    replace_text(folder / graphs.RECORD, json.dumps(graphs.record(weights), indent=2) + "\n")
+    replace_text(folder / RECORD, json.dumps(graph.record, indent=2) + "\n")
 
 
 def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:
@@ -125,11 +151,12 @@ def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:
                 file.rename(moved)
 
 
+GRAPHS: dict[str, Callable[[Path, Graph], None]] = {"onnx": _onnx, "pt2": _pt2}
 WRITERS: dict[str, Callable[[Path, Pretrained], None]] = {
     "timm": _timm,
     "vit_mae": _vit_mae,
     "vit": _vit,
     "original": _original,
-    "onnx": _onnx,
-    "pt2": _pt2,
+    "onnx": lambda folder, weights: _onnx(folder, graph_of(weights)),
+    "pt2": lambda folder, weights: _pt2(folder, graph_of(weights)),
 }

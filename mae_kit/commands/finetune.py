@@ -18,12 +18,11 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, packed_scale, warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.resolve import resolve_pair
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
+from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
 from mae_kit.encoders.image_gpt_model import TimmImageGPT
-from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.evaluation.bootstrap import headline, paired_gain, score_fraction
+from mae_kit.evaluation.bootstrap import headline, score_fraction
 from mae_kit.evaluation.verdict import verdict
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
@@ -33,11 +32,11 @@ from mae_kit.reports.tables import candidates_table
 from mae_kit.tasks.classifier import ModelSpec, build_classifier, check_batch_norm, unfreeze_color_head
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.few_labels import FEW, LEAST, Candidate, takes_a_head
-from mae_kit.tasks.labeled import Labeled, normalization, open_labeled
+from mae_kit.tasks.labeled import Labeled, build_with_record, open_labeled
+from mae_kit.tasks.load import load_trained
 from mae_kit.tasks.metrics import HEADLINES, ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.mistakes import save_mistakes
 from mae_kit.tasks.module import FinetuneModule, log_decay
-from mae_kit.tasks.predict import classify
 from mae_kit.tasks.task import Task
 from mae_kit.tasks.tuning import FewLabels, Setting, Trials, settings, study
 from mae_kit.training.accumulate import accumulated
@@ -51,7 +50,7 @@ from mae_kit.training.run import Run
 from mae_kit.training.samples import some_images
 from mae_kit.training.train import Job
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import load_classifier, save_classifier
+from mae_kit.weights.native import save_classifier
 from mae_kit.weights.pretrained import AnyTimm
 from mae_kit.weights.recognize import load_encoder
 
@@ -95,7 +94,7 @@ def finetune(
         encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
         task: What to train for: by default classification; `mae_kit.tasks.segmentation.Segmentation` classifies every
-            pixel.
+            pixel, `mae_kit.tasks.regression.Regression` predicts numbers.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.
@@ -107,7 +106,7 @@ def finetune(
             and, of an encoder, a gentler variant that begins with a ridge regression on the frozen features; train by
             the better, or keep a ridge regression or a linear probe on the frozen encoder where that scores clearly
             higher. Takes up to four times as long from scratch, seven times from an encoder.
-        against_scratch: Also train the same classifier from scratch, in RUN/scratch, and report the gain.
+        against_scratch: Also train the same model from scratch, in RUN/scratch, and report the gain.
         keep: best = also keep the weights with the best score on the validation shards, in RUN/best, a folder for other
             commands like RUN itself; that score is optimistic.
         patience: End the training after this many scores in a row without an improvement; keeps the best weights.
@@ -126,10 +125,10 @@ def finetune(
         UserError: A setting cannot work; the error names it and a fix.
     """
     arguments: dict[str, Any] = dict(locals())
-    if task is not None:
-        return _train(task, arguments)
     if against_scratch and not dry_run:
         return _against_scratch(arguments)
+    if task is not None:
+        return _train(task, arguments)
     labeled = open_labeled(data, optimization, machine, seed)
     stream, place = labeled.stream, data.val or data.path
     with Run(run, resume, stream.replica.rank) as folder:
@@ -183,9 +182,9 @@ def prepare(
     encoder = encoder or _loaded(a["encoder"])
     data = _with_statistics(a["data"], stream.index, encoder, a["model"])
     torch.manual_seed(a["seed"])
-    several = stream.index.multi_label
-    classifier, config = _classifier(data, encoder, a["model"], labeled.classes, several, a["drop_path"])
-    config = replace(config, scale=packed_scale(stream.index))
+    classifier, config = build_with_record(data, encoder, a["model"], labeled.classes, a["drop_path"])
+    how = {"crop_pct": data.crop_pct, "multi_label": stream.index.multi_label}
+    config = replace(config, **how, scale=packed_scale(stream.index))
     warn_of_mismatch((config.mean, config.std), stream.index, "the classifier normalizes with")
     if a["blocks"] is not None:
         freeze_below(classifier, a["blocks"])
@@ -203,29 +202,6 @@ def _module(
     own = {name: arguments[name] for name in ("augmentation", "ema", "generative", "seed")}
     form = {"mean": config.mean, "std": config.std, "multi_label": config.multi_label}
     return FinetuneModule(classifier, len(config.classes), **optimization.arguments(), **form, **own)
-
-
-def _classifier(
-    data: FinetuneData,
-    encoder: Encoder | AnyTimm | None,
-    spec: ModelSpec | None,
-    classes: list[str],
-    multi_label: bool,
-    drop_path: float,
-) -> tuple[nn.Module, ModelConfig]:
-    """The model, and what is known of it."""
-    known: ModelConfig | None = encoder.pretrained_cfg if encoder else None  # type: ignore[assignment]
-    size = pair(data.image_size)
-    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-    built = build_classifier(spec, len(classes), encoder, drop_path, size, channels, classes)
-    new = f"newly initialized: {', '.join(built.fresh)}"
-    log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
-    args = (_own_args(known) if known else {}) | (spec.args if spec else {})
-    name = known.model if known else spec.name  # type: ignore[union-attr]
-    objective, step = (known.objective, known.step) if known else ("none", 0)
-    how: dict[str, Any] = {"image_size": size, "crop_pct": data.crop_pct}
-    how |= {"classes": classes, "multi_label": multi_label}
-    return built.model, ModelConfig(name, args, *normalization(data, built), objective, step, **how)
 
 
 def _save(
@@ -266,6 +242,7 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
         if a.blocks is not None:
             freeze_below(model.backbone, a.blocks)
         check_batch_norm(model, stream.micro_batch_size)
+        record = task.learn(model, record, stream)
         module: Any = task.module(model, record, a.augmentation, optimization, a.seed)
         job = Job(module, stream, task.batches(stream, data, record), arguments | {"data": data})
         scores = task.scores(val, record, a.intervals.eval_every_n_steps, stream.replica, folder)
@@ -274,7 +251,8 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
         if a.dry_run:
             return job.describe(folder, state)
         steps = job.train(folder, [scores], state)
-        result = {"encoder": a.encoder, "val": val.fingerprint, **folder.last_metrics(), **scores.result(classes)}
+        about = {"encoder": a.encoder, "val": val.fingerprint, "labeled_images": len(stream.rows)}
+        result = {**about, **folder.last_metrics(), **scores.result(classes)}
         page = {}
         if job.is_first:
             task.save(folder.path, module.scored(), record)
@@ -288,7 +266,7 @@ def _train(task: Task, arguments: dict[str, Any]) -> dict[str, Any]:
 def _check_of_classification(given: dict[str, Any]) -> None:
     """Raises UserError where a setting is given that other tasks have no use for."""
     defaults = inspect.signature(finetune).parameters
-    for name in ("ema", "generative", "tune", "against_scratch", "keep", "patience"):
+    for name in ("ema", "generative", "tune", "keep", "patience"):
         if given[name] != defaults[name].default:
             raise UserError(name, f"{name} is for classification", "leave it out")
     if given["machine"].accumulate_grad_batches == "auto":
@@ -309,7 +287,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
         raise UserError("against_scratch", "there is no encoder to compare with", "add --encoder RUN")
     once: dict[str, Any] = arguments | {"against_scratch": False}
     result = finetune(**once)
-    ours = load_classifier(run)
+    ours = load_trained(run)
     folder = RunFolder(RunFolder(run).scratch)
     once |= {"encoder": "none", "model": ModelSpec(ours.config.model, _own_args(ours.config))}
     once |= {"run": folder.path, "resume": folder.config.is_file()}
@@ -318,11 +296,10 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     finetune(**once)
     machine = arguments["machine"]
     val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]
-    found = [classify(one, open_index(val), val) for one in (ours, load_classifier(folder.path))]
-    (with_encoder, truth), (from_scratch, _) = [tuple(part.cpu().numpy() for part in one) for one in found]
-    gain = paired_gain(with_encoder, from_scratch, truth)._asdict()
+    found, scratch = (one.held_out(open_index(val), val) for one in (ours, load_trained(folder.path)))
+    gain = found.gain(scratch)._asdict()
     labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
-    sentence = verdict(gain, labels, f"{len(truth):,} validation images, one fine-tuning each")
+    sentence = verdict(gain, labels, f"{found.samples:,} validation images, one fine-tuning each")
     console.print(sentence)
     told = {"gain": gain, "verdict": sentence}
     whole = read_record(RunFolder(run).result) | told
@@ -338,8 +315,10 @@ def _own_args(config: ModelConfig) -> dict[str, Any]:
 def _told(run: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
     """Log the scores, and return those that the command returns."""
     told = ", ".join(f"{label} {result[key]:.1%}" for key, label in HEADLINES.items() if key in result)
+    told += f", mean absolute error {result['mae']:.4g}" if "mae" in result else ""
     log.info(f"{told} on {result['samples']} validation images of {name}")
-    return {"run": str(run), **{name: result[name] for name in (*HEADLINES, "samples", "best") if name in result}}
+    names = (*HEADLINES, "mae", "samples", "best")
+    return {"run": str(run), **{name: result[name] for name in names if name in result}}
 
 
 def _complete(

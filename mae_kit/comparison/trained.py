@@ -1,12 +1,13 @@
 """Evaluation by training: an attentive probe, and fine-tuning of the whole encoder."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from mae_kit.comparison.orchestrate import Outcome, Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.evaluation.bootstrap import MAP, Score, headline, score_fraction
+from mae_kit.evaluation.bootstrap import TOP1, Score, headline, score_fraction
 from mae_kit.evaluation.known import digest
 from mae_kit.files.recipe_file import find_recipe, read_recipe
 from mae_kit.weights.native import save_encoder
@@ -92,5 +93,5 @@ def _scored(outcome: Outcome) -> dict[str, Any]:
         return outcome
     result = outcome["result"]
     metric, value = headline(result)
-    found = Score(MAP, value) if metric == MAP else score_fraction(value, result["samples"])
-    return found._replace(macro_f1=result["macro_f1"]).record()
+    found = score_fraction(value, result["samples"]) if metric == TOP1 else Score(metric, value)
+    return found._replace(macro_f1=result.get("macro_f1", math.nan)).record()

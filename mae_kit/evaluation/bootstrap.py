@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int64
 
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
 
-TOP1, MAP = "top1", "map"
-METRICS = {TOP1: "Top-1", MAP: "Mean average precision"}
+TOP1, MAP, MIOU, R2 = "top1", "map", "miou", "r2"
+METRICS = {TOP1: "Top-1", MAP: "Mean average precision", MIOU: "Mean IoU", R2: "R2"}
 COVERAGE, DRAWS = 0.95, 1000
 NORMAL = 1.96  # deviations on either side that hold so much of a normal distribution
 _TOGETHER, _WEIGHTS = 100, 4_000_000  # draws counted at once, and fewer where these take so many numbers
@@ -23,7 +23,7 @@ class Score(NamedTuple):
     """Headline metric in [0, 1] with a 95% confidence interval, and macro-F1; NaN where unknown.
 
     Attributes:
-        metric: `top1`, or `map`, mean average precision, of multi-label data.
+        metric: `top1`; `map`, mean average precision, of multi-label data; `miou` of masks; `r2` of numbers.
         value: Mean over trials.
         low: Lower end of the 95% interval.
         high: Upper end.
@@ -56,7 +56,7 @@ class Score(NamedTuple):
 
 def headline(record: dict[str, Any]) -> tuple[str, Any]:
     """The headline metric of a score's record or a classifier's result, and its value or None."""
-    metric = MAP if MAP in record else TOP1
+    metric = next((name for name in (R2, MIOU, MAP) if name in record), TOP1)
     return metric, record.get(metric)
 
 
@@ -108,7 +108,7 @@ def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, 
         return _counts(predicted, truth, weights, classes)
 
     trials, images = predicted.shape
-    macro_f1, low, high = _resampled(lambda weights: macro(counts(weights).f1()), trials, images)
+    macro_f1, low, high = resampled(lambda weights: macro(counts(weights).f1()), trials, images)
     right, true, named = (part.sum(axis=(0, 1)) for part in counts(np.ones((1, images), np.float32)))
     return score(predicted == truth)._replace(
         macro_f1=macro_f1,
@@ -135,7 +135,7 @@ def score_sets(scores: Float[np.ndarray, "s q k"], truth: Bool[np.ndarray, "q k"
         return np.stack([macro(Counts.of_sets(trial, truth, weights).f1()) for trial in predicted], axis=-1)
 
     trials, images, _ = scores.shape
-    found = (*_resampled(precision, trials, images), *_resampled(f1, trials, images))
+    found = (*resampled(precision, trials, images), *resampled(f1, trials, images))
     together = Counts.of_sets(np.concatenate(predicted), np.tile(truth, (trials, 1)))
     each = np.mean([average_precision(trial, truth) for trial in scores], axis=0)
     return Score(MAP, *found, _columns(together, trials) | {"average_precision": each})
@@ -161,7 +161,7 @@ def _counts(
     return Counts(right, np.broadcast_to(true, right.shape), named)
 
 
-def _resampled(measure: Measure, trials: int, images: int) -> tuple[float, float, float]:
+def resampled(measure: Measure, trials: int, images: int) -> tuple[float, float, float]:
     """The mean over trials, and the ends of its interval over images and trials."""
     random = np.random.default_rng(0)
     means = []
@@ -216,7 +216,7 @@ def paired_gain(
         better = (ours == truth).astype(np.float32) - (theirs == truth)
         return (weights @ better / weights.sum(axis=1))[:, None]
 
-    return Gain(*_resampled(measure, 1, len(truth)))
+    return Gain(*resampled(measure, 1, len(truth)))
 
 
 def score_fraction(fraction: float, images: int) -> Score:

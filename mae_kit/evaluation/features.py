@@ -77,7 +77,7 @@ def extract_features(
     Raises:
         UserError: `layers`: the encoder has no such layer.
     """
-    chosen = _chosen(encoder, layers)
+    chosen = layers_of(encoder, layers)
     asked = "" if chosen == [encoder.depth] else "".join(f"-{layer}" for layer in chosen)
     recipe, empty = "mean of patch tokens and class token, central crop; 3", _of_no_image(encoder, chosen, False)
     kept = Sidecars(f"features-{encoder.fingerprint}{asked}", recipe, empty)
@@ -93,7 +93,7 @@ def patch_features(
     They are many times the size of the images. Their files are removed at the end of the block, unless it fails: then
     they are kept, and the next call resumes.
     """
-    (layer,) = _chosen(encoder, [layer])
+    (layer,) = layers_of(encoder, [layer])
     _, tokens, dim = _blank_tokens(encoder, layer).shape
     most = max(1, _PIECE // (4 * tokens * dim))
     recipe, empty = "patch tokens, central crop; 1", _of_no_image(encoder, [layer], True)
@@ -102,7 +102,12 @@ def patch_features(
     kept.remove(index)
 
 
-def _chosen(encoder: Any, layers: Iterable[int]) -> list[int]:
+def layers_of(encoder: Any, layers: Iterable[int]) -> list[int]:
+    """The layers that are asked for, ascending; by default the last.
+
+    Raises:
+        UserError: `layers`: the encoder has no such layer.
+    """
     depth = encoder.depth
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:

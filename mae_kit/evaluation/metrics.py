@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, Num
 
 
 class Counts(NamedTuple):
-    """Of each class how many images; leading axes are those of several scorings.
+    """Of each class how many images, or pixels; leading axes are those of several scorings.
 
     Attributes:
         right: True positives.
@@ -45,6 +45,10 @@ class Counts(NamedTuple):
     def f1(self) -> Float[np.ndarray, "*n k"]:
         """The harmonic mean of precision and recall."""
         return _ratio(2 * self.right, self.true + self.predicted)
+
+    def iou(self) -> Float[np.ndarray, "*n k"]:
+        """Intersection over union."""
+        return _ratio(self.right, self.true + self.predicted - self.right)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Per-class metrics, each [k]."""

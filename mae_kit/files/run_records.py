@@ -74,10 +74,26 @@ class MistakeRow(TypedDict):
     probability: Fraction
 
 
+class NumberRow(TypedDict):
+    """A number of a regression."""
+
+    name: str
+    r2: float
+    mae: float
+    mean: float
+
+
 class _Result(TypedDict, total=False):
     top1: Fraction
     top5: Fraction
     map: Fraction
+    miou: Fraction
+    pixel_accuracy: Fraction
+    r2: float
+    mae: float
+    of_numbers: list[NumberRow]
+    predicted: list[list[float]]
+    true: list[list[float]]
     macro_f1: Fraction
     balanced_accuracy: Fraction
     encoder: str
@@ -108,6 +124,8 @@ class _Unscored(TypedDict, total=False):
 class _Headline(TypedDict, total=False):
     top1: Fraction
     map: Fraction
+    miou: Fraction
+    r2: float
     macro_f1: float | None
     macro_low: float | None
     macro_high: float | None
@@ -124,7 +142,7 @@ class _Trained(TypedDict):
 
 class _Frozen(_Trained):
     layer: Count
-    token: Literal["mean", "class"]
+    token: Literal["mean", "class", "patches"]
 
 
 class _FrozenScored(_Frozen, _Scored):

@@ -44,8 +44,9 @@ ENCODER = Kind("encoder", "a finished pretraining run")
 MODEL = Kind("model", "a finished pretraining run")
 CLASSIFIER = Kind("classifier", "a finished fine-tuning run")
 SEGMENTER = Kind("segmenter", "a finished fine-tuning run on masks")
+REGRESSOR = Kind("regressor", "a finished fine-tuning run on numbers")
 TOKENIZER = Kind("tokenizer", "a finished `mae-kit tokenizer` run")
-KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER, SEGMENTER)
+KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER, SEGMENTER, REGRESSOR)
 
 
 def save_kind(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], content: dict[str, Any]) -> Path:

@@ -16,6 +16,7 @@ DURING_TRAINING = {
     "val_top1": "Validation top-1",
     "val_map": "Validation mean average precision",
     "val_miou": "Validation mean IoU",
+    "val_r2": "Validation R2",
     "knn_top1": "kNN top-1",
     "knn_map": "kNN mean average precision",
 }
@@ -46,6 +47,11 @@ def _scores(folder: Folder) -> Iterator[Card]:
     if is_finite(result.get("miou")):
         yield Card("Mean IoU", percent(result["miou"]), start)
         yield Card("Pixel accuracy", percent(result["pixel_accuracy"]), "of the pixels that are not ignored")
+    elif is_finite(result.get("r2")):
+        yield Card("R2", f"{result['r2']:.3f}", start)
+        yield Card(
+            "Mean absolute error", f"{result['mae']:.4g}", "mean over the numbers" * (len(result["of_numbers"]) > 1)
+        )
     elif is_finite(result.get("map")):
         yield Card("Mean average precision", percent(result["map"]), start)
     elif is_finite(result.get("top1")):

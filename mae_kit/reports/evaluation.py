@@ -10,15 +10,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from mae_kit.evaluation.bootstrap import METRICS, headline
-from mae_kit.evaluation.features import CLASS, MEAN
+from mae_kit.evaluation.features import CLASS, MEAN, PATCHES
+from mae_kit.evaluation.patch_probes import KNN, PROBE
 from mae_kit.reports.curves import ABOUT_KNN
 from mae_kit.reports.drawing import COLORS, Chart, chart, dress, line
 from mae_kit.reports.render import render
 from mae_kit.training.metrics import Row, is_finite
 
-TOKENS = {MEAN: "mean of patches", CLASS: "class token"}
+TOKENS = {MEAN: "mean of patches", CLASS: "class token", PATCHES: "patch tokens"}
 UNTRAINED = "untrained, "
-BY_LAYER = ("knn", "fewshot 10", "probe")
+BY_LAYER = ("knn", "fewshot 10", "probe", KNN, PROBE)
 STRANGER = "The untrained evaluation is of another encoder or of other images, and is not shown here."
 
 
@@ -83,6 +84,8 @@ def method_name(method: str) -> str:
         "ridge": "Ridge regression",
         "knn": "kNN",
         "probe": "Linear probe",
+        KNN: "kNN of patches",
+        PROBE: "Linear probe of patches",
         "attentive": "Attentive probe",
         "finetune": "Fine-tuned",
     }

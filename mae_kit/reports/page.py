@@ -19,6 +19,7 @@ from mae_kit.reports.few_labels import mistakes, worth
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import plots, reconstructions
 from mae_kit.reports.masks import masks
+from mae_kit.reports.numbers import numbers
 from mae_kit.reports.render import page, render
 from mae_kit.training.metrics import Row
 
@@ -62,6 +63,7 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
         classes(folder.result),
         mistakes(RunFolder(folder.path), folder.result),
         masks(folder.result, folder.training),
+        numbers(folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),
     )

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_counts, common_classes, draw_per_class, must_be_apart, smallest_class
@@ -13,12 +14,14 @@ from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
+from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
-from mae_kit.tasks.classifier import Classifier
+from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier
 from mae_kit.tasks.config import FinetuneData
 from mae_kit.training.config import Machine, Optimization
 from mae_kit.training.fit import this_replica
 from mae_kit.training.samples import Stream, plan_for
+from mae_kit.weights.config import ModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -130,3 +133,36 @@ def normalization(data: FinetuneData, built: Classifier) -> tuple[list[float], l
         what = f"data.mean has {len(mean)} values and data.std {len(std)}"
         raise UserError("data.mean.one", what, "give both, one value per channel, as `mae-kit shard` prints them")
     return mean, std
+
+
+def build_with_record(
+    data: FinetuneData, encoder: Any, spec: ModelSpec | None, outputs: list[str], drop_path: float
+) -> tuple[nn.Module, ModelConfig]:
+    """A model with an output for each of these names, and what is known of it.
+
+    Args:
+        data: Of the recipe.
+        encoder: As `load_encoder` returns it; None to start without.
+        spec: As of `build_classifier`.
+        outputs: Names of the classes.
+        drop_path: Stochastic depth rate of the last block, 0 to 1.
+    """
+    known = encoder.pretrained_cfg if encoder else None
+    size = pair(data.image_size)
+    channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
+    built = build_classifier(spec, len(outputs), encoder, drop_path, size, channels, outputs)
+    new = f"newly initialized: {', '.join(built.fresh)}"
+    log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
+    mean, std = normalization(data, built)
+    name = known.model if known else spec.name  # type: ignore[union-attr]
+    trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
+    args = trained | (spec.args if spec else {})
+    objective, step = (known.objective, known.step) if known else ("none", 0)
+    return built.model, ModelConfig(name, args, mean, std, objective, step, image_size=size, classes=outputs)
+
+
+def check_unused(given: Any, default: Any, names: tuple[str, ...], group: str) -> None:
+    """Raises UserError where a setting is given that a task has no use for."""
+    for name in names:
+        if getattr(given, name) != getattr(default, name):
+            raise UserError(f"{group}.{name}", f"{group}.{name} has no effect on this task", "leave it out")

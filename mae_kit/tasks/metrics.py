@@ -20,6 +20,7 @@ from mae_kit.training.signals import until_signal
 
 HEADLINES = {
     "miou": "mean IoU",
+    "r2": "R2",
     "pixel_accuracy": "pixel accuracy",
     "top1": "top-1",
     "top5": "top-5",
@@ -146,7 +147,7 @@ class MultiLabelScores(Scores):
     def __init__(
         self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None, best: Best | None = None
     ):
-        metrics = {"probability": _Rows(classes), "true": _Rows(classes)}
+        metrics = {"probability": Rows(classes), "true": Rows(classes)}
         gathered = MetricCollection(dict(metrics), compute_groups=False)
         super().__init__(batches, every, ("map", "macro_f1"), gathered, run, best)
 
@@ -166,7 +167,7 @@ class MultiLabelScores(Scores):
         }
 
 
-class _Rows(Metric):
+class Rows(Metric):
     """All rows [n k] of all ranks; a rank without samples has a matrix of none, since ranks gather like with like."""
 
     rows: list[Tensor]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from mae_kit.data.decode import IGNORED
 from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import packed_scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.loading.masks import MaskedImages, MaskedTrainBatches
@@ -25,9 +27,10 @@ from mae_kit.encoders import Encoder
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.metrics import class_rows
+from mae_kit.evaluation.windows import window_logits
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.tasks.labeled import Labeled, normalization, open_labeled
+from mae_kit.tasks.labeled import Labeled, check_unused, normalization, open_labeled
 from mae_kit.tasks.metrics import Scores
 from mae_kit.tasks.overlays import as_rgb, beside
 from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, backbone_args, build_backbone, save_segmenter
@@ -44,7 +47,6 @@ from mae_kit.weights.pretrained import AnyTimm
 
 log = logging.getLogger(__name__)
 
-WINDOWS = 16  # at a time
 PICTURES = 6
 
 
@@ -93,7 +95,7 @@ class Segmentation(Task):
         self.width, self.dice, self.scale, self.overlap = width, dice, (scale[0], scale[1]), overlap
 
     def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
-        _check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
+        check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
         return open_labeled(data, optimization, machine, seed, mask_classes, _masked_rows)
 
     def model(
@@ -120,6 +122,9 @@ class Segmentation(Task):
         config = SegmenterConfig(record, self.head, self.width, self.overlap)
         return config.build(built.model), config
 
+    def learn(self, model: nn.Module, record: SegmenterConfig, stream: Stream) -> SegmenterConfig:
+        return replace(record, model=replace(record.model, scale=packed_scale(stream.index)))
+
     def batches(self, stream: Stream, data: FinetuneData, record: SegmenterConfig) -> MaskedTrainBatches:
         plan, model = stream.plan, record.model
         form = plan.batch_size, model.size, model.channels, (1.0, 1.0)
@@ -134,7 +139,7 @@ class Segmentation(Task):
         seed: int,
     ) -> "SegmentModule":
         unused = ("randaugment", "erasing", "mixup", "cutmix")
-        _check_unused(augmentation, Augmentation(), unused, "augmentation")
+        check_unused(augmentation, Augmentation(), unused, "augmentation")
         assert isinstance(model, Segmenter)
         config, a = record.model, augmentation
         augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
@@ -186,13 +191,6 @@ def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
 
 def _masked_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
     return np.intersect1d(index.masked(), samples.rows)
-
-
-def _check_unused(given: Any, default: Any, names: tuple[str, ...], group: str) -> None:
-    """Refuse settings that segmentation has no use for."""
-    for name in names:
-        if getattr(given, name) != getattr(default, name):
-            raise UserError(f"{group}.{name}", f"{group}.{name} has no effect on segmentation", "leave it out")
 
 
 class SegmentModule(TrainingModule):
@@ -267,42 +265,6 @@ def dice_loss(logits: Float[Tensor, "b k h w"], masks: Int64[Tensor, "b h w"]) -
     both, either = ((one.sum(dim=(0, 2, 3))) for one in (found * true, found + true))
     there = true.sum(dim=(0, 2, 3)) > 0
     return ((1 - 2 * both / either.clamp(min=1e-6)) * there).sum() / there.sum().clamp(min=1)
-
-
-def window_logits(
-    model: nn.Module, image: Float[Tensor, "1 c h w"], window: tuple[int, int], overlap: float
-) -> Float[Tensor, "1 k h w"]:
-    """The mean of the logits of windows that cover a normalized image; a smaller image is padded with its mean, 0.
-
-    Args:
-        model: Gives every pixel of a window logits.
-        image: Of any size.
-        window: Height and width.
-        overlap: Fraction of a window that the next one covers, too, 0 to 1.
-    """
-    height, width = image.shape[2:]
-    padded = F.pad(image, (0, max(0, window[1] - width), 0, max(0, window[0] - height)))
-    places = [
-        (y, x)
-        for y in _starts(padded.shape[2], window[0], overlap)
-        for x in _starts(padded.shape[3], window[1], overlap)
-    ]
-    total: Any = 0
-    count = torch.zeros_like(padded[:, :1])
-    for some in (places[i : i + WINDOWS] for i in range(0, len(places), WINDOWS)):
-        found = model(torch.cat([padded[:, :, y : y + window[0], x : x + window[1]] for y, x in some])).float()
-        if not isinstance(total, Tensor):
-            total = found.new_zeros(1, found.shape[1], *padded.shape[2:])
-        for (y, x), logits in zip(some, found, strict=True):
-            total[0, :, y : y + window[0], x : x + window[1]] += logits
-            count[:, :, y : y + window[0], x : x + window[1]] += 1
-    return (total / count)[:, :, :height, :width]
-
-
-def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """First pixels of the windows along a side, evenly spread from end to end."""
-    steps = int(np.ceil((length - window) / max(1, window * (1 - overlap))))
-    return np.linspace(0, length - window, steps + 1).round().astype(int).tolist()
 
 
 class SegmentationScores(Scores):

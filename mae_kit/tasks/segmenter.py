@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mae_kit.encoders import Encoder
 from mae_kit.encoders.timm_models import build, create
 from mae_kit.errors import UserError
-from mae_kit.files.tensor_file import SEGMENTER, damages, kind_of, read_kind, save_kind
+from mae_kit.files.tensor_file import SEGMENTER, damages, read_kind, save_kind
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier
 from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.pretrained import AnyTimm, classifier_args
@@ -208,11 +208,6 @@ def load_segmenter(path: Path | str) -> tuple[Segmenter, SegmenterConfig]:
         segmenter = config.build(backbone)
         segmenter.load_state_dict(tensors, strict=True)
     return segmenter.eval(), config
-
-
-def holds_segmenter(path: Path) -> bool:
-    """Whether there is a segmenter at a path: a run, or a file."""
-    return kind_of(path / SEGMENTER.file if path.is_dir() else path) == SEGMENTER.name
 
 
 def _parse(content: dict[str, Any]) -> SegmenterConfig:

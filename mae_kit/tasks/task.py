@@ -45,6 +45,10 @@ class Task(Configured):
         """Make a head for an encoder, or for a timm model without one; returns the model and its record."""
         raise NotImplementedError
 
+    def learn(self, model: nn.Module, record: Any, stream: Stream) -> Any:
+        """Complete a model and its record by what only the training images tell; returns the record."""
+        return record
+
     def batches(self, stream: Stream, data: FinetuneData, record: Any) -> TrainBatches:
         """What this process trains on."""
         raise NotImplementedError
@@ -64,5 +68,5 @@ class Task(Configured):
         raise NotImplementedError
 
     def draw(self, model: nn.Module, record: Any, val: Index, folder: Path) -> list[Path]:
-        """Draw predictions next to the truth, a few pictures, into a folder that is made."""
-        raise NotImplementedError
+        """Draw predictions next to the truth, a few pictures, into a folder that is made; by default none."""
+        return []

@@ -64,14 +64,16 @@ def save_classifier(folder: Path, model: nn.Module, config: ModelConfig) -> Path
     Returns:
         The file.
     """
-    built: Any = model
-    args = classifier_args(config.model, config.model_args) | {"in_chans": config.channels}
-    if built.pretrained_cfg["fixed_input_size"] and config.image_size:
-        args["img_size"] = list(config.image_size)
-    if isinstance(model, VisionTransformer | Beit):
-        args["global_pool"] = model.global_pool
-    content = asdict(replace(config, model_args=args))
+    content = asdict(replace(config, model_args=rebuilding_args(model, config)))
     return save_kind(folder, CLASSIFIER, model.state_dict(), content)
+
+
+def rebuilding_args(model: Any, config: ModelConfig) -> dict[str, Any]:
+    """Timm's arguments that rebuild a classifier: those of its record, channels, image size and pooling."""
+    args = classifier_args(config.model, config.model_args) | {"in_chans": config.channels}
+    if model.pretrained_cfg["fixed_input_size"] and config.image_size:
+        args["img_size"] = list(config.image_size)
+    return args | ({"global_pool": model.global_pool} if isinstance(model, VisionTransformer | Beit) else {})
 
 
 def load_model(path: Path | str, trusted: bool = False, **changed: Any) -> Objective:

@@ -1,9 +1,9 @@
-"""An encoder or classifier as a graph that runs without its code: ONNX and torch.export."""
+"""A model as a graph that runs without its code: ONNX and torch.export."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mae_kit.errors import UserError
-from mae_kit.weights.pretrained import Pretrained, build_timm, empty_encoder, image_size
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.pretrained import Pretrained, build_timm, image_size
 
 INPUT = "images"
 RECORD = "model.json"  # of an extra file in a .pt2, and of the file next to either graph
@@ -60,61 +61,79 @@ class AnySize(OneSize):
         return F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
 
 
-def export_graph(weights: Pretrained) -> ExportedProgram:
-    """The graph, for any batch, and any image size where the model is a plain vision transformer."""
-    module, images, shapes = _traced(weights)
-    return torch.export.export(module, (images,), dynamic_shapes=shapes)
+class Graph(NamedTuple):
+    """What is traced.
+
+    Attributes:
+        module: Takes normalized images.
+        images: An example of them, [b c h w].
+        shapes: Which of its sizes are free, by the name of the input.
+        output: Name of what comes out.
+        record: How images are prepared for it, and what comes out means.
+    """
+
+    module: nn.Module
+    images: Tensor
+    shapes: dict[str, Any]
+    output: str
+    record: dict[str, Any]
 
 
-def save_torch(weights: Pretrained, file: Path) -> None:
+def export_graph(graph: Graph) -> ExportedProgram:
+    """Trace it."""
+    return torch.export.export(graph.module.eval(), (graph.images,), dynamic_shapes=graph.shapes)
+
+
+def save_torch(graph: Graph, file: Path) -> None:
     """Write a .pt2 file: `torch.export.load(file).module()(images)`; the record is its extra file model.json."""
-    torch.export.save(export_graph(weights), file, extra_files={RECORD: json.dumps(record(weights))})
+    torch.export.save(export_graph(graph), file, extra_files={RECORD: json.dumps(graph.record)})
 
 
-def save_onnx(weights: Pretrained, file: Path) -> None:
+def save_onnx(graph: Graph, file: Path) -> None:
     """Write an .onnx file, the record in its metadata; weights too large for one file go into `model.onnx.data`.
 
     Raises:
         UserError: The packages that write it are not installed.
     """
-    module, images, shapes = _traced(weights)
-    for part in module.modules():
+    for part in graph.module.modules():
         if isinstance(part, MaskUnitAttention):
             part.fused_attn = False  # its five dimensions are one too many for ONNX's attention
-    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values())
-    output = "logits" if weights.classes else "features"
+    size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
     try:
         program: Any = torch.onnx.export(
-            module,
-            (images,),
+            graph.module.eval(),
+            (graph.images,),
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=graph.shapes,
             input_names=[INPUT],
-            output_names=[output],
+            output_names=[graph.output],
             verbose=False,
         )
     except ImportError as error:
         raise UserError(
             "export.packages", f"ONNX cannot be written: {error}", 'pip install "mae_kit[export]"'
         ) from error
-    program.model.metadata_props[METADATA] = json.dumps(record(weights))
+    program.model.metadata_props[METADATA] = json.dumps(graph.record)
     program.save(file, external_data=size > LARGEST)
 
 
-def _traced(weights: Pretrained) -> tuple[nn.Module, Tensor, dict[str, Any]]:
-    """The module, an example of what it takes, and which of its sizes are free."""
-    model = build_timm(weights)
-    channels = weights.config.model_args.get("in_chans", 3)
+def graph_of(weights: Pretrained) -> Graph:
+    """An encoder or classifier, for any batch, and any image size where it is a plain vision transformer."""
+    config, model, output = weights.config, build_timm(weights), "logits" if weights.classes else "features"
+    size = image_size(config, model)
+    record = model_record(replace(config, image_size=size))
+    channels = config.model_args.get("in_chans", 3)
     if not _is_plain(model):
-        return (
-            OneSize(model).eval(),
-            torch.zeros(2, channels, *image_size(weights.config, model)),
-            {INPUT: {0: Dim("batch")}},
-        )
+        return Graph(OneSize(model), torch.zeros(2, channels, *size), {INPUT: {0: Dim("batch")}}, output, record)
     (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
     example = torch.zeros(2, channels, (rows + 1) * height, (columns + 2) * width)  # four different sizes
     free = {0: Dim("batch"), 2: height * Dim("rows"), 3: width * Dim("columns")}
-    return AnySize(model).eval(), example, {INPUT: free}
+    return Graph(AnySize(model), example, {INPUT: free}, output, record)
+
+
+def model_record(config: ModelConfig) -> dict[str, Any]:
+    """The record of a model, and of its logits whether softmax or sigmoid makes them probabilities."""
+    return asdict(config) | ({"activation": "sigmoid" if config.multi_label else "softmax"} if config.classes else {})
 
 
 def _is_plain(model: Any) -> bool:
@@ -125,10 +144,3 @@ def _is_plain(model: Any) -> bool:
         and isinstance(model.patch_embed.norm, nn.Identity)
         and (model.cls_token is not None or model.reg_token is not None)
     )
-
-
-def record(weights: Pretrained) -> dict[str, Any]:
-    """The record of the model, and what follows from it: the image size, and softmax or sigmoid."""
-    config = weights.config
-    found = asdict(config) | {"image_size": image_size(config, empty_encoder(weights))}
-    return found | ({"activation": "sigmoid" if config.multi_label else "softmax"} if config.classes else {})

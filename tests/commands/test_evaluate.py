@@ -169,7 +169,7 @@ class Finetunings:
 def finetunings(judged: None, monkeypatch: pytest.MonkeyPatch) -> Finetunings:
     finetunings = Finetunings()
     monkeypatch.setattr(orchestrate, "call", finetunings)
-    monkeypatch.setattr(evaluating, "_methods", lambda *_: ({}, False))
+    monkeypatch.setattr(evaluating, "_methods", lambda *_: {})
     return finetunings
 
 
@@ -277,7 +277,7 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
     def evaluated(val: str, layer: int, **asked: Any) -> dict[str, Any]:
         sides = {FeatureSource(layer, source.token): side for source, side in made_up(0.1).items()}
         monkeypatch.setattr(evaluating, "feature_splits", lambda *_: sides)
-        monkeypatch.setattr(evaluating, "_methods", lambda *_: (empty, False))
+        monkeypatch.setattr(evaluating, "_methods", lambda *_: empty)
         told = mae_kit.evaluate(run, train="t", val=val, **asked)
         assert {one["layer"] for one in told["scores"]} == {layer} and len(told["trained"]) == len(asked)
         return json.loads((run / "evaluation.json").read_text())

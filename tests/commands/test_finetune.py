@@ -1,5 +1,5 @@
 """The verb `finetune`: from scratch and from an encoder, killed and resumed, and its users' mistakes."""
-# Also tests tasks/module.py, tasks/predict.py.
+# Also tests tasks/module.py, tasks/classes.py, tasks/load.py, tasks/trained.py.
 
 import json
 import random

@@ -11,8 +11,8 @@ from support.photo_shards import jpeg, write_shard
 from support.tiny_models import ARGS, MEAN, STD, tiny_classifier
 
 import mae_kit
-from mae_kit.commands import predict
 from mae_kit.data.loading import images
+from mae_kit.tasks import classes
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_classifier
 
@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 def test_all_images_of_all_sources_in_batches_as_alone(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     write_shard(run / "a.tar", range(3))
     alone = [mae_kit.predict(run, [photos / f"{number}.jpg"])["predictions"][0] for number in range(10)]
-    monkeypatch.setattr(predict, "BATCH", 4)
+    monkeypatch.setattr(classes, "BATCH", 4)
     found = mae_kit.predict(run, [photos, run / "a.tar"])["predictions"]
     assert [line["image"] for line in found] == [*(f"{photos}/{number}.jpg" for number in range(10)), *_keys(3)]
     for one, same in zip(alone, found, strict=False):
@@ -57,8 +57,8 @@ def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkey
     told: list[int] = []
     decode = images.decode_on_scale
     monkeypatch.setattr(images, "decode_on_scale", lambda *given: (decode(*given), read.append(1))[0])
-    monkeypatch.setattr(predict.log, "info", lambda line: told.append(len(read)))
-    monkeypatch.setattr(predict, "BATCH", 4)
+    monkeypatch.setattr(classes.log, "info", lambda line: told.append(len(read)))
+    monkeypatch.setattr(classes, "BATCH", 4)
     mae_kit.predict(run, [photos])
     assert told == [4] * 4 + [8] * 4 + [10] * 2
 
@@ -88,5 +88,5 @@ def test_a_table_of_predictions(run: Path, photos: Path, tmp_path: Path):
 
 
 def test_predicted_classes_of_a_multi_label_classifier_are_marked():
-    assert predict._line({"cat": 0.5, "dog": 0.2}, multi_label=True) == "cat 50.0%*, dog 20.0%"
-    assert predict._line({"cat": 0.5, "dog": 0.2}, multi_label=False) == "cat 50.0%, dog 20.0%"
+    assert classes._line({"cat": 0.5, "dog": 0.2}, multi_label=True) == "cat 50.0%*, dog 20.0%"
+    assert classes._line({"cat": 0.5, "dog": 0.2}, multi_label=False) == "cat 50.0%, dog 20.0%"

@@ -1,10 +1,12 @@
 """Segmentation from drawn shapes to predicted masks: packed, trained, stopped and resumed, predicted, reported."""
+# Also tests tasks/masks.py.
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.errors import raises
 from support.shapes import NAMES, shapes, write_shapes
@@ -65,6 +67,31 @@ def test_predicted_masks_are_those_of_the_image(run: Path, tmp_path: Path):
     assert width == 2 * 70 + 4
 
 
+def test_a_segmenter_is_scored_on_other_shards(run: Path, shards: Path, photos: Path):
+    (found,) = mk.evaluate(run, data=str(shards))["scores"]
+    result = json.loads((run / "result.json").read_text())
+    assert found["method"] == "segmenter" and found["miou"] == pytest.approx(result["miou"])
+    assert found["low"] <= found["miou"] <= found["high"] and [row["name"] for row in found["of_classes"]] == NAMES
+    with raises("data.masks.of_model"):
+        mk.evaluate(run, data=str(photos))
+
+
+def test_a_graph_gives_the_logits_of_a_window(run: Path, tmp_path: Path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    mk.export(run, tmp_path / "out", format="onnx")
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    segmenter, record = load_segmenter(run)
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, *record.model.size)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), segmenter(images), rtol=1e-4, atol=1e-4)
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["classes"] == NAMES and about["overlap"] == record.overlap
+    with raises("format.task"):
+        mk.export(run, tmp_path / "timm")
+
+
 def test_the_page_shows_predictions_beside_the_truth(run: Path):
     page = (run / "report.html").read_text()
     assert all(name in page for name in NAMES) and len(list((run / "predictions").glob("*.png"))) == 4
@@ -85,6 +112,14 @@ def test_an_encoder_is_the_backbone(shards: Path, recipe: Path, tmp_path: Path, 
     told = mk.finetune(recipe, data=str(shards), encoder=str(trained), model=None, run=tmp_path / "run", epochs=1)
     assert 0 <= told["miou"] <= 1
     assert load_segmenter(tmp_path / "run")[1].model.objective == "MAE"
+
+
+def test_pretraining_is_compared_with_scratch(shards: Path, recipe: Path, tmp_path: Path, trained: Path):
+    how: dict = {"encoder": str(trained), "model": None, "epochs": 1, "against_scratch": True}
+    told = mk.finetune(recipe, data=str(shards), run=tmp_path / "run", **how)
+    ours, scratch = (json.loads((tmp_path / "run" / each / "result.json").read_text()) for each in (".", "scratch"))
+    assert told["gain"]["mean"] == pytest.approx(ours["miou"] - scratch["miou"])
+    assert told["verdict"] in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,20 @@ def write_shard(
             suffix, shown = ("classes", classes_of(number)) if sets else ("cls", (number % 4,))
             members = {"jpg": data} | ({suffix: " ".join(map(str, shown)).encode()} if labels else {})
             for suffix, content in members.items():
-                info = tarfile.TarInfo(f"{number:04d}.{suffix}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+                _add(tar, f"{number:04d}.{suffix}", content)
+
+
+def write_members(path: Path, members: list[tuple[str, bytes]]) -> None:
+    """Write a shard of these names and contents."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            _add(tar, name, content)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
 
 
 def write_shards(folder: Path) -> Path:

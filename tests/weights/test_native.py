@@ -15,9 +15,21 @@ from torch import nn
 
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
-from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, HEADER, KINDS, MODEL, SEGMENTER, TOKENIZER, Kind, kind_of
+from mae_kit.files.tensor_file import (
+    CLASSIFIER,
+    ENCODER,
+    HEADER,
+    KINDS,
+    MODEL,
+    REGRESSOR,
+    SEGMENTER,
+    TOKENIZER,
+    Kind,
+    kind_of,
+)
 from mae_kit.objectives import MAE
 from mae_kit.tasks.classifier import ModelSpec
+from mae_kit.tasks.regressor import Regressor, load_regressor, save_regressor
 from mae_kit.tasks.segmenter import SegmenterConfig, build_backbone, load_segmenter, save_segmenter
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import (
@@ -45,6 +57,7 @@ LOAD: dict[Kind, Any] = {
     CLASSIFIER: load_classifier,
     TOKENIZER: load_tokenizer,
     SEGMENTER: lambda path: load_segmenter(path)[0],
+    REGRESSOR: lambda path: load_regressor(path)[0],
 }
 
 
@@ -67,6 +80,7 @@ def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
     save_encoder(folder, mae.encoder.model.state_dict(), config)
     save_model(folder, mae, config)
     save_classifier(folder, classifier, CONFIG)
+    save_regressor(folder, Regressor(classifier, 5), CONFIG)
     record = SegmenterConfig(
         ModelConfig("resnet18", {}, [0.5] * 3, [0.2] * 3, image_size=(32, 32), classes=[*"ab"]), "linear", 16, 0.5
     )

@@ -14,7 +14,7 @@ from mae_kit.commands.export import export
 from mae_kit.weights.adapt import resized
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_classifier, to_objective
-from mae_kit.weights.onnx import AnySize, export_graph
+from mae_kit.weights.onnx import AnySize, export_graph, graph_of
 from mae_kit.weights.pretrained import Pretrained, build_timm
 from mae_kit.weights.recognize import read_pretrained
 
@@ -69,7 +69,7 @@ def test_classifiers_of_one_size_and_of_any(name: str):
     model = tiny_classifier() if plain else shaken(timm.create_model(name, num_classes=5))
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "global_pool": "avg"}
     config = ModelConfig(name, args if plain else {}, MEAN, STD, classes=list("abcde"))
-    graph = export_graph(Pretrained("", config, model.state_dict())).module()
+    graph = export_graph(graph_of(Pretrained("", config, model.state_dict()))).module()
     size = 32 if plain else model.pretrained_cfg["input_size"][1]
     images = torch.randn(3, 3, size, size)
     torch.testing.assert_close(graph(images), model(images), rtol=1e-5, atol=1e-5)

@@ -19,6 +19,7 @@ class Head(TypedDict):
     stamps: dict[str, list[Annotated[int, (-1, 2**63 - 1)]]]
     classes: list[str] | None
     problems: list[list[str | int]]
+    targets: list[str]
 
 
 def fault_of(head: Any, arrays: Arrays, columns: dict[str, type]) -> str:
@@ -47,7 +48,16 @@ def fault_of(head: Any, arrays: Arrays, columns: dict[str, type]) -> str:
     for name, kind in kinds.items():
         if arrays[name].dtype != kind or arrays[name].shape != (rows,):
             return f"{name} is {arrays[name].dtype} {list(arrays[name].shape)}, not {np.dtype(kind)} [{rows}]"
-    return _rows_fault(arrays, sizes) or _keys_fault(arrays) or _sets_fault(arrays, rows) or _masks_fault(arrays, sizes)
+    return _rows_fault(arrays, sizes) or _keys_fault(arrays) or _others_fault(head, arrays, rows, sizes)
+
+
+def _others_fault(head: Any, arrays: Arrays, rows: int, sizes: np.ndarray) -> str:
+    fault = _sets_fault(arrays, rows) or _masks_fault(arrays, sizes)
+    if fault or "target" not in arrays:
+        return fault
+    target = arrays["target"]
+    fits = target.dtype == np.float64 and target.shape == (rows, len(head["targets"])) and not np.isinf(target).any()
+    return "" if fits else "targets of another kind"
 
 
 def _rows_fault(arrays: Arrays, sizes: np.ndarray) -> str:

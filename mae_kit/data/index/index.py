@@ -28,6 +28,7 @@ from mae_kit.data.index.file_names import FileNames, read_file_names
 from mae_kit.data.index.masks import Masks
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
+from mae_kit.data.index.targets import Targets
 from mae_kit.data.remote import filesystem
 from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
@@ -96,6 +97,7 @@ class Index:
         sets: From the `.classes` members, of images that may have any number of classes; None where no shard of the
             folder has such, and each sample has one label at most.
         masks: Where the `.mask.png` members lie; None where no shard of the folder has such.
+        targets: From the `.target.json` members; None where no shard of the folder has such.
         store: Brings remote shards into the folder; None where they lie in it.
     """
 
@@ -113,6 +115,7 @@ class Index:
     problems: list[Problem]
     sets: ClassSets | None = field(default=None, init=False)
     masks: Masks | None = field(default=None, init=False)
+    targets: Targets | None = field(default=None, init=False)
     store: Store | None = field(default=None, init=False)
     _open: dict[int, Descriptor] = field(default_factory=dict, init=False, repr=False)
 
@@ -133,6 +136,8 @@ class Index:
             digest.update(self.sets.values.data)
         for column in self.masks or ():
             digest.update(np.ascontiguousarray(column).data)
+        if self.targets is not None:
+            digest.update(json.dumps(self.targets.names).encode() + self.targets.values.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -142,6 +147,7 @@ class Index:
         borders = pairwise(np.searchsorted(self.shard, np.arange(len(self.shards) + 1)).tolist())
         if self.masks is not None:
             columns += [np.ascontiguousarray(self.masks.size), np.ascontiguousarray(self.masks.crc32)]
+        columns += [self.targets.values] if self.targets is not None else []
         parts = (
             b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_sets(start, end)])
             for start, end in borders
@@ -181,6 +187,10 @@ class Index:
     def masked(self) -> Int64[np.ndarray, " m"]:
         """Rows with a mask."""
         return np.flatnonzero(self.masks.known) if self.masks is not None else np.empty(0, np.int64)
+
+    def targeted(self) -> Int64[np.ndarray, " m"]:
+        """Rows with a target."""
+        return np.flatnonzero(self.targets.known) if self.targets is not None else np.empty(0, np.int64)
 
     def labels(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"] | Bool[np.ndarray, "b k"]:
         """Of each row its label, -1 = none; in a multi-label set True for each class it has."""
@@ -301,6 +311,7 @@ class Index:
         part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
         part.sets = sets if sets is not None and sets.known.any() else None
         part.masks = None if self.masks is None else self.masks.take(rows)
+        part.targets = None if self.targets is None else self.targets.take(rows)
         return part
 
     def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
@@ -325,6 +336,7 @@ class Index:
         )
         part.store, part.sets = self.store, self._sets_of(rows)
         part.masks = None if self.masks is None else self.masks.take(rows)
+        part.targets = None if self.targets is None else self.targets.take(rows)
         return part
 
 
@@ -350,6 +362,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         )
         found.masks = Masks(*(arrays[name] for name in MASK_COLUMNS)) if "mask_size" in arrays else None
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
+        found.targets = Targets(head["targets"], arrays["target"]) if "target" in arrays else None
         stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
         if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
             raise ValueError("damaged, or of another version")
@@ -380,11 +393,13 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
         "stamps": stamps,
         "classes": whole.classes,
         "problems": whole.problems,
+        "targets": whole.targets.names if whole.targets is not None else [],
         "fingerprint": whole.fingerprint,
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
     arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
+    arrays |= {"target": whole.targets.values} if whole.targets is not None else {}
     arrays |= dict(zip(MASK_COLUMNS, whole.masks or (), strict=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, flush) as making:

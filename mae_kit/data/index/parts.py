@@ -16,6 +16,7 @@ from mae_kit.data.index.index import COLUMNS, Index, load, parts_folder, write
 from mae_kit.data.index.masks import Masks
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem, Sample, read_shard
+from mae_kit.data.index.targets import Targets
 from mae_kit.data.remote.store import Stamp, Stamps
 
 UNREADABLE = "unreadable shard"
@@ -55,6 +56,8 @@ class Parts(NamedTuple):
         part.sets = ClassSets.pack(sets) if any(each is not None for each in sets) else None
         masks = [sample.mask for sample in samples]
         part.masks = Masks.pack(masks) if any(masks) else None
+        targets = [sample.target for sample in samples]
+        part.targets = Targets.pack(targets) if any(targets) else None
         return part
 
     def keep(self, part: Index, stamp: Stamp) -> None:
@@ -95,6 +98,8 @@ class Parts(NamedTuple):
             whole.sets = ClassSets.join([part.sets or ClassSets.unknown(len(part)) for part in parts])
         if any(part.masks is not None for part in parts):
             whole.masks = Masks.join([part.masks or Masks.none(len(part)) for part in parts])
+        if any(part.targets is not None for part in parts):
+            whole.targets = Targets.join([part.targets for part in parts], [len(part) for part in parts])
         return whole
 
     def _file(self, name: str) -> Path:

@@ -1,7 +1,7 @@
 """One shard to its samples: members paired by key over the whole tar, and everything odd written down.
 
 A `.cls` member holds the one label of an image, a `.classes` member any number of them, a `.mask.png` member the class
-of each pixel.
+of each pixel, a `.target.json` member numbers by name.
 Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Numbers between
 two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: other targets are
 left out and reported, as are members next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
@@ -10,7 +10,7 @@ left out and reported, as are members next to a plain image; without one, `KEY.i
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +18,13 @@ from typing import NamedTuple
 from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_mask, decode_raw, image_size, is_dark
 from mae_kit.data.index import tar
 from mae_kit.data.index.masks import Place
+from mae_kit.data.index.targets import Target, parse_target
 from mae_kit.data.jpeg import cut_short
 from mae_kit.errors import BadImage
 
 LABEL_SUFFIX = "cls"
 MASK_SUFFIX = "mask.png"
+TARGET_SUFFIX = "target.json"
 CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
 DARK = "dark images of 16 bits"
 LARGEST_IMAGE = 1 << 29
@@ -47,7 +49,7 @@ class Problem(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image of a shard; `label` is -1 where the sample has no valid one, `classes` and `mask` None where none."""
+    """One image of a shard; without a valid label `label` is -1, without the others they are None."""
 
     key: str
     offset: int
@@ -58,6 +60,7 @@ class Sample(NamedTuple):
     height: int
     classes: tuple[int, ...] | None = None
     mask: Place | None = None
+    target: Target | None = None
 
 
 class _Found(NamedTuple):
@@ -71,6 +74,7 @@ class _Found(NamedTuple):
     height: int = 0
     label: int = -1
     classes: tuple[int, ...] | None = None
+    target: Target | None = None
     fault: str = ""
     dark: bool | None = None  # of images of more than 8 bits
 
@@ -93,6 +97,7 @@ class _Shard:
         self.labels: dict[str, _Found] = {}
         self.sets: dict[str, _Found] = {}
         self.masks: dict[str, _Found] = {}
+        self.targets: dict[str, _Found] = {}
         self.dotted: list[_Dotted] = []
         self.problems: list[Problem] = []
 
@@ -102,7 +107,7 @@ class _Shard:
     def add(self, suffix: str, found: _Found) -> None:
         """Keep the first image and the first label of a key."""
         places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
-        places |= {MASK_SUFFIX: ("mask", self.masks)}
+        places |= {MASK_SUFFIX: ("mask", self.masks), TARGET_SUFFIX: ("target", self.targets)}
         kind, place = places.get(suffix, ("image", self.images))
         if found.key in place:
             self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
@@ -151,9 +156,11 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     words, _, last = suffix.rpartition(".")
     if last in OTHER_IMAGES or ".".join(suffix.split(".")[-2:]) in OTHER_IMAGES:
         shard.report(f"{folder}{slash}{base}", member.offset, f"not a readable kind of image: {base}")
+    key = f"{folder}{slash}{stem}"
+    if suffix == TARGET_SUFFIX:
+        shard.add(suffix, _read_target(stream, member, key))
     if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
         return
-    key = f"{folder}{slash}{stem}"
     if suffix == MASK_SUFFIX:
         shard.add(suffix, _read_mask(stream, member, key))
         return
@@ -227,6 +234,15 @@ def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes:
     return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
 
 
+def _read_target(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
+    if member.size > _LARGEST_SET:
+        return _Found(key, member.offset, fault=f"target too large: {member.size:,} bytes")
+    try:
+        return _Found(key, member.offset, target=parse_target(_read_text(stream, member, _LARGEST_SET).encode()))
+    except (ValueError, RecursionError) as error:
+        return _Found(key, member.offset, fault=f"unreadable target: {error}")
+
+
 def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
     stream.seek(member.offset)
     return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
@@ -256,7 +272,7 @@ def _settle_dotted(shard: _Shard) -> None:
     plain = set(shard.images)
     for key, members in groups.items():
         images = [] if key in plain else [each for each in members if not _TARGETS & set(each.words.split("."))]
-        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks))
+        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks, shard.targets))
         alone = len(images) == 1 and (len(members) > 1 or labeled)
         for each in images:
             shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
@@ -268,6 +284,7 @@ def _settle_dotted(shard: _Shard) -> None:
 def _pair(shard: _Shard) -> list[Sample]:
     labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
     samples, labeled, masked = [], bool(labels), any(not mask.fault for mask in shard.masks.values())
+    names = next((found.target.keys() for found in shard.targets.values() if found.target), None)
     for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
         label, mask = labels.pop(key, None), shard.masks.pop(key, None)
         if image.fault:
@@ -275,6 +292,7 @@ def _pair(shard: _Shard) -> list[Sample]:
             continue
         if fault := _mask_fault(image, mask) if mask or masked else "":
             shard.report(key, (mask or image).offset, fault)
+        target = _target(shard, image, shard.targets.pop(key, None), names)
         place = None if mask is None or fault else Place(mask.offset, mask.size, mask.crc32)
         if label is None and labeled:
             shard.report(key, image.offset, "image without label")
@@ -282,11 +300,12 @@ def _pair(shard: _Shard) -> list[Sample]:
             shard.report(key, label.offset, label.fault)
         value, classes = (-1, None) if label is None else (label.label, label.classes)
         size = image.width, image.height
-        samples.append(Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place))
+        samples.append(Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place, target))
     for key, label in labels.items():
         shard.report(key, label.offset, "label without image")
-    for key, mask in shard.masks.items():
-        shard.report(key, mask.offset, "mask without image")
+    for kind, members in {"mask": shard.masks, "target": shard.targets}.items():
+        for key, member in members.items():
+            shard.report(key, member.offset, f"{kind} without image")
     deep = [image.dark for image in shard.images.values() if image.dark is not None]
     if sum(deep) > len(deep) / 2:
         shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of the range, `mae-kit shard` rescales them")
@@ -300,3 +319,15 @@ def _mask_fault(image: _Found, mask: _Found | None) -> str:
     if mask.fault or (mask.width, mask.height) == (image.width, image.height):
         return mask.fault
     return f"mask of another size: {mask.width} x {mask.height} pixels for an image of {image.width} x {image.height}"
+
+
+def _target(shard: _Shard, image: _Found, found: _Found | None, names: Collection[str] | None) -> Target | None:
+    """The target of an image; what is wrong with it is reported, in a shard that has targets."""
+    if found is None and names is None:
+        return None
+    fault = "image without target" if found is None else found.fault
+    if found is not None and found.target is not None and found.target.keys() != names:
+        fault = f"target of other names: {', '.join(found.target)}"
+    if fault:
+        shard.report(image.key, (found or image).offset, fault)
+    return found.target if found is not None and not fault else None

@@ -80,9 +80,12 @@ def thumbnail(data: bytes, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def whole_images(source: Place, channels: int) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
+def whole_images(
+    source: Place, channels: int, scale: Mapping[str, Sequence[float]] = MappingProxyType({})
+) -> Iterator[tuple[UInt8[Tensor, "c h w"], str]]:
     """Images of any size, not cropped; otherwise as `read_images`."""
-    return _decode(source, range, channels, lambda image: torch.from_numpy(image).permute(2, 0, 1))
+    levels = {kind: Levels(*ends) for kind, ends in scale.items()}
+    return _decode(source, range, channels, lambda image: torch.from_numpy(image).permute(2, 0, 1), levels)
 
 
 def _decode(

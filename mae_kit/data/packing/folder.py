@@ -1,6 +1,7 @@
 """A folder of images: its classes and splits."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
-from mae_kit.data.packing.label_file import LabelFile, read_label_file
+from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, recognize
+from mae_kit.data.packing.number_file import read_numbers
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there
 from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
 from mae_kit.errors import BadImage, UserError
@@ -38,7 +40,7 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
     names, held_out, left_out = _split_folders(root, layout.paths)
     masks = _masks(root, layout, labels)
     if labels not in FROM_SOURCE:
-        source = _labeled(root, names, read_label_file(Path(labels), root, sizes))
+        source = _from_table(root, names, Path(labels), sizes)
     elif masks:
         return _masked(root, names, layout, masks, sizes, held_out, skipped)
     else:
@@ -108,6 +110,21 @@ def _by_folder(root: Path, names: list[str], folders: list[str] | None) -> Sourc
         names=names,
         labels=np.array(values, np.int64),
         classes=classes,
+    )
+
+
+def _from_table(root: Path, names: list[str], file: Path, images: Collection[str]) -> Source:
+    """Classes, or numbers where no column of the table is one of classes."""
+    table = read_table(file)
+    if table.has_classes:
+        return _labeled(root, names, read_label_file(file, root, images))
+    numbers = read_numbers(table, root, images)
+    return Source(
+        kind=f"folder of images, each with {', '.join(next(iter(numbers.values())))}",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64),
+        targets=[numbers.get(name) for name in names],
     )
 
 

@@ -2,10 +2,11 @@
 
 import csv
 import logging
+import math
 import os
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,25 +49,23 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
         UserError: `shard.labels`: no such file, a column missing, a file twice, not in the folder or none of the
             images, no class.
     """
-    table = _read(path)
-    known_as = {_anywhere(name): name for name in images}
-    rows: dict[str, list[str]] = {}
-    for line in table.lines:
-        name = os.path.normpath((line[table.file] or "").strip())
-        name = name if name in images else known_as.get(_anywhere(name), name)
-        if name in rows:
-            fix = "keep one of the lines; several classes go into one field"
-            raise UserError("shard.labels.twice", f"{path} lists {name} twice", fix)
-        field = line[table.label] or ""
-        rows[name] = _names(field) if table.several else [field.strip()]
-    _must_be_there(path, root, list(rows), images)
-    known = rows if table.several else {name: labels for name, labels in rows.items() if labels[0]}
-    classes = sorted({label for labels in known.values() for label in labels})
+    table = read_table(path)
+    labels = [name for name in table.columns if name in (ONE, SEVERAL)]
+    if len(labels) != 1 or not table.lines:
+        raise table.refusal()
+    several = labels[0] == SEVERAL
+    fields = {name: line[labels[0]] or "" for name, line in lines_of_images(table, root, images)}
+    rows = {name: _names(field) if several else [field.strip()] for name, field in fields.items()}
+    known = rows if several else {name: names for name, names in rows.items() if names[0]}
+    classes = sorted({label for names in known.values() for label in names})
     if not classes:
-        raise UserError("shard.labels.no_class", f"{path} names no class", f"fill in the column {table.label}")
+        raise UserError("shard.labels.no_class", f"{path} names no class", f"fill in the column {labels[0]}")
+    if fraction := _fraction(classes):
+        what = f"the column {labels[0]} of {path} holds nothing but numbers, such as {fraction}"
+        raise UserError("shard.labels.ambiguous", what, "name the column otherwise for regression, as score")
     if without := len(images) - len(known):
         log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
-    return LabelFile(known, classes, table.several)
+    return LabelFile(known, classes, several)
 
 
 def _anywhere(name: str) -> str:
@@ -74,15 +73,57 @@ def _anywhere(name: str) -> str:
     return os.path.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
-class _Table(NamedTuple):
+def _fraction(classes: list[str]) -> str:
+    """One of them that is no integer, if all of them are numbers: quantities, no classes."""
+    numbers = {name: to_number(name) for name in classes}
+    fractions = [name for name, number in numbers.items() if number is not None and number % 1]
+    return fractions[0] if fractions and None not in numbers.values() else ""
+
+
+def to_number(field: str) -> float | None:
+    """The finite number that a field holds; None if it holds something else."""
+    try:
+        number = float(field)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+class Table(NamedTuple):
+    """A CSV with a line for each image.
+
+    Attributes:
+        path: The file.
+        lines: Below the first, by its words.
+        columns: The first line.
+        file: The column that names images.
+        separator: Of the columns.
+    """
+
+    path: Path
     lines: list[dict[str, str | None]]
+    columns: list[str]
     file: str
-    label: str
-    several: bool
+    separator: str
+
+    @property
+    def has_classes(self) -> bool:
+        return bool({ONE, SEVERAL} & set(self.columns))
+
+    def refusal(self) -> UserError:
+        named = ", ".join(self.columns)
+        found = f"{len(self.lines)} lines with the columns {named}, separated by {_SEPARATORS[self.separator]}"
+        fix = f"start it with the line file,{ONE} (one class per image), file,{SEVERAL} (several, separated by ;)"
+        fix += " or file and names of numbers"
+        return UserError("shard.labels.columns", f"{self.path} has {found}", fix)
 
 
-def _read(path: Path) -> _Table:
-    """The lines below the first, by its words."""
+def read_table(path: Path) -> Table:
+    """Read a CSV whose first line names the columns.
+
+    Raises:
+        UserError: `shard.labels`: there is no such file, it is no CSV, or not one column names the files.
+    """
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
         raise UserError("shard.labels.missing", f"no file of labels at {path}", fix)
@@ -98,12 +139,29 @@ def _read(path: Path) -> _Table:
             "shard.labels.csv", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
         ) from error
     files = [name for name in columns if name in FILES]
-    labels = [name for name in columns if name in (ONE, SEVERAL)]
-    if len(files) != 1 or len(labels) != 1 or not lines:
-        found = f"{len(lines)} lines with the columns {', '.join(columns)}, separated by {_SEPARATORS[separator]}"
-        fix = f"start it with the line file,{ONE} (one class per image) or file,{SEVERAL} (several, separated by ;)"
-        raise UserError("shard.labels.columns", f"{path} has {found}", fix)
-    return _Table(lines, files[0], labels[0], labels[0] == SEVERAL)
+    table = Table(path, lines, columns, files[0] if files else "", separator)
+    if len(files) != 1:
+        raise table.refusal()
+    return table
+
+
+def lines_of_images(table: Table, root: Path, images: Collection[str]) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """The lines with the names of their images, as the folder lists them.
+
+    Raises:
+        UserError: `shard.labels`: a file twice, not in the folder or none of the images.
+    """
+    known_as = {_anywhere(name): name for name in images}
+    rows: dict[str, dict[str, str | None]] = {}
+    for line in table.lines:
+        name = os.path.normpath((line[table.file] or "").strip())
+        name = name if name in images else known_as.get(_anywhere(name), name)
+        if name in rows:
+            fix = "keep one of the lines; several classes go into one field"
+            raise UserError("shard.labels.twice", f"{table.path} lists {name} twice", fix)
+        rows[name] = line
+    _must_be_there(table.path, root, list(rows), images)
+    yield from rows.items()
 
 
 def _names(field: str) -> list[str]:

@@ -199,6 +199,8 @@ def _digest(source: Source) -> str:
     digest.update("\n".join(source.classes or []).encode("utf-8", "surrogateescape"))
     if source.masks is not None:
         digest.update("\n".join(source.masks).encode("utf-8", "surrogateescape"))
+    if source.targets is not None:
+        digest.update(json.dumps(source.targets).encode())
     if source.sets is not None:
         digest.update(source.sets.count.tobytes() + source.sets.values.tobytes())
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Which sample goes to which shard, decided up front from keyed hashes of the samples' names."""
 
 import hashlib
+import json
 import os
 from functools import cache
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_kit.data.decode import IGNORED, MAX_PIXELS
-from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX
+from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX, TARGET_SUFFIX
 from mae_kit.data.packing.source import Source
 from mae_kit.errors import UserError
 
@@ -39,15 +40,17 @@ class Label(NamedTuple):
 
     Attributes:
         suffix: Of its name.
+        text: Its content.
         classes: One; or, of a multi-label set, any number.
     """
 
     suffix: str
-    classes: tuple[int, ...]
+    text: bytes
+    classes: tuple[int, ...] = ()
 
-    @property
-    def text(self) -> bytes:
-        return " ".join(map(str, self.classes)).encode()
+    @classmethod
+    def of(cls, suffix: str, classes: tuple[int, ...]) -> "Label":
+        return cls(suffix, " ".join(map(str, classes)).encode(), classes)
 
 
 class Task(NamedTuple):
@@ -124,7 +127,9 @@ def _cuts(costs: np.ndarray, max_size: int) -> list[int]:
 
 def _labels(source: Source) -> list[Label | None]:
     """Of each sample; one with a single label has that also where others have sets."""
-    made = cache(Label)  # of a million images, most show what others show
+    if source.targets is not None:
+        return [None if each is None else Label(TARGET_SUFFIX, json.dumps(each).encode()) for each in source.targets]
+    made = cache(Label.of)  # of a million images, most show what others show
     single = [made(LABEL_SUFFIX, (label,)) if label >= 0 else None for label in source.labels.tolist()]
     if source.sets is None:
         return single

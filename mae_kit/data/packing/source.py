@@ -9,6 +9,7 @@ import numpy as np
 
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
+from mae_kit.data.index.targets import Target
 from mae_kit.errors import UserError
 
 FROM_SOURCE = ("auto", "folders", "masks", "none")  # the other values of --labels are paths of tables
@@ -34,6 +35,7 @@ class Source:
         skipped: What the listing already left out.
         masks: n names of masks, which `read` takes in place of the sample's own, "" where a sample has none; None where
             no sample has one.
+        targets: Numbers by name, for regression; None where a sample has none, and where no sample has one.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Source:
     skipped: list[Skip] = field(default_factory=list)
     sets: ClassSets | None = None
     masks: list[str] | None = None
+    targets: list[Target | None] | None = None
 
 
 def check_there(folder: Path) -> None:

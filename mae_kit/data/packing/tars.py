@@ -56,6 +56,7 @@ def tar_source(path: str, labels: str) -> Source:
         masks=[f"{name}.{MASK_SUFFIX}" if one else "" for name, one in zip(names, masked, strict=True)]
         if masked
         else None,
+        targets=index.targets.take(kept).rows() if index.targets is not None and labels == "auto" else None,
     )
 
 

@@ -141,11 +141,15 @@ class FinetuneAugment(nn.Module):
 
         In fp32 under autocast too: bf16 puts what RandAugment turns up to a pixel beside its place.
         """
+        with torch.autocast(images.device.type, enabled=False):
+            return self.mix(self.alone(images), self._soften(labels))
+
+    def alone(self, images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """All but the mixing, where there are no classes."""
         if self.flip:
             images = _flip_rows(images, (torch.rand(len(images)) < 0.5).to(images.device))
         with torch.autocast(images.device.type, enabled=False):
-            erased = self.erase(self.normalize(self._recolor(images)))
-            return self.mix(erased, self._soften(labels))
+            return self.erase(self.normalize(self._recolor(images)))
 
     def _soften(self, labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         if labels.dtype == torch.bool:

@@ -1,0 +1,159 @@
+"""A trained classifier: the most likely classes of images."""
+
+import csv
+import io
+import logging
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mae_kit.data.index.open import Index
+from mae_kit.data.loading.images import read_images
+from mae_kit.data.loading.loader import EvaluationBatches
+from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.errors import UserError
+from mae_kit.evaluation.bootstrap import Gain, Score, paired_gain
+from mae_kit.evaluation.methods import HALF, score_predictions
+from mae_kit.evaluation.predictions import Labels, Predictions, predictions
+from mae_kit.files.durable import replace_text
+from mae_kit.inert import cell
+from mae_kit.tasks.metrics import THRESHOLD
+from mae_kit.tasks.trained import Trained
+from mae_kit.weights.config import ModelConfig
+from mae_kit.weights.native import load_classifier
+from mae_kit.weights.onnx import Graph, graph_of
+from mae_kit.weights.recognize import read_pretrained
+
+log = logging.getLogger(__name__)
+
+BATCH = 128
+
+
+class Classified(NamedTuple):
+    """Classes of held-out images.
+
+    Attributes:
+        found: Predicted classes [q], or probabilities [q k] of multi-label data.
+        truth: Labels.
+        classes: Number of classes.
+    """
+
+    found: Predictions
+    truth: Labels
+    classes: int
+
+    @property
+    def samples(self) -> int:
+        return len(self.truth)
+
+    def score(self) -> Score:
+        return score_predictions(self.found[None], self.truth, self.classes, HALF)
+
+    def gain(self, theirs: "Classified") -> Gain:
+        return paired_gain(*(each.cpu().numpy() for each in (self.found, theirs.found, self.truth)))
+
+
+class TrainedClassifier(Trained):
+    """The classifier of a fine-tuning; on the GPU if there is one.
+
+    Args:
+        path: A run, or its classifier.safetensors.
+
+    Raises:
+        UserError: As `load_classifier`.
+    """
+
+    kind = "classifier"
+
+    def __init__(self, path: Path):
+        self.path, self.device = path, "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = load_classifier(path).to(self.device)
+        self.config: ModelConfig = self.model.config
+        self.normalize = Normalize(self.config.mean, self.config.std).to(self.device)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Float[Tensor, "b k"]:
+        """Logits of images, uint8, on the CPU."""
+        return self.model(self.normalize(images.to(self.device))).float().cpu()
+
+    def held_out(self, index: Index, name: str) -> Classified:
+        """Predict the labeled images of an index, at the size and with the crop of the classifier's training.
+
+        Args:
+            index: Labeled shards, with the classes of the classifier.
+            name: Of the shards in messages.
+
+        Raises:
+            UserError: `data.classes`: the shards have other classes, or labels of the other kind.
+        """
+        config = self.config
+        if index.multi_label != config.multi_label or (index.classes or config.classes) != config.classes:
+            what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
+            raise UserError("data.classes.of_model", what, "give images labeled with these classes")
+        found, truth = [], []
+        for batch in EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop):
+            scores = self.logits(batch.images)
+            found.append(predictions(scores.sigmoid() if config.multi_label else scores, batch.labels))
+            truth.append(batch.labels)
+        return Classified(torch.cat(found), torch.cat(truth), len(config.classes))
+
+    def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
+        check_table(out)
+        config, results = self.config, list[dict[str, Any]]()
+        for source in images:
+            found = islice(read_images(source, config.size, config.channels, *config.crop, config.scale), limit)
+            while some := list(islice(found, BATCH)):
+                logits = self.logits(torch.stack([pixels for pixels, _ in some]))
+                for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
+                    log.info(f"{name}: {_line(classes, config.multi_label)}")
+                    results.append({"image": name, "classes": classes})
+        return {"predictions": results} | ({"out": _write(results, out)} if out else {})
+
+    def graph(self) -> Graph:
+        return graph_of(read_pretrained(self.path))
+
+
+def check_table(out: Path | None) -> None:
+    """Raises UserError where predictions cannot be a CSV file."""
+    if out and out.suffix != ".csv":
+        raise UserError("out", f"--out {out} is not a .csv file", "give, for example, predictions.csv")
+
+
+def _line(classes: dict[str, float], multi_label: bool) -> str:
+    marked = {label: "*" * (multi_label and value >= THRESHOLD) for label, value in classes.items()}
+    return ", ".join(f"{label} {value:.1%}{marked[label]}" for label, value in classes.items())
+
+
+def _write(results: list[dict[str, Any]], out: Path) -> str:
+    """Write image, class_1, probability_1, class_2, ... for each image."""
+    ranks = range(1, 1 + len(results[0]["classes"]))
+    heading = [f"{name}_{rank}" for rank in ranks for name in ("class", "probability")]
+    rows = [[each for pair in one["classes"].items() for each in pair] for one in results]
+    return write_table(out, heading, [one["image"] for one in results], rows)
+
+
+def write_table(out: Path, heading: list[str], images: list[str], rows: list[list[str | float]]) -> str:
+    """Write a CSV file, a line for each image, and return its path."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow(["image", *map(cell, heading)])
+    for image, row in zip(images, rows, strict=True):
+        values = [f"{value:.6g}" if isinstance(value, float) else cell(str(value)) for value in row]
+        lines.writerow([cell(image), *values])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(out, buffer.getvalue())
+    log.info(f"{len(rows):,} predictions: {out}")
+    return str(out)
+
+
+def _likely(logits: Float[Tensor, "b k"], config: ModelConfig, top: int) -> list[dict[str, float]]:
+    """The top classes of each image, with probabilities."""
+    likely = logits.sigmoid() if config.multi_label else logits.softmax(dim=1)
+    values, places = (each.tolist() for each in likely.topk(min(top, len(config.classes)), dim=1))
+    names = ([config.classes[place] for place in row] for row in places)
+    return [dict(zip(*row, strict=True)) for row in zip(names, values, strict=True)]

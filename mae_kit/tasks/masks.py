@@ -1,0 +1,104 @@
+"""A trained segmenter: masks of images."""
+
+import logging
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import Dim
+
+from mae_kit.data.index.open import Index
+from mae_kit.data.loading.images import whole_images
+from mae_kit.data.loading.masks import MaskedImages
+from mae_kit.data.remote.filesystem import Place
+from mae_kit.errors import UserError
+from mae_kit.evaluation.pixels import PixelCounts, count_pixels, stack
+from mae_kit.tasks.overlays import as_rgb, beside, to_palette
+from mae_kit.tasks.segmentation import predict_mask
+from mae_kit.tasks.segmenter import load_segmenter
+from mae_kit.tasks.trained import PREDICTED, Trained
+from mae_kit.weights.onnx import INPUT, Graph, model_record
+
+log = logging.getLogger(__name__)
+
+
+class TrainedSegmenter(Trained):
+    """The segmenter of a fine-tuning; on the GPU if there is one.
+
+    Args:
+        path: A run, or its segmenter.safetensors.
+
+    Raises:
+        UserError: As `load_segmenter`.
+    """
+
+    kind = "segmenter"
+
+    def __init__(self, path: Path):
+        self.model, self.record = load_segmenter(path)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.config = self.record.model
+
+    def held_out(self, index: Index, name: str) -> PixelCounts:
+        """Predict the images with masks of an index, whole, by sliding windows.
+
+        Args:
+            index: Shards with masks, with the classes of the segmenter.
+            name: Of the shards in messages.
+
+        Raises:
+            UserError: They have no masks, other classes, or none that decodes.
+        """
+        classes = self.config.classes
+        if not len(index.masked()) or index.classes != classes:
+            what = f"{name} does not have masks with the classes of the segmenter ({', '.join(classes[:3])}, ...)"
+            raise UserError("data.masks.of_model", what, "give images with masks of these classes")
+        images, bad = [], list[str]()
+        for batch in MaskedImages(index, index.masked(), self.config.channels):
+            bad += batch.bad
+            if len(batch.images):
+                found = predict_mask(self.model, batch.images, self.record).numpy()
+                images.append(count_pixels(found, batch.labels[0].numpy(), len(classes)))
+        if bad:
+            log.warning(f"{name}: {len(bad):,} images are left out, the first: {bad[0]}")
+        return stack(images)
+
+    def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
+        names, results = self.config.classes, list[dict[str, Any]]()
+        folder = out or (run if run.is_dir() else run.parent) / PREDICTED
+        files = _Files(folder)
+        for source in images:
+            for pixels, name in islice(whole_images(source, self.config.channels, self.config.scale), limit):
+                mask = predict_mask(self.model, pixels[None], self.record).numpy()
+                file, picture = files.pair_of(name)
+                to_palette(mask, len(names)).save(file)
+                beside(as_rgb(pixels), [mask], names).save(picture)
+                counts = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
+                found = {names[number]: float(counts[number]) for number in np.argsort(-counts) if counts[number]}
+                log.info(f"{name}: " + ", ".join(f"{label} {part:.1%}" for label, part in list(found.items())[:top]))
+                results.append({"image": name, "mask": str(file), "overlay": str(picture), "classes": found})
+        return {"out": str(folder), "predictions": results}
+
+    def graph(self) -> Graph:
+        """Of one window, in any batch: logits of each pixel."""
+        example = torch.zeros(2, self.config.channels, *self.config.size)
+        record = model_record(self.config) | {"overlap": self.record.overlap}
+        return Graph(self.model.cpu(), example, {INPUT: {0: Dim("batch")}}, "logits", record)
+
+
+class _Files:
+    """Names for the predictions of images in one folder; images of one name get a number behind it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.taken = folder, Counter[str]()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def pair_of(self, image: str) -> tuple[Path, Path]:
+        """Files for the mask and the overlay."""
+        stem = Path(image).stem
+        self.taken[stem] += 1
+        own = stem if self.taken[stem] == 1 else f"{stem}-{self.taken[stem]}"
+        return self.folder / f"{own}.png", self.folder / f"{own}.overlay.png"
