@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from mae_kit.encoders.decoders import CrossDecoder
 from mae_kit.encoders.patches import visible_indices
@@ -46,6 +46,8 @@ class CrossMAE(MAE):
         tensor([4, 4])
     """
 
+    decoder: CrossDecoder
+
     def __init__(
         self,
         encoder: ViT,
@@ -65,7 +67,7 @@ class CrossMAE(MAE):
             raise UserError("objective.prediction_ratio", what, f"choose at most mask_ratio, {mask_ratio}")
         encoder.model.norm.requires_grad_(False)
 
-    def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> nn.Module:
+    def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> CrossDecoder:
         return CrossDecoder(encoder.dim, encoder.depth + 1, encoder.grid, outputs, dim, depth, heads)
 
     def forward(self, images: Float[Tensor, "b c h w"], seeds: Int64[Tensor, " b"] | None = None) -> Outcome:

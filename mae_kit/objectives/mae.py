@@ -43,7 +43,7 @@ class MAE(Objective):
     """
 
     encoder: ViT
-    decoder: nn.Module
+    decoder: TransformerDecoder
     reconstructs = True
 
     def __init__(
@@ -69,7 +69,7 @@ class MAE(Objective):
             encoder.model.pos_embed.requires_grad_(False)
         self.initialize()
 
-    def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> nn.Module:
+    def make_decoder(self, encoder: ViT, outputs: int, dim: int, depth: int, heads: int) -> TransformerDecoder:
         """Make what predicts `outputs` values for each patch."""
         return TransformerDecoder(encoder.dim, encoder.grid, outputs, encoder.prefix, dim, depth, heads)
 

@@ -1,6 +1,7 @@
 """CrossMAE: the outcome of a second implementation, and which patches a training step predicts."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def tiny(prediction_ratio: float = 0.25) -> CrossMAE:
 
 def by_hand(mae: CrossMAE, image: Tensor, visible: list[int], patch: int) -> Tensor:
     """The prediction of one patch of one image, head by head."""
-    decoder, model = mae.decoder, mae.encoder.model
+    decoder: Any = mae.decoder
+    model: Any = mae.encoder.model
     tokens = model.patch_embed(image[None])[0] + model.pos_embed[0, 1:]
     x = torch.cat([model.cls_token[0] + model.pos_embed[0, :1], tokens[visible]])[None]
     layers = [x]
@@ -46,7 +48,8 @@ def by_hand(mae: CrossMAE, image: Tensor, visible: list[int], patch: int) -> Ten
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_prediction_is_that_of_a_loop_over_heads(fused: bool):
     images, mae = torch.randn(4, 3, 32, 32), tiny().eval()
-    for block in mae.decoder.blocks:
+    blocks: Any = mae.decoder.blocks
+    for block in blocks:
         block.fused_attn = fused
     with torch.no_grad():
         outcome = mae(images, SEEDS)
