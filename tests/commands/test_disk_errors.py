@@ -1,0 +1,146 @@
+"""Gate R19: one file operation of a command fails, with any errno at any moment; the command repeated then succeeds."""
+
+import errno
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from support.gates import Measured
+from support.photo_shards import jpeg, write_shard
+from support.processes import Ended, Programs
+
+pytestmark = [pytest.mark.long, pytest.mark.gate("R19")]
+
+ERRNOS = ("EIO", "ENOSPC", "EACCES", "EMFILE", "ESTALE", "EDQUOT", "EROFS", "ENFILE", "EBUSY", "ETIMEDOUT")
+TIMES, FEW = 3, 1  # moments for each error; errors without --campaign
+FAIL = """
+import atexit, os, sys
+OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "os.truncate")
+count = 0
+def fail(event, path):
+    global count
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith({place!r}):
+        count += 1
+        if count == {moment}:
+            raise OSError({number}, os.strerror({number}), os.fspath(path))
+sync = os.fsync
+def fsync(number):
+    fail("fsync", os.readlink(f"/proc/self/fd/{{number}}"))
+    sync(number)
+os.fsync = fsync
+sys.addaudithook(lambda event, args: fail(event, args[0]) if event in OPERATIONS else None)
+def tell():
+    with open({told!r}, "w") as file:
+        file.write(str(count))
+atexit.register(tell)
+"""
+TOKENIZER = """
+model:
+  class_path: mae_kit.encoders.tokenizers.DVAE
+  init_args: {codes: 300, stride: 8, width: 4, blocks: 1, code_dim: 8}
+data: {batch_size: 16, image_size: 16}
+optimization: {epochs: 1, learning_rate: 1.0e-3}
+intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 6}
+machine: {num_workers: 0, precision: fp32}
+"""
+TRAINING = "--optimization.epochs 1 --optimization.warmup_epochs 0 --run OUT --resume auto"
+COMMANDS = {  # the words of each, and a file that has to be the same after a fault; "" for what it prints
+    "shard": ("shard HERE/images OUT --workers 1", "out/train-000000.tar"),
+    "index": ("index HERE/*.tar --workers 1", "**/index*.safetensors"),  # next to the shards, or in the cache
+    "dedup": ("dedup HERE/train-0.tar --out OUT/gone.jsonl --workers 1", "out/gone.jsonl"),
+    "report": ("report HERE/run", ""),  # the page says when it was written
+    "reconstruct": ("reconstruct HERE/run HERE/images --out OUT.png", "out.png"),
+    "inspect": ("inspect HERE/run --images HERE/images --show positions", "run/inside/positions.png"),
+    "predict": ("predict HERE/classifier HERE/images --json", ""),
+    "export": ("export HERE/run --out OUT", "out/model.safetensors"),
+    "hub": ("export HERE/run --hub-dir OUT --format original", "out/README.md"),
+    "import": ("import HERE/exported OUT", "out/encoder.safetensors"),
+    "evaluate": (
+        "evaluate HERE/run --train HERE/train-0.tar --val HERE/val-0.tar --methods knn --workers 1",
+        "run/evaluation.json",
+    ),
+    "pretrain": (
+        f"pretrain --config HERE/pretrain.yaml --data.path HERE/train-0.tar {TRAINING}",
+        "out/encoder.safetensors",
+    ),
+    "finetune": (
+        f"finetune --config HERE/finetune.yaml --data.path HERE/train-0.tar --data.val HERE/val-0.tar {TRAINING}",
+        "out/classifier.safetensors",
+    ),
+    "tokenizer": (
+        "tokenizer --config HERE/dvae.yaml --data.path HERE/train-0.tar --run OUT --resume auto",
+        "out/tokenizer.safetensors",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def source(programs: Programs, trained: Path, recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the commands read, to be copied."""
+    folder = tmp_path_factory.mktemp("source")
+    write_shard(folder / "train-0.tar", range(48))
+    write_shard(folder / "val-0.tar", range(100, 116))
+    shutil.copytree(trained, folder / "run")
+    for recipe in recipes.iterdir():
+        shutil.copy(recipe, folder)
+    (folder / "dvae.yaml").write_text(TOKENIZER)
+    (folder / "images").mkdir()
+    for number in range(6):
+        (folder / "images" / f"{number}.jpg").write_bytes(jpeg(number))
+    assert programs.run("export", trained, "--out", folder / "exported").code == 0
+    words = ["--config", folder / "finetune.yaml", "--data.path", folder / "train-0.tar", "--optimization.epochs", "1"]
+    words += ["--data.val", folder / "val-0.tar", "--run", folder / "classifier"]
+    assert programs.run("finetune", *words).code == 0
+    for made in folder.glob("*.safetensors"):
+        made.unlink()
+    return folder
+
+
+class Place:
+    """A folder in which a command is run again and again, each time on the same files."""
+
+    def __init__(self, programs: Programs, source: Path, folder: Path, command: str):
+        self.programs, self.source, self.here, self.told = programs, source, folder / "here", folder / "count"
+        words, self.left = COMMANDS[command]
+        put = words.replace("HERE", str(self.here)).replace("OUT", str(self.here / "out"))
+        self.words = put.split()
+
+    def renew(self) -> None:
+        shutil.rmtree(self.here, ignore_errors=True)
+        shutil.copytree(self.source, self.here)
+
+    def run(self, moment: int, number: int) -> Ended:
+        """Let one operation fail, or none: moment 0."""
+        how = {"place": f"{self.here}/", "moment": moment, "number": number, "told": str(self.told)}
+        return self.programs.run(*self.words, patch=FAIL.format(**how), XDG_CACHE_HOME=str(self.here / "cache"))
+
+    def outcome(self, ended: Ended) -> bytes | str:
+        if not self.left:
+            return ended.out
+        (file,) = self.here.glob(self.left)
+        return file.read_bytes()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_operation_that_fails_once(
+    programs: Programs, source: Path, command: str, campaign: bool, measured: Measured, tmp_path: Path
+):
+    dice, place, went_on = random.Random(command), Place(programs, source, tmp_path, command), 0
+    place.renew()
+    sound = place.run(0, 0)
+    assert sound.code == 0, sound
+    expected, operations = place.outcome(sound), int(place.told.read_text())
+    faults = [name for name in ERRNOS for _ in range(TIMES)] if campaign else dice.sample(ERRNOS, FEW)
+    for name in faults:
+        moment = dice.randint(1, operations)
+        place.renew()
+        ended = place.run(moment, getattr(errno, name))
+        told = (name, moment, ended)
+        assert ended.code in (0, 2) and "Traceback" not in ended.err, told
+        assert ended.code == 0 or ended.err.splitlines()[-1].startswith("mae-kit: error: "), told
+        went_on += ended.code == 0
+        repeated = place.run(0, 0) if ended.code else ended
+        assert repeated.code == 0, (*told, repeated)
+        assert place.outcome(repeated) == expected, told
+    measured(f"{command}: {len(faults)} faults, {went_on} went on")
