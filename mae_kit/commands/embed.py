@@ -29,7 +29,7 @@ def embed(
     engine: Engine = "processes",
     pack: bool = True,
 ) -> dict[str, Any] | Iterator[Embeddings]:
-    """Write the features of images to a file, with sample ids, file names and labels; from Python also yield them.
+    """Write the features of images to a file, with sample ids, file names and labels.
 
     Features come from the center crop of each image, without augmentation. They are extracted a shard at a time into
     hidden folders next to the shards (.features-*, which `mae-kit evaluate` shares, and .patches-*, which are removed
@@ -38,16 +38,16 @@ def embed(
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME.
         data: Images: what `mae-kit shard` made, a pattern, a folder of images, or a URL.
-        out: File for the features: .parquet and .csv hold shard, key, file, label and class of each image, too; next
-            to a .npy or .safetensors these are in a .csv of the same name. Without it, from Python, batches are
-            yielded: shards, keys, files, labels and features, float32 [b d] or [b t d].
+        out: File for the features. A .parquet or .csv also holds shard, key, file, label and class of each image; for
+            .npy and .safetensors these are in a .csv of the same name next to it. From Python it may be left out:
+            then batches of shards, keys, files, labels and features (float32 [b d] or [b t d]) are yielded.
         token: mean = of the patch tokens; class = the class token; patches = all patch tokens.
         layer: Block of a ViT, or stage of a Swin, from 1; by default the last.
-        split: train, val or all.
-        workers: Processes; 0 = one per core. Where there is a GPU, they decode for it; 0 = up to 8.
+        split: Which split of the data.
+        workers: Processes; 0 = one per core. With a GPU these only decode; 0 = up to 8.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
             run) under the same paths.
-        pack: Whether a plain folder of images is packed into shards in the user's cache, once; `--no-pack` refuses one.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.
 
     Returns:
         `out` and `files`; `images`, how many, and `left_out`, how many do not decode; `shape`, `token` and `layer` of

@@ -278,7 +278,7 @@ def fit_bands(pixels: Array, channels: int) -> UInt8[np.ndarray, "h w channels"]
     if bands == channels:
         return pixels
     if channels not in (1, 3) or bands not in (1, 3):
-        raise BadImage(f"{bands} bands where {channels} are asked for")
+        raise BadImage(f"{bands} bands, not {channels}")
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
     return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
@@ -457,7 +457,7 @@ def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:
     _check(shape[1], shape[0], max_pixels)
     if shape[2] != channels:
         hint = f": transpose it to [h w {channels}]" if shape[0] == channels else ""
-        raise BadImage(f"a .npy {list(shape)} where {channels} channels are asked for{hint}")
+        raise BadImage(f"a .npy of shape {list(shape)}, not of {channels} channels{hint}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
 
 

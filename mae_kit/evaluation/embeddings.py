@@ -102,5 +102,7 @@ def embedded(
         if left_out := len(index) - len(features.rows):
             log.warning(f"{left_out:,} of {len(index):,} images do not decode and are left out")
         if not len(features.rows):
-            raise UserError("data.none_decodes", "no image decodes", "see what `mae-kit index` says of the shards")
+            raise UserError(
+                "data.none_decodes", "no image decodes", "`mae-kit index` reports what is wrong with the shards"
+            )
         yield EmbeddedImages(index, features.rows, features.values[source], token_shape(encoder, source))

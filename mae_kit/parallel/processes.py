@@ -69,7 +69,7 @@ def run_in_processes(
     pool = ProcessPoolExecutor(workers, context, _begin, (work, done, stop))
     try:
         with _without_ctrl_c():  # a worker whose start is broken off prints a traceback
-            futures = [pool.submit(_do, number, task) for number, task in enumerate(tasks)]
+            futures = _submitted(pool, tasks)
         _await(futures, done, advance)
     except BrokenProcessPool as error:
         if any(worker.exitcode == _UNGUARDED for worker in (pool._processes or {}).values()):
@@ -81,6 +81,13 @@ def run_in_processes(
     finally:
         stop.value = 1
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: Any, tasks: Sequence[Any]) -> list[Future[None]]:
+    try:
+        return [pool.submit(_do, number, task) for number, task in enumerate(tasks)]
+    except BrokenPipeError as error:  # a worker has ended before it was told what to do
+        raise BrokenProcessPool(str(error)) from error
 
 
 def leave_unguarded_script() -> None:

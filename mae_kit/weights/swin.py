@@ -108,7 +108,9 @@ def check_windows(raw: Raw, size: tuple[int, int], patch: int, window: int, stag
             what = (
                 f"{raw.path}: stage {stage + 1} has {grid[0]} x {grid[1]} cells, which windows of {window} do not fill"
             )
-            raise UserError("weights.windows", what, "give a Swin whose windows divide its image, as the published")
+            raise UserError(
+                "weights.windows", what, "give a Swin whose windows divide its image, like the published ones"
+            )
 
 
 def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any], list[str]]:

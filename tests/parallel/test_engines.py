@@ -4,6 +4,7 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,15 @@ def test_ctrl_c_while_workers_start_waits_until_they_have(
         run_tasks(partial(toy_tasks.note, tmp_path), TASKS, lambda steps: None, 2, "processes")
     assert capfd.readouterr().err == ""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class _Ended:
+    """A pool whose worker has ended before it has read what it is to do."""
+
+    def submit(self, *_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_worker_that_ends_while_it_starts_is_a_broken_pool():
+    with pytest.raises(BrokenProcessPool):
+        processes._submitted(_Ended(), [1])
