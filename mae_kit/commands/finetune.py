@@ -102,10 +102,10 @@ def finetune(
             none.
         generative: Weight of iGPT's pretraining loss next to the classification loss (paper: 1); with the BERT
             objective, 15% of the pixels are hidden. 0 = classification alone.
-        tune: auto = with up to 2,000 labeled images, cross-validate on them, in trainings of full length, the recipe
-            and, of an encoder, a gentler variant that begins with a ridge regression on the frozen features; train by
-            the better, or keep a ridge regression or a linear probe on the frozen encoder where that scores clearly
-            higher. Takes up to four times as long from scratch, seven times from an encoder.
+        tune: auto = with up to 2,000 labeled images, cross-validate the recipe on them, in trainings of full length,
+            and with an encoder also a gentler variant, which starts from a ridge regression on the frozen features. The
+            variant, or a frozen encoder with ridge regression or a linear probe, is chosen where it scores clearly
+            higher. Takes up to four times as long from scratch, seven times with an encoder.
         against_scratch: Also train the same model from scratch, in RUN/scratch, and report the gain.
         keep: best = also keep the weights with the best score on the validation shards, in RUN/best, a folder for other
             commands like RUN itself; that score is optimistic.
