@@ -47,7 +47,7 @@ from mae_kit.training.fit import check_resumable
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.ranges import BELOW_ONE, FRACTION, NOT_NEGATIVE, check_ranges
 from mae_kit.training.run import Run
-from mae_kit.training.samples import some_images
+from mae_kit.training.samples import Stream, some_images
 from mae_kit.training.train import Job
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_classifier
@@ -140,7 +140,7 @@ def finetune(
         if not (dry_run or encoder != "none" or (model and model.weights)):
             _fit_palette(job.module.model, config, job.batches)
         scores = _scores(labeled.val, config, intervals, stream.replica, folder, best)
-        few = _study(job, config, scores, folder, bool(state)) if _can_tune(job) else None
+        few = _study(job, config, scores, folder, state) if _can_tune(job.module.model, stream, arguments) else None
         tuned = few.setting.on(labeled.optimization) if few else labeled.optimization
         job = replace(job, module=_module(arguments, config, job.module.model, tuned))
         if state:
@@ -376,16 +376,16 @@ def _with_statistics(
     return replace(data, mean=mean, std=std)
 
 
-def _can_tune(job: Job[FinetuneModule]) -> bool:
-    """Whether `--tune auto` has something to do; logs the reason where it has not."""
-    if job.arguments["tune"] != "auto" or job.arguments["dry_run"]:
+def _can_tune(classifier: nn.Module, stream: Stream, arguments: dict[str, Any]) -> bool:
+    """Whether `--tune auto` is asked for and has something to do; logs the reason where it has not."""
+    if arguments["tune"] != "auto" or arguments["dry_run"]:
         return False
-    images = len(job.stream.rows)
+    images = len(stream.rows)
     reasons = {
         f"{images:,} labeled images are more than {FEW:,}": images > FEW,
         f"{images} labeled images are fewer than {LEAST}": images < LEAST,
-        "its trials run on one device: give --devices 1": job.stream.replica.world_size > 1,
-        "this model has no linear layer as its head": not takes_a_head(job.module.model),
+        "its trials run on one device: give --devices 1": stream.replica.world_size > 1,
+        "this model has no linear layer as its head": not takes_a_head(classifier),
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
@@ -393,10 +393,12 @@ def _can_tune(job: Job[FinetuneModule]) -> bool:
     return not found
 
 
-def _study(job: Job[FinetuneModule], config: ModelConfig, scores: Scores, folder: Run, resumed: bool) -> FewLabels:
+def _study(
+    job: Job[FinetuneModule], config: ModelConfig, scores: Scores, folder: Run, state: State | None
+) -> FewLabels:
     """Score frozen features and choose the setting; a resumed run keeps its own."""
     folder.check_writable()
-    known = Setting(**read_record(folder.tuning)) if resumed else None
+    known = Setting(**read_record(folder.tuning)) if state else None
     val: Any = scores.batches
     batches, optimization = job.batches, job.module.optimization
     form = EVALUATION_BATCH, batches.image_size, batches.channels, *val.crop

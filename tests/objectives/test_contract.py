@@ -20,7 +20,6 @@ from support.tiny_models import save_tokenizer, shaken
 
 from mae_kit import objectives
 from mae_kit.classes.configured import build
-from mae_kit.commands.finetune import _classifier
 from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import EVA, BEiTEncoder, ConvNeXtV2, Encoder, Hiera, ImageGPT, Swin, ViT
 from mae_kit.encoders.patches import patchify, unpatchify
@@ -29,6 +28,7 @@ from mae_kit.objectives import CrossMAE, Objective, SimMIM, masked_patch
 from mae_kit.objectives.masking import BlockwiseMask, UnitMask, hidden_units
 from mae_kit.objectives.objective import Outcome
 from mae_kit.tasks.config import FinetuneData
+from mae_kit.tasks.labeled import build_with_record
 from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.recognize import load_encoder
 
@@ -397,7 +397,7 @@ def test_a_classifier_made_of_its_encoder_is_read_back(objective: Objective, tmp
     statistics = [0.5] * encoder.channels
     save_results(tmp_path, 7, objective, PretrainData("shards", 2, mean=statistics, std=statistics))
     data = FinetuneData("train", 2, list(encoder.image_size))
-    model, config = _classifier(data, load_encoder(tmp_path), None, [*"abc"], False, 0.0)
+    model, config = build_with_record(data, load_encoder(tmp_path), None, [*"abc"], 0.0)
     save_classifier(tmp_path, shaken(model), config)
     read = load_classifier(tmp_path)
     torch.testing.assert_close(read(images_for(objective)), model.eval()(images_for(objective)))

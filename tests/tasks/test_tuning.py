@@ -130,7 +130,7 @@ def test_what_cannot_be_tuned_is_told_in_one_line(
     nothing: Any = None
     stream = Stream(nothing, np.arange(images), nothing, Replica(world_size=devices))
     with caplog.at_level(logging.INFO):
-        assert _can_tune(Model(), stream) is (not said)
+        assert _can_tune(Model(), stream, {"tune": "auto", "dry_run": False}) is (not said)
     assert len(caplog.records) == bool(said) and said in caplog.text
 
 
