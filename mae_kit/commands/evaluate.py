@@ -216,7 +216,7 @@ def _names(methods: str | list[str]) -> list[str]:
         raise UserError("methods", f"no method {', '.join(unknown)}", f"choose among {', '.join(known)}")
     if {KNN, PROBE} & set(names) and set(names) - {KNN, PROBE}:
         what = f"{KNN} and {PROBE} score masks, the other methods labels of whole images"
-        raise UserError("methods.mixed", what, "ask for the one or the other")
+        raise UserError("methods.mixed", what, "give one kind or the other")
     return names
 
 

@@ -62,7 +62,7 @@ def read_label_file(path: Path, root: Path, images: Collection[str]) -> LabelFil
         raise UserError("shard.labels.no_class", f"{path} names no class", f"fill in the column {labels[0]}")
     if fraction := _fraction(classes):
         what = f"the column {labels[0]} of {path} holds nothing but numbers, such as {fraction}"
-        raise UserError("shard.labels.ambiguous", what, "name the column otherwise for regression, as score")
+        raise UserError("shard.labels.ambiguous", what, "for regression, give the column another name, such as score")
     if without := len(images) - len(known):
         log.warning(f"{without:,} of {len(images):,} images in {root} have no label in {path}")
     return LabelFile(known, classes, several)
