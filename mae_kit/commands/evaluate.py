@@ -94,7 +94,7 @@ def evaluate(
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
         seed: Seed of the probes, trainings and random weights.
-        workers: Processes; 0 = one per core, or one where there is a GPU.
+        workers: Processes; 0 = one per core. Where there is a GPU, they decode for it; 0 = up to 8.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
             run) under the same paths.
         pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.

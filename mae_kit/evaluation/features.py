@@ -70,7 +70,7 @@ def extract_features(
     Args:
         encoder: As `load_encoder` returns it.
         index: The shards.
-        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        workers: Processes; 0 = one a core. Where there is a GPU, they decode for it; 0 = up to 8.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
         engine: Where shards are worked on.
 

@@ -65,7 +65,7 @@ def feature_splits(
         train: Labeled shards.
         val: Labeled shards.
         layers: Blocks of a ViT or stages of a Swin, from 1; by default the last.
-        workers: Processes; 0 = one a core, or a single one where there is a GPU.
+        workers: Processes; 0 = one a core. Where there is a GPU, they decode for it; 0 = up to 8.
         engine: Where shards are worked on.
         names: Of the two in messages.
 

@@ -63,7 +63,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors = with_first_class_token(tensors) if config["model_type"] == "pixio" else behind_class_token(tensors)
     name, args = _model(config, tensors)
     prepared = read_preprocessor(raw, config["num_channels"])
-    fields = prepared.fields | {"image_size": pair(config["image_size"])}
+    fields: dict[str, Any] = prepared.fields | {"image_size": pair(config["image_size"])}
     objective = "MAE" if config["model_type"] == "pixio" else "none"
     whole = Pretrained(
         f"Hugging Face {config['model_type']}, encoder only",

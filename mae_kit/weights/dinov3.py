@@ -57,7 +57,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         tensors.pop("reg_token", None)  # of no rows
     left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
     prepared = read_preprocessor(raw, config["num_channels"])
-    fields = prepared.fields | {"image_size": pair(config["image_size"])}
+    fields: dict[str, Any] = prepared.fields | {"image_size": pair(config["image_size"])}
     name = "vit_small_plus_patch16_dinov3_qkvb" if gated else "vit_base_patch16_dinov3_qkvb"
     whole = Pretrained(
         "Hugging Face DINOv3, encoder only",

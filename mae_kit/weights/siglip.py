@@ -50,9 +50,10 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         tensors["patch_embed.proj.weight"] = _as_kernel(tensors["patch_embed.proj.weight"], patch, channels)
     name, args = _model(raw, config, tensors)
     prepared = read_preprocessor(raw._replace(config={"model_type": "vit"}), channels)  # images in -1..1
+    fields: dict[str, Any] = prepared.fields | {"image_size": (args["img_size"],) * 2}
     whole = Pretrained(
         "Hugging Face SigLIP, vision tower without its pooling",
-        ModelConfig(name, args, **prepared.fields | {"image_size": (args["img_size"],) * 2}),
+        ModelConfig(name, args, **fields),
         tensors,
         None,
         left_out,

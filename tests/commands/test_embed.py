@@ -83,7 +83,7 @@ def test_every_format_holds_them(run: Path, shards: Path, tmp_path: Path, caplog
 
 @pytest.mark.parametrize("sets", [False, True])
 @pytest.mark.parametrize("token", ["class", "patches"])
-def test_parquet(run: Path, shards: Path, tmp_path: Path, token: str, sets: bool):
+def test_parquet(run: Path, shards: Path, tmp_path: Path, token: Any, sets: bool):
     parquet = pytest.importorskip("pyarrow.parquet", reason="mae_kit[parquet] is not installed")
     write_shard(shards / "val-0.tar", range(6, 9), labels=sets, sets=sets)
     mae_kit.embed(run, data=shards, out=tmp_path / "f.parquet", token=token, layer=1, workers=1)
@@ -105,7 +105,7 @@ def test_patch_tokens_come_piece_by_piece_and_go_on_after_a_stop(
     run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(features, "_PIECE", 2 * 16 * 48 * 4)
-    batches = mae_kit.embed(run, data=shards, token="patches", workers=1)
+    batches: Any = mae_kit.embed(run, data=shards, token="patches", workers=1)
     next(batches)
     batches.close()
     pieces = {file: file.stat().st_mtime_ns for file in shards.glob(".patches-*/*")}
@@ -121,7 +121,7 @@ def test_patch_tokens_come_piece_by_piece_and_go_on_after_a_stop(
 
 def test_batches_for_python(run: Path, shards: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mae_kit.evaluation.embeddings._BATCH", 4 * 48 * 4)
-    batches = list(mae_kit.embed(run, data=str(shards), split="train", workers=1))
+    batches: list[Any] = list(mae_kit.embed(run, data=str(shards), split="train", workers=1))
     assert [len(batch.keys) for batch in batches] == [4, 1]
     assert batches[0].files == ["", "=a/b.jpg", "", ""] and batches[0].labels.tolist() == [0, 1, 3, 0]
     found = np.concatenate([batch.features for batch in batches])

@@ -138,7 +138,8 @@ def test_as_transformers_has_them_in_memory(tmp_path: Path):
 def test_a_classifier_and_a_pair_of_towers_give_their_encoder(tmp_path: Path):
     import transformers
 
-    model: Any = shaken(transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**SIZES, num_labels=3)))
+    config: Any = transformers.Dinov2Config(**SIZES)
+    model: Any = shaken(transformers.Dinov2ForImageClassification(config))
     model.save_pretrained(tmp_path / "classifier")
     weights, images = read_pretrained(tmp_path / "classifier"), torch.randn(2, 3, 32, 32)
     assert {"classifier.weight", "classifier.bias"} < set(weights.left_out)
