@@ -251,7 +251,9 @@ def _check_names(function: Callable[..., Any], values: Mapping[str, Any], prefix
             raise UserError(key, f"unknown setting {key}", fix)
     for name, one in own.items():
         if one.default is one.empty and values.get(name, one.empty) is one.empty:
-            raise UserError(f"{prefix}{name}", f"{prefix}{name} is missing", f"add --{short_of(prefix + name)}")
+            whole = not prefix and name in ("objective", "model", "optimization")  # nobody types these
+            fix = "name a recipe; `mae-kit recipes` lists them" if whole else f"add --{short_of(prefix + name)}"
+            raise UserError(f"{prefix}{name}", f"{prefix}{name} is missing", fix)
 
 
 def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
