@@ -73,7 +73,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         above, _, name = row["name"].partition("/")
         if above != folder:
             folder = above
-            lines.append("\n" * bool(lines) + HEADINGS.get(folder, folder) + ":")
+            lines += [""] * bool(lines) + [f"{HEADINGS.get(folder, folder)}:"]
         text = "; ".join(_short(key, row[key]) for key in FACTS if row[key])
         first = f"  {name:<{column - 2}}"
         lines.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * column) or first.rstrip())

@@ -57,7 +57,7 @@ class Commands:
             (run / "config.yaml").write_text(yaml.safe_dump(settings(words)))
         if len(self.words) == self.stop_at:
             raise SystemExit(143)
-        name, _, seed = run.parent.name.partition("-seed")
+        name, seed = run.parent.name.split("-seed")
         if f"{words[0]} {name}" in self.broken:
             raise Failed("the loss is nan")
         top1 = TOP1[name] + 0.01 * int(seed)
