@@ -1,11 +1,13 @@
 """Patches and back: the identity, in the original's order of values."""
 
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from support.errors import raises
 
-from mae_kit.encoders.patches import grid_of, patchify, unpatchify
+from mae_kit.encoders.patches import grid_of, patchify, resize_kernel, unpatchify
 
 sides = st.integers(1, 5)
 
@@ -33,3 +35,12 @@ def test_grid():
         grid_of((60, 64), (16, 16))
     with raises("encoder.img_size"):
         patchify(torch.zeros(1, 3, 8, 8), (16, 16))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (14, 17), (28, 15)])
+def test_a_larger_kernel_embeds_larger_patches_as_before(size: tuple[int, int]):
+    kernel, patches = torch.randn(5, 3, 14, 14), torch.randn(2, 3, 14, 14)
+    larger = F.interpolate(patches, size, mode="bilinear")
+    before = torch.einsum("dcpq,bcpq->bd", kernel, patches)
+    after = torch.einsum("dcpq,bcpq->bd", resize_kernel(kernel, size), larger)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)

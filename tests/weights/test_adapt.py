@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
-from mae_kit.weights.adapt import rechannelled, resized
+from mae_kit.weights.adapt import rechannelled, repatched, resized
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import to_objective
 from mae_kit.weights.pretrained import Pretrained, build_timm
@@ -77,3 +77,17 @@ def test_a_mean_prediction_is_the_mean_of_the_predictions(norm_pix_loss: bool):
 def test_a_size_that_the_patch_does_not_divide(tmp_path: Path):
     with raises("encoder.img_size"):
         resized(tiny_weights(tiny_mae()), (36, 36))
+
+
+def test_other_patches_keep_the_grid_and_leave_the_decoder_out():
+    weights = repatched(tiny_weights(tiny_mae()), (16, 8))
+    assert weights.config.image_size == (64, 32) and weights.decoder is None and len(weights.notes) == 2
+    assert build_timm(weights).forward_features(torch.randn(1, 3, 64, 32)).shape == (1, 17, 48)
+    same = tiny_weights(tiny_mae())
+    assert repatched(same, (8, 8)) is same
+
+
+def test_patches_that_several_layers_make_are_refused():
+    config = ModelConfig("test_resnet", {}, MEAN, STD, image_size=(64, 64))
+    with raises("patch_size"):
+        repatched(Pretrained("a model", config, {}), (16, 16))
