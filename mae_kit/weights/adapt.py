@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mae_kit.encoders.patches import grid_of, resize_kernel
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions, sincos_positions
-from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
@@ -36,8 +35,8 @@ def resized(weights: Pretrained, size: tuple[int, int]) -> Pretrained:
         return _with(weights, {}, size)
     if not (has_positions(model) or isinstance(model, Eva)):  # whose rotations are those of any grid
         raise UserError("img_size.fixed", f"{weights.config.model} has no position embeddings", "leave out --img-size")
-    embed = model.patch_embed
-    old, new = tuple(embed.grid_size), grid_of(size, pair(embed.patch_size))
+    embed: Any = model.patch_embed
+    old, new = tuple(embed.grid_size), grid_of(size, embed.patch_size)
     tensors = on_grid(model, weights.tensors, new)
     decoder = weights.decoder
     if decoder and old != new:
