@@ -55,9 +55,10 @@ class Regression(Task):
     Example:
         >>> import torch, mae_kit as mk
         >>> from mae_kit.tasks.config import FinetuneData
-        >>> vit = mk.ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, depth=2)
+        >>> from mae_kit.tasks.classifier import ModelSpec
+        >>> vit = ModelSpec("vit_tiny_patch16_224", {"patch_size": 8, "depth": 2})
         >>> data = FinetuneData("shards", batch_size=8, image_size=64, mean=[0.5] * 3, std=[0.2] * 3)
-        >>> regressor, record = mk.Regression().model(data, vit, None, ["cells"], drop_path=0.0)
+        >>> regressor, record = mk.Regression().model(data, None, vit, ["cells"], drop_path=0.0)
         >>> regressor(torch.randn(2, 3, 64, 64)).shape
         torch.Size([2, 1])
     """

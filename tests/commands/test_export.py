@@ -146,7 +146,7 @@ def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("mae_kit.commands.export.replace_text", full)
+        broken.setattr("mae_kit.weights.files.replace_text", full)
         with pytest.raises(OSError):
             export(run, **place, format="vit_mae")
     assert (out / "model.safetensors").exists()

@@ -133,7 +133,7 @@ def test_an_encoder_is_tuned_and_predicts(
     longer = ["--optimization.epochs", "12", "--drop_path", "0", "--augmentation.flip", "false"]
     ended = programs.run(*words, "--run", run, "--encoder", trained, *plain, *longer)
     assert ended.code == 0, ended.err
-    assert "new: fc_norm.bias, fc_norm.weight, head.bias, head.weight" in ended.out
+    assert "newly initialized: fc_norm.bias, fc_norm.weight, head.bias, head.weight" in ended.out
     assert result(run)["top1"] > 0.4, "chance is a quarter"
     predicted = programs.run("predict", run, photos / "val-0.tar", "--top", "1", "--json")
     answers = json.loads(predicted.out)["predictions"]
@@ -152,7 +152,7 @@ def test_what_is_frozen_is_the_encoders_bit_by_bit_also_after_a_resume(
     save_encoder(tmp_path, dict(encoder), config)
     run, partial = tmp_path / "run", ["--model.args", "{global_pool: map}", "--blocks", "1"]
     ended = programs.run(*words, "--encoder", tmp_path, *partial, "--run", run)
-    assert ended.code == 0 and "new: attn_pool.kv.bias" in ended.out, ended.err
+    assert ended.code == 0 and "newly initialized: attn_pool.kv.bias" in ended.out, ended.err
     trained = load_file(run / "classifier.safetensors")
     kept = {name: torch.equal(trained[name], encoder[name]) for name in encoder}
     assert kept == {name: not name.startswith(("blocks.1.", "norm.")) for name in encoder}

@@ -302,7 +302,7 @@ def test_arrays_of_any_channels():
     np.testing.assert_array_equal(decode(stream.getvalue(), channels=6), values)
     assert image_size(stream.getvalue()) == (7, 5)
     assert decode(stream.getvalue(), channels=6).flags.writeable
-    with pytest.raises(BadImage, match="where 3 channels"):
+    with pytest.raises(BadImage, match="not of 3 channels"):
         decode(stream.getvalue())
     with pytest.raises(BadImage, match="6 channels"):
         decode(encoded(photo(), "PNG"), channels=6)

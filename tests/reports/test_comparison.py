@@ -23,8 +23,8 @@ def compared(names: list[str]) -> dict[str, Any]:
     ("labels", "told"),
     [
         ([None, None], ""),
-        ([50, 50], "Fine-tuned on 50 labels per class; linear probe and kNN have all labels."),
-        ([50, None], "Fine-tuned on the labels that each recipe takes; linear probe and kNN have all labels."),
+        ([50, 50], "Fine-tuned on 50 labels per class; linear probe and kNN use all labels."),
+        ([50, None], "Fine-tuned on as many labels as each recipe takes; linear probe and kNN use all labels."),
     ],
 )
 def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels: list[int | None], told: str):
@@ -33,7 +33,7 @@ def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": number}}))
     page = comparison(tmp_path, compared(["a", "b"]))
-    assert told in page and ("labels per class" in page or "labels that" in page) == bool(told)
+    assert told in page and ("labels per class" in page or "as many labels" in page) == bool(told)
 
 
 def test_a_seed_that_failed_leaves_the_others_picture_and_labels(tmp_path: Path):

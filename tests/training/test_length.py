@@ -41,7 +41,7 @@ def test_more_epochs_say_what_the_learning_rate_does(tmp_path: Path, caplog: pyt
         resume(tmp_path, 2.0, 20)
         assert not caplog.records
         resume(tmp_path, 4.0, 20)
-    assert "2 epochs are now 4" in caplog.text and "after step 20" in caplog.text
+    assert "4 epochs in place of 2" in caplog.text and "after step 20" in caplog.text
 
 
 def test_a_thread_leaves_signals_to_its_program():

@@ -98,7 +98,7 @@ def test_precision_is_asked_of_the_device_only_when_auto(monkeypatch: pytest.Mon
     assert resolve("fp32", "cuda") == "32-true" and resolve("bf16", "cpu") == "bf16-mixed"
     assert resolve("auto", "mps") == "32-true"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert resolve_with_reason("auto", "cpu") == ("bf16-mixed", "bf16 autocast: this cpu computes in it")
+    assert resolve_with_reason("auto", "cpu") == ("bf16-mixed", "bf16 autocast: this cpu supports it")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx512_f": True}, raising=False)
     assert resolve("auto", "cpu") == "32-true"
     monkeypatch.delattr(torch.cpu, "get_capabilities")

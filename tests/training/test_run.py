@@ -161,8 +161,6 @@ def test_what_a_run_goes_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         replace(PLAN, mix_shards=-1)
     with raises("resume.settings"):
         replace(PLAN, mix_shards=2).check_continues(before, tmp_path)
-    del before["mix_shards"]  # a checkpoint from before there was a choice
-    PLAN.check_continues(before, tmp_path)
     other = replace(PLAN, samples=18, data="bbbb", shards={"a.tar": "1", "c.tar": "9", "d.tar": "4"})
     with raises("resume.data") as changed:
         other.check_continues(before, tmp_path)
