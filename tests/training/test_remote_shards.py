@@ -1,5 +1,6 @@
 """Training from a web server as real processes: the run must not be able to tell it from a folder."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from support.runs import SLOW, Words, audited, same, steps
 from support.webserver import WebServer
 
 from mae_kit.data.index.open import open_index
+from mae_kit.data.index.statistics import FILE
 
 pytestmark = pytest.mark.long
 
@@ -20,12 +22,13 @@ ONE_AT_A_TIME = ["--data.mix_shards", "1"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 images in six shards of different sizes, indexed; to be left as it is."""
+    """96 images in six shards of different sizes, indexed and measured; to be left as it is."""
     folder = tmp_path_factory.mktemp("shards")
     borders = [0, 10, 26, 42, 60, 75, 96]
     for number in range(6):
         write_shard(folder / f"{number}.tar", range(borders[number], borders[number + 1]))
     open_index(folder)
+    (folder / FILE).write_text(json.dumps({"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}))
     return folder
 
 
