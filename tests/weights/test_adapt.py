@@ -55,8 +55,8 @@ def test_a_convolution_that_pads_or_has_no_bias_is_noted(name: str):
     config = ModelConfig(name, {}, MEAN, STD, image_size=(224, 224))
     weights = Pretrained("a model", config, timm.create_model(name, num_classes=0).state_dict())
     assert len(rechannelled(weights, 1).notes) == 1
-    alike = weights._replace(config=replace(config, mean=[0.5] * 3, std=[0.5] * 3))
-    assert rechannelled(alike, 1).notes == []
+    equal = weights._replace(config=replace(config, mean=[0.5] * 3, std=[0.5] * 3))
+    assert rechannelled(equal, 1).notes == []
 
 
 @pytest.mark.parametrize("norm_pix_loss", [False, True])

@@ -1,4 +1,4 @@
-"""Foundation encoders in their published layouts: features of transformers and timm, and pretraining that goes on."""
+"""Foundation encoders in their published layouts: features of transformers and timm; pretraining from them."""
 # Also tests encoders/eva.py, weights/dinov3.py, weights/siglip.py.
 
 import json
