@@ -60,7 +60,8 @@ def shard(
             first-level folders; else none. folders = always the first-level folders; masks = always the masks, the
             class of each pixel as grayscale or palette PNG, named by SRC/classes.txt; none = no labels. Or a CSV file
             with the columns file (relative to SRC) and label (the name of one class) or labels (any number of names,
-            separated by ; or |, or empty), or for regression with file and columns of numbers.
+            separated by ; or |, or empty), or for regression with file and columns of numbers. Of hf:NAME the name of
+            a column.
         channels: 3 = RGB, 1 = grayscale; another number for .npy and TIFF images with that many bands or pages.
         black: The pixel value that becomes 0, used with --white; by default 0.
         white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are

@@ -282,7 +282,6 @@ def test_a_column_for_each_class_says_what_was_found(cases: Path, tmp_path: Path
     ("name", "classes", "images"), [("int-label", 2, None), ("null-label", None, None), ("null-image", None, None)]
 )
 def test_parquet(cases: Path, tmp_path: Path, name: str, classes: int | None, images: int | None):
-    pytest.importorskip("datasets")
     stats = shard(f"hf:{cases / 'hf' / name}", tmp_path / "out", workers=1)
     labels = stats["splits"]["train"]["classes"]
     assert classes is None or len(labels) == classes

@@ -3,6 +3,7 @@
 import inspect
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
-from mae_kit.data.packing.source import Source
+from mae_kit.data.packing.source import FROM_SOURCE, Source
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.user_cache import user_cache
 
 log = logging.getLogger(__name__)
 
+_IMAGE_COLUMNS = ("image", "img", "picture", "photo")  # where there are several, such as one of masks
 _LABEL_COLUMNS = ("label", "labels", "cls", "class", "category", "target", "fine_label")
 
 
@@ -39,10 +41,12 @@ class RowReader:
 
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
-    if labels in ("folders", "masks"):
-        raise UserError("shard.labels.folders", "labels from folders need a folder of images", "leave out --labels")
     hub, _, rest = src.partition(":")
+    if labels in ("folders", "masks") or (hub == "torchvision" and labels not in FROM_SOURCE):
+        raise UserError("shard.labels.folders", f"--labels {labels} needs a folder of images", "leave out --labels")
     name, _, split = rest.partition(":")
+    if not name:
+        raise UserError("shard.hub.no_name", f"{src} names no dataset", f"give {hub}:NAME or {hub}:NAME:SPLIT")
     if hub == "hf":
         return _hugging_face(name, split or None, labels)
     return _torchvision(name, split or None, labels)
@@ -65,7 +69,10 @@ class _Labels(NamedTuple):
 def _number(values: list[Any], names: list[str] | None) -> _Labels:
     """Make numbers of labels: integers, or texts, alone or in lists; None stays unknown, as does a negative number."""
     several = any(isinstance(value, list | tuple) for value in values)
-    each = [value if isinstance(value, list | tuple) else [value] for value in values]
+    each = [[_plain(item) for item in (value if isinstance(value, list | tuple) else [value])] for value in values]
+    if several and names is None and _one_hot(each):
+        log.info(f"labels are a 0 or 1 for each of {len(each[0])} classes")
+        each = [[label for label, shown in enumerate(items) if shown] for items in each]
     known = {item for items in each for item in items if item is not None}
     if names is None and any(isinstance(item, str) for item in known):
         names = sorted(map(str, known))
@@ -77,6 +84,19 @@ def _number(values: list[Any], names: list[str] | None) -> _Labels:
         for items, row in zip(each, known_rows, strict=True)
     ]
     return _Labels(rows if several else [row or None for row in rows], names, several)
+
+
+def _plain(item: Any) -> Any:
+    """A label without what tables do to it: 1.0 is 1, as where another row has none, and an empty text is none."""
+    if isinstance(item, float) and item.is_integer():
+        return int(item)
+    return None if item == "" or item != item else item  # NaN differs from itself
+
+
+def _one_hot(rows: list[list[Any]]) -> bool:
+    """Whether each row has a 0 or 1 for each class, told from lists of classes by what these never repeat."""
+    same = len({len(row) for row in rows}) == 1 and {item for row in rows for item in row} == {0, 1}
+    return same and any(len(row) > len(set(row)) for row in rows)
 
 
 def _source(kind: str, parts: dict[str, Any], found: _Labels | None, labels: str) -> Source:
@@ -143,40 +163,67 @@ def _hugging_face(name: str, split: str | None, labels: str) -> Source:
             "shard.hub.datasets", f"hf:{name} needs the library `datasets`", "pip install 'mae_kit[hf]'"
         ) from None
     try:
-        found = datasets.load_dataset(name, split=split)
+        saved = split is None and (Path(name) / "state.json").exists()  # by `save_to_disk`
+        found: Any = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and script errors of five libraries have no common base
         raise UserError(
             "shard.hub.load", f"hf:{name}: {_first_line(error)}", "check name, split and network, then repeat"
         ) from error
-    tables = dict(found) if split is None else {split: found}
+    tables = dict(found) if isinstance(found, Mapping) else {split or "train": found}
     splits = _take(list(tables))
+    if left_out := ", ".join(key for key in tables if key not in splits):
+        log.info(f"not packed: the split {left_out}")
     tables = {key: table for key, table in tables.items() if key in splits}
     features = next(iter(tables.values())).features
-    image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    if image is None:
-        raise UserError(
-            "shard.hub.column", f"hf:{name} has no column of images ({', '.join(features)})", "name a dataset of images"
-        )
+    image = _image_column(name, [key for key, kind in features.items() if isinstance(kind, datasets.Image)], features)
     parts = {
         key: _ImageColumn(table.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
         for key, table in tables.items()
     }
-    return _source(f"hf:{name} ({', '.join(parts)})", parts, _hugging_face_labels(tables, features), labels)
+    column = None if labels == "none" else _label_column(name, {**features}, image, labels)
+    found = None if column is None else _column_labels(tables, features[column], column)
+    return _source(f"hf:{name} ({', '.join(parts)})", parts, found, labels)
 
 
-def _hugging_face_labels(tables: dict[str, Any], features: Any) -> _Labels | None:
-    """The column of classes, or one that is called so: texts, integers, or lists of these."""
+def _image_column(name: str, found: list[str], features: Mapping[str, Any]) -> str:
+    """The column of images; of several, the one that is called so."""
+    called = [key for key in found if key.lower() in _IMAGE_COLUMNS]
+    if not found:
+        what, fix = "has no column of images", "name a dataset of images"
+    elif len(found) > 1 and len(called) != 1:
+        what, fix = "has several columns of images", "rename the one to pack to `image`"
+    else:
+        if len(found) > 1:
+            log.info(f"images of the column {called[0]}; not packed: {', '.join({*found} - {*called})}")
+        return (called or found)[0]
+    raise UserError("shard.hub.column", f"hf:{name} {what} ({', '.join(features)})", fix)
+
+
+def _label_column(name: str, features: Mapping[str, Any], image: str, labels: str) -> str | None:
+    """The column that was asked for, else one of classes, else one that is called so."""
+    if labels in features:
+        return labels
+    others = ", ".join(key for key in features if key != image)
+    if labels not in FROM_SOURCE:
+        raise UserError("shard.labels.column", f"hf:{name} has no column {labels}", f"give one of {others}")
     named = [key for key, kind in features.items() if hasattr(getattr(kind, "feature", kind), "names")]
-    named += [key for key in _LABEL_COLUMNS if key in features]
-    if not named:
+    named = list(dict.fromkeys([*named, *(key for key in _LABEL_COLUMNS if key in features)]))
+    if others and not named:
+        log.warning(f"no labels: give --labels COLUMN to take them from one of {others}")
+    elif len(named) > 1:
+        log.info(f"labels of the column {named[0]}; --labels COLUMN takes another ({', '.join(named[1:])})")
+    return named[0] if named else None
+
+
+def _column_labels(tables: dict[str, Any], kind: Any, column: str) -> _Labels | None:
+    """Classes, texts, integers, or lists of these."""
+    values = [value for table in tables.values() for value in table[column]]
+    items = [_plain(item) for value in values for item in (value if isinstance(value, list) else [value])]
+    known = [item for item in items if item is not None]
+    if not known or not all(isinstance(item, int | str) for item in known):
+        log.warning(f"the column {column} holds neither classes, texts nor integers: packed without labels")
         return None
-    values = [value for table in tables.values() for value in table[named[0]]]
-    kind = getattr(features[named[0]], "feature", features[named[0]])
-    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    if not all(item is None or isinstance(item, int | str) for item in items):
-        log.warning(f"the column {named[0]} holds neither classes, texts nor integers: packed without labels")
-        return None
-    return _number(values, getattr(kind, "names", None))
+    return _number(values, getattr(getattr(kind, "feature", kind), "names", None))
 
 
 def _first_line(error: Exception) -> str:

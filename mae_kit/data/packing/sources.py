@@ -19,11 +19,11 @@ def open_source(src: str, labels: str) -> Source:
         UserError: SRC is missing, empty, holds no image, or needs a library that is absent.
     """
     path = Path(src)
+    if src.startswith(("hf:", "torchvision:")):
+        return open_hub(src, labels)
     if labels not in FROM_SOURCE and not path.is_dir():
         fix = "give the folder that contains them"
         raise UserError("shard.labels.source", f"{labels} names files, and {src} is not a folder of images", fix)
-    if src.startswith(("hf:", "torchvision:")):
-        return open_hub(src, labels)
     if path.is_dir():
         return _open_folder(path, labels)
     if path.is_file() and path.suffix != ".tar":

@@ -67,6 +67,8 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
     if counts:
         lines.append(f"classes in train: {_shortened([f'{name} {count:,}' for name, count in counts.items()])}")
         lines += _lost_classes(stats["splits"])
+        unlabeled = {split: part["without_label"] for split, part in stats["splits"].items()}
+        lines += [f"images without a label in {split}: {count:,}" for split, count in unlabeled.items() if count]
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     lines.append(f"channel mean {values[0]}, std {values[1]}")
     lines += [
