@@ -12,9 +12,9 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 
 
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
-	@echo "make demo      shard, pretrain, draw and fine-tune on handwritten digits; writes demo/report.html"
-	@echo "make test      the tests but for the long ones, JOBS=$(JOBS) in parallel, and which took longest"
-	@echo "make long      the other tests: whole programs, kills, compilers, other engines"
+	@echo "make demo      shard, pretrain, plot and fine-tune on handwritten digits; writes demo/report.html"
+	@echo "make test      all tests except the long ones, JOBS=$(JOBS) in parallel; lists the slowest"
+	@echo "make long      the long tests: whole programs, kills, compilers, other engines"
 	@echo "make fast      the tests that take no more than a second or two"
 	@echo "make faults    every fault, as often as its gate requires; writes tests/faults/RESULTS.md"
 	@echo "make lint      style, types and the import contracts"
