@@ -94,7 +94,7 @@ def _plain(item: Any) -> Any:
 
 
 def _one_hot(rows: list[list[Any]]) -> bool:
-    """Whether each row has a 0 or 1 for each class, told from lists of classes by what these never repeat."""
+    """Whether each row has a 0 or 1 for each class, as lists of classes repeat none."""
     same = len({len(row) for row in rows}) == 1 and {item for row in rows for item in row} == {0, 1}
     return same and any(len(row) > len(set(row)) for row in rows)
 
