@@ -52,7 +52,7 @@ def fault_of(head: Any, arrays: Arrays, columns: dict[str, type]) -> str:
 
 
 def _others_fault(head: Any, arrays: Arrays, rows: int, sizes: np.ndarray) -> str:
-    fault = _sets_fault(arrays, rows) or _masks_fault(arrays, sizes)
+    fault = _sets_fault(arrays, rows) or _masks_fault(arrays, sizes) or _boxes_fault(arrays, rows)
     if fault or "target" not in arrays:
         return fault
     target = arrays["target"]
@@ -106,3 +106,16 @@ def _masks_fault(arrays: Arrays, sizes: np.ndarray) -> str:
     room = sizes[arrays["shard"]]
     outside = (offset < 0).any() or (size < 0).any() or (size > room).any() or (offset > room - size).any()
     return "masks that lie outside their shard" if outside else ""
+
+
+def _boxes_fault(arrays: Arrays, rows: int) -> str:
+    if "box_count" not in arrays:
+        return ""
+    count, xyxy, label, crowd = (arrays[f"box_{name}"] for name in ("count", "xyxy", "label", "crowd"))
+    if (count.dtype, xyxy.dtype, label.dtype, crowd.dtype) != (np.int32, np.float32, np.int32, bool):
+        return "boxes of another kind"
+    total = int(np.maximum(count, 0).sum(dtype=np.int64))
+    if count.shape != (rows,) or xyxy.shape != (total, 4) or not label.shape == crowd.shape == (total,):
+        return "boxes of other samples"
+    fits = np.isfinite(xyxy).all() and count.min(initial=0) >= -1 and label.min(initial=0) >= 0
+    return "" if fits else "boxes out of range"

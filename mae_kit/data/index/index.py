@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int32, Int64, UInt32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from mae_kit.data.index.boxes import Boxes, Objects
 from mae_kit.data.index.check import fault_of
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
@@ -98,6 +99,7 @@ class Index:
             folder has such, and each sample has one label at most.
         masks: Where the `.mask.png` members lie; None where no shard of the folder has such.
         targets: From the `.target.json` members; None where no shard of the folder has such.
+        boxes: From the `.boxes.json` members; None where no shard of the folder has such.
         store: Brings remote shards into the folder; None where they lie in it.
     """
 
@@ -116,6 +118,7 @@ class Index:
     sets: ClassSets | None = field(default=None, init=False)
     masks: Masks | None = field(default=None, init=False)
     targets: Targets | None = field(default=None, init=False)
+    boxes: Boxes | None = field(default=None, init=False)
     store: Store | None = field(default=None, init=False)
     _open: dict[int, Descriptor] = field(default_factory=dict, init=False, repr=False)
 
@@ -138,6 +141,8 @@ class Index:
             digest.update(np.ascontiguousarray(column).data)
         if self.targets is not None:
             digest.update(json.dumps(self.targets.names).encode() + self.targets.values.tobytes())
+        for column in self.boxes.columns.values() if self.boxes is not None else ():
+            digest.update(column.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -149,16 +154,16 @@ class Index:
             columns += [np.ascontiguousarray(self.masks.size), np.ascontiguousarray(self.masks.crc32)]
         columns += [self.targets.values] if self.targets is not None else []
         parts = (
-            b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_sets(start, end)])
+            b"".join([*(column[start:end].tobytes() for column in columns), *self._bytes_of_labels(start, end)])
             for start, end in borders
         )
         return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in zip(self.shards, parts, strict=True)}
 
-    def _bytes_of_sets(self, start: int, end: int) -> tuple[bytes, ...]:
-        if self.sets is None:
-            return ()
-        part = self.sets.take(np.arange(start, end))
-        return part.count.tobytes(), part.values.tobytes()
+    def _bytes_of_labels(self, start: int, end: int) -> tuple[bytes, ...]:
+        boxes = self.boxes.take(slice(start, end)).columns.values() if self.boxes is not None else ()
+        sets = None if self.sets is None else self.sets.take(np.arange(start, end))
+        columns = (*(() if sets is None else (sets.count, sets.values)), *boxes)
+        return tuple(column.tobytes() for column in columns)
 
     @cached_property
     def files(self) -> FileNames:
@@ -191,6 +196,10 @@ class Index:
     def targeted(self) -> Int64[np.ndarray, " m"]:
         """Rows with a target."""
         return np.flatnonzero(self.targets.known) if self.targets is not None else np.empty(0, np.int64)
+
+    def boxed(self) -> Int64[np.ndarray, " m"]:
+        """Rows whose objects are known, be there none."""
+        return np.flatnonzero(self.boxes.known) if self.boxes is not None else np.empty(0, np.int64)
 
     def labels(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"] | Bool[np.ndarray, "b k"]:
         """Of each row its label, -1 = none; in a multi-label set True for each class it has."""
@@ -312,6 +321,7 @@ class Index:
         part.sets = sets if sets is not None and sets.known.any() else None
         part.masks = None if self.masks is None else self.masks.take(rows)
         part.targets = None if self.targets is None else self.targets.take(rows)
+        part.boxes = None if self.boxes is None else self.boxes.take(rows)
         return part
 
     def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
@@ -337,6 +347,7 @@ class Index:
         part.store, part.sets = self.store, self._sets_of(rows)
         part.masks = None if self.masks is None else self.masks.take(rows)
         part.targets = None if self.targets is None else self.targets.take(rows)
+        part.boxes = None if self.boxes is None else self.boxes.take(rows)
         return part
 
 
@@ -363,6 +374,8 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         found.masks = Masks(*(arrays[name] for name in MASK_COLUMNS)) if "mask_size" in arrays else None
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
         found.targets = Targets(head["targets"], arrays["target"]) if "target" in arrays else None
+        if "box_count" in arrays:
+            found.boxes = Boxes(arrays["box_count"], Objects(*(arrays[f"box_{name}"] for name in Objects._fields)))
         stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
         if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
             raise ValueError("damaged, or of another version")
@@ -400,6 +413,7 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
     arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
     arrays |= {"target": whole.targets.values} if whole.targets is not None else {}
+    arrays |= whole.boxes.columns if whole.boxes is not None else {}
     arrays |= dict(zip(MASK_COLUMNS, whole.masks or (), strict=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, flush) as making:

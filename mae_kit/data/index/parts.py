@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_kit.data.index.boxes import Boxes
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.index import COLUMNS, Index, load, parts_folder, write
 from mae_kit.data.index.masks import Masks
@@ -58,6 +59,8 @@ class Parts(NamedTuple):
         part.masks = Masks.pack(masks) if any(masks) else None
         targets = [sample.target for sample in samples]
         part.targets = Targets.pack(targets) if any(targets) else None
+        objects = [sample.objects for sample in samples]
+        part.boxes = Boxes.pack(objects) if any(each is not None for each in objects) else None
         return part
 
     def keep(self, part: Index, stamp: Stamp) -> None:
@@ -100,6 +103,8 @@ class Parts(NamedTuple):
             whole.masks = Masks.join([part.masks or Masks.none(len(part)) for part in parts])
         if any(part.targets is not None for part in parts):
             whole.targets = Targets.join([part.targets for part in parts], [len(part) for part in parts])
+        if any(part.boxes is not None for part in parts):
+            whole.boxes = Boxes.join([part.boxes or Boxes.unknown(len(part)) for part in parts])
         return whole
 
     def _file(self, name: str) -> Path:

@@ -1,7 +1,7 @@
 """One shard to its samples: members paired by key over the whole tar, and everything odd written down.
 
 A `.cls` member holds the one label of an image, a `.classes` member any number of them, a `.mask.png` member the class
-of each pixel, a `.target.json` member numbers by name.
+of each pixel, a `.target.json` member numbers by name, a `.boxes.json` member objects.
 Keys follow webdataset: the name up to the first dot of its last part is the key, the rest the suffix. Numbers between
 two dots belong to the key (`22.05.jpg`, `photo.1.jpg`). Words between them tell what a member is: other targets are
 left out and reported, as are members next to a plain image; without one, `KEY.image.jpg` is the image of KEY.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_mask, decode_raw, image_size, is_dark
 from mae_kit.data.index import tar
+from mae_kit.data.index.boxes import Objects, parse_objects
 from mae_kit.data.index.masks import Place
 from mae_kit.data.index.targets import Target, parse_target
 from mae_kit.data.jpeg import cut_short
@@ -25,12 +26,14 @@ from mae_kit.errors import BadImage
 LABEL_SUFFIX = "cls"
 MASK_SUFFIX = "mask.png"
 TARGET_SUFFIX = "target.json"
+BOXES_SUFFIX = "boxes.json"
 CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
 DARK = "dark images of 16 bits"
 LARGEST_IMAGE = 1 << 29
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
 _LARGEST_LABEL = 1 << 10
 _LARGEST_SET = 1 << 16
+_LARGEST_BOXES = 1 << 24
 _CLASSES = 1 << 16  # without classes.txt: a batch has a column for each
 _LABELS = 1 << 31
 
@@ -61,6 +64,7 @@ class Sample(NamedTuple):
     classes: tuple[int, ...] | None = None
     mask: Place | None = None
     target: Target | None = None
+    objects: Objects | None = None
 
 
 class _Found(NamedTuple):
@@ -75,6 +79,7 @@ class _Found(NamedTuple):
     label: int = -1
     classes: tuple[int, ...] | None = None
     target: Target | None = None
+    objects: Objects | None = None
     fault: str = ""
     dark: bool | None = None  # of images of more than 8 bits
 
@@ -98,6 +103,7 @@ class _Shard:
         self.sets: dict[str, _Found] = {}
         self.masks: dict[str, _Found] = {}
         self.targets: dict[str, _Found] = {}
+        self.boxes: dict[str, _Found] = {}
         self.dotted: list[_Dotted] = []
         self.problems: list[Problem] = []
 
@@ -108,6 +114,7 @@ class _Shard:
         """Keep the first image and the first label of a key."""
         places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
         places |= {MASK_SUFFIX: ("mask", self.masks), TARGET_SUFFIX: ("target", self.targets)}
+        places |= {BOXES_SUFFIX: ("set of boxes", self.boxes)}
         kind, place = places.get(suffix, ("image", self.images))
         if found.key in place:
             self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
@@ -141,7 +148,7 @@ def read_shard(
                 done = entry.offset
         advance(stream.seek(0, 2) - done)
     _settle_dotted(shard)
-    samples = _pair(shard)
+    samples = _pair(shard, classes)
     if not samples and not shard.problems:
         shard.report("", 0, "no image: members with the suffix of an image are missing")
     return samples, sorted(shard.problems, key=lambda problem: problem.offset)
@@ -159,6 +166,8 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     key = f"{folder}{slash}{stem}"
     if suffix == TARGET_SUFFIX:
         shard.add(suffix, _read_target(stream, member, key))
+    if suffix == BOXES_SUFFIX:
+        shard.add(suffix, _read_boxes(stream, member, key))
     if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
         return
     if suffix == MASK_SUFFIX:
@@ -243,6 +252,15 @@ def _read_target(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found
         return _Found(key, member.offset, fault=f"unreadable target: {error}")
 
 
+def _read_boxes(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
+    if member.size > _LARGEST_BOXES:
+        return _Found(key, member.offset, fault=f"boxes too large: {member.size:,} bytes")
+    try:
+        return _Found(key, member.offset, objects=parse_objects(_read_text(stream, member, _LARGEST_BOXES).encode()))
+    except (ValueError, RecursionError) as error:
+        return _Found(key, member.offset, fault=f"unreadable boxes: {error}")
+
+
 def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
     stream.seek(member.offset)
     return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
@@ -272,7 +290,7 @@ def _settle_dotted(shard: _Shard) -> None:
     plain = set(shard.images)
     for key, members in groups.items():
         images = [] if key in plain else [each for each in members if not _TARGETS & set(each.words.split("."))]
-        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks, shard.targets))
+        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks, shard.targets, shard.boxes))
         alone = len(images) == 1 and (len(members) > 1 or labeled)
         for each in images:
             shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
@@ -281,9 +299,10 @@ def _settle_dotted(shard: _Shard) -> None:
         shard.report("", 0, f"{name} next to the image of its key: {count:,} left out")
 
 
-def _pair(shard: _Shard) -> list[Sample]:
+def _pair(shard: _Shard, known_classes: int | None) -> list[Sample]:
     labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
     samples, labeled, masked = [], bool(labels), any(not mask.fault for mask in shard.masks.values())
+    boxed = any(not found.fault for found in shard.boxes.values())
     names = next((found.target.keys() for found in shard.targets.values() if found.target), None)
     for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
         label, mask = labels.pop(key, None), shard.masks.pop(key, None)
@@ -293,6 +312,7 @@ def _pair(shard: _Shard) -> list[Sample]:
         if fault := _mask_fault(image, mask) if mask or masked else "":
             shard.report(key, (mask or image).offset, fault)
         target = _target(shard, image, shard.targets.pop(key, None), names)
+        objects = _objects(shard, image, shard.boxes.pop(key, None), boxed, known_classes)
         place = None if mask is None or fault else Place(mask.offset, mask.size, mask.crc32)
         if label is None and labeled:
             shard.report(key, image.offset, "image without label")
@@ -300,10 +320,12 @@ def _pair(shard: _Shard) -> list[Sample]:
             shard.report(key, label.offset, label.fault)
         value, classes = (-1, None) if label is None else (label.label, label.classes)
         size = image.width, image.height
-        samples.append(Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place, target))
+        samples.append(
+            Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place, target, objects)
+        )
     for key, label in labels.items():
         shard.report(key, label.offset, "label without image")
-    for kind, members in {"mask": shard.masks, "target": shard.targets}.items():
+    for kind, members in {"mask": shard.masks, "target": shard.targets, "boxes": shard.boxes}.items():
         for key, member in members.items():
             shard.report(key, member.offset, f"{kind} without image")
     deep = [image.dark for image in shard.images.values() if image.dark is not None]
@@ -331,3 +353,15 @@ def _target(shard: _Shard, image: _Found, found: _Found | None, names: Collectio
     if fault:
         shard.report(image.key, (found or image).offset, fault)
     return found.target if found is not None and not fault else None
+
+
+def _objects(shard: _Shard, image: _Found, found: _Found | None, boxed: bool, classes: int | None) -> Objects | None:
+    """The objects in an image; what is wrong with them is reported, in a shard that has boxes."""
+    if found is None:
+        if boxed:
+            shard.report(image.key, image.offset, "image without boxes")
+        return None
+    fault = found.fault or (found.objects.fault(image.width, image.height, classes) if found.objects else "")
+    if fault:
+        shard.report(image.key, found.offset, fault)
+    return None if fault else found.objects

@@ -13,6 +13,7 @@ from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
+from mae_kit.data.packing.box_files import BoxFiles, find_boxes, voc_splits
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, recognize
 from mae_kit.data.packing.number_file import read_numbers
@@ -39,10 +40,13 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
     layout = recognize(list(sizes), skipped)
     names, held_out, left_out = _split_folders(root, layout.paths)
     masks = _masks(root, layout, labels)
+    boxes = _boxes(root, names, labels, skipped) if not masks else None
     if labels not in FROM_SOURCE:
         source = _from_table(root, names, Path(labels), sizes)
     elif masks:
         return _masked(root, names, layout, masks, sizes, held_out, skipped)
+    elif boxes is not None:
+        return _boxed(root, names, boxes, sizes, held_out, skipped + layout.skipped)
     else:
         paths = [layout.paths[name][held_out is not None :] for name in names]
         source = _by_folder(root, names, None if layout.numbered else _class_folders(root, paths, labels, held_out))
@@ -97,6 +101,50 @@ def _masked(
         classes=read_classes(root),
         skipped=others + alone,
         masks=[masks.get(name, "") for name in names],
+    )
+
+
+def _boxes(root: Path, names: list[str], labels: str, skipped: list[Skip]) -> BoxFiles | None:
+    """Boxes to pack.
+
+    Raises:
+        UserError: `boxes` are asked for, and there are none.
+    """
+    if labels not in ("auto", "boxes"):
+        return None
+    found = find_boxes(root, names, [skip.name for skip in skipped])
+    if labels == "boxes" and found is None:
+        fix = "give COCO's annotations/instances_*.json, VOC's Annotations/NAME.xml, or YOLO's labels/NAME.txt"
+        raise UserError("shard.labels.boxes", f"{root} holds no boxes of its images", fix)
+    return found
+
+
+def _boxed(
+    root: Path,
+    names: list[str],
+    boxes: BoxFiles,
+    sizes: dict[str, int],
+    held_out: np.ndarray | None,
+    skipped: list[Skip],
+) -> Source:
+    """Images with their boxes; the lists of a VOC folder split them where no folder does."""
+    others = [skip for skip in skipped if skip.name not in boxes.files | {skip.name for skip in boxes.bad} | {CLASSES}]
+    splits = voc_splits(root) if boxes.kind == "VOC" and held_out is None else None
+    if splits is not None:
+        others += [Skip(name, "in no list of a split") for name in names if Path(name).stem not in splits]
+        names = [name for name in names if Path(name).stem in splits]
+        held_out = np.array([splits[Path(name).stem] for name in names], bool)
+    known = sum(name in boxes.images for name in names)
+    return Source(
+        kind=f"folder of images with {boxes.kind} boxes ({known:,} of {len(names):,})",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64),
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=held_out if held_out is not None and held_out.any() else None,
+        classes=boxes.classes,
+        skipped=others + boxes.bad,
+        boxes=[boxes.images.get(name) for name in names],
     )
 
 

@@ -42,7 +42,7 @@ class RowReader:
 def open_hub(src: str, labels: str) -> Source:
     """List `hf:NAME[:split]` or `torchvision:NAME[:split]`; without a split train and one held-out split are taken."""
     hub, _, rest = src.partition(":")
-    if labels in ("folders", "masks") or (hub == "torchvision" and labels not in FROM_SOURCE):
+    if labels in ("folders", "masks", "boxes") or (hub == "torchvision" and labels not in FROM_SOURCE):
         raise UserError("shard.labels.folders", f"--labels {labels} needs a folder of images", "leave out --labels")
     name, _, split = rest.partition(":")
     if not name:

@@ -28,7 +28,7 @@ from mae_kit.data.levels import ANY, Levels, Scale
 from mae_kit.data.packing.find_scale import find_scale
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
-from mae_kit.data.packing.stats import SKIPPED, channel_stats, depth_stats, megabytes, split_stats
+from mae_kit.data.packing.stats import SKIPPED, box_stats, channel_stats, depth_stats, megabytes, split_stats
 from mae_kit.data.packing.writer import RECORDS, Job, Record, encode_sample, is_done, load_json, to_json, write_shard
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import STALE, clear_unfinished, replace_text
@@ -201,6 +201,8 @@ def _digest(source: Source) -> str:
         digest.update("\n".join(source.masks).encode("utf-8", "surrogateescape"))
     if source.targets is not None:
         digest.update(json.dumps(source.targets).encode())
+    if source.boxes is not None:
+        digest.update(json.dumps(source.boxes).encode())
     if source.sets is not None:
         digest.update(source.sets.count.tobytes() + source.sets.values.tobytes())
     return digest.hexdigest()
@@ -257,6 +259,7 @@ def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[
     splits = {split: split_stats(split, records, classes) for split in ("train", "val")}
     stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
     stats |= {"scale": {kind: [levels.black, levels.white] for kind, levels in scale.items()}}
+    stats |= {"boxes": box_stats(records)} if source.boxes is not None else {}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, to_json(stats))
     _clear(out, 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX, TARGET_SUFFIX
+from mae_kit.data.packing.boxes import Annotation
 from mae_kit.data.packing.source import Source
 from mae_kit.errors import UserError
 
@@ -17,6 +18,7 @@ from mae_kit.errors import UserError
 BLOCK, RECORD = 512, 10_240
 # Small sets are cut up to this often, at no fewer samples each, so that several workers have something to do.
 _PIECES, _SAMPLES_A_PIECE = 32, 256
+_A_BOX = 40  # bytes
 
 
 class Settings(NamedTuple):
@@ -62,6 +64,7 @@ class Task(NamedTuple):
     keys: list[str]
     labels: list[Label | None]
     masks: list[str]
+    boxes: list[Annotation | None]
 
 
 def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
@@ -82,7 +85,9 @@ def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
         raise UserError("shard.val_fraction.empty", what, "change --val-fraction or --seed, or add images")
     order = np.argsort(drawn[:, 1], kind="stable")
     labels = _labels(source)
-    costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(label) for label in labels])
+    costs = BLOCK * (1 + -(-sizes // BLOCK)) + np.array([_cost(len(label.text)) if label else 0 for label in labels])
+    if source.boxes:
+        costs += np.array([_cost(len(one.label) * _A_BOX) if one else 0 for one in source.boxes])
     keys = source.keys or _numbers(len(source.names))
     tasks = []
     for split, flag in (("train", False), ("val", True)):
@@ -137,13 +142,14 @@ def _labels(source: Source) -> list[Label | None]:
     return [own if each is None else made(CLASSES_SUFFIX, each) for own, each in zip(single, sets, strict=True)]
 
 
-def _cost(label: Label | None) -> int:
-    """Bytes in the shard."""
-    return 0 if label is None else BLOCK * (1 + -(-len(label.text) // BLOCK))
+def _cost(size: int) -> int:
+    """Bytes of a member in the shard."""
+    return BLOCK * (1 + -(-size // BLOCK))
 
 
 def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> Task:
     places = rows.tolist()
     names, taken = [source.names[i] for i in places], [keys[i] for i in places]
     masks = [source.masks[i] if source.masks else "" for i in places]
-    return Task(name, places, names, taken, [labels[i] for i in places], masks)
+    boxes = [source.boxes[i] if source.boxes else None for i in places]
+    return Task(name, places, names, taken, [labels[i] for i in places], masks, boxes)

@@ -10,9 +10,10 @@ import numpy as np
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.targets import Target
+from mae_kit.data.packing.boxes import Annotation
 from mae_kit.errors import UserError
 
-FROM_SOURCE = ("auto", "folders", "masks", "none")  # the other values of --labels are paths of tables
+FROM_SOURCE = ("auto", "folders", "masks", "boxes", "none")  # the other values of --labels are paths of tables
 
 Reader = Callable[[int, str], bytes]
 """(row, name) -> encoded image bytes. Pickled to every worker, so keep it small."""
@@ -36,6 +37,7 @@ class Source:
         masks: n names of masks, which `read` takes in place of the sample's own, "" where a sample has none; None where
             no sample has one.
         targets: Numbers by name, for regression; None where a sample has none, and where no sample has one.
+        boxes: Objects, for detection; None where nothing is known of a sample, and where it is of none.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Source:
     sets: ClassSets | None = None
     masks: list[str] | None = None
     targets: list[Target | None] | None = None
+    boxes: list[Annotation | None] | None = None
 
 
 def check_there(folder: Path) -> None:

@@ -42,6 +42,28 @@ def depth_stats(records: dict[str, Record]) -> dict[str, int]:
     return {name: sum(record[name] for record in records.values()) for name in ("deep", "dark")}
 
 
+def box_stats(records: dict[str, Record]) -> dict[str, int]:
+    """How many objects there are, what became of boxes, and how many images show none or the most."""
+    total: Counter[str] = Counter()
+    for record in records.values():
+        most = max(total["most"], record["boxes"].get("most", 0))
+        total.update(record["boxes"])
+        total["most"] = most
+    return dict(total)
+
+
+def _box_lines(boxes: dict[str, int]) -> list[str]:
+    lines = [f"objects: {boxes.get('objects', 0):,}, at most {boxes.get('most', 0):,} in an image"]
+    told = {
+        "background": "images show no object: they teach background",
+        "clipped": "boxes reached out of their image and were clipped",
+        "empty": "boxes without area, or outside of their image, were left out",
+        "unknown": "boxes of a class without a name were left out",
+        "crowd": "boxes are around crowds: neither learned from nor scored",
+    }
+    return lines + [f"{boxes[name]:,} {what}" for name, what in told.items() if boxes.get(name)]
+
+
 def _shortened(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
@@ -69,6 +91,7 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
         lines += _lost_classes(stats["splits"])
         unlabeled = {split: part["without_label"] for split, part in stats["splits"].items()}
         lines += [f"images without a label in {split}: {count:,}" for split, count in unlabeled.items() if count]
+    lines += _box_lines(stats["boxes"]) if "boxes" in stats else []
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     lines.append(f"channel mean {values[0]}, std {values[1]}")
     lines += [

@@ -8,6 +8,7 @@ import numpy as np
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.samples import MASK_SUFFIX
+from mae_kit.data.packing.boxes import Annotation
 from mae_kit.data.packing.source import Source, check_there
 from mae_kit.data.packing.splits import choose_splits, split_word
 from mae_kit.errors import BadImage, UserError
@@ -56,8 +57,19 @@ def tar_source(path: str, labels: str) -> Source:
         masks=[f"{name}.{MASK_SUFFIX}" if one else "" for name, one in zip(names, masked, strict=True)]
         if masked
         else None,
+        boxes=_annotations(index, kept) if index.boxes is not None and labels in ("auto", "boxes") else None,
         targets=index.targets.take(kept).rows() if index.targets is not None and labels == "auto" else None,
     )
+
+
+def _annotations(index: Index, rows: np.ndarray) -> list[Annotation | None]:
+    assert index.boxes is not None
+    found: list[Annotation | None] = []
+    for row, known in zip(rows.tolist(), index.boxes.known[rows].tolist(), strict=True):
+        columns = (column.tolist() for column in index.boxes.of(row))
+        size = float(index.width[row]), float(index.height[row])
+        found.append(Annotation(*columns, frame=size, upright=True) if known else None)
+    return found
 
 
 def _by_folder(path: str, keys: list[str]) -> tuple[np.ndarray, list[str]]:

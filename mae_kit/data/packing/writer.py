@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypedDict
@@ -10,10 +10,11 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict
 import numpy as np
 
 from mae_kit.data.index.listing import Skip
-from mae_kit.data.index.samples import MASK_SUFFIX
+from mae_kit.data.index.samples import BOXES_SUFFIX, MASK_SUFFIX
 from mae_kit.data.levels import Scale
+from mae_kit.data.packing.boxes import encode_objects
 from mae_kit.data.packing.encode import Stored, encode
-from mae_kit.data.packing.mask import Mask, encode_mask
+from mae_kit.data.packing.mask import encode_mask
 from mae_kit.data.packing.plan import Settings, Task
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
@@ -43,6 +44,7 @@ class Record(TypedDict):
     moments: _Moments
     deep: int
     dark: int
+    boxes: dict[str, int]
     bytes: int
 
 
@@ -88,26 +90,25 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
 
     skipped: list[Skip] = []
     labels: Counter[int] = Counter()
+    boxes: Counter[str] = Counter()
     images = 0
     deep = dark = 0
     value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
-        columns = task.rows, task.names, task.keys, task.labels, task.masks
-        for row, name, key, label, mask in zip(*columns, strict=True):
+        for place, (row, name, key) in enumerate(zip(task.rows, task.names, task.keys, strict=True)):
             try:
                 stored = encode_sample(job.read, row, name, job.settings, job.scale)
-                classes = _encode_mask(job, row, name, mask, stored) if mask else None
+                about = _about(job, task, place, stored)
             except BadImage as error:
                 skipped.append(Skip(name, str(error)))
             else:
                 tar.write({"__key__": key, stored.suffix: stored.data})
-                if label is not None:
-                    tar.write({"__key__": key, label.suffix: label.text})
-                if classes is not None:
-                    tar.write({"__key__": key, MASK_SUFFIX: classes.data})
-                    labels.update(classes.present)
-                else:
-                    labels.update((NONE,) if label is None else label.classes)
+                for suffix, content in about.members.items():
+                    tar.write({"__key__": key, suffix: content})
+                labels.update(about.classes)
+                most = max(boxes["most"], about.boxes["objects"])
+                boxes.update(about.boxes)
+                boxes["most"] = most
                 images += 1
                 deep, dark = deep + stored.deep, dark + stored.dark
                 skipped += [Skip(name, stored.left_out)] if stored.left_out else []
@@ -115,12 +116,30 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
             tick()
     moments = {"value": value.tolist(), "square": square.tolist()}
     found = {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
-    return found | {"deep": deep, "dark": dark}
+    return found | {"deep": deep, "dark": dark, "boxes": boxes}
 
 
-def _encode_mask(job: Job, row: int, name: str, mask: str, stored: Stored) -> Mask:
-    ignored = job.settings.ignore, job.classes
-    return encode_mask(job.read(row, mask), job.read(row, name), stored.data, *ignored, job.settings.max_pixels)
+class _About(NamedTuple):
+    """What a shard says of an image: members by suffix, the classes it shows, and counts of its boxes."""
+
+    members: dict[str, bytes]
+    classes: Sequence[int]
+    boxes: Counter[str]
+
+
+def _about(job: Job, task: Task, place: int, stored: Stored) -> _About:
+    label, mask, boxes = task.labels[place], task.masks[place], task.boxes[place]
+    row, name, most = task.rows[place], task.names[place], job.settings.max_pixels
+    members = {} if label is None else {label.suffix: label.text}
+    if mask:
+        ignored = job.settings.ignore, job.classes
+        found = encode_mask(job.read(row, mask), job.read(row, name), stored.data, *ignored, most)
+        return _About(members | {MASK_SUFFIX: found.data}, found.present, Counter())
+    if boxes is not None:
+        objects, counts = encode_objects(boxes, job.read(row, name), stored.data, most)
+        counts |= Counter(objects=len(objects.label), background=int(not len(objects.label)))
+        return _About(members | {BOXES_SUFFIX: objects.to_json()}, np.unique(objects.label).tolist(), counts)
+    return _About(members, (NONE,) if label is None else label.classes, Counter())
 
 
 def is_done(out: Path, shard: str) -> bool:
