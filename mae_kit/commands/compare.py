@@ -30,7 +30,6 @@ from mae_kit.reports.comparison import (
     describe_scratch,
     have_same_encoder,
 )
-from mae_kit.tasks.labeled import open_labeled
 from mae_kit.training.lock import alone
 from mae_kit.training.run import recipe_of
 from mae_kit.weights.initialize import fitting
@@ -127,7 +126,8 @@ def _dry_run(steps: list[Step]) -> dict[str, dict[str, Any]]:
         if encoder is not None and tuned["model"] and tuned["model"].name != encoder.name:
             problem = f"its encoder is a {encoder.name}, and the fine-tuning is of a {tuned['model'].name}"
             raise UserError("entries.finetune", problem, "give this entry a `finetune: {config: RECIPE}` of its own")
-        labeled = open_labeled(tuned["data"], tuned["optimization"], tuned["machine"], tuned["seed"])
+        of_task = (tuned[name] for name in ("data", "optimization", "machine", "seed"))
+        labeled = tuning.task_of(tuned).open(*of_task)
         job, _ = tuning.prepare(tuned, labeled, encoder)
     return configs | {"finetune": recipe_of(job.arguments)}
 

@@ -155,10 +155,15 @@ def build_with_record(
     log.info(f"{built.loaded} tensors loaded; {new}" if built.loaded else "training from scratch")
     mean, std = normalization(data, built)
     name = known.model if known else spec.name  # type: ignore[union-attr]
-    trained = {k: v for k, v in known.model_args.items() if k not in ("img_size", "in_chans")} if known else {}
+    trained = own_args(known.model_args) if known else {}
     args = trained | (spec.args if spec else {})
     objective, step = (known.objective, known.step) if known else ("none", 0)
     return built.model, ModelConfig(name, args, mean, std, objective, step, image_size=size, classes=outputs)
+
+
+def own_args(model_args: dict[str, Any]) -> dict[str, Any]:
+    """Those that a recipe would name; size and channels are the images'."""
+    return {name: value for name, value in model_args.items() if name not in ("img_size", "in_chans")}
 
 
 def check_unused(given: Any, default: Any, names: tuple[str, ...], group: str) -> None:

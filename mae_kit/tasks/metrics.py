@@ -13,7 +13,6 @@ from torchmetrics.utilities import dim_zero_cat
 from mae_kit.data.loading.batch import Batch
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
 from mae_kit.tasks.mistakes import Mistake, mistakes_of, surest
-from mae_kit.training.best import Best
 from mae_kit.training.periodic import PeriodicScore
 from mae_kit.training.run import Run
 from mae_kit.training.signals import until_signal
@@ -41,7 +40,6 @@ class Scores(PeriodicScore):
         logged: Names of the scores to write on the way, the one that counts first.
         metrics: Gather what the scores are made of.
         run: Says, when a run is resumed, whether the scores are written already.
-        best: Keeps the best weights by the first of them.
     """
 
     def __init__(
@@ -51,9 +49,8 @@ class Scores(PeriodicScore):
         logged: tuple[str, ...],
         metrics: MetricCollection,
         run: Run | None = None,
-        best: Best | None = None,
     ):
-        super().__init__(f"val_{logged[0]}", every, run, best)
+        super().__init__(f"val_{logged[0]}", every, run)
         self.batches, self.logged, self.metrics = batches, logged, metrics
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
@@ -93,12 +90,9 @@ class ClassificationScores(Scores):
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.
-        best: Keeps the best weights.
     """
 
-    def __init__(
-        self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None, best: Best | None = None
-    ):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
         metrics: dict[str, Metric] = {
             "top1": MulticlassAccuracy(classes, average="micro"),
             "confusion": MulticlassConfusionMatrix(classes),
@@ -106,7 +100,7 @@ class ClassificationScores(Scores):
         if classes > FIVE:
             metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=FIVE)
         logged = tuple(name for name in ("top1", "top5", "macro_f1") if name in metrics or name == "macro_f1")
-        super().__init__(batches, every, logged, MetricCollection(dict(metrics)), run, best)
+        super().__init__(batches, every, logged, MetricCollection(dict(metrics)), run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics.update(logits, labels)
@@ -141,15 +135,12 @@ class MultiLabelScores(Scores):
         classes: Number of classes.
         every: Steps between two scores.
         run: Of the training.
-        best: Keeps the best weights.
     """
 
-    def __init__(
-        self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None, best: Best | None = None
-    ):
+    def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
         metrics = {"probability": Rows(classes), "true": Rows(classes)}
         gathered = MetricCollection(dict(metrics), compute_groups=False)
-        super().__init__(batches, every, ("map", "macro_f1"), gathered, run, best)
+        super().__init__(batches, every, ("map", "macro_f1"), gathered, run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         self.metrics["probability"].update(logits.sigmoid())

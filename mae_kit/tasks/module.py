@@ -1,6 +1,5 @@
 """A classifier in training."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy
 
 from mae_kit.data.loading.batch import Batch
@@ -17,16 +15,13 @@ from mae_kit.encoders import create_encoder
 from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.tasks.classifier import classifier_from
 from mae_kit.tasks.config import Augmentation
+from mae_kit.tasks.supervised import SupervisedModule
 from mae_kit.training.config import Optimization
-from mae_kit.training.freezing import frozen_parts
-from mae_kit.training.module import TrainingModule, statistics
-from mae_kit.training.optimizer import Group, layer_decay_groups
+from mae_kit.training.module import statistics
 from mae_kit.weights.config import ModelConfig, parse_config
 
-log = logging.getLogger(__name__)
 
-
-class FinetuneModule(TrainingModule):
+class FinetuneModule(SupervisedModule):
     """Fine-tune a classifier from labeled images, uint8 in [0, 255] or float in [0, 1].
 
         module = FinetuneModule(load_encoder("runs/tiny"), num_classes=10, lr=1e-3, layer_decay=0.75)
@@ -55,8 +50,6 @@ class FinetuneModule(TrainingModule):
         UserError: Unusable settings; float images outside [0, 1].
     """
 
-    supervised = True
-
     def __init__(
         self,
         encoder: nn.Module | dict[str, Any],
@@ -74,19 +67,15 @@ class FinetuneModule(TrainingModule):
         seed: int = 0,
         **optimization: Any,
     ):
-        super().__init__(Optimization.of(lr, base_lr, **({"betas": (0.9, 0.999)} | optimization)), seed)
-        self.model, config = _classifier(encoder, num_classes, drop_path)
+        model, config = _classifier(encoder, num_classes, drop_path)
+        super().__init__(model, Optimization.of(lr, base_lr, **({"betas": (0.9, 0.999)} | optimization)), ema, seed)
         mean, std = (mean, std) if mean or not config else (config["mean"], config["std"])
         self._given: dict[str, Any] = {"mean": mean, "std": std}
         self.augmentation = Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation
         self.num_classes, self.generative = num_classes, generative
         self.classify_and_predict: Callable[..., Any] = classify_and_predict
-        self.frozen = frozen_parts(self.model)
         self.loss_of_logits = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
         self.top1 = None if multi_label else MulticlassAccuracy(num_classes, average="micro")
-        self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(ema), use_buffers=True) if ema else None
-        if self.average is not None:
-            self.average.requires_grad_(False)  # else DDP waits for gradients that never come
         own = {"num_classes": num_classes, "multi_label": multi_label, "drop_path": drop_path, "ema": ema, "seed": seed}
         self.save_hyperparameters(
             ({"encoder": config} if config else {})
@@ -105,10 +94,6 @@ class FinetuneModule(TrainingModule):
         mean, std = statistics(mean, std, channels, data)
         self.augment = FinetuneAugment(mean, std, self.num_classes, **asdict(self.augmentation))
 
-    def groups(self) -> list[Group]:
-        o = self.optimization
-        return layer_decay_groups(self.model, o.weight_decay, o.layer_decay, o.layer_blocks)
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = self.augment(batch.images, batch.labels)
         if not self.generative:
@@ -118,16 +103,10 @@ class FinetuneModule(TrainingModule):
         return {"loss": classes + self.generative * generative, "class_loss": classes, "generative_loss": generative}
 
     def compile_model(self) -> None:
-        """Compile what each step calls."""
         if self.generative:
             self.classify_and_predict = torch.compile(self.classify_and_predict)
         else:
-            self.model.compile()
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+            super().compile_model()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = self.as_batch(batch)
@@ -137,10 +116,6 @@ class FinetuneModule(TrainingModule):
         if self.top1 is not None:
             self.top1(logits, labels)
             self.log("val_top1", self.top1, batch_size=len(labels))
-
-    def scored(self) -> nn.Module:
-        """The model that counts: the average of the weights where there is one."""
-        return self.model if self.average is None else self.average.module
 
 
 def _classifier(
@@ -162,32 +137,3 @@ def _config_of(encoder: Any) -> ModelConfig:
         return config
     mean, std = statistics(None, None, encoder.channels)
     return ModelConfig(encoder.name, encoder.model_args, mean, std, "", 0, encoder.image_size)
-
-
-def ema_decay(decay: float, updates: int) -> float:
-    """The decay after so many updates: a warm-up, (1 + n) / (10 + n), or a short run would stay where it began.
-
-    As TensorFlow's ExponentialMovingAverage with num_updates.
-    """
-    return min(decay, (1 + updates) / (10 + updates))
-
-
-def log_decay(decay: float | None, steps: int) -> None:
-    """Say which decay a training of so many steps comes to, where that is less than was asked for."""
-    if decay and (last := ema_decay(decay, steps)) < decay:
-        log.info(
-            f"the decay of the moving average warms up: it reaches {last:.3g} in {steps} steps, not the {decay:g} given"
-        )
-
-
-def _moving_average(decay: float) -> Callable[..., None]:
-    """torch's, but for whole numbers: an average of a table of indices would be rounded to another table."""
-
-    def update(averages: Any, values: Any, updates: Any) -> None:
-        if averages[0].is_floating_point():  # all of one type
-            get_ema_multi_avg_fn(ema_decay(decay, int(updates)))(averages, values, updates)
-        else:
-            for mean, value in zip(averages, values, strict=True):
-                mean.copy_(value)
-
-    return update

@@ -27,10 +27,9 @@ from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.labeled import Labeled, build_with_record, check_unused, open_labeled
 from mae_kit.tasks.metrics import Rows, Scores
 from mae_kit.tasks.regressor import Regressor, save_regressor
+from mae_kit.tasks.supervised import SupervisedModule
 from mae_kit.tasks.task import Task
 from mae_kit.training.config import Machine, Optimization
-from mae_kit.training.freezing import frozen_parts
-from mae_kit.training.module import TrainingModule
 from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream
@@ -96,12 +95,18 @@ class Regression(Task):
         return TargetTrainBatches(stream.index, stream.rows, *form, plan.seed, stream.replica, plan.mix_shards)
 
     def module(
-        self, model: nn.Module, record: ModelConfig, augmentation: Augmentation, optimization: Optimization, seed: int
+        self,
+        model: nn.Module,
+        record: ModelConfig,
+        augmentation: Augmentation,
+        optimization: Optimization,
+        ema: float | None,
+        seed: int,
     ) -> "RegressModule":
         check_unused(augmentation, Augmentation(), ("mixup", "cutmix"), "augmentation")
         assert isinstance(model, Regressor)
         augment = FinetuneAugment(record.mean, record.std, 1, **asdict(augmentation))
-        return RegressModule(model, augment, self.loss, seed, **optimization.arguments())
+        return RegressModule(model, augment, self.loss, ema, seed, **optimization.arguments())
 
     def scores(self, val: Index, record: ModelConfig, every: int, replica: Replica, run: Run) -> "RegressionScores":
         mine = val.targeted()[replica.rank :: replica.world_size]
@@ -134,25 +139,29 @@ def _rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndar
     return np.intersect1d(index.targeted(), samples.rows)
 
 
-class RegressModule(TrainingModule):
+class RegressModule(SupervisedModule):
     """Train a regressor on images with numbers.
 
     Args:
         model: What is trained; what needs no gradients stays in eval mode.
         augment: What happens to the images of a batch on the device.
         loss: l1, l2 or huber, of standardized numbers.
+        ema: Decay of a moving average of the weights.
         seed: Of everything random.
         optimization: Fields of `Optimization`.
     """
 
-    supervised = True
-
     def __init__(
-        self, model: Regressor, augment: FinetuneAugment, loss: Loss = "l2", seed: int = 0, **optimization: Any
+        self,
+        model: Regressor,
+        augment: FinetuneAugment,
+        loss: Loss = "l2",
+        ema: float | None = None,
+        seed: int = 0,
+        **optimization: Any,
     ):
-        super().__init__(Optimization.of(**({"lr": None, "base_lr": None} | optimization)), seed)
-        self.model, self.augment, self.loss_of_numbers = model, augment, LOSSES[loss]
-        self.frozen = frozen_parts(model)
+        super().__init__(model, Optimization.of(**({"lr": None, "base_lr": None} | optimization)), ema, seed)
+        self.augment, self.loss_of_numbers = augment, LOSSES[loss]
 
     def groups(self) -> list[Group]:
         o = self.optimization
@@ -163,12 +172,7 @@ class RegressModule(TrainingModule):
         return {"loss": self.loss_of_numbers(found, (batch.labels - self.model.mean) / self.model.std)}
 
     def compile_model(self) -> None:
-        """Compile what each step calls."""
         self.model.backbone.compile()
-
-    def scored(self) -> nn.Module:
-        """The model that counts."""
-        return self.model
 
 
 class RegressionScores(Scores):

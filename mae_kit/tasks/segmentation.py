@@ -28,16 +28,16 @@ from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.evaluation.metrics import class_rows
 from mae_kit.evaluation.windows import window_logits
+from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.labeled import Labeled, check_unused, normalization, open_labeled
 from mae_kit.tasks.metrics import Scores
 from mae_kit.tasks.overlays import as_rgb, beside
 from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, backbone_args, build_backbone, save_segmenter
+from mae_kit.tasks.supervised import SupervisedModule
 from mae_kit.tasks.task import Task
 from mae_kit.training.config import Machine, Optimization
-from mae_kit.training.freezing import frozen_parts
-from mae_kit.training.module import TrainingModule
 from mae_kit.training.optimizer import Group, layer_decay_groups, parameter_groups
 from mae_kit.training.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
 from mae_kit.training.run import Run
@@ -136,6 +136,7 @@ class Segmentation(Task):
         record: SegmenterConfig,
         augmentation: Augmentation,
         optimization: Optimization,
+        ema: float | None,
         seed: int,
     ) -> "SegmentModule":
         unused = ("randaugment", "erasing", "mixup", "cutmix")
@@ -143,7 +144,7 @@ class Segmentation(Task):
         assert isinstance(model, Segmenter)
         config, a = record.model, augmentation
         augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
-        return SegmentModule(model, augment, self.dice, a.smoothing, seed, **optimization.arguments())
+        return SegmentModule(model, augment, self.dice, a.smoothing, ema, seed, **optimization.arguments())
 
     def scores(
         self, val: Index, record: SegmenterConfig, every: int, replica: Replica, run: Run
@@ -156,19 +157,19 @@ class Segmentation(Task):
         assert isinstance(model, Segmenter)
         return save_segmenter(folder, model, record)
 
-    def draw(self, model: nn.Module, record: SegmenterConfig, val: Index, folder: Path) -> list[Path]:
+    def draw(
+        self, model: nn.Module, record: SegmenterConfig, scores: Scores, val: Index, run: RunFolder
+    ) -> dict[str, Any]:
         rows = val.masked()
         some = rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]
-        files = []
-        folder.mkdir(parents=True, exist_ok=True)
+        run.predictions.mkdir(parents=True, exist_ok=True)
         for batch in MaskedImages(val, some, record.model.channels):
             if len(batch.images):
                 found = predict_mask(model, batch.images, record).numpy()
                 picture = as_rgb(batch.images[0])
-                file = folder / f"{val.keys[int(batch.ids[0])].replace('/', '-')}.png"
+                file = run.predictions / f"{val.keys[int(batch.ids[0])].replace('/', '-')}.png"
                 beside(picture, [batch.labels[0].numpy(), found], record.model.classes).save(file)
-                files.append(file)
-        return files
+        return {}
 
 
 def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
@@ -193,7 +194,7 @@ def _masked_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> 
     return np.intersect1d(index.masked(), samples.rows)
 
 
-class SegmentModule(TrainingModule):
+class SegmentModule(SupervisedModule):
     """Train a segmenter on crops of images with masks.
 
     Args:
@@ -201,11 +202,10 @@ class SegmentModule(TrainingModule):
         augment: What happens to a batch on the device.
         dice: Weight of the Dice loss next to cross-entropy.
         smoothing: Label smoothing of the cross-entropy.
+        ema: Decay of a moving average of the weights.
         seed: Of everything random.
         optimization: Fields of `Optimization`; layer_decay is for the backbone, its head learns at the full rate.
     """
-
-    supervised = True
 
     def __init__(
         self,
@@ -213,12 +213,12 @@ class SegmentModule(TrainingModule):
         augment: PairedAugment,
         dice: float = 0.0,
         smoothing: float = 0.0,
+        ema: float | None = None,
         seed: int = 0,
         **optimization: Any,
     ):
-        super().__init__(Optimization.of(**({"lr": None, "base_lr": None} | optimization)), seed)
-        self.model, self.augment, self.dice, self.smoothing = model, augment, dice, smoothing
-        self.frozen = frozen_parts(model)
+        super().__init__(model, Optimization.of(**({"lr": None, "base_lr": None} | optimization)), ema, seed)
+        self.augment, self.dice, self.smoothing = augment, dice, smoothing
 
     def groups(self) -> list[Group]:
         o = self.optimization
@@ -235,14 +235,6 @@ class SegmentModule(TrainingModule):
             return {"loss": loss}
         overlap = dice_loss(logits, masks)
         return {"loss": loss + self.dice * overlap, "cross_entropy": loss, "dice_loss": overlap}
-
-    def compile_model(self) -> None:
-        """Compile what each step calls."""
-        self.model.compile()
-
-    def scored(self) -> nn.Module:
-        """The model that counts."""
-        return self.model
 
 
 def cross_entropy(

@@ -184,6 +184,10 @@ class SegmenterConfig:
     width: int
     overlap: float
 
+    @property
+    def classes(self) -> list[str]:
+        return self.model.classes
+
     def build(self, backbone: nn.Module) -> Segmenter:
         return Segmenter(backbone, len(self.model.classes), self.head, self.width)
 

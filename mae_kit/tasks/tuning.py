@@ -16,7 +16,9 @@ from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.evaluation.labeled_features import LabeledFeatures
 from mae_kit.evaluation.predictions import accuracy_or_map, predictions
 from mae_kit.tasks.few_labels import (
+    FEW,
     FOLDS,
+    LEAST,
     Candidate,
     cross_validated,
     draw_folds,
@@ -24,10 +26,12 @@ from mae_kit.tasks.few_labels import (
     frozen_features,
     frozen_head,
     start_from_head,
+    takes_a_head,
 )
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.config import Machine, Optimization, Plan
 from mae_kit.training.fit import fit_quietly
+from mae_kit.training.samples import Stream
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +163,21 @@ def study(
     if setting.head == "ridge":
         start_from_head(trials.classifier, frozen_head("ridge", images, classes))
     return FewLabels(before, images, found, setting)
+
+
+def can_tune(classifier: nn.Module, stream: Stream) -> bool:
+    """Whether trials have something to do; logs the reason where they have not."""
+    images = len(stream.rows)
+    reasons = {
+        f"{images:,} labeled images are more than {FEW:,}": images > FEW,
+        f"{images} labeled images are fewer than {LEAST}": images < LEAST,
+        "its trials run on one device: give --devices 1": stream.replica.world_size > 1,
+        "this model has no linear layer as its head": not takes_a_head(classifier),
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        log.info(f"fine-tuned by the recipe, without --tune auto: {found[0]}")
+    return not found
 
 
 def settings(optimization: Optimization, batch_size: int, pretrained: bool) -> list[Setting]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,12 @@ import psutil
 import torch
 
 from mae_kit.data.loading.batch import Batch
+from mae_kit.data.loading.loader import Replica, TrainBatches
 from mae_kit.errors import UserError
 from mae_kit.training.config import Machine
 from mae_kit.training.fit import prepare_machine
 from mae_kit.training.module import TrainingModule
 from mae_kit.training.precision import resolve
-from mae_kit.training.samples import some_images
 from mae_kit.training.train import Job
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,19 @@ def accumulated(job: Job) -> Job:
         return job
     prepare_machine(job.module, machine)
     images = stream.plan.batch_size // stream.replica.world_size
-    parts = parts_that_fit(job.module, some_images(job.batches, _MORE), images, machine, free_memory())
+    parts = parts_that_fit(job.module, _some(job.batches), images, machine, free_memory())
     log.info(f"each step accumulates {parts} micro-batches of {images // parts} images, to fit into the free memory")
     stream = stream._replace(replica=replace(stream.replica, micro_batches=parts))
     job.batches.replica = stream.replica
     settings = job.arguments | {"machine": replace(machine, accumulate_grad_batches=parts)}
     return replace(job, stream=stream, arguments=settings)
+
+
+def _some(batches: TrainBatches) -> Batch:
+    """The first four samples of a training, with their labels."""
+    few = copy(batches)
+    few.batch_size, few.replica = _MORE, Replica()
+    return few[0]
 
 
 def parts_that_fit(module: TrainingModule, batch: Batch, images: int, machine: Machine, free: float) -> int:

@@ -1,5 +1,6 @@
 """The verb `finetune`: from scratch and from an encoder, killed and resumed, and its users' mistakes."""
-# Also tests tasks/module.py, tasks/classes.py, tasks/load.py, tasks/trained.py.
+# Also tests tasks/module.py, tasks/supervised.py, tasks/classification.py, tasks/classes.py, tasks/load.py,
+# tasks/trained.py.
 
 import json
 import random
@@ -23,7 +24,8 @@ from torch import nn
 from mae_kit.data.loading.batch import Batch
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.tasks.config import Augmentation
-from mae_kit.tasks.module import FinetuneModule, ema_decay
+from mae_kit.tasks.module import FinetuneModule
+from mae_kit.tasks.supervised import ema_decay
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier, save_encoder
 from mae_kit.weights.recognize import load_encoder

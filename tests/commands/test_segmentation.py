@@ -122,12 +122,22 @@ def test_pretraining_is_compared_with_scratch(shards: Path, recipe: Path, tmp_pa
     assert told["verdict"] in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_the_best_weights_are_kept_of_an_average_and_training_ends(shards: Path, recipe: Path, tmp_path: Path):
+    how: dict = {"intervals.eval_every_n_steps": 3, "machine.accumulate_grad_batches": "auto"}
+    told = mk.finetune(recipe, data=str(shards), run=tmp_path / "run", ema=0.9, patience=1, **how)
+    assert told["best"]["metric"] == "val_miou" and told["best"]["step"] + 3 <= 90
+    steps = json.loads((tmp_path / "run" / "complete.json").read_text())["steps"]
+    assert steps == min(90, told["best"]["step"] + 3)
+    (found,) = mk.evaluate(tmp_path / "run" / "best", data=str(shards))["scores"]
+    assert found["miou"] == pytest.approx(told["best"]["value"])
+
+
 @pytest.mark.parametrize(
     ("key", "given"),
     [
         ("data.crop_pct", {"data.crop_pct": 0.5}),
         ("augmentation.mixup", {"augmentation.mixup": 0.8}),
-        ("ema", {"ema": 0.9}),
+        ("generative", {"generative": 1.0}),
     ],
 )
 def test_settings_of_classification_are_refused(key: str, given: dict, shards: Path, recipe: Path, tmp_path: Path):

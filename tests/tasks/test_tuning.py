@@ -13,7 +13,6 @@ from support.errors import raises
 from support.tiny_models import ARGS, tiny_config
 
 import mae_kit
-from mae_kit.commands.finetune import _can_tune
 from mae_kit.data.loading.loader import Replica
 from mae_kit.encoders import ViT
 from mae_kit.evaluation import probe
@@ -22,7 +21,7 @@ from mae_kit.evaluation.labeled_features import LabeledFeatures
 from mae_kit.tasks import tuning
 from mae_kit.tasks.few_labels import Candidate, draw_folds
 from mae_kit.tasks.mistakes import MOST
-from mae_kit.tasks.tuning import FewLabels, Setting
+from mae_kit.tasks.tuning import FewLabels, Setting, can_tune
 from mae_kit.training.config import Optimization
 from mae_kit.training.samples import Stream
 from mae_kit.weights.native import load_classifier, save_encoder
@@ -130,7 +129,7 @@ def test_what_cannot_be_tuned_is_told_in_one_line(
     nothing: Any = None
     stream = Stream(nothing, np.arange(images), nothing, Replica(world_size=devices))
     with caplog.at_level(logging.INFO):
-        assert _can_tune(Model(), stream, {"tune": "auto", "dry_run": False}) is (not said)
+        assert can_tune(Model(), stream) is (not said)
     assert len(caplog.records) == bool(said) and said in caplog.text
 
 
