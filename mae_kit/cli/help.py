@@ -15,15 +15,15 @@ from mae_kit.cli.words import SHORT
 
 WIDTH = max(60, min(100, shutil.get_terminal_size((100, 24)).columns - 1))
 INDENT = 28
-RECIPE = "A name that `mae-kit recipes` lists, or your own YAML file. Overlays such as on/gpu override parts of it."
-RECIPE_OPTIONS = {"config RECIPE": "The recipe or an overlay, as an option; may be given several times."}
+RECIPE = "A recipe that `mae-kit recipes` lists, or your own YAML file. Overlays such as on/gpu override parts of it."
+RECIPE_OPTIONS = {"config RECIPE": "The recipe or an overlay, as an option; can be repeated."}
 RUN_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start --run, or resume it.",
+    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start the run in --run, or resume it.",
     "devices N": "Number of processes on this machine; auto = one per GPU.",
 }
 ALL_OPTIONS = {
-    "import MODULE": "Import your own module first, for example one with an objective; may be given several times.",
+    "import MODULE": "Import your own module first, for example one with an objective; can be repeated.",
     "json": "Print the result as one JSON object on stdout, and everything else on stderr.",
     "help": "Print this help. --KEY.help explains one group of settings, --KEY.help CLASS the settings of one class.",
 }
@@ -85,12 +85,12 @@ def _short(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
 
 
 def _option(name: str, kind: Any, default: Any) -> str:
-    """An option and what stands behind it; of a switch that is on by default, what turns it off."""
+    """An option and its value; of a switch that can be turned off, both spellings."""
     if "." in name:  # as recipes spell it
         return f"--{name} {'true|false' if kind is bool else _kind(kind)}"
-    if kind == bool | None:
+    if kind == bool | None or default is True:
         return f"--[no-]{name.replace('_', '-')}"
-    return f"--{'no-' * (default is True)}{name.replace('_', '-')} {_kind(kind)}".rstrip()
+    return f"--{name.replace('_', '-')} {_kind(kind)}".rstrip()
 
 
 def _arguments(function: Callable[..., Any], recipes: bool) -> list[tuple[str, str]]:
@@ -147,8 +147,14 @@ def _default(one: inspect.Parameter, prefix: str) -> str:
     value = one.default
     if value is one.empty or value is None or str(value) == "<factory>" or (isinstance(value, bool) and not prefix):
         return ""
-    shown = (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
-    return f" (default: {shown.lower() if isinstance(value, bool) else shown})"
+    shown = ",".join(map(_shown, value)) or "none" if isinstance(value, tuple) else _shown(value)
+    return f" (default: {shown})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _prose(documented: Any) -> str:

@@ -353,7 +353,7 @@ def class_options(kind: Any) -> tuple[type, ...]:
 
 def _is_class(kind: Any) -> bool:
     """Whether it is a class that recipes name, and neither a scalar nor a dataclass."""
-    return inspect.isclass(kind) and get_origin(kind) is None and kind not in _SCALARS and not is_dataclass(kind)
+    return inspect.isclass(kind) and get_origin(kind) is None and not is_dataclass(kind) and kind not in (*_SCALARS, Any)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -28,12 +28,12 @@ def bench(
     batch_size: int = 16,
     precision: Precision = "auto",
 ) -> dict[str, Any]:
-    """Measure images per second and peak memory of an encoder on this machine, over image sizes.
+    """Measure images per second and peak memory of an encoder on this machine, at several image sizes.
 
     Each size runs in its own process, on the GPU if there is one.
 
     Args:
-        encoder: A pretraining run, or its encoder.safetensors.
+        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME.
         out: The PNG file to write.
         sizes: Sides of square images in pixels, for example 224,384; by default 1, 1.5, 2, 3 and 4 times the encoder's
             own.

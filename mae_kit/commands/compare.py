@@ -40,25 +40,25 @@ SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; th
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
-    """Compare objectives: same images, same length of pretraining, same evaluation, over several seeds.
+    """Compare objectives: same images, same length of pretraining, same evaluation, several seeds.
 
     Every entry is pretrained, fine-tuned and evaluated frozen. Each step runs in a child process, and its command line
     is printed. An entry that fails is reported and does not stop the others. Repeating the command resumes the
     comparison: it skips what is complete and retries what failed.
 
     Args:
-        config: A YAML file such as those in recipes/compare: the data, the length of every pretraining (images_seen),
-            the seeds, `overrides` for every pretraining, the fine-tuning recipe, and the entries by name. An
-            entry is `{config: RECIPE}`, or `{config: null}` to train from scratch. It may have `overrides` of the
-            recipe's keys, its own `finetune` recipe or overrides, and `against`, the entry it is compared with in place
-            of the first.
+        config: A YAML file such as those in recipes/compare: the data, the length of every pretraining run
+            (images_seen), the seeds, `overrides` for every pretraining run, the fine-tuning recipe, and the entries by
+            name. An entry is `{config: RECIPE}`, or `{config: null}` to train from scratch. It may have `overrides` of
+            the recipe's settings, its own `finetune` recipe or overrides, and `against`, the entry it is compared with
+            in place of the first.
         out: Folder for everything: runs, compare.json, report.html and copies of the recipes.
 
     Returns:
         The shared `images_seen` and fingerprints of the images, and for each entry its scores with mean, 95% interval
         and the value of each seed, the same of the paired differences to the entry it is compared with, what its
         pretraining cost (images, seconds, operations) and its failures; the number of steps that have `failed`; the
-        folder and the page.
+        folder and the report.
 
     Raises:
         UserError: The file is invalid, an entry cannot be trained, the folder is a file or holds a comparison with

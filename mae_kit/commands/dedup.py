@@ -42,15 +42,15 @@ def dedup(
     Args:
         shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
         against: Shards of an evaluation set; all samples of SHARDS that look like one of its images are removed.
-        encoder: A pretraining run or its encoder.safetensors: images with similar features are duplicates, too.
-        distance: Maximum number of differing bits of the 64-bit perceptual hashes of duplicates, 0 to 11; from 9 on
+        encoder: A run, or any encoder that `mae-kit import` reads: images with similar features are duplicates, too.
+        distance: Maximum number of bits in which the 64-bit perceptual hashes of duplicates differ, 0 to 11; from 9 on,
             the search takes five times as long.
-        similarity: Minimum cosine of the features of duplicates, 0 to 1; used only with --encoder.
+        similarity: Minimum cosine similarity of the features of duplicates, 0 to 1; used only with --encoder.
         out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default next to the
             shards.
-        workers: Shards read at once; 0 = one per core, with Ray of all nodes.
+        workers: Shards read at once; 0 = one per core; with Ray, of all nodes.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
-            the same path; pairs are searched here.
+            the same paths; the search for pairs runs on this machine.
 
     Returns:
         Counts, and the paths of the list, the keep-list and the page.

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FEW = 10  # labels per class
 VAL_FRACTION = 0.2
 MAX_SEEDS = 100
-MAX_AT_ONCE = 8  # fine-tunings
+MAX_AT_ONCE = 8  # fine-tuning runs
 STARTS = ("scratch", "pretrained")
 
 
@@ -42,8 +42,8 @@ class Course(NamedTuple):
         recipe: Name of the recipes for pretraining and for fine-tuning.
         shard: Options of `mae-kit shard`.
         pretrain_images: Images seen in pretraining, whatever the size of the dataset.
-        few_images: Images seen in each fine-tuning with few labels.
-        all_images: Images seen in each fine-tuning with all labels.
+        few_images: Images seen in each fine-tuning run with few labels.
+        all_images: Images seen in each fine-tuning run with all labels.
         pretrain_batch: Batch size of pretraining, unless there are fewer images.
         batch_size: Batch size of fine-tuning, unless there are fewer images.
     """
@@ -87,12 +87,12 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
 
     Args:
         out: Folder for everything: images, shards, runs, demo.json and report.html.
-        images: Your own folder of class folders; images of any size, used at 64 px.
-        seeds: Number of fine-tuning runs for each setting; the seed draws the labeled images, their order and the new
-            weights.
+        images: Your own folder with one subfolder of images per class; images of any size, used at 64 px.
+        seeds: Number of fine-tuning runs for each setting; the seed determines the labeled images, their order and the
+            initial weights.
 
     Returns:
-        The `rows` of the table (accuracies from 0 to 1), the `conclusion` in one sentence, the folder, the page,
+        The `rows` of the table (accuracies from 0 to 1), the `conclusion` in one sentence, the folder, the report,
         `minutes`.
 
     Raises:
@@ -196,14 +196,14 @@ def _finetune(shards: Shards, encoder: str, labels: int | None, seed: int, run: 
 
 
 def _length(seen: int, images: int, batch_size: int) -> dict[str, Any]:
-    """Return the options of a training that sees so many images, in batches that the dataset can fill."""
+    """Return the options of a run that sees so many images, in batches that the dataset can fill."""
     epochs = seen / images
     length = {"optimization.epochs": f"{epochs:.4g}", "optimization.warmup_epochs": f"{epochs / 10:.4g}"}
     return length | ({"data.batch_size": images} if images < batch_size else {})
 
 
 def _compare(shards: Shards, encoder: Path, out: Path, course: Course, seeds: int) -> list[dict[str, Any]]:
-    """Run the same fine-tunings from scratch and from the encoder; return a row for few labels and one for all."""
+    """Fine-tune in the same way from scratch and from the encoder; return a row for few labels and one for all."""
     steps = {}
     for labels in (min(FEW, shards.smallest), None):
         folder = out / (f"{labels}-labels" if labels else "all-labels")
@@ -243,7 +243,7 @@ def conclusion(row: dict[str, Any]) -> str:
         row: A row of the table.
     """
     runs = len(row["gain"]["seeds"])
-    return verdict(row["gain"], f"{row['labels']} labels per class", f"{runs} fine-tunings of one pretraining")
+    return verdict(row["gain"], f"{row['labels']} labels per class", f"{runs} fine-tuning runs from one encoder")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

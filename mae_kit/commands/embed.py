@@ -39,12 +39,12 @@ def embed(
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME.
         data: Images: what `mae-kit shard` made, a pattern, a folder of images, or a URL.
         out: File for the features. A .parquet or .csv also holds shard, key, file, label and class of each image; for
-            .npy and .safetensors these are in a .csv of the same name next to it. From Python it may be left out:
-            then batches of shards, keys, files, labels and features (float32 [b d] or [b t d]) are yielded.
+            .npy and .safetensors these are in a .csv of the same name next to it. In Python it may be left out: batches
+            of shards, keys, files, labels and features (float32 [b d] or [b t d]) are then yielded.
         token: mean = of the patch tokens; class = the class token; patches = all patch tokens.
-        layer: Block of a ViT, or stage of a Swin, from 1; by default the last.
+        layer: Block of a ViT, or stage of a Swin, counted from 1; by default the last.
         split: Which split of the data.
-        workers: Processes; 0 = one per core. With a GPU these only decode; 0 = up to 8.
+        workers: Processes; 0 = one per core. With a GPU they only decode, and 0 = up to 8.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
             run) under the same paths.
         pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.

@@ -1,4 +1,4 @@
-"""Evaluate an encoder: frozen features by several methods, and fine-tunings."""
+"""Evaluate an encoder: frozen features by several methods, and fine-tuning."""
 
 import json
 import logging
@@ -69,12 +69,12 @@ def evaluate(
 
     Frozen features come from the center crop of each image, without augmentation. They are cached next to the shards,
     in folders .features-* that may be deleted, so that an interrupted evaluation resumes and the next one takes
-    seconds. The attentive probe and the fine-tuning are runs of `mae-kit finetune` inside OUT, which resume too.
+    seconds. The attentive probe and the fine-tuning are runs of `mae-kit finetune` inside OUT, which also resume.
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
-            classifier or segmenter is scored, on the validation split of the data, or on all of it if there are no
-            splits.
+            classifier, segmenter or regressor is scored, on the validation split of the data, or on all of it if there
+            are no splits.
         data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
@@ -83,18 +83,18 @@ def evaluate(
             fewshot = ridge regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear
             layer on cached features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of the training
             images. linear_probe_mae = MAE's published linear probe, with random crops and flips, so that each of its 90
-            epochs runs the encoder. patch_knn, patch_probe = the same two on the patch tokens of images with masks,
-            65,536 patches of all training images; mean IoU of whole images. By default knn,fewshot,probe; with masks
-            patch_knn,patch_probe.
+            epochs runs the encoder. patch_knn, patch_probe = kNN and a linear probe on patch tokens, for images with
+            masks: fitted on 65,536 patches drawn from all training images, scored by mean IoU on whole images. By
+            default knn,fewshot,probe; with masks patch_knn,patch_probe.
         layers: Blocks of a ViT, or stages of a Swin, whose features are scored, for example 6,12; by default the last.
         attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
             example attentive_tiny_64px.
         finetune: Also fine-tune the encoder, with this recipe, for example vit_tiny_64px.
-        untrained: Score the same architecture with random weights.
+        untrained: Score the same architecture with random weights instead, as a baseline.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
             not a run and no folder is given.
-        seed: Seed of the probes, trainings and random weights.
-        workers: Processes; 0 = one per core. Where there is a GPU, they decode for it; 0 = up to 8.
+        seed: Seed of the probes, fine-tuning and random weights.
+        workers: Processes; 0 = one per core. With a GPU they only decode, and 0 = up to 8.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER (a
             run) under the same paths.
         pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.
@@ -103,12 +103,12 @@ def evaluate(
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average
         precision, for multi-label data; `miou` for masks) and macro-F1, in [0, 1], with 95% intervals, and `of_classes`
         with the scores of each class; null where a class has too few labels. `extents`: rank and relative variance of
-        the features. `trained`: the score of each training, or its error; `failed`: how many have one. evaluation.json
-        and the page also keep earlier scores of the same weights and images.
+        the features. `trained`: the score of each training run, or its error; `failed`: how many have one.
+        evaluation.json and the report also keep earlier scores of the same weights and images.
 
     Raises:
         UserError: No encoder, no such layer, no shards, no labels, different classes in train and val, no such recipe
-            or method, no folder for trainings, or a file in its place, or another process is using the folder.
+            or method, no folder for training runs, or a file in its place, or another process is using the folder.
     """
     if not untrained and trained_kind(encoder) and not is_encoder(encoder):
         return _score_trained(encoder, _held_out(data, val, pack))

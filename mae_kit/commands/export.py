@@ -38,7 +38,7 @@ def export(
     license: str = "other",
 ) -> dict[str, Any]:
     """Write a model in another program's format: an encoder, with its decoder or head if the format has a place for
-    them, or (as onnx or pt2) a segmenter.
+    them, or, as onnx or pt2, a segmenter or regressor.
 
     Args:
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.
@@ -46,7 +46,7 @@ def export(
         format: timm (config.json and safetensors), vit_mae and vit (transformers), original (the MAE code's .pth),
             onnx, or pt2 (torch.export).
         hub_dir: Folder to write in place of --out, with a model card: ready for upload to the Hugging Face Hub.
-        license: License of the weights for the model card, by the Hub's identifier, for example apache-2.0 or
+        license: License of the weights for the model card, as the Hub's identifier, for example apache-2.0 or
             cc-by-nc-4.0.
 
     Returns:

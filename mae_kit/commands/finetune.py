@@ -66,34 +66,34 @@ def finetune(
     allow_data_change: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Train a classifier on labeled images, from a pretrained encoder or from scratch.
+    """Train a classifier, segmenter or regressor on labeled images, from a pretrained encoder or from scratch.
 
-    The loss is cross-entropy where each image has one label, and binary cross-entropy where it has any number of them
-    (`mae-kit shard --labels TABLE.csv`).
+    The loss of a classifier is cross-entropy if each image has one label, and binary cross-entropy if it has any number
+    of them (`mae-kit shard --labels TABLE.csv`).
 
     Args:
         data: The images and labels.
         optimization: Optimizer and learning rate schedule.
         run: Folder of the run, for everything it writes.
-        encoder: A pretraining run or its encoder.safetensors; "none" = random weights.
+        encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
         task: What to train for: by default classification; `mae_kit.tasks.segmentation.Segmentation` classifies every
             pixel, `mae_kit.tasks.regression.Regression` predicts numbers.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.
-        ema: Decay of an exponential moving average (EMA) of the weights, which is then scored and saved; by default
-            none.
+        ema: Decay of an exponential moving average (EMA) of the weights, which is scored and saved in their place; by
+            default none.
         generative: Weight of iGPT's pretraining loss next to the classification loss (paper: 1); with the BERT
-            objective, 15% of the pixels are hidden. 0 = classification alone.
-        tune: auto = with up to 2,000 labeled images, cross-validate the recipe on them, in trainings of full length,
-            and with an encoder also a gentler variant, which starts from a ridge regression on the frozen features. The
-            variant, or a frozen encoder with ridge regression or a linear probe, is chosen where it scores clearly
-            higher. Takes up to four times as long from scratch, seven times with an encoder.
+            objective, 15% of the pixels are hidden. 0 = classification loss alone.
+        tune: auto = with up to 2,000 labeled images, cross-validate the recipe on them, in runs of full length, and
+            with an encoder also a gentler variant, which starts from a ridge regression on the frozen features. The
+            variant, or a frozen encoder with ridge regression or a linear probe, is chosen if it scores clearly higher.
+            Takes up to four times as long from scratch, seven times with an encoder.
         against_scratch: Also train the same model from scratch, in RUN/scratch, and report the gain.
-        keep: best = also keep the weights with the best score on the validation shards, in RUN/best, a folder for other
-            commands like RUN itself; that score is optimistic.
-        patience: End the training after this many scores in a row without an improvement; keeps the best weights.
+        keep: best = also keep the weights with the best score on the validation shards, in RUN/best, which other
+            commands read like RUN itself; that score is optimistic.
+        patience: Stop after this many scores in a row without an improvement, and keep the best weights.
         intervals: How often to log, save and score.
         machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and augmentation.
@@ -103,7 +103,7 @@ def finetune(
 
     Returns:
         Folder, and on the validation shards (0..1) top-1, top-5, macro-F1 and balanced accuracy, or mean average
-        precision and macro-F1 where images have any number of classes; samples scored. Of a dry run the plan.
+        precision and macro-F1 where images have any number of classes; samples scored. For a dry run, the plan.
 
     Raises:
         UserError: A setting cannot work; the error names it and a fix.
@@ -213,7 +213,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     found, scratch = (one.held_out(open_index(val), val) for one in (ours, load_trained(folder.path)))
     gain = found.gain(scratch)._asdict()
     labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
-    sentence = verdict(gain, labels, f"{found.samples:,} validation images, one fine-tuning each")
+    sentence = verdict(gain, labels, f"{found.samples:,} validation images, one fine-tuning run each")
     console.print(sentence)
     told = {"gain": gain, "verdict": sentence}
     whole = read_record(RunFolder(run).result) | told

@@ -49,17 +49,17 @@ def import_(
         out: Folder to write.
         img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
         patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
-            The image grows or shrinks as much, unless img_size is given. By default as trained.
-        channels: Channels of your images; new ones get the mean of the old weights. By default as trained.
-        normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or with --no-normalized plain
-            pixels, which no file records.
+            The image grows or shrinks in proportion, unless --img-size is given. By default as trained.
+        channels: Channels of your images; new channels get the mean of the old weights. By default as trained.
+        normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or, with --no-normalized,
+            plain pixels: no file records which.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
         decoder_heads: Attention heads of the decoder, if neither the file nor its width determines them.
         mean: Mean of each channel that images were normalized with, in 0..1, for example .5,.5,.5; by default that of
             the file, or of its model family.
         std: Standard deviation of each channel.
-        average: Of a file with both the weights and their moving average (EMA, or a teacher), take the average, or with
-            --no-average the weights.
+        average: From a file with both the weights and their moving average (EMA, or a teacher), take the average, or,
+            with --no-average, the weights.
 
     Returns:
         Folder, kind, counts of tensors read, names left out, what was assumed.

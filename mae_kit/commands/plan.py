@@ -1,4 +1,4 @@
-"""What a pretraining would cost and may give, before it is started."""
+"""What a pretraining run would cost and may gain, before it starts."""
 
 import logging
 from typing import Any
@@ -25,9 +25,9 @@ def plan(
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Estimate what a pretraining costs on this machine, and quote what we measured at such a budget.
+    """Estimate what a pretraining run costs on this machine, and quote what we measured for one of that length.
 
-    The speed is measured for some seconds. Nothing is trained, and nothing is written except the index of the images,
+    Measuring the speed takes a few seconds. Nothing is trained, and nothing is written except the index of the images,
     or the shards that a plain folder is packed into.
 
     Args:
@@ -36,8 +36,8 @@ def plan(
         optimization: Optimizer and learning rate schedule.
         machine: Precision, micro-batches, workers.
         intervals: As in `mae-kit pretrain`.
-        finetune: The recipe that fine-tunes this encoder; a plan ignores it.
-        minutes: Length of the training in minutes, in place of epochs.
+        finetune: The recipe that fine-tunes this encoder; not used by `plan`.
+        minutes: Length of pretraining in minutes, in place of epochs.
         labels_per_class: Labeled images per class in the fine-tuning that follows.
         seed: Seed of weights, order, crops and masks.
 

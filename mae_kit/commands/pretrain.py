@@ -54,12 +54,12 @@ class PretrainData:
         batch_size: Images per optimizer step, over all devices and micro-batches.
         exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
-        flip: Flip half of the images horizontally; false where left and right matter, as in text.
+        flip: Flip half of the images horizontally; set it to false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
         mean: Mean of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json,
             or that of 200 of them if there is no such file; ImageNet's if the shards are remote.
         std: Standard deviation of each channel, in 0..1.
-        knn_shards: Labeled shards for a kNN score during training, from the untrained weights on; by default the
+        knn_shards: Labeled shards for a kNN score during training, first of the untrained weights; by default the
             validation split of the data, if it has one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
@@ -114,12 +114,13 @@ def pretrain(
         intervals: How often to log, save and score.
         machine: Precision, micro-batches, workers.
         seed: Seed of weights, order, crops and masks.
-        init: Weights to start from: a run, a file that `mae-kit import` reads, or timm:NAME; by default random ones.
+        init: Weights to start from: a run, a file or folder that `mae-kit import` reads, or timm:NAME; by default
+            random ones.
         finetune: The recipe that fine-tunes this encoder; the run ends by printing that command.
-        minutes: Length of the training in minutes, in place of epochs; the speed of this machine is measured first.
-        keep: best = also keep the weights with the best kNN score on labeled images, in RUN/best, a folder for other
-            commands like RUN itself.
-        patience: End the training after this many scores in a row without an improvement; keeps the best weights.
+        minutes: Length of pretraining in minutes, in place of epochs; the speed of this machine is measured first.
+        keep: best = also keep the weights with the best kNN score on labeled images, in RUN/best, which other commands
+            read like RUN itself.
+        patience: Stop after this many scores in a row without an improvement, and keep the best weights.
         resume: Resume the run in that folder.
         allow_data_change: Resume even if the shards have changed; the order of the samples is then different.
         dry_run: Check everything, print the plan and stop; nothing is trained or written.

@@ -40,7 +40,7 @@ def shard(
 ) -> dict[str, Any]:
     """Pack images into tar shards for training. After an interruption, repeat the command to resume.
 
-    OUT will hold train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
+    OUT will contain train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
     files.csv (the source file of each sample), skipped.jsonl (files left out, and why), classes.txt (line k names label
     k) and shards.json (the plan). First-level folders, tars or splits named train and val (or valid, validation, dev,
     test) remain the two splits.
@@ -50,9 +50,10 @@ def shard(
             or torchvision:NAME[:SPLIT].
         out: Folder for the shards: a new one, or that of the same command after an interruption.
         resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size, and all are
-            encoded as JPEG. Without it files are packed unchanged.
+            encoded as JPEG. Without it, files are packed unchanged.
         quality: JPEG quality with --resize, 1 to 100.
-        val_fraction: Fraction of the images for val shards, at least 0 and below 1, chosen by a hash of the file name.
+        val_fraction: Fraction of the images for the val shards, at least 0 and below 1, chosen by a hash of the file
+            name.
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
@@ -61,15 +62,15 @@ def shard(
             masks = always the masks, the class of each pixel as grayscale or palette PNG, named by SRC/classes.txt;
             boxes = always the boxes of COCO JSON, Pascal VOC XML or YOLO text files; none = no labels. Or a CSV file
             with the columns file (relative to SRC) and label (the name of one class) or labels (any number of names,
-            separated by ; or |, or empty), or for regression with file and columns of numbers. Of hf:NAME the name of
-            a column.
+            separated by ; or |, or empty), or, for regression, file and columns of numbers. With hf:NAME, the name of a
+            column.
         channels: 3 = RGB, 1 = grayscale; another number for .npy and TIFF images with that many bands or pages.
-        black: The pixel value that becomes 0, used with --white; by default 0.
+        black: The pixel value that becomes 0; needs --white; by default 0.
         white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are
             stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and
             reported.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
-        ignore: Mask value of the pixels to ignore, besides 255.
+        ignore: Value of the mask pixels to ignore, besides 255.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths: the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 

@@ -30,8 +30,8 @@ class ConvNeXtV2(Encoder):
         in_chans: Channels of the images.
         depths: Blocks of each of the four stages; by default the model's own.
         dims: Width of each stage; by default the model's own.
-        kernel_sizes: Side of each stage's depthwise kernels, odd; by default 7. In a dilated stage, 3 covers a map of
-            4 x 4 as 7 would, at a quarter of the cost.
+        kernel_sizes: Side of each stage's depthwise kernels, odd; by default 7. In a dilated stage, 3 covers a 4 x 4
+            map as 7 would, at a quarter of the cost.
 
     Raises:
         UserError: timm has no such ConvNeXt V2, its stride does not divide the image, or a kernel is even.

@@ -24,7 +24,7 @@ class Encoder(HubModule):
 
     Args:
         name: timm's name of the model.
-        model_args: timm's arguments; None leaves one at the model's default.
+        model_args: timm's arguments; one that is None keeps the model's default.
         training_args: timm's arguments that matter only in training, for example the drop path rate; not in
             `model_args`.
 

@@ -17,7 +17,7 @@ from mae_kit.encoders.vit import ViT
 class EVA(ViT):
     """A timm Eva without its head: queries and keys of each patch are rotated by its position in every block.
 
-    Hidden patches are left out or filled as in a `ViT`; those that are left keep their rotations.
+    Hidden patches are dropped or filled as in a `ViT`; the others keep their rotations.
 
     Args:
         name: timm's name of the model, for example vit_base_patch16_dinov3 or eva02_base_patch14_224.
@@ -27,9 +27,9 @@ class EVA(ViT):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
-        parts: What timm's model has more or less than the name says: num_reg_tokens, class_token, no_embed_class,
-            use_abs_pos_emb, init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, swiglu_mlp, swiglu_align_to,
-            rope_temperature, use_fc_norm.
+        parts: Arguments of timm in which the model differs from that of its name: num_reg_tokens, class_token,
+            no_embed_class, use_abs_pos_emb, init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, swiglu_mlp,
+            swiglu_align_to, rope_temperature, use_fc_norm.
 
     Raises:
         UserError: timm has no such model, its rotations are learned, or the patch does not divide the image.

@@ -27,10 +27,10 @@ class Hiera(Encoder):
         img_size: Height and width in pixels, one number for a square; by default the model's own.
         in_chans: Channels of the images.
         embed_dim: Width of the first stage; it doubles from stage to stage.
-        num_heads: Attention heads of the first stage; they double, too.
+        num_heads: Attention heads of the first stage; they double with the width.
         stages: Blocks of each stage; by default the model's own.
-        q_pool: Stages that pool, which needs no weights; one fewer in pretraining than in fine-tuning (hiera_mae.py:
-            2), so that a mask unit ends as four cells.
+        q_pool: Number of stages that pool, which needs no weights; one fewer in pretraining than in fine-tuning
+            (hiera_mae.py: 2), so that a mask unit ends as four cells.
         drop_path: Stochastic depth rate of the last block, 0 to 1 (paper: .2 for base models, 0 for smaller ones); not
             part of the encoder's file.
 
@@ -39,7 +39,8 @@ class Hiera(Encoder):
         widths: Width of each stage that pools.
 
     Raises:
-        UserError: timm has no such Hiera, its heads do not divide its width, or its mask unit not the image.
+        UserError: timm has no such Hiera, its heads do not divide its width, or its mask unit does not divide the
+            image.
 
     Example:
         >>> import torch, mae_kit as mk

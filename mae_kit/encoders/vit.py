@@ -28,9 +28,9 @@ class ViT(Encoder):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
-        parts: What timm's model has more or less than the name says: reg_tokens, class_token, no_embed_class,
-            init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, act_layer, fc_norm; global_pool where there is no
-            class token.
+        parts: Arguments of timm in which the model differs from that of its name: reg_tokens, class_token,
+            no_embed_class, init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, act_layer, fc_norm; global_pool
+            where there is no class token.
 
     Raises:
         UserError: timm has no such vision transformer, or the patch does not divide the image.

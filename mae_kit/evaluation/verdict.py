@@ -14,12 +14,12 @@ def verdict(gain: Mapping[str, Any], labels: str, over: str) -> str:
 
     Args:
         gain: `mean`, `low` and `high`, fractions of 1; an interval of None is unknown.
-        labels: Those of the fine-tunings, as "10 labels per class".
-        over: What the interval is over, as "3 fine-tunings of one pretraining".
+        labels: Those of fine-tuning, as "10 labels per class".
+        over: What the interval is over, as "3 fine-tuning runs from one encoder".
     """
     points = f"{with_interval(gain, '+')} points with {labels}"
     if gain["low"] is None:
-        return f"Pretraining gives {points}, in a single fine-tuning: use --seeds 3 or more for an interval."
+        return f"Pretraining gives {points}, in a single fine-tuning run: use --seeds 3 or more for an interval."
     interval = f"95% interval over {over}"
     if gain["high"] < 0:
         return f"Pretraining gives {points} ({interval}), less than training from scratch: {MORE}."
@@ -29,7 +29,7 @@ def verdict(gain: Mapping[str, Any], labels: str, over: str) -> str:
 
 
 def knn_verdict(before: float, after: float, images: int) -> str:
-    """Return one sentence on the frozen kNN score before and after a pretraining.
+    """Return one sentence on the frozen kNN score before and after pretraining.
 
     Args:
         before: Fraction of 1.

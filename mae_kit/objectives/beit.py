@@ -17,7 +17,7 @@ from mae_kit.objectives.objective import Objective, Outcome
 
 
 class BEiT(Objective):
-    """Replace blocks of patches by a mask token, encode everything, predict the codes of the hidden patches.
+    """Replace blocks of patches with a mask token, encode everything, predict the codes of the hidden patches.
 
     The tokenizer sees the same crop, resized so that each patch has one code. The original crops the photo a second
     time for it (datasets.py, Lanczos).
@@ -26,7 +26,7 @@ class BEiT(Objective):
         encoder: Sees the mask token in place of hidden patches.
         tokenizer: A run of `mae-kit tokenizer`, its tokenizer.safetensors, or a folder with DALL-E's encoder.pkl and
             decoder.pkl; needed whenever the model is loaded.
-        mask_ratio: Maximum fraction of the patches that is hidden (paper: .4; released: 75 of 196).
+        mask_ratio: Maximum fraction of the patches that is hidden (paper: .4; released code: 75 of 196 patches).
         smallest_block: Minimum number of patches in a block (paper: 16).
 
     Raises:

@@ -23,30 +23,30 @@ MOST_SATURATED = 1.5  # times a pixel's distance from gray; 0 is gray
 
 
 class ContrastiveMAE(MAE):
-    """MAE, whose encoder also has to recognize the same image in another view of it.
+    """MAE whose encoder also has to recognize another view of the same image.
 
-    Two views of each image are masked and encoded: the image, and a random crop of it, resized, mirrored, with other
-    colors. The first is reconstructed as in MAE. The mean of the visible patches of each, after a small network, has to
-    be closer to its other view than to all other images of the batch (InfoNCE; SimCLR). So an encoder tells images
-    apart after a few epochs, where reconstruction alone needs many.
+    Two views of each image are masked and encoded: the image, and a random crop of it, resized, flipped and with
+    jittered colors. The first is reconstructed as in MAE. The mean of each view's visible tokens, passed through a
+    small projector, has to be closer to that of the other view than to those of all other images in the batch (InfoNCE;
+    SimCLR). The encoder thus learns to tell images apart in a few epochs, where reconstruction alone needs many.
 
-    What differs from the paper: the second view is cropped out of the first, so that any data will do; one view is
-    reconstructed, not both; no noise is added and predicted; the projector has LayerNorm, not BatchNorm. The other
-    images are those of the micro-batch on one device: unlike in MAE, how a batch is divided changes the loss.
+    Differences from the paper: the second view is cropped out of the first, so that any data will do; only one view is
+    reconstructed; no noise is added and predicted; the projector has LayerNorm, not BatchNorm. The other images are
+    those of the micro-batch on one device, so unlike in MAE, the loss depends on how a batch is divided.
 
     Args:
         encoder: Sees only the visible patches.
-        mask_ratio: Fraction of the patches that is hidden in either view (paper: .5).
+        mask_ratio: Fraction of the patches that is hidden in each view (paper: .5).
         mask: Which patches are hidden: random, block (BEiT's blocks) or grid.
-        norm_pix_loss: Compare with patches normalized by their own mean and deviation.
+        norm_pix_loss: Predict patches normalized by their own mean and standard deviation.
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
         contrast: Weight of the contrastive loss next to the reconstruction loss.
         temperature: Temperature of the contrastive loss (paper: .1).
         crop: Smallest fraction of the image that the second view covers.
-        jitter: Strength of the second view's change of colors: brightness, contrast and each channel's level, in
-            standard deviations; and of saturation, unless it is 0. Works for any number of channels.
+        jitter: Strength of the second view's color jitter (brightness, contrast, each channel's level), in standard
+            deviations; saturation is jittered, too. 0 turns all of it off. Works for any number of channels.
 
     Raises:
         UserError: As in MAE.

@@ -16,13 +16,14 @@ from mae_kit.randomness import PREDICTED, uniform
 
 
 class CrossMAE(MAE):
-    """MAE with a decoder whose mask tokens attend to the encoder's tokens alone, and that predicts part of the patches.
+    """MAE with a decoder that predicts part of the hidden patches, from mask tokens that attend only to encoded
+    patches.
 
-    Mask tokens do not see each other, so a training step predicts only some of the hidden patches, chosen at random by
-    the sample's seed. In eval mode all hidden patches are predicted, and the loss is over all of them.
+    Mask tokens do not see each other, so a training step can predict only some of the hidden patches, chosen at random
+    by the sample's seed. In eval mode all hidden patches are predicted, and the loss is over all of them.
 
-    The encoder's final norm is neither used nor trained: the decoder mixes the tokens after all blocks and normalizes
-    the mixtures (the original's `weight_fm` with `use_input`).
+    The encoder's final norm is neither used nor trained: the decoder mixes the outputs of all blocks and normalizes the
+    mixtures (the original's `weight_fm` with `use_input`).
 
     Args:
         encoder: Sees only the visible patches.
@@ -35,7 +36,7 @@ class CrossMAE(MAE):
         decoder_heads: Attention heads of the decoder (paper: 16 for ViT-B, 8 for ViT-S).
 
     Raises:
-        UserError: As in MAE; or more patches are to be predicted than are hidden, or none.
+        UserError: As in MAE; or the ratio predicts more patches than are hidden, or none.
 
     Example:
         >>> import torch, mae_kit as mk

@@ -11,11 +11,12 @@ from mae_kit.objectives.targets import hidden_mean_squared_error, patch_targets,
 
 
 class FCMAE(Objective):
-    """Hide most cells from a convolutional encoder, decode all by one block, and predict the pixels of the hidden ones.
+    """Hide most cells from a convolutional encoder, decode all with one block, and predict the pixels of the hidden
+    ones.
 
     The cells are those of the encoder's last stage, 32 pixels a side in the paper. Global response normalization (GRN)
-    is over the visible positions of each sample, as in the paper's JAX code (TRAINING.md); in the released PyTorch code
-    it is over those of the whole batch.
+    is computed over the visible positions of each sample, as in the paper's JAX code (TRAINING.md); in the released
+    PyTorch code, over those of the whole batch.
 
     Args:
         encoder: Hidden cells are zero in it, as in a sparse convolution.

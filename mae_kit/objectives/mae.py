@@ -26,7 +26,7 @@ class MAE(Objective):
         decoder_dim: Width of the decoder (paper: 512).
         decoder_depth: Blocks of the decoder (paper: 8).
         decoder_heads: Attention heads of the decoder (paper: 16).
-        mask_unit: Side in patches of the squares that a random mask hides at once (MAE: 1, Pixio: 4).
+        mask_unit: Side, in patches, of the squares that a random mask hides (MAE: 1, Pixio: 4).
 
     Raises:
         UserError: The ratio leaves no patch visible or none hidden, or does not suit the kind of mask; or patches of a

@@ -24,18 +24,18 @@ MOST_CHANNELS = 4  # 8 levels each: 4096 classes
 class MaskedPatch(Objective):
     """Corrupt half of the patch embeddings, encode everything, predict the original patches.
 
-    Of the corrupted patches, 80% become the mask token, 10% the embedding of another patch of the image, and 10% stay,
-    as in BERT. All of them count as hidden and are predicted.
+    Of the corrupted patches, 80% become the mask token, 10% the embedding of another patch of the image, and 10% stay
+    unchanged, as in BERT. All of them count as hidden and are predicted.
 
     Args:
         encoder: Sees the corrupted embeddings.
         mask_ratio: Fraction of the patches that is corrupted (paper: .5).
         target: color = the patch's mean color, 3 bits per channel, one of 512 classes (the paper's best); mosaic = the
-            same for each of 4 x 4 cells; pixels = all of them, by squared error.
+            same for each of 4 x 4 cells; pixels = all pixels, by squared error.
 
     Raises:
-        UserError: The ratio leaves no patch on one side, or the target does not suit patch or channels. Of `forward`
-            with the targets color and mosaic: the statistics were never set.
+        UserError: The ratio corrupts no patch or all of them, or the target does not suit the patch or the channels. Of
+            `forward` with the targets color and mosaic: the statistics were never set.
 
     Example:
         >>> import torch, mae_kit as mk

@@ -17,7 +17,8 @@ BLOCKS = 5  # would hide all, at their smallest (SlowFast, imagenet.py: 15 of 78
 
 
 class MaskFeat(Objective):
-    """Replace hidden patches by a mask token, encode everything, predict their histograms of oriented gradients (HOG).
+    """Replace hidden patches with a mask token, encode everything, predict their histograms of oriented gradients
+    (HOG).
 
     Args:
         encoder: Sees the mask token in place of hidden patches.

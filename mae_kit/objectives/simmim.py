@@ -17,7 +17,7 @@ NO_DECAY = ("encoder.model.cls_token", "encoder.model.pos_embed")  # simmim.py, 
 
 
 class SimMIM(Objective):
-    """Replace large units of patches by a mask token, encode everything, predict the pixels by one linear layer.
+    """Replace large units of patches with a mask token, encode everything, predict the pixels with one linear layer.
 
     Args:
         encoder: Sees the mask token in place of hidden patches (paper: a Swin, or a ViT with BEiT's relative position

@@ -40,10 +40,10 @@ class ModelSpec:
 
     Attributes:
         name: timm's name of the model, for example vit_tiny_patch16_224, resnet50 or convnext_tiny.
-        args: timm's arguments that differ from the model's defaults, for example {patch_size: 8}, {global_pool: token},
-            or {global_pool: map} for attention that pools the patch tokens of a ViT.
-        weights: Initial weights if no encoder is given: null for timm's initialization, "timm" for the weights that
-            timm publishes under the name, or a safetensors file with timm's parameter names.
+        args: Arguments of timm that differ from the model's defaults, for example {patch_size: 8}, {global_pool:
+            token}, or {global_pool: map} for attention pooling of a ViT's patch tokens.
+        weights: Initial weights if no encoder is given: null = timm's initialization; "timm" = the weights that timm
+            publishes under this name; or a safetensors file with timm's parameter names.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The parts of a fine-tuning's recipe that say what is learned from."""
+"""The parts of a fine-tuning recipe that say what is learned from."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ class FinetuneData:
 
     Attributes:
         path: What `mae-kit shard` made, with labels; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://,
-            gs://, https://) with their index; or a plain folder of class folders, which is packed once.
+            gs://, https://) with their index; or a plain folder with one subfolder per class, which is packed once.
         batch_size: Images per optimizer step, over all devices and micro-batches.
         image_size: Side in pixels, or height and width; position embeddings are interpolated if it differs from the
             encoder's.
         val: Labeled shards to score on; by default the validation split of `path`.
         exclude: File that lists training samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
-        labels_per_class: Train on this many images of each class, drawn by the seed; by default all.
+        labels_per_class: Train on this many images of each class, drawn at random by the seed; by default all.
         crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
-        crop_pct: Fraction of the shorter side that the center crop for scoring keeps (MAE: 224/256).
+        crop_pct: Fraction of the shorter side that the center crop keeps in scoring (MAE: 224/256).
         mean: Mean of each channel, in 0..1; by default the encoder's, or from scratch that of the images (stats.json).
         std: Standard deviation of each channel, in 0..1.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
@@ -59,9 +59,9 @@ class Augmentation:
 
     Attributes:
         flip: Flip half of the images horizontally.
-        randaugment: Magnitude of RandAugment (MAE: 9); by default none.
+        randaugment: Magnitude of RandAugment (MAE: 9); by default it is off.
         color_jitter: Strength of brightness, contrast and saturation jitter.
-        erasing: Probability of random erasing, which replaces a rectangle of the image by noise.
+        erasing: Probability of random erasing, which replaces a rectangle of the image with noise.
         mixup: Alpha of mixup; 0 turns it off.
         cutmix: Alpha of CutMix; 0 turns it off.
         smoothing: Label smoothing.

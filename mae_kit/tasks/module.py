@@ -31,7 +31,7 @@ class FinetuneModule(SupervisedModule):
 
     Args:
         encoder: A pretrained encoder, whose weights are copied under a new head; or a classifier with `num_classes`
-            outputs, trained as it is: what needs no gradients stays in eval mode.
+            outputs, trained as it is: parts that need no gradients stay in eval mode.
         num_classes: Number of classes.
         lr: Absolute learning rate.
         base_lr: Learning rate for a batch of 256 images, in place of `lr`.
@@ -40,8 +40,8 @@ class FinetuneModule(SupervisedModule):
         multi_label: Train one binary cross-entropy per class; labels are then bool [b k].
         augmentation: Augmentation of a batch on the device (`Augmentation`), or its fields.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
-        ema: Decay of an exponential moving average (EMA) of the weights, which is then scored and saved; None for no
-            EMA. It warms up to this value, see `ema_decay`.
+        ema: Decay of an exponential moving average (EMA) of the weights, which is scored and saved in their place; None
+            for no EMA. It warms up to this value, see `ema_decay`.
         generative: Weight of iGPT's pretraining loss next to the classification loss; 0 for classification alone.
         seed: Seed of everything random.
         **optimization: Further fields of `Optimization`, such as layer_decay.

@@ -45,8 +45,8 @@ SHOWN = 2000  # pairs of a prediction and the truth that the result holds
 class Regression(Task):
     """One or several numbers for every image, from a table of numbers (`mae-kit shard --labels TABLE.csv`).
 
-    Whole images are resized to `data.image_size`, height and width, and not cropped. The loss is of numbers that are
-    standardized by their mean and standard deviation in training.
+    Whole images are resized to `data.image_size`, height and width, and not cropped. The loss is computed on numbers
+    standardized by their mean and standard deviation over the training images.
 
     Args:
         loss: l1 = absolute error; l2 = squared error; huber = squared below one standard deviation, absolute above.

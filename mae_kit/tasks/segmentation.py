@@ -53,16 +53,16 @@ PICTURES = 6
 class Segmentation(Task):
     """A class for every pixel (Long et al., CVPR 2015), from images with masks.
 
-    `data.image_size` is the size of the crops that are trained on and of the windows that whole images are scored by,
-    in pixels of the images as they were packed.
+    `data.image_size` is the size of the training crops and of the sliding windows that score whole images, in pixels of
+    the packed images.
 
     Args:
-        head: linear = one layer on the last map of features; pyramid = a feature pyramid (ViTDet's simple one for a
-            ViT, the stages of a Swin, ConvNeXt or Hiera).
+        head: linear = one layer on the last feature map; pyramid = a feature pyramid (ViTDet's simple feature pyramid
+            for a ViT or BEiT, the stages of a Swin, ConvNeXt, Hiera or ResNet).
         width: Channels of the pyramid.
         dice: Weight of the Dice loss next to cross-entropy; 0 = cross-entropy alone.
-        scale: Smallest and largest factor that images are scaled by before they are cropped.
-        overlap: Fraction of a window that the next one covers, too, when whole images are scored.
+        scale: Smallest and largest factor by which images are scaled before cropping.
+        overlap: Fraction of a window that the next window also covers when whole images are scored.
 
     Raises:
         UserError: One of these cannot work.

@@ -1,4 +1,4 @@
-"""What a recipe says of training: what changes results (optimization) apart from what must not (machine)."""
+"""What a recipe says about training: what changes results (optimization) apart from what must not (machine)."""
 
 import logging
 import math
@@ -24,19 +24,20 @@ class Optimization:
 
     Attributes:
         epochs: Passes over the training images; fractions are allowed.
-        min_steps: Fewest steps of a fine-tuning: where the epochs of a small dataset give fewer, epochs and warm-up are
-            lengthened.
+        min_steps: Minimum number of steps in fine-tuning: if the epochs of a small dataset give fewer, epochs and
+            warm-up are lengthened.
         warmup_epochs: Epochs of linear warm-up from 0.
         base_learning_rate: Peak learning rate for a batch of 256, scaled by batch_size / 256.
         learning_rate: Absolute peak learning rate, in place of base_learning_rate.
         min_learning_rate: Learning rate at the end of the cosine.
         decay: cosine = half a cosine from the end of the warm-up to the end of the run; cosine_from_start = half a
-            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = divided by 10 at
-            each epoch in `steps`.
-        steps: Epochs, ascending, at which `decay` steps divides the learning rate by 10; if empty, it stays constant.
-        weight_decay: Applied to all parameters except biases and other one-dimensional ones.
+            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = constant, but
+            divided by 10 at each epoch listed in `steps`.
+        steps: With decay = steps, the epochs, ascending, at which the learning rate is divided by 10; if there are
+            none, it stays constant.
+        weight_decay: Weight decay of all parameters except biases and other one-dimensional ones.
         betas: Betas of AdamW: (.9, .95) in MAE's pretraining, (.9, .999) in its fine-tuning.
-        clip: Gradients are clipped to this norm; by default they are not.
+        clip: Norm to which gradients are clipped; by default they are not.
         optimizer: adamw, or sgd with momentum .9 (for ResNets).
         layer_decay: Layer-wise learning rate decay in fine-tuning: the factor from each layer to the one below; 1 =
             none.
@@ -163,11 +164,11 @@ class Relaxation:
         divergence_weight: Weight of the KL divergence to the uniform distribution at the end, from 0 at the start
             (paper: 6.6).
         divergence_epochs: Epochs until this weight is reached (paper: 5,000 steps).
-        imbalance_weight: Weight, from the start, of a loss that balances how often codes are used; it keeps a short
-            training from collapsing (paper: none).
+        imbalance_weight: Weight, from the start, of a loss that balances how often codes are used; it keeps the
+            codebook from collapsing in a short run (paper: none).
         hard: Sample one-hot codes, with a straight-through gradient; then keep the temperature at 1 (paper: false).
         noise: Scale of the Gumbel noise at the end, from 1 at the start (paper: 1). BEiT uses the most likely codes,
-            which carry more information after a short training if the noise fades.
+            which carry more information after a short run if the noise fades.
         noise_epochs: Epochs until the noise reaches this scale.
     """
 
@@ -203,20 +204,20 @@ class Machine:
     """Precision, micro-batches and workers on this machine.
 
     For objectives that compute each image independently, such as MAE, these change results by rounding only. What is
-    drawn or averaged per micro-batch depends on its size: color jitter, drop path, the loss under masks of varying size
-    (BEiT, MaskFeat), the contrastive loss, the noise and the balance loss of a tokenizer; in fine-tuning also flips,
-    RandAugment, random erasing, mixup, CutMix, patch dropout and batch norm.
+    drawn at random or averaged within a micro-batch depends on its size: color jitter, drop path, the loss under masks
+    of varying size (BEiT, MaskFeat), the contrastive loss, a tokenizer's noise and balance loss; in fine-tuning also
+    flips, RandAugment, random erasing, mixup, CutMix, patch dropout and batch norm.
 
     Attributes:
         precision: auto = bf16 autocast where the CPU or GPU supports it, else fp32.
-        accumulate_grad_batches: Micro-batches per step on each device; increase it if a batch does not fit in memory.
-            auto = as few as fit, measured on four images before the first step and kept for the run.
-        num_workers: Data-loader processes per device; -1 = chosen from the number of cores.
-        threads: CPU threads of PyTorch; 0 = all cores, but on the command line only those that other programs leave
-            free when a training starts. Small models are faster with 1.
+        accumulate_grad_batches: Micro-batches per step on each device; use more if a batch does not fit in memory. auto
+            = as few as fit, measured on four images before the first step and kept for the run.
+        num_workers: Data-loader processes per device; -1 = one on the CPU, up to 12 per GPU by the number of cores.
+        threads: CPU threads of PyTorch; 0 = one per core, but on the command line only as many as other programs leave
+            free when training starts. Small models are faster with 1.
         compile: Use torch.compile: about a minute of compilation, then faster steps.
         activation_checkpointing: Keep only the input of each block and recompute the rest in the backward pass: the
-            same losses for about a third more arithmetic, in a fraction of the memory.
+            same losses for about a third more computation, in a fraction of the memory.
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.

@@ -29,21 +29,21 @@ class ShardDataModule(LightningDataModule):
     epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and crops.
 
     Args:
-        data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of these.
+        data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of shards.
         batch_size: Images per optimizer step, over all devices and micro-batches.
-        image_size: Pixels a side, or height and width.
+        image_size: Side in pixels, or height and width.
         val: Shards to validate on; by default the validation split of `data`, where it has one.
         seed: Seed of order, crops and flips.
-        crop_scale: Smallest and largest fraction of an image's area that a training crop shows.
+        crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
         crop_pct: Fraction of the shorter side that the center crop for validation keeps.
         channels: Channels to decode to.
         mean: Mean of each channel in [0, 1]; by default that of the images (stats.json, or a sample); known after
             `setup`.
         std: Standard deviation of each channel in [0, 1].
         flip: Flip half of the images horizontally in `transform`.
-        exclude: A list of samples to leave out, as `mae-kit dedup` writes it.
-        mix_shards: Number of shards whose samples are shuffled together; 0 = all.
-        num_workers: Data-loader processes per device; -1 chooses by the number of cores.
+        exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
+        mix_shards: Shuffle samples among this many shards at a time; 0 = among all.
+        num_workers: Data-loader processes per device; -1 = one on the CPU, up to 12 per GPU by the number of cores.
 
     Attributes:
         plan: Length of an epoch and order of the samples, once `setup` has run.

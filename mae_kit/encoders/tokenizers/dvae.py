@@ -35,7 +35,7 @@ class Evidence(NamedTuple):
 
 
 class DVAE(Configured):
-    """A tokenizer: maps every patch to one of a codebook's codes, and codes to an image; for images of any size.
+    """A tokenizer for images of any size: maps every patch to a code of a codebook, and codes back to an image.
 
     Args:
         codes: Size of the codebook (paper: 8192).
