@@ -216,11 +216,11 @@ def chosen_class(kinds: tuple[type, ...], content: Mapping[str, Any], key: str) 
     """
     path = content.get("class_path", f"{kinds[0].__module__}.{kinds[0].__qualname__}")
     if not isinstance(path, str):
-        raise UserError("config.class_path.name", f"{key} is not {path!r}", "give MODULE.CLASS")
+        raise UserError("config.class_path.name", f"class_path of {key} is {path!r}", "give MODULE.CLASS")
     kind = find_class(path)
     if not issubclass(kind, kinds) or inspect.isabstract(kind):
         names = " or ".join(one.__name__ for one in kinds)
-        raise UserError(key, f"{key} is not of the class {path}", f"give a {names}")
+        raise UserError(key, f"{key} cannot be a {path}", f"give a {names}")
     return kind
 
 
@@ -353,7 +353,8 @@ def class_options(kind: Any) -> tuple[type, ...]:
 
 def _is_class(kind: Any) -> bool:
     """Whether it is a class that recipes name, and neither a scalar nor a dataclass."""
-    return inspect.isclass(kind) and get_origin(kind) is None and not is_dataclass(kind) and kind not in (*_SCALARS, Any)
+    plain = kind in _SCALARS or kind is Any or is_dataclass(kind)
+    return inspect.isclass(kind) and get_origin(kind) is None and not plain
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -93,7 +93,7 @@ def tokenizer(
     """
     arguments = dict(locals())
     if machine.accumulate_grad_batches == "auto":
-        what = "the noise and the balance of codes depend on the micro-batch"
+        what = "a tokenizer's noise and balance loss depend on the micro-batch"
         raise UserError("machine.accumulate_grad_batches.tokenizer", what, "give a number")
     grid_of(data.size, model.stride)
     stream = open_stream(data.path, data, optimization, machine, seed)

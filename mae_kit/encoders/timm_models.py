@@ -97,7 +97,7 @@ def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """
     sides = [size] * 2 if isinstance(size, int) else [int(side) for side in size]
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError("encoder.img_size.form", f"a size of {size} pixels", "give one number, or height and width")
+        raise UserError("encoder.img_size.form", f"img_size is {size}", "give one number, or height and width")
     return sides[0], sides[1]
 
 

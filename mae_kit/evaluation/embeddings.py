@@ -91,7 +91,9 @@ def embedded(
     depth = encoder.depth
     source = FeatureSource(depth if layer is None else layer, token)
     if not 1 <= source.layer <= depth:
-        raise UserError("layer", f"layer is {layer}, the encoder has {depth}", f"give a number from 1 to {depth}")
+        raise UserError(
+            "layer", f"layer is {layer}, the encoder has {depth} layers", f"give a number from 1 to {depth}"
+        )
     if token == CLASS and not encoder.has_class_token:
         raise UserError("token", "the encoder has no class token", "choose mean or patches")
     if token == PATCHES:

@@ -30,7 +30,7 @@ def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> Any
     except ValueError as error:
         raise UserError(key, f"{file} is not JSON that mae_kit reads ({error})", fix) from error
     if fault := mismatch(content, kind):
-        raise UserError(key, f"{file} does not hold what it should: {fault}", fix)
+        raise UserError(key, f"{file} is malformed: {fault}", fix)
     return content
 
 

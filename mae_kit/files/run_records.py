@@ -341,5 +341,5 @@ def read_record(file: Path) -> dict[str, Any]:
     rows = content.get("confusion", [])
     sides = {len(side) for side in (rows, *rows)}
     if rows and sides != {len(content.get("classes", []))}:
-        raise UserError(key, f"{file} does not hold what it should: confusion is not classes x classes", fix)
+        raise UserError(key, f"{file} is malformed: confusion is not classes x classes", fix)
     return content

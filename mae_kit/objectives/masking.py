@@ -47,7 +47,7 @@ def check_both_left(part: int, count: int, mask_ratio: float, choice: str) -> No
         UserError: The part is none or all of them.
     """
     if not 0 < part < count:
-        what = f"mask_ratio {mask_ratio} of {count} leaves none visible, or none hidden"
+        what = f"mask_ratio {mask_ratio} hides none of {count}, or all of them"
         raise UserError("objective.mask_ratio", what, f"choose {choice}")
 
 

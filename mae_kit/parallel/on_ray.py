@@ -112,7 +112,7 @@ def _steps(finished: Any) -> int:
     except RayTaskError as error:
         raise error.cause from error
     except RayError as error:
-        fix = "repeat the command (is memory short on the nodes?): what is done is kept"
+        fix = "repeat the command (are the nodes short of memory?): finished work is kept"
         raise UserError(
             "engine.lost", f"Ray has lost a task {1 + _RETRIES} times ({type(error).__name__})", fix
         ) from error

@@ -76,7 +76,7 @@ def run_in_processes(
             what = "each worker process runs the script that starts it"
             fix = 'put what the script does under `if __name__ == "__main__":`'
             raise UserError("workers.main", what, fix) from None
-        fix = "repeat the command with fewer --workers (is memory short?): what is done is kept"
+        fix = "repeat the command with fewer --workers (is memory short?): finished work is kept"
         raise UserError("workers.killed", "a worker process was killed", fix) from error
     finally:
         stop.value = 1

@@ -113,5 +113,5 @@ def read_config(run: Path) -> Row:
     file = RunFolder(run).config
     config = read_recipe(file) if file.is_file() else {}
     if fault := mismatch(config, Config):
-        raise UserError("config.damaged", f"{file} does not hold what it should: {fault}", _FIX)
+        raise UserError("config.damaged", f"{file} is malformed: {fault}", _FIX)
     return config

@@ -244,7 +244,9 @@ def _from_encoder(
 
 def _check_encoder(encoder: Encoder | AnyTimm, spec: ModelSpec | None, channels: int) -> None:
     if spec and spec.weights:
-        raise UserError("model.weights.encoder", "model.weights and an encoder are both given", "drop one of the two")
+        raise UserError(
+            "model.weights.encoder", "model.weights and an encoder are both given", "leave out one of the two"
+        )
     if spec and spec.name != encoder.name:
         what = f"model.name is {spec.name}, the encoder is a {encoder.name}"
         raise UserError("model.name.encoder", what, "give --model null to take the encoder's")

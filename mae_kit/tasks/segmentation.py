@@ -183,7 +183,11 @@ def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
             fix = "pack images/NAME.jpg with masks/NAME.png by `mae-kit shard`"
             raise UserError("data.masks", f"{where} has no masks", fix)
         if not index.classes:
-            raise UserError("data.classes.no_file", f"no classes.txt next to {where}", "line k is the name of class k")
+            raise UserError(
+                "data.classes.no_file",
+                f"no classes.txt next to {where}",
+                "put one there; line k is the name of class k",
+            )
     if train.classes != val.classes:
         fix = "pack both with the same classes"
         raise UserError("data.classes.masks_differ", f"{names[0]} and {names[1]} have different classes.txt", fix)

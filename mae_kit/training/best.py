@@ -49,7 +49,7 @@ class Best:
             self.write(folder.path, step)
             replace_text(folder.score, json.dumps({"step": step, "metric": metric, "value": value}))
         except OSError as error:
-            log.warning(f"the best weights, of step {step}, were not kept ({error.strerror}): make room")
+            log.warning(f"the best weights, of step {step}, were not kept ({error.strerror}): free some space")
 
     def is_over(self, step: int) -> bool:
         """Whether the scores up to this step have exhausted the patience."""

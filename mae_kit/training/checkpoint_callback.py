@@ -65,7 +65,9 @@ class Checkpoints(Callback):
         try:
             trainer.save_checkpoint(final)
         except OSError as error:  # on the first rank, before the barrier where the others wait
-            log.warning(f"checkpoint {final} was not written ({error.strerror}): make room; the one before is kept")
+            log.warning(
+                f"checkpoint {final} was not written ({error.strerror}): free some space; the one before is kept"
+            )
             self.failed = final.name
             trainer.strategy.barrier()
             return

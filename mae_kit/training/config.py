@@ -80,7 +80,7 @@ class Optimization:
             if self.steps:
                 raise UserError(
                     "optimization.decay",
-                    f"optimization.decay {self.decay} has no steps",
+                    f"optimization.decay {self.decay} takes no steps",
                     "give --optimization.steps []",
                 )
             return

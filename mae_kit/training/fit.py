@@ -156,7 +156,7 @@ def fit(
             trainer.fit(module, loader, ckpt_path=checkpoint_path(run.checkpoints, start) if start else None)
     if checkpoints.failed:
         what = f"checkpoint {checkpoints.failed} of {run.path} was not written"
-        raise UserError("run.checkpoint_not_written", what, f"make room, then --resume {run.path}")
+        raise UserError("run.checkpoint_not_written", what, f"free some space, then --resume {run.path}")
     if signals.code:
         sys.exit(signals.code)
     return trainer.global_step

@@ -165,5 +165,5 @@ def _check_colors(images: Tensor) -> None:
         raise UserError(
             "data.images",
             f"float images range from {low:.3g} to {high:.3g}, expected [0, 1]",
-            "leave normalization to the module (its arguments mean and std), or hand in uint8 images",
+            "leave normalization to the module (its arguments mean and std), or pass uint8 images",
         )

@@ -33,7 +33,9 @@ class Outbox(Callback):
                 self._waiting[0]()
             except OSError as error:
                 if not self._reason:
-                    log.warning(f"{error.filename} cannot be written ({error.strerror}): make room; the run continues")
+                    log.warning(
+                        f"{error.filename} cannot be written ({error.strerror}): free some space; the run continues"
+                    )
                 self._reason = f"{error.filename} cannot be written ({error.strerror})"
                 return
             self._waiting.popleft()
@@ -47,7 +49,7 @@ class Outbox(Callback):
         """
         self._try()
         if self._waiting:
-            raise UserError("run.not_written", self._reason, "make room; a run resumes with --resume")
+            raise UserError("run.not_written", self._reason, "free some space; a run resumes with --resume")
 
 
 def deliver(trainer: Trainer, action: Action) -> None:

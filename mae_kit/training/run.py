@@ -135,7 +135,7 @@ class Run(RunFolder):
             raise UserError(
                 "run.disk",
                 f"{self.path} needs {needed / 1e9:.2g} GB, {missing / 1e9:.2g} GB more than its disk has free",
-                "make room, or choose another --run folder",
+                "free some space, or choose another --run folder",
             )
 
     def finish(self, steps: int) -> None:

@@ -93,7 +93,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
-        raise UserError("weights.norms", f"{raw.path} has two final norms and no head", "give a whole file")
+        raise UserError("weights.norms", f"{raw.path} has two final norms and no head", "give a complete file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)

@@ -200,7 +200,9 @@ def written_config(weights: Pretrained, kind: str, pooling: str = "token") -> di
     fix = "give --format timm, which transformers reads, too"
     if model.no_embed_class or model.num_prefix_tokens != 1 or model.cls_token is None:
         raise UserError(
-            "format.tokens", f"transformers' {kind} has one class token and its position, no other tokens", fix
+            "format.tokens",
+            f"transformers' {kind} has one class token with a position embedding, and no other prefix tokens",
+            fix,
         )
     if weights.classes and (kind == "vit_mae" or model.global_pool != pooling):
         what = f"transformers' {kind} does not classify by {model.global_pool}, as this model does"

@@ -19,7 +19,7 @@ from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
 
 SHOWN = 3
-_FIX = "give a whole file of one of the published layouts"
+_FIX = "give a complete file of one of the published layouts"
 _HIERA_POOLS = 3  # stages that pool in classification, one more than in MAE's pretraining, which is our encoder's own
 
 

@@ -418,7 +418,7 @@ def test_a_killed_worker_is_replaced(
     worker = next(child for child in psutil.Process(running.pid).children() if child.is_running())
     worker.kill()
     ended = running.wait()
-    assert ended.code == 0 and "exited unexpectedly; others take over" in ended.out, ended
+    assert ended.code == 0 and "exited unexpectedly; the others take over" in ended.out, ended
     assert same(run, trained)
     measured(f"one: {curve(run)[-1][0]} of 18 steps, bit-identical")
 
@@ -492,7 +492,7 @@ def test_a_full_disk_costs_checkpoints_not_the_run(
     run = tmp_path / "run"
     ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=size // 2))
     assert (ended.code, ended.key) == (2, "run.checkpoint_not_written"), ended
-    missing = ended.out.count(" was not written (File too large): make room; the one before is kept")
+    missing = ended.out.count(" was not written (File too large): free some space; the one before is kept")
     assert missing == 4
     assert curve(run) == curve(trained) and list((run / "checkpoints").iterdir()) == []
     assert programs.run("pretrain", "--resume", run).code == 0
@@ -508,7 +508,7 @@ def test_a_disk_that_takes_nothing_more_ends_a_run_at_its_end_alone(
     run, room = tmp_path / "run", (trained / "config.yaml").stat().st_size + 200
     ended = programs.run(*words, "--run", run, patch=LIMIT.format(bytes=room))
     assert (ended.code, ended.key) == (2, "run.not_written"), ended
-    assert ended.out.count("make room; the run continues") == 1 and "step 18/18" in ended.out
+    assert ended.out.count("free some space; the run continues") == 1 and "step 18/18" in ended.out
     assert programs.run("pretrain", "--resume", run).code == 0
     assert same(run, trained)
 

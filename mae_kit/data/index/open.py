@@ -110,7 +110,7 @@ def make_index(folder: Place, workers: int = 0, engine: Engine = "processes") ->
         saved = save(whole, _believed(whole, stamps))
     except OSError as error:
         what = f"the index of {base} cannot be saved"
-        raise UserError("index.save", what, f"{error.strerror}; make room there") from None
+        raise UserError("index.save", what, f"{error.strerror}; free some space there") from None
     parts.remove()
     part = _usable(whole.within(pattern.select(whole.shards)), folder)
     megabytes = sum(size for size, _ in stamps.values()) / 1e6

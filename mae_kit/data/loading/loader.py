@@ -269,7 +269,7 @@ class Loader:
                 if deaths > DEATHS:
                     fix = "give the machine more memory, or --machine.num_workers 0"
                     raise UserError("loader.dead", f"loader workers keep dying ({error})", fix) from None
-                log.warning(f"{error}; others take over")
+                log.warning(f"{error}; the others take over")
 
     def _from(self, item: int) -> Generator[Batch, None, None]:
         piped = bool(self.workers) and _must_be_piped(self.batches, self.workers)

@@ -81,7 +81,9 @@ class Cache:
             return
         except OSError as error:
             what = f"a file cannot be stored in the cache {self.folder} ({error.strerror})"
-            raise UserError("machine.cache.disk", what, "make room there, or choose another --machine.cache") from None
+            raise UserError(
+                "machine.cache.disk", what, "free some space there, or choose another --machine.cache"
+            ) from None
 
     def _lock(self, name: str, wait: bool = True) -> FileLock:
         """One of a limited number of lock files; two names with the same lock only wait for each other."""

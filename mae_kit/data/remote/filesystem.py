@@ -179,7 +179,7 @@ def _persist(url: str, action: Callable[[], _Result], known: bool = True) -> _Re
                 raise UserError("data.url.certificate", f"{url} cannot be read ({reason})", fix) from None
             if status in (401, 403) or isinstance(error, PermissionError):
                 raise UserError(
-                    "data.url.forbidden", f"{url} may not be read ({reason})", "check the credentials"
+                    "data.url.forbidden", f"access to {url} is denied ({reason})", "check the credentials"
                 ) from None
             if pause is None:
                 fix = "check that the server can be reached, and start again; a run resumes with --resume"

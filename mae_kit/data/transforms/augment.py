@@ -39,7 +39,7 @@ class Normalize(nn.Module):
         super().__init__()
         if min(std) <= 0:
             what = f"the std of channel {std.index(min(std))} is {min(std):g}"
-            raise UserError("data.std", what, "give data.std a 1 for a channel that is the same everywhere")
+            raise UserError("data.std", what, "set data.std to 1 for a constant channel")
         spread = torch.tensor(std).view(1, -1, 1, 1)
         self.register_buffer("scale", 1 / (255 * spread), persistent=False)
         self.register_buffer("shift", torch.tensor(mean).view(1, -1, 1, 1) / spread, persistent=False)
