@@ -19,7 +19,7 @@ RECIPE = "A recipe that `mae-kit recipes` lists, or your own YAML file. Overlays
 RECIPE_OPTIONS = {"config RECIPE": "The recipe or an overlay, as an option; can be repeated."}
 RUN_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
-    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start or resume the one in --run.",
+    "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start or resume that of --run.",
     "devices N": "Number of processes on this machine; auto = one per GPU.",
 }
 ALL_OPTIONS = {

@@ -46,7 +46,7 @@ COMMANDS = {
     "plan": Command("estimate the cost of pretraining on this machine, and what to expect", "Train", "pretrain"),
     "reconstruct": Command("plot what the model predicts for your images", "Inspect"),
     "inspect": Command("plot a pretrained model's attention, features, losses and more", "Inspect"),
-    "predict": Command("predict your images with a fine-tuned model", "Inspect"),
+    "predict": Command("apply a fine-tuned model to your images", "Inspect"),
     "bench": Command("measure an encoder's speed and memory at several image sizes", "Inspect"),
     "report": Command("summarize a run in an HTML report", "Inspect"),
     "evaluate": Command("score an encoder, frozen or fine-tuned", "Evaluate", resumes=True),

@@ -69,7 +69,7 @@ def evaluate(
 
     Frozen features come from the center crop of each image, without augmentation. They are cached next to the shards,
     in folders .features-* that may be deleted, so that an interrupted evaluation resumes and the next one takes
-    seconds. The attentive probe and the fine-tuning are runs of `mae-kit finetune` inside OUT, which also resume.
+    seconds. The attentive probe and fine-tuning are runs of `mae-kit finetune` inside OUT, which also resume.
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its

@@ -117,7 +117,7 @@ def _about(weights: Pretrained, format: str) -> str:
     about = f"{what}, timm's `{config.model}` ({args}){how}."
     if (d := weights.decoder) is None or format not in WITH_DECODER:
         return about
-    return f"{about} Its decoder is here too: {d.dim} wide, {d.depth} blocks, {d.heads} heads."
+    return f"{about} Its decoder is included: width {d.dim}, {d.depth} blocks, {d.heads} heads."
 
 
 def _reconstructions(folder: Path, run: Folder) -> str:

@@ -217,7 +217,7 @@ class Machine:
             free when training starts. Small models are faster with 1.
         compile: Use torch.compile: about a minute of compilation, then faster steps.
         activation_checkpointing: Keep only the input of each block and recompute the rest in the backward pass: the
-            same losses for about a third more computation, in a fraction of the memory.
+            same losses in a fraction of the memory, for one more forward pass per step.
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.
