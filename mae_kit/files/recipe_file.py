@@ -22,7 +22,7 @@ KINDS = {
     "compare": ("compare", "entries"),
 }
 
-QUICK = "mae_vit_tiny_64px_quick"  # the pretraining to begin with
+QUICK = "contrastive_mae_vit_micro_64px"  # the pretraining to begin with
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20  # of nested lists and mappings; a recipe needs 6

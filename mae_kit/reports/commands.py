@@ -71,7 +71,7 @@ def _after_demo(folder: Folder) -> list[Command]:
     if not images:
         return [("Run the demo on your own class folders", ["mae-kit", "demo", "--images", "DIR"])]
     words = ["mae-kit", "pretrain", QUICK, "--data", images]
-    return [("Pretrain longer than the demo: 40 epochs by default", words)]
+    return [("Pretrain longer than the demo: 20 epochs by default", words)]
 
 
 def _finetune(folder: Folder) -> list[str]:

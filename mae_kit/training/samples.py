@@ -57,12 +57,16 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
     """All samples of shards that are not left out, with labels or without, to train at one rate in all layers.
 
     Raises:
-        UserError: The rate falls from layer to layer, no shards, no such list, fewer samples than a batch, or a batch
-            that does not divide among the devices.
+        UserError: The rate falls from layer to layer, a least number of steps, no shards, no such list, fewer samples
+            than a batch, or a batch that does not divide among the devices.
     """
     if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
         raise UserError(
             "optimization.layer_decay", "layer_decay and layer_blocks are for fine-tuning", "leave them out"
+        )
+    if optimization.min_steps:
+        raise UserError(
+            "optimization.min_steps", "min_steps is for fine-tuning", "leave it out; epochs or --minutes set the length"
         )
     cache = machine.shard_cache()
     index = open_index(resolve(shards, "train", machine.pack, cache), cache=cache)

@@ -59,6 +59,7 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ("--data.mean [0.5]", "data.mean.channels"),
         ("--data.crop_scale [0,0.5]", "data.crop_scale"),
         ("--optimization.layer_decay 0.5", "optimization.layer_decay"),
+        ("--optimization.min_steps 100", "optimization.min_steps"),
         ("--data.knn_shards {unlabeled}", "data.knn_shards.no_labels"),
         ("--objective.init_args.mask grid --objective.init_args.mask_ratio 0.5", "objective.mask"),
         ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder.name.unknown"),
