@@ -114,16 +114,26 @@ class Hiera(Encoder):
         )
         return [stage.flatten(1, 2) for stage in found]
 
-    def drop(self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"]) -> list[Float[Tensor, "b u _ _ _"]]:
+    def drop(
+        self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], visible: int | None = None
+    ) -> list[Float[Tensor, "b u _ _ _"]]:
         """Encode the visible mask units alone: their maps before each stage pools, and those of the last stage.
 
         Args:
             images: Normalized.
             hidden: Whole mask units, the same count in every row.
+            visible: How many cells are visible in a row; None to count them, which waits for the device.
         """
-        seen = ~self._units(hidden)
-        _, maps = self.model.forward_features(images, mask=seen, return_intermediates=True)
-        return [*maps[: self.model.q_pool], maps[-1]]
+        model, seen = self.model, self._visible_units(hidden, visible)
+        shown = ~self._units(hidden).unflatten(1, model.mask_spatial_shape)[:, None]
+        x = model.unroll(model._pos_embed(model.patch_embed(images, mask=shown)))
+        x = x.unflatten(1, (model.mu_size, -1)).take_along_dim(seen[:, None, :, None], dim=2).flatten(1, 2)
+        maps = []
+        for number, block in enumerate(model.blocks):
+            x = block(x)
+            if number in (*model.stage_ends[: model.q_pool], model.stage_ends[-1]):
+                maps.append(model.reroll(x, number, mask=seen))
+        return maps
 
     def places(self, hidden: Bool[Tensor, "b n"], visible: int | None = None) -> Int64[Tensor, "b v"]:
         """Index of the cell of each token in the last of these maps.
@@ -135,8 +145,11 @@ class Hiera(Encoder):
         (rows, columns), (y, x) = self.grid, self.unit
         cells = torch.arange(rows * columns, device=hidden.device).reshape(rows // y, y, columns // x, x)
         by_unit = cells.transpose(1, 2).flatten(2).flatten(0, 1)
-        units = None if visible is None else visible // (y * x)
-        return by_unit[visible_indices(self._units(hidden), units)].flatten(1)
+        return by_unit[self._visible_units(hidden, visible)].flatten(1)
+
+    def _visible_units(self, hidden: Bool[Tensor, "b n"], visible: int | None) -> Int64[Tensor, "b v"]:
+        units = None if visible is None else visible // (self.unit[0] * self.unit[1])
+        return visible_indices(self._units(hidden), units)
 
     def _units(self, hidden: Bool[Tensor, "b n"]) -> Bool[Tensor, "b u"]:
         return hidden.unflatten(1, self.grid)[:, :: self.unit[0], :: self.unit[1]].flatten(1)

@@ -15,6 +15,8 @@ from mae_kit.errors import UserError
 from mae_kit.objectives.masking import BlockwiseMask
 from mae_kit.objectives.objective import Objective, Outcome
 
+IGNORED = -100  # by the cross-entropy of torch: picking the hidden patches would wait for the device
+
 
 class BEiT(Objective):
     """Replace blocks of patches with a mask token, encode everything, predict the codes of the hidden patches.
@@ -79,10 +81,10 @@ class BEiT(Objective):
         """Compute the cross-entropy with given codes, a mean over the hidden patches of the whole batch."""
         tokens = self.encoder.fill(images, hidden, self.mask_token[0, 0])
         prediction = self.head(tokens[:, self.encoder.prefix :])
-        logits, target = prediction[hidden].float(), codes[hidden]
-        right, count = logits.argmax(dim=1) == target, max(1, len(target))  # none where no block fitted
-        loss = F.cross_entropy(logits, target, reduction="sum") / count
-        return Outcome(loss, {"accuracy": right.sum() / count}, hidden, prediction)
+        count = hidden.sum().clamp(min=1)  # none where no block fitted
+        target = torch.where(hidden, codes, IGNORED)
+        loss = F.cross_entropy(prediction.flatten(0, 1).float(), target.flatten(), reduction="sum") / count
+        return Outcome(loss, {"accuracy": (prediction.argmax(dim=2) == target).sum() / count}, hidden, prediction)
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b n"]:
         """Compute the codes to predict, in fp32: rounding would change which one is the best."""

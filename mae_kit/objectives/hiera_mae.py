@@ -71,7 +71,7 @@ class HieraMAE(Objective):
     def compare(
         self, images: Float[Tensor, "b c h w"], hidden: Bool[Tensor, "b n"], visible: int | None = None
     ) -> Outcome:
-        tokens = self.fusion(self.encoder.drop(images, hidden))
+        tokens = self.fusion(self.encoder.drop(images, hidden, visible))
         prediction = self.decoder(tokens, self.encoder.places(hidden, visible))
         target = patch_targets(images, self.encoder.patch_size, self.norm_pix_loss)
         return Outcome(hidden_mean_squared_error(prediction, target, hidden), {}, hidden, prediction)
