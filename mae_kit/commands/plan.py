@@ -1,17 +1,19 @@
 """What a pretraining run would cost and may gain, before it starts."""
 
-import logging
 from typing import Any
 
 from mae_kit.commands.pretrain import PretrainData, fit_to_images, lasting, prepare
 from mae_kit.comparison.expected import expectation
+from mae_kit.comparison.gpus import GPUS, REACHED, GpuName
+from mae_kit.comparison.on_gpus import Box, on_gpus
 from mae_kit.console import console
+from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
-from mae_kit.training.config import Intervals, Machine, Optimization
+from mae_kit.training.config import Intervals, Machine, Optimization, Plan
 from mae_kit.training.fit import bytes_to_write
 from mae_kit.training.pace import measure_pace
-
-log = logging.getLogger(__name__)
+from mae_kit.training.ranges import POSITIVE, check_ranges
+from mae_kit.training.samples import open_stream
 
 
 def plan(
@@ -23,55 +25,117 @@ def plan(
     finetune: str | None = None,
     minutes: float | None = None,
     labels_per_class: int | None = None,
+    gpus: int | None = None,
+    gpu: GpuName = "h100",
+    price: float | None = None,
+    images_per_second: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Estimate what a pretraining run costs on this machine, and quote what we measured for one of that length.
+    """Estimate what a pretraining run costs on this machine or on GPUs, and quote what we measured for that length.
 
-    Measuring the speed takes a few seconds. Nothing is trained, and nothing is written except the index of the images,
-    or the shards that a plain folder is packed into.
+    On this machine, measuring the speed takes a few seconds. With `--gpus` nothing is run: memory and operations are
+    counted, and hours follow from the peak that the maker publishes and the part of it that MAE has been seen to reach.
+    Nothing is trained, and nothing is written except the index of the images, or the shards that a plain folder is
+    packed into.
 
     Args:
         objective: The objective and its encoder.
-        data: The images.
+        data: The images; with `--gpus` their number will do, as in `--data 1281167`.
         optimization: Optimizer and learning rate schedule.
         machine: Precision, micro-batches, workers.
         intervals: As in `mae-kit pretrain`.
         finetune: The recipe that fine-tunes this encoder; not used by `plan`.
         minutes: Length of pretraining in minutes, in place of epochs.
         labels_per_class: Labeled images per class in the fine-tuning that follows.
+        gpus: Plan for so many GPUs, one process each, in place of this machine.
+        gpu: Their kind.
+        price: Dollars that an hour of one of them costs.
+        images_per_second: What one of them was measured to do, in place of the peak.
         seed: Seed of weights, order, crops and masks.
 
     Returns:
-        `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `minutes`, `images_per_second`, `bytes` on disk
-        and `megabytes` of memory; `expected`, one sentence.
+        `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `images_per_second`, `bytes` on disk;
+        `expected`, one sentence. On this machine `minutes` and `megabytes` of memory. On GPUs, as pairs from the best
+        to the worst, `images_per_second` and `hours` of all, and `cost` in dollars; `memory` of each in bytes, by part,
+        its sum `memory_in_all`, whether that `fits` into `memory_usable`, and if not what to `change`;
+        `accumulate_grad_batches`, `shared_memory` in bytes of all, and `flops` of the training.
 
     Raises:
-        UserError: As of `pretrain`.
+        UserError: As of `pretrain`; or the batch does not divide among the GPUs.
     """
-    job = prepare(dict(locals()))
-    fit_to_images(objective, job)
-    pace = measure_pace(job.module, job.batches, job.stream.plan, machine)
-    if minutes is not None:
-        job = lasting(minutes, pace, job)
-    length = job.stream.plan
+    arguments = dict(locals())
+    length, found = _here(arguments) if gpus is None else _there(arguments)
     seen = length.steps * length.batch_size
-    found = {
-        "images": length.samples,
-        "images_seen": seen,
-        "epochs": length.epochs,
-        "steps": length.steps,
-        "images_per_second": pace.images_per_second,
-        "minutes": seen / pace.images_per_second / 60,
-        "bytes": bytes_to_write(job.module),
-        "megabytes": pace.megabytes,
-        "expected": expectation(type(objective).__name__, seen, length.samples, labels_per_class),
-    }
-    console.print(
-        f"{found['images']:,} images, {found['epochs']:.4g} epochs = {found['steps']:,} steps of {length.batch_size}\n"
-        f"{found['minutes']:,.1f} minutes on this machine, at {found['images_per_second']:,.0f} images/s\n"
-        f"{found['bytes'] / 1e6:,.0f} MB on disk, {found['megabytes']:,.0f} MB of memory\n"
-        f"{found['expected']}",
-        highlight=False,
-        markup=False,
-    )
-    return found
+    expected = expectation(type(objective).__name__, seen, length.samples, labels_per_class)
+    counts = {"images": length.samples, "images_seen": seen, "epochs": length.epochs, "steps": length.steps}
+    lines = [
+        f"{length.samples:,} images, {length.epochs:.4g} epochs = {length.steps:,} steps of {length.batch_size}",
+        *(_told_here(found) if gpus is None else _told_there(found)),
+        expected,
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False)
+    return counts | found | {"expected": expected}
+
+
+def _here(arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
+    """Measured on this machine."""
+    job = prepare(arguments)
+    fit_to_images(arguments["objective"], job)
+    pace = measure_pace(job.module, job.batches, job.stream.plan, arguments["machine"])
+    if arguments["minutes"] is not None:
+        job = lasting(arguments["minutes"], pace, job)
+    length = job.stream.plan
+    minutes = length.steps * length.batch_size / pace.images_per_second / 60
+    found = {"images_per_second": pace.images_per_second, "minutes": minutes, "bytes": bytes_to_write(job.module)}
+    return length, found | {"megabytes": pace.megabytes}
+
+
+def _told_here(found: dict[str, Any]) -> list[str]:
+    return [
+        f"{found['minutes']:,.1f} minutes on this machine, at {found['images_per_second']:,.0f} images/s",
+        f"{found['bytes'] / 1e6:,.0f} MB on disk, {found['megabytes']:,.0f} MB of memory",
+    ]
+
+
+def _there(arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
+    """Counted for GPUs.
+
+    Raises:
+        UserError: `minutes`: what a GPU does in them was not measured.
+    """
+    objective = arguments["objective"]
+    if arguments["minutes"] is not None:
+        raise UserError(
+            "minutes.gpus", "minutes are for this machine, whose speed is measured", "give --epochs with --gpus"
+        )
+    box = Box(*(arguments[name] for name in Box._fields))
+    check_ranges(box._asdict(), gpus=POSITIVE, price=POSITIVE, images_per_second=POSITIVE)
+    channels = objective.encoder.channels
+    objective.set_statistics([0.5] * channels, [0.5] * channels)
+    objective.load_state_dict(objective.state_dict())  # a palette of any colors will do
+    length = _length(arguments)
+    return length, on_gpus(objective, length, arguments["machine"], box) | {"bytes": bytes_to_write(objective)}
+
+
+def _length(arguments: dict[str, Any]) -> Plan:
+    """The length of the training, of images that may be a number."""
+    data, optimization, machine, seed = (arguments[name] for name in ("data", "optimization", "machine", "seed"))
+    if data.path.isdecimal():
+        return Plan(int(data.path), data.batch_size, optimization.epochs, seed)
+    return open_stream(data.path, data, optimization, machine, seed).plan
+
+
+def _told_there(found: dict[str, Any]) -> list[str]:
+    of_part = ", ".join(f"{name} {size / 1e9:.3g}" for name, size in found["memory"].items())
+    held, whole = found["memory_in_all"] / 1e9, GPUS[found["gpu"]].gigabytes
+    (best, worst), (slow, fast) = found["hours"], sorted(found["images_per_second"])
+    range_of = "as measured" if best == worst else f"at {REACHED[1]:.0%} to {REACHED[0]:.0%} of the published peak"
+    cost = f", ${found['cost'][0]:,.0f} to ${found['cost'][1]:,.0f}" if found["cost"] else ""
+    parts = f"{found['gpus']} x {found['gpu']}, {found['accumulate_grad_batches']} micro-batches a step"
+    lines = [
+        f"{parts}: {held:.3g} of {whole:g} GB on each ({of_part})",
+        f"{best:,.3g} to {worst:,.3g} hours {range_of}{cost}; {found['flops']:.3g} operations",
+        f"{slow:,.0f} to {fast:,.0f} images/s to decode; {found['shared_memory'] / 1e9:.2g} GB of shared memory; "
+        f"{found['bytes'] / 1e9:.3g} GB on disk",
+    ]
+    return lines + [f"that does not fit: {' or '.join(found['change'])}"] * (not found["fits"])

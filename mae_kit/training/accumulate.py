@@ -14,16 +14,16 @@ from mae_kit.data.loading.loader import Replica, TrainBatches
 from mae_kit.errors import UserError
 from mae_kit.training.config import Machine
 from mae_kit.training.fit import prepare_machine
+from mae_kit.training.footprint import LiveBytes
 from mae_kit.training.module import TrainingModule
-from mae_kit.training.precision import resolve
+from mae_kit.training.precision import half_type
 from mae_kit.training.train import Job
 
 log = logging.getLogger(__name__)
 
 _FEW, _MORE = 2, 4  # images that are tried: batch norm wants several, mixup pairs
 _USED = 0.8  # of the free memory
-_COPIES = 3  # of the weights: gradients and AdamW's two moments
-_PASSING = 1.5  # how much more the backward pass needs than what is kept for it
+_MOMENTS = 2  # copies of the weights that AdamW has
 
 
 def accumulated(job: Job) -> Job:
@@ -66,33 +66,28 @@ def parts_that_fit(module: TrainingModule, batch: Batch, images: int, machine: M
         UserError: `machine.accumulate_grad_batches`: not even two images fit.
     """
     parts_of: Any = [[None if part is None else part[:count] for part in batch] for count in (_FEW, _MORE)]
-    few, more = (_kept(module, Batch(*part), machine) for part in parts_of)
-    of_image = _PASSING * (more - few) / (_MORE - _FEW)
+    few, more = (_peak(module, Batch(*part), machine) for part in parts_of)
+    of_image = (more - few) / (_MORE - _FEW)
     weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
-    room = _USED * free - _COPIES * weights
+    to_come = _MOMENTS + torch.cuda.is_available()  # on a processor the weights are there already
+    fixed = few - _FEW * of_image + to_come * weights
     for parts in range(1, images // 2 + 1):
-        if images % (2 * parts) == 0 and of_image * images / parts <= room:
+        if images % (2 * parts) == 0 and of_image * images / parts <= _USED * free - fixed:
             return parts
-    needed = of_image * _FEW + _COPIES * weights
+    needed = of_image * _FEW + fixed
     what = f"{_FEW} images need {needed / 1e9:.3g} GB with gradients and moments, {free / 1e9:.3g} GB are free"
     fix = "give --machine.activation_checkpointing true, fewer processes, or a smaller model or image"
     raise UserError("machine.accumulate_grad_batches.memory", what, fix)
 
 
-def _kept(module: TrainingModule, batch: Batch, machine: Machine) -> int:
-    """Bytes that are kept for the backward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    half = resolve(machine.precision).startswith("bf16")
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=half)
-    with torch.random.fork_rng(), cast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        module.loss(batch)
-    return sum(kept.values())
+def _peak(module: TrainingModule, batch: Batch, machine: Machine) -> int:
+    """Bytes of gradients and activations at the peak of a step."""
+    half = half_type(machine.precision)
+    with torch.random.fork_rng(), LiveBytes([]) as live:
+        with torch.autocast("cpu", half, enabled=half is not None):
+            loss = module.loss(batch)["loss"]
+        torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+    return live.peak
 
 
 def free_memory() -> float:

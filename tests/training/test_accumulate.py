@@ -34,11 +34,10 @@ def module() -> PretrainModule:
 def test_what_is_chosen_fits_and_half_as_many_would_not(module: PretrainModule, megabytes: float):
     free, images = megabytes * 1e6, 96
     parts = parts_that_fit(module, batch(4), images, FP32, free)
-    weights = 3 * 4 * sum(parameter.numel() for parameter in module.parameters())
-    needed = [
-        weights + 1.5 * accumulate._kept(module, batch(images // each), FP32) for each in (parts, parts // 2 or 1)
-    ]
+    moments = 2 * 4 * sum(parameter.numel() for parameter in module.parameters())
+    needed = [moments + accumulate._peak(module, batch(images // each), FP32) for each in (parts, parts // 2 or 1)]
     assert needed[0] < free and (parts == 1 or needed[1] > 0.6 * free)
+    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_fewer_than_two_images_are_not_tried(module: PretrainModule):
