@@ -8,7 +8,7 @@ STAMP := $(VENV)/.mae_kit-installed
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=25
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test long fast faults lint
+.PHONY: help install demo test long fast faults bench lint
 
 help:
 	@echo "make install   the environment, in $(VENV) (PYTHON=$(PYTHON) makes it if there is none)"
@@ -17,6 +17,7 @@ help:
 	@echo "make long      the long tests: whole programs, kills, compilers, other engines"
 	@echo "make fast      the tests that take no more than a second or two"
 	@echo "make faults    every fault, as often as its gate requires; writes tests/faults/RESULTS.md"
+	@echo "make bench     the speed figures of the README as ratios, in half an hour; writes bench.md"
 	@echo "make lint      style, types and the import contracts"
 
 install: $(STAMP)
@@ -35,6 +36,9 @@ fast: install
 
 faults: install
 	$(BIN)/python -m pytest -m gate --campaign --timeout 0
+
+bench: install
+	$(BIN)/python tests/benchmarks/speed.py --out bench.md
 
 lint: install
 	$(BIN)/ruff check .
