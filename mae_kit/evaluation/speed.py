@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from mae_kit.encoders import Encoder, create_encoder
-from mae_kit.training.precision import Precision, resolve
+from mae_kit.training.precision import Precision, half_type
 
 SECONDS, PASSES = 1.0, 3  # to measure for, at the least
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -62,8 +62,8 @@ def measure(
     """The same in this process. What the weights are is no matter."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = _of_size(name, model_args, image_size).eval().to(device)
-    bf16 = resolve(precision, device) == "bf16-mixed"
-    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+    half = half_type(precision, device)
+    with torch.no_grad(), torch.autocast(device, half, enabled=half is not None):
         encoder(torch.randn(1, encoder.channels, *image_size, device=device))  # libraries make themselves at home
         growth = memory_growth(device)
         images = torch.randn(batch_size, encoder.channels, *image_size, device=device)

@@ -26,7 +26,7 @@ from mae_kit.files.safe_pickle import load_tensors
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]
-FORMAT = 1  # of what callbacks put into a checkpoint: another number, another version's
+FORMAT = 2  # of what callbacks put into a checkpoint: another number, another version's
 _NAME = re.compile(r"step-[0-9]{8,}")
 
 

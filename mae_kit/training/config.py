@@ -209,7 +209,8 @@ class Machine:
     flips, RandAugment, random erasing, mixup, CutMix, patch dropout and batch norm.
 
     Attributes:
-        precision: auto = bf16 autocast where the CPU or GPU supports it, else fp32.
+        precision: auto = bf16 autocast where the CPU or GPU supports it, else fp16 autocast with a loss scale on a GPU
+            and fp32 on a CPU.
         accumulate_grad_batches: Micro-batches per step on each device; use more if a batch does not fit in memory. auto
             = as few as fit, measured on four images before the first step and kept for the run.
         num_workers: Data-loader processes per device; -1 = one on the CPU, up to 12 per GPU by the number of cores.
@@ -218,6 +219,8 @@ class Machine:
         compile: Use torch.compile: about a minute of compilation, then faster steps.
         activation_checkpointing: Keep only the input of each block and recompute the rest in the backward pass: the
             same losses in a fraction of the memory, for one more forward pass per step.
+        strategy: ddp = each process holds the whole model; fsdp = they share weights, gradients and moments, for models
+            that do not fit otherwise: the same losses up to rounding, more communication.
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.
@@ -230,6 +233,7 @@ class Machine:
     threads: int = 0
     compile: bool = False
     activation_checkpointing: bool = False
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     cache: Path | None = None
     cache_size: float = 20.0
     pack: bool = True
@@ -238,6 +242,9 @@ class Machine:
         ranges = {"cache_size": POSITIVE, "threads": NOT_NEGATIVE, "num_workers": Range(-1)}
         ranges |= {} if self.accumulate_grad_batches == "auto" else {"accumulate_grad_batches": POSITIVE}
         check_ranges(vars(self), "machine", **ranges)
+        if self.compile and self.strategy == "fsdp":
+            what = "machine.compile compiles a whole model, and machine.strategy fsdp splits it"
+            raise UserError("machine.compile", what, "give --machine.compile false")
 
     def shard_cache(self) -> Cache:
         """Where shards from a URL go."""

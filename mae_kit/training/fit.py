@@ -31,11 +31,12 @@ from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.memory import keep_freed_memory
 from mae_kit.training.module import TrainingModule
 from mae_kit.training.outbox import Outbox
-from mae_kit.training.precision import fused_attention_is_slow, resolve_with_reason
+from mae_kit.training.precision import fused_attention_is_slow, precision_plugins, resolve_with_reason
 from mae_kit.training.process_group import PATIENCE, RestartableDDP
 from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.record import Record
 from mae_kit.training.run import Run
+from mae_kit.training.sharded import Sharded
 from mae_kit.training.signals import StopOnSignal, TakeBack
 
 log = logging.getLogger(__name__)
@@ -259,14 +260,11 @@ def _trainer(
         accelerator="auto",
         devices=local,
         num_nodes=replica.world_size // local,
-        strategy=RestartableDDP(broadcast_buffers=_has_batch_norm(module), timeout=PATIENCE)
-        if replica.world_size > 1
-        else "auto",
-        precision=resolve_with_reason(machine.precision)[0],  # type: ignore[arg-type]
+        strategy=_strategy(module, machine) if replica.world_size > 1 else "auto",
         max_steps=steps,
         accumulate_grad_batches=replica.micro_batches,
         callbacks=callbacks,
-        plugins=[files or DurableCheckpointIO()],
+        plugins=[files or DurableCheckpointIO(), *precision_plugins(machine.precision)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -274,6 +272,15 @@ def _trainer(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+def _strategy(module: TrainingModule, machine: Machine) -> RestartableDDP:
+    """Raises UserError where the model cannot be split."""
+    kind = Sharded if machine.strategy == "fsdp" else RestartableDDP
+    if kind is Sharded and module.supervised:
+        what = "machine.strategy fsdp splits pretrainings and tokenizers, not models with labels"
+        raise UserError("machine.strategy", what, "give --machine.strategy ddp")
+    return kind(broadcast_buffers=_has_batch_norm(module), timeout=PATIENCE)
 
 
 def _has_batch_norm(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from mae_kit.training.best import Best
 from mae_kit.training.progress import find, is_complete, step_is_done, total_steps
 from mae_kit.training.record import Record, log_metrics
 from mae_kit.training.run import Run
+from mae_kit.training.sharded import whole
 from mae_kit.training.signals import Stopped
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class Periodic(Callback):
     def _act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         started = time.perf_counter()
         pl_module.eval()
-        with torch.no_grad(), trainer.precision_plugin.forward_context(), contextlib.suppress(Stopped):
+        context = trainer.precision_plugin.forward_context()
+        with torch.no_grad(), context, whole(trainer), contextlib.suppress(Stopped):
             self.act(trainer, pl_module)
         pl_module.train()
         if record := find(trainer, Record):

@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from typing import Any
 
 from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
@@ -14,7 +15,12 @@ class RestartableDDP(DDPStrategy):
 
     Without a rendezvous backend the agent keeps its store, and in it the addresses of the processes before: whoever
     reads one of these waits for ever for its peer. So each attempt has keys of its own.
+
+    Gradients lie in the buckets that are reduced, so that there is one copy of them.
     """
+
+    def __init__(self, **options: Any):
+        super().__init__(gradient_as_bucket_view=True, **options)
 
     def setup_distributed(self) -> None:
         if attempt := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):

@@ -116,6 +116,7 @@ class Record(Callback):
         counts: dict[str, float] = {}
         if guard:
             counts |= {"gradient_norm": float(guard.gradient_norm), "skipped_steps": guard.counts["skipped_steps"]}
+            counts |= {"overflows": overflows} if (overflows := guard.counts["overflows"]) else {}
         return counts | ({"bad_samples": quarantine.total(trainer)} if quarantine else {})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:

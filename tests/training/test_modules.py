@@ -25,6 +25,7 @@ from mae_kit.training.datamodule import ShardDataModule
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.metrics import read_metrics
 from mae_kit.training.modules import PretrainModule
+from mae_kit.training.precision import ScaledHalf
 from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.record import Record
 
@@ -176,6 +177,52 @@ def test_a_guard_skips_what_is_not_finite(photos: Path, tmp_path: Path):
     guard, module = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3)
     trainer(3, tmp_path, guard, Poison()).fit(module, shards(photos))
     assert guard.counts["skipped_steps"] == 1 and torch.isfinite(weights(module)).all()
+
+
+class Burst(pl.Callback):
+    """Gradients at step 1 that fp16 cannot hold at a large scale, or losses from there on that are no number."""
+
+    def __init__(self, loss: float):
+        self.loss = loss
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        if trainer.global_step == 1:
+            loss.data.mul_(self.loss)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 1:
+            next(p for p in pl_module.parameters() if p.grad is not None).grad[:] = torch.inf  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("loss", "overflows", "skipped"), [(1.0, 1, 0), (float("nan"), 0, 1)])
+def test_an_overflow_in_fp16_is_no_fault(photos: Path, tmp_path: Path, loss: float, overflows: int, skipped: int):
+    guard, module, half = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3), ScaledHalf("cpu")
+    trainer(3, tmp_path, Burst(loss), guard, plugins=[half]).fit(module, shards(photos))
+    assert (guard.counts["overflows"], guard.counts["skipped_steps"]) == (overflows, skipped)
+    assert torch.isfinite(weights(module)).all()
+    assert half.scaler is not None and half.scaler.get_scale() == 2.0**15  # halved once from its start
+
+
+def test_gradients_in_fp16_are_unscaled_where_they_are_clipped(photos: Path, tmp_path: Path):
+    norms = []
+    for plugins in ([], [ScaledHalf("cpu")]):
+        guard, module = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3, clip=0.1)
+        trainer(2, tmp_path, guard, plugins=plugins).fit(module, shards(photos))
+        norms.append(float(guard.gradient_norm))
+    assert norms[0] == pytest.approx(norms[1], rel=0.02)
+
+
+def test_fp16_resumes_with_its_scale(photos: Path, tmp_path: Path):
+    ends = []
+    for steps in ((4,), (2, 4)):
+        module, folder = PretrainModule(tiny_mae(), lr=1e-3), tmp_path / str(len(steps))
+        for number, last in enumerate(steps):
+            saved, half = ModelCheckpoint(folder, save_last=True), ScaledHalf("cpu")
+            fitted = trainer(last, folder, SkipNonFinite(), Burst(1.0), saved, plugins=[half])
+            fitted.fit(module, shards(photos), ckpt_path=str(folder / "last.ckpt") if number else None)
+        assert half.scaler is not None
+        ends.append((half.scaler.state_dict(), weights(module)))
+    assert ends[0][0] == ends[1][0] and torch.equal(ends[0][1], ends[1][1])
 
 
 def test_a_classifier_is_trained_and_validated(photos: Path, tmp_path: Path):

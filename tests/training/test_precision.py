@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mae_kit.cli import main as cli
-from mae_kit.training.precision import Precision, fused_attention_is_slow, resolve
+from mae_kit.training.precision import Precision, fused_attention_is_slow, half_type, resolve
 
 
 @pytest.fixture
@@ -32,10 +32,17 @@ def test_a_processor_is_asked(processor: Callable[..., None], feature: str):
     assert resolve("bf16") == "bf16-mixed" and fused_attention_is_slow("bf16")
 
 
-@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
 def test_a_gpu_keeps_its_kernel(monkeypatch: pytest.MonkeyPatch, precision: Precision):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert not fused_attention_is_slow(precision, "cuda")
+
+
+def test_a_gpu_without_bf16_computes_in_fp16(monkeypatch: pytest.MonkeyPatch):
+    for supported, found in ((True, "bf16-mixed"), (False, "16-mixed")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, supported=supported: supported)
+        assert resolve("auto", "cuda") == found
+    assert half_type("fp16") == torch.float16 and half_type("fp32") is None
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="trains on the processor")
