@@ -58,7 +58,7 @@ def _run(words: list[str]) -> dict[str, Any]:
 
 def _lines(name: str, result: dict[str, Any]) -> Iterator[str]:
     """Rows of the table: of ways that took turns, by what they did; of others, seconds."""
-    tables = {key: rows for key, rows in result.items() if isinstance(rows, list) and rows and "ratio" in rows[0]}
+    tables = {key: rows for key, rows in result.items() if isinstance(rows, list) and isinstance(rows[0], dict)}
     for key, rows in tables.items():
         what = name if key == "rows" else f"{name}, {key}"
         for row in rows:
