@@ -1,5 +1,6 @@
 """Trainings whose weights are split across two processes: the same losses, checkpoints and results as in one."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_it_is_stopped_and_goes_on_whole_and_split_again(
     for stop, world in enumerate((2, 1, 2), start=1):
         ranks = group(programs, world, *first, *FSDP, patch=SLOW)
         ranks[0].wait_until(lambda stop=stop: len(curve(run)) >= stop if (run / "metrics.jsonl").exists() else False)
-        ranks[-1].send(15)
+        ranks[-1].send(signal.SIGTERM)
         ended = [rank.wait() for rank in ranks]
         assert [end.code for end in ended] == [143] * world, ended
         first = ["pretrain", "--resume", run]
