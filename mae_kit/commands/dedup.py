@@ -77,7 +77,7 @@ def dedup(
     shown = _write_page(path, found, counts)
     _report(counts)
     replaced = "" if before in (None, path.read_bytes()) else " (replaces another list)"
-    log.info(f"list: {path}{replaced}, for --data.exclude; look at the pairs: {shown}")
+    log.info(f"list for --data.exclude: {path}{replaced}; look at the pairs: {shown}")
     return counts | {"list": str(path), "keep_list": str(keep), "page": str(shown)}
 
 
@@ -145,4 +145,4 @@ def _report(counts: dict[str, int]) -> None:
     if counts["not_compared"]:
         log.warning(f"{counts['not_compared']:,} cannot be decoded and were not compared")
     if counts["plain"]:
-        log.info(f"{counts['plain']:,} are of one color: only equal bytes count")
+        log.info(f"{counts['plain']:,} have a single color: only identical files are duplicates")

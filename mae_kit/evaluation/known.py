@@ -45,7 +45,7 @@ def with_earlier(result: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     before = read_record(path) or result
     if before.get("fingerprints") != result["fingerprints"]:
-        log.warning(f"{path} has held scores of other weights or other images; they are replaced.")
+        log.warning(f"{path} held scores of other weights or other images; they are replaced")
         return result
     return result | {name: _merged(before.get(name, []), result[name], keys) for name, keys in _NAMED_BY.items()}
 

@@ -101,7 +101,7 @@ def _fill(found: Float32[np.ndarray, "n d"], piece: Stored, rows: Int64[np.ndarr
             wanted = found[first:end].data.cast("B")
             while wanted.nbytes:  # a network's disk may give less than it was asked for
                 if not (count := opened.readinto(wanted)):
-                    problem = f"{piece.file} is cut short"
+                    problem = f"{piece.file} is truncated"
                     raise UserError("features.damaged", problem, "delete it: features are then extracted again")
                 wanted = wanted[count:]
 

@@ -180,7 +180,7 @@ def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
     """
     for index, where in zip((train, val), names, strict=True):
         if not len(index.masked()):
-            fix = "pack images/NAME.jpg with masks/NAME.png by `mae-kit shard`"
+            fix = "pack images/NAME.jpg and masks/NAME.png with `mae-kit shard`"
             raise UserError("data.masks", f"{where} has no masks", fix)
         if not index.classes:
             raise UserError(

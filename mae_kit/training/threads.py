@@ -29,7 +29,7 @@ def with_free_threads(machine: Machine) -> Machine:
         return machine
     log.info(
         f"other programs keep this machine busy: training with {threads} of {most} threads "
-        f"(--machine.threads {most} takes all)"
+        f"(--machine.threads {most} uses all)"
     )
     return replace(machine, threads=threads)
 

@@ -291,7 +291,7 @@ def test_earlier_scores_of_the_same_weights_and_images_stay(
     assert "are replaced" not in caplog.text
     other = evaluated("w", 1)
     assert {one["layer"] for one in other["scores"]} == {1} and not other["trained"]
-    assert "evaluation.json has held scores of other weights or other images" in caplog.text
+    assert "evaluation.json held scores of other weights or other images" in caplog.text
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def _decode(
             continue
         if not (dark or scale) and (dark := _is_dark(data)):
             log.warning(
-                f"{names[place]} has 16 bits and appears dark: pack such images by `mae-kit shard --white`, give shards"
+                f"{names[place]} has 16 bits and appears dark: pack such images with `mae-kit shard`, give the shards"
             )
         decoded = True
         yield prepare(image), names[place]
