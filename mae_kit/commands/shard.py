@@ -57,7 +57,7 @@ def shard(
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = masks, if images/NAME.jpg has masks/NAME.png; boxes, if there are files of them; class folders,
+        labels: auto = masks, if images/NAME.jpg has masks/NAME.png; boxes, if there are files of boxes; class folders,
             if all images are in at least two first-level folders; else none. folders = always the first-level folders;
             masks = always the masks, the class of each pixel as grayscale or palette PNG, named by SRC/classes.txt;
             boxes = always the boxes of COCO JSON, Pascal VOC XML or YOLO text files; none = no labels. Or a CSV file
