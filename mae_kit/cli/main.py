@@ -43,7 +43,7 @@ COMMANDS = {
     "pretrain": Command("pretrain an encoder on images without labels", "Train", "pretrain"),
     "tokenizer": Command("train the tokenizer whose codes BEiT predicts", "Train", "tokenizer"),
     "finetune": Command("train a classifier, segmenter or regressor on labeled images", "Train", "downstream"),
-    "plan": Command("estimate the cost of pretraining on this machine, and what to expect", "Train", "pretrain"),
+    "plan": Command("estimate the cost of pretraining, here or on GPUs, and what to expect", "Train", "pretrain"),
     "reconstruct": Command("plot what the model predicts for your images", "Inspect"),
     "inspect": Command("plot a pretrained model's attention, features, losses and more", "Inspect"),
     "predict": Command("apply a fine-tuned model to your images", "Inspect"),

@@ -31,34 +31,34 @@ def plan(
     images_per_second: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Estimate what a pretraining run costs on this machine or on GPUs, and quote what we measured for that length.
+    """Estimate what a pretraining run costs on this machine or on GPUs, and quote what we measured for one of that
+    length.
 
-    On this machine, measuring the speed takes a few seconds. With `--gpus` nothing is run: memory and operations are
-    counted, and hours follow from the peak that the maker publishes and the part of it that MAE has been seen to reach.
-    Nothing is trained, and nothing is written except the index of the images, or the shards that a plain folder is
-    packed into.
+    On this machine, measuring the speed takes a few seconds. With `--gpus` nothing runs: memory and FLOPs are counted,
+    and hours follow from the GPU's published peak and the fraction of it that MAE is known to reach. Nothing is
+    trained, and nothing is written except the index of the images, or the shards that a plain folder is packed into.
 
     Args:
         objective: The objective and its encoder.
-        data: The images; with `--gpus` their number will do, as in `--data 1281167`.
+        data: The images; with `--gpus` their number is enough, as in `--data 1281167`.
         optimization: Optimizer and learning rate schedule.
         machine: Precision, micro-batches, workers.
         intervals: As in `mae-kit pretrain`.
         finetune: The recipe that fine-tunes this encoder; not used by `plan`.
         minutes: Length of pretraining in minutes, in place of epochs.
         labels_per_class: Labeled images per class in the fine-tuning that follows.
-        gpus: Plan for so many GPUs, one process each, in place of this machine.
-        gpu: Their kind.
-        price: Dollars that an hour of one of them costs.
-        images_per_second: What one of them was measured to do, in place of the peak.
+        gpus: Plan for this many GPUs, one process each, in place of this machine.
+        gpu: Model of the GPUs.
+        price: Price of one GPU in dollars per hour.
+        images_per_second: Measured images per second of one GPU, in place of an estimate from the peak.
         seed: Seed of weights, order, crops and masks.
 
     Returns:
-        `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `images_per_second`, `bytes` on disk;
-        `expected`, one sentence. On this machine `minutes` and `megabytes` of memory. On GPUs, as pairs from the best
-        to the worst, `images_per_second` and `hours` of all, and `cost` in dollars; `memory` of each in bytes, by part,
-        its sum `memory_in_all`, whether that `fits` into `memory_usable`, and if not what to `change`;
-        `accumulate_grad_batches`, `shared_memory` in bytes of all, and `flops` of the training.
+        `images` of an epoch, `images_seen` in all, `epochs`, `steps`, `images_per_second`, `bytes` on disk; `expected`,
+        one sentence. On this machine, `minutes` and `megabytes` of memory. On GPUs, `images_per_second` and `hours` of
+        all of them, and `cost` in dollars, as pairs of the best and the worst estimate; `memory` of each GPU in bytes,
+        by part, its sum `memory_in_all`, whether that `fits` into `memory_usable`, and if not, what to `change`;
+        `accumulate_grad_batches`, the total `shared_memory` in bytes, and the `flops` of training.
 
     Raises:
         UserError: As of `pretrain`; or the batch does not divide among the GPUs.
@@ -118,7 +118,7 @@ def _there(arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
 
 
 def _length(arguments: dict[str, Any]) -> Plan:
-    """The length of the training, of images that may be a number."""
+    """The length of training; the images may be given as a number."""
     data, optimization, machine, seed = (arguments[name] for name in ("data", "optimization", "machine", "seed"))
     if data.path.isdecimal():
         return Plan(int(data.path), data.batch_size, optimization.epochs, seed)
@@ -131,11 +131,11 @@ def _told_there(found: dict[str, Any]) -> list[str]:
     (best, worst), (slow, fast) = found["hours"], sorted(found["images_per_second"])
     range_of = "as measured" if best == worst else f"at {REACHED[1]:.0%} to {REACHED[0]:.0%} of the published peak"
     cost = f", ${found['cost'][0]:,.0f} to ${found['cost'][1]:,.0f}" if found["cost"] else ""
-    parts = f"{found['gpus']} x {found['gpu']}, {found['accumulate_grad_batches']} micro-batches a step"
+    parts = f"{found['gpus']} x {found['gpu']}, {found['accumulate_grad_batches']} micro-batches per step"
     lines = [
         f"{parts}: {held:.3g} of {whole:g} GB on each ({of_part})",
-        f"{best:,.3g} to {worst:,.3g} hours {range_of}{cost}; {found['flops']:.3g} operations",
+        f"{best:,.3g} to {worst:,.3g} hours {range_of}{cost}; {found['flops']:.3g} FLOPs",
         f"{slow:,.0f} to {fast:,.0f} images/s to decode; {found['shared_memory'] / 1e9:.2g} GB of shared memory; "
         f"{found['bytes'] / 1e9:.3g} GB on disk",
     ]
-    return lines + [f"that does not fit: {' or '.join(found['change'])}"] * (not found["fits"])
+    return lines + [f"this does not fit: {' or '.join(found['change'])}"] * (not found["fits"])

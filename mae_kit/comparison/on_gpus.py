@@ -89,7 +89,7 @@ def _changes(fits: int | None, machine: Machine, taken: Footprint, box: Box) -> 
         return ["--machine.activation_checkpointing true"]
     if taken.split(box.gpus).total(0) < box.room and machine.strategy != "fsdp":
         return ["--machine.strategy fsdp"]
-    return ["a GPU of more memory, or a smaller model"]
+    return ["a GPU with more memory, or a smaller model"]
 
 
 def _time(taken: Footprint, plan: Plan, box: Box) -> dict[str, Any]:

@@ -209,7 +209,7 @@ class Machine:
     flips, RandAugment, random erasing, mixup, CutMix, patch dropout and batch norm.
 
     Attributes:
-        precision: auto = bf16 autocast where the CPU or GPU supports it, else fp16 autocast with a loss scale on a GPU
+        precision: auto = bf16 autocast where the CPU or GPU supports it, else fp16 autocast with loss scaling on a GPU
             and fp32 on a CPU.
         accumulate_grad_batches: Micro-batches per step on each device; use more if a batch does not fit in memory. auto
             = as few as fit, measured on four images before the first step and kept for the run.
@@ -219,8 +219,8 @@ class Machine:
         compile: Use torch.compile: about a minute of compilation, then faster steps.
         activation_checkpointing: Keep only the input of each block and recompute the rest in the backward pass: the
             same losses in a fraction of the memory, for one more forward pass per step.
-        strategy: ddp = each process holds the whole model; fsdp = they share weights, gradients and moments, for models
-            that do not fit otherwise: the same losses up to rounding, more communication.
+        strategy: ddp = each process holds the whole model; fsdp = weights, gradients and Adam's moments are split
+            across processes, for models that do not fit otherwise: the same losses up to rounding, more communication.
         cache: Folder for shards downloaded from a URL, shared by all runs on this machine; by default in the user's
             cache.
         cache_size: Size of this cache in GB.
@@ -243,7 +243,7 @@ class Machine:
         ranges |= {} if self.accumulate_grad_batches == "auto" else {"accumulate_grad_batches": POSITIVE}
         check_ranges(vars(self), "machine", **ranges)
         if self.compile and self.strategy == "fsdp":
-            what = "machine.compile compiles a whole model, and machine.strategy fsdp splits it"
+            what = "machine.compile does not support machine.strategy fsdp, which splits the model"
             raise UserError("machine.compile", what, "give --machine.compile false")
 
     def shard_cache(self) -> Cache:

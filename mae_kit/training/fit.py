@@ -278,7 +278,7 @@ def _strategy(module: TrainingModule, machine: Machine) -> RestartableDDP:
     """Raises UserError where the model cannot be split."""
     kind = Sharded if machine.strategy == "fsdp" else RestartableDDP
     if kind is Sharded and module.supervised:
-        what = "machine.strategy fsdp splits pretrainings and tokenizers, not models with labels"
+        what = "machine.strategy fsdp is for pretraining and tokenizers, not for fine-tuning"
         raise UserError("machine.strategy", what, "give --machine.strategy ddp")
     return kind(broadcast_buffers=_has_batch_norm(module), timeout=PATIENCE)
 

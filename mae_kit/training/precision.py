@@ -39,13 +39,13 @@ def resolve_with_reason(precision: Precision, device: str | None = None) -> tupl
         device: "cpu", "cuda" or "mps"; None for the one that Lightning's accelerator "auto" takes.
     """
     if precision != "auto":
-        cast = {"fp32": "", "bf16": " autocast", "fp16": " autocast with a loss scale"}[precision]
+        cast = {"fp32": "", "bf16": " autocast", "fp16": " autocast with loss scaling"}[precision]
         return _LIGHTNINGS[precision], f"{precision}{cast}, as requested"
     device = device or best_device()
     if _computes_bf16(device):
         return "bf16-mixed", f"bf16 autocast: this {device} supports it"
     if device == "cuda":
-        return "16-mixed", "fp16 autocast with a loss scale: this GPU has no bf16 arithmetic"
+        return "16-mixed", "fp16 autocast with loss scaling: this GPU does not support bf16"
     return "32-true", f"fp32: this {device} has no bf16 arithmetic, emulating it would be slower"
 
 
