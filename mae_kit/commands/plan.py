@@ -47,7 +47,8 @@ def plan(
         finetune: The recipe that fine-tunes this encoder; not used by `plan`.
         minutes: Length of pretraining in minutes, in place of epochs.
         labels_per_class: Labeled images per class in the fine-tuning that follows.
-        gpus: Plan for this many GPUs, one process each, in place of this machine.
+        gpus: Plan for this many GPUs, one process each, in place of this machine; `--data` may then be a number of
+            images.
         gpu: Model of the GPUs.
         price: Price of one GPU in dollars per hour.
         images_per_second: Measured images per second of one GPU, in place of an estimate from the peak.
