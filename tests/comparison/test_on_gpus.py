@@ -51,7 +51,7 @@ def test_as_few_micro_batches_as_fit():
         (20.0, 1, "--accumulate 2"),
         (4.2, 1, "--machine.activation_checkpointing"),
         (2.5, 4, "--machine.strategy fsdp"),
-        (0.5, 1, "a GPU of more memory"),
+        (0.5, 1, "a GPU with more memory"),
     ],
 )
 def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch, gigabytes: float, gpus: int, change: str):
