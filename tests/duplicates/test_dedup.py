@@ -260,9 +260,9 @@ def test_replacing_another_list_is_logged(tmp_path: Path, caplog: pytest.LogCapt
     for distance in (8, 8, 7):
         dedup(tmp_path, distance=distance, workers=1)
         said.append(caplog.messages[-1])
-    there = f"list: {tmp_path}/duplicates.jsonl"
-    assert said[0] == said[1] and said[0].startswith(f"{there}, for --data.exclude")
-    assert said[2].startswith(f"{there} (replaces another list), for --data.exclude")
+    there = f"list for --data.exclude: {tmp_path}/duplicates.jsonl"
+    assert said[0] == said[1] and said[0].startswith(f"{there};")
+    assert said[2].startswith(f"{there} (replaces another list);")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
