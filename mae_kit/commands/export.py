@@ -62,9 +62,9 @@ def export(
         write = _graph_writer(run, kind, format, hub_dir)
     else:
         kind, write = _writer(run, format, hub_dir, license)
-    with filling(folder):
-        write(folder)
-    files = sorted(path.name for path in folder.iterdir())
+    with filling(folder) as making:
+        write(making)
+        files = sorted(path.name for path in making.iterdir())
     log.info(f"{folder}: {kind}, as {format}: {', '.join(files)}")
     return {"folder": str(folder), "format": format, "kind": kind, "files": files}
 
@@ -88,7 +88,7 @@ def _writer(run: Path, format: Format, hub_dir: Path | None, license: str) -> tu
     def write(folder: Path) -> None:
         WRITERS[format](folder, weights)
         if hub_dir:
-            write_card(folder, run, weights, format, license)
+            write_card(folder, hub_dir.resolve().name, run, weights, format, license)
 
     return weights.kind, write
 

@@ -115,8 +115,8 @@ def _must_count(**counts: int | None) -> None:
 def _write(out: Path, weights: Pretrained) -> None:
     if any(out.glob("*.safetensors")) and not is_unfinished(out):
         raise UserError("out.weights", f"{out} holds weights already", "choose another folder")
-    with filling(out):
-        _fill(out, weights)
+    with filling(out) as making:
+        _fill(making, weights)
 
 
 def _fill(out: Path, weights: Pretrained) -> None:

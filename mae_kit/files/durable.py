@@ -1,6 +1,5 @@
 """Files that are complete or absent, whenever the process is killed or the power fails."""
 
-import json
 import os
 import re
 import secrets
@@ -14,11 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from mae_kit.files.json_file import read_json
-
 MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
 STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
-UNFINISHED = ".unfinished"  # in a folder that is being filled
+UNFINISHED = ".unfinished"  # the folder of a folder that is being filled
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _MADE = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{4}\.making", re.DOTALL)
 _LONGEST = 100  # characters of a name that a hidden one repeats: those of file systems are limited
@@ -87,36 +84,31 @@ def append(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def filling(folder: Path) -> Iterator[None]:
-    """Make a folder that is signed as unfinished until the block has filled it.
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder in `folder`, whose files move up once the block has written all of them.
 
-    Where an earlier block was interrupted, what it has written is removed first.
-
-    Raises:
-        UserError: The folder's signature is damaged, so that nobody knows what in it is the user's.
+    What an interrupted block has left is removed first; of the user's own files, none but those of the same names.
     """
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    if is_unfinished(folder):
-        fix = f"remove {UNFINISHED}, or choose another folder"
-        known = read_json(folder / UNFINISHED, "out.unfinished", fix, list[str])
-        for path in folder.iterdir():
-            if path.name not in (UNFINISHED, *known):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    else:
-        replace_text(folder / UNFINISHED, json.dumps([path.name for path in folder.iterdir()]))
+    made, making = not folder.exists(), folder / UNFINISHED
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
     try:
-        yield
+        yield making
     except BaseException:
-        if made and [path.name for path in folder.iterdir()] == [UNFINISHED]:
-            shutil.rmtree(folder)
+        shutil.rmtree(making, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # somebody else's file is there by now
+                folder.rmdir()
         raise
-    (folder / UNFINISHED).unlink()
+    for path in sorted(making.iterdir()):
+        os.replace(path, folder / path.name)
+    sync_folder(folder)
+    making.rmdir()
 
 
 def is_unfinished(folder: Path) -> bool:
     """Whether `filling` a folder was interrupted."""
-    return (folder / UNFINISHED).exists()
+    return (folder / UNFINISHED).is_dir()
 
 
 def clear_unfinished(folder: Path, seconds: float = STALE) -> None:

@@ -68,18 +68,18 @@ LOADING = {
 Rows = list[tuple[str, ...]]
 
 
-def write_card(folder: Path, run: Path, weights: Pretrained, format: str, license: str) -> None:
+def write_card(folder: Path, name: str, run: Path, weights: Pretrained, format: str, license: str) -> None:
     """Write README.md, and next to it the last reconstructions of the run if there are any.
 
     Args:
         folder: That is being exported to.
+        name: Of the model.
         run: Where the weights came from; what it does not record, the card leaves out.
         weights: What the folder holds.
         format: Of the export.
         license: Of the weights, as the Hub abbreviates it.
     """
     trained, config = read_folder(run if run.is_dir() else run.parent), weights.config
-    name = folder.resolve().name
     card = ModelCard.from_template(
         _card_data(weights, format, license),
         template_path=str(TEMPLATE),

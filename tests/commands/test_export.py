@@ -149,7 +149,10 @@ def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pyte
         broken.setattr("mae_kit.weights.files.replace_text", full)
         with pytest.raises(OSError):
             export(run, **place, format="vit_mae")
-    assert (out / "model.safetensors").exists()
-    assert export(run, **place)["files"] == sorted(path.name for path in out.iterdir())
+    assert not out.exists()
+    (out / ".unfinished").mkdir(parents=True)  # as a kill leaves it
+    (out / "mine").touch()
+    files = export(run, **place)["files"]
+    assert sorted([*files, "mine"]) == sorted(path.name for path in out.iterdir())
     with raises("out"):
         export(run, **place)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.errors import raises
 
 from mae_kit.files.durable import append_lines, filling, is_unfinished, replace_text, replacing
 
@@ -84,24 +83,37 @@ def test_lines_are_appended_whole_or_not_at_all(tmp_path: Path):
     assert (tmp_path / "a").read_text() == "one\n"
 
 
-def test_a_folder_is_signed_until_it_is_full(tmp_path: Path):
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes").touch()
-    with pytest.raises(OSError), filling(out):
-        (out / "half").touch()
+    with pytest.raises(OSError), filling(out) as making:
+        (making / "half").touch()
         raise OSError(28, "No space left on device")
-    assert is_unfinished(out)
-    with filling(out):
-        assert not (out / "half").exists()
-        (out / "whole").touch()
+    assert [path.name for path in out.iterdir()] == ["notes"] and not is_unfinished(out)
+    with filling(out) as making:
+        (making / "whole").touch()
     assert sorted(path.name for path in out.iterdir()) == ["notes", "whole"]
 
 
-@pytest.mark.parametrize("bent", ["", "{", "3", '[["a"]]', '{"a": 1}'])
-def test_a_folder_with_a_bent_signature_is_left_as_it_is(tmp_path: Path, bent: str):
-    (tmp_path / ".unfinished").write_text(bent)
+def test_a_folder_that_was_not_there_is_gone_again(tmp_path: Path):
+    with pytest.raises(OSError), filling(tmp_path / "new/out"):
+        raise OSError(28, "No space left on device")
+    assert not (tmp_path / "new/out").exists()
+
+
+def test_what_a_kill_left_goes_and_what_came_meanwhile_stays(tmp_path: Path):
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished/half").touch()
     (tmp_path / "mine").write_text("kept")
-    with raises("out.unfinished"), filling(tmp_path):
+    assert is_unfinished(tmp_path)
+    with filling(tmp_path) as making:
+        (making / "whole").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "whole"]
+
+
+def test_a_file_called_like_the_unfinished_is_not_removed(tmp_path: Path):
+    (tmp_path / ".unfinished").write_text("mine")
+    with pytest.raises(FileExistsError), filling(tmp_path):
         pass
-    assert (tmp_path / "mine").read_text() == "kept"
+    assert (tmp_path / ".unfinished").read_text() == "mine"
