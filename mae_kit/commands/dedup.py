@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mae_kit.data.index.exclusions import kept, write_exclusions, write_keep_list
 from mae_kit.data.index.index import takes_files
 from mae_kit.data.index.open import Index, open_index
+from mae_kit.data.resolve import resolve
 from mae_kit.duplicates.hamming import LARGEST
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text
@@ -29,6 +30,7 @@ def dedup(
     out: Path | None = None,
     workers: int = 0,
     engine: Engine = "processes",
+    pack: bool = True,
 ) -> dict[str, Any]:
     """Find near-duplicates, including flipped, rotated, resized, recompressed and recolored ones; keep one of each.
 
@@ -40,17 +42,18 @@ def dedup(
     to the shards, so that an interrupted job resumes.
 
     Args:
-        shards: A folder of tar shards, or a pattern such as "DIR/train-*.tar".
+        shards: A folder of tar shards, a pattern such as "DIR/train-*.tar", or a folder of images.
         against: Shards of an evaluation set; all samples of SHARDS that look like one of its images are removed.
         encoder: A run, or any encoder that `mae-kit import` reads: images with similar features are duplicates, too.
         distance: Maximum number of bits in which the 64-bit perceptual hashes of duplicates differ, 0 to 11; from 9 on,
             the search takes five times as long.
         similarity: Minimum cosine similarity of the features of duplicates, 0 to 1; used only with --encoder.
-        out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default next to the
-            shards.
+        out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default in the folder of
+            the shards or images.
         workers: Shards read at once; 0 = one per core; with Ray, of all nodes.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same paths; the search for pairs runs on this machine.
+        pack: Pack a plain folder of images into shards in the user's cache, once; `--no-pack` refuses such a folder.
 
     Returns:
         Counts, and the paths of the list, the keep-list and the page.
@@ -60,11 +63,12 @@ def dedup(
             range, a folder that cannot be written, or a missing library.
     """
     _check(distance, similarity, out)
-    index = open_index(shards)
-    evaluation = open_index(against) if against else None
+    place = resolve(str(shards), "all", pack)
+    index = open_index(place)
+    evaluation = open_index(resolve(str(against), "all", pack)) if against else None
     if evaluation is not None:
         _check_different(index, evaluation)
-    path = out or index.folder / LIST
+    path = out or (index.folder if place == str(shards) else shards) / LIST
     _check_writable(path.parent)
     found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     counts = found.counts()

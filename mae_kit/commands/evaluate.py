@@ -16,7 +16,7 @@ from mae_kit.data.index.labels import must_be_apart
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.data.resolve import resolve_pair
+from mae_kit.data.resolve import resolve_pair, resolve_val
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Score
 from mae_kit.evaluation.features import CLASS, MEAN, PATCHES, FeatureSource
@@ -73,8 +73,8 @@ def evaluate(
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
-            classifier, segmenter or regressor is scored, on the validation split of the data, or on all of it if there
-            are no splits.
+            classifier, segmenter or regressor is scored: on the validation split of --data, or on all of it if there
+            are no splits (of a plain folder on the tenth that `finetune` holds out); or on all of --val.
         data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
@@ -111,7 +111,8 @@ def evaluate(
             or method, no folder for training runs, or a file in its place, or another process is using the folder.
     """
     if not untrained and trained_kind(encoder) and not is_encoder(encoder):
-        return _score_trained(encoder, _held_out(data, val, pack))
+        own, other = (None if place is None else str(place) for place in (data, val))
+        return _score_trained(encoder, resolve_val(own, other, pack))
     train, val = _splits(data, train, val, pack)
     asked = [] if methods is None else _names(methods)
     trainings = plan_trainings(attentive, finetune)
@@ -152,20 +153,13 @@ def _splits(data: Place | None, train: Place | None, val: Place | None, pack: bo
     return train, val
 
 
-def _held_out(data: Place | None, val: Place | None, pack: bool) -> Place:
-    """What a trained model is scored on: the held-out part of the data, or all where they come without splits."""
-    place = data if val is None else val
-    if place is None:
-        raise UserError("data.missing_val", "no labeled images are given", "add --data DATA, or --val SHARDS")
-    return resolve_pair(str(place), str(place), pack)[1]
-
-
 def _score_trained(run: Path, val: Place) -> dict[str, Any]:
     """The scores of a model that fine-tuning has written, with intervals."""
     trained = load_trained(run)
     found = trained.held_out(open_index(val), str(val))
     row = {"method": trained.kind, **found.score().record(trained.config.classes)}
     console.print(trained_table([row]))
+    log.info(f"scored on {found.samples:,} images of {val}")
     return {"encoder": str(run), "val": found.samples, "scores": [row], "failed": 0}
 
 

@@ -44,12 +44,14 @@ class Parts(NamedTuple):
         train: What labels are learned from: `whole` without `val`.
         val: Held out; None where nothing is.
         all: Both.
+        drawn: Whether `val` was drawn here, from images that came without splits.
     """
 
     whole: str
     train: str
     val: str | None
     all: str
+    drawn: bool = False
 
 
 def resolve(data: str, split: Split, pack: bool = True, cache: Cache | None = None) -> str:
@@ -94,15 +96,46 @@ def resolve_pair(data: str, val: str | None = None, pack: bool = True, cache: Ca
     parts = _parts(data, pack, cache)
     if val is None:
         return parts.train, _val(data, parts)
-    other = _parts(val, pack, cache)
-    return parts.whole, other.val if other.val and other.whole != val else other.whole
+    return parts.whole, _own_split(_parts(val, pack, cache))
+
+
+def resolve_val(data: str | None, val: str | None, pack: bool = True) -> str:
+    """Find the images that a trained model is scored on.
+
+    Args:
+        data: As in `resolve`: the held-out part, or all where shards come without splits.
+        val: As in `resolve_pair`, in place of `data`.
+        pack: Whether folders of images may be packed.
+
+    Raises:
+        UserError: As `resolve`; `data.missing_val`: neither is given.
+    """
+    if val is not None:
+        return _own_split(_parts(val, pack, None))
+    if data is None:
+        raise UserError("data.missing_val", "no labeled images are given", "add --data DATA, or --val SHARDS")
+    parts = _parts(data, pack, None)
+    return _val(data, parts) if parts.val else parts.whole
+
+
+def _own_split(parts: Parts) -> str:
+    """The held-out part that data came with; all of them where they have none."""
+    return parts.whole if parts.drawn or parts.val is None else parts.val
 
 
 def _val(data: str, parts: Parts) -> str:
     if parts.val is None:
         fix = "give other shards as data.val, or pack the images again with mae-kit shard --val-fraction 0.1"
         raise UserError("data.no_val", f"{data} has no validation split", fix)
+    if parts.drawn:
+        _say_drawn(data, parts)
     return parts.val
+
+
+@functools.cache
+def _say_drawn(data: str, parts: Parts) -> None:
+    held_out, count = (len(open_index(str(part))) for part in (parts.val, parts.all))
+    log.info(f"{data}: {held_out:,} of {count:,} images are held out for scoring, drawn by their names")
 
 
 def _parts(data: str, pack: bool, cache: Cache | None) -> Parts:
@@ -129,7 +162,7 @@ def _of_folder(folder: str, pack: bool) -> Parts:
         raise UserError("data.pack", f"{folder} holds no shards", fix)
     packed, split = _pack(folder)
     parts = _of_folder(str(packed), pack=False)
-    return parts if split else parts._replace(whole=str(packed))
+    return parts if split else parts._replace(whole=str(packed), drawn=parts.val is not None)
 
 
 # Shards

@@ -10,7 +10,7 @@ from support.photo_shards import photo, write_shard, write_shards
 from mae_kit.commands.shard import shard
 from mae_kit.data import resolve as resolving
 from mae_kit.data.index.open import open_index
-from mae_kit.data.resolve import resolve, resolve_pair
+from mae_kit.data.resolve import resolve, resolve_pair, resolve_val
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +121,26 @@ def test_what_shard_made_is_resolved(tmp_path: Path):
     shard(str(folder), tmp_path / "shards", val_fraction=0.3, workers=1)
     train, val = resolve_pair(str(tmp_path / "shards"))
     assert len(ids(train)) + len(ids(val)) == 40
+
+
+def test_what_is_held_out_of_a_folder_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = str(classes(tmp_path / "photos", 10))
+    caplog.set_level("INFO")
+    held_out = len(ids(resolve_pair(folder)[1]))
+    assert 0 < held_out < 8 and f"{held_out} of 20 images are held out" in caplog.text
+
+
+def test_other_images_to_score_on_are_all_of_a_folder_without_splits(tmp_path: Path):
+    own, other = (str(classes(tmp_path / name, 10)) for name in ("own", "other"))
+    assert len(ids(resolve_pair(own, other)[1])) == 20 == len(ids(resolve_val(own, other)))
+    split = images(tmp_path / "split", *(f"{part}/{i}.png" for part in ("train", "val") for i in range(3)))
+    assert len(ids(resolve_pair(own, str(split))[1])) == 3 == len(ids(resolve_val(str(split), None)))
+
+
+def test_a_model_is_scored_on_what_its_training_held_out(tmp_path: Path):
+    folder = str(classes(tmp_path / "photos", 10))
+    assert resolve_val(folder, None) == resolve_pair(folder)[1]
+    write_shard(tmp_path / "train-0.tar", range(4))
+    assert len(ids(resolve_val(str(tmp_path / "train-0.tar"), None))) == 4, "shards without splits: all of them"
+    with raises("data.missing_val"):
+        resolve_val(None, None)

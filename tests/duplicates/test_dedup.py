@@ -19,6 +19,9 @@ from support.random_images import encoded, picture, write_pictures
 from mae_kit.cli import main as cli
 from mae_kit.commands.dedup import dedup
 from mae_kit.data.index import index as table
+from mae_kit.data.index.exclusions import kept
+from mae_kit.data.index.open import open_index
+from mae_kit.data.resolve import resolve
 
 TURNS = {way.name.lower(): way for way in Image.Transpose}
 STRANGERS = {f"stranger{n}": encoded(picture(1000 + n)) for n in range(20)}
@@ -286,3 +289,17 @@ def test_features_find_what_hashes_do_not(trained: Path, tmp_path: Path):
     before = (folder / "a.tar.safetensors").stat().st_mtime_ns
     assert dedup(tmp_path, encoder=trained, similarity=0.01, workers=1) == found
     assert (folder / "a.tar.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_images_is_packed_and_its_list_excludes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mae_kit.data.resolve.user_cache", lambda: tmp_path / "cache")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, image in {"a": picture(0), "copy": picture(0), "b": picture(1)}.items():
+        (photos / f"{name}.jpg").write_bytes(encoded(image, 90 if name == "copy" else 80))
+    found = dedup(photos, workers=1)
+    assert found["list"] == str(photos / "duplicates.jsonl") and found["kept"] == 2
+    assert len(kept(open_index(resolve(str(photos), "all")), found["list"]).rows) == 2, "it is no other folder now"
+    assert "copy.jpg" in Path(found["page"]).read_text()
+    with raises("data.pack"):
+        dedup(photos, workers=1, pack=False)
