@@ -42,7 +42,7 @@ from mae_kit.parallel.processes import descriptors
 log = logging.getLogger(__name__)
 
 FILE, PARTS = "index.safetensors", ".index"
-VERSION = 1
+VERSION = 2
 COLUMNS = {
     "offset": np.int64,
     "size": np.int64,
@@ -360,6 +360,8 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         with safe_open(path, "numpy") as file:
             head = parse_json((file.metadata() or {})["mae_kit_index"].encode())
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if head["version"] != VERSION:
+            raise ValueError("another version of mae_kit wrote it")
         if fault := fault_of(head, arrays, COLUMNS):
             raise ValueError(fault)
         found = Index(
@@ -377,8 +379,8 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         if "box_count" in arrays:
             found.boxes = Boxes(arrays["box_count"], Objects(*(arrays[f"box_{name}"] for name in Objects._fields)))
         stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
-        if (head["version"], head["fingerprint"]) != (VERSION, found.fingerprint):
-            raise ValueError("damaged, or of another version")
+        if head["fingerprint"] != found.fingerprint:
+            raise ValueError("damaged")
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else "no index of this version"
         log.warning(f"{path} is not used: {reason[:160]}")

@@ -34,3 +34,11 @@ def test_files_that_are_no_index(tmp_path: Path, content: bytes):
 def test_metadata_nested_without_end(tmp_path: Path):
     save_file({"shard": np.zeros(1, np.int32)}, tmp_path / FILE, {"mae_kit_index": "[" * 100_000})
     assert load(tmp_path / FILE, tmp_path) == ({}, None)
+
+
+def test_an_index_of_another_version_is_said_to_be_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_shard(tmp_path / "a.tar", range(4))
+    open_index(tmp_path)
+    bend(tmp_path / FILE, lambda head, arrays: (head.update(version=1), head.pop("targets")))
+    assert len(open_index(tmp_path)) == 4
+    assert "another version of mae_kit" in caplog.text and "targets" not in caplog.text
