@@ -222,6 +222,8 @@ def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
     try:
         with _open(data, max_pixels) as image:
             width, height = image.size
+            if image.format == "TIFF" and _is_overview(dict(image.tag_v2)):  # type: ignore[attr-defined]
+                return tiff_size(data)
             _check(width, height, max_pixels)  # a PNG with its EXIF block at the end is decoded to find that
             return (height, width) if _pillow_orientation(image, data) >= 5 else (width, height)
     except UnidentifiedImageError:
@@ -310,6 +312,8 @@ def _is_plain_tiff(data: bytes, max_pixels: int) -> bool:
             width, height = image.size
     except UnidentifiedImageError:
         return False
+    if _is_overview(tags):
+        return False
     bits, samples = tags.get(258, (1,)), tags.get(277, (1,))[0]
     extra = samples - _COLORS.get(tags.get(262, (1,))[0], samples + 1)
     alpha = tags.get(338, ()) if extra else ()
@@ -319,6 +323,11 @@ def _is_plain_tiff(data: bytes, max_pixels: int) -> bool:
     if is_cut(tags.get(259, (1,))[0], counts, offsets, width * height * samples * bits[0] // 8, len(data)):
         raise BadImage("a TIFF with strips or tiles that are cut")
     return True
+
+
+def _is_overview(tags: dict) -> bool:
+    """Whether the first page is a small copy or a mask of another one, which Pillow would take for the image."""
+    return bool(_tuple(tags.get(254, 0))[0] & 5)
 
 
 def _tuple(value: object) -> tuple:

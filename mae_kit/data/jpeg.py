@@ -6,7 +6,8 @@ import simplejpeg
 from mae_kit.data.orientation import jpeg_orientation, segments, upright
 
 START, _END = b"\xff\xd8", b"\xff\xd9"
-_PADDING = "extraneous bytes before marker"
+_PADDING, _PROFILE = "extraneous bytes before marker", "bad ICC marker"
+_APP2 = 0xE2  # the segments of a color profile
 _MOST_JUNK = 8  # bytes between two segments that are not all 00 or FF
 
 
@@ -63,13 +64,14 @@ def cut_short(data: bytes) -> bool:
 
 
 def _strictly(read, data: bytes):
-    """Read, without the padding that webcams and camera traps leave, which libjpeg reports as it does damage."""
+    """Read, without what libjpeg reports as it does damage: padding of webcams and camera traps, a damaged profile."""
     try:
         return read(data)
     except ValueError as error:
         if not str(error).startswith(("Corrupt JPEG data", "Premature end")):
             raise UnusualError from None
         bare = _without_padding(data) if _PADDING in str(error) else data
+        bare = _without_profile(data) if _PROFILE in str(error) else bare
         if bare == data:
             raise
         try:
@@ -92,3 +94,13 @@ def _without_padding(data: bytes) -> bytes:
     if len(body) - len(stripped) > 1:
         body = stripped + b"\0" * stripped.endswith(b"\xff")  # a stuffed zero belongs to the scan
     return b"".join([*parts, body, end, tail])
+
+
+def _without_profile(data: bytes) -> bytes:
+    """Leave out the color profile, which has no part in the pixels."""
+    parts, position = [START], 2
+    for marker, _, end in segments(data):
+        if marker != _APP2:
+            parts.append(data[position:end])
+        position = end
+    return b"".join([*parts, data[position:]])

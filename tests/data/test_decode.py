@@ -433,3 +433,12 @@ def test_damaged_images_write_nothing_to_the_terminal(shared: Path, capfd: pytes
             decode(path.read_bytes())
     said = capfd.readouterr()
     assert said.out == said.err == ""
+
+
+def test_a_damaged_color_profile_is_no_damage_of_the_pixels():
+    """Two segments that both say to be the first of one."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(file, "JPEG")
+    data, profile = file.getvalue(), b"ICC_PROFILE\0\1\1" + bytes(99)
+    segment = b"\xff\xe2" + (len(profile) + 2).to_bytes(2, "big") + profile
+    assert (decode(data[:2] + 2 * segment + data[2:]) == decode(data)).all()

@@ -100,3 +100,12 @@ def test_pixels_without_data_become_black():
     raw = decode_raw(tiff(values, extratags=[(42113, "s", 0, "-9999", True)]))
     assert raw is not None and raw.nodata == -9999
     assert to_8_bits(raw, Levels(0, 1))[0, 0, 0] == 0
+
+
+def test_a_thumbnail_before_the_image_is_not_the_image():
+    values = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as pages:
+        pages.write(values[::4, ::4], photometric="rgb", subfiletype=1)
+        pages.write(values, photometric="rgb")
+    assert image_size(file.getvalue()) == (56, 40) and (decode(file.getvalue()) == values).all()
