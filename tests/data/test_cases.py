@@ -325,6 +325,7 @@ def test_folders_that_are_links(tmp_path: Path):
         ("images/train/1.png", "images/valid/2.png"),  # yolo
         ("train/images/1.png", "valid/images/2.png"),
         ("train2017/1.png", "val2017/2.png"),
+        ("set/data/train/1.png", "set/data/val/2.png"),
     ],
 )
 def test_known_layouts_have_splits(tmp_path: Path, names: tuple[str, str]):
@@ -337,11 +338,18 @@ def test_known_layouts_have_splits(tmp_path: Path, names: tuple[str, str]):
         ("JPEGImages/1.png", "SegmentationClass/1.png", "SegmentationObject/1.png"),
         ("images/1.png", "masks/1.png"),
         ("train/images/1.png", "train/labels/1.png"),
+        ("1.png", "1_mask.png"),
+        ("cat/1.png", "cat/1-seg.png"),
     ],
 )
 def test_masks_are_no_class(tmp_path: Path, names: tuple[str, ...]):
     folder = draw(tmp_path / "in", *names)
     assert classes_of(folder, tmp_path) == {"train": 1}
+
+
+def test_a_single_split_keeps_its_classes(tmp_path: Path):
+    folder = draw(tmp_path / "in", "valid/cat/1.png", "valid/dog/2.png")
+    assert classes_of(folder, tmp_path) == {"train": {"cat": 1, "dog": 1}}
 
 
 def test_folders_of_a_system(tmp_path: Path):
@@ -353,13 +361,22 @@ def test_folders_of_a_system(tmp_path: Path):
 
 
 def test_folders_of_img2dataset(tmp_path: Path):
-    folder = draw(tmp_path / "in", "00000/000000000.png", "00001/000010000.png")
-    for image in folder.rglob("*.png"):
+    plain = draw(tmp_path / "plain", "00000/000000000.png", "00001/000010000.png")
+    classes = draw(tmp_path / "classes", "cat/00000/000000000.png", "dog/00000/000000000.png")
+    for image in tmp_path.rglob("*.png"):
         image.with_suffix(".json").write_text("{}")
-    assert classes_of(folder, tmp_path) == {"train": 2}
+    assert classes_of(plain, tmp_path) == {"train": 2}
+    assert classes_of(classes, tmp_path) == {"train": {"cat": 1, "dog": 1}}
 
 
-@pytest.mark.parametrize("names", [("cat/1.png", "dog/1.png", "stray.png"), ("train/1.png", "val/1.png", "cat/1.png")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat/1.png", "dog/1.png", "stray.png"),
+        ("train/1.png", "val/1.png", "cat/1.png"),
+        ("cat/train/1.png", "cat/val/2.png", "dog/train/3.png", "dog/val/4.png"),
+    ],
+)
 def test_ambiguous_folders_are_refused(tmp_path: Path, names: tuple[str, ...]):
     with pytest.raises(UserError):
         classes_of(draw(tmp_path / "in", *names), tmp_path)

@@ -31,6 +31,7 @@ CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself rea
 DARK = "dark images of 16 bits"
 LARGEST_IMAGE = 1 << 29
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
+_TARGETS |= {"target", "targets", "annotations", "instance", "instances", "semantic", "panoptic", "trimap", "disparity"}
 _LARGEST_LABEL = 1 << 10
 _LARGEST_SET = 1 << 16
 _LARGEST_BOXES = 1 << 24

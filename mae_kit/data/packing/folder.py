@@ -195,8 +195,8 @@ def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
 def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], np.ndarray | None, list[str]]:
     """Names to take, which of them are held out (None without split folders), and names that are not taken.
 
-    Splits next to other folders are refused: taken for classes, they would be mixed silently. So are held-out splits
-    without a training split.
+    Splits next to other folders, or below them, are refused: taken for classes, they would be mixed silently. So are
+    several held-out splits without a training split; a single one is all that there is.
     """
     names, tops = list(paths), [path[0] for path in paths.values()]
     folders = sorted({path[0] for path in paths.values()})
@@ -209,10 +209,18 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
             raise UserError("shard.splits.others", what, fix)
         if len(held_out) > 1 and not others:
             raise UserError("shard.splits.train", f"{root} holds {' and '.join(held_out)} without train", fix)
-        return names, None, []
+        _must_not_hide_splits(root, list(paths.values()))
+        return names, np.zeros(len(names), bool) if len(held_out) == len(folders) else None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
     return [name for name, _ in taken], np.array([held for _, held in taken]), left_out
+
+
+def _must_not_hide_splits(root: Path, paths: list[list[str]]) -> None:
+    below = sorted({path[1] for path in paths if len(path) > 2})
+    if all(len(path) > 2 for path in paths) and len(choose_splits(below) or ()) > 1:
+        what = f"{root}: the splits {', '.join(below)} lie below other folders, such as {paths[0][0]}"
+        raise UserError("shard.splits.below", what, "move them up, as in train/CLASS and val/CLASS, or pack them apart")
 
 
 def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np.ndarray | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_kit.data.index.listing import Skip
-from mae_kit.data.packing.splits import choose_splits
+from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits, split_of
 
 _IMAGES = {"images", "image", "imgs", "img", "jpegimages", "rgb", "leftimg8bit", "photos"}
 _TARGETS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclass", "segmentationobject"}
@@ -18,6 +18,7 @@ _TARGETS |= {"gt", "gtfine", "gtcoarse", "groundtruth", "ground_truth", "depth",
 _MASKS = ("masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "gtfine", "gt")
 _MASKS += ("groundtruth", "ground_truth", "segmentation", "seg")
 _NUMBERED = re.compile(r"\d{5,}")
+_OF_AN_IMAGE = re.compile(r"(.+)[_-](masks?|seg|segmentation|labels?|gt|annotations?|depth|trimap)", re.IGNORECASE)
 
 
 class Layout(NamedTuple):
@@ -45,14 +46,16 @@ def recognize(names: list[str], others: list[Skip]) -> Layout:
         names: Images, relative to the folder.
         others: The other files.
     """
-    paths = {name: name.split(os.sep) for name in names}
+    stems = {os.path.splitext(name)[0] for name in names}
+    twins = [name for name in names if (of := _OF_AN_IMAGE.fullmatch(os.path.splitext(name)[0])) and of[1] in stems]
+    paths = {name: name.split(os.sep) for name in names if name not in {*twins}}
     masks = {name for name, path in paths.items() if _TARGETS & {folder.lower() for folder in path[:-1]}}
     places = {_images_folder(path) for name, path in paths.items() if name not in masks}
-    skipped: list[Skip] = []
+    skipped = [Skip(name, "a mask or annotation, by its name and the image's") for name in twins]
     pairs, alone = dict[str, str](), set[str]()
     place = next(iter(places), None)
     if len(places) == 1 and place is not None:  # all images lie in a folder `images`, at one depth
-        skipped = [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
+        skipped += [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
         pairs, alone = _pairs(paths, place, masks)
         paths = {name: path[:place] + path[place + 1 :] for name, path in paths.items() if name not in masks}
     return Layout(_below_top(paths), skipped, _are_numbered(paths, others), pairs, alone)
@@ -85,17 +88,18 @@ def _images_folder(path: list[str]) -> int | None:
 
 
 def _below_top(paths: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Leave out a single top folder that holds nothing but splits."""
-    tops = {path[0] for path in paths.values() if len(path) > 2}
-    if len(tops) == 1 and all(len(path) > 2 for path in paths.values()):
-        splits = choose_splits(sorted({path[1] for path in paths.values()}))
-        if splits and len(splits) > 1:
-            return {name: path[1:] for name, path in paths.items()}
+    """Leave out single folders, one in the other, above several splits."""
+    below = paths
+    while len({path[0] for path in below.values()}) == 1 and all(len(path) > 2 for path in below.values()):
+        below = {name: path[1:] for name, path in below.items()}
+        if len(choose_splits(sorted({path[0] for path in below.values()})) or ()) > 1:
+            return below
     return paths
 
 
 def _are_numbered(paths: dict[str, list[str]], others: list[Skip]) -> bool:
-    if not all(len(path) > 1 and _NUMBERED.fullmatch(path[-2]) for path in paths.values()):
+    folders = {folder for path in paths.values() for folder in path[:-1] if split_of(folder) not in (*TRAIN, *HELD_OUT)}
+    if not folders or not all(map(_NUMBERED.fullmatch, folders)):
         return False
     described = {os.path.splitext(skip.name)[0] for skip in others if Path(skip.name).suffix in (".json", ".txt")}
     return sum(os.path.splitext(name)[0] in described for name in paths) > len(paths) / 2

@@ -217,9 +217,10 @@ def test_extras_stay_extras_and_dotted_images_are_samples(tmp_path: Path):
 
 def test_numbers_belong_to_the_key_and_words_tell_images_from_masks(tmp_path: Path):
     names = ("22.jpg", "22.05.jpg", "22.5.jpg", "a.image.jpg", "a.mask.png", "b.left.jpg", "b.right.jpg", "c.photo.jpg")
+    names += ("d.input.jpg", "d.target.jpg")
     labels = [("a.cls", b"3"), ("c.cls", b"1"), ("22.05.cls", b"2")]
     found = one(tmp_path, [*((name, jpeg(number)) for number, name in enumerate(names)), *labels])
-    assert samples(found) == {"22": -1, "22.05": 2, "22.5": -1, "a": 3, "b.left": -1, "b.right": -1, "c": 1}
+    assert samples(found) == {"22": -1, "22.05": 2, "22.5": -1, "a": 3, "b.left": -1, "b.right": -1, "c": 1, "d": -1}
     assert "unreadable mask" in kinds(found) and "image without mask" not in kinds(found)
 
 
