@@ -10,7 +10,7 @@ from mae_kit.files.plain_types import mismatch
 
 MAX_BYTES = 100_000_000  # as many as safetensors allows for a header
 MAX_DEPTH = 50
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)  # a string may lack its end
 
 
 def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> Any:

@@ -103,12 +103,13 @@ class _UniqueKeys(yaml.SafeLoader):
     """Refuses repeated keys, of which YAML's own loader silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = []
+        names = set()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if name in names:
-                raise ConstructorError(problem=f"the key {name} is repeated", problem_mark=key.start_mark)
-            names.append(name)
+            if isinstance(key, yaml.ScalarNode):  # the loader itself refuses others
+                name = self.construct_object(key)
+                if name in names:
+                    raise ConstructorError(problem=f"the key {name} is repeated", problem_mark=key.start_mark)
+                names.add(name)
         return super().construct_mapping(node, deep)
 
 

@@ -21,3 +21,9 @@ def test_what_is_not_read(tmp_path: Path):
 )
 def test_depth_is_counted_outside_of_texts(text: str):
     parse_json(text.replace("[[[", "[" * 99).encode() if '"' in text else text.encode())
+
+
+def test_a_string_without_an_end_is_read_once():
+    """Searched again from each of its escaped quotes, a megabyte of them takes hours."""
+    with pytest.raises(ValueError):
+        parse_json(b'"' + b'\\"' * 500_000)
