@@ -44,8 +44,20 @@ optimization: {epochs: 1, learning_rate: 1.0e-3}
 intervals: {log_every_n_steps: 3, checkpoint_every_n_steps: 5, eval_every_n_steps: 6}
 machine: {num_workers: 0, precision: fp32}
 """
+COMPARISON = """
+data: HERE/train-0.tar
+val: HERE/val-0.tar
+images_seen: 48
+entries: {mae: {config: HERE/pretrain.yaml}, scratch: {config: null}}
+finetune: {config: HERE/finetune.yaml, overrides: {optimization.epochs: 1, optimization.warmup_epochs: 0}}
+"""
+SHORT = """
+from mae_kit.commands import demo
+demo.PHOTOS = demo.PHOTOS._replace(pretrain_images=128, few_images=50, all_images=50)
+"""
 TRAINING = "--optimization.epochs 1 --optimization.warmup_epochs 0 --run OUT --resume auto"
-COMMANDS = {  # the words of each, and a file that has to be the same after a fault; "" for what it prints
+# The words of each, and a file that has to be the same after a fault; "" for what it prints, None for neither.
+COMMANDS = {
     "shard": ("shard HERE/images OUT --workers 1", "out/train-000000.tar"),
     "index": ("index HERE/*.tar --workers 1", "**/index*.safetensors"),  # next to the shards, or in the cache
     "dedup": ("dedup HERE/train-0.tar --out OUT/gone.jsonl --workers 1", "out/gone.jsonl"),
@@ -72,6 +84,11 @@ COMMANDS = {  # the words of each, and a file that has to be the same after a fa
         "tokenizer --config HERE/dvae.yaml --data.path HERE/train-0.tar --run OUT --resume auto",
         "out/tokenizer.safetensors",
     ),
+    "compare": ("compare HERE/compare.yaml --out OUT", "out/mae-seed0/pretrain/encoder.safetensors"),
+    "demo": ("demo --images HERE/classes --out OUT --seeds 1", "out/pretrain/encoder.safetensors"),
+    "plan": ("plan --config HERE/pretrain.yaml --data.path HERE/train-0.tar", "**/index*.safetensors"),
+    "bench": ("bench HERE/run --out OUT.png --sizes 16 --batch-size 2", None),  # it shows what was measured
+    "doctor": ("doctor --folder HERE", None),
 }
 
 
@@ -88,6 +105,10 @@ def source(programs: Programs, trained: Path, recipes: Path, tmp_path_factory: p
     (folder / "images").mkdir()
     for number in range(6):
         (folder / "images" / f"{number}.jpg").write_bytes(jpeg(number))
+    for number in range(24):
+        photo = folder / "classes" / ("cat", "dog")[number % 2] / f"{number}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(jpeg(number))
     assert programs.run("export", trained, "--out", folder / "exported").code == 0
     words = ["--config", folder / "finetune.yaml", "--data.path", folder / "train-0.tar", "--optimization.epochs", "1"]
     words += ["--data.val", folder / "val-0.tar", "--run", folder / "classifier"]
@@ -112,10 +133,14 @@ class Place:
 
     def run(self, moment: int, number: int) -> Ended:
         """Let one operation fail, or none: moment 0."""
+        (self.here / "compare.yaml").write_text(COMPARISON.replace("HERE", str(self.here)))
         how = {"place": f"{self.here}/", "moment": moment, "number": number, "told": str(self.told)}
-        return self.programs.run(*self.words, patch=FAIL.format(**how), XDG_CACHE_HOME=str(self.here / "cache"))
+        patch = SHORT * (self.words[0] == "demo") + FAIL.format(**how)
+        return self.programs.run(*self.words, patch=patch, XDG_CACHE_HOME=str(self.here / "cache"))
 
     def outcome(self, ended: Ended) -> bytes | str:
+        if self.left is None:
+            return ""
         if not self.left:
             return ended.out
         (file,) = self.here.glob(self.left)

@@ -92,7 +92,7 @@ GATES = {
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
     "R19": Gate(
-        "one file operation of a command fails: 14 commands, 30 moments each, ten errnos",
+        "one file operation of a command fails: 19 commands, 30 moments each, ten errnos",
         "one line, or the same result; the same command again then has the result that it would have had",
         "-",
     ),

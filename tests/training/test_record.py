@@ -2,15 +2,26 @@
 
 import io
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from support.processes import Programs
 
 from mae_kit import console
 from mae_kit.training import record
 
+FLUSHES = """
+import os
+sync = os.fsync
+def fsync(number):
+    with open({told!r}, "a") as file:
+        file.write(os.readlink(f"/proc/self/fd/{{number}}") + "\\n")
+    sync(number)
+os.fsync = fsync
+"""
 NOTE = "epoch 312.3/800  loss 0.4123  knn_top1 0.7312  1,412 images/s  data wait 3%"
 
 
@@ -38,3 +49,17 @@ def test_time_for_pictures_and_scores_does_not_count_as_that_of_steps(monkeypatc
     loader.waited = 2.0
     pace = told._pace(10, module)
     assert pace["images_per_second"] == 8 * 10 / 10 and pace["data_wait"] == 0.2
+
+
+@pytest.mark.long
+def test_metrics_are_on_the_disk_before_each_checkpoint(
+    programs: Programs, photos: Path, recipes: Path, tmp_path: Path
+):
+    """Else a power cut could lose lines that no resumed run writes again."""
+    told = tmp_path / "told"
+    words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar", "--run", tmp_path / "run"]
+    ended = programs.run("pretrain", *words, patch=FLUSHES.format(told=str(told)))
+    assert ended.code == 0, ended
+    names = [Path(line).name for line in told.read_text().splitlines()]
+    files = [name for name in names if name in ("metrics.jsonl", "state.pt")]
+    assert files == ["metrics.jsonl", "state.pt"] * files.count("state.pt") and files.count("state.pt") >= 2
