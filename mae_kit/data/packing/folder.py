@@ -219,8 +219,8 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
 def _must_not_hide_splits(root: Path, paths: list[list[str]]) -> None:
     below = sorted({path[1] for path in paths if len(path) > 2})
     if all(len(path) > 2 for path in paths) and len(choose_splits(below) or ()) > 1:
-        what = f"{root}: the splits {', '.join(below)} lie below other folders, such as {paths[0][0]}"
-        raise UserError("shard.splits.below", what, "move them up, as in train/CLASS and val/CLASS, or pack them apart")
+        what = f"{root}: the splits {', '.join(below)} are inside other folders, such as {paths[0][0]}"
+        raise UserError("shard.splits.below", what, "move them up, as in train/CLASS and val/CLASS, or pack each alone")
 
 
 def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np.ndarray | None) -> list[str] | None:
