@@ -36,13 +36,15 @@ from mae_kit.weights.initialize import fitting
 
 log = logging.getLogger(__name__)
 
-SHOWN = (FINETUNED, "probe", "knn", "fewshot 10")  # in the terminal's table; the page has all
+# In the table of the terminal; the page has all.
+SHOWN = (FINETUNED, "probe", "knn", "fewshot 10", "patch_probe", "patch_knn")
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     """Compare objectives: same images, same length of pretraining, same evaluation, several seeds.
 
-    Every entry is pretrained, fine-tuned and evaluated frozen. Each step runs in a child process, and its command line
+    Every entry is pretrained, fine-tuned for the task of the recipe, and evaluated frozen where images have classes or
+    masks. Each step runs in a child process, and its command line
     is printed. An entry that fails is reported and does not stop the others. Repeating the command resumes the
     comparison: it skips what is complete and retries what failed.
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mae_kit.classes.configured import build
 from mae_kit.errors import UserError
-from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import Objective
 from mae_kit.objectives.igpt import classify_and_predict
 from mae_kit.reports.folder import read_batch_size, read_config
 from mae_kit.tasks.classifier import unfreeze_color_head
+from mae_kit.tasks.load import load_trained, trained_kind
 from mae_kit.training.freezing import freeze_below
 from mae_kit.training.metrics import clock, read_metrics
-from mae_kit.weights.native import load_classifier
 
 Shape = tuple[int, ...]
 IMAGES = 2  # a batch norm needs more than one
@@ -37,7 +37,7 @@ def pretraining_cost(run: Path) -> dict[str, float | None]:
 
 def finetuning_cost(run: Path) -> dict[str, float | None]:
     """Return the same of a complete fine-tuning; empty otherwise."""
-    return _cost(run, _flops_of_classifier) if RunFolder(run).classifier.is_file() else {}
+    return _cost(run, _flops_of_trained) if trained_kind(run) else {}
 
 
 def _cost(run: Path, flops_of: Callable[[Path], float]) -> dict[str, float | None]:
@@ -66,19 +66,17 @@ def _flops_of_objective(run: Path) -> float:
 
 
 @cache
-def _flops_of_classifier(run: Path) -> float:
-    classifier = load_classifier(run)
-    model: Any = classifier.model
-    config = classifier.config
-    recipe = read_config(run)
+def _flops_of_trained(run: Path) -> float:
+    trained, recipe = load_trained(run), read_config(run)
+    model, backbone = trained.model.cpu(), trained.backbone
     if recipe.get("blocks") is not None:
-        freeze_below(model, recipe["blocks"])
+        freeze_below(backbone, recipe["blocks"])
     model.train()  # patches are dropped, where they are, in training alone
-    images = torch.zeros(IMAGES, len(config.mean), *config.size)
+    images = torch.zeros(IMAGES, trained.config.channels, *trained.config.size)
     if recipe.get("generative"):
-        unfreeze_color_head(model)
-        return _step(lambda: sum(part.sum() for part in classify_and_predict(model, images, torch.arange(IMAGES))))
-    return _step(lambda: model(images).sum())
+        unfreeze_color_head(backbone)
+        return _step(lambda: sum(part.sum() for part in classify_and_predict(backbone, images, torch.arange(IMAGES))))
+    return _step(lambda: sum(part.sum() for part in tree_leaves(model(images)) if part.is_floating_point()))
 
 
 def flops_per_image(objective: Objective) -> float:

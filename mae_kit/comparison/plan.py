@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from mae_kit.cli.parser import parse
 from mae_kit.comparison.orchestrate import flat
 from mae_kit.data.index.exclusions import kept
-from mae_kit.data.index.labels import common_classes
 from mae_kit.data.index.open import open_index
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.errors import UserError
@@ -78,15 +77,17 @@ class Comparison(NamedTuple):
 
     Attributes:
         data: Shards to pretrain on.
-        train: Labeled shards to train classifiers on.
+        train: Labeled shards to fine-tune on.
         val: Labeled shards to score on.
         samples: Number of images to pretrain on.
         images_seen: The length of every pretraining.
         entries: What is compared, by name.
-        finetune: How encoders become classifiers.
+        finetune: How encoders are fine-tuned; the recipe names the task that judges them.
         seeds: Trainings of each entry.
         exclude: List of samples that no pretraining sees.
         prints: Fingerprints of the `images` to pretrain on, of `train` and of `val`, labels included.
+        labeled: Whether images to score on have classes, which a kNN score during pretraining takes.
+        masked: Whether they have masks.
     """
 
     data: str
@@ -99,6 +100,8 @@ class Comparison(NamedTuple):
     seeds: int
     exclude: str | None
     prints: dict[str, str]
+    labeled: bool = True
+    masked: bool = False
 
     def against(self, name: str) -> str:
         """Return the entry that this one is compared with."""
@@ -150,8 +153,8 @@ def _plan(
         data: Images to pretrain on, as --data of `mae-kit pretrain`.
         entries: What is compared, by name; all are compared with the first unless they have `against`.
         images_seen: Length of every pretraining.
-        finetune: How encoders become classifiers; by default by the recipe that each pretraining recipe names.
-        train: Labeled images to train classifiers on; by default `data`.
+        finetune: How encoders are fine-tuned; by default by the recipe that each pretraining recipe names.
+        train: Labeled images to fine-tune on; by default `data`.
         val: Labeled images to score on; by default the held-out split of `train`.
         seeds: Trainings of each entry.
         exclude: List of samples that no pretraining sees, as `mae-kit dedup` writes it.
@@ -166,10 +169,11 @@ def _plan(
         _check_length(name, entry, images_seen)
     shards, (labeled, held_out) = resolve(data, "train"), resolve_pair(train or data, val)
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, labeled, held_out))}
-    common_classes(indexes[labeled], indexes[held_out], (labeled, held_out))
     images = kept(indexes[shards], exclude)
     prints = {"images": images.fingerprint, "train": indexes[labeled].fingerprint, "val": indexes[held_out].fingerprint}
-    plan = Comparison(shards, labeled, held_out, len(images.rows), images_seen, named, finetune, seeds, exclude, prints)
+    has = (bool(len(rows)) for rows in (indexes[held_out].labeled(), indexes[held_out].masked()))
+    places = shards, labeled, held_out, len(images.rows)
+    plan = Comparison(*places, images_seen, named, finetune, seeds, exclude, prints, *has)
     for name in named:
         plan.finetuning(name)
     return plan

@@ -9,7 +9,7 @@ from mae_kit.comparison.cost import encoder_of, finetuning_cost, pretraining_cos
 from mae_kit.comparison.orchestrate import Outcome
 from mae_kit.comparison.plan import Comparison
 from mae_kit.evaluation.bootstrap import headline
-from mae_kit.evaluation.features import MEAN
+from mae_kit.evaluation.features import MEAN, PATCHES
 from mae_kit.evaluation.seeds import over_seeds
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.comparison import FINETUNED
@@ -50,14 +50,14 @@ def _described(plan: Comparison, name: str) -> dict[str, Any]:
 
 
 def _scores(outcomes: Outcomes) -> dict[str, float]:
-    """Return top-1 after fine-tuning, and of frozen features by the mean patch token of the last layer; mAP if
-    multi-label.
+    """Return the headline score after fine-tuning, and those of frozen features of the last layer: by the mean of the
+    patch tokens, or for masks by each of them.
     """
     values = {}
     if finetuned := outcomes.get("finetune", {}).get("result"):
         values[FINETUNED] = headline(finetuned)[1]
     frozen = outcomes.get("evaluate", {}).get("result", {}).get("scores", [])
-    scores = {one["method"]: headline(one)[1] for one in frozen if one["token"] == MEAN}
+    scores = {one["method"]: headline(one)[1] for one in frozen if one["token"] in (MEAN, PATCHES)}
     return values | {method: score for method, score in scores.items() if score is not None}
 
 

@@ -19,8 +19,9 @@ POINTS = 5  # of a curve of scores
 def entry_steps(plan: Comparison, name: str, seed: int, out: Path) -> list[Step]:
     """Return the steps of an entry: pretraining, fine-tuning, evaluation.
 
-    From scratch there is no pretraining, and the encoder that the fine-tuning starts with is evaluated; models that
-    are not one of our encoders, or start from published weights, are not evaluated.
+    From scratch there is no pretraining, and the encoder that a classifier starts with is evaluated; models that are
+    not one of our encoders, or start from published weights, are not evaluated. Neither are encoders on images that
+    have neither classes nor masks.
 
     Args:
         plan: The comparison.
@@ -34,7 +35,8 @@ def entry_steps(plan: Comparison, name: str, seed: int, out: Path) -> list[Step]
         tuning = _finetune(plan, recipe, "none", seed, tuned)
         return [tuning, *([_evaluate(plan, tuned, seed, True)] if _is_fresh_encoder(recipe) else [])]
     pretraining = _pretrain(plan, entry, seed, run)
-    return [pretraining, _finetune(plan, recipe, str(run), seed, tuned), _evaluate(plan, run, seed)]
+    probed = [_evaluate(plan, run, seed)] if plan.labeled or plan.masked else []
+    return [pretraining, _finetune(plan, recipe, str(run), seed, tuned), *probed]
 
 
 def _pretrain(plan: Comparison, entry: Entry, seed: int, run: Path) -> Step:
@@ -45,7 +47,7 @@ def _pretrain(plan: Comparison, entry: Entry, seed: int, run: Path) -> Step:
     if steps := numbers(entry, STEPS):
         length[STEPS] = [scale * step for step in steps]
     every = {"intervals.eval_every_n_steps": max(1, round(batches / POINTS))}
-    own = {"seed": seed, "data.knn_shards": plan.val}
+    own: dict[str, Any] = {"seed": seed} | ({"data.knn_shards": plan.val} if plan.labeled else {})
     places = {"data.path": plan.data} | ({"data.exclude": plan.exclude} if plan.exclude else {})
     return training("pretrain", entry.config, every | entry.changed | _rounded(length) | own, places, run)
 
@@ -92,10 +94,10 @@ def _words(values: dict[str, Any]) -> list[str]:
 
 
 def _is_fresh_encoder(recipe: Recipe) -> bool:
-    """Whether the classifier of a fine-tuning is one of our encoders with a head, all of it new."""
+    """Whether a fine-tuning trains a classifier that is one of our encoders with a head, all of it new."""
     settings = recipe.settings("downstream")
     name, size = settings.get("model.name"), settings.get("data.image_size")
-    if not name or not size or settings.get("model.weights"):
+    if not name or not size or settings.get("model.weights") or settings.get("task.class_path"):
         return False
     args = {key.removeprefix("model.args."): value for key, value in settings.items() if key.startswith("model.args.")}
     try:

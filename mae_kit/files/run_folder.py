@@ -35,7 +35,6 @@ class RunFolder:
     encoder = _Named(weights_name("encoder"))
     encoder_config = _Named("encoder.json")
     model = _Named(weights_name("model"))  # encoder and decoder of a pretraining
-    classifier = _Named(weights_name("classifier"))
     tokenizer = _Named(weights_name("tokenizer"))
     result = _Named("result.json")  # the scores of a complete fine-tuning
     tuning = _Named("tuning.json")  # the setting that trials of a fine-tuning chose

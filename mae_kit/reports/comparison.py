@@ -14,13 +14,14 @@ from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
 from mae_kit.reports.render import data_uri, render
 from mae_kit.training.metrics import Row
 
-SCORE = "Top-1 accuracy, or mean average precision for multi-label images"
+SCORE = "Top-1 accuracy, mean average precision for multi-label images, mean IoU for masks, or R2 for numbers"
 SCRATCH = "Entries without pretraining: the frozen scores are of the encoder at the start of fine-tuning."
 FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COST_HEADINGS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
 STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}  # by verb
 NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
+NAMES |= {"patch_knn": "kNN of patches", "patch_probe": "Linear probe of patches"}
 
 
 def comparison(folder: Path, compared: Row) -> Markup:

@@ -17,6 +17,14 @@ from mae_kit.training.metrics import Row, read_metrics, series
 
 ALONG = ("Images seen", "Minutes", "FLOPs")
 DASHES = ("-", "--", ":")  # for more entries than colors
+SCORES = {
+    "kNN top-1 in pretraining, %": ("pretrain", "knn_top1"),
+    "kNN mAP in pretraining, %": ("pretrain", "knn_map"),
+    "Validation top-1 in fine-tuning, %": ("finetune", "val_top1"),
+    "Validation mAP in fine-tuning, %": ("finetune", "val_map"),
+    "Validation mean IoU in fine-tuning, %": ("finetune", "val_miou"),
+    "Validation R2 in fine-tuning, %": ("finetune", "val_r2"),
+}
 COSTS = {"pretrain": "pretraining", "finetune": "finetuning"}  # key in a row of compare.json, by verb
 
 
@@ -45,12 +53,9 @@ def learning_curves(folder: Path, rows: list[Row]) -> Markup:
         folder: Of the comparison.
         rows: The entries of its compare.json.
     """
-    losses, *knn = (_tracks(folder, rows, "pretrain", metric) for metric in ("loss", "knn_top1", "knn_map"))
-    tuned = [_tracks(folder, rows, "finetune", metric) for metric in ("val_top1", "val_map")]
+    losses = _tracks(folder, rows, "pretrain", "loss")
     small = {f"Loss of {row['name']}": [track for track in losses if track.entry == row["name"]] for row in rows}
-    whens = ("kNN {} in pretraining, %", "Validation {} in fine-tuning, %")
-    titles = [when.format(name) for when in whens for name in ("top-1", "mAP")]
-    large = dict(zip(titles, (*knn, *tuned), strict=True))
+    large = {title: _tracks(folder, rows, *of) for title, of in SCORES.items()}
     views = {
         name: (_charts(large, axis, 100, 2), _charts(small, axis, 1, len(small))) for axis, name in enumerate(ALONG)
     }

@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
-from mae_kit.data.loading.images import read_images
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.remote.filesystem import Place
-from mae_kit.data.transforms.augment import Normalize
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Gain, Score, paired_gain
 from mae_kit.evaluation.methods import HALF, score_predictions
@@ -23,15 +20,13 @@ from mae_kit.evaluation.predictions import Labels, Predictions, predictions
 from mae_kit.files.durable import replace_text
 from mae_kit.inert import cell
 from mae_kit.tasks.metrics import THRESHOLD
-from mae_kit.tasks.trained import Trained
+from mae_kit.tasks.trained import BATCH, Trained
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier
 from mae_kit.weights.onnx import Graph, graph_of
 from mae_kit.weights.recognize import read_pretrained
 
 log = logging.getLogger(__name__)
-
-BATCH = 128
 
 
 class Classified(NamedTuple):
@@ -71,33 +66,23 @@ class TrainedClassifier(Trained):
     kind = "classifier"
 
     def __init__(self, path: Path):
-        self.path, self.device = path, "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load_classifier(path).to(self.device)
-        self.config: ModelConfig = self.model.config
-        self.normalize = Normalize(self.config.mean, self.config.std).to(self.device)
+        model = load_classifier(path)
+        super().__init__(model, model.config)
+        self.path = path
 
-    @torch.no_grad()
-    def logits(self, images: Tensor) -> Float[Tensor, "b k"]:
-        """Logits of images, uint8, on the CPU."""
-        return self.model(self.normalize(images.to(self.device))).float().cpu()
+    @property
+    def backbone(self) -> Any:
+        return self.model.model
 
     def held_out(self, index: Index, name: str) -> Classified:
-        """Predict the labeled images of an index, at the size and with the crop of the classifier's training.
-
-        Args:
-            index: Labeled shards, with the classes of the classifier.
-            name: Of the shards in messages.
-
-        Raises:
-            UserError: `data.classes`: the shards have other classes, or labels of the other kind.
-        """
+        """As of all; images have the size and the crop of training."""
         config = self.config
         if index.multi_label != config.multi_label or (index.classes or config.classes) != config.classes:
             what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
             raise UserError("data.classes.of_model", what, "give images labeled with these classes")
         found, truth = [], []
         for batch in EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop):
-            scores = self.logits(batch.images)
+            scores = self.outputs(batch.images)
             found.append(predictions(scores.sigmoid() if config.multi_label else scores, batch.labels))
             truth.append(batch.labels)
         return Classified(torch.cat(found), torch.cat(truth), len(config.classes))
@@ -105,13 +90,10 @@ class TrainedClassifier(Trained):
     def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
         check_table(out)
         config, results = self.config, list[dict[str, Any]]()
-        for source in images:
-            found = islice(read_images(source, config.size, config.channels, *config.crop, config.scale), limit)
-            while some := list(islice(found, BATCH)):
-                logits = self.logits(torch.stack([pixels for pixels, _ in some]))
-                for (_, name), classes in zip(some, _likely(logits, config, top), strict=True):
-                    log.info(f"{name}: {_line(classes, config.multi_label)}")
-                    results.append({"image": name, "classes": classes})
+        for names, pixels in self.batches(images, limit):
+            for name, classes in zip(names, _likely(self.outputs(pixels), config, top), strict=True):
+                log.info(f"{name}: {_line(classes, config.multi_label)}")
+                results.append({"image": name, "classes": classes})
         return {"predictions": results} | ({"out": _write(results, out)} if out else {})
 
     def graph(self) -> Graph:

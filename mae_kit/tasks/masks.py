@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.export import Dim
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.images import whole_images
@@ -20,7 +18,7 @@ from mae_kit.tasks.overlays import as_rgb, beside, to_palette
 from mae_kit.tasks.segmentation import predict_mask
 from mae_kit.tasks.segmenter import load_segmenter
 from mae_kit.tasks.trained import PREDICTED, Trained
-from mae_kit.weights.onnx import INPUT, Graph, model_record
+from mae_kit.weights.onnx import Graph
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +36,11 @@ class TrainedSegmenter(Trained):
     kind = "segmenter"
 
     def __init__(self, path: Path):
-        self.model, self.record = load_segmenter(path)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.config = self.record.model
+        model, self.record = load_segmenter(path)
+        super().__init__(model, self.record.model)
 
     def held_out(self, index: Index, name: str) -> PixelCounts:
-        """Predict the images with masks of an index, whole, by sliding windows.
-
-        Args:
-            index: Shards with masks, with the classes of the segmenter.
-            name: Of the shards in messages.
-
-        Raises:
-            UserError: They have no masks, other classes, or none that decodes.
-        """
+        """As of all; images are predicted whole, by sliding windows."""
         classes = self.config.classes
         if not len(index.masked()) or index.classes != classes:
             what = f"{name} does not have masks with the classes of the segmenter ({', '.join(classes[:3])}, ...)"
@@ -84,9 +73,7 @@ class TrainedSegmenter(Trained):
 
     def graph(self) -> Graph:
         """Of one window, in any batch: logits of each pixel."""
-        example = torch.zeros(2, self.config.channels, *self.config.size)
-        record = model_record(self.config) | {"overlap": self.record.overlap}
-        return Graph(self.model.cpu(), example, {INPUT: {0: Dim("batch")}}, "logits", record)
+        return self.graph_of("logits", overlap=self.record.overlap)
 
 
 class _Files:

@@ -1,15 +1,25 @@
 """The contract of what a fine-tuning has written: `predict`, `evaluate`, `export` ask it, whatever its labels are."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.export import Dim
+
 from mae_kit.data.index.open import Index
+from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.transforms.augment import Normalize
 from mae_kit.evaluation.bootstrap import Gain, Score
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.onnx import Graph
+from mae_kit.weights.onnx import INPUT, Graph, model_record
 
 PREDICTED = "predicted"
+BATCH = 128
 
 
 @runtime_checkable
@@ -32,16 +42,44 @@ class Trained:
     Attributes:
         kind: Name of its file: classifier, segmenter, regressor.
         config: The record of the model.
+        model: [b c h w] normalized images -> predictions.
     """
 
     kind: str
-    config: ModelConfig
+
+    def __init__(self, model: nn.Module, config: ModelConfig):
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Any = model.to(self.device)
+        self.config = config
+        self.normalize = Normalize(config.mean, config.std).to(self.device)
+
+    @property
+    def backbone(self) -> Any:
+        """The timm model in it."""
+        return self.model.backbone
+
+    @torch.no_grad()
+    def outputs(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b _"]:
+        """What the model gives for images of its size, on the CPU."""
+        return self.model(self.normalize(images.to(self.device))).float().cpu()
+
+    def batches(self, images: list[Place], limit: int | None) -> Iterator[tuple[list[str], UInt8[Tensor, "b c h w"]]]:
+        """Names and pixels of images, at the size and with the crop of training; at most `limit` of each source."""
+        config = self.config
+        for source in images:
+            found = islice(read_images(source, config.size, config.channels, *config.crop, config.scale), limit)
+            while some := list(islice(found, BATCH)):
+                yield [name for _, name in some], torch.stack([pixels for pixels, _ in some])
 
     def held_out(self, index: Index, name: str) -> HeldOut:
-        """Predict the labeled images of an index; `name` is that of the shards in messages.
+        """Predict the labeled images of an index.
+
+        Args:
+            index: Shards with labels of this task, and the classes of the model.
+            name: Of the shards in messages.
 
         Raises:
-            UserError: They have no labels of this task, or other classes.
+            UserError: They have no labels of this task, other classes, or none that decodes.
         """
         raise NotImplementedError
 
@@ -52,3 +90,8 @@ class Trained:
     def graph(self) -> Graph:
         """What ONNX and torch.export write of it."""
         raise NotImplementedError
+
+    def graph_of(self, output: str, **further: Any) -> Graph:
+        """Of images of one size in any batch; `further` values complete the record of the model."""
+        example = torch.zeros(2, self.config.channels, *self.config.size)
+        return Graph(self.model.cpu(), example, {INPUT: {0: Dim("batch")}}, output, model_record(self.config) | further)

@@ -34,7 +34,7 @@ from mae_kit.training.tensorboard import EventFile
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30  # where stdout is no terminal
-_SHOWN = ("loss", "knn_top1", "knn_map", "val_top1", "val_map")
+_SHOWN = ("loss", "knn_top1", "knn_map", "val_top1", "val_map", "val_miou", "val_r2")
 
 
 class Record(Callback):

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.comparisons import Commands, write
 from support.errors import raises
 from support.photo_shards import write_shard
+from support.shapes import write_shapes
 
+import mae_kit as mk
 from mae_kit.commands import compare as command
 from mae_kit.commands.compare import compare
 from mae_kit.comparison.orchestrate import Step
@@ -237,3 +240,22 @@ def test_a_real_comparison_and_again(content: Content, tmp_path: Path):
     content["entries"]["mae"]["overrides"] = {"data.flip": False}
     with raises("compare.settings"):
         run(content, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("forked")
+def test_objectives_are_judged_by_the_task_of_the_recipe(content: Content, tmp_path: Path):
+    mk.shard(str(write_shapes(tmp_path / "shapes", train=32)), tmp_path / "masked", workers=1)
+    task = {"class_path": "mae_kit.tasks.segmentation.Segmentation", "init_args": {"width": 16}}
+    recipe = yaml.safe_load((tmp_path / "fine.yaml").read_text()) | {"task": task, "augmentation": {}}
+    recipe |= {"data": {"batch_size": 16, "image_size": 32}}
+    (tmp_path / "fine.yaml").write_text(yaml.safe_dump(recipe))
+    del content["entries"]["simmim"], content["val"]
+    mae, scratch = run(content | {"data": str(tmp_path / "masked"), "seeds": 1}, tmp_path)["entries"]
+    assert not mae["failures"] + scratch["failures"]
+    assert list(mae["scores"]) == ["fine-tuned", "patch_knn", "patch_probe"]
+    assert list(scratch["scores"]) == ["fine-tuned"]
+    result = json.loads((tmp_path / "out/mae-seed0/finetune/result.json").read_text())
+    assert mae["scores"]["fine-tuned"]["mean"] == result["miou"]
+    assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
+    assert "Linear probe of patches" in (tmp_path / "out/report.html").read_text()

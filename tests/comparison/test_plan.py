@@ -52,6 +52,14 @@ def test_an_entry_is_pretrained_then_fine_tuned_then_evaluated(tmp_path: Path, c
     assert evaluate[:2] == ["evaluate", str(run)] and content["val"] in evaluate
 
 
+def test_without_classes_and_masks_nothing_is_scored_frozen(tmp_path: Path, content: Content):
+    plan = read_comparison(write(tmp_path, content))
+    masked, neither = (plan._replace(labeled=False, masked=masked) for masked in (True, False))
+    commands = [[step.command for step in entry_steps(each, "mae", 0, tmp_path)] for each in (masked, neither)]
+    assert commands == [["pretrain", "finetune", "evaluate"], ["pretrain", "finetune"]]
+    assert arguments(entry_steps(neither, "mae", 0, tmp_path)[0].start)["data"].knn_shards is None
+
+
 def test_overrides_of_an_entry_come_after_those_of_all(tmp_path: Path, content: Content):
     content["overrides"] = {"data.flip": True, "data.batch_size": 8, "machine.threads": 1}
     content["entries"]["mae"]["overrides"] = {"data.flip": False}
@@ -146,8 +154,9 @@ def test_files_that_are_refused(tmp_path: Path, content: Content, change: Conten
 
 def test_shards_without_labels_are_refused(tmp_path: Path, content: Content):
     write_shard(tmp_path / "train.tar", range(40), labels=False)
+    plan = read_comparison(write(tmp_path, content))
     with raises("data.classes.no_labels"):
-        read_comparison(write(tmp_path, content))
+        check_entry(plan, "mae", tmp_path / "out")
 
 
 @pytest.mark.parametrize("key", ["help", "objective.help", "json", "print_config", "resume", "--data.flip"])
