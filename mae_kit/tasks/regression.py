@@ -106,7 +106,7 @@ class Regression(Task):
         check_unused(augmentation, Augmentation(), ("mixup", "cutmix"), "augmentation")
         assert isinstance(model, Regressor)
         augment = FinetuneAugment(record.mean, record.std, 1, **asdict(augmentation))
-        return RegressModule(model, augment, self.loss, ema, seed, **optimization.arguments())
+        return RegressModule(model, augment, optimization, self.loss, ema, seed)
 
     def scores(self, val: Index, record: ModelConfig, every: int, replica: Replica, run: Run) -> "RegressionScores":
         mine = val.targeted()[replica.rank :: replica.world_size]
@@ -145,22 +145,22 @@ class RegressModule(SupervisedModule):
     Args:
         model: What is trained; what needs no gradients stays in eval mode.
         augment: What happens to the images of a batch on the device.
+        optimization: Of the training.
         loss: l1, l2 or huber, of standardized numbers.
         ema: Decay of a moving average of the weights.
         seed: Of everything random.
-        optimization: Fields of `Optimization`.
     """
 
     def __init__(
         self,
         model: Regressor,
         augment: FinetuneAugment,
+        optimization: Optimization,
         loss: Loss = "l2",
         ema: float | None = None,
         seed: int = 0,
-        **optimization: Any,
     ):
-        super().__init__(model, Optimization.of(**({"lr": None, "base_lr": None} | optimization)), ema, seed)
+        super().__init__(model, optimization, ema, seed)
         self.augment, self.loss_of_numbers = augment, LOSSES[loss]
 
     def groups(self) -> list[Group]:

@@ -144,7 +144,7 @@ class Segmentation(Task):
         assert isinstance(model, Segmenter)
         config, a = record.model, augmentation
         augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
-        return SegmentModule(model, augment, self.dice, a.smoothing, ema, seed, **optimization.arguments())
+        return SegmentModule(model, augment, optimization, self.dice, a.smoothing, ema, seed)
 
     def scores(
         self, val: Index, record: SegmenterConfig, every: int, replica: Replica, run: Run
@@ -204,24 +204,24 @@ class SegmentModule(SupervisedModule):
     Args:
         model: What is trained; what needs no gradients stays in eval mode.
         augment: What happens to a batch on the device.
+        optimization: Of the training; layer_decay is for the backbone, its head learns at the full rate.
         dice: Weight of the Dice loss next to cross-entropy.
         smoothing: Label smoothing of the cross-entropy.
         ema: Decay of a moving average of the weights.
         seed: Of everything random.
-        optimization: Fields of `Optimization`; layer_decay is for the backbone, its head learns at the full rate.
     """
 
     def __init__(
         self,
         model: Segmenter,
         augment: PairedAugment,
+        optimization: Optimization,
         dice: float = 0.0,
         smoothing: float = 0.0,
         ema: float | None = None,
         seed: int = 0,
-        **optimization: Any,
     ):
-        super().__init__(model, Optimization.of(**({"lr": None, "base_lr": None} | optimization)), ema, seed)
+        super().__init__(model, optimization, ema, seed)
         self.augment, self.dice, self.smoothing = augment, dice, smoothing
 
     def groups(self) -> list[Group]:
