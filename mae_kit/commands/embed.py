@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import warn_of_mismatch
+from mae_kit.data.index.statistics import share_scale, warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import Split, resolve
 from mae_kit.evaluation.embeddings import Embeddings, Token, embedded
@@ -59,6 +59,7 @@ def embed(
     if out is not None:
         check_file(out, token)
     loaded, index = load_encoder(encoder), open_index(resolve(str(data), split, pack))
+    share_scale(loaded.pretrained_cfg.scale, index)
     warn_of_mismatch((loaded.pretrained_cfg.mean, loaded.pretrained_cfg.std), index, "the encoder normalizes with")
     if out is None:
         return _batches(loaded, index, token, layer, workers, engine)

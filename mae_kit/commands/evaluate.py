@@ -14,7 +14,7 @@ from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, tra
 from mae_kit.console import console
 from mae_kit.data.index.labels import must_be_apart
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import warn_of_mismatch
+from mae_kit.data.index.statistics import share_scale, warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.resolve import resolve_pair, resolve_val
 from mae_kit.errors import UserError
@@ -122,6 +122,7 @@ def evaluate(
     with alone(place) if place else nullcontext():
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
+        share_scale(loaded.pretrained_cfg.scale, *indexes)
         must_be_apart(*indexes, (str(train), str(val)))
         about = subject(loaded, *indexes) if folder else {}
         own = None if untrained else encoder

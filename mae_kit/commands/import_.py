@@ -9,7 +9,7 @@ from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished
 from mae_kit.training.ranges import POSITIVE, check_ranges
-from mae_kit.weights.adapt import rechannelled, repatched, resized
+from mae_kit.weights.adapt import rechannelled, rechannelled_from, repatched, resized
 from mae_kit.weights.native import (
     save_classifier,
     save_encoder,
@@ -30,6 +30,7 @@ def import_(
     img_size: int | list[int] | None = None,
     patch_size: int | list[int] | None = None,
     channels: int | None = None,
+    channels_from: tuple[int, ...] = (),
     normalized: bool | None = None,
     encoder_heads: int | None = None,
     decoder_heads: int | None = None,
@@ -51,6 +52,8 @@ def import_(
         patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
             The image grows or shrinks in proportion, unless --img-size is given. By default as trained.
         channels: Channels of your images; new channels get the mean of the old weights. By default as trained.
+        channels_from: In place of channels, for each of yours the old channel whose weights it takes, counted from 1,
+            or 0 for the mean of all: "0,3,2,1" makes bands 2, 3 and 4 of four blue, green and red.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or, with --no-normalized,
             plain pixels: no file records which.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
@@ -79,7 +82,9 @@ def import_(
         read = repatched(read, (patch[0], patch[1]))
     if sides is not None:
         read = resized(read, sides)
-    if channels is not None:
+    if channels_from:
+        read = rechannelled_from(read, channels_from)
+    elif channels is not None:
         read = rechannelled(read, channels)
     _write(out, read)
     report = _report(read)

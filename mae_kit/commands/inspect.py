@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num
 from torch import Tensor
 
 from mae_kit.commands.reconstruct import normalization, sample_seeds
@@ -52,14 +52,14 @@ class Inspected(NamedTuple):
 
     encoder: FrozenEncoder
     model: Objective | None
-    images: UInt8[Tensor, "m c h w"]
+    images: Num[Tensor, "m c h w"]
     drawn: np.ndarray
     names: list[str]
     layer: int
     neighbors: Place | None
 
     @property
-    def shown(self) -> UInt8[Tensor, "b c h w"]:
+    def shown(self) -> Num[Tensor, "b c h w"]:
         """The images that are drawn."""
         return self.images[self.drawn]
 

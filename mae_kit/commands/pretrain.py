@@ -12,11 +12,12 @@ from pytorch_lightning.callbacks import Callback
 
 from mae_kit.commands.report import report
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import Statistics, choose_statistics, packed_scale
+from mae_kit.data.index.statistics import Statistics, choose_statistics, fit_channels, share_scale
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.order import permute
 from mae_kit.data.remote.filesystem import is_url
 from mae_kit.data.resolve import resolve
+from mae_kit.data.scale import Scale
 from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MAP, TOP1
 from mae_kit.evaluation.verdict import MORE, knn_verdict
@@ -133,7 +134,7 @@ def pretrain(
         UserError: A setting cannot work; the error names it and a fix.
     """
     job = prepare(dict(locals()))
-    save = partial(save_results, objective=objective, data=job.arguments["data"], scale=packed_scale(job.stream.index))
+    save = partial(save_results, objective=objective, data=job.arguments["data"], scale=job.stream.index.scale)
     with Run(run, resume, job.stream.replica.rank) as folder:
         best = best_of(folder, keep, patience, intervals, save)
         state = folder.left_off(job.stream.plan.steps, best=best) if resume else None
@@ -220,7 +221,7 @@ def _with_statistics(data: PretrainData, index: Index, channels: int) -> Pretrai
     Raises:
         UserError: `data.mean`: they are of another number of channels than the encoder.
     """
-    mean, std = choose_statistics(data.mean, data.std, index)
+    mean, std = fit_channels(choose_statistics(data.mean, data.std, index), channels)
     if not len(mean) == len(std) == channels:
         raise UserError(
             "data.mean.channels",
@@ -238,6 +239,7 @@ def _callbacks(objective: Objective, job: Job[PretrainModule], run: Run, best: B
     callbacks: list[Callback] = [Reconstructions(probe, every, run)]
     if shards := data.knn_shards or _held_out(data, machine.pack):
         labeled = open_index(shards, cache=machine.shard_cache())
+        share_scale(batches.index.scale, labeled)
         rows = labeled.labeled()
         if not len(rows) and not data.knn_shards:
             return _unscored(callbacks, best)
@@ -277,19 +279,15 @@ def _held_out(data: PretrainData, pack: bool) -> str | None:
         raise
 
 
-def save_results(
-    run: Path, step: int, objective: Objective, data: PretrainData, scale: dict[str, list[float]] | None = None
-) -> None:
+def save_results(run: Path, step: int, objective: Objective, data: PretrainData, scale: Scale | None = None) -> None:
     """Write what others use: the encoder under timm's names, and the whole model."""
     config = config_of(objective, data, step, scale)
     save_encoder(run, objective.encoder.model.state_dict(), config)
     save_model(run, objective, config)
 
 
-def config_of(
-    objective: Objective, data: PretrainData, step: int, scale: dict[str, list[float]] | None = None
-) -> ModelConfig:
+def config_of(objective: Objective, data: PretrainData, step: int, scale: Scale | None = None) -> ModelConfig:
     """What the file of the encoder says of it."""
     encoder, (mean, std) = objective.encoder, data.statistics
     name, size = type(objective).__name__, encoder.image_size
-    return ModelConfig(encoder.name, encoder.model_args, mean, std, name, step, image_size=size, scale=scale or {})
+    return ModelConfig(encoder.name, encoder.model_args, mean, std, name, step, image_size=size, scale=scale)

@@ -12,12 +12,14 @@ from torch import Tensor
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
+from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.objectives.masking import MaskKind
 from mae_kit.plots.figures import check_png
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.randomness import combine
 from mae_kit.training.ranges import POSITIVE, check_ranges
+from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_model
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ def reconstruct(
     mask: MaskKind | None = None,
     seed: int = 0,
     count: int = 8,
+    rgb: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Mask images and plot what the model predicts: input | visible | prediction | visible and predicted combined.
 
@@ -44,21 +47,26 @@ def reconstruct(
         mask: Kind of mask; by default as in training.
         seed: Seed of the mask.
         count: Maximum number of images, spread evenly over those given.
+        rgb: Channels to show as red, green and blue, counted from 1: "4,3,2"; by default the first three.
 
     Returns:
         `plot`, the path; `images`, their number; `loss`, the mean over the hidden patches.
 
     Raises:
-        UserError: No model, no images, or the model has no such mask.
+        UserError: No model, no images, or the model has no such mask or channels.
     """
     check_ranges({"count": count}, count=POSITIVE)
     check_png(out)
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
-    pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, limit=count)
+    if rgb and not (len(rgb) == 3 and all(1 <= channel <= model.encoder.channels for channel in rgb)):
+        what = f"--rgb {','.join(map(str, rgb))} are not three channels of {model.encoder.channels}"
+        raise UserError("rgb", what, "give three numbers, counted from 1")
+    record: ModelConfig = model.encoder.pretrained_cfg  # type: ignore[assignment]
+    pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, count, record.scale)
     normalize, seeds = normalization(model), sample_seeds(seed, len(pixels))
     with torch.no_grad():
         loss = float(model(normalize(pixels), seeds).loss)
-        save_png(out, draw_reconstructions(model, normalize, pixels, seeds))
+        save_png(out, draw_reconstructions(model, normalize, pixels, seeds, [channel - 1 for channel in rgb]))
     log.info(f"{out}: {len(pixels)} images, loss {loss:.4f} on the hidden patches")
     return {"plot": str(out), "images": len(pixels), "loss": loss}
 

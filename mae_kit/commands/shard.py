@@ -9,7 +9,8 @@ from typing import Any
 from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
-from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.plan import PERCENTILE, Settings
+from mae_kit.data.packing.several import Pages, with_groups, with_pages
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.stats import SKIPPED, summary
 from mae_kit.errors import UserError
@@ -18,6 +19,7 @@ from mae_kit.parallel import Engine
 
 log = logging.getLogger(__name__)
 
+SATELLITE = "mae_satellite_64px"
 LARGEST = 178_000_000  # pixels; Pillow refuses more
 
 
@@ -31,9 +33,12 @@ def shard(
     workers: int = 0,
     seed: int = 0,
     labels: str = "auto",
-    channels: int = 3,
-    black: float | None = None,
-    white: float | None = None,
+    channels: int | None = None,
+    scale: str = PERCENTILE,
+    nodata: float | None = None,
+    bands: tuple[int, ...] = (),
+    pages: Pages = "first",
+    group: str | None = None,
     max_pixels: int = MAX_PIXELS,
     ignore: int = IGNORED,
     engine: Engine = "processes",
@@ -64,28 +69,35 @@ def shard(
             with the columns file (relative to SRC) and label (the name of one class) or labels (any number of names,
             separated by ; or |, or empty), or, for regression, file and columns of numbers. With hf:NAME, the name of a
             column.
-        channels: 3 = RGB, 1 = grayscale; another number for .npy and TIFF images with that many bands or pages.
-        black: The pixel value that becomes 0; needs --white; by default 0.
-        white: The pixel value that becomes 255 in images of more than 8 bits, for example 4095 for 12 bits; they are
-            stored as 8-bit PNG or .npy. Without it, one scale for the whole dataset is computed from percentiles and
-            reported.
+        channels: 3 = RGB, 1 = grayscale; by default RGB for images of 8 bits, and all bands of others.
+        scale: How values of more than 8 bits, which are stored as they are, become model input from 0 to 1, band by
+            band: percentile = from the 0.1 to the 99.9 percentile of the training images; range = from the smallest to
+            the largest value; none = they are 0 to 1 already; or two numbers, as "0,4095" for 12 bits.
+        nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
+            by default what GeoTIFFs say. NaN never is data.
+        bands: Bands to keep of images of more than 8 bits, counted from 1, in this order: "4,3,2".
+        pages: What becomes of files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz): first =
+            the first is kept; split = each is a sample; stack = they are the bands of one.
+        group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
+            become its bands, in the order of their names.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.
         ignore: Value of the mask pixels to ignore, besides 255.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see SRC and OUT under the same
             paths: the cluster at RAY_ADDRESS, else the one this machine belongs to, else this machine alone.
 
     Returns:
-        What stats.json holds, `out`, and `next`, the command that comes after it for color images.
+        What stats.json holds, `out`, and `next`, the command that comes after it.
 
     Raises:
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
-    settings = Settings(
-        resize, quality, val_fraction, max_shard_size, seed, str(labels), channels, black, white, max_pixels, ignore
-    )
+    form = resize, quality, val_fraction, max_shard_size, seed, str(labels), channels
+    kept = scale, None if nodata != nodata else nodata, tuple(bands), pages, group
+    settings = Settings(*form, max_pixels, ignore, *kept)
     _check_settings(settings, workers)
     _check_out(src, out)
-    source = open_source(src, settings.labels)
+    source = with_pages(open_source(src, settings.labels), pages, max_pixels)
+    source = with_groups(source, group, max_pixels) if group else source
     log.info(f"{src}: {source.kind}, {len(source.names):,} images")
     if val_fraction and source.held_out is not None:
         fix = "leave out --val-fraction, or give its train part alone"
@@ -93,8 +105,9 @@ def shard(
     stats = pack_source(source, out, settings, workers, engine)
     for line in summary(out, stats):
         log.info(line)
-    following = shlex.join(["mae-kit", "pretrain", QUICK, "--data", str(out)])
-    return stats | ({"next": following} if channels == 3 else {})
+    bands = len(stats["mean"])
+    chosen = [QUICK] if bands in (1, 3) else [SATELLITE, "--objective.encoder.in_chans", str(bands)]
+    return stats | {"next": shlex.join(["mae-kit", "pretrain", *chosen, "--data", str(out)])}
 
 
 def _check_settings(settings: Settings, workers: int) -> None:
@@ -103,9 +116,9 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "quality": ("1 to 100, with --resize", _quality_fits(settings)),
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
-        "channels": ("1 or more, and 1 or 3 with --resize", _channels_fit(settings)),
-        "white": ("a number above --black", _white_fits(settings)),
-        "black": ("--white, too", settings.black is None or settings.white is not None),
+        "channels": ("1 or more", _channels_fit(settings)),
+        "scale": ("percentile, range, none, or two numbers that ascend, as 0,4095", _scale_fits(settings.scale)),
+        "bands": ("numbers of bands, counted from 1", all(band >= 1 for band in settings.bands)),
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
         "ignore": ("0 to 255", 0 <= settings.ignore <= IGNORED),
         "workers": ("0 (one per core) or more", workers >= 0),
@@ -120,8 +133,12 @@ def _pixels_fit(settings: Settings) -> bool:
     return 1 <= settings.max_pixels <= (LARGEST if settings.resize else MAX_PIXELS)
 
 
-def _white_fits(settings: Settings) -> bool:
-    return settings.white is None or 0 < settings.white - (settings.black or 0) < math.inf
+def _scale_fits(scale: str) -> bool:
+    try:
+        low, high = map(float, scale.split(","))
+    except ValueError:
+        return scale in ("percentile", "range", "none")
+    return 0 < high - low < math.inf
 
 
 def _quality_fits(settings: Settings) -> bool:
@@ -129,7 +146,7 @@ def _quality_fits(settings: Settings) -> bool:
 
 
 def _channels_fit(settings: Settings) -> bool:
-    return settings.channels in (1, 3) if settings.resize else settings.channels >= 1
+    return settings.channels is None or settings.channels >= 1
 
 
 def _check_out(src: str, out: Path) -> None:

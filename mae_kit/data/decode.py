@@ -22,7 +22,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from mae_kit.data import jpeg
 from mae_kit.data.orientation import TAG, UPRIGHT, jpeg_orientation, upright
-from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_size
+from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_pages, tiff_size
+from mae_kit.data.volumes import is_volume, open_volume
 from mae_kit.errors import BadImage
 
 Array = UInt8[np.ndarray, "h w c"]
@@ -54,7 +55,7 @@ _OTHER_KINDS = {
 }
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's color spaces that Pillow reads -> bands
 _PNG_GRAY, _PNG_PALETTE = 0, 3  # color types
-_pillow_warnings = threading.Lock()
+_warnings = threading.RLock()
 
 
 class Raw(NamedTuple):
@@ -73,7 +74,7 @@ class Raw(NamedTuple):
 
 def _hush_decoders() -> None:
     """Pillow and tifffile log, and libtiff writes to stderr, a line for each damaged tag; `BadImage` has the reason."""
-    for library in ("PIL", "tifffile"):
+    for library in ("PIL", "tifffile", "pydicom", "nibabel"):
         logging.getLogger(library).addHandler(logging.NullHandler())
     library = ctypes.CDLL(_imaging.__file__)
     for setter in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
@@ -123,8 +124,14 @@ def decode_scaled(
         return _decode_pillow(data, channels, max_pixels)
 
 
-def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Raw | None:
+def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, page: int = 0) -> Raw | None:
     """Read the values of an image of more than 8 bits, of signed numbers or floats, or of other than 1 or 3 bands.
+
+    Args:
+        data: The whole file.
+        channels: As in `decode`; 0 for all bands.
+        max_pixels: As in `decode`.
+        page: Of a TIFF, DICOM, NIfTI or .npz.
 
     Returns:
         None for an ordinary image, which `decode` reads without loss.
@@ -135,12 +142,14 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> 
     with _only_bad_image(data):
         if data.startswith(_ALWAYS_8_BITS) or (data.startswith(_PNG) and data[24:25] != b"\x10"):
             return None
+        if is_volume(data):
+            return _read_volume(data, max_pixels, page)
         if data.startswith(_NUMPY):
             values = _deep_array(data, max_pixels)
             return None if values is None else Raw(values)
         if is_tiff(data):
-            plain = channels in (1, 3) and _is_plain_tiff(data, max_pixels)
-            return None if plain else _read_tiff(data, channels, max_pixels)
+            plain = channels in (1, 3) and not page and _is_plain_tiff(data, max_pixels)
+            return None if plain else _read_tiff(data, channels, max_pixels, page)
         with _open(data, max_pixels) as image:
             deep_colors = data.startswith(_PNG) and image.mode != "I;16"
             if not (deep_colors or _is_deep(image)):
@@ -151,6 +160,25 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> 
         return Raw(upright(_deep_colors(data, max_pixels) if values is None else values, orientation))
 
 
+def count_pages(data: bytes, max_pixels: int = MAX_PIXELS) -> int:
+    """Count the pages, frames, slices or arrays of a file; 1 for one image, animations included.
+
+    Raises:
+        BadImage: The header is damaged.
+    """
+    with _only_bad_image(data), _hushed():
+        if is_volume(data):
+            return open_volume(data, max_pixels).count
+        return tiff_pages(data) if is_tiff(data) else 1
+
+
+def _read_volume(data: bytes, max_pixels: int, page: int) -> Raw:
+    with _hushed():
+        volume = open_volume(data, max_pixels)
+        lost = volume.count - 1
+        return Raw(volume.page(page), None, f"{lost} of {lost + 1} {volume.kind} are left out (--pages)" * (lost > 0))
+
+
 def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     """What `decode` leaves out of an ordinary image: frames of an animation, or pages; empty where it is nothing."""
     if data.startswith((jpeg.START, _NUMPY)):
@@ -159,6 +187,11 @@ def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
         frames = getattr(image, "n_frames", 1)
         kind = "pages" if image.format == "TIFF" else "frames"
         return f"{frames - 1} of {frames} {kind} are left out, the first is kept" if frames > 1 else ""
+
+
+def is_array(data: bytes) -> bool:
+    """Whether it is a .npy."""
+    return data.startswith(_NUMPY)
 
 
 def is_dark(values: Num[np.ndarray, "h w c"]) -> bool:
@@ -212,7 +245,7 @@ def orientation_of(data: bytes, max_pixels: int = MAX_PIXELS) -> int:
 
 def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
     if data.startswith(_NUMPY):
-        height, width, _ = _numpy_image(data).shape
+        height, width, _ = _numpy_shape(data)
         return width, height
     if data.startswith(jpeg.START):
         try:
@@ -334,19 +367,28 @@ def _tuple(value: object) -> tuple:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _read_tiff(data: bytes, channels: int, max_pixels: int) -> Raw:
-    found = read_tiff(data, channels, max_pixels)
+def _read_tiff(data: bytes, channels: int, max_pixels: int, page: int = 0) -> Raw:
+    found = read_tiff(data, channels, max_pixels, page)
     _check(found.values.shape[1], found.values.shape[0], max_pixels)
     bands, kept = found.values.shape[2], found.values.shape[2]
     if channels in (1, 3) and found.beyond:
         kept = bands - found.beyond
     lost = [f"band {bands} is left out (--channels {bands} keeps it)"] * (kept < bands)
     if found.pages > 1 and channels != found.pages:
-        lost.append(f"{found.pages - 1} of {found.pages} pages are left out (--channels {found.pages} keeps them)")
+        lost.append(f"{found.pages - 1} of {found.pages} pages are left out (--pages stack or split keeps them)")
     return Raw(found.values[..., :kept], found.nodata, ", ".join(lost))
 
 
 # Everything else
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without warnings, which are no faults of the pixels."""
+    # Filters of `warnings` are global: without the lock two threads could restore each other's state.
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
@@ -356,11 +398,8 @@ def _open(data: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
         raise BadImage("a git-LFS pointer, not the image itself")
     if data[8:12] == b"WEBP":
         _check(*_webp_canvas(data), max_pixels)
-    # Filters of `warnings` are global: without the lock two threads could restore each other's state.
-    with _pillow_warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            yield image
+    with _hushed(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        yield image
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
@@ -459,6 +498,12 @@ def _numpy_image(data: bytes) -> _Header:
         what = f"a .npy of {header.dtype} {list(header.shape)}, not of uint8 [h w c] in C order"
         raise BadImage(what + (" (mae-kit shard makes it so)" if _is_deep_array(header) else ""))
     return header
+
+
+def _numpy_shape(data: bytes) -> tuple[int, ...]:
+    """Of a .npy as a shard stores it: [h w c] of 8 bits, or of more."""
+    header = _numpy_header(data)
+    return header.shape if _is_deep_array(header) else _numpy_image(data).shape
 
 
 def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:

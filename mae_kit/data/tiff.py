@@ -20,6 +20,7 @@ _ORIENTATION, _NODATA = 274, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNCOMPRESSED = 1
 _MOST_BANDS = 1024
+MOST_BYTES = 1 << 30  # of the values of a page
 _ALPHA = (1, 2)  # of ExtraSamples; 0 says nothing of what a band is
 
 
@@ -43,8 +44,8 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in MAGIC
 
 
-def read_tiff(data: bytes, channels: int, max_pixels: int) -> Tiff:
-    """Read the first page, or all of them as bands where there are as many as `channels`, more than 3.
+def read_tiff(data: bytes, channels: int, max_pixels: int, number: int = 0) -> Tiff:
+    """Read one page, the first, or all of them as bands where there are as many as `channels`, more than 3.
 
     Raises:
         BadImage: Over the cap, cut, or of a color space that is not gray, RGB or plain bands.
@@ -52,13 +53,17 @@ def read_tiff(data: bytes, channels: int, max_pixels: int) -> Tiff:
     """
     with TiffFile(io.BytesIO(data)) as file:
         pages = pages_of(file)
-        first = pages[0]
+        first = pages[number]
         if first.samplesperpixel > _MOST_BANDS:
             raise BadImage(f"a TIFF of {first.samplesperpixel:,} bands")
         if first.imagewidth * first.imagelength > max_pixels:
             raise BadImage(f"{first.imagewidth} x {first.imagelength} pixels, over the cap of {max_pixels:,}")
+        if (
+            size := first.imagewidth * first.imagelength * first.samplesperpixel * first.bitspersample // 8
+        ) > MOST_BYTES:
+            raise BadImage(f"{size:,} bytes of values, over the cap of {MOST_BYTES:,}")
         stacked = len(pages) == channels > 3 and len({(page.shape, page.dtype) for page in pages}) == 1
-        values = np.concatenate([_values(page, len(data)) for page in (pages if stacked else pages[:1])], axis=2)
+        values = np.concatenate([_values(page, len(data)) for page in (pages if stacked else [first])], axis=2)
         orientation, nodata = first.tags.get(_ORIENTATION), first.tags.get(_NODATA)
         turned = upright(values, int(orientation.value)) if orientation else values
         bands, colors = turned.shape[2], 3 if first.photometric == _RGB else 1
@@ -70,6 +75,12 @@ def pages_of(file: TiffFile) -> Sequence[TiffPage]:
     """Pages of full resolution: neither overviews nor masks."""
     pages: list[Any] = [file.pages[i] for i in range(min(len(file.pages), 1024))]
     return [page for page in pages if not page.subfiletype & 5] or pages[:1]
+
+
+def tiff_pages(data: bytes) -> int:
+    """Count the pages of full resolution."""
+    with TiffFile(io.BytesIO(data)) as file:
+        return len(pages_of(file))
 
 
 def tiff_size(data: bytes) -> tuple[int, int]:

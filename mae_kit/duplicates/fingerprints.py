@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
-from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.sidecars import Arrays, Sidecars
+from mae_kit.data.scale import to_gray
 from mae_kit.duplicates.hashes import SIDE, flipped_hashes
 from mae_kit.errors import BadImage
 from mae_kit.parallel import Engine
@@ -60,7 +60,7 @@ def fingerprint_shard(part: Index, tick: Callable[[], None]) -> Arrays:
         tick()
         try:
             data = part.read(row)
-            gray = decode_scaled(data, 2 * SIDE, 2 * SIDE, channels=1)[..., 0]
+            gray = to_gray(data, 2 * SIDE, part.scale)
         except BadImage:
             continue
         found.hashes[row], small = flipped_hashes(gray)

@@ -103,7 +103,7 @@ def _figure(findings: Findings, rows: Sequence[int], about: str) -> _Figure:
 
 def _thumbnail(findings: Findings, row: int) -> str:
     index, place = findings.source(row)
-    return data_uri(thumbnail(index.read(place), _SIDE), "jpeg")
+    return data_uri(thumbnail(index.read(place), _SIDE, index.scale), "jpeg")
 
 
 def _caption(findings: Findings, row: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num
 from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
@@ -195,7 +195,7 @@ def _of_no_image(encoder: Any, layers: list[int], patches: bool) -> Arrays:
 
 
 def _encode(
-    model: Encoder, normalize: Normalize, layers: list[int], patches: bool, images: UInt8[Tensor, "b c h w"]
+    model: Encoder, normalize: Normalize, layers: list[int], patches: bool, images: Num[Tensor, "b c h w"]
 ) -> Arrays:
     device = next(model.parameters()).device
     with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -71,7 +71,7 @@ def attention_to(maps: Float[Tensor, "*m t t"], grid: tuple[int, int], patch: in
     return maps[..., maps.shape[-1] - n + patch, -n:].unflatten(-1, grid)
 
 
-def measure_attention(frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], layer: int) -> Attention:
+def measure_attention(frozen: FrozenEncoder, images: Num[Tensor, "b c h w"], layer: int) -> Attention:
     """Compute attention image by image, since the maps of all layers are large; 1 is the first layer."""
     encoder, found = frozen.encoder, []
     center = encoder.grid[0] // 2 * encoder.grid[1] + encoder.grid[1] // 2
@@ -84,7 +84,7 @@ def measure_attention(frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], l
     return Attention(torch.cat(heads).cpu(), torch.cat(flow).cpu(), torch.stack(distance).mean(dim=0).cpu())
 
 
-def attention_figure(frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], found: Attention, layer: int) -> Figure:
+def attention_figure(frozen: FrozenEncoder, images: Num[Tensor, "b c h w"], found: Attention, layer: int) -> Figure:
     """Draw input | each head | rollout, a row for each image, and below the distance of each head over the layers."""
     height, width = tile_size(frozen.encoder.image_size)
     b, a = found.heads.shape[:2]

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from mae_kit.console import progress
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.evaluation.knn import nearest
 from mae_kit.plots.encoder import BATCH, FrozenEncoder
@@ -30,7 +31,7 @@ class Neighbors(NamedTuple):
         names: Files they were packed from; keys in the shards where those are unknown.
     """
 
-    images: UInt8[Tensor, "b k c h w"]
+    images: Num[Tensor, "b k c h w"]
     cosines: list[list[float]]
     names: list[list[str]]
 
@@ -77,6 +78,7 @@ def _stretched(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
 def find_neighbors(frozen: FrozenEncoder, queries: Float[Tensor, "b d"], index: Index) -> Neighbors:
     """Search a set of shards batch by batch; images that cannot be decoded are left out."""
     encoder, shown = frozen.encoder, []
+    share_scale(frozen.scale, index)
     batches = EvaluationBatches(index, np.arange(len(index)), BATCH, encoder.image_size, encoder.channels)
     with progress("Searching", total=len(index)) as advance:
 
@@ -95,7 +97,7 @@ def find_neighbors(frozen: FrozenEncoder, queries: Float[Tensor, "b d"], index: 
 
 
 def features_figure(
-    frozen: FrozenEncoder, images: UInt8[Tensor, "b c h w"], colors: Float[Tensor, "b n 3"], found: Neighbors | None
+    frozen: FrozenEncoder, images: Num[Tensor, "b c h w"], colors: Float[Tensor, "b n 3"], found: Neighbors | None
 ) -> Figure:
     """Draw input | colors | neighbors with their cosines, a row for each image."""
     height, width = tile_size(frozen.encoder.image_size)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float, Num, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
@@ -50,17 +51,17 @@ def tile_size(image_size: tuple[int, int]) -> tuple[float, float]:
     return TILE * height / shorter, TILE * width / shorter
 
 
-def photo(image: UInt8[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def photo(image: Num[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """Convert to RGB: one or two channels are shown gray; of more than three the first three."""
     three = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    return three.permute(1, 2, 0).cpu().numpy()
+    return three.permute(1, 2, 0).float().round().to(torch.uint8).cpu().numpy()
 
 
-def show_photo(axis: Axes, image: UInt8[Tensor, "c h w"]) -> None:
+def show_photo(axis: Axes, image: Num[Tensor, "c h w"]) -> None:
     axis.imshow(photo(image), interpolation="nearest")
 
 
-def show_heat(axis: Axes, image: UInt8[Tensor, "c h w"], heat: Float[Tensor, "y x"]) -> None:
+def show_heat(axis: Axes, image: Num[Tensor, "c h w"], heat: Float[Tensor, "y x"]) -> None:
     """Draw one value for each patch over the gray photo, on its own scale; low values are transparent."""
     height, width = image.shape[-2:]
     corners = (0, width, height, 0)

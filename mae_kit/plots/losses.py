@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Num
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -25,7 +25,7 @@ def loss_map(
     return torch.stack([patch_losses(objective, images, hidden) for hidden in masks]).nanmean(dim=0)
 
 
-def losses_figure(images: UInt8[Tensor, "b c h w"], losses: Float[Tensor, "b y x"]) -> Figure:
+def losses_figure(images: Num[Tensor, "b c h w"], losses: Float[Tensor, "b y x"]) -> Figure:
     """Draw input | loss of each patch, a row for each image, all on one scale."""
     height, width = tile_size((images.shape[2], images.shape[3]))
     figure = Figure(figsize=(2 * width + 0.9, len(images) * height + 0.3), layout="constrained")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, Num, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class AtRatio(NamedTuple):
 
 
 def over_ratios(
-    objective: Objective, normalize: Normalize, images: UInt8[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
+    objective: Objective, normalize: Normalize, images: Num[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
 ) -> list[AtRatio]:
     """Reconstruct images with random patches hidden; what is hidden at one ratio stays hidden at the next."""
     encoder = objective.encoder
@@ -49,7 +49,7 @@ def over_ratios(
 def _at_ratio(
     objective: Objective,
     normalize: Normalize,
-    images: UInt8[Tensor, "b c h w"],
+    images: Num[Tensor, "b c h w"],
     ratio: float,
     hidden: Bool[Tensor, "b n"],
 ) -> AtRatio:
@@ -59,7 +59,7 @@ def _at_ratio(
     encoder = objective.encoder
     patches = torch.ones(len(images), hidden.shape[1], encoder.patch_size[0] * encoder.patch_size[1])
     at = unpatchify(patches * hidden[:, :, None], encoder.patch_size, encoder.grid).bool()
-    seen, pasted = torch.where(at, GRAY, images).to(torch.uint8), torch.where(at, predicted, images)
+    seen, pasted = torch.where(at, GRAY, images).to(torch.uint8), torch.where(at, predicted, images).to(torch.uint8)
     return AtRatio(ratio, float(outcome.loss), hidden, seen, pasted)
 
 
@@ -67,7 +67,7 @@ def _eight_bits(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def ratios_figure(images: UInt8[Tensor, "b c h w"], found: list[AtRatio]) -> Figure:
+def ratios_figure(images: Num[Tensor, "b c h w"], found: list[AtRatio]) -> Figure:
     """Draw input | each ratio, two rows for each image: what is seen, and the prediction combined with it."""
     height, width = tile_size((images.shape[2], images.shape[3]))
     figure = Figure(figsize=((1 + len(found)) * width, 2 * len(images) * height + 0.3), layout="constrained")

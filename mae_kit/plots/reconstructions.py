@@ -1,5 +1,6 @@
 """Images of reconstructions: what a model sees and what it predicts, a row for each image."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,45 @@ PAPER = 255
 INK = 40
 TILE = 96  # minimum of a tile's shorter side in pixels
 GAP = 4  # pixels between tiles; four times that between panels
+STRETCHED = 1, 99  # percentiles of images of more than 8 bits that become black and white
 ROWS_IN_ONE_PANEL = 6  # more rows than this are split into two panels
 
 
 def draw_reconstructions(
-    objective: Objective, normalize: Normalize, images: UInt8[Tensor, "b c h w"], seeds: Int64[Tensor, " b"]
+    objective: Objective,
+    normalize: Normalize,
+    images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"],
+    seeds: Int64[Tensor, " b"],
+    rgb: Sequence[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Hide patches, predict them, and draw the result; see `reconstruction_grid`."""
+    """Hide patches, predict them, and draw the result; see `reconstruction_grid`.
+
+    Args:
+        objective: Predicts.
+        normalize: As in its pretraining.
+        images: Values from 0 to 255, fp32 those of images of more than 8 bits.
+        seeds: Of the masks.
+        rgb: Three channels, from 0, that are shown as red, green and blue.
+    """
     seen = normalize(images)
     hidden, pixels = objective.reconstruct(seen, seeds)
     target = objective.target_pixels(seen)
-    predicted, size = normalize.inverse(pixels).clamp(0, 1), objective.encoder.patch_size
-    shown = None if target is seen else normalize.inverse(target).clamp(0, 1)
-    return reconstruction_grid(images.float() / 255, hidden, patchify(predicted, size), size, shown)
+    size, show = objective.encoder.patch_size, _viewer(images, rgb)
+    predicted, shown = patchify(show(normalize.inverse(pixels)), size), show(images.float() / 255)
+    return reconstruction_grid(
+        shown, hidden, predicted, size, None if target is seen else show(normalize.inverse(target))
+    )
+
+
+def _viewer(images: Tensor, rgb: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Chooses channels of images in 0..1; those of more than 8 bits are stretched between percentiles of the inputs."""
+    channels = list(rgb) or list(range(images.shape[1]))
+    if not images.is_floating_point():
+        return lambda shown: shown[:, channels].clamp(0, 1)
+    values = (images[:, channels] / 255).transpose(0, 1).flatten(1)
+    low, high = (torch.from_numpy(np.percentile(values.cpu(), end, axis=1)).to(values) for end in STRETCHED)
+    bottom, span = low[:, None, None], (high - low).clamp(min=1e-6)[:, None, None]
+    return lambda shown: ((shown[:, channels] - bottom) / span).clamp(0, 1)
 
 
 def reconstruction_grid(

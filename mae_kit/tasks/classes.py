@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
@@ -80,6 +81,7 @@ class TrainedClassifier(Trained):
         if index.multi_label != config.multi_label or (index.classes or config.classes) != config.classes:
             what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
             raise UserError("data.classes.of_model", what, "give images labeled with these classes")
+        share_scale(config.scale, index)
         found, truth = [], []
         for batch in EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop):
             scores = self.outputs(batch.images)

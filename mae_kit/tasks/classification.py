@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mae_kit.data.index.open import Index
-from mae_kit.data.index.statistics import packed_scale, warn_of_mismatch
+from mae_kit.data.index.statistics import warn_of_mismatch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
@@ -81,7 +81,7 @@ class Classification(Task):
 
     def learn(self, model: nn.Module, record: ModelConfig, stream: Stream) -> ModelConfig:
         warn_of_mismatch((record.mean, record.std), stream.index, "the classifier normalizes with")
-        return replace(record, multi_label=stream.index.multi_label, scale=packed_scale(stream.index))
+        return replace(record, multi_label=stream.index.multi_label, scale=stream.index.scale)
 
     def batches(self, stream: Stream, data: FinetuneData, record: ModelConfig) -> TrainBatches:
         return stream.batches(record.size, record.channels, data.crop_scale)

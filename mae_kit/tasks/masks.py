@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.images import whole_images
 from mae_kit.data.loading.masks import MaskedImages
 from mae_kit.data.remote.filesystem import Place
@@ -45,6 +46,7 @@ class TrainedSegmenter(Trained):
         if not len(index.masked()) or index.classes != classes:
             what = f"{name} does not have masks with the classes of the segmenter ({', '.join(classes[:3])}, ...)"
             raise UserError("data.masks.of_model", what, "give images with masks of these classes")
+        share_scale(self.config.scale, index)
         images, bad = [], list[str]()
         for batch in MaskedImages(index, index.masked(), self.config.channels):
             bad += batch.bad

@@ -50,7 +50,7 @@ def save_mistakes(run: RunFolder, index: Index, mistakes: list[Mistake], classes
     run.mistakes.mkdir(exist_ok=True)
     for number, one in enumerate(mistakes):
         with replacing(run.mistake(number)) as making:
-            making.write_bytes(thumbnail(index.read(one.row), SIDE))
+            making.write_bytes(thumbnail(index.read(one.row), SIDE, index.scale))
     return [
         {
             "file": index.file(one.row) or index.keys[one.row],

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.targets import TargetBatches
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
@@ -39,6 +40,7 @@ class TrainedRegressor(Trained):
         if index.targets is None or index.targets.names != config.classes:
             what = f"{name} does not have the numbers of the regressor ({', '.join(config.classes[:3])})"
             raise UserError("data.targets.of_model", what, "give images with these numbers")
+        share_scale(config.scale, index)
         batches = list(TargetBatches(index, BATCH, config.size, config.channels, index.targeted()))
         found = [self.outputs(batch.images) for batch in batches], [batch.labels for batch in batches]
         return Numbers(*(torch.cat(each).double().numpy() for each in found))

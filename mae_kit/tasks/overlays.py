@@ -4,7 +4,8 @@ import colorsys
 from functools import cache
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Num, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -29,10 +30,10 @@ def colors(classes: int) -> UInt8[np.ndarray, "256 3"]:
     return table
 
 
-def as_rgb(image: UInt8[Tensor, "c h w"]) -> Picture:
+def as_rgb(image: Num[Tensor, "c h w"]) -> Picture:
     """An image as it is shown: its first three channels, or its only one."""
     shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    return shown.permute(1, 2, 0).numpy()
+    return shown.permute(1, 2, 0).float().round().to(torch.uint8).numpy()
 
 
 def overlay(image: Picture, mask: Mask, classes: int) -> Picture:

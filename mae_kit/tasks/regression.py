@@ -14,7 +14,6 @@ from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
 from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
-from mae_kit.data.index.statistics import packed_scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.loading.targets import TargetBatches, TargetTrainBatches
@@ -87,7 +86,7 @@ class Regression(Task):
         std = values.std(axis=0)
         model.mean.copy_(torch.from_numpy(values.mean(axis=0)))
         model.std.copy_(torch.from_numpy(np.where(std > 0, std, 1.0)))
-        return replace(record, scale=packed_scale(stream.index))
+        return replace(record, scale=stream.index.scale)
 
     def batches(self, stream: Stream, data: FinetuneData, record: ModelConfig) -> TargetTrainBatches:
         plan = stream.plan

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num, UInt8
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
@@ -17,7 +17,6 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from mae_kit.data.decode import IGNORED
 from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
-from mae_kit.data.index.statistics import packed_scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.loading.masks import MaskedImages, MaskedTrainBatches
@@ -123,7 +122,7 @@ class Segmentation(Task):
         return config.build(built.model), config
 
     def learn(self, model: nn.Module, record: SegmenterConfig, stream: Stream) -> SegmenterConfig:
-        return replace(record, model=replace(record.model, scale=packed_scale(stream.index)))
+        return replace(record, model=replace(record.model, scale=stream.index.scale))
 
     def batches(self, stream: Stream, data: FinetuneData, record: SegmenterConfig) -> MaskedTrainBatches:
         plan, model = stream.plan, record.model
@@ -320,7 +319,7 @@ class SegmentationScores(Scores):
 
 
 @torch.no_grad()
-def predict_mask(model: nn.Module, image: UInt8[Tensor, "1 c h w"], record: SegmenterConfig) -> UInt8[Tensor, "h w"]:
+def predict_mask(model: nn.Module, image: Num[Tensor, "1 c h w"], record: SegmenterConfig) -> UInt8[Tensor, "h w"]:
     """The most likely class of every pixel of an image."""
     config, device = record.model, next(model.parameters()).device
     normalize = Normalize(config.mean, config.std).to(device)

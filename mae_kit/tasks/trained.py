@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -59,11 +59,11 @@ class Trained:
         return self.model.backbone
 
     @torch.no_grad()
-    def outputs(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b _"]:
+    def outputs(self, images: Num[Tensor, "b c h w"]) -> Float[Tensor, "b _"]:
         """What the model gives for images of its size, on the CPU."""
         return self.model(self.normalize(images.to(self.device))).float().cpu()
 
-    def batches(self, images: list[Place], limit: int | None) -> Iterator[tuple[list[str], UInt8[Tensor, "b c h w"]]]:
+    def batches(self, images: list[Place], limit: int | None) -> Iterator[tuple[list[str], Num[Tensor, "b c h w"]]]:
         """Names and pixels of images, at the size and with the crop of training; at most `limit` of each source."""
         config = self.config
         for source in images:

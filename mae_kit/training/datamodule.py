@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import open_index
-from mae_kit.data.index.statistics import choose_statistics
+from mae_kit.data.index.statistics import choose_statistics, fit_channels
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches, TrainerLoader
 from mae_kit.data.resolve import resolve, resolve_pair
@@ -24,9 +24,10 @@ from mae_kit.training.config import Machine, Plan
 class ShardDataModule(LightningDataModule):
     """Images that `mae-kit shard` packed, for any Trainer or your own training loop.
 
-    Batches are uint8; `transform` flips and normalizes them for your own loop, while modules of mae_kit do it
-    themselves. A Trainer's epoch is the largest number of whole batches in the data. The stream of samples runs on from
-    epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and crops.
+    Batches are uint8, of images of more than 8 bits fp32 from 0 to 255; `transform` flips and normalizes them for your
+    own loop, while modules of mae_kit do it themselves. A Trainer's epoch is the largest number of whole batches in the
+    data. The stream of samples runs on from epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and
+    crops.
 
     Args:
         data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of shards.
@@ -92,7 +93,7 @@ class ShardDataModule(LightningDataModule):
             what = f"{self.data} holds {len(self.rows)} images, fewer than batch_size {self.batch_size}"
             raise UserError("data.batch_size.datamodule", what, f"choose {max(1, len(self.rows))} or less")
         self.index, self.classes = index, index.class_count
-        self.mean, self.std = choose_statistics(self.mean, self.std, index)
+        self.mean, self.std = fit_channels(choose_statistics(self.mean, self.std, index), self.channels)
         self.augment = PretrainAugment(self.mean, self.std, self.flip)
         held = samples.fingerprint, index.contents
         self.plan = Plan(len(self.rows), self.batch_size, 1.0, self.seed, *held, self.mix_shards)

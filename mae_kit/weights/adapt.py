@@ -1,5 +1,6 @@
 """Weights for images of another size, or of other channels, than they were trained on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,9 +126,7 @@ def rechannelled(weights: Pretrained, channels: int) -> Pretrained:
     Raises:
         UserError: It has no such layer.
     """
-    model, config = empty_encoder(weights), weights.config
-    if (first := model.pretrained_cfg["first_conv"]) is None:
-        raise UserError("channels", f"{config.model} has no first convolution to change", "leave out --channels")
+    model, config, first = empty_encoder(weights), weights.config, _first_convolution(weights)
     mean, std = (_spread(torch.tensor(values), 0, channels).tolist() for values in (config.mean, config.std))
     new = replace(config, mean=[round(v, 6) for v in mean], std=[round(v, 6) for v in std])
     kernel, shift = _folded(weights.tensors[f"{first}.weight"], config, new)
@@ -140,6 +139,46 @@ def rechannelled(weights: Pretrained, channels: int) -> Pretrained:
     decoder = weights.decoder and _predicting(weights.decoder, config, new)
     changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder, notes=notes)
     return changed._replace(config=replace(changed.config, mean=new.mean, std=new.std))
+
+
+def rechannelled_from(weights: Pretrained, sources: Sequence[int]) -> Pretrained:
+    """Change the input channels, each with the kernels, mean and std of one old channel, or of the mean of all.
+
+    Images that hold the old channels, and the mean where the mean of all is taken, give the features that they gave
+    before: channels that take the same share its weight.
+
+    Args:
+        weights: Of any model whose first layer is a convolution.
+        sources: Of each new channel, the old one, counted from 1; 0 = the mean of all.
+
+    Raises:
+        UserError: It has no such layer, or fewer channels.
+    """
+    config, first = weights.config, _first_convolution(weights)
+    if not all(0 <= source <= config.channels for source in sources):
+        what = f"--channels-from {','.join(map(str, sources))} names channels that {config.model} does not have"
+        raise UserError("channels_from", what, f"give numbers from 0 (the mean) to {config.channels}")
+    shares = torch.tensor([1 / sources.count(source) for source in sources]).view(1, -1, 1, 1)
+    kernel = weights.tensors[f"{first}.weight"]
+    picked = torch.cat([kernel.mean(1, keepdim=True) if not one else kernel[:, one - 1 : one] for one in sources], 1)
+    tensors = {**weights.tensors, f"{first}.weight": (picked * shares).to(kernel.dtype)}
+    mean, std = (
+        [sum(old) / len(old) if not one else old[one - 1] for one in sources] for old in (config.mean, config.std)
+    )
+    lost = (
+        [*weights.notes, "the decoder is left out: it predicts the old channels"] if weights.decoder else weights.notes
+    )
+    args = {"in_chans": len(sources)}
+    changed = _with(weights, args, config.image_size, tensors=tensors, decoder=None, notes=lost)
+    return changed._replace(config=replace(changed.config, mean=mean, std=std))
+
+
+def _first_convolution(weights: Pretrained) -> str:
+    name: str | None = empty_encoder(weights).pretrained_cfg["first_conv"]
+    if name is None:
+        what = f"{weights.config.model} has no first convolution to change"
+        raise UserError("channels", what, "leave out --channels and --channels-from")
+    return name
 
 
 def _folded(kernel: Tensor, old: ModelConfig, new: ModelConfig) -> tuple[Tensor, Tensor]:

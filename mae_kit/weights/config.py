@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mae_kit.files.plain_types import mismatch
+from mae_kit.data.scale import Scale
 
 CROP_PCT = 0.875  # of published classifiers: 224 of 256 pixels
 WHOLE_FROM = 384  # pixels a side from which published classifiers are scored on whole images
@@ -28,8 +28,7 @@ class ModelConfig:
         interpolation: "bicubic" or "bilinear", both antialiased.
         classes: Names in the order of the logits; empty for an encoder.
         multi_label: Whether an image may have any number of the classes: sigmoid, not softmax, gives probabilities.
-        scale: Values that become 0 and 255 of images of more than 8 bits, by numpy's name of the kind of number or "*"
-            for all others: {"uint16": [0, 4095]}; empty where training had 8 bits.
+        scale: How values of more than 8 bits become model input; None where training had 8 bits.
     """
 
     model: str
@@ -44,7 +43,7 @@ class ModelConfig:
     interpolation: str = "bicubic"
     classes: list[str] = field(default_factory=list)
     multi_label: bool = False
-    scale: dict[str, list[float]] = field(default_factory=dict)
+    scale: Scale | None = None
 
     @property
     def channels(self) -> int:
@@ -81,18 +80,13 @@ def parse_config(content: dict[str, Any]) -> ModelConfig:
     return ModelConfig(**content | {"mean": mean, "std": std, "image_size": size, "scale": parse_scale(content)})
 
 
-def parse_scale(content: dict[str, Any]) -> dict[str, list[float]]:
-    """The scale of a file's header; empty where it has none.
+def parse_scale(content: dict[str, Any]) -> Scale | None:
+    """The scale of a file's header; None where it has none.
 
     Raises:
-        ValueError: It is not of two values each, the first smaller.
+        ValueError: It is no scale.
     """
-    scale = content.get("scale", {})
-    if fault := mismatch(scale, dict[str, list[float]], "scale"):
-        raise ValueError(fault)
-    if any(len(levels) != 2 or not levels[0] < levels[1] for levels in scale.values()):
-        raise ValueError("scale is not of two values each, the first smaller")
-    return scale
+    return Scale.of(content["scale"]) if content.get("scale") else None
 
 
 def published_crop(size: int) -> float:

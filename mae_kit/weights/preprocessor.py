@@ -1,5 +1,6 @@
 """preprocessor_config.json of transformers: how images are prepared, read into a record and written from it."""
 
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from mae_kit.encoders.timm_models import pair
@@ -101,5 +102,5 @@ def write_preprocessor(config: ModelConfig, size: tuple[int, int]) -> dict[str, 
         "image_mean": config.mean,
         "image_std": config.std,
         "do_convert_rgb": config.channels == len(IMAGENET[0]),
-        **({"scale": config.scale} if config.scale else {}),
+        **({"scale": asdict(config.scale)} if config.scale else {}),
     }

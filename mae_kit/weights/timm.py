@@ -3,6 +3,7 @@ weights that timm publishes under a name, written `timm:NAME`, which timm's load
 """
 
 import difflib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def write(weights: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if config.multi_label:
         content["problem_type"] = MULTI_LABEL
     if config.scale:
-        content["scale"] = config.scale
+        content["scale"] = asdict(config.scale)
     return content, dict(weights.tensors)
 
 

@@ -56,7 +56,7 @@ def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkey
     read: list[int] = []
     told: list[int] = []
     decode = images.decode_on_scale
-    monkeypatch.setattr(images, "decode_on_scale", lambda *given: (decode(*given), read.append(1))[0])
+    monkeypatch.setattr(images, "decode_on_scale", lambda *given, **more: (decode(*given, **more), read.append(1))[0])
     monkeypatch.setattr(classes.log, "info", lambda line: told.append(len(read)))
     monkeypatch.setattr(classes, "BATCH", 4)
     mae_kit.predict(run, [photos])

@@ -241,7 +241,7 @@ def test_a_bitmap_without_its_file_header():
     data = encoded(photo(), "DIB")
     np.testing.assert_array_equal(decode(data), decode(encoded(photo(), "BMP")))
     assert image_size(data) == (40, 24)
-    assert encode(data, None, 90, 3, None).suffix == "dib"
+    assert encode(data, None, 90, 3).suffix == "dib"
 
 
 def test_lab_is_gray_by_way_of_its_colors():

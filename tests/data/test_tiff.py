@@ -1,5 +1,4 @@
 """TIFF of every kind of number and layout of bands, against the values that were written."""
-# Also tests data/levels.py and data/packing/find_scale.py.
 
 import io
 from typing import Any
@@ -9,9 +8,7 @@ import pytest
 import tifffile
 
 from mae_kit.data.decode import decode, decode_raw, image_size
-from mae_kit.data.levels import Levels, to_8_bits
 from mae_kit.data.packing.encode import encode
-from mae_kit.data.packing.find_scale import find_scale
 from mae_kit.errors import BadImage
 
 
@@ -76,30 +73,11 @@ def test_pages_are_bands_where_they_are_asked_for_and_counted_where_not():
     assert "2 of 3 pages" in encode(plain, None, 90, 3).left_out
 
 
-def test_one_scale_holds_for_all_images():
-    dark, bright = (np.linspace(0, most, 960, dtype=np.float32).reshape(24, 40) for most in (0.4, 1.01))
-    images = [tiff(dark), tiff(bright)]
-    scale = find_scale([lambda data=data: data for data in images], 3, 10**6)
-    stored = [decode(encode(data, None, 90, 3, scale).data, 1) for data in images]
-    assert stored[0].max() < 120 and stored[1].max() == 255
-
-
-def test_fill_values_and_markers_do_not_count():
-    values = np.linspace(0, 4000, 960).reshape(24, 40).astype(np.uint16)
-    values[:3, :3] = 65535
-    assert find_scale([lambda: tiff(values)], 3, 10**6) == {"uint16": Levels(0, 4095)}
-    heights = np.linspace(100, 900, 960).reshape(24, 40).astype(np.int16)
-    heights[5:, 30:] = -32768
-    (levels,) = find_scale([lambda: tiff(heights)], 3, 10**6).values()
-    assert 90 < levels.black < 120 and 700 < levels.white < 900
-
-
-def test_pixels_without_data_become_black():
+def test_the_value_of_pixels_without_data_is_read():
     values = np.linspace(0.2, 0.8, 960, dtype=np.float32).reshape(24, 40)
     values[0, 0] = -9999
     raw = decode_raw(tiff(values, extratags=[(42113, "s", 0, "-9999", True)]))
     assert raw is not None and raw.nodata == -9999
-    assert to_8_bits(raw, Levels(0, 1))[0, 0, 0] == 0
 
 
 def test_a_thumbnail_before_the_image_is_not_the_image():

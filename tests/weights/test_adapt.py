@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
-from mae_kit.weights.adapt import rechannelled, repatched, resized
+from mae_kit.weights.adapt import rechannelled, rechannelled_from, repatched, resized
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import to_objective
 from mae_kit.weights.pretrained import Pretrained, build_timm
@@ -48,6 +48,23 @@ def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     assert changed.config.mean == pytest.approx([sum((0.4, 0.5, 0.6)[:old]) / old] * new)
     assert changed.notes == weights.notes
+
+
+@pytest.mark.parametrize("sources", [(0, 3, 2, 1), (1, 2, 3), (3, 3, 1, 0, 2, 0)], ids=str)
+def test_channels_by_name_see_colors_as_before(sources: tuple[int, ...]):
+    mae, colors = tiny_mae(), torch.rand(2, 3, 32, 32) * 255
+    changed = rechannelled_from(tiny_weights(mae), sources)
+    mean = torch.tensor(changed.config.mean)[:, None, None] * 255
+    images = torch.stack([colors[:, one - 1] if one else mean[i].expand(2, 32, 32) for i, one in enumerate(sources)], 1)
+    before = mae.encoder(normalized(colors, tiny_weights(mae).config))
+    after = build_timm(changed).forward_features(normalized(images, changed.config))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert changed.decoder is None and "decoder" in changed.notes[-1]
+
+
+def test_channels_that_are_not_there():
+    with raises("channels_from"):
+        rechannelled_from(tiny_weights(tiny_mae()), (1, 4))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "hiera_tiny_224"])

@@ -1,14 +1,15 @@
 """The record of a model travels with its weights: every kind of model through every format, held to its predictions."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import timm
 import torch
-from PIL import Image
 from support.photo_shards import photo
 from support.tiny_models import MEAN, STD, shaken
 from torch import Tensor
@@ -17,6 +18,7 @@ from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
 from mae_kit.commands.predict import predict
 from mae_kit.data.loading.images import read_images
+from mae_kit.data.scale import Scale
 from mae_kit.weights.config import ModelConfig, parse_config
 from mae_kit.weights.native import load_classifier, save_classifier
 from mae_kit.weights.onnx import METADATA, RECORD
@@ -42,7 +44,7 @@ def trained(folder: Path, model: str, multi_label: bool) -> Path:
     """A run of 32 x 32 pixels, with a crop that is neither timm's nor the whole, on images of 12 bits."""
     name, args = MODELS[model]
     how: dict[str, Any] = {"image_size": (32, 32), "crop_pct": 0.8, "classes": ["cat", "dog", "eel"]}
-    how["scale"] = {"uint16": [0, 4095]}
+    how["scale"] = Scale("uint16", "given", [0, 0, 100], [4095, 4095, 4095], [2000, 2000, 2000], 65535)
     folder.mkdir()
     classifier = shaken(timm.create_model(name, num_classes=3, **args))
     save_classifier(folder, classifier, ModelConfig(name, args, MEAN, STD, multi_label=multi_label, **how))
@@ -53,9 +55,8 @@ def trained(folder: Path, model: str, multi_label: bool) -> Path:
 def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
     for number in range(3):
-        photo(number).save(tmp_path / "photos" / f"{number}.png")
-    deep = np.asarray(photo(3).convert("L")).astype(np.uint16) << 4
-    Image.fromarray(deep).save(tmp_path / "photos" / "3.png")
+        deep = np.asarray(photo(number)).astype(np.uint16) << 4
+        tifffile.imwrite(tmp_path / "photos" / f"{number}.tif", deep, photometric="rgb")
     return tmp_path / "photos"
 
 
@@ -105,7 +106,7 @@ def test_a_graph_carries_what_its_predictions_need(
     assert record == json.loads((tmp_path / "out" / RECORD).read_text())
     size = tuple(record["image_size"])
     how = (record["crop_pct"], record["crop_mode"], record["interpolation"])
-    pixels = torch.stack([each for each, _ in read_images(photos, size, 3, *how, record["scale"])])
+    pixels = torch.stack([each for each, _ in read_images(photos, size, 3, *how, Scale.of(record["scale"]))])
     mean, std = (torch.tensor(record[key])[:, None, None] for key in ("mean", "std"))
     logits: Tensor = graph((pixels / 255 - mean) / std)
     likely = logits.sigmoid() if record["activation"] == "sigmoid" else logits.softmax(dim=1)
@@ -132,4 +133,4 @@ def test_a_record_that_makes_no_sense(tmp_path: Path, change: dict[str, Any]):
     run = trained(tmp_path / "run", "ViT", False)
     loaded = load_classifier(run)
     with pytest.raises((ValueError, KeyError, TypeError)):
-        parse_config(vars(loaded.config) | change)
+        parse_config(asdict(loaded.config) | change)

@@ -29,10 +29,12 @@ from mae_kit.data.index.file_names import FileNames, read_file_names
 from mae_kit.data.index.masks import Masks
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem
+from mae_kit.data.index.stats_file import packed_scale
 from mae_kit.data.index.targets import Targets
 from mae_kit.data.remote import filesystem
 from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
+from mae_kit.data.scale import Scale
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import replacing
 from mae_kit.files.json_file import parse_json
@@ -129,6 +131,15 @@ class Index:
         return {name: value for name, value in self.__dict__.items() if name != "files"} | {"_open": {}}
 
     @cached_property
+    def scale(self) -> Scale | None:
+        """How values become model input, of images of more than 8 bits; may be replaced by that of a model.
+
+        Raises:
+            UserError: As `packed_scale`.
+        """
+        return packed_scale(self.folder, self.store)
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over what a run depends on: shard names, and sizes, offsets, checksums and labels of the samples."""
         digest = hashlib.sha256(json.dumps(self.shards).encode())
@@ -143,6 +154,8 @@ class Index:
             digest.update(json.dumps(self.targets.names).encode() + self.targets.values.tobytes())
         for column in self.boxes.columns.values() if self.boxes is not None else ():
             digest.update(column.tobytes())
+        if self.scale is not None:
+            digest.update(repr(self.scale).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -319,10 +332,16 @@ class Index:
         )
         part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
         part.sets = sets if sets is not None and sets.known.any() else None
+        self._hand_on_scale(part)
         part.masks = None if self.masks is None else self.masks.take(rows)
         part.targets = None if self.targets is None else self.targets.take(rows)
         part.boxes = None if self.boxes is None else self.boxes.take(rows)
         return part
+
+    def _hand_on_scale(self, part: "Index") -> None:
+        """Where it is known, or replaced; otherwise the part reads it when it is asked for."""
+        if "scale" in vars(self):
+            part.scale = self.scale
 
     def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
         return None if self.sets is None else self.sets.take(rows)
@@ -345,6 +364,7 @@ class Index:
             **{name: getattr(self, name)[rows] for name in COLUMNS},
         )
         part.store, part.sets = self.store, self._sets_of(rows)
+        self._hand_on_scale(part)
         part.masks = None if self.masks is None else self.masks.take(rows)
         part.targets = None if self.targets is None else self.targets.take(rows)
         part.boxes = None if self.boxes is None else self.boxes.take(rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_kit.data.decode import IMAGE_SUFFIXES
+from mae_kit.data.volumes import SUFFIXES
 from mae_kit.errors import UserError
 
 _OF_SYSTEMS = {"@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information"}
@@ -38,7 +39,7 @@ def list_images(root: Path) -> tuple[dict[str, int], list[Skip]]:
     for entry in _walk(root):
         name = entry.path[start:]
         suffix = os.path.splitext(name)[1].lower()
-        if suffix[1:] not in IMAGE_SUFFIXES:
+        if suffix[1:] not in IMAGE_SUFFIXES | SUFFIXES and not name.lower().endswith(".nii.gz"):
             others.append(Skip(name, f"not the name of an image ({suffix or 'no suffix'})"))
         elif holds(entry.is_file):
             images[name] = entry.stat().st_size

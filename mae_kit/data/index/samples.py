@@ -15,7 +15,16 @@ from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_kit.data.decode import IMAGE_SUFFIXES, OTHER_IMAGES, decode, decode_mask, decode_raw, image_size, is_dark
+from mae_kit.data.decode import (
+    IMAGE_SUFFIXES,
+    OTHER_IMAGES,
+    decode,
+    decode_mask,
+    decode_raw,
+    image_size,
+    is_array,
+    is_dark,
+)
 from mae_kit.data.index import tar
 from mae_kit.data.index.boxes import Objects, parse_objects
 from mae_kit.data.index.masks import Place
@@ -199,7 +208,7 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
     try:
         width, height = image_size(data)
         raw = decode_raw(data)
-        if raw is not None:
+        if raw is not None and not is_array(data):  # an array has its scale in stats.json
             decode(data, raw.values.shape[2])  # refuses numbers that have no fixed scale
     except BadImage as error:
         return _Found(key, member.offset, fault=f"unreadable image: {error}")
@@ -212,7 +221,7 @@ def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
         zlib.crc32(data),
         width,
         height,
-        dark=None if raw is None else is_dark(raw.values),
+        dark=None if raw is None or is_array(data) else is_dark(raw.values),
     )
 
 

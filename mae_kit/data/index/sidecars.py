@@ -108,7 +108,8 @@ class Sidecars(NamedTuple):
         return index.folder / f".{self.name}", cache_path(self.name, index.folder)
 
     def _stamp(self, part: Index) -> str:
-        return json.dumps([self.recipe, part.contents[part.shards[0]]])
+        scale = [] if part.scale is None else [repr(part.scale)]
+        return json.dumps([self.recipe, part.contents[part.shards[0]], *scale])
 
     def _sweep(self, index: Index) -> None:
         for folder in self._folders(index):

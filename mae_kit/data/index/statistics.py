@@ -4,37 +4,25 @@ shards, or of a sample.
 
 import logging
 from contextlib import suppress
-from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
 from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index.index import Index
-from mae_kit.data.remote.filesystem import NotThere
-from mae_kit.data.remote.store import fetch_beside
+from mae_kit.data.index.stats_file import FILE, read_stats
+from mae_kit.data.scale import Scale
 from mae_kit.errors import BadImage
-from mae_kit.files.json_file import read_json
 
 log = logging.getLogger(__name__)
 
-FILE = "stats.json"
 Statistics = tuple[list[float], list[float]]
 """Mean and standard deviation of each channel, in [0, 1]."""
 
 IMAGENET: Statistics = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-DIGITS = 4
+DIGITS, EXACT = 4, 9  # of 8 bits, and of more, where a wide scale may leave little spread
 SAMPLE = 200  # images, where nobody has measured all
 ENOUGH = 128  # pixels of its height and width, to which a larger JPEG may be reduced
 FAR, WIDE = 0.5, 1.5  # standard deviations between means, and ratio of standard deviations, that are reported
-
-
-class _Levels(TypedDict, total=False):
-    scale: dict[str, list[float]]
-
-
-class _Stats(_Levels):
-    mean: list[Annotated[float, (0, 1)]]
-    std: list[Annotated[float, (0, 1)]]
 
 
 def channel_statistics(index: Index) -> Statistics | None:
@@ -45,8 +33,8 @@ def channel_statistics(index: Index) -> Statistics | None:
     Raises:
         UserError: `stats.json` is damaged, or the server of remote shards cannot be reached.
     """
-    stats = _stats(index)
-    return _rounded(stats["mean"], stats["std"]) if stats else None
+    stats = read_stats(index.folder, index.store)
+    return _rounded(stats["mean"], stats["std"], EXACT if stats.get("scale") else DIGITS) if stats else None
 
 
 def sampled_statistics(index: Index) -> Statistics | None:
@@ -64,27 +52,23 @@ def sampled_statistics(index: Index) -> Statistics | None:
     return _rounded(mean.tolist(), std.tolist())
 
 
-def _rounded(mean: list[float], std: list[float]) -> Statistics:
-    return [round(value, DIGITS) for value in mean], [round(value, DIGITS) or 1.0 for value in std]
+def _rounded(mean: list[float], std: list[float], digits: int = DIGITS) -> Statistics:
+    return [round(value, digits) for value in mean], [round(value, digits) or 1.0 for value in std]
 
 
-def packed_scale(index: Index) -> dict[str, list[float]]:
-    """The values that became 0 and 255 where images of more than 8 bits were packed, by kind of number; else empty.
+def share_scale(known: Scale | None, *indexes: Index) -> None:
+    """Have indexes read on one scale: that of the model they are for where it fits them, else that of the first."""
+    own = indexes[0].scale
+    fits = own and known and (known.kind, known.bands) == (own.kind, own.bands)
+    for index in indexes:
+        if index.scale:
+            index.scale = known if fits else own
 
-    Raises:
-        UserError: `stats.json` is damaged.
-    """
-    return (_stats(index) or {}).get("scale", {})
 
-
-def _stats(index: Index) -> dict[str, Any] | None:
-    try:
-        file = fetch_beside(index.store.url, FILE, index.store.cache) if index.store else index.folder / FILE
-    except NotThere:
-        return None
-    if not file.is_file():
-        return None
-    return read_json(file, "stats.damaged", "remove it, or pack the images again with `mae-kit shard`", _Stats)
+def fit_channels(statistics: Statistics, channels: int) -> Statistics:
+    """Those of one band for each of so many channels that it is repeated to."""
+    mean, std = statistics
+    return (mean * channels, std * channels) if len(mean) == len(std) == 1 else statistics
 
 
 def choose_statistics(mean: list[float] | None, std: list[float] | None, index: Index) -> Statistics:

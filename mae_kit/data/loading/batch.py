@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 
@@ -10,7 +10,8 @@ class Batch(NamedTuple):
     """What a loader worker makes and the device receives; one a step and rank.
 
     Attributes:
-        images: uint8 [b c h w], cropped to one size, not normalized.
+        images: [b c h w], cropped to one size, not normalized: uint8, or fp32 values from 0 to 255 of images of more
+            than 8 bits.
         labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has. Of
             masks uint8 [b h w], the class of each pixel, 255 where it is ignored.
         seeds: int64 [b]; the random number of (seed, epoch, sample): flips and masks are functions of it.
@@ -20,7 +21,7 @@ class Batch(NamedTuple):
         sizes: int64 [b 2]; height and width of each image, where images of several sizes are padded to one.
     """
 
-    images: UInt8[Tensor, "b c h w"]
+    images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
     labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"] | UInt8[Tensor, "b h w"]
     seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]

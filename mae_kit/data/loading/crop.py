@@ -1,4 +1,4 @@
-"""Crops, at decode: the box is arithmetic, the pixels go through torch's antialiased bicubic on uint8."""
+"""Crops, at decode: the box is arithmetic, the pixels go through torch's antialiased bicubic."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
+from mae_kit.data.scale import Scale
+
 TRIES = 10  # torchvision's, and MAE's with it
 DRAWS = 4 * TRIES
 ASPECTS = 3 / 4, 4 / 3  # width / height, at least and at most
 Array = np.ndarray
+Pixels = UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]
 
 
 class Box(NamedTuple):
@@ -90,13 +93,24 @@ def reduced(box: Box, by: int, size: tuple[int, int]) -> Box:
     return Box(min(size[0] - height, round(box.top / by)), min(size[1] - width, round(box.left / by)), height, width)
 
 
-def crop_resize(image: Array, box: Box, target: tuple[int, int], mode: str = "bicubic") -> UInt8[Tensor, "c h w"]:
-    """Cut the box out of a uint8 [h w c] array and resize it, bicubic or bilinear with antialias: uint8 [c h w]."""
+def crop_resize(
+    image: Array, box: Box, target: tuple[int, int], mode: str = "bicubic", scale: Scale | None = None
+) -> Pixels:
+    """Cut the box out of an array [h w c] and resize it, bicubic or bilinear with antialias: [c h w], values 0 to 255.
+
+    uint8 without a scale, else fp32, not rounded.
+    """
     cut = image[box.top : box.top + box.height, box.left : box.left + box.width]
-    pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.ascontiguousarray(scale.levels(cut) if scale else cut)).permute(2, 0, 1)
     if cut.shape[:2] == target:
         return pixels.contiguous()
-    return F.interpolate(pixels[None], size=target, mode=mode, antialias=True)[0]
+    resized = F.interpolate(pixels[None], size=target, mode=mode, antialias=True)[0]
+    return resized.clamp_(0, 255) if scale else resized
+
+
+def whole(image: Array, scale: Scale | None) -> Pixels:
+    """An array [h w c] as `crop_resize` returns its crops."""
+    return torch.from_numpy(scale.levels(image) if scale else image).permute(2, 0, 1)
 
 
 def central_crop(
@@ -105,6 +119,7 @@ def central_crop(
     crop_pct: float = 1.0,
     mode: str = "center",
     interpolation: str = "bicubic",
-) -> UInt8[Tensor, "c h w"]:
-    """Prepare a uint8 [h w c] array as it is scored: the `evaluation_box`, resized."""
-    return crop_resize(image, evaluation_box(image.shape[:2], target, crop_pct, mode), target, interpolation)
+    scale: Scale | None = None,
+) -> Pixels:
+    """Prepare an array [h w c] as it is scored: the `evaluation_box`, resized."""
+    return crop_resize(image, evaluation_box(image.shape[:2], target, crop_pct, mode), target, interpolation, scale)

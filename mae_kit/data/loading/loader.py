@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mae_kit.data.decode import decode, decode_scaled
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.crop import DRAWS, Box, central_crop, crop_resize, random_resized_boxes, reduced, reduction
 from mae_kit.data.order import Order, sample_seeds, step_positions
+from mae_kit.data.scale import decode_on_scale
 from mae_kit.errors import BadImage, UserError
 from mae_kit.parallel.processes import descriptors
 from mae_kit.randomness import CROP, REPLACEMENT, combine, uniform_numpy
@@ -93,14 +93,14 @@ class TrainBatches(Dataset[Batch]):
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
         self.image_size, self.channels, self.crop_scale = image_size, channels, crop_scale
-        self.seed, self.replica = seed, replica or Replica()
+        self.seed, self.replica, self.scale = seed, replica or Replica(), index.scale
         self.order = Order(np.bincount(index.shard[rows], minlength=len(index.shards)), mix_shards, seed)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the images of a batch."""
         images = self.batch_size // self.replica.world_size // self.replica.micro_batches
-        return images * self.channels * math.prod(self.image_size)
+        return images * self.channels * math.prod(self.image_size) * (4 if self.scale else 1)
 
     def __getitem__(self, item: int) -> Batch:
         positions = self.replica.positions(item, self.batch_size)
@@ -147,10 +147,10 @@ class TrainBatches(Dataset[Batch]):
         size = int(self.index.height[row]), int(self.index.width[row])
         by = reduction(box, self.image_size)
         height, width = (-(-side // by) if by > 1 else 0 for side in size)
-        image = decode_scaled(self.index.read(row), height, width, self.channels)
+        image = decode_on_scale(self.index.read(row), self.channels, self.scale, height, width)
         if image.shape[:2] != size:
             box = reduced(box, by, image.shape[:2])
-        return crop_resize(image, box, self.image_size)
+        return crop_resize(image, box, self.image_size, scale=self.scale)
 
 
 class EvaluationBatches(Dataset[Batch]):
@@ -180,7 +180,7 @@ class EvaluationBatches(Dataset[Batch]):
     ):
         self.index, self.rows, self.batch_size = index, rows, batch_size
         self.image_size, self.channels = image_size, channels
-        self.crop = crop_pct, crop_mode, interpolation
+        self.crop, self.scale = (crop_pct, crop_mode, interpolation), index.scale
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -194,11 +194,11 @@ class EvaluationBatches(Dataset[Batch]):
         shown: list[tuple[int, torch.Tensor]] = []
         for row in self._rows_of(item):
             try:
-                image = decode(self.index.read(int(row)), self.channels)
+                image = decode_on_scale(self.index.read(int(row)), self.channels, self.scale)
             except BadImage as error:
                 bad.append(quarantine_line(self.index, int(row), error))
                 continue
-            shown.append((int(row), central_crop(image, self.image_size, *self.crop)))
+            shown.append((int(row), central_crop(image, self.image_size, *self.crop, self.scale)))
         ids = np.array([row for row, _ in shown], dtype=np.int64)
         nothing = torch.empty(0, self.channels, *self.image_size, dtype=torch.uint8)
         pixels = torch.stack([image for _, image in shown]) if shown else nothing

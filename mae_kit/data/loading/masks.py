@@ -9,14 +9,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mae_kit.data.decode import IGNORED, decode, decode_mask
+from mae_kit.data.decode import IGNORED, decode_mask
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
-from mae_kit.data.loading.crop import Box
+from mae_kit.data.loading.crop import Box, Pixels, whole
 from mae_kit.data.loading.loader import TrainBatches, quarantine_line
+from mae_kit.data.scale import decode_on_scale
 from mae_kit.errors import BadImage
 
-Pixels = tuple[UInt8[Tensor, "c h w"], UInt8[Tensor, "h w"]]
+Masked = tuple[Pixels, UInt8[Tensor, "h w"]]
 
 
 class MaskedTrainBatches(TrainBatches):
@@ -31,15 +32,15 @@ class MaskedTrainBatches(TrainBatches):
         """Bytes of the images and masks of a batch of the largest ones."""
         images = self.batch_size // self.replica.world_size // self.replica.micro_batches
         largest = self.index.height[self.rows].max(), self.index.width[self.rows].max()
-        return images * (self.channels + 1) * math.prod(map(int, largest))
+        return images * (self.channels * (4 if self.scale else 1) + 1) * math.prod(map(int, largest))
 
-    def _crop(self, row: int, box: Box) -> Pixels:
+    def _crop(self, row: int, box: Box) -> Masked:
         return read_masked(self.index, row, self.channels)
 
     def _batch(self, images: list[Any], ids: np.ndarray, due: Tensor, shown: Tensor, bad: list[str]) -> Batch:
         sizes = torch.tensor([mask.shape for _, mask in images])
         height, width = sizes.amax(0).tolist()
-        pixels = torch.zeros(len(images), self.channels, height, width, dtype=torch.uint8)
+        pixels = torch.zeros(len(images), self.channels, height, width, dtype=images[0][0].dtype)
         masks = torch.full((len(images), height, width), IGNORED, dtype=torch.uint8)
         for i, (image, mask) in enumerate(images):
             pixels[i, :, : mask.shape[0], : mask.shape[1]] = image
@@ -76,16 +77,16 @@ class MaskedImages:
         return Batch(image[None][: len(ids)], mask[None][: len(ids)], ids, ids, ids, bad)
 
 
-def read_masked(index: Index, row: int, channels: int) -> Pixels:
-    """Decode an image, uint8 [c h w], and its mask, uint8 [h w].
+def read_masked(index: Index, row: int, channels: int) -> Masked:
+    """Decode an image, [c h w], and its mask, uint8 [h w].
 
     Raises:
         BadImage: One of them does not decode, they differ in size, or the mask shows a class that is not known.
     """
-    image = decode(index.read(row), channels)
+    image = whole(decode_on_scale(index.read(row), channels, index.scale), index.scale)
     mask = decode_mask(index.read_mask(row))
-    if mask.shape != image.shape[:2]:
-        raise BadImage(f"mask of another size: {list(mask.shape)} for an image of {list(image.shape[:2])}")
+    if mask.shape != image.shape[1:]:
+        raise BadImage(f"mask of another size: {list(mask.shape)} for an image of {list(image.shape[1:])}")
     if (largest := int(mask[mask != IGNORED].max(initial=0))) >= index.class_count:
         raise BadImage(f"mask with a class that is not known: {largest} of {index.class_count} classes")
-    return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
+    return image, torch.from_numpy(mask)

@@ -2,14 +2,14 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from mae_kit.data.decode import decode
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
-from mae_kit.data.loading.crop import Box, central_crop
+from mae_kit.data.loading.crop import Box, Pixels, central_crop
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
+from mae_kit.data.scale import decode_on_scale
 
 WHOLE = 1.0, "squash", "bicubic"
 
@@ -17,8 +17,9 @@ WHOLE = 1.0, "squash", "bicubic"
 class TargetTrainBatches(TrainBatches):
     """As `TrainBatches`; labels are numbers [b t], images are not cropped."""
 
-    def _crop(self, row: int, box: Box) -> UInt8[Tensor, "c h w"]:
-        return central_crop(decode(self.index.read(row), self.channels), self.image_size, *WHOLE)
+    def _crop(self, row: int, box: Box) -> Pixels:
+        image = decode_on_scale(self.index.read(row), self.channels, self.scale)
+        return central_crop(image, self.image_size, *WHOLE, self.scale)
 
     def __getitem__(self, item: int) -> Batch:
         return _with_targets(super().__getitem__(item), self.index)

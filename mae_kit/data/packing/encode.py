@@ -1,4 +1,4 @@
-"""One image to the bytes that a shard stores, and to its part of the channel statistics."""
+"""One image of 8 bits to the bytes that a shard stores, and to its part of the channel statistics."""
 
 import io
 import math
@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
+from jaxtyping import Num
 from PIL import Image
 
-from mae_kit.data.decode import MAX_PIXELS, Array, decode, decode_raw, decode_scaled, image_size, is_dark, left_out
-from mae_kit.data.levels import Scale, levels_of, to_8_bits
+from mae_kit.data.decode import MAX_PIXELS, Array, decode, decode_raw, decode_scaled, image_size, left_out
+from mae_kit.errors import BadImage
 
 _PIXELS_A_SIDE = 128
 _VALUES = np.arange(256)
@@ -28,17 +29,15 @@ class Stored(NamedTuple):
     Attributes:
         suffix: Of its file, without dot.
         data: Of its file.
-        moments: Of its pixels.
-        deep: Whether the source has more than 8 bits.
-        dark: Whether the upper 8 of its 16 bits, which are kept, make a dark picture.
+        moments: Of its pixels, where they have 8 bits.
+        values: Its pixels, where they have more.
         left_out: What of the source is not stored; empty where all is.
     """
 
     suffix: str
     data: bytes
-    moments: Moments
-    deep: bool = False
-    dark: bool = False
+    moments: Moments | None = None
+    values: Num[np.ndarray, "h w c"] | None = None
     left_out: str = ""
 
 
@@ -47,33 +46,27 @@ def encode(
     resize: int | None,
     quality: int,
     channels: int,
-    scale: Scale | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Stored:
-    """Decode an image to see that it is sound, and make of it what a shard stores.
+    """Decode an image of 8 bits to see that it is sound, and make of it what a shard stores.
 
     Args:
         data: The file as the source has it.
         resize: Pixels of the shorter side at most, then the image is stored as JPEG; None stores `data` untouched.
         quality: Of the JPEG, 1 to 100.
         channels: 3, 1, or, without resize, the bands of a .npy or TIFF.
-        scale: What becomes of more than 8 bits; where it says nothing of a kind of number the upper 8 of 16 are kept.
         max_pixels: Larger images are refused.
 
     Raises:
-        BadImage: It does not decode.
+        BadImage: It does not decode, or has more than 8 bits.
     """
     raw = decode_raw(data, channels, max_pixels)
     if raw is None:
         return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data, max_pixels))
-    levels = levels_of(scale or {}, raw.values.dtype)
-    if raw.values.dtype == np.uint8:
-        stored = _encode(_to_file(raw.values), resize, quality, channels, max_pixels)
-    elif levels is None or (levels.is_whole_16_bits and raw.values.dtype == np.uint16 and raw.nodata is None):
-        stored = _encode(data, resize, quality, channels, max_pixels)._replace(deep=True, dark=is_dark(raw.values))
-    else:
-        stored = _encode(_to_file(to_8_bits(raw, levels)), resize, quality, channels, max_pixels)._replace(deep=True)
-    return stored._replace(left_out=raw.left_out)
+    if raw.values.dtype != np.uint8:
+        what = " and ".join(filter(None, (f"{raw.values.shape[2]} bands of {raw.values.dtype}", raw.left_out)))
+        raise BadImage(f"{what}, among images of 8 bits: pack them apart")
+    return _encode(_to_file(raw.values), resize, quality, channels, max_pixels)._replace(left_out=raw.left_out)
 
 
 def _to_file(pixels: Array) -> bytes:

@@ -24,12 +24,12 @@ from mae_kit.console import progress
 from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.file_names import write_file_names
 from mae_kit.data.index.statistics import FILE as STATS
-from mae_kit.data.levels import ANY, Levels, Scale
-from mae_kit.data.packing.find_scale import find_scale
+from mae_kit.data.packing.deep import Depth, find_depth
 from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
 from mae_kit.data.packing.source import Source
-from mae_kit.data.packing.stats import SKIPPED, box_stats, channel_stats, depth_stats, megabytes, split_stats
+from mae_kit.data.packing.stats import SKIPPED, box_stats, channel_stats, deep_stats, megabytes, split_stats
 from mae_kit.data.packing.writer import RECORDS, Job, Record, encode_sample, is_done, load_json, to_json, write_shard
+from mae_kit.data.scale import Kind
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import STALE, clear_unfinished, replace_text
 from mae_kit.parallel import Engine, run_tasks
@@ -76,9 +76,14 @@ def pack_source(
         log.info("%d of %d shards are packed already", len(tasks) - len(todo), len(tasks))
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
-        _write_all(Job(out, settings, source.read, guess.scale, len(source.classes or ())), todo, workers, engine)
+        _write_all(
+            Job(out, settings, source.read, guess.channels, guess.depth, len(source.classes or ())),
+            todo,
+            workers,
+            engine,
+        )
         _check_done(out, tasks)
-        return _finish(out, source, tasks, guess.scale)
+        return _finish(out, source, tasks, settings, guess.depth)
 
 
 # Checks
@@ -130,13 +135,20 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
 
 def _describe(source: Source, settings: Settings) -> dict[str, Any]:
     """What makes two jobs the same, as JSON."""
-    return {"source": _digest(source), **settings._asdict()}
+    return {"source": _digest(source), **settings._asdict(), "bands": list(settings.bands)}
+
+
+class _Held(TypedDict):
+    kind: Kind
+    bands: int
+    nodata: float | None
 
 
 class _Plan(TypedDict):
     job: dict[str, Any]
     mean_bytes: int | None
-    scale: dict[str, list[float]]
+    channels: int
+    depth: _Held | None
 
 
 class _Guess(NamedTuple):
@@ -144,26 +156,37 @@ class _Guess(NamedTuple):
 
     Attributes:
         mean: Bytes of an image in its shard; None where the listing knows each.
-        scale: What becomes of more than 8 bits.
+        channels: Of images of 8 bits.
+        depth: What images of more than 8 bits hold.
     """
 
     mean: int | None
-    scale: Scale
+    channels: int
+    depth: Depth | None
 
 
 def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
     if (out / PLAN).exists():
         old = _check_same(out, _describe(source, settings))
-        return _Guess(old["mean_bytes"], {kind: Levels(*levels) for kind, levels in old["scale"].items()})
+        return _Guess(old["mean_bytes"], old["channels"], Depth(**old["depth"]) if old["depth"] else None)
     rows = np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist()
     images = [partial(source.read, row, source.names[row]) for row in rows]
-    scale = find_scale(images, settings.channels, settings.max_pixels)
-    if settings.white is not None:
-        if not scale:
-            what = f"none of {len(rows)} images that were looked at has more than 8 bits, so --white has no effect"
-            raise UserError("shard.white", what, "leave it out")
-        scale = {ANY: Levels(settings.black or 0.0, settings.white)}
-    return _Guess(_mean_bytes(source, rows, settings, scale), scale)
+    channels, depth = find_depth(images, settings)
+    _check_depth(settings, depth, len(rows))
+    return _Guess(_mean_bytes(source, rows, settings, channels, depth), channels, depth)
+
+
+def _check_depth(settings: Settings, depth: Depth | None, looked: int) -> None:
+    """Refuse what has no effect on images of 8 bits, or no meaning."""
+    if depth:
+        return
+    if settings.resize and settings.channels not in (None, 1, 3):
+        what = f"--resize makes JPEGs of images of 8 bits, not of {settings.channels} channels"
+        raise UserError("shard.channels.resize", what, "leave out --resize, or give --channels 3")
+    for name in ("scale", "nodata", "bands"):
+        if getattr(settings, name) != Settings._field_defaults[name]:
+            what = f"most of {looked} images that were looked at have no more than 8 bits, so --{name} has no effect"
+            raise UserError(f"shard.{name}.8_bits", what, "leave it out")
 
 
 def _check_same(out: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -182,8 +205,9 @@ def _begin(out: Path, source: Source, settings: Settings, guess: _Guess) -> None
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
     _clear(out)
     if not (out / PLAN).exists():
+        depth = guess.depth._asdict() if guess.depth else None
         job = {"job": _describe(source, settings), "kind": source.kind, "images": len(source.names)}
-        replace_text(out / PLAN, to_json(job | {"mean_bytes": guess.mean, "scale": guess.scale}))
+        replace_text(out / PLAN, to_json(job | {"mean_bytes": guess.mean, "channels": guess.channels, "depth": depth}))
 
 
 def _clear(out: Path, seconds: float = STALE) -> None:
@@ -208,14 +232,15 @@ def _digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _mean_bytes(source: Source, rows: list[int], settings: Settings, scale: Scale) -> int | None:
+def _mean_bytes(source: Source, rows: list[int], settings: Settings, channels: int, depth: Depth | None) -> int | None:
     """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
-    if source.sizes is not None and settings.resize is None and not scale:
+    if source.sizes is not None and settings.resize is None and not depth:
         return None
     sizes = []
     for row in rows:
         with suppress(BadImage):
-            sizes.append(len(encode_sample(source.read, row, source.names[row], settings, scale).data))
+            stored = encode_sample(source.read, row, source.names[row], settings, channels, depth)
+            sizes.append(len(stored.data))
     return math.ceil(np.mean(sizes)) if sizes else BLOCK
 
 
@@ -239,7 +264,7 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
         )
 
 
-def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[str, Any]:
+def _finish(out: Path, source: Source, tasks: list[Task], settings: Settings, depth: Depth | None) -> dict[str, Any]:
     """Gather the records of all shards, save the files that describe them."""
     records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json", Record) for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
@@ -257,8 +282,8 @@ def _finish(out: Path, source: Source, tasks: list[Task], scale: Scale) -> dict[
     if source.keys is None:
         write_file_names(out, ((t.shard, *sample) for t in tasks for sample in zip(t.keys, t.names, strict=True)))
     splits = {split: split_stats(split, records, classes) for split in ("train", "val")}
-    stats = {"source": source.kind, "splits": splits, **channel_stats(records), **depth_stats(records)}
-    stats |= {"scale": {kind: [levels.black, levels.white] for kind, levels in scale.items()}}
+    stats = {"source": source.kind, "splits": splits}
+    stats |= deep_stats(records, settings, depth) if depth else channel_stats(records)
     stats |= {"boxes": box_stats(records)} if source.boxes is not None else {}
     stats |= {"skipped": len(skipped), "reasons": dict(Counter(skip["reason"] for skip in skipped).most_common())}
     replace_text(out / STATS, to_json(stats))

@@ -11,7 +11,9 @@ import numpy as np
 from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.samples import CLASSES_SUFFIX, LABEL_SUFFIX, TARGET_SUFFIX
 from mae_kit.data.packing.boxes import Annotation
+from mae_kit.data.packing.several import Pages
 from mae_kit.data.packing.source import Source
+from mae_kit.data.scale import Method
 from mae_kit.errors import UserError
 
 # tar: a member is a header block and whole blocks of data; a file ends on a whole record.
@@ -19,6 +21,7 @@ BLOCK, RECORD = 512, 10_240
 # Small sets are cut up to this often, at no fewer samples each, so that several workers have something to do.
 _PIECES, _SAMPLES_A_PIECE = 32, 256
 _A_BOX = 40  # bytes
+PERCENTILE = "percentile"
 
 
 class Settings(NamedTuple):
@@ -30,11 +33,25 @@ class Settings(NamedTuple):
     max_shard_size: int = 256_000_000
     seed: int = 0
     labels: str = "auto"
-    channels: int = 3
-    black: float | None = None
-    white: float | None = None
+    channels: int | None = None
     max_pixels: int = MAX_PIXELS
     ignore: int = IGNORED
+    scale: str = PERCENTILE
+    nodata: float | None = None
+    bands: tuple[int, ...] = ()
+    pages: Pages = "first"
+    group: str | None = None
+
+    @property
+    def method(self) -> Method:
+        """How the values that become 0 and 1 are chosen."""
+        return "given" if self.ends else self.scale  # type: ignore[return-value]
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The two values, where the user gives them."""
+        numbers = self.scale.split(",")
+        return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 else None
 
 
 class Label(NamedTuple):

@@ -1,10 +1,16 @@
 """What was packed: counts a split and a class, and the channel statistics, from the records of the shards."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mae_kit.data.packing.bands import BandStatistics, band_statistics, faults, find_scale
+from mae_kit.data.packing.deep import Depth
+from mae_kit.data.packing.plan import Settings
+from mae_kit.data.scale import Scale
 
 SKIPPED = "skipped.jsonl"
 _SHOWN = 20  # classes, of any number
@@ -37,9 +43,20 @@ def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean**2, 0)).tolist()}
 
 
-def depth_stats(records: dict[str, Record]) -> dict[str, int]:
-    """How many images have more than 8 bits, and how many are dark since the upper 8 of 16 were kept."""
-    return {name: sum(record[name] for record in records.values()) for name in ("deep", "dark")}
+def deep_stats(records: dict[str, Record], settings: Settings, depth: Depth) -> dict[str, Any]:
+    """Of images of more than 8 bits: statistics of each band, their scale, and mean and std of what it makes of them.
+
+    Raises:
+        UserError: As `find_scale`.
+    """
+    parts = [record["bands"] for name, record in records.items() if name.startswith("train") and record["images"]]
+    found, spreads = band_statistics(parts)
+    scale = find_scale(
+        found, settings.method, settings.ends, kind=depth.kind, nodata=depth.nodata, chosen=list(settings.bands)
+    )
+    moments = [spread.moments(*ends) for spread, *ends in zip(spreads, scale.low, scale.high, strict=True)]
+    mean, std = zip(*moments, strict=True)
+    return {"mean": list(mean), "std": list(std), "bands": found._asdict(), "scale": asdict(scale)}
 
 
 def box_stats(records: dict[str, Record]) -> dict[str, int]:
@@ -94,17 +111,22 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
     lines += _box_lines(stats["boxes"]) if "boxes" in stats else []
     values = [" ".join(f"{value:.4f}" for value in stats[name]) for name in ("mean", "std")]
     lines.append(f"channel mean {values[0]}, std {values[1]}")
-    lines += [
-        f"more than 8 bits, {kind.strip('*') or 'all kinds'}: {black:,.6g} became 0 and {white:,.6g} became 255 "
-        "(--black and --white choose others)"
-        for kind, (black, white) in stats["scale"].items()
-    ]
-    if stats["dark"] > stats["deep"] / 2:
-        lines.append(f"{stats['dark']:,} of {stats['deep']:,} 16-bit images appear dark: pack them again with --white")
+    lines += _of_bands(stats) if "bands" in stats else []
     if stats["skipped"]:
         lines.append(f"left out, whole or in part: {stats['skipped']:,}, listed with reasons in {out / SKIPPED}")
         lines += [f"  {count:,} x {reason}" for reason, count in list(stats["reasons"].items())[:5]]
     return lines
+
+
+def _of_bands(stats: dict[str, Any]) -> list[str]:
+    found, scale = BandStatistics(**stats["bands"]), Scale.of(stats["scale"])
+    rows = zip(found.mean, found.std, scale.low, scale.high, found.nodata, strict=True)
+    lines = [
+        f"band {number} of {scale.kind}: mean {mean:,.6g}, std {std:,.6g}; {low:,.6g} becomes 0 and {high:,.6g} "
+        f"becomes 1 (--scale {scale.method})" + f"; {share:.1%} without data" * (share > 0)
+        for number, (mean, std, low, high, share) in enumerate(rows, 1)
+    ]
+    return lines[:_SHOWN] + [f"... and {len(lines) - _SHOWN} more bands"] * (len(lines) > _SHOWN) + faults(found)
 
 
 def megabytes(size: int) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.samples import BOXES_SUFFIX, MASK_SUFFIX
-from mae_kit.data.levels import Scale
+from mae_kit.data.packing.bands import BandSums
 from mae_kit.data.packing.boxes import encode_objects
+from mae_kit.data.packing.deep import Depth, encode_deep
 from mae_kit.data.packing.encode import Stored, encode
 from mae_kit.data.packing.mask import encode_mask
 from mae_kit.data.packing.plan import Settings, Task
@@ -42,9 +43,8 @@ class Record(TypedDict):
     labels: dict[str, int]
     skipped: list[_Skip]
     moments: _Moments
-    deep: int
-    dark: int
     boxes: dict[str, int]
+    bands: dict[str, Any]
     bytes: int
 
 
@@ -55,14 +55,16 @@ class Job(NamedTuple):
         out: Folder of the shards.
         settings: Of the job.
         read: Returns the bytes of a sample or mask.
-        scale: What becomes of more than 8 bits.
+        channels: Of images of 8 bits.
+        depth: Of the dataset, where it has more than 8 bits.
         classes: Number of classes of masks; 0 where it is not known.
     """
 
     out: Path
     settings: Settings
     read: Reader
-    scale: Scale
+    channels: int
+    depth: Depth | None = None
     classes: int = 0
 
 
@@ -92,12 +94,12 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
     labels: Counter[int] = Counter()
     boxes: Counter[str] = Counter()
     images = 0
-    deep = dark = 0
-    value, square = np.zeros(job.settings.channels), np.zeros(job.settings.channels)
+    bands = BandSums(job.depth.bands, len(task.rows)) if job.depth else None
+    value, square = np.zeros(job.channels), np.zeros(job.channels)
     with TarWriter(stream, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False) as tar:
         for place, (row, name, key) in enumerate(zip(task.rows, task.names, task.keys, strict=True)):
             try:
-                stored = encode_sample(job.read, row, name, job.settings, job.scale)
+                stored = encode_sample(job.read, row, name, job.settings, job.channels, job.depth)
                 about = _about(job, task, place, stored)
             except BadImage as error:
                 skipped.append(Skip(name, str(error)))
@@ -110,13 +112,15 @@ def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> d
                 boxes.update(about.boxes)
                 boxes["most"] = most
                 images += 1
-                deep, dark = deep + stored.deep, dark + stored.dark
                 skipped += [Skip(name, stored.left_out)] if stored.left_out else []
-                value, square = value + stored.moments.value, square + stored.moments.square
+                if bands and stored.values is not None and job.depth:
+                    bands.add(stored.values, job.depth.nodata)
+                elif stored.moments:
+                    value, square = value + stored.moments.value, square + stored.moments.square
             tick()
     moments = {"value": value.tolist(), "square": square.tolist()}
     found = {"images": images, "labels": labels, "skipped": [s._asdict() for s in skipped], "moments": moments}
-    return found | {"deep": deep, "dark": dark, "boxes": boxes}
+    return found | {"boxes": boxes, "bands": bands.record() if bands else {}}
 
 
 class _About(NamedTuple):
@@ -150,9 +154,11 @@ def is_done(out: Path, shard: str) -> bool:
     return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
 
 
-def encode_sample(read: Reader, row: int, name: str, settings: Settings, scale: Scale) -> Stored:
+def encode_sample(read: Reader, row: int, name: str, settings: Settings, channels: int, depth: Depth | None) -> Stored:
     data = read(row, name)
-    return encode(data, settings.resize, settings.quality, settings.channels, scale, settings.max_pixels)
+    if depth:
+        return encode_deep(data, settings, depth)
+    return encode(data, settings.resize, settings.quality, channels, settings.max_pixels)
 
 
 def to_json(value: Any) -> str:

@@ -84,7 +84,7 @@ class PretrainAugment(nn.Module):
         if self.jitter is None:
             return self.normalize(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.normalize(self.jitter(images.float().div_(255)).mul_(255))
+            return self.normalize(self.jitter(images.to(torch.float32, copy=True).div_(255)).mul_(255))
 
 
 class FinetuneAugment(nn.Module):
@@ -160,7 +160,7 @@ class FinetuneAugment(nn.Module):
         """Stages that know colors work on [0, 1]."""
         if not self.color:
             return images
-        x = images.float().div_(255)
+        x = images.to(torch.float32, copy=True).div_(255)
         for stage in self.color:
             x = stage(x)
         return x.mul_(255)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num, UInt8
 from kornia.geometry.transform import warp_affine
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class PairedAugment(nn.Module):
 
     def forward(
         self,
-        images: UInt8[Tensor, "b c h w"],
+        images: Num[Tensor, "b c h w"],
         masks: UInt8[Tensor, "b h w"],
         seeds: Int64[Tensor, " b"],
         sizes: Int64[Tensor, "b 2"],
@@ -66,7 +66,7 @@ class PairedAugment(nn.Module):
     def _colored(self, images: Tensor, seeds: Tensor, sizes: Tensor) -> Float[Tensor, "b c h w"]:
         """Normalized, and 0, the mean, where an image is padded."""
         if self.jitter is not None:
-            images = self.jitter(images.float().div_(255), seeds).mul_(255)
+            images = self.jitter(images.to(torch.float32, copy=True).div_(255), seeds).mul_(255)
         rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
         height, width = sizes.to(images.device).T
         inside = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None]

@@ -1,3 +1,5 @@
+# Also tests data/index/stats_file.py.
+
 import json
 import logging
 from pathlib import Path

@@ -369,55 +369,89 @@ def xray(path: Path, scale: int) -> np.ndarray:
     return values
 
 
-def test_white_makes_8_bits_of_12(tmp_path: Path):
-    values = xray(tmp_path / "in/a.png", 40)
-    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=1, black=100, white=3900)
-    (stored,) = members(tmp_path / "out").values()
-    expected = np.rint(((values.astype(float) - 100) / 3800).clip(0, 1) * 255)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), expected)
-    np.testing.assert_allclose(stats["mean"], expected.mean() / 255)
+def only(out: Path) -> np.ndarray:
+    """The values of the only member."""
+    ((name, stored),) = members(out).items()
+    assert name.endswith(".npy")
+    return np.load(io.BytesIO(stored))
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32, ">u2"])
-@pytest.mark.parametrize("channels", [3, 13])
-def test_white_makes_8_bits_of_arrays(tmp_path: Path, kind: Any, channels: int):
-    values = np.arange(4 * 5 * channels).reshape(4, 5, channels).astype(kind)
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32, ">u2"])
+@pytest.mark.parametrize("bands", [1, 3, 13])
+def test_values_are_stored_as_they_are(tmp_path: Path, kind: Any, bands: int):
+    values = np.arange(4 * 5 * bands).reshape(4, 5, bands).astype(kind)
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in/a.npy", np.asfortranarray(values))
-    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=channels, white=float(values.max()))
-    ((name, stored),) = members(tmp_path / "out").items()
-    found = np.load(io.BytesIO(stored)) if name.endswith("npy") else np.asarray(Image.open(io.BytesIO(stored)))
-    np.testing.assert_array_equal(found, np.rint(values.astype(float) / values.max() * 255))
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    np.testing.assert_array_equal(only(tmp_path / "out"), values)
+    assert only(tmp_path / "out").dtype == np.dtype(kind).newbyteorder("=")
+    np.testing.assert_allclose(stats["bands"]["mean"], values.reshape(-1, bands).astype(float).mean(axis=0))
 
 
-def test_white_leaves_8_bits_and_says_what_it_cannot_read(tmp_path: Path):
-    path = photo(tmp_path / "in/0.jpg", 0)
-    np.save(tmp_path / "in/1.npy", np.full((2, 2, 3), np.nan, np.float32))
-    np.save(tmp_path / "in/2.npy", np.zeros((2, 2, 3), np.uint16))
-    (tmp_path / "in/2.npy").write_bytes((tmp_path / "in/2.npy").read_bytes()[:-1])
-    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, white=4095)
-    assert members(tmp_path / "out") == {"000000.jpg": path.read_bytes()}
-    assert skipped(tmp_path / "out") == {"1.npy": "pixels that are not finite", "2.npy": "a .npy that is cut"}
-
-
-def test_one_scale_for_a_dataset_is_found_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_16_bit_grays_are_stored_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     values = xray(tmp_path / "in/a.png", 40)
-    photo(tmp_path / "in/b.jpg", 0)
-    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
-    assert (stats["deep"], stats["dark"], stats["scale"]) == (1, 0, {"uint16": [0, 4095]})
-    assert "0 became 0 and 4,095 became 255" in caplog.text
-    found = decode(members(tmp_path / "out")["000000.png"], 1)[..., 0]
-    np.testing.assert_array_equal(found, np.rint(values / 4095 * 255))
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, scale="0,4095")
+    np.testing.assert_array_equal(only(tmp_path / "out")[..., 0], values)
+    assert "0 becomes 0 and 4,095 becomes 1" in caplog.text
+    assert stats["mean"] == [pytest.approx(values.mean() / 4095, rel=1e-3)]
     with raises("shard.other_job"):
-        shard(str(tmp_path / "in"), tmp_path / "out", workers=1, white=4095)
+        shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
 
 
-def test_images_that_use_all_16_bits_stay_as_they_are(tmp_path: Path):
-    xray(tmp_path / "in/a.png", 655)
+def test_some_bands_in_another_order(tmp_path: Path):
+    values = np.arange(4 * 5 * 13, dtype=np.uint16).reshape(4, 5, 13)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", values)
+    np.save(tmp_path / "in/b.npy", values[..., :3])
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1, bands=(4, 3, 2))
+    np.testing.assert_array_equal(only(tmp_path / "out"), values[..., [3, 2, 1]])
+    assert skipped(tmp_path / "out") == {"b.npy": "3 bands, without band 4"}
+
+
+def test_what_is_of_another_kind_has_a_line(tmp_path: Path):
+    for number in range(4):
+        xray(tmp_path / f"in/{number}.png", 40 + number)
+    photo(tmp_path / "in/photo.jpg", 0)
+    np.save(tmp_path / "in/float.npy", np.zeros((2, 2, 1), np.float32))
+    np.save(tmp_path / "in/nan.npy", np.full((2, 2, 1), np.nan, np.float32))
+    np.save(tmp_path / "in/bands.npy", np.zeros((2, 2, 3), np.uint16))
+    np.save(tmp_path / "in/cut.npy", np.zeros((2, 2, 1), np.uint16))
+    (tmp_path / "in/cut.npy").write_bytes((tmp_path / "in/cut.npy").read_bytes()[:-1])
     stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
-    assert stats["scale"] == {"uint16": [0, 65535]}
-    assert members(tmp_path / "out") == {"000000.png": (tmp_path / "in/a.png").read_bytes()}
+    assert stats["splits"]["train"]["images"] == 4
+    words = {
+        "photo.jpg": "8 bits",
+        "float.npy": "float32",
+        "bands.npy": "3 bands",
+        "cut.npy": "cut",
+        "nan.npy": "float32",
+    }
+    assert skipped(tmp_path / "out").keys() == words.keys()
+    assert all(words[name] in reason for name, reason in skipped(tmp_path / "out").items())
+
+
+def test_nan_everywhere_is_no_image(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for name, value in (("a", 1), ("b", np.nan), ("c", np.inf)):
+        np.save(tmp_path / f"in/{name}.npy", np.full((2, 2, 3), value, np.float32))
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert skipped(tmp_path / "out") == {"b.npy": "no pixel with data", "c.npy": "pixels that are not finite"}
+
+
+def test_photos_stay_as_they_are_among_a_few_of_more_bits(tmp_path: Path):
+    paths = [photo(tmp_path / f"in/{number}.jpg", number) for number in range(2)]
+    xray(tmp_path / "in/a.png", 40)
+    shard(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert sorted(members(tmp_path / "out").values()) == sorted(path.read_bytes() for path in paths)
+    assert "8 bits" in skipped(tmp_path / "out")["a.png"]
+
+
+@pytest.mark.parametrize("setting", [{"scale": "range"}, {"nodata": 0.0}, {"bands": (1,)}])
+def test_settings_without_effect_on_photos_are_refused(photos: Path, tmp_path: Path, setting: dict[str, Any]):
+    with raises(f"shard.{next(iter(setting))}.8_bits"):
+        shard(str(photos), tmp_path / "out", workers=1, **setting)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scale_that_was_found_outlives_a_stop(tmp_path: Path):
@@ -440,7 +474,7 @@ def test_every_bad_image_ends_in_a_shard_or_in_the_list(shared: Path, tmp_path: 
     whole = {name for name, reason in listed.items() if "is kept" not in reason}  # first frames and pages are
     assert all((name in whole) != ((source / name).read_bytes() in stored) for name in names)
     assert {"made-cut-last2.jpg", "made-lfs-pointer.jpg", "made-big-10000x10000.png"} <= set(listed)
-    assert not {"made-ok.jpg", "made-I16.png", "made-uppercase.JPEG", "made-png-named.jpg"} & set(listed)
+    assert not {"made-ok.jpg", "made-uppercase.JPEG", "made-png-named.jpg"} & set(listed)
     assert not open_index(tmp_path / "out").problems
 
 
@@ -474,10 +508,10 @@ def test_a_shard_that_was_cut_afterwards_is_written_again(photos: Path, tmp_path
         ({"val_fraction": 1e-9}, "shard.val_fraction"),
         ({"max_shard_size": 10}, "shard.max_shard_size"),
         ({"workers": -1}, "shard.workers"),
-        ({"white": 0}, "shard.white"),
-        ({"white": np.inf}, "shard.white"),
-        ({"white": 4095}, "shard.white"),  # of images of 8 bits, on which it has no effect
-        ({"black": 5}, "shard.black"),
+        ({"scale": "5,5"}, "shard.scale"),
+        ({"scale": "0,inf"}, "shard.scale"),
+        ({"scale": "best"}, "shard.scale"),
+        ({"bands": (0, 1)}, "shard.bands"),
         ({"resize": 8, "channels": 4}, "shard.channels"),
         ({"max_pixels": 10**8}, "shard.max_pixels"),
         ({"max_pixels": 10**9, "resize": 8}, "shard.max_pixels"),
@@ -617,7 +651,7 @@ def test_two_attempts_at_once_are_as_good_as_one(photos: Path, tmp_path: Path, d
     source, settings = open_source(str(photos), "auto"), Settings(None, 90, 0.0, 1 << 20, 0, "auto", 3)
     (task,) = plan(source, settings, np.full(12, 1000))
     for name, attempts in {"one": 1, "two": 2}.items():
-        job = Job(tmp_path / name, settings, source.read, {})
+        job = Job(tmp_path / name, settings, source.read, 3)
         (tmp_path / name / ".shards").mkdir(parents=True)
         for _ in range(10):
             together = threading.Barrier(attempts)

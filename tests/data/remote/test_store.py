@@ -6,6 +6,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from support.webserver import WebServer
 
 from mae_kit.commands.index import index
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.statistics import channel_statistics, packed_scale
+from mae_kit.data.index.statistics import channel_statistics
 from mae_kit.data.loading.images import load_images, read_images
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, TrainBatches
 from mae_kit.data.remote import filesystem as remote
 from mae_kit.data.remote import store
 from mae_kit.data.remote.cache import Cache
+from mae_kit.data.scale import Scale
 
 TRAIN = ["train-0.tar", "train-1.tar", "train-2.tar"]
 
@@ -112,15 +114,21 @@ def test_an_index_without_end(server: WebServer, cache: Cache, monkeypatch: pyte
         open_index(server.url, cache=cache)
 
 
+SCALE = Scale("uint16", "given", [0.0], [4095.0], [2000.0])
+
+
 def test_statistics_and_scale_come_with_the_shards(server: WebServer, cache: Cache):
     assert channel_statistics(open_index(server.url, cache=cache)) is None
-    stats = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "scale": {"uint16": [0, 4095]}}
+    stats = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "scale": asdict(SCALE)}
     (server.folder / "stats.json").write_text(json.dumps(stats))
     there = open_index(server.url, cache=cache)
-    assert channel_statistics(there) == (stats["mean"], stats["std"]) and packed_scale(there) == stats["scale"]
+    assert channel_statistics(there) == (stats["mean"], stats["std"]) and there.scale == SCALE
     (server.folder / "stats.json").write_text("[" * 5000)
     with raises("stats.damaged"):
-        packed_scale(there)
+        assert open_index(server.url, cache=cache).scale
+    (server.folder / "stats.json").write_text(json.dumps(stats | {"scale": {"uint16": [0, 4095]}}))
+    with raises("stats.damaged.scale"):
+        assert open_index(server.url, cache=cache).scale
 
 
 @pytest.mark.parametrize("faults", [["drop"], ["wrong"], ["short", "wrong"], ["busy", "drop", "short"]])

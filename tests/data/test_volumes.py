@@ -1,0 +1,170 @@
+"""DICOM, NIfTI and .npz: their values as they are meant, and damaged ones in one line."""
+
+import gzip
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from mae_kit.data.decode import count_pages, decode_raw
+from mae_kit.errors import BadImage
+
+pydicom = pytest.importorskip("pydicom")
+nibabel = pytest.importorskip("nibabel")
+
+
+def dicom(values: np.ndarray, **tags) -> bytes:
+    """An uncompressed DICOM of one or more gray frames."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = tags.pop("syntax", pydicom.uid.ExplicitVRLittleEndian)
+    image = pydicom.dataset.Dataset()
+    image.file_meta = meta
+    image.Rows, image.Columns = values.shape[-2:]
+    if values.ndim == 3:
+        image.NumberOfFrames = len(values)
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
+    image.PixelRepresentation = int(values.dtype.kind == "i")
+    for name, value in tags.items():
+        setattr(image, name, value)
+    packed = meta.TransferSyntaxUID.is_compressed
+    image.PixelData = pydicom.encaps.encapsulate([b"no image"]) if packed else values.tobytes()
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, image, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def nifti(values: np.ndarray, **how) -> bytes:
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    if how:
+        image.header.set_slope_inter(**how)
+    return image.to_bytes()
+
+
+def read(data: bytes, page: int = 0) -> np.ndarray:
+    raw = decode_raw(data, 0, page=page)
+    assert raw is not None
+    return raw.values
+
+
+RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100
+
+
+def test_dicom():
+    np.testing.assert_array_equal(read(dicom(RAMP))[..., 0], RAMP)
+    assert read(dicom(RAMP)).dtype == np.uint16
+
+
+def test_dicom_is_rescaled():
+    """Hounsfield units stay integers; a slope of .5 makes floats."""
+    found = read(dicom(RAMP, RescaleSlope=1, RescaleIntercept=-1024))
+    assert found.dtype == np.int16 and (found[..., 0] == RAMP.astype(int) - 1024).all()
+    halves = read(dicom(RAMP, RescaleSlope=0.5, RescaleIntercept=3))
+    assert halves.dtype == np.float32 and (halves[..., 0] == RAMP * 0.5 + 3).all()
+
+
+def test_dicom_where_much_is_black_is_inverted():
+    found = read(dicom(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(found[..., 0], 4095 - RAMP)
+
+
+def test_frames_of_a_dicom():
+    frames = np.stack([RAMP, RAMP + 1, RAMP + 2])
+    data = dicom(frames)
+    assert count_pages(data) == 3
+    for number in range(3):
+        np.testing.assert_array_equal(read(data, number)[..., 0], frames[number])
+    raw = decode_raw(data)
+    assert raw is not None and "2 of 3 frames" in raw.left_out
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["int16", "uint8", "float32"])
+def test_slices_of_a_nifti(kind: str, packed: bool):
+    values = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(kind)
+    data = gzip.compress(nifti(values)) if packed else nifti(values)
+    assert count_pages(data) == 4
+    for number in range(4):
+        np.testing.assert_array_equal(read(data, number)[..., 0], values[..., number].T)
+
+
+def test_a_nifti_is_rescaled_and_may_be_flat_or_deep():
+    np.testing.assert_allclose(read(nifti(np.array([[[1], [2]]], np.int16), slope=2, inter=5))[..., 0], [[7], [9]])
+    assert count_pages(nifti(np.zeros((2, 3), np.int16))) == 1
+    deep = np.arange(24, dtype=np.int16).reshape(2, 1, 3, 4)
+    found = [read(nifti(deep), number)[0, :, 0].tolist() for number in range(12)]
+    assert found == [deep[:, 0, number % 3, number // 3].tolist() for number in range(12)]
+
+
+def test_arrays_of_a_npz():
+    stream = io.BytesIO()
+    np.savez(stream, first=RAMP, second=np.zeros((2, 2, 5), np.float32))
+    data = stream.getvalue()
+    assert count_pages(data) == 2 and read(data, 1).shape == (2, 2, 5)
+    np.testing.assert_array_equal(read(data)[..., 0], RAMP)
+
+
+def lying(**sizes: int) -> bytes:
+    """A DICOM whose header claims more than it holds."""
+    return dicom(RAMP, **sizes)
+
+
+def cut_nifti() -> bytes:
+    return nifti(np.zeros((20, 20, 20), np.int16))[:-100]
+
+
+def huge_nifti() -> bytes:
+    data = bytearray(nifti(np.zeros((2, 2, 2), np.int16)))
+    data[40:48] = np.array([3, 30000, 2000, 30000], "<i2").tobytes()
+    return bytes(data)
+
+
+def pickled() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.array([{}], dtype=object))
+    return stream.getvalue()
+
+
+def encrypted() -> bytes:
+    image = pydicom.dcmread(io.BytesIO(dicom(RAMP)))
+    del image.PixelData
+    image.EncryptedAttributesSequence = pydicom.Sequence([pydicom.Dataset()])
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, image)
+    return stream.getvalue()
+
+
+BAD = {
+    "a large image": (lambda: lying(Rows=60000, Columns=60000), "cap"),
+    "many frames": (lambda: lying(NumberOfFrames=10**8), "cap"),
+    "more rows": (lambda: lying(Rows=200), "cut"),
+    "cut pixels": (lambda: dicom(RAMP)[:-10], "cut"),
+    "cut header": (lambda: dicom(RAMP)[:140], ""),
+    "encrypted": (encrypted, "encrypted"),
+    "no decoder": (lambda: dicom(RAMP, syntax=pydicom.uid.JPEGLSLossless), "decoder"),
+    "cut slices": (cut_nifti, "cut"),
+    "many slices": (huge_nifti, "cap"),
+    "cut gzip": (lambda: gzip.compress(nifti(np.zeros((4, 4, 4), np.int16)))[:-20], ""),
+    "complex": (lambda: nifti(np.zeros((2, 2, 2), np.complex64)), "complex"),
+    "pickled": (pickled, ""),
+    "no zip": (lambda: b"PK\x03\x04" + bytes(100), ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_have_one_line(name: str):
+    make, word = BAD[name]
+    with pytest.raises(BadImage, match=word) as error:
+        decode_raw(make(), 0)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("library", ["pydicom", "nibabel"])
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, library: str):
+    monkeypatch.setitem(sys.modules, library, None)
+    data = dicom(RAMP) if library == "pydicom" else nifti(np.zeros((2, 2, 2), np.int16))
+    with pytest.raises(BadImage, match="medical"):
+        decode_raw(data, 0)
