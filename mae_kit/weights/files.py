@@ -1,6 +1,7 @@
 """Files of other programs, opened safely: tensors, the settings next to them, and nothing that runs; and written."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ from mae_kit.files.json_file import read_json
 from mae_kit.files.safe_pickle import load_tensors
 from mae_kit.files.tensor_file import save_tensors
 
-_INSIDE = ("model", "module", "state_dict", "model_state", "student")  # where published checkpoints keep the weights
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher")  # and where their moving average
+# Where checkpoints keep the weights, and the words by which they call a moving average of them.
+_INSIDE = ("model", "module", "state_dict", "model_state", "model_state_dict", "student", "net", "network")
+_INSIDE += ("weights", "params", "shadow_params")
+_AVERAGE = re.compile(r"(?:^|_)(?:ema|avg|average|averaged|swa|teacher|momentum|target)(?:_|$)")
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"  # of a folder
 _FIX = f"give a .safetensors file, a PyTorch file of tensors, or a folder with {CONFIG} and {WEIGHTS}"
 _SINGLE = (WEIGHTS, "pytorch_model.bin")
@@ -125,9 +128,8 @@ def _content(file: Path) -> Mapping[str, Any]:
 
 def _tensors(file: Path, content: Mapping[str, Any], average: bool | None) -> dict[str, Tensor]:
     """The weights, wherever in the file they are."""
-    last, averages = (
-        [content[name] for name in names if isinstance(content.get(name), dict)] for names in (_INSIDE, _AVERAGES)
-    )
+    last = [content[name] for name in _INSIDE if _holds_tensors(content.get(name))]
+    averages = [inside for name, inside in content.items() if is_average(str(name)) and _holds_tensors(inside)]
     if last and averages and average is None:
         what = f"{file} holds weights and their moving average"
         raise UserError("average", what, "import it with --average, or with --no-average for the last weights")
@@ -137,6 +139,19 @@ def _tensors(file: Path, content: Mapping[str, Any], average: bool | None) -> di
     if not tensors:
         raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
     return tensors
+
+
+def is_average(name: str) -> bool:
+    """Whether the name of a part of a checkpoint is one of a moving average."""
+    return bool(_AVERAGE.search(name))
+
+
+def _holds_tensors(part: Any) -> bool:
+    """Whether it is a state dict, or holds one."""
+    if not isinstance(part, dict):
+        return False
+    inside = [part.get(name) for name in _INSIDE]
+    return any(isinstance(value, Tensor) for value in part.values()) or any(map(_holds_tensors, inside))
 
 
 def _json(file: Path) -> dict[str, Any]:

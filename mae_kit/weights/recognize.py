@@ -27,7 +27,7 @@ from mae_kit.weights import (
 from mae_kit.weights import native as ours
 from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.config import parse_config
-from mae_kit.weights.files import Raw, read_raw
+from mae_kit.weights.files import Raw, is_average, read_raw
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import (
     Pretrained,
@@ -42,8 +42,7 @@ from mae_kit.weights.timm import architecture, is_published, read_published
 _FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt)
 LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, original)
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
-BOTH = ("teacher.", "student.")
-PREFIXES = (*WRAPPERS, *BOTH, "model.", "backbone.", "encoder.", "vit.", "net.")
+PREFIXES = (*WRAPPERS, "teacher.", "student.", "model.", "backbone.", "encoder.", "vit.", "net.")
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
@@ -151,8 +150,9 @@ def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
             yield raw, dropped, outside
         if not around:
             return
-        if set(BOTH) <= {*around}:
-            what = f"{raw.path} holds a teacher and a student"
+        averages = {name.split(".")[0] + "." for name in raw.tensors if is_average(name.split(".")[0])}
+        if averages and len({*around} | averages) > 1:
+            what = f"{raw.path} holds several models, {', '.join(sorted({*around} | averages))}"
             raise UserError("weights.layout.several", what, "save one of them to a file of its own")
         outside = outside + [name for name in raw.tensors if not name.startswith(around[0])]
         inside = {name.removeprefix(around[0]): t for name, t in raw.tensors.items() if name.startswith(around[0])}

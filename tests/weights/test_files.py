@@ -82,7 +82,17 @@ def test_an_index_lists_files_of_its_folder(tmp_path: Path, listed: Any):
         read_raw(tmp_path)
 
 
-@pytest.mark.parametrize("names", [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("student", "teacher")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("student", "teacher"),
+        ("state_dict", "ema_model"),
+        ("model_state_dict", "averaged_model"),
+        ("net", "params_ema"),
+    ],
+)
 def test_of_weights_and_their_average_the_user_says_which(tmp_path: Path, names: tuple[str, str]):
     average = {name: 2 * tensor for name, tensor in TENSORS.items()}
     torch.save(dict(zip(names, (TENSORS, average), strict=True)), tmp_path / "a.pth")

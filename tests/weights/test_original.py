@@ -130,9 +130,10 @@ def test_prefixes_are_dropped_and_named(tmp_path: Path, prefix: str):
     assert any(prefix in note for note in weights.notes)
 
 
-def test_a_teacher_and_a_student_are_two_models(tmp_path: Path):
+@pytest.mark.parametrize("names", [("teacher", "student"), ("model", "model_ema")])
+def test_weights_and_their_average_are_two_models(tmp_path: Path, names: tuple[str, str]):
     tensors = tiny_mae().encoder.model.state_dict().items()
-    both = {f"{prefix}.{name}": tensor for name, tensor in tensors for prefix in ("teacher", "student")}
+    both = {f"{prefix}.{name}": tensor for name, tensor in tensors for prefix in names}
     with raises("weights.layout"):
         read_pretrained(save(tmp_path / "a.pth", both), HEADS)
 
