@@ -52,8 +52,9 @@ def import_(
         patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
             The image grows or shrinks in proportion, unless --img-size is given. By default as trained.
         channels: Channels of your images; new channels get the mean of the old weights. By default as trained.
-        channels_from: In place of channels, for each of yours the old channel whose weights it takes, counted from 1,
-            or 0 for the mean of all: "0,3,2,1" makes bands 2, 3 and 4 of four blue, green and red.
+        channels_from: In place of --channels: for each of your channels, the old channel whose weights it takes,
+            counted from 1, or 0 for the mean of all; "0,3,2,1" takes four channels whose last three are blue, green and
+            red.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or, with --no-normalized,
             plain pixels: no file records which.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.

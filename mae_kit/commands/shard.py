@@ -72,12 +72,12 @@ def shard(
         channels: 3 = RGB, 1 = grayscale; by default RGB for images of 8 bits, and all bands of others.
         scale: How values of more than 8 bits, which are stored as they are, become model input from 0 to 1, band by
             band: percentile = from the 0.1 to the 99.9 percentile of the training images; range = from the smallest to
-            the largest value; none = they are 0 to 1 already; or two numbers, as "0,4095" for 12 bits.
+            the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12 bits.
         nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
-            by default what GeoTIFFs say. NaN never is data.
-        bands: Bands to keep of images of more than 8 bits, counted from 1, in this order: "4,3,2".
-        pages: What becomes of files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz): first =
-            the first is kept; split = each is a sample; stack = they are the bands of one.
+            by default a GeoTIFF's own. NaN is never data.
+        bands: Bands to keep, of images of more than 8 bits, counted from 1, in this order: "4,3,2".
+        pages: How files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz) are packed: first =
+            only the first; split = each is a sample; stack = they are the bands of one sample.
         group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
             become its bands, in the order of their names.
         max_pixels: Skip images with more pixels than this; above 64 million it needs --resize.

@@ -91,7 +91,7 @@ def _check_length(module: TrainingModule, plan: Plan, state: State, run: Run) ->
         )
 
 
-def bytes_to_write(module: TrainingModule) -> int:
+def bytes_to_write(module: nn.Module) -> int:
     """Bytes of the results, and of the checkpoints that are kept while the next one is written."""
     sizes = {name: t.numel() * t.element_size() for name, t in module.state_dict().items()}
     moments = 2 * sum(sizes[name] for name, p in module.named_parameters() if p.requires_grad)
