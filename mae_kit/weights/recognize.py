@@ -150,7 +150,8 @@ def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
             yield raw, dropped, outside
         if not around:
             return
-        averages = {name.split(".")[0] + "." for name in raw.tensors if is_average(name.split(".")[0])}
+        parts = {name.partition(".")[0] + "." for name in raw.tensors if "." in name}
+        averages = {part for part in parts if is_average(part[:-1])}
         if averages and len({*around} | averages) > 1:
             what = f"{raw.path} holds several models, {', '.join(sorted({*around} | averages))}"
             raise UserError("weights.layout.several", what, "save one of them to a file of its own")
