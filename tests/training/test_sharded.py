@@ -32,7 +32,7 @@ def test_a_split_training_is_the_whole_one(programs: Programs, words: Words, tra
     ranks = group(programs, 2, *words, "--run", run, *FSDP, "--machine.accumulate_grad_batches", "2")
     ended = [rank.wait() for rank in ranks]
     assert [end.code for end in ended] == [0, 0], ended
-    assert close(run, trained, 1e-6) < 1e-6
+    close(run, trained)
     same_weights(run, trained)
 
 
@@ -51,7 +51,8 @@ def test_it_is_stopped_and_goes_on_whole_and_split_again(
         first = ["pretrain", "--resume", run]
     ended = programs.run("pretrain", "--resume", run, "--machine.strategy", "ddp")
     assert ended.code == 0, ended.err
-    assert audited(run) == [0, 1, 2] and close(run, trained, 1e-6) < 1e-6
+    assert audited(run) == [0, 1, 2]
+    close(run, trained)
     same_weights(run, trained)
 
 
