@@ -54,8 +54,8 @@ def shard(
         src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]
             or torchvision:NAME[:SPLIT].
         out: Folder for the shards: a new one, or that of the same command after an interruption.
-        resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size, and all are
-            encoded as JPEG. Without it, files are packed unchanged.
+        resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size; images of 8
+            bits are encoded as JPEG, others keep their values. Without it, files are packed unchanged.
         quality: JPEG quality with --resize, 1 to 100.
         val_fraction: Fraction of the images for the val shards, at least 0 and below 1, chosen by a hash of the file
             name.
@@ -75,7 +75,7 @@ def shard(
             the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12 bits.
         nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
             by default a GeoTIFF's own. NaN is never data.
-        bands: Bands to keep, of images of more than 8 bits, counted from 1, in this order: "4,3,2".
+        bands: Bands to keep, of images of more than 8 bits, counted from 1, in this order: "4,3,2"; none = all.
         pages: How files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz) are packed: first =
             only the first; split = each is a sample; stack = they are the bands of one sample.
         group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
