@@ -12,7 +12,7 @@ from support.tiny_models import ARGS, MEAN, STD, tiny_classifier
 
 import mae_kit
 from mae_kit.data.loading import images
-from mae_kit.tasks import classes
+from mae_kit.tasks import classes, trained
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_classifier
 
@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 def test_all_images_of_all_sources_in_batches_as_alone(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     write_shard(run / "a.tar", range(3))
     alone = [mae_kit.predict(run, [photos / f"{number}.jpg"])["predictions"][0] for number in range(10)]
-    monkeypatch.setattr(classes, "BATCH", 4)
+    monkeypatch.setattr(trained, "BATCH", 4)
     found = mae_kit.predict(run, [photos, run / "a.tar"])["predictions"]
     assert [line["image"] for line in found] == [*(f"{photos}/{number}.jpg" for number in range(10)), *_keys(3)]
     for one, same in zip(alone, found, strict=False):
@@ -58,7 +58,7 @@ def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkey
     decode = images.decode_on_scale
     monkeypatch.setattr(images, "decode_on_scale", lambda *given, **more: (decode(*given, **more), read.append(1))[0])
     monkeypatch.setattr(classes.log, "info", lambda line: told.append(len(read)))
-    monkeypatch.setattr(classes, "BATCH", 4)
+    monkeypatch.setattr(trained, "BATCH", 4)
     mae_kit.predict(run, [photos])
     assert told == [4] * 4 + [8] * 4 + [10] * 2
 
