@@ -37,6 +37,7 @@ MODULES = {
     #
     "FinetuneModule": "tasks.module",
     "PretrainModule": "training.modules",
+    "Detection": "tasks.detection",
     "Regression": "tasks.regression",
     "Segmentation": "tasks.segmentation",
     "ShardDataModule": "training.datamodule",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:  # at run time these go through `__getattr__`
     from mae_kit.objectives import MaskFeat as MaskFeat
     from mae_kit.objectives import Objective as Objective
     from mae_kit.objectives import SimMIM as SimMIM
+    from mae_kit.tasks.detection import Detection as Detection
     from mae_kit.tasks.module import FinetuneModule as FinetuneModule
     from mae_kit.tasks.regression import Regression as Regression
     from mae_kit.tasks.segmentation import Segmentation as Segmentation

@@ -67,7 +67,7 @@ def finetune(
     allow_data_change: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Train a classifier, segmenter or regressor on labeled images, from a pretrained encoder or from scratch.
+    """Train a classifier, segmenter, detector or regressor on labeled images, from an encoder or from scratch.
 
     The loss of a classifier is cross-entropy if each image has one label, and binary cross-entropy if it has any number
     of them (`mae-kit shard --labels TABLE.csv`).
@@ -79,7 +79,8 @@ def finetune(
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME; "none" = random weights.
         model: Which timm model, with --model.name NAME and --model.args "{KEY: VALUE}"; null = that of the encoder.
         task: What to train for: by default classification; `mae_kit.tasks.segmentation.Segmentation` classifies every
-            pixel, `mae_kit.tasks.regression.Regression` predicts numbers.
+            pixel, `mae_kit.tasks.regression.Regression` predicts numbers, `mae_kit.tasks.detection.Detection` finds
+            objects.
         augmentation: Augmentation of the training images.
         drop_path: Stochastic depth rate of the last block, 0 to 1.
         blocks: Train only the last N blocks, the final norm and the head; 0 = the head alone. By default everything.

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int64
 
 from mae_kit.evaluation.metrics import Counts, average_precision, class_rows, macro
 
-TOP1, MAP, MIOU, R2 = "top1", "map", "miou", "r2"
-METRICS = {TOP1: "Top-1", MAP: "Mean average precision", MIOU: "Mean IoU", R2: "R2"}
+TOP1, MAP, MAP50, MIOU, R2 = "top1", "map", "map50", "miou", "r2"
+METRICS = {TOP1: "Top-1", MAP: "Mean average precision", MAP50: "mAP50", MIOU: "Mean IoU", R2: "R2"}
 COVERAGE, DRAWS = 0.95, 1000
 NORMAL = 1.96  # deviations on either side that hold so much of a normal distribution
 _TOGETHER, _WEIGHTS = 100, 4_000_000  # draws counted at once, and fewer where these take so many numbers
@@ -23,7 +23,8 @@ class Score(NamedTuple):
     """Headline metric in [0, 1] with a 95% confidence interval, and macro-F1; NaN where unknown.
 
     Attributes:
-        metric: `top1`; `map`, mean average precision, of multi-label data; `miou` of masks; `r2` of numbers.
+        metric: `top1`; `map`, mean average precision, of multi-label data; `map50` of boxes; `miou` of masks; `r2` of
+            numbers.
         value: Mean over trials.
         low: Lower end of the 95% interval.
         high: Upper end.
@@ -56,7 +57,7 @@ class Score(NamedTuple):
 
 def headline(record: dict[str, Any]) -> tuple[str, Any]:
     """The headline metric of a score's record or a classifier's result, and its value or None."""
-    metric = next((name for name in (R2, MIOU, MAP) if name in record), TOP1)
+    metric = next((name for name in (R2, MIOU, MAP50, MAP) if name in record), TOP1)
     return metric, record.get(metric)
 
 

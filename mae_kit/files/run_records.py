@@ -83,10 +83,21 @@ class NumberRow(TypedDict):
     mean: float
 
 
+class BoxRow(TypedDict):
+    """A class of objects."""
+
+    name: str
+    objects: Count
+    ap: Fraction | None
+    ap50: Fraction | None
+
+
 class _Result(TypedDict, total=False):
     top1: Fraction
     top5: Fraction
     map: Fraction
+    map50: Fraction
+    ap_of_classes: list[BoxRow]
     miou: Fraction
     pixel_accuracy: Fraction
     r2: float
@@ -124,6 +135,7 @@ class _Unscored(TypedDict, total=False):
 class _Headline(TypedDict, total=False):
     top1: Fraction
     map: Fraction
+    map50: Fraction
     miou: Fraction
     r2: float
     macro_f1: float | None

@@ -45,8 +45,9 @@ MODEL = Kind("model", "a finished pretraining run")
 CLASSIFIER = Kind("classifier", "a finished fine-tuning run")
 SEGMENTER = Kind("segmenter", "a finished fine-tuning run on masks")
 REGRESSOR = Kind("regressor", "a finished fine-tuning run on numbers")
+DETECTOR = Kind("detector", "a finished fine-tuning run on boxes")
 TOKENIZER = Kind("tokenizer", "a finished `mae-kit tokenizer` run")
-KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER, SEGMENTER, REGRESSOR)
+KINDS = (MODEL, CLASSIFIER, ENCODER, TOKENIZER, SEGMENTER, REGRESSOR, DETECTOR)
 
 
 def save_kind(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], content: dict[str, Any]) -> Path:

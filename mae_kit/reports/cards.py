@@ -16,6 +16,7 @@ DURING_TRAINING = {
     "val_top1": "Validation top-1",
     "val_map": "Validation mean average precision",
     "val_miou": "Validation mean IoU",
+    "val_map50": "Validation mAP50",
     "val_r2": "Validation R2",
     "knn_top1": "kNN top-1",
     "knn_map": "kNN mean average precision",
@@ -44,6 +45,8 @@ def cards(folder: Folder) -> Markup:
 def _scores(folder: Folder) -> Iterator[Card]:
     """The final result, or the latest scores of a run that has not ended."""
     result, start = folder.result, _start(folder)
+    if is_finite(result.get("map50")):
+        yield Card("mAP50", percent(result["map50"]), start)
     if is_finite(result.get("miou")):
         yield Card("Mean IoU", percent(result["miou"]), start)
         yield Card("Pixel accuracy", percent(result["pixel_accuracy"]), "of the pixels that are not ignored")

@@ -23,6 +23,7 @@ class Curve(NamedTuple):
 LARGE = (
     Curve("Loss", {"loss": "training", "val_loss": "validation"}),
     Curve("Mean IoU, %", {"val_miou": ""}, 100),
+    Curve("Mean average precision, %", {"val_map50": "IoU 0.5", "val_map": "IoU 0.5 to 0.95"}, 100),
     Curve("R2", {"val_r2": ""}),
     Curve("Accuracy, %", {"val_top1": "top-1", "val_top5": "top-5", "knn_top1": "kNN top-1"}, 100),
     Curve(

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
+from mae_kit.reports.boxes import boxes
 from mae_kit.reports.cards import cards
 from mae_kit.reports.classes import classes
 from mae_kit.reports.commands import Command, commands_after, next_steps
@@ -63,6 +64,7 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
         classes(folder.result),
         mistakes(RunFolder(folder.path), folder.result),
         masks(folder.result, folder.training),
+        boxes(folder.result, folder.training),
         numbers(folder.result),
         bad_samples(folder.quarantine),
         recipe(folder),

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mae_kit.files.run_folder import weights_name
-from mae_kit.files.tensor_file import CLASSIFIER, REGRESSOR, SEGMENTER, kind_of
+from mae_kit.files.tensor_file import CLASSIFIER, DETECTOR, REGRESSOR, SEGMENTER, kind_of
+from mae_kit.tasks.boxes import TrainedDetector
 from mae_kit.tasks.classes import TrainedClassifier
 from mae_kit.tasks.masks import TrainedSegmenter
 from mae_kit.tasks.numbers import TrainedRegressor
@@ -13,12 +14,13 @@ from mae_kit.tasks.trained import Trained
 _KINDS: dict[str, Callable[[Path], Trained]] = {
     SEGMENTER.name: TrainedSegmenter,
     REGRESSOR.name: TrainedRegressor,
+    DETECTOR.name: TrainedDetector,
     CLASSIFIER.name: TrainedClassifier,
 }
 
 
 def trained_kind(path: Path) -> str:
-    """Name what a fine-tuning has written at a path, classifier, segmenter or regressor; empty if there is none."""
+    """Name what a fine-tuning has written at a path, such as classifier or segmenter; empty if there is none."""
     files = [path / weights_name(kind) for kind in _KINDS] if path.is_dir() else [path]
     return next((kind for file in files if (kind := kind_of(file)) in _KINDS), "")
 

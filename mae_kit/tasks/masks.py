@@ -1,7 +1,6 @@
 """A trained segmenter: masks of images."""
 
 import logging
-from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mae_kit.data.loading.masks import MaskedImages
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.pixels import PixelCounts, count_pixels, stack
+from mae_kit.tasks.files import PredictedFiles
 from mae_kit.tasks.overlays import as_rgb, beside, to_palette
 from mae_kit.tasks.segmentation import predict_mask
 from mae_kit.tasks.segmenter import load_segmenter
@@ -60,11 +60,11 @@ class TrainedSegmenter(Trained):
     def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
         names, results = self.config.classes, list[dict[str, Any]]()
         folder = out or (run if run.is_dir() else run.parent) / PREDICTED
-        files = _Files(folder)
+        files = PredictedFiles(folder)
         for source in images:
             for pixels, name in islice(whole_images(source, self.config.channels, self.config.scale), limit):
                 mask = predict_mask(self.model, pixels[None], self.record).numpy()
-                file, picture = files.pair_of(name)
+                file, picture = files.of(name, ".png", ".overlay.png")
                 to_palette(mask, len(names)).save(file)
                 beside(as_rgb(pixels), [mask], names).save(picture)
                 counts = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
@@ -76,18 +76,3 @@ class TrainedSegmenter(Trained):
     def graph(self) -> Graph:
         """Of one window, in any batch: logits of each pixel."""
         return self.graph_of("logits", overlap=self.record.overlap)
-
-
-class _Files:
-    """Names for the predictions of images in one folder; images of one name get a number behind it."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.taken = folder, Counter[str]()
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def pair_of(self, image: str) -> tuple[Path, Path]:
-        """Files for the mask and the overlay."""
-        stem = Path(image).stem
-        self.taken[stem] += 1
-        own = stem if self.taken[stem] == 1 else f"{stem}-{self.taken[stem]}"
-        return self.folder / f"{own}.png", self.folder / f"{own}.overlay.png"

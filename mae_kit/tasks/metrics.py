@@ -24,6 +24,7 @@ HEADLINES = {
     "top1": "top-1",
     "top5": "top-5",
     "map": "mean average precision",
+    "map50": "mean average precision at IoU 0.5",
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
 }

@@ -44,11 +44,15 @@ def overlay(image: Picture, mask: Mask, classes: int) -> Picture:
 
 def beside(image: Picture, masks: list[Mask], names: list[str]) -> Image.Image:
     """The image, overlays of its masks next to it, and below the colors of the classes that they show."""
-    parts = [image, *(overlay(image, mask, len(names)) for mask in masks)]
-    gap = np.full((image.shape[0], _GAP, 3), 255, np.uint8)
+    shown = np.unique(np.concatenate([mask.ravel() for mask in masks]))
+    return in_row([image, *(overlay(image, mask, len(names)) for mask in masks)], shown[shown != IGNORED], names)
+
+
+def in_row(parts: list[Picture], shown: np.ndarray, names: list[str]) -> Image.Image:
+    """Pictures of one height next to each other, and below the colors of the classes with these numbers."""
+    gap = np.full((parts[0].shape[0], _GAP, 3), 255, np.uint8)
     row = np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)
-    shown = [number for number in np.unique(np.concatenate([mask.ravel() for mask in masks])) if number != IGNORED]
-    return _with_legend(Image.fromarray(row), [int(number) for number in shown], names)
+    return _with_legend(Image.fromarray(row), shown.tolist(), names)
 
 
 def _with_legend(picture: Image.Image, shown: list[int], names: list[str]) -> Image.Image:

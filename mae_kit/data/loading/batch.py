@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 
@@ -13,7 +13,9 @@ class Batch(NamedTuple):
         images: [b c h w], cropped to one size, not normalized: uint8, or fp32 values from 0 to 255 of images of more
             than 8 bits.
         labels: int64 [b]; -1 where the sample has none. Of a multi-label set bool [b k], True for each class it has. Of
-            masks uint8 [b h w], the class of each pixel, 255 where it is ignored.
+            masks uint8 [b h w], the class of each pixel, 255 where it is ignored. Of
+            boxes float32 [b m 6]: left, top, right and bottom edge in pixels, class, and 1 for a crowd; -1 where there
+            is none.
         seeds: int64 [b]; the random number of (seed, epoch, sample): flips and masks are functions of it.
         ids: int64 [b]; rows of the index, of the samples that were shown.
         shown: int64 [b]; seeds of these samples: `seeds`, but where a sample that does not decode was replaced.
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
     """
 
     images: UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
-    labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"] | UInt8[Tensor, "b h w"]
+    labels: Int64[Tensor, " b"] | Bool[Tensor, "b k"] | UInt8[Tensor, "b h w"] | Float32[Tensor, "b m 6"]
     seeds: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
     shown: Int64[Tensor, " b"]

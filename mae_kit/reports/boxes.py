@@ -1,0 +1,20 @@
+"""The boxes of a detection: how well each class is found, and predictions next to the truth."""
+
+from markupsafe import Markup
+
+from mae_kit.files.run_folder import RunFolder
+from mae_kit.reports.render import data_uri, percent, render
+from mae_kit.training.metrics import Row
+
+COLUMNS = {"ap": "AP, IoU 0.5 to 0.95", "ap50": "AP, IoU 0.5"}
+
+
+def boxes(result: Row, run: RunFolder) -> Markup:
+    """Show the classes of result.json, lowest average precision first, and the pictures of the run's predictions."""
+    rows = sorted(result.get("ap_of_classes", []), key=lambda row: 2 if row["ap50"] is None else row["ap50"])
+    if not rows:
+        return Markup()
+    scores = [["-" if row[name] is None else percent(row[name]) for name in COLUMNS] for row in rows]
+    cells = [(row["name"], f"{row['objects']:,}", *score) for row, score in zip(rows, scores, strict=True)]
+    pictures = [data_uri(file.read_bytes(), "png") for file in sorted(run.predictions.glob("*.png"))]
+    return render("boxes.html", headings=("Class", "Objects", *COLUMNS.values()), rows=cells, pictures=pictures)

@@ -1,0 +1,161 @@
+"""A trained detector: boxes in images."""
+
+import json
+import logging
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import Dim
+from torchvision.ops import box_convert
+
+from mae_kit.data.index.boxes import Objects
+from mae_kit.data.index.open import Index
+from mae_kit.data.loading.boxes import BoxedBatches, fitted
+from mae_kit.data.loading.images import whole_images
+from mae_kit.data.remote.filesystem import Place
+from mae_kit.errors import UserError
+from mae_kit.evaluation.objects import FoundObjects
+from mae_kit.files.durable import replace_text
+from mae_kit.tasks.box_pictures import side_by_side
+from mae_kit.tasks.detection import BATCH, SHOWN, found_rows, true_rows
+from mae_kit.tasks.detector import Detections, Detector, detect, load_detector, probabilities
+from mae_kit.tasks.files import PredictedFiles
+from mae_kit.tasks.overlays import as_rgb
+from mae_kit.tasks.trained import PREDICTED, Trained
+from mae_kit.weights.onnx import INPUT, Graph, model_record
+
+log = logging.getLogger(__name__)
+
+COCO = "detections.json"
+LEAST = 0.05  # probability from which on a box is written
+
+
+class TrainedDetector(Trained):
+    """The detector of a fine-tuning; on the GPU if there is one.
+
+    Args:
+        path: A run, or its detector.safetensors.
+
+    Raises:
+        UserError: As `load_detector`.
+    """
+
+    kind = "detector"
+
+    def __init__(self, path: Path):
+        self.model, self.record = load_detector(path)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.config = self.record.model
+
+    def held_out(self, index: Index, name: str) -> FoundObjects:
+        """Find the objects of the images with boxes of an index.
+
+        Args:
+            index: Shards with boxes, with the classes of the detector.
+            name: Of the shards in messages.
+
+        Raises:
+            UserError: They have no boxes, other classes, or none that decodes.
+        """
+        classes = self.config.classes
+        if not len(index.boxed()) or index.classes != classes:
+            what = f"{name} does not have boxes with the classes of the detector ({', '.join(classes[:3])}, ...)"
+            raise UserError("data.boxes.of_model", what, "give images with boxes of these classes")
+        found, true, ids, bad = [], [], [], list[str]()
+        for batch in BoxedBatches(index, index.boxed(), BATCH, self.config.size, self.config.channels):
+            bad += batch.bad
+            if len(batch.images):
+                assert batch.sizes is not None
+                found.append(found_rows(detect(self.model, self.record, batch.images, batch.sizes), batch.ids))
+                true.append(true_rows(batch.labels, batch.ids))
+                ids.append(batch.ids)
+        if bad:
+            log.warning(f"{name}: {len(bad):,} images are left out, the first: {bad[0]}")
+        if not ids:
+            raise UserError("data.boxes.none", "no image with boxes decodes", "pack them again with mae-kit shard")
+        return FoundObjects(torch.cat(found), torch.cat(true), torch.cat(ids), len(classes))
+
+    def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
+        names, results = self.config.classes, list[dict[str, Any]]()
+        folder = out or (run if run.is_dir() else run.parent) / PREDICTED
+        files = PredictedFiles(folder)
+        coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+        coco["categories"] = [{"id": number + 1, "name": label} for number, label in enumerate(names)]
+        for source in images:
+            for pixels, name in islice(whole_images(source, self.config.channels, self.config.scale), limit):
+                found = self.in_image(pixels)
+                (picture,) = files.of(name, ".boxes.png")
+                side_by_side(as_rgb(pixels), [found.above(SHOWN)], names).save(picture)
+                shown = [f"{names[label]} {score:.0%}" for label, score in _pairs(found.above(SHOWN))]
+                log.info(f"{name}: {len(shown)} objects: {', '.join(shown[:top])}")
+                rows = _coco_rows(found.above(LEAST), len(coco["images"]) + 1, len(coco["annotations"]) + 1)
+                size = {"width": pixels.shape[2], "height": pixels.shape[1]}
+                coco["images"].append({"id": len(coco["images"]) + 1, "file_name": name} | size)
+                coco["annotations"] += rows
+                results.append({"image": name, "picture": str(picture), "boxes": _described(rows, names)})
+        replace_text(folder / COCO, json.dumps(coco))
+        return {"out": str(folder), "coco": str(folder / COCO), "predictions": results}
+
+    def in_image(self, pixels: Tensor) -> Detections:
+        """Find objects in an image of any size, uint8 [c h w]; boxes in its pixels."""
+        image, _ = fitted(pixels.permute(1, 2, 0).numpy(), Objects.of([], [], []), self.config.size)
+        height, width = self.config.size
+        padded = nn.functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+        (found,) = detect(self.model, self.record, padded[None], torch.tensor([image.shape[1:]]))
+        factors = torch.tensor([pixels.shape[2] / image.shape[2], pixels.shape[1] / image.shape[1]] * 2)
+        most = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
+        return found._replace(boxes=(found.boxes * factors).minimum(most))
+
+    def graph(self) -> Graph:
+        """Of images that were fitted into one size, in any batch: of each query a box and probabilities."""
+        example = torch.zeros(2, self.config.channels, *self.config.size)
+        record = model_record(self.config) | {"activation": "none", "boxes": "left, top, right, bottom in pixels"}
+        module = BoxesOut(self.model.cpu(), self.config.size)
+        return Graph(module, example, {INPUT: {0: Dim("batch")}}, "detections", record)
+
+
+class BoxesOut(nn.Module):
+    """A detector as other programs run it.
+
+    Args:
+        model: The detector.
+        size: Height and width of images.
+    """
+
+    pixels: Tensor
+
+    def __init__(self, model: Detector, size: tuple[int, int]):
+        super().__init__()
+        self.model = model
+        self.register_buffer("pixels", torch.tensor([size[1], size[0]] * 2, dtype=torch.float32))
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b q _"]:
+        """Of each query left, top, right and bottom edge in pixels, then the probability of each class."""
+        found = self.model(images)[-1]
+        boxes = box_convert(found.boxes, "cxcywh", "xyxy").clamp(0, 1) * self.pixels
+        return torch.cat([boxes, probabilities(self.model, found.logits)], dim=-1)
+
+
+def _pairs(found: Detections) -> list[tuple[int, float]]:
+    return list(zip(found.classes.tolist(), found.scores.tolist(), strict=True))
+
+
+def _coco_rows(found: Detections, image: int, first: int) -> list[dict[str, Any]]:
+    """Annotations of one image, with a score each."""
+    edges = found.boxes.double().numpy()
+    boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1).round(2).tolist()
+    rows = zip(boxes, found.classes.tolist(), found.scores.tolist(), strict=True)
+    return [
+        {"id": first + number, "image_id": image, "category_id": label + 1, "score": round(score, 4)}
+        | {"bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0}
+        for number, (box, label, score) in enumerate(rows)
+    ]
+
+
+def _described(rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    return [{"class": names[row["category_id"] - 1], "score": row["score"], "bbox": row["bbox"]} for row in rows]

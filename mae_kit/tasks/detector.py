@@ -1,0 +1,155 @@
+"""A detector and its file: what it is made of, and how boxes come out of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from mae_kit.data.transforms.augment import Normalize
+from mae_kit.encoders.timm_models import build
+from mae_kit.files.tensor_file import DETECTOR, damages, read_kind, save_kind
+from mae_kit.tasks.detr import Detr
+from mae_kit.tasks.set_criterion import Found
+from mae_kit.tasks.yolos import Yolos
+from mae_kit.weights.config import ModelConfig, parse_config
+from mae_kit.weights.detectors import read, recognizes, with_counters
+from mae_kit.weights.files import CONFIG, read_raw
+
+Name = Literal["detr", "yolos"]
+Detector = Detr | Yolos
+DETECTORS: dict[str, type[Detr] | type[Yolos]] = {"detr": Detr, "yolos": Yolos}
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What rebuilds a detector.
+
+    Attributes:
+        model: Of the backbone; image_size is what images are fitted into, classes are those of objects.
+        detector: detr or yolos.
+        parts: Arguments of `Detr` or `Yolos`, apart from backbone and classes.
+    """
+
+    model: ModelConfig
+    detector: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.model.classes
+
+    def build(self, backbone: nn.Module) -> Detector:
+        """Put a detector on a backbone."""
+        return DETECTORS[self.detector](backbone, len(self.model.classes), **self.parts)
+
+
+class Detections(NamedTuple):
+    """The boxes of one image, the most certain first.
+
+    Attributes:
+        boxes: Left, top, right and bottom edge, in pixels.
+        classes: The class of each.
+        scores: Its probability.
+    """
+
+    boxes: Float[Tensor, "q 4"]
+    classes: Int64[Tensor, " q"]
+    scores: Float[Tensor, " q"]
+
+    def above(self, score: float) -> "Detections":
+        """Those that are at least so certain."""
+        return Detections(*(column[self.scores >= score] for column in self))
+
+
+def probabilities(model: Detector, logits: Float[Tensor, "b q _"]) -> Float[Tensor, "b q k"]:
+    """Of each class, from 0 to 1."""
+    return logits.sigmoid() if model.focal else logits.softmax(dim=-1)[..., :-1]
+
+
+def detections(model: Detector, found: Found, size: tuple[int, int]) -> list[Detections]:
+    """Of each image its boxes in pixels of the size that images were fitted into.
+
+    Softmax gives each query its likeliest class (DETR); sigmoid gives as many boxes as there are queries to the pairs
+    of a query and a class that are most likely (Deformable DETR).
+    """
+    scores = probabilities(model, found.logits.float())
+    queries, classes = scores.shape[1:]
+    if model.focal:
+        best, pairs = scores.flatten(1).topk(queries, dim=1)
+        label, query = pairs % classes, pairs // classes
+    else:
+        best, label = scores.max(dim=-1)
+        best, query = best.sort(dim=1, descending=True)
+        label = label.gather(1, query)
+    edges = box_convert(found.boxes.float(), "cxcywh", "xyxy").gather(1, query[..., None].expand(-1, -1, 4))
+    edges = edges.clamp(0, 1) * edges.new_tensor([size[1], size[0]] * 2)
+    return [Detections(*columns) for columns in zip(edges, label, best, strict=True)]
+
+
+@torch.no_grad()
+def detect(
+    model: Detector, config: DetectorConfig, images: UInt8[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]
+) -> list[Detections]:
+    """Find objects in images that were fitted into the detector's size; boxes in pixels of that.
+
+    Args:
+        model: In eval mode.
+        config: Its record.
+        images: Padded on the right and below.
+        sizes: Height and width of each without the padding.
+    """
+    device = next(model.parameters()).device
+    normalize = Normalize(config.model.mean, config.model.std).to(device)
+    shown = normalize(images.to(device)) * inside(sizes.to(device), config.model.size)
+    return [
+        Detections(*(column.cpu() for column in one)) for one in detections(model, model(shown)[-1], config.model.size)
+    ]
+
+
+def inside(sizes: Int64[Tensor, "b 2"], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"]:
+    """1 where images are not padded."""
+    rows, columns = (torch.arange(side, device=sizes.device) for side in size)
+    height, width = sizes.T
+    both = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None]
+    return both[:, None].float()
+
+
+def save_detector(folder: Path, detector: Detector, config: DetectorConfig) -> Path:
+    """Write detector.safetensors into a folder that exists."""
+    return save_kind(folder, DETECTOR, detector.state_dict(), asdict(config))
+
+
+def load_detector(path: Path | str) -> tuple[Detector, DetectorConfig]:
+    """Rebuild the detector of a run, or a YOLOS or DETR that transformers has written, in eval mode.
+
+    Args:
+        path: A fine-tuning run, or its detector.safetensors; or a folder with config.json and model.safetensors.
+
+    Raises:
+        UserError: `detector.missing`, `detector.kind`, `detector.layout` or `detector.damaged`.
+    """
+    if (Path(path) / CONFIG).is_file() and recognizes(raw := read_raw(Path(path))):
+        published = read(raw)
+        config = DetectorConfig(published.model, published.detector, published.parts)
+        detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
+        detector.load_state_dict(with_counters(published.tensors, detector.state_dict()), strict=True)
+        return detector.eval(), config
+    config, tensors = read_kind(path, DETECTOR, _parse)
+    with damages(path, DETECTOR):
+        detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
+        detector.load_state_dict(tensors, strict=True)
+    return detector.eval(), config
+
+
+def _parse(content: dict[str, Any]) -> DetectorConfig:
+    model = parse_config(content["model"])
+    if not model.image_size or not model.classes:
+        raise ValueError("it has no image size or no classes")
+    if content["detector"] not in DETECTORS:
+        raise ValueError(f"no detector {content['detector']}")
+    return DetectorConfig(model, content["detector"], dict(content["parts"]))
