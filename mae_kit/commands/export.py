@@ -38,7 +38,7 @@ def export(
     license: str = "other",
 ) -> dict[str, Any]:
     """Write a model in another program's format: an encoder, with its decoder or head if the format has a place for
-    them, or, as onnx or pt2, a segmenter or regressor.
+    them, or, as onnx or pt2, a segmenter, regressor or detector.
 
     Args:
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.

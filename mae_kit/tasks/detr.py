@@ -79,7 +79,7 @@ class Detr(nn.Module):
         position = sine_positions(grid, width, tokens.device).to(tokens.dtype)
         memory = self.transformer["encoder"](tokens.flatten(2).transpose(1, 2), position)
         if self.proposals is None:
-            asked = self.query_embed.weight.expand(len(memory), -1, -1)  # type: ignore[union-attr]
+            asked = self.query_embed.weight.expand(memory.shape[0], -1, -1)  # type: ignore[union-attr]
             layers = self.transformer["decoder"](torch.zeros_like(asked), asked, memory, position)
             return [Found(self.class_embed(layer), self.bbox_embed(layer).float().sigmoid()) for layer in layers]
         return self._from_proposals(memory, position, grid)
