@@ -50,8 +50,8 @@ class FoundObjects(NamedTuple):
 
     def precision(self, rows: Int64[np.ndarray, " q"]) -> Precision:
         """That of some images, each as often as it is named."""
-        parts = [_renumbered(boxes, self.images, rows) for boxes in (self.found, self.true)]
-        return average_precision(*parts, torch.arange(len(rows)), self.classes)
+        found, true = (_renumbered(boxes, self.images, rows) for boxes in (self.found, self.true))
+        return average_precision(found, true, torch.arange(len(rows)), self.classes)
 
     def _draws(self) -> list[np.ndarray]:
         random = np.random.default_rng(0)

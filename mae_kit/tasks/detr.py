@@ -90,7 +90,8 @@ class Detr(nn.Module):
         best = proposed.logits.amax(dim=-1).topk(min(self.queries, memory.shape[1]), dim=1).indices[..., None]
         x = memory.gather(1, best.expand(-1, -1, memory.shape[2])).detach()
         boxes = proposed.boxes.gather(1, best.expand(-1, -1, 4)).detach()
-        decoder, layers = self.transformer["decoder"], [proposed]
+        decoder: Any = self.transformer["decoder"]
+        layers = [proposed]
         for layer in decoder.layers:
             x = layer(x, self.proposals.position(boxes), memory, position)
             shown = decoder.norm(x)
@@ -110,6 +111,7 @@ class Proposals(nn.Module):
     def __init__(self, width: int, classes: int):
         super().__init__()
         self.class_embed, self.bbox_embed = nn.Linear(width, classes), MLP(width, 4)
+        self.width = width
         self.place = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
         _start(self.class_embed, self.bbox_embed)
 
@@ -122,8 +124,9 @@ class Proposals(nn.Module):
 
     def position(self, boxes: Float[Tensor, "b q 4"]) -> Float[Tensor, "b q d"]:
         """Of queries, from their boxes."""
-        dim = self.place[0].in_features // 4
-        return self.place(sines(boxes[..., [1, 0, 3, 2]], dim).flatten(-2).to(self.place[0].weight.dtype))
+        return self.place(
+            sines(boxes[..., [1, 0, 3, 2]], self.width // 2).flatten(-2).to(self.class_embed.weight.dtype)
+        )
 
 
 def _start(classify: nn.Linear, box: MLP) -> None:

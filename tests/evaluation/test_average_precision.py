@@ -55,7 +55,7 @@ def test_intervals_and_gains_are_over_images():
     images = torch.arange(12)
     true = torch.tensor([[i, 10, 10, 30, 30, i % 2, 0] for i in range(12)], dtype=torch.float)
     found = torch.tensor([[i, 10, 10, 30, 30, i % 2, random.random()] for i in range(12)])
-    worse = found[random.random(12) < 0.6]
+    worse = found[torch.from_numpy(random.random(12) < 0.6)]
     ours, theirs = (FoundObjects(one.float(), true, images, 2) for one in (found, worse))
     score = theirs.score()
     assert ours.score().value == 1 and score.low < score.value < score.high and score.metric == "map50"

@@ -78,7 +78,7 @@ def test_from_boxes_to_a_page(shards: Path, tmp_path: Path, kind: str):
     assert [row["objects"] for row in record["ap_of_classes"]] == [24, 12]
     assert "Class by class" in (run / "report.html").read_text() and list((run / "predictions").glob("*.png"))
 
-    scored = evaluate(run, shards)["scores"][0]
+    scored = evaluate(run, data=shards)["scores"][0]
     assert scored["map50"] == pytest.approx(result["map50"], abs=1e-4) and scored["low"] <= scored["high"]
 
     images = tmp_path / "new"

@@ -2,6 +2,7 @@
 """YOLOS and DETR of transformers: read as they write them, the same boxes, logits and loss."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ TRUE = [
 ]
 
 
-def theirs(kind: str, mid: bool = False) -> nn.Module:
+def theirs(kind: str, mid: bool = False) -> Any:
     torch.manual_seed(0)
     common = {"num_labels": 3, "auxiliary_loss": kind == "detr"}
     if kind == "yolos":
