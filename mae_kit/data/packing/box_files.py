@@ -20,7 +20,9 @@ from mae_kit.errors import UserError
 log = logging.getLogger(__name__)
 
 _COCO_NAMES = re.compile(r"instances|coco|annotations", re.IGNORECASE)
+_COCO_PARTS = {"images": ("id", "file_name"), "annotations": ("image_id", "bbox"), "categories": ("id", "name")}
 _SPLITS = Path("ImageSets/Main")
+_CLASSES = 1 << 16  # of YOLO, whose files may name none
 _LABELS, _IMAGES = "labels", ("images", "image", "imgs", "img")
 _ENTITY = re.compile(rb"<!(DOCTYPE|ENTITY)")
 
@@ -72,8 +74,8 @@ def _coco(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
     if not contents:
         return None
     categories = {each["id"]: str(each["name"]) for one in contents.values() for each in one["categories"]}
-    ids = sorted(categories)
-    number = {category: label for label, category in enumerate(ids)}
+    ids = sorted(categories, key=lambda category: (isinstance(category, str), category))
+    number: dict[Any, int] = {category: label for label, category in enumerate(ids)}
     found, bad = dict[str, Annotation](), list[Skip]()
     for name, content in contents.items():
         _take_coco(content, _Places(images, os.path.dirname(name)), number, found, bad, name)
@@ -86,9 +88,14 @@ def _load_coco(file: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError, OSError):
         return None
-    parts = ("images", "annotations", "categories")
-    lists = isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
-    return content if lists and all("bbox" in each for each in content["annotations"]) else None
+    rows = [(content.get(part), keys) for part, keys in _COCO_PARTS.items()] if isinstance(content, dict) else []
+    known = rows and all(isinstance(part, list) and all(_has(row, keys) for row in part) for part, keys in rows)
+    return content if known else None
+
+
+def _has(row: Any, keys: tuple[str, str]) -> bool:
+    """Whether it is an object with these keys, the first of them an id."""
+    return isinstance(row, dict) and row.keys() >= set(keys) and isinstance(row[keys[0]], int | str)
 
 
 class _Places:
@@ -112,7 +119,7 @@ class _Places:
 def _take_coco(
     content: dict[str, Any],
     places: _Places,
-    number: dict[int, int],
+    number: dict[Any, int],
     found: dict[str, Annotation],
     bad: list[Skip],
     file: str,
@@ -131,9 +138,13 @@ def _take_coco(
         except (TypeError, ValueError):
             bad.append(Skip(file, f"unreadable boxes of {name}"))
             continue
-        labels = [number.get(each.get("category_id"), UNKNOWN) for each in boxes]
+        labels = [_number(number, each.get("category_id")) for each in boxes]
         frame = (image["width"], image["height"]) if image.get("width") and image.get("height") else None
         found[name] = Annotation(corners, labels, [bool(each.get("iscrowd")) for each in boxes], frame)
+
+
+def _number(number: dict[Any, int], category: Any) -> int:
+    return number.get(category, UNKNOWN) if isinstance(category, int | str) else UNKNOWN
 
 
 def _corners(left: float, top: float, width: float, height: float) -> list[float]:
@@ -162,7 +173,7 @@ def _voc(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
     if not trees:
         return None
     given = read_classes(root)
-    named = sorted({_text(each, "name") for tree in trees.values() for each in tree.iter("object")})
+    named = sorted({_text(each, "name") for tree in trees.values() for each in tree.iter("object")} - {""})
     number = {name: label for label, name in enumerate(given or named)}
     found = {}
     for image, tree in trees.items():
@@ -238,7 +249,7 @@ def _yolo_lines(file: Path) -> Iterator[list[float]]:
         numbers = [float(word) for word in line.split()]
         if not numbers:
             continue
-        if numbers[0] < 0 or numbers[0] != int(numbers[0]) or len(numbers) < 5 or len(numbers) % 2 == 0:
+        if not (0 <= numbers[0] < _CLASSES and numbers[0].is_integer()) or len(numbers) < 5 or len(numbers) % 2 == 0:
             raise ValueError(f"{line[:40]!r} is no class with a box")
         if len(numbers) > 5:
             x, y = numbers[1::2], numbers[2::2]

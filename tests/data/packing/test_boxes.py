@@ -127,7 +127,17 @@ def test_boxes_of_another_image_and_damaged_files_are_left_out(tmp_path: Path):
     assert stats["splits"]["train"]["images"] == 2 and len(index.boxed()) == 1
 
 
-@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "red 0.5 0.5 0.1 0.1", "-1 0.5 0.5 0.1 0.1", "0 0.5 nan 0.1 0.1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 0.5 0.5 0.1",
+        "red 0.5 0.5 0.1 0.1",
+        "-1 0.5 0.5 0.1 0.1",
+        "0 0.5 nan 0.1 0.1",
+        "inf 0.5 0.5 0.1 0.1",
+        "1e300 0.5 0.5 1 1",
+    ],
+)
 def test_lines_that_are_no_boxes(tmp_path: Path, line: str):
     source = write_yolo(tmp_path / "in", {f"{number}.jpg": some_boxes(number) for number in range(2)})
     (source / "labels/0.txt").write_text(line)
@@ -141,6 +151,21 @@ def test_polygons_of_yolo_become_boxes_and_unknown_numbers_are_counted(tmp_path:
     stats, index = pack(source, tmp_path)
     np.testing.assert_allclose(objects_of(index)["1"].xyxy, [[12, 8, 24, 24]], atol=0.01)
     assert stats["boxes"]["unknown"] == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"images": 1},
+        {"annotations": [1]},
+        {"annotations": [{"image_id": 0}]},
+        {"categories": [{"id": [1], "name": "a"}]},
+    ],
+    ids=["images", "numbers", "boxes", "ids"],
+)
+def test_files_that_are_not_coco(tmp_path: Path, more: dict):
+    with raises("shard.labels.boxes"):
+        shard(str(write_coco(tmp_path / "in", {"1.jpg": some_boxes(1)}, **more)), tmp_path / "out", labels="boxes")
 
 
 def test_twenty_thousand_objects_in_an_image(tmp_path: Path):
