@@ -172,9 +172,8 @@ class Detection(Task):
         ema: float | None,
         seed: int,
     ) -> "DetectModule":
-        unused = ("randaugment", "erasing", "mixup", "cutmix")
+        unused = ("randaugment", "erasing", "mixup", "cutmix", "smoothing")
         check_unused(augmentation, Augmentation(), unused, "augmentation")
-        check_unused(augmentation, Augmentation(smoothing=0.0), ("smoothing",), "augmentation")
         assert isinstance(model, Detector)
         config, a = record.model, augmentation
         augment = BoxedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)

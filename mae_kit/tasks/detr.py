@@ -1,6 +1,7 @@
 """DETR: a transformer encoder-decoder on the features of any backbone, whose object queries each become a box."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Detr(nn.Module):
         queries: int = 100,
         width: int = 256,
         heads: int = 8,
-        layers: tuple[int, int] = (6, 6),
+        layers: Sequence[int] = (6, 6),
         feedforward: int = 2048,
         dropout: float = 0.1,
         stride: int = 32,
@@ -162,7 +163,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(*how) for _ in range(layers))
 
-    def forward(self, x: Float[Tensor, "b n d"], position: Float[Tensor, "n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], position: Float[Tensor, "1 n d"]) -> Float[Tensor, "b n d"]:
         for layer in self.layers:
             x = layer(x, position)
         return x

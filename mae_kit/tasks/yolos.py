@@ -42,7 +42,7 @@ class Yolos(nn.Module):
 
     def __init__(self, backbone: nn.Module, classes: int, queries: int = 100):
         super().__init__()
-        if not isinstance(backbone, VisionTransformer) or isinstance(backbone.pos_embed, type(None)):
+        if not isinstance(backbone, VisionTransformer) or backbone.pos_embed is None:
             what = f"YOLOS needs a plain ViT, not timm's {type(backbone).__name__}"
             raise UserError("task.detector.yolos", what, "choose a ViT, or --task.detector detr")
         self.backbone: Any = backbone

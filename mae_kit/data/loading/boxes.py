@@ -17,7 +17,7 @@ from mae_kit.data.loading.loader import TrainBatches, quarantine_line
 from mae_kit.errors import BadImage
 
 ABSENT = -1.0
-Pixels = tuple[UInt8[Tensor, "c h w"], Float[Tensor, "m 6"]]
+Pixels = tuple[UInt8[Tensor, "c y x"], Float[Tensor, "m 6"]]
 
 
 class BoxedTrainBatches(TrainBatches):
