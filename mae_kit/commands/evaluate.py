@@ -73,8 +73,8 @@ def evaluate(
 
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
-            classifier, segmenter, detector or regressor is scored: on the validation split of --data, or on all of it if
-            there are no splits (of a plain folder on the tenth that `finetune` holds out); or on all of --val.
+            classifier, segmenter, detector or regressor is scored: on the validation split of --data, or on all of it
+            if there are no splits (of a plain folder on the tenth that `finetune` holds out); or on all of --val.
         data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
