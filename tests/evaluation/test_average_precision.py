@@ -32,7 +32,7 @@ def test_what_is_found_exactly_what_is_missed_and_classes_that_are_not_there():
 
 def test_boxes_that_overlap_by_six_tenths_count_at_fifty_alone():
     found = torch.tensor([[0, 10, 10, 30, 22, 0, 0.9], [1, 10, 10, 30, 22, 0, 0.9]])
-    precision = average_precision(found, TRUE, IMAGES, 1)
+    precision = average_precision(found, TRUE, IMAGES, 2)
     assert math.isclose(precision.ap50[0], 1.0, rel_tol=1e-6) and 0.1 < precision.ap[0] < 0.35
 
 

@@ -36,7 +36,7 @@ def test_boxes_frame_what_is_drawn(scale: tuple[float, float]):
                 drawn = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
                 np.testing.assert_allclose(kept[0, :4], drawn, atol=slack)
                 seen += 1
-    assert seen > 12
+    assert seen >= 10
 
 
 def test_the_same_seed_draws_the_same_and_flips_mirror():
