@@ -15,6 +15,7 @@ from torchvision.ops import box_convert
 
 from mae_kit.data.index.boxes import Objects
 from mae_kit.data.index.open import Index
+from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.boxes import BoxedBatches, fitted
 from mae_kit.data.loading.images import whole_images
 from mae_kit.data.remote.filesystem import Place
@@ -48,24 +49,16 @@ class TrainedDetector(Trained):
     kind = "detector"
 
     def __init__(self, path: Path):
-        self.model, self.record = load_detector(path)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.config = self.record.model
+        model, self.record = load_detector(path)
+        super().__init__(model, self.record.model)
 
     def held_out(self, index: Index, name: str) -> FoundObjects:
-        """Find the objects of the images with boxes of an index.
-
-        Args:
-            index: Shards with boxes, with the classes of the detector.
-            name: Of the shards in messages.
-
-        Raises:
-            UserError: They have no boxes, other classes, or none that decodes.
-        """
+        """As of all; objects are found in whole images."""
         classes = self.config.classes
         if not len(index.boxed()) or index.classes != classes:
             what = f"{name} does not have boxes with the classes of the detector ({', '.join(classes[:3])}, ...)"
             raise UserError("data.boxes.of_model", what, "give images with boxes of these classes")
+        share_scale(self.config.scale, index)
         found, true, ids, bad = [], [], [], list[str]()
         for batch in BoxedBatches(index, index.boxed(), BATCH, self.config.size, self.config.channels):
             bad += batch.bad
@@ -102,8 +95,8 @@ class TrainedDetector(Trained):
         return {"out": str(folder), "coco": str(folder / COCO), "predictions": results}
 
     def in_image(self, pixels: Tensor) -> Detections:
-        """Find objects in an image of any size, uint8 [c h w]; boxes in its pixels."""
-        image, _ = fitted(pixels.permute(1, 2, 0).numpy(), Objects.of([], [], []), self.config.size)
+        """Find objects in an image of any size, [c h w]; boxes in its pixels."""
+        image, _ = fitted(pixels, Objects.of([], [], []), self.config.size)
         height, width = self.config.size
         padded = nn.functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
         (found,) = detect(self.model, self.record, padded[None], torch.tensor([image.shape[1:]]))

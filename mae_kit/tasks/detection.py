@@ -14,7 +14,6 @@ from torchvision.ops import box_convert
 
 from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
-from mae_kit.data.index.statistics import packed_scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.boxes import BoxedBatches, BoxedTrainBatches
 from mae_kit.data.loading.loader import Replica
@@ -156,7 +155,7 @@ class Detection(Task):
         if (many := int((counts > self.queries).sum())) > 0:
             what = f"{many:,} of {len(counts):,} training images show more objects than there are queries"
             log.warning(f"{what}, {self.queries}; the most {counts.max():,}: give --task.queries")
-        return replace(record, model=replace(record.model, scale=packed_scale(stream.index)))
+        return replace(record, model=replace(record.model, scale=stream.index.scale))
 
     def batches(self, stream: Stream, data: FinetuneData, record: DetectorConfig) -> BoxedTrainBatches:
         plan, model = stream.plan, record.model
@@ -178,7 +177,7 @@ class Detection(Task):
         config, a = record.model, augmentation
         augment = BoxedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
         criterion = SetCriterion(len(config.classes), model.focal, self.no_object)
-        return DetectModule(model, augment, criterion, ema, seed, **optimization.arguments())
+        return DetectModule(model, augment, criterion, optimization, ema, seed)
 
     def scores(self, val: Index, record: DetectorConfig, every: int, replica: Replica, run: Run) -> "DetectionScores":
         mine = val.boxed()[replica.rank :: replica.world_size]
@@ -258,9 +257,9 @@ class DetectModule(SupervisedModule):
         model: What is trained; what needs no gradients stays in eval mode.
         augment: What happens to a batch on the device.
         criterion: The loss.
+        optimization: Of the training; layer_decay is for the backbone, its detector learns at the full rate.
         ema: Decay of a moving average of the weights.
         seed: Of everything random.
-        optimization: Fields of `Optimization`; layer_decay is for the backbone, its detector learns at the full rate.
     """
 
     def __init__(
@@ -268,11 +267,11 @@ class DetectModule(SupervisedModule):
         model: Detector,
         augment: BoxedAugment,
         criterion: SetCriterion,
+        optimization: Optimization,
         ema: float | None = None,
         seed: int = 0,
-        **optimization: Any,
     ):
-        super().__init__(model, Optimization.of(**({"lr": None, "base_lr": None} | optimization)), ema, seed)
+        super().__init__(model, optimization, ema, seed)
         self.augment, self.criterion = augment, criterion
 
     def groups(self) -> list[Group]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
@@ -93,7 +93,7 @@ def detections(model: Detector, found: Found, size: tuple[int, int]) -> list[Det
 
 @torch.no_grad()
 def detect(
-    model: Detector, config: DetectorConfig, images: UInt8[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]
+    model: Detector, config: DetectorConfig, images: Num[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]
 ) -> list[Detections]:
     """Find objects in images that were fitted into the detector's size; boxes in pixels of that.
 

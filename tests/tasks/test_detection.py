@@ -132,7 +132,7 @@ def test_batches_hold_images_and_boxes_of_one_size(shards: Path):
 
 
 def test_images_are_fitted_and_boxes_with_them():
-    image = np.zeros((50, 100, 3), np.uint8)
+    image = torch.zeros(3, 50, 100, dtype=torch.uint8)
     pixels, boxes = fitted(image, Objects.of([[10, 10, 50, 50]], [1], [1]), (20, 20))
     assert pixels.shape == (3, 10, 20)
     np.testing.assert_allclose(boxes, [[2, 2, 10, 10, 1, 1]])

@@ -5,19 +5,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Num
 from torch import Tensor
 
-from mae_kit.data.decode import decode
 from mae_kit.data.index.boxes import Objects
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
-from mae_kit.data.loading.crop import Box, crop_resize
+from mae_kit.data.loading.crop import Box, whole
 from mae_kit.data.loading.loader import TrainBatches, quarantine_line
+from mae_kit.data.scale import decode_on_scale
 from mae_kit.errors import BadImage
 
 ABSENT = -1.0
-Pixels = tuple[UInt8[Tensor, "c y x"], Float[Tensor, "m 6"]]
+Boxed = tuple[Num[Tensor, "c y x"], Float[Tensor, "m 6"]]
 
 
 class BoxedTrainBatches(TrainBatches):
@@ -27,7 +28,7 @@ class BoxedTrainBatches(TrainBatches):
     `TrainBatches`.
     """
 
-    def _crop(self, row: int, box: Box) -> Pixels:
+    def _crop(self, row: int, box: Box) -> Boxed:
         return read_boxed(self.index, row, self.channels, self.image_size)
 
     def _batch(self, images: list[Any], ids: np.ndarray, due: Tensor, shown: Tensor, bad: list[str]) -> Batch:
@@ -67,32 +68,34 @@ class BoxedBatches:
         return _as_batch(images, self.image_size, self.channels, rows, rows, rows, bad)
 
 
-def read_boxed(index: Index, row: int, channels: int, size: tuple[int, int]) -> Pixels:
+def read_boxed(index: Index, row: int, channels: int, size: tuple[int, int]) -> Boxed:
     """Decode an image and scale it and its boxes to fit into a size.
 
     Returns:
-        The image, uint8, and for each object its edges in pixels, its class, and 1 for a crowd.
+        The image, [c h w], and for each object its edges in pixels, its class, and 1 for a crowd.
 
     Raises:
         BadImage: It does not decode.
     """
     assert index.boxes is not None
-    return fitted(decode(index.read(row), channels), index.boxes.of(row), size)
+    image = whole(decode_on_scale(index.read(row), channels, index.scale), index.scale)
+    return fitted(image, index.boxes.of(row), size)
 
 
-def fitted(image: UInt8[np.ndarray, "h w c"], objects: Objects, size: tuple[int, int]) -> Pixels:
-    """Scale an image and its objects to fit into a height and width; otherwise as `read_boxed`."""
-    height, width = image.shape[:2]
+def fitted(image: Num[Tensor, "c h w"], objects: Objects, size: tuple[int, int]) -> Boxed:
+    """Scale an image, of values from 0 to 255, and its objects to fit into a height and width; returns as `read_boxed`."""
+    height, width = image.shape[1:]
     zoom = min(size[0] / height, size[1] / width)
     shape = tuple(max(1, min(most, round(side * zoom))) for side, most in zip((height, width), size, strict=True))
-    pixels = crop_resize(image, Box(0, 0, height, width), shape)  # type: ignore[arg-type]
+    if shape != (height, width):
+        image = F.interpolate(image[None], size=shape, mode="bicubic", antialias=True)[0].clamp(0, 255)
     factors = np.array([shape[1] / width, shape[0] / height] * 2, np.float32)
     columns = objects.xyxy * factors, objects.label[:, None], objects.crowd[:, None]
-    return pixels, torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
+    return image, torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
 
 
 def _as_batch(
-    images: list[Pixels],
+    images: list[Boxed],
     size: tuple[int, int],
     channels: int,
     ids: Tensor,
@@ -100,7 +103,8 @@ def _as_batch(
     shown: Tensor,
     bad: list[str],
 ) -> Batch:
-    pixels = torch.zeros(len(images), channels, *size, dtype=torch.uint8)
+    kind = images[0][0].dtype if images else torch.uint8
+    pixels = torch.zeros(len(images), channels, *size, dtype=kind)
     boxes = torch.full((len(images), max((len(one) for _, one in images), default=0), 6), ABSENT)
     for i, (image, one) in enumerate(images):
         pixels[i, :, : image.shape[1], : image.shape[2]] = image

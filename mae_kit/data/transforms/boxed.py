@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Num
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
@@ -17,7 +17,7 @@ class BoxedAugment(PairedAugment):
 
     def forward(  # type: ignore[override]
         self,
-        images: UInt8[Tensor, "b c h w"],
+        images: Num[Tensor, "b c h w"],
         boxes: Float[Tensor, "b m 6"],
         seeds: Int64[Tensor, " b"],
         sizes: Int64[Tensor, "b 2"],
