@@ -83,7 +83,7 @@ def read_boxed(index: Index, row: int, channels: int, size: tuple[int, int]) -> 
 
 
 def fitted(image: Num[Tensor, "c h w"], objects: Objects, size: tuple[int, int]) -> Boxed:
-    """Scale an image, of values from 0 to 255, and its objects to fit into a height and width; returns as `read_boxed`."""
+    """Scale an image, of values from 0 to 255, and its objects to fit into a size; otherwise as `read_boxed`."""
     height, width = image.shape[1:]
     zoom = min(size[0] / height, size[1] / width)
     shape = tuple(max(1, min(most, round(side * zoom))) for side, most in zip((height, width), size, strict=True))
