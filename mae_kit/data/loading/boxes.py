@@ -95,7 +95,7 @@ def fitted(image: Num[Tensor, "c h w"], objects: Objects, size: tuple[int, int])
 
 
 def _as_batch(
-    images: list[Boxed],
+    images: list[Any],
     size: tuple[int, int],
     channels: int,
     ids: Tensor,
