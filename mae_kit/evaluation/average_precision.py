@@ -39,7 +39,7 @@ def average_precision(
         classes: Number of classes.
 
     Raises:
-        UserError: `detection.packages`: pycocotools is not installed.
+        UserError: `detection.pycocotools`: pycocotools is not installed.
     """
     true = true[true[:, 5] >= 0]
     objects = torch.bincount(true[true[:, 6] == 0, 5].long(), minlength=classes).numpy()
@@ -70,7 +70,7 @@ def _by_coco(found: list[dict[str, Tensor]], true: list[dict[str, Tensor]]) -> t
         metric = MeanAveragePrecision(extended_summary=True, backend="pycocotools", sync_on_compute=False)
     except ImportError as error:
         fix = 'pip install "mae_kit[detection]"'
-        raise UserError("detection.packages", "average precision needs pycocotools", fix) from error
+        raise UserError("detection.pycocotools", "average precision needs pycocotools", fix) from error
     metric.warn_on_many_detections = False
     metric.update(found, true)
     whole = metric.compute()

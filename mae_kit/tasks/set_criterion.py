@@ -116,7 +116,7 @@ def linear_sum_assignment(cost):  # type: ignore[no-untyped-def]
     try:
         from scipy.optimize import linear_sum_assignment as solve
     except ImportError as error:
-        raise UserError("detection.packages", "detection needs scipy", 'pip install "mae_kit[detection]"') from error
+        raise UserError("detection.scipy", "detection needs scipy", 'pip install "mae_kit[detection]"') from error
     return solve(cost)
 
 

@@ -151,7 +151,14 @@ def test_detections_are_sorted_and_in_pixels():
 def test_images_with_more_objects_than_queries_are_told(shards: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path):
     model, _ = DETECTORS["yolos"]
     data = FinetuneData(str(shards), 8, SIZE)
-    finetune(data, Optimization(epochs=1), tmp_path / "run", model=model, task=Detection("yolos", 1), dry_run=True)
+    finetune(
+        data,
+        Optimization(epochs=1, learning_rate=1e-3),
+        tmp_path / "run",
+        model=model,
+        task=Detection("yolos", 1),
+        dry_run=True,
+    )
     assert "12 of 24 training images show more objects" in caplog.text
 
 
