@@ -1,31 +1,21 @@
 """Objectives as one graph: nothing in their steps asks the device how many patches are seen."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 from support.processes import Programs
-from support.tiny_models import save_tokenizer
 
 # In a process of its own: here every function is wrapped by the shape checks, which torch.compile does not see through.
 COMPILED = """
-import sys, torch
-from mae_kit.encoders import Hiera, ImageGPT, ConvNeXtV2, ViT
-from mae_kit.objectives import (
-    FCMAE, IGPT, MAE, BEiT, ContrastiveMAE, CrossMAE, HieraMAE, MaskFeat, MaskedPatch, SimMIM
-)
+import torch
+from mae_kit.encoders import ImageGPT, ConvNeXtV2, ViT
+from mae_kit.objectives import FCMAE, IGPT, MAE, MaskFeat, MaskedPatch, SimMIM
 torch.manual_seed(0)
 vit = ViT("vit_tiny_patch16_224", img_size=64, patch_size=8, embed_dim=48, depth=1, num_heads=3)
 convolutions = ConvNeXtV2("convnextv2_atto", 64, output_stride=16, depths=[1, 1, 2, 1], dims=[8, 16, 24, 32])
-hiera = Hiera("hiera_tiny_224", img_size=96, embed_dim=8, num_heads=1, stages=[1, 2, 2, 1])
-small = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
 gpt = ImageGPT(img_size=8, embed_dim=32, depth=1, num_heads=2)
 objectives = [
-    *(MAE(vit, mask=mask, **small) for mask in ("random", "block", "grid")),
-    CrossMAE(vit, **small),
-    ContrastiveMAE(vit, **small),
-    HieraMAE(hiera, **small),
-    BEiT(vit, sys.argv[1]),
+    *(MAE(vit, mask=mask, decoder_dim=32, decoder_depth=1, decoder_heads=2) for mask in ("random", "block", "grid")),
     FCMAE(convolutions, decoder_dim=32),
     SimMIM(vit, unit=16),
     MaskedPatch(vit),
@@ -46,6 +36,6 @@ for objective in objectives:
 
 
 @pytest.mark.long
-def test_a_step_is_one_graph(programs: Programs, tmp_path: Path):
+def test_a_step_is_one_graph(programs: Programs):
     """All in one process, since what takes seconds is that torch loads its compiler."""
-    subprocess.run([programs.python, "-c", COMPILED, save_tokenizer(tmp_path)], check=True)
+    subprocess.run([programs.python, "-c", COMPILED], check=True)
