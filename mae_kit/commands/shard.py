@@ -105,8 +105,8 @@ def shard(
     stats = pack_source(source, out, settings, workers, engine)
     for line in summary(out, stats):
         log.info(line)
-    bands = len(stats["mean"])
-    chosen = [QUICK] if bands in (1, 3) else [SATELLITE, "--objective.encoder.in_chans", str(bands)]
+    count = len(stats["mean"])
+    chosen = [QUICK] if count in (1, 3) else [SATELLITE, "--objective.encoder.in_chans", str(count)]
     return stats | {"next": shlex.join(["mae-kit", "pretrain", *chosen, "--data", str(out)])}
 
 

@@ -139,9 +139,9 @@ def test_everything_else_takes_them(trained: Path, tmp_path: Path):
     shards = str(trained / "out")
     scores = mk.evaluate(trained / "mae", data=shards, methods="knn")["scores"]
     assert scores[0]["top1"] > 0.8
-    assert mk.dedup(shards, workers=1)["samples"] == 80
+    assert mk.dedup(trained / "out", workers=1)["samples"] == 80
     found = mk.embed(trained / "mae", data=shards, out=tmp_path / "features.npy")
-    assert found["images"] == 80 and np.isfinite(np.load(tmp_path / "features.npy")).all()
+    assert isinstance(found, dict) and found["images"] == 80 and np.isfinite(np.load(tmp_path / "features.npy")).all()
     exported = mk.export(trained / "classifier", tmp_path / "timm", format="timm")
     assert json.loads((tmp_path / "timm/config.json").read_text())["scale"]["kind"]
     assert exported

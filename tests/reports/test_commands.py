@@ -91,7 +91,7 @@ def test_the_encoder_of_a_recipe_is_trained_on_by_the_recipe_it_names(run: Path,
         encoder = create_encoder(config.model, config.model_args, config.image_size)
         size = pair(meant["data"].image_size)
         assert config.image_size == size
-        build_classifier(meant["model"], 2, encoder, meant["drop_path"], size, len(config.mean))
+        build_classifier(meant["model"], 2, encoder, meant["drop_path"], size, encoder.channels)
 
 
 def encoder_config(name: str, folder: Path) -> ModelConfig:

@@ -116,7 +116,8 @@ def parse_objects(text: bytes) -> Objects:
     found: Any = parse_json(text)
     if not isinstance(found, dict) or not isinstance(found.get("boxes"), list):
         raise ValueError("no JSON object with boxes")
-    boxes, labels = found["boxes"], found.get("labels")
+    boxes: list[Any] = found["boxes"]
+    labels: Any = found.get("labels")
     crowd = found.get("crowd", [0] * len(boxes))
     for column in (labels, crowd):
         if not isinstance(column, list) or len(column) != len(boxes):
