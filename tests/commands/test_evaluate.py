@@ -16,7 +16,7 @@ from support.errors import raises
 from support.features import clusters
 from support.photo_shards import write_shard
 from support.processes import Programs
-from support.tiny_models import MEAN, STD, save_run, shaken, tiny_mae, tiny_weights
+from support.tiny_models import MEAN, STD, save_run, shaken, tiny_config, tiny_mae, tiny_weights
 
 import mae_kit
 from mae_kit.cli import main as cli
@@ -69,7 +69,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_shard(tmp_path / name / "a.tar", range(4 * number, 4 * number + 4))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluating, "feature_splits", lambda *_: made_up(0.1))
-    monkeypatch.setattr(evaluating, "load_encoder", lambda path: load_encoder(path) if path.exists() else None)
+    encoder: Any = tiny_mae().encoder
+    encoder.pretrained_cfg = tiny_config(encoder)
+    monkeypatch.setattr(evaluating, "load_encoder", lambda path: load_encoder(path) if path.exists() else encoder)
 
 
 WORDS = ["run", "--train", "t", "--val", "v"]

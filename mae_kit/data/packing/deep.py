@@ -101,7 +101,7 @@ def _read(data: bytes, settings: Settings) -> Raw | None:
     return raw._replace(values=keep(values), nodata=None if nodata != nodata else nodata)
 
 
-def _shrink(values: Num[np.ndarray, "h w c"], side: int, nodata: float | None) -> Num[np.ndarray, "h w c"]:
+def _shrink(values: Num[np.ndarray, "h w c"], side: int, nodata: float | None) -> Num[np.ndarray, "h2 w2 c"]:
     """Resize with antialias to a shorter side of at most `side`; what is mostly without data stays so."""
     height, width = values.shape[:2]
     ratio = side / min(height, width)
