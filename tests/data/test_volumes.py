@@ -157,7 +157,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_have_one_line(name: str):
     make, word = BAD[name]
-    with pytest.raises(BadImage, match=word) as error:
+    with pytest.raises(BadImage, match=word or None) as error:
         decode_raw(make(), 0)
     assert len(str(error.value).splitlines()) == 1
 

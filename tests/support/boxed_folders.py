@@ -33,7 +33,7 @@ def save_image(file: Path, boxes: list[Box], exif: Image.Exif | None = None) -> 
     Image.fromarray(draw(boxes)).save(file, quality=95, exif=exif or Image.Exif())
 
 
-def write_coco(root: Path, images: dict[str, list[Box]], **more) -> Path:
+def write_coco(root: Path, images: dict[str, list[Box]], /, **more) -> Path:
     """Images with annotations/instances_all.json; `more` replaces parts of the JSON."""
     rows = [{"id": i, "file_name": name, "width": SIZE[0], "height": SIZE[1]} for i, name in enumerate(images)]
     boxes = [(i, each) for i, name in enumerate(images) for each in images[name]]

@@ -139,9 +139,15 @@ class Index:
         """
         return packed_scale(self.folder, self.store)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """sha256 over what a run depends on: shard names, and sizes, offsets, checksums and labels of the samples."""
+        """sha256 over what a run depends on: what the index holds, and the scale of images of more than 8 bits."""
+        scale = self.scale
+        return hashlib.sha256(f"{self.checksum}{scale}".encode()).hexdigest() if scale else self.checksum
+
+    @cached_property
+    def checksum(self) -> str:
+        """sha256 over shard names, and sizes, offsets, checksums and labels of the samples."""
         digest = hashlib.sha256(json.dumps(self.shards).encode())
         for column in (self.shard, self.size, self.offset, self.crc32, self.label):
             digest.update(np.ascontiguousarray(column).data)
@@ -154,8 +160,6 @@ class Index:
             digest.update(json.dumps(self.targets.names).encode() + self.targets.values.tobytes())
         for column in self.boxes.columns.values() if self.boxes is not None else ():
             digest.update(column.tobytes())
-        if self.scale is not None:
-            digest.update(repr(self.scale).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -399,7 +403,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
         if "box_count" in arrays:
             found.boxes = Boxes(arrays["box_count"], Objects(*(arrays[f"box_{name}"] for name in Objects._fields)))
         stamps = {name: (int(size), int(changed)) for name, (size, changed) in head["stamps"].items()}
-        if head["fingerprint"] != found.fingerprint:
+        if head["fingerprint"] != found.checksum:
             raise ValueError("damaged")
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else "no index of this version"
@@ -429,7 +433,7 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
         "classes": whole.classes,
         "problems": whole.problems,
         "targets": whole.targets.names if whole.targets is not None else [],
-        "fingerprint": whole.fingerprint,
+        "fingerprint": whole.checksum,
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}

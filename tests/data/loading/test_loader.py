@@ -22,7 +22,7 @@ from mae_kit.data.decode import decode
 from mae_kit.data.index import index as columns
 from mae_kit.data.index.index import Descriptor
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.loading import loader
+from mae_kit.data import scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, Replica, TrainBatches
 from mae_kit.data.order import samples_at, step_positions
@@ -101,7 +101,7 @@ def test_jpegs_much_larger_than_the_crop_are_decoded_smaller_and_look_the_same(
 ):
     write_shard(tmp_path / "a.tar", range(16), larger=larger)
     found = [batches(open_index(tmp_path))[step].images for step in range(2)]
-    monkeypatch.setattr(loader, "decode_scaled", whole)
+    monkeypatch.setattr(scale, "decode_scaled", whole)
     expected = [batches(open_index(tmp_path))[step].images for step in range(2)]
     apart = (torch.cat(found).float() - torch.cat(expected).float()).abs()
     if larger == 1:
@@ -120,7 +120,7 @@ def test_a_turned_jpeg_is_cropped_where_it_would_be_whole(tmp_path: Path, monkey
         info.size = len(stream.getvalue())
         tar.addfile(info, io.BytesIO(stream.getvalue()))
     found = batches(open_index(tmp_path), batch_size=1)[0].images
-    monkeypatch.setattr(loader, "decode_scaled", whole)
+    monkeypatch.setattr(scale, "decode_scaled", whole)
     expected = batches(open_index(tmp_path), batch_size=1)[0].images
     assert 0 < (found.float() - expected.float()).abs().mean() < 1
 

@@ -169,14 +169,14 @@ def test_a_cached_shard_that_the_disk_has_changed_is_fetched_again(server: WebSe
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_a_server_that_is_gone_is_one_line(server: WebServer, cache: Cache, workers: int):
-    there = open_index(f"{server.url}/train-*.tar", cache=cache)
+    data = batches(open_index(f"{server.url}/train-*.tar", cache=cache))
     server.stop()
-    loader = Loader(batches(there), 0, 3, workers)
+    loader = Loader(data, 0, 3, workers)
     with raises("data.url", "loader.failed") as caught:
         next(iter(loader))
     assert "\n" not in str(caught.value) and "/train-" in caught.value.problem
     server.start()
-    loader = Loader(batches(there), 0, 3, workers)
+    loader = Loader(data, 0, 3, workers)
     assert not next(iter(loader)).bad
     loader.close()
 
