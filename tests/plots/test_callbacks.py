@@ -41,6 +41,7 @@ class Watched(Trainer):
     global_step: Any = 0
     max_steps: Any = 0
     accumulate_grad_batches: Any = 2
+    strategy: Any = None
 
     def __init__(self, *callbacks: Callback):
         self.callbacks = list(callbacks)

@@ -18,11 +18,11 @@ from support.errors import raises
 from support.gates import Measured
 from support.photo_shards import classes_of, photo, write_shard
 
+from mae_kit.data import scale
 from mae_kit.data.decode import decode
 from mae_kit.data.index import index as columns
 from mae_kit.data.index.index import Descriptor
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data import scale
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Loader, Replica, TrainBatches
 from mae_kit.data.order import samples_at, step_positions
