@@ -17,6 +17,7 @@ from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import (
     CLASSIFIER,
+    DETECTOR,
     ENCODER,
     HEADER,
     KINDS,
@@ -29,6 +30,7 @@ from mae_kit.files.tensor_file import (
 )
 from mae_kit.objectives import MAE
 from mae_kit.tasks.classifier import ModelSpec
+from mae_kit.tasks.detector import DetectorConfig, load_detector, save_detector
 from mae_kit.tasks.regressor import Regressor, load_regressor, save_regressor
 from mae_kit.tasks.segmenter import SegmenterConfig, build_backbone, load_segmenter, save_segmenter
 from mae_kit.weights.config import ModelConfig
@@ -58,6 +60,7 @@ LOAD: dict[Kind, Any] = {
     TOKENIZER: load_tokenizer,
     SEGMENTER: lambda path: load_segmenter(path)[0],
     REGRESSOR: lambda path: load_regressor(path)[0],
+    DETECTOR: lambda path: load_detector(path)[0],
 }
 
 
@@ -81,11 +84,15 @@ def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
     save_model(folder, mae, config)
     save_classifier(folder, classifier, CONFIG)
     save_regressor(folder, Regressor(classifier, 5), CONFIG)
-    record = SegmenterConfig(
-        ModelConfig("resnet18", {}, [0.5] * 3, [0.2] * 3, image_size=(32, 32), classes=[*"ab"]), "linear", 16, 0.5
+    narrow = {"channels": [8, 8, 16, 16]}
+    model = ModelConfig("resnet18", narrow, [0.5] * 3, [0.2] * 3, image_size=(32, 32), classes=[*"ab"])
+    backbone = build_backbone(ModelSpec("resnet18", narrow), None, 0.0, (32, 32), 3).model
+    segments = SegmenterConfig(model, "linear", 16, 0.5)
+    save_segmenter(folder, segments.build(backbone), segments)
+    detects = DetectorConfig(
+        model, "detr", {"queries": 4, "layers": [1, 1], "width": 16, "heads": 2, "feedforward": 16}
     )
-    backbone = build_backbone(ModelSpec("resnet18"), None, 0.0, (32, 32), 3).model
-    save_segmenter(folder, record.build(backbone), record)
+    save_detector(folder, detects.build(backbone), detects)
     return save_tokenizer(folder)
 
 
