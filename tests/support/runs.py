@@ -24,9 +24,9 @@ TrainingModule.on_train_batch_start = lambda *args: (time.sleep(0.06), start(*ar
 
 SLOW_SCORES = """
 import time
-import mae_kit.commands.finetune, mae_kit.commands.pretrain
+import mae_kit.commands.pretrain, mae_kit.tasks.classification
 from mae_kit.data.loading.loader import EvaluationBatches
-mae_kit.commands.pretrain.KNN_BATCH = mae_kit.commands.finetune.EVALUATION_BATCH = 2
+mae_kit.commands.pretrain.KNN_BATCH = mae_kit.tasks.classification.BATCH = 2
 get = EvaluationBatches.__getitem__
 EvaluationBatches.__getitem__ = lambda *args: (time.sleep(0.3), get(*args))[1]
 """
