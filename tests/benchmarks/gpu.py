@@ -2,7 +2,7 @@
 
 python tests/benchmarks/gpu.py --minutes 9 --out DIR          --tiny: the same of tiny models, on a processor too
 
-Writes DIR/gpu.json anew after each part, so that what was measured is kept where time runs out.
+Rewrites DIR/gpu.json after each part, so that what was measured is kept where time runs out.
 """
 
 import json
@@ -67,7 +67,7 @@ def gpu(out: Path, minutes: float = 9.0, tiny: bool = False, workers: int = 8) -
 
     Args:
         out: Folder of gpu.json.
-        minutes: After which no further part is begun.
+        minutes: After which no further part is started.
         tiny: Tiny models and few images, to test this file.
         workers: Processes that decode.
 

@@ -1,4 +1,4 @@
-"""The speed figures of README and docs/results.md anew, as ratios with quartiles, on made images: `make bench`.
+"""Measure the speed figures of README and docs/results.md, as ratios with quartiles, on made images: `make bench`.
 
 python tests/benchmarks/speed.py --out bench.md
 """

@@ -10,14 +10,14 @@ from mae_kit.data.scale import Method, Scale, missing
 from mae_kit.errors import UserError
 
 PERCENT = 0.1, 99.9
-SATURATED = 0.01  # share of values at the end of their kind that is reported
+SATURATED = 0.01  # fraction of values at the end of their range that is reported
 _QUANTILES = (np.arange(1000) + 0.5) / 1000
 _SAMPLE = 1 << 18  # values of a band that the quantiles of a shard are taken from
 _FEWEST, _MOST = 64, 1 << 16  # of them from one image
 
 
 class BandStatistics(NamedTuple):
-    """Of each band, over the training images; pixels without data are left out, and otherwise every image counts alike.
+    """Of each band, over the training images; pixels without data are left out, else every image counts equally.
 
     Attributes:
         mean: Of the values.
@@ -41,7 +41,7 @@ class BandStatistics(NamedTuple):
 
 
 class BandSums:
-    """What a shard tells of its bands.
+    """What is known of the bands of a shard.
 
     Args:
         bands: Their number.
