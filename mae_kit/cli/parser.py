@@ -53,11 +53,7 @@ def values(function: Callable[..., Any], program: str, words: Sequence[str], rec
 
 
 def settings_of(
-    function: Callable[..., Any],
-    kind: str,
-    recipes: Sequence[str],
-    resume: str | Path | None,
-    given: Mapping[str, Any],
+    function: Callable[..., Any], kind: str, recipes: Sequence[str], resume: str | Path | None, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The values of a command that takes recipes, for the command line and for Python.
 

@@ -15,14 +15,7 @@ from mae_kit.cli.words import short_of
 from mae_kit.errors import UserError
 from mae_kit.files.recipe_file import parse_yaml
 
-_NAMES = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    type(None): "null",
-}
+_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path", type(None): "null"}
 _SCALARS = tuple(_NAMES)
 
 

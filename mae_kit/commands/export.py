@@ -31,11 +31,7 @@ _OF_VITS = ("vit_mae", "vit", "original")
 
 
 def export(
-    run: Path,
-    out: Path | None = None,
-    format: Format = "timm",
-    hub_dir: Path | None = None,
-    license: str = "other",
+    run: Path, out: Path | None = None, format: Format = "timm", hub_dir: Path | None = None, license: str = "other"
 ) -> dict[str, Any]:
     """Write a model in another program's format: an encoder, with its decoder or head if the format has a place for
     them, or, as onnx or pt2, a segmenter, regressor or detector.

@@ -10,13 +10,7 @@ from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.adapt import rechannelled, rechannelled_from, repatched, resized
-from mae_kit.weights.native import (
-    save_classifier,
-    save_encoder,
-    save_model,
-    to_igpt,
-    to_objective,
-)
+from mae_kit.weights.native import save_classifier, save_encoder, save_model, to_igpt, to_objective
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
 from mae_kit.weights.recognize import read_pretrained

@@ -112,10 +112,7 @@ def score_classes(predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, 
     macro_f1, low, high = resampled(lambda weights: macro(counts(weights).f1()), trials, images)
     right, true, named = (part.sum(axis=(0, 1)) for part in counts(np.ones((1, images), np.float32)))
     return score(predicted == truth)._replace(
-        macro_f1=macro_f1,
-        macro_low=low,
-        macro_high=high,
-        of_classes=_columns(Counts(right, true, named), trials),
+        macro_f1=macro_f1, macro_low=low, macro_high=high, of_classes=_columns(Counts(right, true, named), trials)
     )
 
 
@@ -149,10 +146,7 @@ def _columns(counts: Counts, trials: int) -> dict[str, np.ndarray]:
 
 
 def _counts(
-    predicted: Int64[np.ndarray, "s q"],
-    truth: Int64[np.ndarray, " q"],
-    weights: Float[np.ndarray, "n q"],
-    classes: int,
+    predicted: Int64[np.ndarray, "s q"], truth: Int64[np.ndarray, " q"], weights: Float[np.ndarray, "n q"], classes: int
 ) -> Counts:
     """[n s k]: of each trial, with the images counted so many times."""
     hits = predicted == truth

@@ -112,9 +112,7 @@ def layers_of(encoder: Any, layers: Iterable[int]) -> list[int]:
     chosen = sorted(set(layers)) or [depth]
     if not 1 <= chosen[0] <= chosen[-1] <= depth:
         raise UserError(
-            "layers",
-            f"layers are {chosen}, the encoder has {depth} of them",
-            f"give numbers from 1 to {depth}",
+            "layers", f"layers are {chosen}, the encoder has {depth} of them", f"give numbers from 1 to {depth}"
         )
     return chosen
 

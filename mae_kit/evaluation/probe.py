@@ -89,9 +89,7 @@ def fit_probe(
     """
     if len(train) < FEWEST:
         raise UserError(
-            "data.too_few",
-            f"{len(train)} labeled images are too few for a linear probe",
-            f"give {FEWEST} or more",
+            "data.too_few", f"{len(train)} labeled images are too few for a linear probe", f"give {FEWEST} or more"
         )
     order = torch.from_numpy(permute(np.arange(len(train)), len(train), seed))
     held, rest = order[: len(train) // 10], order[len(train) // 10 :]

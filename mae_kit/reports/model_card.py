@@ -57,11 +57,7 @@ LOADING = {
         'session = onnxruntime.InferenceSession("model.onnx")',
         'output = session.run(None, {{"images": images}})[0]',
     ),
-    "pt2": (
-        "import torch",
-        'model = torch.export.load("model.pt2").module()',
-        "output = model(images)",
-    ),
+    "pt2": ("import torch", 'model = torch.export.load("model.pt2").module()', "output = model(images)"),
 }
 
 

@@ -115,11 +115,7 @@ def unfreeze_color_head(model: nn.Module) -> None:
         UserError: The model has no loss of its own.
     """
     if not isinstance(model, TimmImageGPT):
-        raise UserError(
-            "generative",
-            "the model is not an iGPT and has no generative loss",
-            "give --generative 0",
-        )
+        raise UserError("generative", "the model is not an iGPT and has no generative loss", "give --generative 0")
     model.color_head.requires_grad_(True)
 
 

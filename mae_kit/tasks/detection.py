@@ -28,16 +28,7 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.box_pictures import side_by_side
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.tasks.detector import (
-    Detections,
-    Detector,
-    DetectorConfig,
-    Name,
-    detect,
-    detections,
-    inside,
-    save_detector,
-)
+from mae_kit.tasks.detector import Detections, Detector, DetectorConfig, Name, detect, detections, inside, save_detector
 from mae_kit.tasks.labeled import Labeled, check_unused, normalization, open_labeled
 from mae_kit.tasks.metrics import Rows, Scores
 from mae_kit.tasks.overlays import as_rgb

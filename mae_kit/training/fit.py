@@ -249,9 +249,7 @@ def _trainer(
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings(
-        "ignore",
-        message=".*(LeafSpec|num_workers|in eval mode|val_dataloader).*",
-        module="pytorch_lightning",
+        "ignore", message=".*(LeafSpec|num_workers|in eval mode|val_dataloader).*", module="pytorch_lightning"
     )
     # torch 2.15 has a new name for it, and means what we ask for by the old one
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")

@@ -86,9 +86,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     check_gelu(raw)
     if {"beit.layernorm.weight", "layernorm.weight"} <= raw.tensors.keys():
         raise UserError(
-            "weights.pooling",
-            f"{raw.path} does not use mean pooling",
-            "give one trained with use_mean_pooling: true",
+            "weights.pooling", f"{raw.path} does not use mean pooling", "give one trained with use_mean_pooling: true"
         )
     tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     left_out = [name for name in others if LEFT_OUT.fullmatch(name)]

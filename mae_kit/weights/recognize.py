@@ -29,14 +29,7 @@ from mae_kit.weights import timm as timm_folder
 from mae_kit.weights.config import parse_config
 from mae_kit.weights.files import Raw, is_average, read_raw
 from mae_kit.weights.plain_vit import Hints
-from mae_kit.weights.pretrained import (
-    Pretrained,
-    check_complete,
-    empty_encoder,
-    image_size,
-    load_weights,
-    without_head,
-)
+from mae_kit.weights.pretrained import Pretrained, check_complete, empty_encoder, image_size, load_weights, without_head
 from mae_kit.weights.timm import architecture, is_published, read_published
 
 _FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt)

@@ -95,11 +95,7 @@ COPIES: dict[str, tuple[Copy, int]] = {
 
 
 def duplicates(
-    shards: str,
-    encoder: Path | None = None,
-    photos: int = 400,
-    hashes: int = _MILLION,
-    queries: int = _MILLION,
+    shards: str, encoder: Path | None = None, photos: int = 400, hashes: int = _MILLION, queries: int = _MILLION
 ) -> dict[str, Any]:
     """Make copies of photos, look for them among all photos, and time fingerprints and the comparing of hashes.
 

@@ -65,8 +65,7 @@ def test_the_digits_are_scikit_learns(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("counts", "key"),
-    [({"cat": 5}, "images.classes"), ({"cat": 5, "dog": 1}, "images.few"), ({}, "shard.src")],
+    ("counts", "key"), [({"cat": 5}, "images.classes"), ({"cat": 5, "dog": 1}, "images.few"), ({}, "shard.src")]
 )
 def test_folders_that_are_refused(tmp_path: Path, counts: dict[str, int], key: str):
     with raises(key):

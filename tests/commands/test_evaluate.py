@@ -131,10 +131,7 @@ def test_layers_are_rows_of_the_table(
 @pytest.mark.parametrize(
     ("words", "key"),
     [
-        (
-            ["--attentive", "attentive_tiny_64px"],
-            "out.needed",
-        ),
+        (["--attentive", "attentive_tiny_64px"], "out.needed"),
         (["--finetune", "vit_tinny_64px"], "recipe.name.unknown"),
         (["--out", "note/out"], "out.file"),
     ],

@@ -160,12 +160,7 @@ def test_an_encoder_that_no_objective_trains_is_refused(tmp_path: Path, images: 
 
 
 @pytest.mark.parametrize(
-    ("options", "key"),
-    [
-        ({"layer": 3}, "inspect.layer"),
-        ({"layer": 0}, "inspect.layer"),
-        ({"count": 0}, "count"),
-    ],
+    ("options", "key"), [({"layer": 3}, "inspect.layer"), ({"layer": 0}, "inspect.layer"), ({"count": 0}, "count")]
 )
 def test_numbers_out_of_range(run: Path, images: Path, options: dict[str, Any], key: str):
     with raises(key):

@@ -64,12 +64,7 @@ def test_a_batch_is_told_before_the_next_is_read(run: Path, photos: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("words", "key"),
-    [
-        (["--limit", "0"], "limit"),
-        (["--top", "0"], "top"),
-        (["--top", "-1"], "top"),
-    ],
+    ("words", "key"), [(["--limit", "0"], "limit"), (["--top", "0"], "top"), (["--top", "-1"], "top")]
 )
 def test_numbers_that_count_nothing(run: Path, photos: Path, words: list[str], key: str, mistake: Callable[..., str]):
     assert mistake("predict", run, photos, *words) == key

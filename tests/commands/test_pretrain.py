@@ -63,10 +63,7 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ("--data.knn_shards {unlabeled}", "data.knn_shards.no_labels"),
         ("--objective.init_args.mask grid --objective.init_args.mask_ratio 0.5", "objective.mask"),
         ("--objective.init_args.encoder.init_args.name vit_tinny", "encoder.name.unknown"),
-        (
-            "--data.mean [123.7,116.3,103.5]",
-            "data.mean",
-        ),
+        ("--data.mean [123.7,116.3,103.5]", "data.mean"),
         ("--data.color_jitter -1", "data.color_jitter"),
         ("--objective.init_args.decoder_depth -1", "objective.decoder_depth"),
         ("--objective.init_args.decoder_depth 1000000", "objective.decoder_depth"),
@@ -76,12 +73,7 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(
-    photos: Path,
-    recipes: Path,
-    tmp_path: Path,
-    mistake: Callable[..., str],
-    changed: str,
-    key: str,
+    photos: Path, recipes: Path, tmp_path: Path, mistake: Callable[..., str], changed: str, key: str
 ):
     (tmp_path / "file").write_text("")
     for name in ("empty", "unlabeled"):

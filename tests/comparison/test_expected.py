@@ -7,12 +7,7 @@ from mae_kit.comparison.expected import expectation
 @pytest.mark.parametrize(
     ("objective", "images", "labels", "said"),
     [
-        (
-            "MAE",
-            500_000,
-            None,
-            "Your images will differ; we measured 46.5% against 36.4% from scratch after 379",
-        ),
+        ("MAE", 500_000, None, "Your images will differ; we measured 46.5% against 36.4% from scratch after 379"),
         ("MAE", 130_000, 50, "we measured 39.8%"),
         ("MAE", 50_000, None, "50,000 images are too few to expect a gain: we measured 33.1%"),
         ("MAE", 1_000, None, "1,000 images are too few"),
@@ -40,17 +35,9 @@ MEASURED = [
 @pytest.mark.parametrize(
     ("images", "labels", "said"),
     [
-        (
-            20_000,
-            10,
-            "we measured 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)",
-        ),
+        (20_000, 10, "we measured 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)"),
         (20_000, 10, "a gain after 300,000"),
-        (
-            800,
-            None,
-            "51.0% against 50.0% from scratch after 40,000 images with quick, on 1,000 photos and all labels",
-        ),
+        (800, None, "51.0% against 50.0% from scratch after 40,000 images with quick, on 1,000 photos and all labels"),
     ],
 )
 def test_the_dataset_closest_in_size_counts(

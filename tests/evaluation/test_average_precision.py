@@ -10,12 +10,7 @@ from mae_kit.evaluation.average_precision import average_precision
 from mae_kit.evaluation.objects import FoundObjects
 
 TRUE = torch.tensor(
-    [
-        [0, 10, 10, 30, 30, 0, 0],
-        [0, 50, 50, 70, 70, 1, 0],
-        [1, 10, 10, 30, 30, 0, 0],
-        [1, -1, -1, -1, -1, -1, -1],
-    ],
+    [[0, 10, 10, 30, 30, 0, 0], [0, 50, 50, 70, 70, 1, 0], [1, 10, 10, 30, 30, 0, 0], [1, -1, -1, -1, -1, -1, -1]],
     dtype=torch.float,
 )
 IMAGES = torch.arange(3)

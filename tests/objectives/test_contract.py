@@ -65,11 +65,7 @@ ENCODERS: dict[str, tuple[type[Encoder], str, dict[str, Any]]] = {
     "windows": (Swin, "swin_tiny_patch4_window7_224", {"img_size": 32, **SWIN}),
     "windows, rectangle": (Swin, "swin_tiny_patch4_window7_224", {"img_size": [32, 48], "in_chans": 1, **SWIN}),
     "convolutions": (ConvNeXtV2, "convnextv2_tiny", {"img_size": 96, **CONVOLUTIONS}),
-    "convolutions, dilated": (
-        ConvNeXtV2,
-        "convnextv2_atto",
-        {"img_size": 48, "output_stride": 16, **CONVOLUTIONS},
-    ),
+    "convolutions, dilated": (ConvNeXtV2, "convnextv2_atto", {"img_size": 48, "output_stride": 16, **CONVOLUTIONS}),
     "convolutions, rectangle": (
         ConvNeXtV2,
         "convnextv2_atto",

@@ -125,8 +125,7 @@ def test_the_encoders_positions_do_not_decay_and_the_decoders_do():
 
 
 @pytest.mark.parametrize(
-    ("changed", "key"),
-    [({"drop_path": 2.0}, "encoder.drop_path"), ({"num_heads": 3}, "encoder.num_heads")],
+    ("changed", "key"), [({"drop_path": 2.0}, "encoder.drop_path"), ({"num_heads": 3}, "encoder.num_heads")]
 )
 def test_encoders_that_cannot_be_are_refused(changed: dict[str, Any], key: str):
     with raises(key):

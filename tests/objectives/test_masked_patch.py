@@ -118,10 +118,7 @@ def test_it_learns_an_image_by_heart(target: str, share: float):
 
 @pytest.mark.parametrize(
     ("target", "changed", "key"),
-    [
-        ("mosaic", {"patch_size": 2}, "objective.target"),
-        ("color", {"in_chans": 5}, "objective.target"),
-    ],
+    [("mosaic", {"patch_size": 2}, "objective.target"), ("color", {"in_chans": 5}, "objective.target")],
 )
 def test_a_target_that_cannot_be_is_refused(target: str, changed: dict[str, int], key: str):
     with raises(key):

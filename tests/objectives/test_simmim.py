@@ -179,13 +179,7 @@ def test_as_many_units_are_hidden_as_in_the_original():
 
 
 @pytest.mark.parametrize(
-    ("unit", "key"),
-    [
-        (12, "objective.unit"),
-        (0, "objective.unit"),
-        (-16, "objective.unit"),
-        (24, "encoder.img_size"),
-    ],
+    ("unit", "key"), [(12, "objective.unit"), (0, "objective.unit"), (-16, "objective.unit"), (24, "encoder.img_size")]
 )
 def test_a_unit_that_does_not_fit_is_refused(unit: int, key: str):
     encoder = ViT("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)

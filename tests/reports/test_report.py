@@ -115,15 +115,7 @@ def read(run: Path) -> Page:
 def test_the_page_of_a_pretraining_has_its_numbers_pictures_and_commands(pretrained: Path) -> None:
     page = read(pretrained)
     assert page.headings == ["Curves", "Reconstructions at step 40", "Bad samples", "Recipe", "Next steps"]
-    for number in (
-        "43.2%",
-        "0.0253",
-        "epoch 4.0 of 8",
-        "40 min 20 min of CPU time",
-        "235/s",
-        "3.1%",
-        "60 listed",
-    ):
+    for number in ("43.2%", "0.0253", "epoch 4.0 of 8", "40 min 20 min of CPU time", "235/s", "3.1%", "60 listed"):
         assert number in page.words
     assert f"mae-kit reconstruct '{pretrained}' IMAGES" in page.words
     assert page.words.count("train-000.tar") == 50

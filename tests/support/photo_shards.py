@@ -33,12 +33,7 @@ def classes_of(number: int) -> tuple[int, ...]:
 
 
 def write_shard(
-    path: Path,
-    numbers: range,
-    labels: bool = True,
-    damaged: tuple[int, ...] = (),
-    sets: bool = False,
-    larger: int = 1,
+    path: Path, numbers: range, labels: bool = True, damaged: tuple[int, ...] = (), sets: bool = False, larger: int = 1
 ) -> None:
     """Write a webdataset shard; images listed as damaged have garbage in the middle, behind a valid header."""
     with tarfile.open(path, "w") as tar:

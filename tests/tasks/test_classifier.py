@@ -209,12 +209,7 @@ def test_weights_with_a_head_keep_their_pooling(tmp_path: Path):
         (ModelSpec("test_vit2"), (32, 48), 3, "model.name.encoder"),
         (ModelSpec("test_vit", {"patch_size": 4}), (32, 48), 3, "weights.names.model"),
         (ModelSpec("test_vit", {"depth": 3}), (32, 48), 3, "weights.names.model"),
-        (
-            ModelSpec("test_vit", {"num_heads": 4}),
-            (32, 48),
-            3,
-            "model.args",
-        ),
+        (ModelSpec("test_vit", {"num_heads": 4}), (32, 48), 3, "model.args"),
         (ModelSpec("test_vit", weights="timm"), (32, 48), 3, "model.weights.encoder"),
         (None, (36, 48), 3, "encoder.img_size.patch"),
     ],

@@ -11,12 +11,7 @@ from torch import nn
 from mae_kit.data.decode import IGNORED
 from mae_kit.data.loading.batch import Batch
 from mae_kit.evaluation.pixels import count_pixels, stack
-from mae_kit.tasks.segmentation import (
-    Segmentation,
-    SegmentationScores,
-    cross_entropy,
-    dice_loss,
-)
+from mae_kit.tasks.segmentation import Segmentation, SegmentationScores, cross_entropy, dice_loss
 
 
 class Same(nn.Module):

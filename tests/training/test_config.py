@@ -27,11 +27,7 @@ from mae_kit.training.config import Intervals, Machine, Optimization, Plan
         (Optimization, {"epochs": 3, "warmup_epochs": 9}, "optimization.warmup_epochs"),
         (Optimization, {"epochs": 3, "steps": (2.0,)}, "optimization.decay"),
         (Optimization, {"epochs": 3, "decay": "steps", "min_learning_rate": 1e-6}, "optimization.steps"),
-        (
-            Optimization,
-            {"epochs": 80, "decay": "steps", "steps": (90.0,)},
-            "optimization.steps.end",
-        ),
+        (Optimization, {"epochs": 80, "decay": "steps", "steps": (90.0,)}, "optimization.steps.end"),
         (Optimization, {"epochs": 80, "decay": "steps", "steps": (7.0, 5.0)}, "optimization.steps.end"),
         (Machine, {"accumulate_grad_batches": 0}, "machine.accumulate_grad_batches"),
         (Machine, {"threads": -1}, "machine.threads"),

@@ -95,13 +95,7 @@ def fitted(image: Num[Tensor, "c h w"], objects: Objects, size: tuple[int, int])
 
 
 def _as_batch(
-    images: list[Any],
-    size: tuple[int, int],
-    channels: int,
-    ids: Tensor,
-    due: Tensor,
-    shown: Tensor,
-    bad: list[str],
+    images: list[Any], size: tuple[int, int], channels: int, ids: Tensor, due: Tensor, shown: Tensor, bad: list[str]
 ) -> Batch:
     kind = images[0][0].dtype if images else torch.uint8
     pixels = torch.zeros(len(images), channels, *size, dtype=kind)

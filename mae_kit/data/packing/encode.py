@@ -41,13 +41,7 @@ class Stored(NamedTuple):
     left_out: str = ""
 
 
-def encode(
-    data: bytes,
-    resize: int | None,
-    quality: int,
-    channels: int,
-    max_pixels: int = MAX_PIXELS,
-) -> Stored:
+def encode(data: bytes, resize: int | None, quality: int, channels: int, max_pixels: int = MAX_PIXELS) -> Stored:
     """Decode an image of 8 bits to see that it is sound, and make of it what a shard stores.
 
     Args:

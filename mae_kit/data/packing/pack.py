@@ -102,9 +102,7 @@ def _check_classes(source: Source) -> None:
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if shown != name:
             raise UserError(
-                "shard.classes.utf8",
-                f"the class {shown} has bytes in its name that are not UTF-8",
-                "rename its folder",
+                "shard.classes.utf8", f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder"
             )
         if name.splitlines() != [name]:  # U+0085 and U+2028, too: other programs may end one there
             raise UserError(
@@ -258,9 +256,7 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
     if lost:
         fix = "repeat the command; with --engine ray give a folder that all nodes share"
         raise UserError(
-            "shard.lost",
-            f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}",
-            fix,
+            "shard.lost", f"{out} lacks {len(lost)} of {len(tasks)} shards that were written, such as {lost[0]}", fix
         )
 
 

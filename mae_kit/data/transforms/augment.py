@@ -376,7 +376,5 @@ def _need_rgb(channels: int, **stages: bool) -> None:
     for key, on in stages.items():
         if on and channels != 3:
             raise UserError(
-                key,
-                f"{key} needs images of 3 channels, these have {channels}",
-                f"turn {key} off in the recipe",
+                key, f"{key} needs images of 3 channels, these have {channels}", f"turn {key} off in the recipe"
             )

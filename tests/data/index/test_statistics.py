@@ -57,13 +57,7 @@ def test_where_no_image_decodes_they_are_imagenets(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("mean", "std", "far"),
-    [
-        (0.2, 0.2, False),
-        (0.29, 0.2, False),
-        (0.31, 0.2, True),
-        (0.2, 0.31, True),
-        (0.2, 0.13, True),
-    ],
+    [(0.2, 0.2, False), (0.29, 0.2, False), (0.31, 0.2, True), (0.2, 0.31, True), (0.2, 0.13, True)],
 )
 def test_a_mismatch_is_reported(index: Index, caplog: pytest.LogCaptureFixture, mean: float, std: float, far: bool):
     (index.folder / FILE).write_text(json.dumps({"mean": [0.2], "std": [0.2]}))

@@ -82,11 +82,7 @@ def test_a_download_goes_on_where_it_broke_off(server: WebServer, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("fault", "key"),
-    [
-        ("busy", "data.url.unreachable"),
-        ("drop", "data.url.unreachable"),
-        ("forbidden", "data.url.forbidden"),
-    ],
+    [("busy", "data.url.unreachable"), ("drop", "data.url.unreachable"), ("forbidden", "data.url.forbidden")],
 )
 def test_what_keeps_failing_is_one_line(server: WebServer, tmp_path: Path, fault: str, key: str):
     server.fail("a.tar", repeat(fault))
