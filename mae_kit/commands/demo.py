@@ -44,8 +44,6 @@ class Course(NamedTuple):
         pretrain_images: Images seen in pretraining, whatever the size of the dataset.
         few_images: Images seen in each fine-tuning run with few labels.
         all_images: Images seen in each fine-tuning run with all labels.
-        pretrain_batch: Batch size of pretraining, unless there are fewer images.
-        batch_size: Batch size of fine-tuning, unless there are fewer images.
     """
 
     recipe: str
@@ -53,12 +51,10 @@ class Course(NamedTuple):
     pretrain_images: int
     few_images: int
     all_images: int
-    pretrain_batch: int
-    batch_size: int
 
 
-DIGITS = Course("demo_digits", {"channels": 1, "resize": 32, "quality": 95}, 60_000, 5_120, 14_400, 64, 32)
-PHOTOS = Course("demo_photos", {"resize": 96}, 90_000, 5_120, 9_600, 64, 32)
+DIGITS = Course("demo_digits", {"channels": 1, "resize": 32, "quality": 95}, 60_000, 5_120, 14_400)
+PHOTOS = Course("demo_photos", {"resize": 96}, 90_000, 5_120, 9_600)
 ONE_THREAD = {"machine.threads": 1}  # models this small are slower with two, and two can be trained side by side
 
 
@@ -183,23 +179,22 @@ def _has_split(images: Path) -> bool:
 
 
 def _pretrain(shards: Shards, run: Path, course: Course) -> Step:
-    options = _length(course.pretrain_images, shards.images, course.pretrain_batch) | ONE_THREAD
+    options = _length(course.pretrain_images, shards.images) | ONE_THREAD
     return training("pretrain", course.recipe, options, {"data.path": shards.train, "data.knn_shards": shards.val}, run)
 
 
 def _finetune(shards: Shards, encoder: str, labels: int | None, seed: int, run: Path, course: Course) -> Step:
     images = shards.classes * labels if labels else shards.images
-    options = _length(course.few_images if labels else course.all_images, images, course.batch_size)
+    options = _length(course.few_images if labels else course.all_images, images)
     options |= ({"data.labels_per_class": labels} if labels else {}) | {"machine.num_workers": 0, "seed": seed}
     places = {"data.path": shards.train, "data.val": shards.val, "encoder": encoder}
     return training("finetune", course.recipe, options | ONE_THREAD, places, run)
 
 
-def _length(seen: int, images: int, batch_size: int) -> dict[str, Any]:
-    """Return the options of a run that sees so many images, in batches that the dataset can fill."""
+def _length(seen: int, images: int) -> dict[str, Any]:
+    """Return the options of a run that sees so many images."""
     epochs = seen / images
-    length = {"optimization.epochs": f"{epochs:.4g}", "optimization.warmup_epochs": f"{epochs / 10:.4g}"}
-    return length | ({"data.batch_size": images} if images < batch_size else {})
+    return {"optimization.epochs": f"{epochs:.4g}", "optimization.warmup_epochs": f"{epochs / 10:.4g}"}
 
 
 def _compare(shards: Shards, encoder: Path, out: Path, course: Course, seeds: int) -> list[dict[str, Any]]:

@@ -122,7 +122,8 @@ def _length(arguments: dict[str, Any]) -> Plan:
     """The length of training; the images may be given as a number."""
     data, optimization, machine, seed = (arguments[name] for name in ("data", "optimization", "machine", "seed"))
     if data.path.isdecimal():
-        return Plan(int(data.path), data.batch_size, optimization.epochs, seed)
+        images = int(data.path)
+        return Plan(images, min(data.batch_size, images), optimization.epochs, seed)
     return open_stream(data.path, data, optimization, machine, seed).plan
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,16 +10,15 @@ from torch import nn
 from mae_kit.data.index.exclusions import Kept, kept
 from mae_kit.data.index.labels import class_counts, common_classes, draw_per_class, must_be_apart, smallest_class
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.loading.loader import Replica
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
 from mae_kit.encoders.timm_models import pair
 from mae_kit.errors import UserError
 from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier
 from mae_kit.tasks.config import FinetuneData
-from mae_kit.training.config import Machine, Optimization
+from mae_kit.training.config import Machine, Optimization, Plan
 from mae_kit.training.fit import this_replica
-from mae_kit.training.samples import Stream, plan_for
+from mae_kit.training.samples import Stream, fitting_batch
 from mae_kit.weights.config import ModelConfig
 
 log = logging.getLogger(__name__)
@@ -80,23 +78,10 @@ def open_labeled(
     absent = [name for name, count in zip(classes, counts, strict=True) if not count and not rows_of]
     if absent:
         log.warning(f"no training image shows {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}")
-    fitting = replace(data, batch_size=_fitting_batch(data, len(rows), replica))
-    longer = optimization.of_min_steps(len(rows), fitting.batch_size)
-    return Labeled(
-        Stream(train, rows, plan_for(train, samples, rows, fitting, longer, seed), replica), val, classes, longer
-    )
-
-
-def _fitting_batch(data: FinetuneData, images: int, replica: Replica) -> int:
-    """The recipe's batch, or the largest one that the images fill and the devices divide."""
-    parts = replica.world_size * replica.micro_batches
-    if images < parts:
-        what = f"{data.path} has {images} labeled images, fewer than {parts} devices and micro-batches"
-        raise UserError("data.batch_size.devices", what, "use fewer devices, or --machine.accumulate_grad_batches 1")
-    batch = min(data.batch_size, images - images % parts)
-    if batch < data.batch_size:
-        log.info(f"{images} labeled images: batches of {batch}, not of data.batch_size {data.batch_size}")
-    return batch
+    batch = fitting_batch(data, data.path, len(rows), replica)
+    longer = optimization.of_min_steps(len(rows), batch)
+    plan = Plan(len(rows), batch, longer.epochs, seed, samples.fingerprint, train.contents, data.mix_shards)
+    return Labeled(Stream(train, rows, plan, replica), val, classes, longer)
 
 
 def _training_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:

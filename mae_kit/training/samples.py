@@ -1,10 +1,11 @@
 """The stream of samples that a training goes through: which rows of the shards, and a plan that fixes their order."""
 
+import logging
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from mae_kit.data.index.exclusions import Kept, kept
+from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
@@ -12,6 +13,8 @@ from mae_kit.data.resolve import resolve
 from mae_kit.errors import UserError
 from mae_kit.training.config import Machine, Optimization, Plan
 from mae_kit.training.fit import this_replica
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -56,9 +59,11 @@ class Stream(NamedTuple):
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:
     """All samples of shards that are not left out, with labels or without, to train at one rate in all layers.
 
+    A batch is no larger than the set.
+
     Raises:
         UserError: The rate falls from layer to layer, a least number of steps, no shards, no such list, fewer samples
-            than a batch, or a batch that does not divide among the devices.
+            than devices, or a batch that does not divide among the devices.
     """
     if optimization.layer_decay != 1 or optimization.layer_blocks != 1:
         raise UserError(
@@ -73,21 +78,25 @@ def open_stream(shards: str, data: Streamed, optimization: Optimization, machine
     index.check_mix_shards(data.mix_shards)
     samples = kept(index, data.exclude)
     replica, count = this_replica(machine, data.batch_size), len(samples.rows)
-    if count < data.batch_size:
-        raise UserError(
-            "data.batch_size.too_large",
-            f"{shards} holds {count} images, fewer than data.batch_size {data.batch_size}",
-            f"give --data.batch_size {2 ** (count.bit_length() - 1)} or less",
-        )
-    return Stream(index, samples.rows, plan_for(index, samples, samples.rows, data, optimization, seed), replica)
+    batch = fitting_batch(data, shards, count, replica)
+    plan = Plan(count, batch, optimization.epochs, seed, samples.fingerprint, index.contents, data.mix_shards)
+    return Stream(index, samples.rows, plan, replica)
 
 
-def plan_for(
-    index: Index, samples: Kept, rows: np.ndarray, data: Streamed, optimization: Optimization, seed: int
-) -> Plan:
-    """The plan of a training on some rows among the samples of an index."""
-    held = samples.fingerprint, index.contents
-    return Plan(len(rows), data.batch_size, optimization.epochs, seed, *held, data.mix_shards)
+def fitting_batch(data: Streamed, shards: str, images: int, replica: Replica) -> int:
+    """The recipe's batch size, or the largest one that so many images fill and the devices divide.
+
+    Raises:
+        UserError: `data.batch_size`: there are fewer images than devices and micro-batches.
+    """
+    parts = replica.world_size * replica.micro_batches
+    if images < parts:
+        what = f"{shards} has {images} images to train on, fewer than {parts} devices and micro-batches"
+        raise UserError("data.batch_size.devices", what, "use fewer devices, or --machine.accumulate_grad_batches 1")
+    batch = min(data.batch_size, images - images % parts)
+    if batch < data.batch_size:
+        log.info(f"{images} images: batches of {batch}, not of data.batch_size {data.batch_size}")
+    return batch
 
 
 def some_images(batches: TrainBatches, count: int) -> Batch:

@@ -31,12 +31,6 @@ def shortened(course: room.Course) -> room.Course:
     return course._replace(pretrain_images=256, few_images=100, all_images=100)
 
 
-@pytest.mark.parametrize(("images", "batch"), [(15, "15"), (64, None)])
-def test_few_images_are_one_batch(tmp_path: Path, images: int, batch: str | None):
-    words = room._pretrain(room.Shards(tmp_path, images, 1, 8), tmp_path / "run", room.PHOTOS).start
-    assert (words[words.index("--data.batch_size") + 1] if "--data.batch_size" in words else None) == batch
-
-
 @pytest.mark.parametrize(
     ("gains", "chance"), [([0.08, 0.09, 0.10], False), ([-0.02, 0.05, 0.01], True), ([-0.08, -0.09, -0.10], False)]
 )

@@ -82,7 +82,6 @@ def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photo
     ("changed", "key"),
     [
         ("--data.image_size 20", "encoder.img_size.patch"),
-        ("--data.batch_size 128", "data.batch_size.too_large"),
         ("--model.stride 6", "tokenizer.stride"),
         ("--relaxation.temperature 0", "relaxation.temperature"),
         ("--relaxation.divergence_weight -1", "relaxation.divergence_weight"),

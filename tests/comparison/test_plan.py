@@ -211,7 +211,6 @@ def test_lengths_that_are_no_numbers(tmp_path: Path, content: Content, recipe: s
         ("entries.mae", {"objective.encoder.name": "vit_small_patch16_224"}, "entries.finetune"),
         ("entries.mae", {"objective.encoder.depth": 1}, "weights.names.model"),
         ("entries.mae", {"data.mean": [0.5]}, "data.mean.channels"),
-        ("entries.mae", {"data.batch_size": 64}, "data.batch_size.too_large"),
         ("entries.mae", {"init": "nowhere"}, "weights"),
         ("entries.scratch", {"model": None}, "model.name.missing"),
         ("entries.scratch", {"model.name": "vit_tinny"}, "model.name.unknown"),

@@ -45,6 +45,17 @@ def test_it_returns_the_plan_and_makes_nothing(command: str, plans: dict[str, di
 
 
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "tokenizer"])
+@pytest.mark.parametrize(("accumulated", "batch"), [(1, 96), (8, 96), (40, 80)])
+def test_a_batch_is_no_larger_than_the_set(
+    command: str, accumulated: int, batch: int, plans: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+):
+    changed = {"data.batch_size": 160, "machine.accumulate_grad_batches": accumulated}
+    plan = getattr(mk, command)(**plans[command] | changed)
+    assert plan["batch_size"] == batch and plan["steps"] == round(3 * 96 / batch)
+    assert f"96 images: batches of {batch}, not of data.batch_size 160" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "tokenizer"])
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
@@ -52,6 +63,7 @@ def test_it_returns_the_plan_and_makes_nothing(command: str, plans: dict[str, di
         ({"epochs": -1}, "optimization.epochs"),
         ({"run": "{file}/run"}, "run.start"),
         ({"machine.accumulate_grad_batches": 5}, "data.batch_size"),
+        ({"data.batch_size": 128, "machine.accumulate_grad_batches": 128}, "data.batch_size.devices"),
     ],
 )
 def test_it_finds_mistakes(
