@@ -45,7 +45,7 @@ def import_(
         img_size: Side in pixels, or height and width; position embeddings are interpolated. By default as trained.
         patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
             The image grows or shrinks in proportion, unless --img-size is given. By default as trained.
-        channels: Channels of your images; new channels get the mean of the old weights. By default as trained.
+        channels: Channels of your images; each gets the mean of the old weights. By default as trained.
         channels_from: In place of --channels: for each of your channels, the old channel whose weights it takes,
             counted from 1, or 0 for the mean of all; "0,3,2,1" takes four channels whose last three are blue, green and
             red.

@@ -57,11 +57,11 @@ class PretrainData:
         crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
         flip: Flip half of the images horizontally; set it to false where left and right matter, as in text.
         color_jitter: Strength of brightness, contrast and saturation jitter, for RGB (BEiT: .4).
-        mean: Mean of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json,
-            or that of 200 of them if there is no such file; ImageNet's if the shards are remote.
+        mean: Mean of each channel, in 0..1; by default that of your images, which `mae-kit shard` writes to stats.json;
+            without that file, of 200 images, or ImageNet's if the shards are remote.
         std: Standard deviation of each channel, in 0..1.
-        knn_shards: Labeled shards for a kNN score during training, first of the untrained weights; by default the
-            validation split of the data, if it has one.
+        knn_shards: Labeled shards for a kNN score before and during training; by default the validation split of the
+            data, if it has one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
     """

@@ -47,35 +47,35 @@ def shard(
 
     OUT will contain train-000000.tar, ..., val-000000.tar, ..., stats.json (counts, bytes, channel mean and std),
     files.csv (the source file of each sample), skipped.jsonl (files left out, and why), classes.txt (line k names label
-    k) and shards.json (the plan). First-level folders, tars or splits named train and val (or valid, validation, dev,
+    k) and shards.json (the plan). Top-level folders, tars or splits named train and val (or valid, validation, dev,
     test) remain the two splits.
 
     Args:
         src: A folder of images or of class folders; tar shards (a folder, a .tar, or a quoted pattern); hf:NAME[:SPLIT]
             or torchvision:NAME[:SPLIT].
         out: Folder for the shards: a new one, or that of the same command after an interruption.
-        resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size; images of 8
-            bits are encoded as JPEG, others keep their values. Without it, files are packed unchanged.
+        resize: Shorter side in pixels: larger images are scaled down to it, smaller ones keep their size; 8-bit images
+            are encoded as JPEG, others keep their values. Without it, files are packed unchanged.
         quality: JPEG quality with --resize, 1 to 100.
         val_fraction: Fraction of the images for the val shards, at least 0 and below 1, chosen by a hash of the file
             name.
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = masks, if images/NAME.jpg has masks/NAME.png; boxes, if there are files of boxes; class folders,
-            if all images are in at least two first-level folders; else none. folders = always the first-level folders;
-            masks = always the masks, the class of each pixel as grayscale or palette PNG, named by SRC/classes.txt;
-            boxes = always the boxes of COCO JSON, Pascal VOC XML or YOLO text files; none = no labels. Or a CSV file
-            with the columns file (relative to SRC) and label (the name of one class) or labels (any number of names,
-            separated by ; or |, or empty), or, for regression, file and columns of numbers. With hf:NAME, the name of a
-            column.
-        channels: 3 = RGB, 1 = grayscale; by default RGB for images of 8 bits, and all bands of others.
-        scale: How values of more than 8 bits, which are stored as they are, become model input from 0 to 1, band by
-            band: percentile = from the 0.1 to the 99.9 percentile of the training images; range = from the smallest to
-            the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12 bits.
+        labels: auto = masks, if images/NAME.jpg has masks/NAME.png; boxes, if there are annotation files; class
+            folders, if all images are in at least two top-level folders; else none. folders = always the top-level
+            folders; masks = always the masks, the class of each pixel as grayscale or palette PNG, named by
+            SRC/classes.txt; boxes = always the boxes of COCO JSON, Pascal VOC XML or YOLO text files; none = no labels.
+            Or a CSV file with the columns file (relative to SRC) and label (the name of one class) or labels (any
+            number of names, separated by ; or |, or empty), or, for regression, file and columns of numbers. With
+            hf:NAME, the name of a column.
+        channels: 3 = RGB, 1 = grayscale; by default RGB for 8-bit images, and all bands of others.
+        scale: How values of more than 8 bits, which are stored unscaled, become model input from 0 to 1, band by band:
+            percentile = from the 0.1th to the 99.9th percentile of the training images; range = from the smallest to
+            the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12-bit images.
         nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
             by default a GeoTIFF's own. NaN is never data.
-        bands: Bands to keep, of images of more than 8 bits, counted from 1, in this order: "4,3,2"; none = all.
+        bands: Bands to keep, of images with more than 8 bits, counted from 1, in this order: "4,3,2"; none = all.
         pages: How files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz) are packed: first =
             only the first; split = each is a sample; stack = they are the bands of one sample.
         group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
@@ -117,7 +117,7 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
         "channels": ("1 or more", _channels_fit(settings)),
-        "scale": ("percentile, range, none, or two numbers that ascend, as 0,4095", _scale_fits(settings.scale)),
+        "scale": ("percentile, range, none, or two ascending numbers, such as 0,4095", _scale_fits(settings.scale)),
         "bands": ("numbers of bands, counted from 1", all(band >= 1 for band in settings.bands)),
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
         "ignore": ("0 to 255", 0 <= settings.ignore <= IGNORED),

@@ -209,11 +209,11 @@ def _check_overrides(recipe: Recipe, shared: tuple[str, ...], where: str) -> Non
     """Refuse overrides of what the comparison sets for all, also by a whole part such as `data`."""
     for key in recipe.changed:
         if not _SETTING.fullmatch(key) or key.rpartition(".")[2] in _OPTIONS:
-            fix = "use dotted keys, as data.batch_size"
+            fix = "use dotted keys, such as data.batch_size"
             raise UserError(f"{where}.overrides.unknown", f"{where}.overrides has {key}, which is not a setting", fix)
         if own := [one for one in shared if f"{one}.".startswith(f"{key}.")]:
             problem = f"{where}.overrides has {key}, and the comparison sets {', '.join(own)} for all"
-            fix = "remove it, or override single other keys, as data.batch_size"
+            fix = "remove it, or override individual keys, such as data.batch_size"
             raise UserError(f"{where}.overrides", problem, fix)
 
 

@@ -43,7 +43,7 @@ def fit_palette(pixels: Float32[np.ndarray, "m c"], count: int) -> Float32[np.nd
     some = np.random.default_rng(0).permutation(len(pixels))[:PIXELS]
     found = len(np.unique(pixels[some], axis=0))
     if found < count:
-        key = f"--objective.init_args.encoder.init_args.colors {found} or less"
+        key = f"--objective.encoder.colors {found} or less"
         fix = f'give {key}, or in fine-tuning --model.args "{{colors: {found}}}"'
         raise UserError("encoder.colors.images", f"the palette has {count} colors, the images only {found}", fix)
     means: Any = MiniBatchKMeans(count, batch_size=BATCH, random_state=0, compute_labels=False)

@@ -18,7 +18,7 @@ def recompute_blocks(module: nn.Module) -> None:
     """
     found: Any = [part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks"]
     if not found:
-        what = "the model has no blocks that could be computed again"
+        what = "the model has no blocks that could be recomputed"
         raise UserError("machine.activation_checkpointing", what, "leave it out, or accumulate more micro-batches")
     for block in (block for blocks in found for block in blocks.children() if "forward" not in vars(block)):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -54,7 +54,7 @@ class IGPT(Objective):
         colors = len(encoder.model.palette)
         if encoder.channels == 1 and colors > GRAYS:
             what = f"the palette has {colors} colors, grayscale images have {GRAYS}"
-            fix = f"give --objective.init_args.encoder.init_args.colors {GRAYS} or less"
+            fix = f"give --objective.encoder.colors {GRAYS} or less"
             raise UserError("encoder.colors.sources", what, fix)
         self.initialize()
 

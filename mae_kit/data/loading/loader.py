@@ -304,7 +304,7 @@ class Loader:
         except BadImage as error:  # from a worker, its message is a whole traceback
             reason = str(error).strip().splitlines()[-1].partition("BadImage: ")[2] or str(error)
             if "channels" in reason:
-                fix = "give images with so many channels, or an encoder for theirs (in_chans)"
+                fix = "give images with the encoder's channels, or an encoder for theirs (in_chans)"
                 raise UserError("encoder.channels.images", reason, fix) from None
             raise UserError(
                 "loader.images", reason, "repair the shards: `mae-kit index` names every damaged one"

@@ -155,7 +155,7 @@ def find_scale(found: BandStatistics, method: Method, ends: tuple[float, float] 
     """
     if method == "none" and (min(found.smallest) < 0 or max(found.largest) > 1):
         low, high = min(found.smallest), max(found.largest)
-        what = f"values from {low:,.6g} to {high:,.6g} are no model input, which is 0 to 1"
+        what = f"values from {low:,.6g} to {high:,.6g} are outside 0 to 1, the range of model input"
         raise UserError("shard.scale.none", what, "leave out --scale, or give --scale range")
     choices = [zip(found.smallest, found.largest, strict=True)]
     if method == "percentile":

@@ -32,7 +32,7 @@ def read_numbers(table: Table, root: Path, images: Collection[str]) -> dict[str,
         numbers = {name: to_number(field) for name, field in fields.items()}
         if wrong := next((name for name in columns if fields[name] and numbers[name] is None), None):
             what = f"{table.path} has {fields[wrong][:40]!r} for {image} in the column {wrong}, which is not a number"
-            fix = "correct it, leave out columns of words, or name the column of classes label"
+            fix = "correct it, remove columns of text, or name the class column label"
             raise UserError("shard.labels.numbers", what, fix)
         if all(fields.values()):
             found[image] = {name: number for name, number in numbers.items() if number is not None}

@@ -179,11 +179,11 @@ def _check_depth(settings: Settings, depth: Depth | None, looked: int) -> None:
     if depth:
         return
     if settings.resize and settings.channels not in (None, 1, 3):
-        what = f"--resize makes JPEGs of images of 8 bits, not of {settings.channels} channels"
+        what = f"--resize stores 8-bit images as JPEG, which cannot hold {settings.channels} channels"
         raise UserError("shard.channels.resize", what, "leave out --resize, or give --channels 3")
     for name in ("scale", "nodata", "bands"):
         if getattr(settings, name) != Settings._field_defaults[name]:
-            what = f"most of {looked} images that were looked at have no more than 8 bits, so --{name} has no effect"
+            what = f"most of the {looked} images examined have no more than 8 bits, so --{name} has no effect"
             raise UserError(f"shard.{name}.8_bits", what, "leave it out")
 
 

@@ -137,7 +137,7 @@ def with_groups(source: Source, pattern: str, max_pixels: int) -> Source:
 
 def _expression(pattern: str) -> str:
     if pattern.count("{sample}") != 1 or pattern.count("{band}") != 1:
-        what = f"--group {pattern} has not {{sample}} and {{band}} once each"
+        what = f"--group {pattern} does not contain {{sample}} and {{band}} exactly once each"
         raise UserError("shard.group", what, "give, for example, '{sample}_{band}.tif'")
     return re.escape(pattern).replace(r"\{sample\}", "(?P<sample>.+)").replace(r"\{band\}", "(?P<band>[^/]+)")
 
