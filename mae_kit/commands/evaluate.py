@@ -268,7 +268,7 @@ def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, An
         if one.collapsed:
             log.warning(f"warning: {what}: the features have collapsed; the scores above are not meaningful")
         if one.narrow:
-            log.warning(f"warning: {what}: the features hardly differ between images: {MORE}")
+            log.warning(f"warning: {what}: the features use few of their dimensions: {MORE}")
     return [source._asdict() | one._asdict() for source, one in found.items()]
 
 

@@ -52,7 +52,7 @@ class PretrainData:
     Attributes:
         path: What `mae-kit shard` made; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://, gs://, https://)
             with their index; or a plain folder of images, which is packed once.
-        batch_size: Images per optimizer step, over all devices and micro-batches.
+        batch_size: Images per optimizer step, over all devices and micro-batches; reduced if there are fewer images.
         exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         crop_scale: Smallest and largest fraction of an image's area that a crop covers (MAE: .2 to 1).
         flip: Flip half of the images horizontally; set it to false where left and right matter, as in text.

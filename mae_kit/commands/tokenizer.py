@@ -32,7 +32,7 @@ class TokenizerData:
     Attributes:
         path: What `mae-kit shard` made; a pattern such as "DIR/train-*.tar"; a URL of shards with their index; or a
             plain folder of images, which is packed once.
-        batch_size: Images per optimizer step, over all devices and micro-batches.
+        batch_size: Images per optimizer step, over all devices and micro-batches; reduced if there are fewer images.
         image_size: Side in pixels, or height and width; the trained tokenizer takes any size.
         exclude: File that lists samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         crop_scale: Smallest and largest fraction of an image's area that a crop covers.
