@@ -86,7 +86,7 @@ def _load_coco(file: Path) -> dict[str, Any] | None:
     """The content of a file, without a limit to its size; None where it is of another kind."""
     try:
         content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError, OSError):
+    except (ValueError, RecursionError):
         return None
     rows = [(content.get(part), keys) for part, keys in _COCO_PARTS.items()] if isinstance(content, dict) else []
     known = rows and all(isinstance(part, list) and all(_has(row, keys) for row in part) for part, keys in rows)
@@ -167,7 +167,7 @@ def _voc(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
             continue
         try:
             trees[image] = _load_xml(root / file)
-        except (ElementTree.ParseError, ValueError, OSError) as error:
+        except (ElementTree.ParseError, ValueError) as error:
             bad.append(Skip(file, f"unreadable boxes: {error}"))
     trees = {image: tree for image, tree in trees.items() if tree.tag == "annotation"}
     if not trees:
@@ -224,7 +224,7 @@ def _yolo(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
     for image in images:  # one without a file shows no objects
         try:
             raw[image] = list(_yolo_lines(root / files[image])) if image in files else []
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             bad.append(Skip(files[image], f"unreadable boxes: {error}"))
     largest = int(max((row[0] for rows in raw.values() for row in rows), default=0))
     classes = read_classes(root) or _yolo_names(root, others) or [str(number) for number in range(largest + 1)]
@@ -263,7 +263,7 @@ def _yolo_names(root: Path, others: list[str]) -> list[str] | None:
         if os.sep not in name and name.endswith((".yaml", ".yml")):
             try:
                 names = (yaml.safe_load((root / name).read_text("utf-8")) or {}).get("names")
-            except (yaml.YAMLError, AttributeError, OSError, ValueError):
+            except (yaml.YAMLError, AttributeError, ValueError):
                 continue
             if isinstance(names, dict) and sorted(names) == list(range(len(names))):
                 names = [names[number] for number in range(len(names))]

@@ -17,7 +17,7 @@ from mae_kit.data.packing.box_files import BoxFiles, find_boxes, voc_splits
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, recognize
 from mae_kit.data.packing.number_file import read_numbers
-from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there
+from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, read_file
 from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
 from mae_kit.errors import BadImage, UserError
 
@@ -29,10 +29,10 @@ class FolderReader(NamedTuple):
 
     def __call__(self, row: int, name: str) -> bytes:
         try:
-            return (self.root / name).read_bytes()
-        except OSError as error:
+            return read_file(self.root / name)
+        except BadImage:
             check_there(self.root)
-            raise BadImage(f"cannot be read: {error.strerror}") from None
+            raise
 
 
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
@@ -71,8 +71,8 @@ def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
         raise UserError("shard.labels.masks", f"{root} holds no masks named like its images", fix)
     if labels == "auto" and layout.masks:
         try:
-            decode_mask((root / next(iter(layout.masks.values()))).read_bytes())
-        except (BadImage, OSError):
+            decode_mask(read_file(root / next(iter(layout.masks.values()))))
+        except BadImage:
             return {}
     return layout.masks if labels in ("auto", "masks") else {}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.data.index.class_sets import ClassSets
-from mae_kit.data.packing.source import FROM_SOURCE, Source
+from mae_kit.data.packing.source import FROM_SOURCE, Source, read_file
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.user_cache import user_cache
@@ -130,10 +130,7 @@ def _as_bytes(item: Any) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        try:
-            return Path(image).read_bytes()
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror}") from None
+        return read_file(Path(image))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

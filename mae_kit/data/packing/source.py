@@ -1,6 +1,8 @@
 """What every kind of source becomes: a listing of samples and a way to read them."""
 
+import errno
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,12 @@ from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.targets import Target
 from mae_kit.data.packing.boxes import Annotation
-from mae_kit.errors import UserError
+from mae_kit.data.remote.filesystem import PAUSES
+from mae_kit.errors import BadImage, UserError
 
 FROM_SOURCE = ("auto", "folders", "masks", "boxes", "none")  # the other values of --labels are paths of tables
+
+_OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 Reader = Callable[[int, str], bytes]
 """(row, name) -> encoded image bytes. Pickled to every worker, so keep it small."""
@@ -65,3 +70,23 @@ def check_there(folder: Path) -> None:
         raise UserError(
             "source.gone", f"{folder} does not exist on {platform.node()}", "mount it and repeat the command"
         )
+
+
+def read_file(file: Path) -> bytes:
+    """All bytes of a file; one that cannot be read now is read again, for half a minute in all.
+
+    Raises:
+        BadImage: It is not there, or nobody gave permission.
+        UserError: `shard.src.read`: the disk, its server or this machine fails, of which an image is not to blame.
+    """
+    for pause in (0, *PAUSES, None):
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            if error.errno in _OF_THE_FILE and pause != 0:
+                raise BadImage(f"cannot be read: {error.strerror}") from None
+            if pause is None:
+                fix = "check its disk, or move the file away, and repeat the command: finished shards are kept"
+                raise UserError("shard.src.read", f"{file} cannot be read ({error.strerror})", fix) from None
+            time.sleep(pause)
+    raise AssertionError
