@@ -173,7 +173,7 @@ def _has_split(images: Path) -> bool:
         raise UserError(
             "images.few",
             f"class {name} of {images} has {counts.min()} image",
-            "give each class at least 2 images, better 20",
+            "give each class at least 2 images, preferably 20",
         )
     return source.held_out is not None
 

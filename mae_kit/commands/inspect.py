@@ -147,9 +147,7 @@ def _trained_on(run: Path) -> Place:
         raise UserError("inspect.images.config", f"{run} has no config.yaml, which names its images", "give --images")
     data = read_recipe(config).get("data", {})
     if "path" not in data:
-        raise UserError(
-            "inspect.images.path", f"{config} has no data.path", "give --images, or the run of a pretraining"
-        )
+        raise UserError("inspect.images.path", f"{config} has no data.path", "give --images, or a pretraining run")
     return data["path"]
 
 

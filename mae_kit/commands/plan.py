@@ -107,7 +107,7 @@ def _there(arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     objective = arguments["objective"]
     if arguments["minutes"] is not None:
         raise UserError(
-            "minutes.gpus", "minutes are for this machine, whose speed is measured", "give --epochs with --gpus"
+            "minutes.gpus", "--minutes needs the measured speed of this machine", "give --epochs with --gpus"
         )
     box = Box(*(arguments[name] for name in Box._fields))
     check_ranges(box._asdict(), gpus=POSITIVE, price=POSITIVE, images_per_second=POSITIVE)

@@ -71,7 +71,7 @@ class Hiera(Encoder):
         first, (height, width) = self.model.blocks[0], self.model.patch_stride
         if first.dim_out % first.attn.heads:
             what = f"num_heads {first.attn.heads} does not divide embed_dim {first.dim_out}"
-            raise UserError("encoder.num_heads", what, "choose a divisor")
+            raise UserError("encoder.num_heads", what, "choose a divisor of embed_dim")
         side = self.model.mask_unit_size[0]
         grid_of(self.image_size if img_size is None else pair(img_size), (side * height, side * width))
 

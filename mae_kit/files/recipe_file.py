@@ -47,7 +47,7 @@ def find_recipe(name: str, kind: str) -> Path:
             return folder / file_name
     for other, (command, _) in KINDS.items():
         if (FOLDER / other / file_name).is_file():
-            raise UserError("recipe.kind", f"{name} is a recipe of {command}", _suggestion(given.stem, kind))
+            raise UserError("recipe.kind", f"{name} is a recipe for {command}", _suggestion(given.stem, kind))
     raise UserError("recipe.name.unknown", f"no recipe {name}", _suggestion(given.stem, kind))
 
 

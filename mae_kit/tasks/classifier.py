@@ -128,7 +128,7 @@ def check_batch_norm(model: nn.Module, images: int) -> None:
     norms = (part for part in model.modules() if isinstance(part, _BatchNorm))
     if images == 1 and any(parameter.requires_grad for part in norms for parameter in part.parameters()):
         what = "the model has batch norm, and a micro-batch is one image"
-        raise UserError("data.batch_size.one", what, "give a larger batch or fewer micro-batches, or a model without")
+        raise UserError("data.batch_size.one", what, "give a larger batch, fewer micro-batches, or another model")
 
 
 def _from_name(
@@ -171,7 +171,7 @@ def _saved(spec: ModelSpec, channels: int) -> Pretrained | None:
     saved = read(Path(spec.weights))
     if saved.config.model != spec.name:
         what = f"model.weights {spec.weights} is a {saved.config.model}, not a {spec.name}"
-        raise UserError("model.weights.heads", what, "give --model.name of the file")
+        raise UserError("model.weights.heads", what, "set --model.name to that of the file")
     if saved.config.channels != channels:
         what = f"model.weights {spec.weights} takes images of {saved.config.channels} channels, not {channels}"
         raise UserError("model.weights.channels", what, "use such images, or another file")

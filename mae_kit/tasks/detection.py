@@ -52,21 +52,23 @@ SHOWN = 0.3  # probability from which on a box is drawn
 
 
 class Detection(Task):
-    """Boxes around objects and their classes, from images with boxes, by a loss of sets (DETR, arXiv 2005.12872).
+    """Boxes around objects and their classes, from images with boxes, by set prediction (DETR, arXiv 2005.12872).
 
     Images are scaled to fit into `data.image_size`, height and width, and padded with the mean color.
 
     Args:
-        detector: detr = an encoder-decoder on the features of any encoder; yolos = detection tokens in a plain ViT.
-        queries: Number of object queries, or of detection tokens: as many objects as an image may have.
-        proposals: Of DETR: let the encoder propose boxes, from which the queries begin; converges in tens of epochs.
+        detector: detr = an encoder-decoder on a feature map of any encoder but iGPT's; yolos = detection tokens in a
+            plain ViT.
+        queries: Number of object queries or detection tokens: the most objects that an image may have.
+        proposals: Let DETR's encoder propose the boxes that its queries start from; converges in tens of epochs.
         layers: Number of encoder and decoder layers of DETR.
         width: Channels of DETR's transformer.
         heads: Attention heads of DETR's transformer.
         feedforward: Channels within DETR's MLPs.
-        dropout: In DETR's transformer.
-        stride: Of the map of features that DETR takes, in pixels, at most.
-        no_object: Weight of no object in the loss; proposals have a focal loss instead.
+        dropout: Dropout rate in DETR's transformer.
+        stride: Largest stride, in pixels, of the feature map that DETR takes.
+        no_object: Weight of the no-object class in the loss (DETR's eos_coef); with proposals, the loss is focal
+            instead.
         scale: Smallest and largest factor that images are scaled by before they are cropped.
 
     Raises:
@@ -106,7 +108,7 @@ class Detection(Task):
             raise UserError("task.scale", what, "give the smaller factor first")
         if width % (4 * heads):
             what = f"task.width {width} is not divisible by 4 times task.heads {heads}"
-            raise UserError("task.width.heads", what, "give a multiple")
+            raise UserError("task.width.heads", what, f"give a multiple of {4 * heads}")
         self.detector: Name = detector
         self.queries, self.no_object, self.scale = queries, no_object, (scale[0], scale[1])
         transformer = {"width": width, "heads": heads, "layers": list(layers), "feedforward": feedforward}

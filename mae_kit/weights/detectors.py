@@ -107,7 +107,7 @@ def _read_detr(raw: Raw) -> Published:
     name = config.get("backbone") or (config.get("backbone_config") or {}).get("backbone")
     if not isinstance(name, str) or not backbone or config.get("dilation"):
         what = "its backbone is not one of timm's, or is dilated"
-        raise UserError("detector.layout", what, "give a DETR with a backbone of timm")
+        raise UserError("detector.layout", what, "give a DETR with a timm backbone")
     counters = {name for name in backbone if name.endswith("num_batches_tracked")}
     tensors |= {name: tensor for name, tensor in backbone.items() if name not in counters}
     parts = {
@@ -134,7 +134,7 @@ def _model(raw: Raw, name: str, args: dict[str, Any], size: tuple[int, int], out
 
 def _check(unknown: list[str]) -> None:
     if unknown:
-        what = f"it has {len(unknown)} tensors that ours has no place for, such as {unknown[0]}"
+        what = f"{len(unknown)} of its tensors have no counterpart here, such as {unknown[0]}"
         raise UserError("detector.layout", what, "give a YOLOS without mid position embeddings, or a plain DETR")
 
 

@@ -80,7 +80,7 @@ def kept(index: Index, exclude: str | None) -> Kept:
     rows = np.flatnonzero(stays)
     if not len(rows):
         raise UserError(
-            "data.exclude.everything", f"{exclude} leaves no sample", "look at its reasons, or give other shards"
+            "data.exclude.everything", f"{exclude} leaves no sample", "check the reasons it lists, or give other shards"
         )
     return Kept(rows, hashlib.sha256(index.fingerprint.encode() + rows.tobytes()).hexdigest())
 

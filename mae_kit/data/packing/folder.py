@@ -36,7 +36,7 @@ class FolderReader(NamedTuple):
 
 
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
-    """Images by path; first-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
+    """Images by path; top-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
     layout = recognize(list(sizes), skipped)
     names, held_out, left_out = _split_folders(root, layout.paths)
     masks = _masks(root, layout, labels)
@@ -203,7 +203,7 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
     splits = choose_splits(folders)
     if splits is None:
         train, held_out, others = kinds_of_splits(folders)
-        fix = "move it away, or rename what is a class and no split"
+        fix = "move it away, or rename the folder that is a class, not a split"
         if train and held_out:
             what = f"{root} holds {others[0]} next to the splits {train[0]} and {held_out[0]}"
             raise UserError("shard.splits.others", what, fix)
