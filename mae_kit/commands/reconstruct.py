@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mae_kit.data.loading.images import load_images
 from mae_kit.data.remote.filesystem import Place
+from mae_kit.data.scale import Scale
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
@@ -33,7 +34,7 @@ def reconstruct(
     mask: MaskKind | None = None,
     seed: int = 0,
     count: int = 8,
-    rgb: tuple[int, ...] = (),
+    rgb: str | None = None,
 ) -> dict[str, Any]:
     """Mask images and plot what the model predicts: input | visible | prediction | visible and predicted combined.
 
@@ -47,7 +48,8 @@ def reconstruct(
         mask: Kind of mask; by default as in training.
         seed: Seed of the mask.
         count: Maximum number of images, spread evenly over those given.
-        rgb: Channels to show as red, green and blue, counted from 1: "4,3,2"; by default the first three.
+        rgb: Channels to show as red, green and blue, counted from 1, or names of bands: "4,3,2"; by default the first
+            three.
 
     Returns:
         `plot`, the path; `images`, their number; `loss`, the mean over the hidden patches.
@@ -58,17 +60,26 @@ def reconstruct(
     check_ranges({"count": count}, count=POSITIVE)
     check_png(out)
     model = load_model(run, mask_ratio=mask_ratio, mask=mask)
-    if rgb and not (len(rgb) == 3 and all(1 <= channel <= model.encoder.channels for channel in rgb)):
-        what = f"--rgb {','.join(map(str, rgb))} are not three channels of {model.encoder.channels}"
-        raise UserError("rgb", what, "give three numbers, counted from 1")
     record: ModelConfig = model.encoder.pretrained_cfg  # type: ignore[assignment]
+    shown = _channels(rgb, model.encoder.channels, record.scale) if rgb else []
     pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, count, record.scale)
     normalize, seeds = normalization(model), sample_seeds(seed, len(pixels))
     with torch.no_grad():
         loss = float(model(normalize(pixels), seeds).loss)
-        save_png(out, draw_reconstructions(model, normalize, pixels, seeds, [channel - 1 for channel in rgb]))
+        save_png(out, draw_reconstructions(model, normalize, pixels, seeds, shown))
     log.info(f"{out}: {len(pixels)} images, loss {loss:.4f} on the hidden patches")
     return {"plot": str(out), "images": len(pixels), "loss": loss}
+
+
+def _channels(rgb: str, count: int, scale: Scale | None) -> list[int]:
+    """Where three channels are, by their numbers from 1 or their names."""
+    places = {str(number + 1): number for number in range(count)}
+    places |= {name: place for place, name in enumerate(scale.names)} if scale else {}
+    found = [places[name.strip()] for name in rgb.split(",") if name.strip() in places]
+    if len(found) != 3 or rgb.count(",") != 2:
+        what = f"--rgb {rgb} are not three channels of {count}"
+        raise UserError("rgb", what, "give three numbers, counted from 1, or names of bands")
+    return found
 
 
 def sample_seeds(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:

@@ -36,7 +36,7 @@ def shard(
     channels: int | None = None,
     scale: str = PERCENTILE,
     nodata: float | None = None,
-    bands: tuple[int, ...] = (),
+    bands: str | None = None,
     pages: Pages = "first",
     group: str | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -75,7 +75,8 @@ def shard(
             the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12-bit images.
         nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
             by default a GeoTIFF's own. NaN is never data.
-        bands: Bands to keep, of images with more than 8 bits, counted from 1, in this order: "4,3,2"; none = all.
+        "scale": ("percentile, range, none, or two ascending numbers, such as 0,4095", _scale_fits(settings.scale)),
+        "bands": ("names of bands, or numbers from 1", all(band.strip("0") for band in settings.bands)),
         pages: How files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz) are packed: first =
             only the first; split = each is a sample; stack = they are the bands of one sample.
         group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
@@ -92,7 +93,8 @@ def shard(
         UserError: Nothing to pack, an argument out of range, another job in OUT, no space left, and the like.
     """
     form = resize, quality, val_fraction, max_shard_size, seed, str(labels), channels
-    kept = scale, None if nodata != nodata else nodata, tuple(bands), pages, group
+    chosen = tuple(band.strip() for band in bands.split(",")) if bands else ()
+    kept = scale, None if nodata != nodata else nodata, chosen, pages, group
     settings = Settings(*form, max_pixels, ignore, *kept)
     _check_settings(settings, workers)
     _check_out(src, out)
@@ -106,8 +108,8 @@ def shard(
     for line in summary(out, stats):
         log.info(line)
     count = len(stats["mean"])
-    chosen = [QUICK] if count in (1, 3) else [SATELLITE, "--objective.encoder.in_chans", str(count)]
-    return stats | {"next": shlex.join(["mae-kit", "pretrain", *chosen, "--data", str(out)])}
+    recipe = [QUICK] if count in (1, 3) else [SATELLITE, "--objective.encoder.in_chans", str(count)]
+    return stats | {"next": shlex.join(["mae-kit", "pretrain", *recipe, "--data", str(out)])}
 
 
 def _check_settings(settings: Settings, workers: int) -> None:
@@ -117,8 +119,13 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
         "channels": ("1 or more", _channels_fit(settings)),
+<<<<<<< HEAD
         "scale": ("percentile, range, none, or two ascending numbers, such as 0,4095", _scale_fits(settings.scale)),
         "bands": ("numbers of bands, counted from 1", all(band >= 1 for band in settings.bands)),
+=======
+        "scale": ("percentile, range, none, or two numbers that ascend, as 0,4095", _scale_fits(settings.scale)),
+        "bands": ("names of bands, or numbers from 1", all(band.strip("0") for band in settings.bands)),
+>>>>>>> 56c7fb1 (Find bands by name, and read JPEG XL and HEIC)
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
         "ignore": ("0 to 255", 0 <= settings.ignore <= IGNORED),
         "workers": ("0 (one per core) or more", workers >= 0),

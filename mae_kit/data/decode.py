@@ -1,11 +1,12 @@
 """The one doorway from bytes to pixels: uint8 [h w c], upright, or `BadImage` with the reason.
 
 simplejpeg in its strict mode reads JPEGs, because Pillow silently accepts garbage inside the scan; tifffile reads every
-TIFF beyond plain 8 bits; Pillow reads the rest, from a fixed list of formats, after the size in the header was held
-against a cap.
+TIFF beyond plain 8 bits, and imagecodecs JPEG XL; Pillow reads the rest, from a fixed list of formats. The size in the
+header is held against a cap first.
 """
 
 import ctypes
+import importlib
 import io
 import logging
 import math
@@ -21,6 +22,7 @@ from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from mae_kit.data import jpeg
+from mae_kit.data.jxl import is_jxl, jxl_header, read_jxl
 from mae_kit.data.orientation import TAG, UPRIGHT, jpeg_orientation, upright
 from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_pages, tiff_size
 from mae_kit.data.volumes import is_volume, open_volume
@@ -32,20 +34,16 @@ MAX_PIXELS = 64_000_000
 IGNORED = 255  # value of the pixels of a mask that have no class
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000")
 IMAGE_SUFFIXES = frozenset(("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"))
-IMAGE_SUFFIXES |= {"ppm", "pgm", "pbm", "pnm", "npy", "avif", "jp2", "j2k", "j2c", "jpf", "jpx"}
-OTHER_IMAGES = frozenset(("heic", "heif", "jxl", "svg", "psd", "exr", "hdr", "tga", "ico", "dcm", "raw", "dng", "cr2"))
+IMAGE_SUFFIXES |= {"ppm", "pgm", "pbm", "pnm", "npy", "avif", "jp2", "j2k", "j2c", "jpf", "jpx", "jxl", "heic", "heif"}
+OTHER_IMAGES = frozenset(("svg", "psd", "exr", "hdr", "tga", "ico", "dcm", "raw", "dng", "cr2"))
 OTHER_IMAGES |= {"cr3", "nef", "arw", "orf", "rw2", "jpg.gz", "jpeg.gz", "png.gz", "tif.gz"}
 """Suffixes of images that are not read; a member called so is reported, not taken for something else."""
 
 _ALWAYS_8_BITS = (jpeg.START, b"GIF8", b"RIFF", b"BM")
 _NUMPY, _GIT_LFS, _PNG = b"\x93NUMPY", b"version https://git-lfs", b"\x89PNG"
 _DEEP_PNG_PARTS = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # Pillow's names of: upper bytes, lower bytes
+_HEIC = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")  # behind the first four bytes
 _OTHER_KINDS = {
-    b"ftyphei": "HEIC",
-    b"ftyphev": "HEIC",
-    b"ftypmif1": "HEIC",
-    b"JXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
     b"\x1f\x8b": "a gzip file",
     b"%PDF": "a PDF",
     b"<svg": "SVG",
@@ -65,11 +63,13 @@ class Raw(NamedTuple):
         values: [h w c] of the file's own kind of number, upright, without alpha.
         nodata: The value that marks pixels without data; None without one.
         left_out: What of the file is not among the values; empty where all is.
+        names: Of the bands; none where the file does not name them.
     """
 
     values: Num[np.ndarray, "h w c"]
     nodata: float | None = None
     left_out: str = ""
+    names: tuple[str, ...] = ()
 
 
 def _hush_decoders() -> None:
@@ -89,8 +89,8 @@ def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Arra
     """Decode one image, upright.
 
     Args:
-        data: The whole file: JPEG, PNG, WebP, GIF, AVIF (first frame), BMP, TIFF (first page), PPM, JPEG 2000, or a
-            uint8 .npy [h w c].
+        data: The whole file: JPEG, PNG, WebP, GIF, AVIF, JPEG XL, HEIC (first frame), BMP, TIFF (first page), PPM,
+            JPEG 2000, or a uint8 .npy [h w c].
         channels: 3 for RGB and 1 for gray, whatever the file holds (alpha is dropped); any other number from .npy and
             TIFF alone.
         max_pixels: Refuse images whose header claims more, before anything of that size is allocated.
@@ -121,6 +121,8 @@ def decode_scaled(
             return fit_bands(_absolute(_read_tiff(data, channels, max_pixels).values), channels)
         if channels not in (1, 3):
             raise BadImage(f"{channels} channels are read from .npy and TIFF alone, alpha is none")
+        if is_jxl(data):
+            return fit_bands(_absolute(_read_jxl(data, max_pixels)), channels)
         return _decode_pillow(data, channels, max_pixels)
 
 
@@ -150,6 +152,9 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, pag
         if is_tiff(data):
             plain = channels in (1, 3) and not page and _is_plain_tiff(data, max_pixels)
             return None if plain else _read_tiff(data, channels, max_pixels, page)
+        if is_jxl(data):
+            values = _read_jxl(data, max_pixels)
+            return None if values.dtype == np.uint8 else Raw(values)
         with _open(data, max_pixels) as image:
             deep_colors = data.startswith(_PNG) and image.mode != "I;16"
             if not (deep_colors or _is_deep(image)):
@@ -181,7 +186,7 @@ def _read_volume(data: bytes, max_pixels: int, page: int) -> Raw:
 
 def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     """What `decode` leaves out of an ordinary image: frames of an animation, or pages; empty where it is nothing."""
-    if data.startswith((jpeg.START, _NUMPY)):
+    if data.startswith((jpeg.START, _NUMPY)) or is_jxl(data):
         return ""
     with _only_bad_image(data), _open(data, max_pixels) as image:
         frames = getattr(image, "n_frames", 1)
@@ -239,6 +244,8 @@ def orientation_of(data: bytes, max_pixels: int = MAX_PIXELS) -> int:
             return tiff_orientation(data)
         if data.startswith(_NUMPY):
             return 1
+        if is_jxl(data):
+            return jxl_header(data).orientation
         with _open(data, max_pixels) as image:
             return _pillow_orientation(image, data)
 
@@ -247,6 +254,8 @@ def _size(data: bytes, max_pixels: int) -> tuple[int, int]:
     if data.startswith(_NUMPY):
         height, width, _ = _numpy_shape(data)
         return width, height
+    if is_jxl(data):
+        return jxl_header(data)[:2]
     if data.startswith(jpeg.START):
         try:
             return jpeg.jpeg_size(data)
@@ -273,6 +282,9 @@ def _only_bad_image(data: bytes) -> Iterator[None]:
     except BadImage:
         raise
     except UnidentifiedImageError:
+        if data[4:12].startswith(_HEIC):
+            what = "that is damaged" if _heic() else "which pillow-heif reads: pip install 'mae_kit[heic]'"
+            raise BadImage(f"a HEIC image {what}") from None
         start = data[:64].lstrip()
         other = next((kind for magic, kind in _OTHER_KINDS.items() if magic in start), None)
         known = f"not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
@@ -376,7 +388,16 @@ def _read_tiff(data: bytes, channels: int, max_pixels: int, page: int = 0) -> Ra
     lost = [f"band {bands} is left out (--channels {bands} keeps it)"] * (kept < bands)
     if found.pages > 1 and channels != found.pages:
         lost.append(f"{found.pages - 1} of {found.pages} pages are left out (--pages stack or split keeps them)")
-    return Raw(found.values[..., :kept], found.nodata, ", ".join(lost))
+    return Raw(found.values[..., :kept], found.nodata, ", ".join(lost), found.names[:kept])
+
+
+# JPEG XL
+
+
+def _read_jxl(data: bytes, max_pixels: int) -> Num[np.ndarray, "h w c"]:
+    header = jxl_header(data)
+    _check(header.width, header.height, max_pixels)
+    return read_jxl(data)
 
 
 # Everything else
@@ -398,8 +419,18 @@ def _open(data: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
         raise BadImage("a git-LFS pointer, not the image itself")
     if data[8:12] == b"WEBP":
         _check(*_webp_canvas(data), max_pixels)
-    with _hushed(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    formats = (*FORMATS, *_heic()) if data[4:12].startswith(_HEIC) else FORMATS
+    with _hushed(), Image.open(io.BytesIO(data), formats=formats) as image:
         yield image
+
+
+def _heic() -> tuple[str, ...]:
+    """Make Pillow read HEIC, where its plugin is installed; AVIF may begin as HEIC does, and needs none."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return ()
+    return ("HEIF",)
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:

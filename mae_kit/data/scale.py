@@ -25,7 +25,8 @@ class _Content(TypedDict):
     high: list[float]
     fill: list[float]
     nodata: float | None
-    chosen: list[int]
+    chosen: list[str]
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Scale:
         high: Of each band.
         fill: Of each band, the mean, which takes the place of pixels without data.
         nodata: The value of pixels without data; None without one. NaN never is data.
-        chosen: Of the bands of a file, counted from 1, those that were packed, in their order; empty = all.
+        chosen: Of the bands of a file, counted from 1, or their names, those that were packed, in their order; empty =
+            all.
+        names: Of the bands; empty where the files did not name them.
     """
 
     kind: Kind
@@ -49,7 +52,8 @@ class Scale:
     high: list[float]
     fill: list[float]
     nodata: float | None = None
-    chosen: list[int] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, content: Any) -> "Scale":
@@ -94,11 +98,11 @@ def missing(values: Num[np.ndarray, "*shape"], nodata: float | None) -> Bool[np.
     return none if nodata is None else none | (values == nodata)
 
 
-def keep(values: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w c"]:
+def keep(values: Num[np.ndarray, "h w c"], nodata: float | None = None) -> Num[np.ndarray, "h w c"]:
     """Values as a shard stores them: uint8, uint16, int16 and float32 as they are, int8 as int16, others as float32.
 
     Raises:
-        BadImage: Infinite values, or too many bytes.
+        BadImage: Infinite values, integers that float32 does not hold, or too many bytes.
     """
     if values.nbytes > MOST_BYTES:
         raise BadImage(f"{values.nbytes:,} bytes of values, over the cap of {MOST_BYTES:,}")
@@ -109,7 +113,11 @@ def keep(values: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w c"]:
             raise BadImage("pixels that are not finite")
         return np.ascontiguousarray(kept)
     kind = "int16" if values.dtype == np.int8 else values.dtype.name
-    return np.ascontiguousarray(values, dtype=kind if kind in (*KINDS, "uint8") else "float32")
+    kept = np.ascontiguousarray(values, dtype=kind if kind in (*KINDS, "uint8") else "float32")
+    lost = (kept.astype(np.float64) != values) & ~missing(values, nodata) if kept.dtype.kind == "f" else np.zeros(1)
+    if lost.any():
+        raise BadImage(f"integers such as {values[lost].max():,}, which float32 does not hold: divide them first")
+    return kept
 
 
 def decode_on_scale(
@@ -130,9 +138,8 @@ def decode_on_scale(
     """
     if scale is None:
         return decode_scaled(data, min_height, min_width, channels)
-    values = read_values(data).values
-    if scale.chosen and not packed:
-        values = select(values, scale.chosen)
+    found = read_values(data)
+    values = found.values if packed else select(found, wanted(found.names, scale.names, scale.chosen)).values
     if values.dtype.name != scale.kind:
         raise BadImage(f"{values.dtype} values on a scale of {scale.kind}")
     bands = values.shape[2]
@@ -141,15 +148,27 @@ def decode_on_scale(
     return values.repeat(channels, axis=2) if channels > bands else values
 
 
-def select(values: Num[np.ndarray, "h w b"], bands: Sequence[int]) -> Num[np.ndarray, "h w c"]:
-    """Some of the bands, counted from 1.
+def wanted(found: Sequence[str], names: Sequence[str], chosen: Sequence[str]) -> Sequence[str]:
+    """The bands to take of an image: those of the dataset's names if it has them all, else those that were chosen."""
+    return names if names and set(names) <= set(found) else chosen
+
+
+def select(image: Raw, bands: Sequence[str]) -> Raw:
+    """Some of the bands, by their names, or counted from 1; all where none are asked for.
 
     Raises:
-        BadImage: There are not as many.
+        BadImage: It has no such band.
     """
-    if max(bands) > values.shape[2]:
-        raise BadImage(f"{values.shape[2]} bands, without band {max(bands)}")
-    return values[..., np.array(bands) - 1]
+    if not bands:
+        return image
+    count = image.values.shape[2]
+    places = {str(number + 1): number for number in range(count)} | {name: i for i, name in enumerate(image.names)}
+    if lost := [band for band in bands if band not in places]:
+        shown = f" ({', '.join(image.names)})" if image.names else ""
+        raise BadImage(f"{count} bands{shown}, without band {lost[0]}")
+    taken = [places[band] for band in bands]
+    names = tuple(image.names[place] for place in taken) if image.names else ()
+    return image._replace(values=image.values[..., taken], names=names)
 
 
 def to_rgb(data: bytes, scale: Scale) -> UInt8[np.ndarray, "h w 3"]:
@@ -185,4 +204,4 @@ def read_values(data: bytes, max_pixels: int | None = None) -> Raw:
     raw = decode_raw(data, 0, **how)
     if raw is None:
         return Raw(decode_scaled(data, 0, 0, **how))
-    return raw._replace(values=keep(raw.values))
+    return raw._replace(values=keep(raw.values, raw.nodata))

@@ -4,7 +4,9 @@ Pillow scrambles separate planes of 16 bits, does not invert 16-bit grays whose 
 unsigned 32-bit integers, and knows no other layouts of bands than its own.
 """
 
+import html
 import io
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +18,9 @@ from mae_kit.data.orientation import upright
 from mae_kit.errors import BadImage
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ORIENTATION, _NODATA = 274, 42113
+_ORIENTATION, _DESCRIBED, _NODATA = 274, 42112, 42113
+_OF_GDAL = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</Item>')
+_OF_OME = re.compile(r'<Channel\b[^>]*?\bName="([^"]*)"')
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNCOMPRESSED = 1
 _MOST_BANDS = 1024
@@ -32,12 +36,14 @@ class Tiff(NamedTuple):
         nodata: The value that marks pixels without data (GDAL's tag); None without one.
         pages: Pages of full resolution in the file.
         beyond: Bands behind gray or RGB of which the file does not say what they are, at most one.
+        names: Of the bands, as GDAL or OME calls them; none where some have no name, or two the same.
     """
 
     values: Num[np.ndarray, "h w c"]
     nodata: float | None
     pages: int
     beyond: int
+    names: tuple[str, ...]
 
 
 def is_tiff(data: bytes) -> bool:
@@ -68,13 +74,32 @@ def read_tiff(data: bytes, channels: int, max_pixels: int, number: int = 0) -> T
         turned = upright(values, int(orientation.value)) if orientation else values
         bands, colors = turned.shape[2], 3 if first.photometric == _RGB else 1
         beyond = int(bands == colors + 1 and (colors == 3 or bands == 2))
-        return Tiff(turned, None if nodata is None else _number(nodata.value), len(pages), beyond)
+        one = len(pages) > 1 and bands == 1
+        names = band_names(first, pages[0], [number] if one else range(bands))
+        return Tiff(turned, None if nodata is None else _number(nodata.value), len(pages), beyond, names)
 
 
 def pages_of(file: TiffFile) -> Sequence[TiffPage]:
     """Pages of full resolution: neither overviews nor masks."""
     pages: list[Any] = [file.pages[i] for i in range(min(len(file.pages), 1024))]
     return [page for page in pages if not page.subfiletype & 5] or pages[:1]
+
+
+def band_names(page: Any, first: Any, channels: Sequence[int]) -> tuple[str, ...]:
+    """Read the names of some channels: GDAL's of the samples of a page, or OME's, which the first page has."""
+    described = page.tags.get(_DESCRIBED)
+    found = {int(place): name for place, name in _OF_GDAL.findall(str(described.value))} if described else {}
+    if not found and first.is_ome:
+        found = dict(enumerate(_OF_OME.findall(first.description.partition("</Image>")[0])))
+    names = tuple(html.unescape(found.get(channel, "")).strip() for channel in channels)
+    return names if all(names) and len(set(names)) == len(names) else ()
+
+
+def describe(names: Sequence[str]) -> tuple[int, str, int, str, bool]:
+    """Make the tag in which GDAL stores the names of bands."""
+    item = '<Item name="DESCRIPTION" sample="{}" role="description">{}</Item>'
+    items = (item.format(place, html.escape(name)) for place, name in enumerate(names))
+    return _DESCRIBED, "s", 0, f"<GDALMetadata>{''.join(items)}</GDALMetadata>", True
 
 
 def tiff_pages(data: bytes) -> int:

@@ -2,8 +2,10 @@
 # Also tests data/jpeg.py.
 
 import contextlib
+import importlib.util
 import io
 import random
+import sys
 import threading
 import warnings
 import zlib
@@ -442,3 +444,20 @@ def test_a_damaged_color_profile_is_no_damage_of_the_pixels():
     data, profile = file.getvalue(), b"ICC_PROFILE\0\1\1" + bytes(99)
     segment = b"\xff\xe2" + (len(profile) + 2).to_bytes(2, "big") + profile
     assert (decode(data[:2] + 2 * segment + data[2:]) == decode(data)).all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="needs pillow_heif")
+def test_heic(monkeypatch: pytest.MonkeyPatch):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    values = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], 48, 0).repeat(3, axis=2)
+    data = encoded(Image.fromarray(values), "HEIF", quality=100)
+    assert image_size(data) == (64, 48) and np.abs(decode(data).astype(int) - values).mean() < 3
+    with pytest.raises(BadImage, match="over the cap"):
+        decode(data, max_pixels=100)
+    with pytest.raises(BadImage, match="damaged"):
+        decode(data[:200])
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(BadImage, match="mae_kit"):
+        decode(data[:200])

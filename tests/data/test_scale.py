@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from mae_kit.data.decode import Raw
 from mae_kit.data.loading.crop import Box, crop_resize
-from mae_kit.data.scale import Scale, decode_on_scale, keep, missing, to_gray, to_rgb
+from mae_kit.data.scale import Scale, decode_on_scale, keep, missing, select, to_gray, to_rgb, wanted
 from mae_kit.errors import BadImage
 
 
@@ -79,6 +79,27 @@ def test_other_kinds_of_numbers_are_kept_as_one_of_ours(kind: str, kept: str):
 def test_what_float32_does_not_hold_is_refused(values: np.ndarray):
     with pytest.raises(BadImage):
         keep(values)
+
+
+def test_integers_that_float32_does_not_hold_are_refused():
+    values = np.array([[[3], [2**24 + 1]]], np.uint32)
+    with pytest.raises(BadImage, match="16,777,217"):
+        keep(values)
+    kept = keep(values, nodata=2**24 + 1)
+    assert kept.dtype == np.float32 and missing(kept, 2**24 + 1)[0, :, 0].tolist() == [False, True]
+    assert keep(values * 2**8 & 2**31).dtype == np.float32
+
+
+def test_bands_are_taken_by_number_or_name():
+    image = Raw(np.arange(4, dtype=np.uint16).reshape(1, 1, 4), names=("B2", "B3", "B4", "B8"))
+    assert select(image, []) is image
+    found = select(image, ["B8", "1"])
+    assert found.values.tolist() == [[[3, 0]]] and found.names == ("B8", "B2")
+    for lost in ("B5", "5", "0"):
+        with pytest.raises(BadImage, match=f"without band {lost}"):
+            select(image, [lost])
+    assert wanted(["B4", "B3", "B2"], ["B3", "B2"], ["2", "1"]) == ["B3", "B2"]
+    assert wanted(["B4", "B3"], ["B3", "B2"], ["2", "1"]) == wanted([], ["B3"], ["2", "1"]) == ["2", "1"]
 
 
 def test_too_many_bytes_are_refused_before_they_are_copied():

@@ -9,6 +9,7 @@ import tifffile
 
 from mae_kit.data.decode import decode, decode_raw, image_size
 from mae_kit.data.packing.encode import encode
+from mae_kit.data.tiff import describe
 from mae_kit.errors import BadImage
 
 
@@ -87,3 +88,27 @@ def test_a_thumbnail_before_the_image_is_not_the_image():
         pages.write(values[::4, ::4], photometric="rgb", subfiletype=1)
         pages.write(values, photometric="rgb")
     assert image_size(file.getvalue()) == (56, 40) and (decode(file.getvalue()) == values).all()
+
+
+def names(data: bytes, page: int = 0) -> tuple[str, ...]:
+    raw = decode_raw(data, 0, page=page)
+    assert raw is not None
+    return raw.names
+
+
+def test_names_of_bands_as_gdal_and_ome_write_them():
+    values = ramp(np.uint16, 4)
+    geo = tiff(
+        values, photometric="minisblack", planarconfig="contig", extratags=[describe(["B2", "B3", "<NIR>", "B8"])]
+    )
+    assert names(geo) == ("B2", "B3", "<NIR>", "B8")
+    stack = np.moveaxis(values, 2, 0)
+    how: dict[str, Any] = {"photometric": "minisblack", "ome": True}
+    ome = tiff(stack, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "A & B", "red"]}}, **how)
+    assert [names(ome, page) for page in range(4)] == [("DAPI",), ("GFP",), ("A & B",), ("red",)]
+
+
+@pytest.mark.parametrize("given", [["B2", "", "B3", "B4"], ["B2", "B2", "B3", "B4"], ["B2"]])
+def test_names_that_do_not_tell_bands_apart_are_none(given: list[str]):
+    data = tiff(ramp(np.uint16, 4), photometric="minisblack", planarconfig="contig", extratags=[describe(given)])
+    assert names(data) == ()

@@ -5,15 +5,22 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
+import nibabel
 import numpy as np
+import pydicom.data
+import tifffile
 import torch
 from conftest import PRETRAIN
+from PIL import Image
 
 from mae_kit.cli.parser import parse
 from mae_kit.commands.pretrain import pretrain
-from mae_kit.data.decode import decode
+from mae_kit.data.decode import count_pages, decode, decode_raw
 from mae_kit.data.index.samples import read_shard
+from mae_kit.data.tiff import describe
 from mae_kit.errors import BadImage, UserError
 from mae_kit.training.checkpoint import FORMAT, DurableCheckpointIO
 from mae_kit.weights.config import ModelConfig
@@ -43,6 +50,30 @@ def images(folder: Path) -> tuple[Seeds, Read]:
             assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
 
     return [*seeds, file.getvalue()], read
+
+
+def science_images(folder: Path) -> tuple[Seeds, Read]:
+    """Of more than 8 bits: TIFFs, DICOM, NIfTI, .npz, .npy, JPEG XL and PNG."""
+    values = np.arange(4 * 5 * 4, dtype=np.uint16).reshape(4, 5, 4)
+    files = [io.BytesIO() for _ in range(5)]
+    how: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(files[0], values, extratags=[describe(["B2", "B3", "B4", "B8"])], **how)
+    tifffile.imwrite(files[1], np.moveaxis(values, 2, 0), compression="zlib", photometric="minisblack", ome=True)
+    np.savez(files[2], first=values, second=values[..., 0])
+    np.save(files[3], values.astype(np.float32))
+    Image.fromarray(values[..., 0]).save(files[4], "PNG")
+    others = nibabel.Nifti1Image(values.astype(np.int16), np.eye(4)).to_bytes(), imagecodecs.jpegxl_encode(values)
+    scan = pydicom.data.get_testdata_file("CT_small.dcm", download=False)
+
+    def read(data: bytes) -> None:
+        try:
+            raw = decode_raw(data, 0, max_pixels=10**6, page=count_pages(data, 10**6) - 1)
+        except BadImage as error:
+            assert str(error)
+        else:
+            assert raw is None or (raw.values.ndim == 3 and len(raw.names) in (0, raw.values.shape[2]))
+
+    return [*(file.getvalue() for file in files), *map(bytes, others), Path(str(scan)).read_bytes()], read
 
 
 def tars(folder: Path) -> tuple[Seeds, Read]:
@@ -111,4 +142,4 @@ def recipes(folder: Path) -> tuple[Seeds, Read]:
 
 
 READERS = {"images": images, "tars": tars, "checkpoints": checkpoints, "encoder files": encoder_files}
-READERS["recipes"] = recipes
+READERS |= {"recipes": recipes, "science images": science_images}

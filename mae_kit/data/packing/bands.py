@@ -148,7 +148,7 @@ def find_scale(found: BandStatistics, method: Method, ends: tuple[float, float] 
         found: Of the training images.
         method: As in `Scale`.
         ends: Of all bands, where the user gives them.
-        kept: `kind`, `nodata` and `chosen`.
+        kept: `kind`, `nodata`, `chosen` and `names`.
 
     Raises:
         UserError: `shard.scale.none`: values that are kept as they are do not lie in 0 to 1.

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from mae_kit.data.decode import Raw, decode_raw
 from mae_kit.data.packing.encode import Stored
 from mae_kit.data.packing.plan import Settings
-from mae_kit.data.scale import Kind, keep, missing, select
+from mae_kit.data.scale import Kind, keep, missing, select, wanted
 from mae_kit.errors import BadImage
 
 
@@ -23,11 +23,13 @@ class Depth(NamedTuple):
         kind: numpy's name of the kind of number.
         bands: Their number.
         nodata: The value of pixels without data; None without one.
+        names: Of the bands; empty where the files do not name them.
     """
 
     kind: Kind
     bands: int
     nodata: float | None
+    names: list[str]
 
 
 def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tuple[int, Depth | None]:
@@ -39,6 +41,7 @@ def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tup
     """
     found: Counter[tuple[str, int]] = Counter()
     nodata: Counter[float | None] = Counter()
+    names: Counter[tuple[str, ...]] = Counter()
     for read in images:
         try:
             raw = _read(read(), settings)
@@ -46,13 +49,15 @@ def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tup
             continue
         found[("uint8", 3) if raw is None else (raw.values.dtype.name, raw.values.shape[2])] += 1
         nodata[None if raw is None else raw.nodata] += 1
+        names[() if raw is None else raw.names] += 1
     if not found:  # each image has its reason, whatever is expected of it
-        return settings.channels or 3, Depth("uint16", settings.channels or 1, None)
+        return settings.channels or 3, Depth("uint16", settings.channels or 1, None, [])
     photos = {held: count for held, count in found.items() if held[0] == "uint8"}
     deep = {held: count for held, count in found.items() if held not in photos}
     if sum(deep.values()) > sum(photos.values()):
         kind, bands = max(deep, key=lambda held: deep[held])
-        return bands, Depth(kind, bands, nodata.most_common(1)[0][0])  # type: ignore[arg-type]
+        named = [each for each, _ in names.most_common() if len(each) == bands]
+        return bands, Depth(kind, bands, nodata.most_common(1)[0][0], list(named[0]) if named else [])  # type: ignore[arg-type]
     _, bands = max(photos, key=lambda held: photos[held])
     return settings.channels or (3 if bands <= 4 else bands), None
 
@@ -68,7 +73,7 @@ def encode_deep(data: bytes, settings: Settings, depth: Depth) -> Stored:
     Raises:
         BadImage: It does not decode, holds other bands or another kind of number, or no data.
     """
-    raw = _read(data, settings)
+    raw = _read(data, settings, depth.names)
     if raw is None:
         raise BadImage(f"8 bits, among images of {depth.kind}: pack them apart")
     values = raw.values
@@ -86,19 +91,19 @@ def encode_deep(data: bytes, settings: Settings, depth: Depth) -> Stored:
     return Stored("npy", stream.getvalue(), values=values, left_out=raw.left_out)
 
 
-def _read(data: bytes, settings: Settings) -> Raw | None:
-    """The bands that are wanted of an image; None of an ordinary one of 8 bits."""
+def _read(data: bytes, settings: Settings, names: Sequence[str] = ()) -> Raw | None:
+    """The bands that are wanted of an image, or those of these names; None of an ordinary one of 8 bits."""
     raw = decode_raw(data, settings.channels or 0, settings.max_pixels)
     if raw is None:
         return None
+    raw = select(raw, wanted(raw.names, names, settings.bands))
     values, channels = raw.values, settings.channels
-    if settings.bands:
-        values = select(values, settings.bands)
-    elif channels not in (None, values.shape[2]) and values.dtype != np.uint8 and (values.shape[2], channels) != (1, 3):
+    if channels not in (None, values.shape[2]) and values.dtype != np.uint8 and (values.shape[2], channels) != (1, 3):
         hint = f": transpose it to [h w {channels}]" if values.shape[0] == channels else ""
         raise BadImage(f"{values.shape[2]} bands, not {channels}{hint}")
     nodata = raw.nodata if settings.nodata is None else settings.nodata
-    return raw._replace(values=keep(values), nodata=None if nodata != nodata else nodata)
+    nodata = None if nodata != nodata else nodata
+    return raw._replace(values=keep(values, nodata), nodata=nodata)
 
 
 def _shrink(values: Num[np.ndarray, "h w c"], side: int, nodata: float | None) -> Num[np.ndarray, "h2 w2 c"]:

@@ -87,8 +87,9 @@ def _suffix(data: bytes) -> str:
     """Of what the bytes are, whatever the file was called; `decode` has accepted them, so it is one of these."""
     starts = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"P": "ppm"}
     starts |= {b"II": "tif", b"MM": "tif", b"\x93NUMPY": "npy", b"\0\0\0\x0cjP": "jp2", b"\xff\x4f": "j2k"}
+    starts |= {b"\xff\x0a": "jxl", b"\0\0\0\x0cJXL": "jxl"}
     if data[4:8] == b"ftyp":
-        return "avif"
+        return "heic" if data[8:11] in (b"hei", b"hev") else "avif"
     return next((suffix for start, suffix in starts.items() if data.startswith(start)), "dib")  # it begins with a size
 
 

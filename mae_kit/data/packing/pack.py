@@ -140,6 +140,7 @@ class _Held(TypedDict):
     kind: Kind
     bands: int
     nodata: float | None
+    names: list[str]
 
 
 class _Plan(TypedDict):

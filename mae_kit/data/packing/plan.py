@@ -38,7 +38,7 @@ class Settings(NamedTuple):
     ignore: int = IGNORED
     scale: str = PERCENTILE
     nodata: float | None = None
-    bands: tuple[int, ...] = ()
+    bands: tuple[str, ...] = ()
     pages: Pages = "first"
     group: str | None = None
 

@@ -12,6 +12,7 @@ import tifffile
 from mae_kit.data.decode import Raw, count_pages, decode, decode_raw
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.source import Reader, Source
+from mae_kit.data.tiff import describe
 from mae_kit.errors import BadImage, UserError
 
 Pages = Literal["first", "split", "stack"]
@@ -42,11 +43,15 @@ class GroupReader(NamedTuple):
     read: Reader
     rows: list[list[int]]
     names: list[list[str]]
+    bands: list[str]
     max_pixels: int
 
     def __call__(self, row: int, name: str) -> bytes:
-        files = zip(self.rows[row], self.names[row], strict=True)
-        return stacked([page_of(self.read(*file), 0, self.max_pixels) for file in files])
+        parts = []
+        for place, file, band in zip(self.rows[row], self.names[row], self.bands, strict=True):
+            part = page_of(self.read(place, file), 0, self.max_pixels)
+            parts.append(part._replace(names=(band,)) if part.values.shape[2] == 1 else part)
+        return stacked(parts)
 
 
 def page_of(data: bytes, number: int, max_pixels: int) -> Raw:
@@ -67,7 +72,9 @@ def stacked(parts: list[Raw]) -> bytes:
     values = np.concatenate([part.values for part in parts], axis=2)
     stream = io.BytesIO()
     nodata = parts[0].nodata
-    tags = [] if nodata is None else [(_NODATA, "s", 0, f"{nodata:g}", True)]
+    tags: list = [] if nodata is None else [(_NODATA, "s", 0, f"{nodata:g}", True)]
+    names = [name for part in parts for name in part.names]
+    tags += [describe(names)] if len(set(names)) == values.shape[2] else []
     values, planes = (values[..., 0], None) if values.shape[2] == 1 else (values, "contig")
     tifffile.imwrite(stream, values, photometric="minisblack", planarconfig=planes, extratags=tags)
     return stream.getvalue()
@@ -129,7 +136,8 @@ def with_groups(source: Source, pattern: str, max_pixels: int) -> Source:
         reason = f"without band {min(lost)}" if lost else f"with a band {min(more)} that others lack"
         skipped.append(Skip(sample, reason))
     rows = [[bands[band] for band in common] for bands in whole.values()]
-    reader = GroupReader(source.read, rows, [[source.names[row] for row in some] for some in rows], max_pixels)
+    files = [[source.names[row] for row in some] for some in rows]
+    reader = GroupReader(source.read, rows, files, list(common), max_pixels)
     kind = f"{source.kind}, {len(common)} files a sample ({', '.join(common)})"
     taken = _taken(source, [some[0] for some in rows], list(whole), reader)
     return replace(taken, kind=kind, skipped=sorted(skipped))

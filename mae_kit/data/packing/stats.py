@@ -51,9 +51,8 @@ def deep_stats(records: dict[str, Record], settings: Settings, depth: Depth) -> 
     """
     parts = [record["bands"] for name, record in records.items() if name.startswith("train") and record["images"]]
     found, spreads = band_statistics(parts)
-    scale = find_scale(
-        found, settings.method, settings.ends, kind=depth.kind, nodata=depth.nodata, chosen=list(settings.bands)
-    )
+    kept = {"kind": depth.kind, "nodata": depth.nodata, "chosen": list(settings.bands), "names": depth.names}
+    scale = find_scale(found, settings.method, settings.ends, **kept)
     moments = [spread.moments(*ends) for spread, *ends in zip(spreads, scale.low, scale.high, strict=True)]
     mean, std = zip(*moments, strict=True)
     return {"mean": list(mean), "std": list(std), "bands": found._asdict(), "scale": asdict(scale)}
@@ -120,11 +119,12 @@ def summary(out: Path, stats: dict[str, Any]) -> list[str]:
 
 def _of_bands(stats: dict[str, Any]) -> list[str]:
     found, scale = BandStatistics(**stats["bands"]), Scale.of(stats["scale"])
+    names = [f" ({name})" for name in scale.names] or [""] * scale.bands
     rows = zip(found.mean, found.std, scale.low, scale.high, found.nodata, strict=True)
     lines = [
-        f"band {number} of {scale.kind}: mean {mean:,.6g}, std {std:,.6g}; {low:,.6g} becomes 0 and {high:,.6g} "
+        f"band {number}{named} of {scale.kind}: mean {mean:,.6g}, std {std:,.6g}; {low:,.6g} becomes 0 and {high:,.6g} "
         f"becomes 1 (--scale {scale.method})" + f"; {share:.1%} without data" * (share > 0)
-        for number, (mean, std, low, high, share) in enumerate(rows, 1)
+        for number, (named, (mean, std, low, high, share)) in enumerate(zip(names, rows, strict=True), 1)
     ]
     return lines[:_SHOWN] + [f"... and {len(lines) - _SHOWN} more bands"] * (len(lines) > _SHOWN) + faults(found)
 

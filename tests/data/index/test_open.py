@@ -225,7 +225,7 @@ def test_numbers_belong_to_the_key_and_words_tell_images_from_masks(tmp_path: Pa
 
 
 def test_images_of_kinds_that_are_not_read_are_named(tmp_path: Path):
-    found = one(tmp_path, [("a.jpg", jpeg(1)), ("b.heic", b"x"), ("c.jpg.gz", b"x"), ("d.json", b"{}")])
+    found = one(tmp_path, [("a.jpg", jpeg(1)), ("b.psd", b"x"), ("c.jpg.gz", b"x"), ("d.json", b"{}")])
     assert samples(found) == {"a": -1} and kinds(found) == ["not a readable kind of image"] * 2
 
 

@@ -9,6 +9,8 @@ from support.errors import raises
 
 from mae_kit.commands.shard import shard
 from mae_kit.data.index.open import open_index
+from mae_kit.data.scale import decode_on_scale
+from mae_kit.data.tiff import describe
 
 
 def stored(out: Path) -> dict[str, np.ndarray]:
@@ -71,6 +73,40 @@ def test_files_of_a_sample_are_its_bands(tmp_path: Path):
     np.testing.assert_array_equal(found["a/T1"], np.stack([band(2), band(3), band(10)], axis=2))
     assert open_index(tmp_path / "out").classes == ["a", "b"]
     assert stats["reasons"].keys() == {"without band B10", "does not fit --group"}
+
+
+def named(folder: Path, name: str, bands: list[int]) -> None:
+    """A GeoTIFF whose bands are in this order, and so called."""
+    values = np.stack([band(number) for number in bands], axis=2)
+    tags = [describe([f"B{number}" for number in bands])]
+    folder.mkdir(parents=True, exist_ok=True)
+    how = {"photometric": "minisblack", "planarconfig": "contig", "extratags": tags}
+    tifffile.imwrite(folder / f"{name}.tif", values, **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bands", ["B3,B2", "2,1", None])
+def test_bands_are_found_by_their_names(tmp_path: Path, bands: str | None):
+    """In files that hold them in another order, or hold more."""
+    for name in ("a", "b", "c"):
+        named(tmp_path / "in", name, [2, 3])
+    named(tmp_path / "in", "d", [8, 3, 2])
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, bands=bands)
+    order = [3, 2] if bands else [2, 3]
+    expected = np.stack([band(number) for number in order], axis=2)
+    for values in stored(tmp_path / "out").values():
+        np.testing.assert_array_equal(values, expected)
+    assert stats["scale"]["names"] == [f"B{number}" for number in order] and not stats["skipped"]
+    scale = open_index(tmp_path / "out").scale
+    assert scale
+    for file in (tmp_path / "in").iterdir():
+        np.testing.assert_array_equal(decode_on_scale(file.read_bytes(), 2, scale, packed=False), expected)
+
+
+def test_names_of_grouped_files_are_those_of_bands(tmp_path: Path):
+    sentinel(tmp_path / "in", "T1", "B2", "B3", "B8A")
+    stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, group="{sample}_{band}.tif", bands="B8A,B2")
+    np.testing.assert_array_equal(stored(tmp_path / "out")["T1"], np.stack([band(8), band(2)], axis=2))
+    assert stats["scale"]["names"] == ["B8A", "B2"]
 
 
 def test_bands_of_other_sizes_are_left_out(tmp_path: Path):
