@@ -21,6 +21,7 @@ from mae_kit.weights import (
     huggingface,
     imagegpt,
     original,
+    prithvi,
     siglip,
     swin,
 )
@@ -33,9 +34,10 @@ from mae_kit.weights.pretrained import Pretrained, check_complete, empty_encoder
 from mae_kit.weights.timm import architecture, is_published, read_published
 
 _FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt)
-LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, original)
+LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, prithvi, original)
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
 PREFIXES = (*WRAPPERS, "teacher.", "student.", "model.", "backbone.", "encoder.", "vit.", "net.")
+_CHANNEL_GROUPS = "patch_embed.1.proj.weight"
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
@@ -170,5 +172,8 @@ def _layout(raw: Raw) -> tuple[ModuleType, Raw, str, list[str]]:
             f"{raw.path} is a transformers file without its config.json",
             "give the folder that holds both",
         )
+    if any(name.endswith(_CHANNEL_GROUPS) for name in raw.tensors):
+        what = f"{raw.path} is a SatMAE that makes a token of each group of channels of a patch"
+        raise UserError("weights.layout.channel_groups", what, "give its model for RGB, which is a plain ViT")
     first = ", ".join(list(raw.tensors)[:3])
     raise UserError("weights.layout.unknown", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 from support.errors import raises
+from support.photo_shards import write_shard
 from support.processes import Programs
 from support.tiny_models import MEAN, STD, save_run, save_tokenizer, shaken, tiny_classifier, tiny_mae, tiny_weights
 
+import mae_kit
 from mae_kit.commands.import_ import import_
 from mae_kit.commands.pretrain import PretrainData, save_results
 from mae_kit.encoders import BEiTEncoder, Hiera, ImageGPT, Swin, ViT
@@ -220,3 +223,22 @@ def test_a_run_that_starts_from_another(programs: Programs, trained: Path, tmp_p
     assert again.code == 0 and "starts from" not in again.out, again.err
     resumed = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in done.items())
+
+
+@pytest.mark.slow
+def test_its_recipe_goes_on_from_an_encoder_of_timm_and_keeps_the_positions_that_it_learned(tmp_path: Path):
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "depth": 1}
+    theirs = shaken(timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes))
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    write_shard(tmp_path / "train-0.tar", range(8))
+    how: dict[str, Any] = {f"objective.encoder.{name}": value for name, value in sizes.items()}
+    how |= {"objective.encoder.name": "vit_tiny_patch16_224", "objective.decoder_depth": 1}
+    how |= {"optimization.warmup_epochs": 1, "machine.num_workers": 0, "machine.precision": "fp32"}
+    run, init = tmp_path / "run", tmp_path / "theirs.pth"
+    mae_kit.pretrain(
+        "mae_continue", data=str(tmp_path / "train-0.tar"), run=run, init=init, epochs=2, batch_size=8, **how
+    )
+    before, after = theirs.state_dict(), load_encoder(run).model.state_dict()
+    same = {name for name in after if torch.equal(before[name], after[name])}
+    assert same == {"pos_embed"}
+    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in after)
