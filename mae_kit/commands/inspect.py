@@ -24,6 +24,7 @@ from mae_kit.plots.encoder import FrozenEncoder
 from mae_kit.plots.features import features_figure, find_neighbors, principal_colors, without_places
 from mae_kit.plots.figures import save_figure
 from mae_kit.plots.losses import loss_map, losses_figure
+from mae_kit.plots.map import map_figure, plane
 from mae_kit.plots.positions import position_similarity, positions_figure, similarity_by_offset
 from mae_kit.plots.ratios import over_ratios, ratios_figure
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
@@ -32,8 +33,9 @@ from mae_kit.weights.native import load_model
 
 log = logging.getLogger(__name__)
 
-Show = Literal["attention", "features", "positions", "reconstructions", "losses", "ratios"]
-COMPARED = 256  # images from which the principal components of the features are computed
+Show = Literal["attention", "features", "positions", "reconstructions", "losses", "ratios", "map"]
+ASKED = ("map",)  # drawn only where it is asked for
+COMPARED = 256  # images from which the principal components of the features are computed, and that a map shows
 DRAWS = 32  # of the mask, for the loss of each patch
 
 
@@ -80,8 +82,9 @@ def inspect(
         run: A finished pretraining run, or an imported one.
         images: An image, a folder of images or shards, or a tar file; by default the shards that the run was trained
             on.
-        show: Plots to make, separated by commas, for example attention,losses; by default all that the model supports.
-            The colors of features are principal components over up to 256 images.
+        show: Plots to make, separated by commas, for example attention,losses; by default all that the model supports,
+            but for map. The colors of features are principal components over up to 256 images; map = up to 256 images
+            in the plane, close together where their features are similar.
         count: Maximum number of images to plot, spread evenly over those given.
         layer: The layer whose attention heads are plotted, counted from 1; by default the last.
         neighbors: Shards whose nearest images are shown next to the features.
@@ -90,7 +93,8 @@ def inspect(
         `report`, the path of the page; for each plot its path and values: `distance`, the mean attention distance in
         pixels of each head of each layer; `explained`, the fractions of the variance that red, green and blue explain,
         and `neighbors`, names and cosines; `columns_apart` and `rows_apart`, the mean cosine of position embeddings at
-        each distance; `loss`, the mean over hidden patches, at each ratio for `ratios`.
+        each distance; `loss`, the mean over hidden patches, at each ratio for `ratios`; `images` and their `places` on
+        the map.
 
     Raises:
         UserError: The run has no encoder, a plot was asked for that the model does not have, or there are no images.
@@ -101,7 +105,7 @@ def inspect(
     model = load_model(folder) if (folder / MODEL.file).is_file() else None
     chosen = _choose([show] if isinstance(show, str) else show, _missing(encoder, model))
     layer = _existing_layer(encoder, layer)
-    loaded, names = encoder.load(images or _trained_on(folder), COMPARED if "features" in chosen else count)
+    loaded, names = encoder.load(images or _trained_on(folder), COMPARED if {"features", *ASKED} & {*chosen} else count)
     drawn = np.linspace(0, len(loaded) - 1, min(count, len(loaded))).round().astype(int)
     inspected = Inspected(encoder, model, loaded, drawn, names, layer, neighbors)
     with torch.no_grad():
@@ -131,7 +135,7 @@ def _choose(show: list[Show] | None, missing: dict[Show, str]) -> list[Show]:
             raise UserError("inspect.show", f"no plot of {name}: {reason}", f"choose among {', '.join(possible)}")
         if not show:
             log.info(f"no plot of {name}: {reason}")
-    return show or [name for name in get_args(Show) if name not in missing]
+    return show or [name for name in get_args(Show) if name not in (*missing, *ASKED)]
 
 
 def _existing_layer(encoder: FrozenEncoder, layer: int | None) -> int:
@@ -203,6 +207,12 @@ def _ratios(inspected: Inspected, out: Path) -> dict[str, Any]:
     return {"plot": str(out), "loss": {f"{at.ratio:.0%}": at.loss for at in found}}
 
 
+def _map(inspected: Inspected, out: Path) -> dict[str, Any]:
+    places = plane(inspected.encoder.patch_tokens(inspected.images).mean(dim=1))
+    save_figure(out, map_figure(inspected.images, places))
+    return {"plot": str(out), "images": inspected.names, "places": places.tolist()}
+
+
 _DRAW: dict[Show, Callable[[Inspected, Path], dict[str, Any]]] = {
     "attention": _attention,
     "features": _features,
@@ -210,4 +220,5 @@ _DRAW: dict[Show, Callable[[Inspected, Path], dict[str, Any]]] = {
     "reconstructions": _reconstructions,
     "losses": _losses,
     "ratios": _ratios,
+    "map": _map,
 }

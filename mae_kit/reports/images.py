@@ -26,6 +26,7 @@ PLOTS = {
         "The first three principal components of the patch features as red, green and blue: patches of similar color "
         "have similar features.",
     ),
+    "map": ("Map", "Images in the plane, by t-SNE: those close together have similar features."),
     "losses": ("Loss of each patch", "Mean over many random masks; bright patches are hard to predict."),
     "ratios": (
         "Reconstructions at several mask ratios",
