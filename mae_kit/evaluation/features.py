@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once per shard and cached next to it."""
+"""Features of a frozen encoder, in bf16 where the machine has it, computed once per shard and cached next to it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.files.tensor_file import contiguous
 from mae_kit.parallel import Engine
 from mae_kit.parallel.processes import cores
+from mae_kit.training.precision import half_type
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.pretrained import load_weights
 
@@ -79,7 +80,8 @@ def extract_features(
     """
     chosen = layers_of(encoder, layers)
     asked = "" if chosen == [encoder.depth] else "".join(f"-{layer}" for layer in chosen)
-    recipe, empty = "mean of patch tokens and class token, central crop; 3", _of_no_image(encoder, chosen, False)
+    recipe = f"mean of patch tokens and class token, central crop; 3{_precision()}"
+    empty = _of_no_image(encoder, chosen, False)
     kept = Sidecars(f"features-{encoder.fingerprint}{asked}", recipe, empty)
     return _extract(encoder, index, chosen, kept, False, workers, engine)
 
@@ -96,10 +98,19 @@ def patch_features(
     (layer,) = layers_of(encoder, [layer])
     _, tokens, dim = _blank_tokens(encoder, layer).shape
     most = max(1, _PIECE // (4 * tokens * dim))
-    recipe, empty = "patch tokens, central crop; 1", _of_no_image(encoder, [layer], True)
+    recipe, empty = f"patch tokens, central crop; 1{_precision()}", _of_no_image(encoder, [layer], True)
     kept = Sidecars(f"patches-{encoder.fingerprint}-{layer}", recipe, empty, most)
     yield _extract(encoder, index, [layer], kept, True, workers, engine)
     kept.remove(index)
+
+
+def _precision() -> str:
+    """A part of what determines features, empty for fp32."""
+    return ", bf16" if half_type("auto", _device()) is torch.bfloat16 else ""
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def layers_of(encoder: Any, layers: Iterable[int]) -> list[int]:
@@ -168,7 +179,7 @@ def extract_shard(
     shipped: _Shipped, layers: list[int], patches: bool, loaders: int, part: Index, tick: Callable[[], None]
 ) -> Arrays:
     """Compute the arrays of one shard: `rows`, relative to the shard, and features under the names of their sources."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     model: Encoder = shipped.encoder.to(device)
     config = shipped.encoder.pretrained_cfg
     normalize = Normalize(config.mean, config.std).to(device)
@@ -196,15 +207,16 @@ def _encode(
     model: Encoder, normalize: Normalize, layers: list[int], patches: bool, images: Num[Tensor, "b c h w"]
 ) -> Arrays:
     device = next(model.parameters()).device
-    with torch.no_grad():
-        found = dict(zip(layers, model.layers(normalize(images.to(device)), layers), strict=True))
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bool(_precision())):
+        tokens = model.layers(normalize(images.to(device)), layers)
+    found = {layer: each.float() for layer, each in zip(layers, tokens, strict=True)}
     if patches:
         made = {FeatureSource(layer, PATCHES): t[:, model.prefix :].flatten(1) for layer, t in found.items()}
     else:
         made = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
     if model.has_class_token and not patches:
         made |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
-    return {f"{source.layer} {source.token}": values.float().cpu().numpy() for source, values in made.items()}
+    return {f"{source.layer} {source.token}": values.cpu().numpy() for source, values in made.items()}
 
 
 def _rows(file: Path) -> Int64[np.ndarray, " m"]:

@@ -15,6 +15,7 @@ from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Swin, ViT
 from mae_kit.evaluation.features import FeatureSource, extract_features
+from mae_kit.training import precision
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import load_encoder
@@ -73,6 +74,18 @@ def test_another_normalization_gives_others(tmp_path: Path):
     weights = load_encoder(tmp_path / "run")
     save_encoder(tmp_path / "run", weights.model.state_dict(), replace(weights.pretrained_cfg, mean=[0.1] * 3))
     assert not torch.allclose(extract_features(load_encoder(tmp_path / "run"), index, 1).last.read(), first)
+
+
+def test_on_a_machine_with_bf16_they_are_nearly_those_of_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_shard(tmp_path / "a.tar", range(5))
+    encoder(tmp_path / "run", 0)
+    index, found = open_index(tmp_path), []
+    for has_bf16 in (False, True):
+        monkeypatch.setattr(precision, "_cpu_computes_bf16", lambda has_bf16=has_bf16: has_bf16)
+        found.append(extract_features(load_encoder(tmp_path / "run"), index, 1).last.read())
+    exact, rounded = found
+    assert not torch.equal(exact, rounded) and rounded.dtype == torch.float32
+    assert torch.cosine_similarity(exact, rounded).min() > 0.999
 
 
 def test_layers_come_from_one_pass_and_are_kept_apart_from_the_last_alone(tmp_path: Path):
