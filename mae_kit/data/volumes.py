@@ -136,7 +136,8 @@ def _nifti(data: bytes, max_pixels: int) -> Volume:
         data = unpacking.decompress(data, MOST_BYTES + (1 << 20))
         if not unpacking.eof:
             raise BadImage("a NIfTI file that is cut, or over the cap")
-    image = (nibabel.Nifti1Image if data[344:348] == b"n+1\0" else nibabel.Nifti2Image).from_bytes(data)
+    with nibabel.imageglobals.LoggingOutputSuppressor():  # a line of it for each damaged field
+        image = (nibabel.Nifti1Image if data[344:348] == b"n+1\0" else nibabel.Nifti2Image).from_bytes(data)
     width, height, *deep = (*image.shape, 1)[: max(3, len(image.shape))]
     kind = image.get_data_dtype()
     if kind.kind not in "uif":

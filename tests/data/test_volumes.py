@@ -162,6 +162,13 @@ def test_bad_files_have_one_line(name: str):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_damaged_fields_print_nothing(capfd: pytest.CaptureFixture[str]):
+    data = bytearray(nifti(np.zeros((2, 3, 2), np.int16)))
+    data[252:256] = b"\xff" * 4  # codes of the coordinates
+    assert read(bytes(data)).shape == (3, 2, 1)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("library", ["pydicom", "nibabel"])
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, library: str):
     monkeypatch.setitem(sys.modules, library, None)
