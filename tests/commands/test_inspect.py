@@ -81,9 +81,8 @@ def test_attention_distances_and_the_layer_that_is_drawn(trained_run: Path, imag
 
 def test_a_map_is_drawn_where_it_is_asked_for(trained_run: Path, photos: Path):
     found = inspect(trained_run, None, "map")["map"]
-    assert len(found["images"]) == len(found["places"]) > 8 and drawn(found["plot"])
-    assert "<figcaption" in (trained_run / "report.html").read_text()
-    assert "Map" in (trained_run / "report.html").read_text()
+    assert len(found["images"]) == len(found["places"]) == 96 and Path(found["plot"]).is_file()
+    assert "<h3>Map</h3>" in (trained_run / "report.html").read_text()
 
 
 def test_fixed_position_embeddings_are_less_similar_at_larger_distance(trained_run: Path, images: Path):
