@@ -75,8 +75,8 @@ def shard(
             the largest value; none = they are 0 to 1 already; or two numbers, for example "0,4095" for 12-bit images.
         nodata: The value of pixels without data, which are left out of statistics and filled with the mean of the band;
             by default a GeoTIFF's own. NaN is never data.
-        "scale": ("percentile, range, none, or two ascending numbers, such as 0,4095", _scale_fits(settings.scale)),
-        "bands": ("names of bands, or numbers from 1", all(band.strip("0") for band in settings.bands)),
+        bands: Bands to keep, of images with more than 8 bits, in this order, counted from 1 or by the names that GDAL,
+            OME or --group gives them: "4,3,2" or "B4,B3,B2"; none = all.
         pages: How files with several pages (TIFF), frames (DICOM), slices (NIfTI) or arrays (.npz) are packed: first =
             only the first; split = each is a sample; stack = they are the bands of one sample.
         group: A pattern of file names with {sample} and {band}, such as "{sample}_{band}.tif": the files of a sample
@@ -119,13 +119,8 @@ def _check_settings(settings: Settings, workers: int) -> None:
         "val_fraction": ("0 up to but not including 1", 0 <= settings.val_fraction < 1),
         "max_shard_size": (f"{SMALLEST_SHARD:,} bytes or more", settings.max_shard_size >= SMALLEST_SHARD),
         "channels": ("1 or more", _channels_fit(settings)),
-<<<<<<< HEAD
         "scale": ("percentile, range, none, or two ascending numbers, such as 0,4095", _scale_fits(settings.scale)),
-        "bands": ("numbers of bands, counted from 1", all(band >= 1 for band in settings.bands)),
-=======
-        "scale": ("percentile, range, none, or two numbers that ascend, as 0,4095", _scale_fits(settings.scale)),
         "bands": ("names of bands, or numbers from 1", all(band.strip("0") for band in settings.bands)),
->>>>>>> 56c7fb1 (Find bands by name, and read JPEG XL and HEIC)
         "max_pixels": (f"1 to {LARGEST:,}, above {MAX_PIXELS:,} with --resize", _pixels_fit(settings)),
         "ignore": ("0 to 255", 0 <= settings.ignore <= IGNORED),
         "workers": ("0 (one per core) or more", workers >= 0),
