@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Int64, Num
 from torch import Tensor
 
 from mae_kit.commands.reconstruct import normalization, sample_seeds
@@ -44,7 +44,7 @@ class Inspected(NamedTuple):
 
     Attributes:
         encoder: On the device.
-        model: The whole objective; None if the run has the encoder only.
+        model: The whole objective, there too; None if the run has the encoder only.
         images: Candidates for the principal components, uint8.
         drawn: Numbers of the images that are drawn.
         names: Of all images.
@@ -64,6 +64,15 @@ class Inspected(NamedTuple):
     def shown(self) -> Num[Tensor, "b c h w"]:
         """The images that are drawn."""
         return self.images[self.drawn]
+
+    @property
+    def seen(self) -> Num[Tensor, "b c h w"]:
+        """The same on the device."""
+        return self.shown.to(self.encoder.device)
+
+    def seeds(self, draw: int = 0) -> Int64[Tensor, " b"]:
+        """Seeds of their masks, on the device."""
+        return sample_seeds(0, len(self.drawn), draw).to(self.encoder.device)
 
 
 def inspect(
@@ -102,7 +111,7 @@ def inspect(
     check_ranges({"count": count}, count=POSITIVE)
     folder = run if run.is_dir() else run.parent
     encoder = FrozenEncoder(run)
-    model = load_model(folder) if (folder / MODEL.file).is_file() else None
+    model = load_model(folder).to(encoder.device) if (folder / MODEL.file).is_file() else None
     chosen = _choose([show] if isinstance(show, str) else show, _missing(encoder, model))
     layer = _existing_layer(encoder, layer)
     loaded, names = encoder.load(images or _trained_on(folder), COMPARED if {"features", *ASKED} & {*chosen} else count)
@@ -185,24 +194,23 @@ def _positions(inspected: Inspected, out: Path) -> dict[str, Any]:
 
 def _reconstructions(inspected: Inspected, out: Path) -> dict[str, Any]:
     assert inspected.model
-    normalize, seeds = normalization(inspected.model), sample_seeds(0, len(inspected.drawn))
-    save_png(out, draw_reconstructions(inspected.model, normalize, inspected.shown, seeds))
-    return {"plot": str(out), "loss": float(inspected.model(normalize(inspected.shown), seeds).loss)}
+    normalize, images, seeds = normalization(inspected.model), inspected.seen, inspected.seeds()
+    save_png(out, draw_reconstructions(inspected.model, normalize, images, seeds))
+    return {"plot": str(out), "loss": float(inspected.model(normalize(images), seeds).loss)}
 
 
 def _losses(inspected: Inspected, out: Path) -> dict[str, Any]:
-    model, pixels = inspected.model, inspected.shown
+    model = inspected.model
     assert model
-    masks = (model.hide(sample_seeds(0, len(pixels), draw)) for draw in range(DRAWS))
-    losses = loss_map(model, normalization(model)(pixels), masks)
-    save_figure(out, losses_figure(pixels, losses.unflatten(1, model.encoder.grid)))
+    masks = (model.hide(inspected.seeds(draw)) for draw in range(DRAWS))
+    losses = loss_map(model, normalization(model)(inspected.seen), masks).cpu()
+    save_figure(out, losses_figure(inspected.shown, losses.unflatten(1, model.encoder.grid)))
     return {"plot": str(out), "loss": float(losses.nanmean())}
 
 
 def _ratios(inspected: Inspected, out: Path) -> dict[str, Any]:
     assert inspected.model
-    seeds = sample_seeds(0, len(inspected.drawn))
-    found = over_ratios(inspected.model, normalization(inspected.model), inspected.shown, seeds)
+    found = over_ratios(inspected.model, normalization(inspected.model), inspected.seen, inspected.seeds())
     save_figure(out, ratios_figure(inspected.shown, found))
     return {"plot": str(out), "loss": {f"{at.ratio:.0%}": at.loss for at in found}}
 

@@ -16,6 +16,7 @@ from mae_kit.data.transforms.augment import Normalize
 from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
 from mae_kit.objectives.masking import MaskKind
+from mae_kit.parallel.device import frozen_device
 from mae_kit.plots.figures import check_png
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png
 from mae_kit.randomness import combine
@@ -59,11 +60,12 @@ def reconstruct(
     """
     check_ranges({"count": count}, count=POSITIVE)
     check_png(out)
-    model = load_model(run, mask_ratio=mask_ratio, mask=mask)
+    device = frozen_device()
+    model = load_model(run, mask_ratio=mask_ratio, mask=mask).to(device)
     record: ModelConfig = model.encoder.pretrained_cfg  # type: ignore[assignment]
     shown = _channels(rgb, model.encoder.channels, record.scale) if rgb else []
     pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, count, record.scale)
-    normalize, seeds = normalization(model), sample_seeds(seed, len(pixels))
+    normalize, pixels, seeds = normalization(model), pixels.to(device), sample_seeds(seed, len(pixels)).to(device)
     with torch.no_grad():
         loss = float(model(normalize(pixels), seeds).loss)
         save_png(out, draw_reconstructions(model, normalize, pixels, seeds, shown))
@@ -89,6 +91,7 @@ def sample_seeds(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
 
 
 def normalization(model: Objective) -> Normalize:
-    """Normalize images as in the pretraining of a saved model."""
+    """Normalize images on the device of a saved model, as in its pretraining."""
     encoder: Any = model.encoder
-    return Normalize(encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std)
+    config, device = encoder.pretrained_cfg, next(model.parameters()).device
+    return Normalize(config.mean, config.std).to(device)

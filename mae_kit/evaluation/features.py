@@ -22,6 +22,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.rows import Rows, stored_matrices
 from mae_kit.files.tensor_file import contiguous
 from mae_kit.parallel import Engine
+from mae_kit.parallel.device import frozen_device
 from mae_kit.parallel.processes import cores
 from mae_kit.training.precision import half_type
 from mae_kit.weights.config import ModelConfig
@@ -106,11 +107,7 @@ def patch_features(
 
 def _precision() -> str:
     """A part of what determines features, empty for fp32."""
-    return ", bf16" if half_type("auto", _device()) is torch.bfloat16 else ""
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return ", bf16" if half_type("auto", frozen_device()) is torch.bfloat16 else ""
 
 
 def layers_of(encoder: Any, layers: Iterable[int]) -> list[int]:
@@ -179,7 +176,7 @@ def extract_shard(
     shipped: _Shipped, layers: list[int], patches: bool, loaders: int, part: Index, tick: Callable[[], None]
 ) -> Arrays:
     """Compute the arrays of one shard: `rows`, relative to the shard, and features under the names of their sources."""
-    device = _device()
+    device = frozen_device()
     model: Encoder = shipped.encoder.to(device)
     config = shipped.encoder.pretrained_cfg
     normalize = Normalize(config.mean, config.std).to(device)
@@ -187,7 +184,7 @@ def extract_shard(
     encode = partial(_encode, model, normalize, layers, patches)
     empty = _of_no_image(model, layers, patches)  # should no image of the shard decode
     rows, parts = [empty.pop(ROWS)], [empty]
-    for batch in Loader(batches, 0, len(batches), loaders):
+    for batch in Loader(batches, 0, len(batches), loaders, pin=device == "cuda"):
         if len(batch.ids):
             parts.append(encode(batch.images))
             rows.append(batch.ids.numpy())

@@ -16,6 +16,7 @@ from mae_kit.data.transforms.augment import Normalize, PretrainAugment
 from mae_kit.evaluation.lars import Lars
 from mae_kit.evaluation.predictions import Labels, Predictions, predictions
 from mae_kit.evaluation.probe import Probe, classification_loss
+from mae_kit.parallel.device import frozen_device
 from mae_kit.training.schedule import absolute_learning_rate, learning_rate
 
 EPOCHS, WARMUP, BATCH, BASE_RATE = 90, 10, 16_384, 0.1
@@ -44,7 +45,7 @@ def linear_probe(
     Returns:
         Predictions and labels of the validation images that decode: classes [q], or logits [q k] of multi-label data.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = frozen_device()
     encoder, config = encoder.to(device), encoder.pretrained_cfg
     head = _trained(encoder, train, classes, epochs, batch_size, seed)
     normalize, rows = Normalize(config.mean, config.std).to(device), val.labeled()

@@ -27,6 +27,7 @@ from mae_kit.evaluation.knn import knn_predict
 from mae_kit.evaluation.pixels import PixelCounts, count_pixels, stack
 from mae_kit.evaluation.probe import fit_probe
 from mae_kit.evaluation.windows import WINDOWS, cut, padded_to, window_logits, window_places
+from mae_kit.parallel.device import frozen_device
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def score_patches(
     Raises:
         UserError: `layers`: the encoder has no such layer.
     """
-    model = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = encoder.to(frozen_device())
     numbers, classes = layers_of(encoder, layers), val.class_count
     known = _patches(model, train, numbers, classes)
     heads: dict[tuple[str, int], Head] = {}

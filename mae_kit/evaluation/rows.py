@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mae_kit.errors import UserError
+from mae_kit.parallel.device import frozen_device
 
 
 class Stored(NamedTuple):
@@ -56,7 +57,7 @@ class Rows:
         self._starts = np.cumsum([0, *(piece.rows for piece in pieces)])
         self._places = np.arange(self._starts[-1]) if places is None else places
         self.shape = len(self._places), pieces[0].width
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(frozen_device())
 
     def __len__(self) -> int:
         return self.shape[0]

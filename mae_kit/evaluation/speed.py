@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from mae_kit.encoders import Encoder, create_encoder
+from mae_kit.parallel.device import frozen_device
 from mae_kit.training.precision import Precision, half_type
 
 SECONDS, PASSES = 1.0, 3  # to measure for, at the least
@@ -60,7 +61,7 @@ def measure(
     name: str, model_args: dict[str, Any], image_size: tuple[int, int], batch_size: int, precision: Precision
 ) -> Cost:
     """The same in this process. What the weights are is no matter."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = frozen_device()
     encoder = _of_size(name, model_args, image_size).eval().to(device)
     half = half_type(precision, device)
     with torch.no_grad(), torch.autocast(device, half, enabled=half is not None):

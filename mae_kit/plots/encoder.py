@@ -12,6 +12,7 @@ from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.scale import Scale
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
+from mae_kit.parallel.device import frozen_device
 from mae_kit.weights.recognize import load_encoder
 
 BATCH = 64
@@ -32,7 +33,7 @@ class FrozenEncoder:
         config = encoder.pretrained_cfg
         self.objective: str = config.objective
         self.scale: Scale | None = config.scale
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = frozen_device()
         self.encoder: Encoder = encoder.to(self.device)
         self.normalize = Normalize(config.mean, config.std).to(self.device)
 

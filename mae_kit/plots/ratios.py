@@ -57,10 +57,11 @@ def _at_ratio(
     outcome = objective.compare(normalized, hidden)
     predicted = _eight_bits(normalize.inverse(objective.pixels(outcome.prediction, normalized)))
     encoder = objective.encoder
-    patches = torch.ones(len(images), hidden.shape[1], encoder.patch_size[0] * encoder.patch_size[1])
+    size = len(images), hidden.shape[1], encoder.patch_size[0] * encoder.patch_size[1]
+    patches = torch.ones(size, device=images.device)
     at = unpatchify(patches * hidden[:, :, None], encoder.patch_size, encoder.grid).bool()
     seen, pasted = torch.where(at, GRAY, images).to(torch.uint8), torch.where(at, predicted, images).to(torch.uint8)
-    return AtRatio(ratio, float(outcome.loss), hidden, seen, pasted)
+    return AtRatio(ratio, float(outcome.loss), hidden, seen.cpu(), pasted.cpu())
 
 
 def _eight_bits(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:

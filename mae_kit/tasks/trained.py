@@ -15,6 +15,7 @@ from mae_kit.data.loading.images import read_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.evaluation.bootstrap import Gain, Score
+from mae_kit.parallel.device import frozen_device
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.onnx import INPUT, Graph, model_record
 
@@ -48,7 +49,7 @@ class Trained:
     kind: str
 
     def __init__(self, model: nn.Module, config: ModelConfig):
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = frozen_device()
         self.model: Any = model.to(self.device)
         self.config = config
         self.normalize = Normalize(config.mean, config.std).to(self.device)

@@ -1,4 +1,5 @@
 """`mae-kit inspect`: what it plots of which model, its values, and the user's mistakes."""
+# Also tests parallel/device.py.
 
 import json
 from collections.abc import Callable
@@ -67,6 +68,16 @@ def test_all_plots_are_drawn_and_shown_in_the_report(trained_run: Path, capsys: 
     ratios, usual = found["ratios"]["loss"], found["reconstructions"]["loss"]
     assert list(ratios) == ["10%", "25%", "50%", "75%", "85%", "90%"], "of 16 patches 95% would be all"
     assert ratios["75%"] == pytest.approx(usual) and found["losses"]["loss"] == pytest.approx(usual, rel=0.1)
+
+
+@pytest.mark.parametrize("plot", ["attention", "features", "losses", "ratios", "reconstructions"])
+def test_everything_is_computed_on_the_device(
+    plot: Any, trained_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On one without memory: what comes of it has no value, and what stayed behind would be refused."""
+    monkeypatch.setattr("mae_kit.plots.encoder.frozen_device", lambda: "meta")
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"called on meta|out of meta tensor"):
+        inspect(trained_run, images, plot, count=2)
 
 
 def test_attention_distances_and_the_layer_that_is_drawn(trained_run: Path, images: Path):

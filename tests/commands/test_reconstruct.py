@@ -50,6 +50,15 @@ def test_the_picture_shows_the_prediction_in_true_pixels():
     assert (102, 128, 153) in colors, "the mean, in 8 bits"
 
 
+def test_the_model_and_what_it_sees_are_sent_to_the_device(
+    run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To one without memory: what comes of it has no value, and what stayed behind would be refused."""
+    monkeypatch.setattr("mae_kit.commands.reconstruct.frozen_device", lambda: "meta")
+    with pytest.raises(RuntimeError, match="cannot be called on meta"):
+        reconstruct(run, images, tmp_path / "grid.png")
+
+
 @pytest.mark.parametrize(
     ("run_file", "options", "keys"),
     [
