@@ -57,6 +57,8 @@ class Checkpoints(Callback):
         finite, and the ones before are what the run goes back to.
         """
         step, guard = trainer.global_step, find(trainer, SkipNonFinite)
+        if guard is not None:
+            guard.settle(trainer)
         in_doubt = guard is not None and guard.counts["skipped_in_a_row"] > 0 and not is_complete(trainer)
         if step == self._saved or in_doubt:
             return

@@ -115,6 +115,7 @@ class Record(Callback):
         guard, quarantine = find(trainer, SkipNonFinite), find(trainer, Quarantine)
         counts: dict[str, float] = {}
         if guard:
+            guard.settle(trainer)
             counts |= {"gradient_norm": float(guard.gradient_norm), "skipped_steps": guard.counts["skipped_steps"]}
             counts |= {"overflows": overflows} if (overflows := guard.counts["overflows"]) else {}
         return counts | ({"bad_samples": quarantine.total(trainer)} if quarantine else {})

@@ -20,6 +20,7 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.objectives import MAE
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
+from mae_kit.training.checkpoint_callback import Checkpoints
 from mae_kit.training.config import Plan
 from mae_kit.training.datamodule import ShardDataModule
 from mae_kit.training.guard import SkipNonFinite
@@ -168,15 +169,38 @@ def test_bad_samples_are_those_of_all_ranks(tmp_path: Path):
 
 
 class Poison(pl.Callback):
+    """Gradients of some steps that are no number."""
+
+    def __init__(self, *steps: int):
+        self.steps = steps
+
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step == 1:
+        if trainer.global_step in self.steps:
             next(p for p in pl_module.parameters() if p.grad is not None).grad[:] = torch.nan  # type: ignore[index]
 
 
-def test_a_guard_skips_what_is_not_finite(photos: Path, tmp_path: Path):
-    guard, module = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3)
-    trainer(3, tmp_path, guard, Poison()).fit(module, shards(photos))
-    assert guard.counts["skipped_steps"] == 1 and torch.isfinite(weights(module)).all()
+def test_a_guard_skips_what_is_not_finite(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ends = []
+    for by_itself in (False, True):
+        monkeypatch.setattr("mae_kit.training.guard.skips_by_itself", lambda *_, here=by_itself: here)
+        guard, module = SkipNonFinite(), PretrainModule(tiny_mae(), lr=1e-3)
+        trainer(4, tmp_path, guard, Poison(1, 3)).fit(module, shards(photos))
+        assert guard.counts["skipped_steps"] == 2 and torch.isfinite(weights(module)).all()
+        ends.append(weights(module))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(("every", "skipped"), [(1, 3), (2, 4)])
+def test_the_weights_go_back_also_where_the_norm_is_read_a_step_later(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, skipped: int
+):
+    """Before a checkpoint it is read at once; otherwise one more step is skipped, whose weights are gone."""
+    monkeypatch.setattr("mae_kit.training.guard.skips_by_itself", lambda *_: True)
+    guard, module = SkipNonFinite(tmp_path), PretrainModule(tiny_mae(), lr=1e-3)
+    callbacks = guard, Checkpoints(tmp_path, every), Poison(2, 3, 4)
+    trainer(8, tmp_path, *callbacks, plugins=[DurableCheckpointIO()]).fit(module, shards(photos))
+    assert (guard.counts["skipped_steps"], guard.counts["rollbacks"]) == (skipped, 1)
+    assert torch.isfinite(weights(module)).all()
 
 
 class Burst(pl.Callback):
