@@ -31,20 +31,21 @@ def permute(index: np.ndarray, n: int, key: int) -> np.ndarray:
         key: Chooses the permutation.
     """
     half = max(1, ((n - 1).bit_length() + 1) // 2)
+    round_keys = combine(key, np.arange(_ROUNDS))
     value = np.asarray(index).astype(np.uint64)
-    outside = np.ones(value.shape, dtype=bool)
-    while outside.any():
-        value[outside] = _feistel(value[outside], half, key)
-        outside = value >= n
+    outside = np.arange(len(value))
+    while len(outside):
+        walked = _feistel(value[outside], half, round_keys)
+        value[outside] = walked
+        outside = outside[walked >= n]
     return value.astype(np.int64)
 
 
-def _feistel(value: np.ndarray, half: int, key: int) -> np.ndarray:
+def _feistel(value: np.ndarray, half: int, round_keys: np.ndarray) -> np.ndarray:
     mask = np.uint64(2**half - 1)
     left, right = value >> np.uint64(half), value & mask
-    for round_key in combine(key, np.arange(_ROUNDS)):
-        with np.errstate(over="ignore"):
-            left, right = right, left ^ (mix(right + round_key) & mask)
+    for round_key in round_keys:  # arrays of uint64 wrap without a warning
+        left, right = right, left ^ (mix(right + round_key) & mask)
     return (left << np.uint64(half)) | right
 
 

@@ -112,11 +112,9 @@ class TrainBatches(Dataset[Batch]):
         each = zip(samples, seeds, draws, self._boxes(samples, draws), strict=True)
         loaded = [self._load(int(sample), seed, drawn, box, bad) for sample, seed, drawn, box in each]
         chosen = np.array([sample for sample, _ in loaded])
-        ids = self.rows[chosen]
-        due, shown = (
-            torch.from_numpy(each.view(np.int64).copy()) for each in (seeds, sample_seeds(epochs, chosen, self.seed))
-        )
-        return self._batch([image for _, image in loaded], ids, due, shown, bad)
+        due = torch.from_numpy(seeds.view(np.int64))
+        shown = torch.from_numpy(sample_seeds(epochs, chosen, self.seed).view(np.int64)) if bad else due.clone()
+        return self._batch([image for _, image in loaded], self.rows[chosen], due, shown, bad)
 
     def _batch(
         self, images: list[Any], ids: np.ndarray, due: torch.Tensor, shown: torch.Tensor, bad: list[str]
