@@ -8,14 +8,17 @@ Scenes are smooth noise with a little of sensor noise on top, as natural images 
 import io
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
+from command import run
 from PIL import Image
+from turns import Way, table
 
 SIDE = 256
-REPEATS = 20
+SCENES = [("uint16", 1), ("uint16", 13), ("float32", 4)]
 
 
 class Format(NamedTuple):
@@ -80,27 +83,35 @@ FORMATS = [
 ]
 
 
-def seconds(read: Callable[[], object]) -> float:
-    """The median of some calls."""
-    taken = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        read()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+def deep_formats(rounds: int = 20) -> dict[str, Any]:
+    """Decode an image of each kind in each format, in turn.
+
+    Args:
+        rounds: How often.
+
+    Returns:
+        By kind of image, a row of the table for each format; `.npy` is the reference.
+    """
+    return {f"{bands} bands of {kind}": timed(scene(kind, bands), rounds) for kind, bands in SCENES}
 
 
-def main() -> None:
-    print(f"{SIDE} x {SIDE} pixels | format | KB | ms to decode")
-    for kind, bands in (("uint16", 1), ("uint16", 13), ("float32", 4)):
-        values = scene(kind, bands)
-        for form in FORMATS:
-            if form.fits(values):
-                data = form.write(values)
-                assert (form.read(data).reshape(values.shape) == values).all()
-                taken = seconds(lambda form=form, data=data: form.read(data))
-                print(f"{bands} of {kind} | {form.name} | {len(data) / 1e3:.0f} | {1e3 * taken:.2f}")
+def timed(values: np.ndarray, rounds: int) -> list[dict[str, Any]]:
+    """The rows of an image."""
+    ways = []
+    for form in FORMATS:
+        if form.fits(values):
+            data = form.write(values)
+            assert (form.read(data).reshape(values.shape) == values).all()
+            name = f"{form.name}, {len(data) / 1e3:.0f} KB"
+            ways.append(Way(name, partial(partial, form.read, data), 1))
+    for _ in range(rounds):
+        for way in ways:
+            started, used = time.perf_counter(), time.process_time()
+            way.make()()
+            way.seconds.append(time.perf_counter() - started)
+            way.core_seconds.append(time.process_time() - used)
+    return table(ways)
 
 
 if __name__ == "__main__":
-    main()
+    run(deep_formats)

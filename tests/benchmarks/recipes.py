@@ -3,6 +3,7 @@
 python tests/benchmarks/recipes.py mae_vit_b16 cross_mae_vit_b16 --batch 4
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,8 +37,8 @@ def recipes(names: list[str], batch: int = 64, steps: int = 10, threads: int = 0
     return {"precision": resolve_with_reason("auto")[0], "rows": table(ways)}
 
 
-def step_of(name: str, batch: int, threads: int) -> Turn:
-    """A training step of the recipe's objective."""
+def step_of(name: str, batch: int, threads: int, wrap: Callable[[Any], Any] = lambda model: model) -> Turn:
+    """A training step of the recipe's objective, which is called as `wrap` returns it."""
     if threads:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -48,13 +49,14 @@ def step_of(name: str, batch: int, threads: int) -> Turn:
     bf16 = resolve_with_reason("auto")[0] != "32-true"
     if fused_attention_is_slow("auto"):
         write_out(objective)
+    model = wrap(objective)
     optimizer = build_optimizer(parameter_groups(objective, 0.05))
     for group in optimizer.param_groups:
         group["lr"] = 1e-4
 
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = objective(images).loss
+            loss = model(images).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

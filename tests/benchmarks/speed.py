@@ -20,13 +20,16 @@ HEAD = "| what | way | images/s | the first is faster by (quartiles) | in core-s
 COUNT = 1024  # photos for the steps
 
 
-def speed(out: Path = Path("bench.md"), steps: int = 8, photos: int = COUNT) -> dict[str, Any]:
+def speed(
+    out: Path = Path("bench.md"), steps: int = 8, photos: int = COUNT, only: list[str] | None = None
+) -> dict[str, Any]:
     """Run the benchmarks of steps, decoding and starting, one after the other, and write one table.
 
     Args:
         out: The file for it.
         steps: Measured turns of each.
         photos: How many are made.
+        only: Files of benchmarks, without `.py`; by default all.
 
     Returns:
         What each benchmark returned, and `minutes`.
@@ -34,9 +37,10 @@ def speed(out: Path = Path("bench.md"), steps: int = 8, photos: int = COUNT) -> 
     started, found = time.monotonic(), {}
     with TemporaryDirectory() as folder:
         shards = str(make_shards(Path(folder), photos, 112, 112))
-        for name, words in _benchmarks(shards, steps):
-            print(f"{name} ...", flush=True)
-            found[name] = _run(words)
+        for name, (file, *words) in _benchmarks(shards, steps):
+            if only is None or file in only:
+                print(f"{name} ...", flush=True)
+                found[name] = _run(file, words)
     lines = [line for name, result in found.items() for line in _lines(name, result)]
     out.write_text("\n".join([HEAD, *lines, ""]))
     print(out.read_text())
@@ -44,15 +48,17 @@ def speed(out: Path = Path("bench.md"), steps: int = 8, photos: int = COUNT) -> 
 
 
 def _benchmarks(shards: str, steps: int) -> Iterator[tuple[str, list[str]]]:
-    yield "a step of ViT-Ti/8 at 64 px", ["against_transformers.py", "--task.shards", shards, f"--steps={steps}"]
+    yield "a step of ViT-Ti/8 at 64 px", ["against_transformers", "--task.shards", shards, f"--steps={steps}"]
     recipes = ["mae_vit_tiny_64px", "cross_mae_vit_tiny_64px"]
-    yield "a step of MAE and of CrossMAE", ["recipes.py", *recipes, f"--steps={steps}"]
-    yield "decode and crop", ["decode.py", f"--rounds={steps}"]
-    yield "start", ["startup.py", shards, "--times=3"]
+    yield "a step of MAE and of CrossMAE", ["recipes", *recipes, f"--steps={steps}"]
+    yield "a step on all cores", ["devices", recipes[0], f"--steps={steps}"]
+    yield "decode and crop", ["decode", f"--rounds={2 * steps}"]
+    yield "decode more than 8 bits", ["deep_formats"]
+    yield "start", ["startup", shards, "--times=3"]
 
 
-def _run(words: list[str]) -> dict[str, Any]:
-    command = [sys.executable, HERE / words[0], *words[1:], "--json"]
+def _run(file: str, words: list[str]) -> dict[str, Any]:
+    command = [sys.executable, HERE / f"{file}.py", *words, "--json"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
 
