@@ -29,10 +29,10 @@ class Optimization:
         warmup_epochs: Epochs of linear warm-up from 0.
         base_learning_rate: Peak learning rate for a batch of 256, scaled by batch_size / 256.
         learning_rate: Absolute peak learning rate, in place of base_learning_rate.
-        min_learning_rate: Learning rate at the end of the cosine.
+        min_learning_rate: Learning rate at the end of the cosine or trapezoid.
         decay: cosine = half a cosine from the end of the warm-up to the end of the run; cosine_from_start = half a
-            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); steps = constant, but
-            divided by 10 at each epoch listed in `steps`.
+            cosine over the whole run, with the warm-up in place of its beginning (SimMIM); trapezoid = constant, then
+            linear over the last fifth of the run; steps = constant, but divided by 10 at each epoch listed in `steps`.
         steps: With decay = steps, the epochs, ascending, at which the learning rate is divided by 10; if there are
             none, it stays constant.
         weight_decay: Weight decay of all parameters except biases and other one-dimensional ones.

@@ -5,8 +5,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
-Decay = Literal["cosine", "cosine_from_start", "steps"]
+Decay = Literal["cosine", "cosine_from_start", "trapezoid", "steps"]
 STEP = 0.1  # of the rate stays after each step (SimMIM, config.py)
+COOLDOWN = 0.2  # of the run, at the end of a trapezoid
 
 
 def learning_rate(
@@ -24,12 +25,14 @@ def learning_rate(
     Args:
         epoch: Epochs done, with the fraction of the current one; 0 at the first step.
         peak: Absolute learning rate at the end of the warm-up.
-        floor: Absolute learning rate at the end of a cosine.
+        floor: Absolute learning rate at the end of a cosine or trapezoid.
         warmup_epochs: Length of the warm-up; 0 for none.
         epochs: Length of the run, warm-up included.
         decay: cosine = half of one from the end of the warm-up (MAE, util/lr_sched.py); cosine_from_start = half of
             one from the first step, of which the warm-up hides the beginning (timm's CosineLRScheduler, as SimMIM's
-            lr_scheduler.py calls it); steps = a tenth from each of `steps` on (its multistep).
+            lr_scheduler.py calls it); trapezoid = constant, then linear over the last fifth of the run (Hägele et al.,
+            "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", 2024); steps = a tenth from
+            each of `steps` on (SimMIM's multistep).
         steps: These epochs, ascending.
     """
     if epoch < warmup_epochs:
@@ -38,6 +41,8 @@ def learning_rate(
         return peak * STEP ** bisect_right(steps, epoch)
     if epoch >= epochs:
         return floor
+    if decay == "trapezoid":
+        return floor + (peak - floor) * min(1.0, (1 - epoch / epochs) / COOLDOWN)
     start = warmup_epochs if decay == "cosine" else 0.0
     progress = (epoch - start) / (epochs - start)
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -41,6 +41,12 @@ def test_a_cosine_from_the_start_is_timms(epochs: int, warmup_epochs: int):
         assert ours == pytest.approx(theirs._get_lr(epoch)[0])
 
 
+def test_a_trapezoid_is_constant_and_falls_in_the_last_fifth_of_the_run():
+    course: Any = {"peak": 1.0, "floor": 0.5, "warmup_epochs": 10.0, "epochs": 100.0, "decay": "trapezoid"}
+    rates = [learning_rate(epoch, **course) for epoch in (5.0, 10.0, 79.9, 90.0, 100.0)]
+    assert rates == pytest.approx([0.5, 1, 1, 0.75, 0.5])
+
+
 def test_steps():
     course: Any = {"peak": 1.0, "floor": 0.0, "warmup_epochs": 10.0, "epochs": 800.0, "decay": "steps"}
     rates = [learning_rate(epoch, steps=(700.0, 750.0), **course) for epoch in (5.0, 10.0, 699.9, 700.0, 760.0)]
