@@ -20,7 +20,7 @@ RECIPE_OPTIONS = {"config RECIPE": "The recipe or an overlay, as an option; can 
 RUN_OPTIONS = {
     "run RUN": "Folder of the run; by default the next free runs/RECIPE[-N].",
     "resume RUN": "Resume the run in this folder, with the recipe saved there; auto = start or resume that of --run.",
-    "devices N": "Number of processes on this machine; auto = one per GPU.",
+    "devices N": "Number of processes on this machine; auto = one per GPU, or per CPU core.",
 }
 ALL_OPTIONS = {
     "import MODULE": "Import your own module first, for example one with an objective; can be repeated.",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from mae_kit.errors import UserError
+from mae_kit.parallel.processes import cores
 
 PARENT = "MAE_KIT_PARENT"  # in the environment of a command that another one has started: its process
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
@@ -21,15 +22,18 @@ POLL = 0.2
 def device_count(devices: str) -> int:
     """How many processes `--devices` asks for: a number, or auto for one on each GPU.
 
+    Without a GPU auto is one on each core, of which it takes a power of two, since it has to divide the batch: faster
+    than threads that wait for each other (tests/benchmarks/devices.py).
+
     Raises:
         UserError: It is neither.
     """
     if devices in ("auto", "true"):
         import torch
 
-        return max(1, torch.cuda.device_count())
+        return torch.cuda.device_count() or 1 << (cores().bit_length() - 1)
     if not devices.isdecimal() or int(devices) < 1:
-        raise UserError("devices", f"devices is {devices!r}", "give a number, or auto for all GPUs")
+        raise UserError("devices", f"devices is {devices!r}", "give a number, or auto for one on each GPU or core")
     return int(devices)
 
 

@@ -35,6 +35,15 @@ def test_two_processes_train_into_the_folder_that_is_chosen_for_them(photos: Pat
     assert len(audits) == 3 and all(row["audit_keys"] == row["audit_expected"] for row in audits)
 
 
+@pytest.mark.parametrize(("found", "count"), [(1, 1), (2, 2), (6, 4), (8, 8)])
+def test_auto_is_a_process_on_each_core_that_can_share_a_batch(monkeypatch: pytest.MonkeyPatch, found: int, count: int):
+    monkeypatch.setattr("mae_kit.cli.launch.cores", lambda: found)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert device_count("auto") == count
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert device_count("auto") == 3
+
+
 @pytest.mark.parametrize("devices", ["0", "-1", "two", ""])
 def test_a_number_of_devices_that_is_none(devices: str):
     with raises("devices"):
