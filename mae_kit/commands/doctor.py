@@ -24,6 +24,7 @@ from mae_kit.commands.shard import shard
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.comparison.steps import training
 from mae_kit.console import warnings_only
+from mae_kit.data.loading.loader import SHARED_MEMORY
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replacing
 from mae_kit.files.run_folder import CheckpointFolder, RunFolder
@@ -70,9 +71,15 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cores": cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "shared_memory_gb": _free_shared_memory(),
         "device": f"{torch.accelerator.device_count()} x {accelerator.type}" if accelerator else "processor",
         "precision": resolve_with_reason("auto")[1],
     }
+
+
+def _free_shared_memory() -> float | None:
+    """What batches travel through; None where the system has no such folder."""
+    return round(shutil.disk_usage(SHARED_MEMORY).free / 1e9, 3) if os.path.isdir(SHARED_MEMORY) else None
 
 
 def _disk(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mae_kit.commands.doctor import doctor
 def test_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     found = doctor(folder=tmp_path)
     assert f"torch {torch.__version__.partition('+')[0]}" in found["packages"] and found["free_disk_gb"] > 0
+    assert sys.platform != "linux" or found["shared_memory_gb"] > 0
     assert all(f"{name}: " in caplog.text for name in found) and list(tmp_path.iterdir()) == []
 
 
