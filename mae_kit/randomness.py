@@ -15,15 +15,15 @@ STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION, VIEW, JITTER, PREDIC
 
 _GAMMA = 0x9E3779B97F4A7C15
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_NUMPY_ROUNDS, _LAST = tuple((np.uint64(shift), np.uint64(factor)) for shift, factor in _ROUNDS), np.uint64(31)
 
 
 def mix(x: np.ndarray | np.uint64 | int) -> np.ndarray | np.uint64:
     """SplitMix64's finaliser, element by element: uint64 -> uint64, a bijection."""
     z = np.asarray(x, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for shift, factor in _ROUNDS:
-            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
-        return z ^ (z >> np.uint64(31))
+    for shift, factor in _NUMPY_ROUNDS:
+        z = np.multiply(z ^ (z >> shift), factor)  # which wraps; `*` of two scalars would warn
+    return z ^ (z >> _LAST)
 
 
 def combine(*parts: np.ndarray | np.integer | int) -> np.ndarray:
