@@ -114,7 +114,9 @@ def keep(values: Num[np.ndarray, "h w c"], nodata: float | None = None) -> Num[n
         return np.ascontiguousarray(kept)
     kind = "int16" if values.dtype == np.int8 else values.dtype.name
     kept = np.ascontiguousarray(values, dtype=kind if kind in (*KINDS, "uint8") else "float32")
-    lost = (kept.astype(np.float64) != values) & ~missing(values, nodata) if kept.dtype.kind == "f" else np.zeros(1)
+    if kept.dtype.kind != "f":
+        return kept
+    lost = (kept.astype(np.float64) != values) & ~missing(values, nodata)
     if lost.any():
         raise BadImage(f"integers such as {values[lost].max():,}, which float32 does not hold: divide them first")
     return kept

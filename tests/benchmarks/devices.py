@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from command import run
+from step import step_of
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from turns import Turn, Way, table, take_turns
 
 from mae_kit.parallel.processes import cores
-from recipes import step_of
 
 
 def devices(names: list[str], batch: int = 256, steps: int = 10) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mae_kit.files.recipe_file import FOLDER
 
 KNOWN, EPOCHS, SEEDS, RATES = 5, 10, 3, (3e-3, 1e-3, 3e-4)
 RECIPE = FOLDER / "pretrain/demo_digits.yaml"
-SIZES = {"img_size": 32, "patch_size": 8, "in_chans": 1, "embed_dim": 96, "depth": 4, "num_heads": 3}
+SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "in_chans": 1, "embed_dim": 96, "depth": 4, "num_heads": 3}
 
 
 def other_encoder(shards: Path, file: Path, seed: int) -> Path:

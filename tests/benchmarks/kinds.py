@@ -9,6 +9,7 @@ import itertools
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write(folder / "in", kind, bands)
-            how = {"channels": 1} if (kind, bands) == ("uint8", 1) else {}
+            how: dict[str, Any] = {"channels": 1} if (kind, bands) == ("uint8", 1) else {}
             stats = shard(str(folder / "in"), folder / "out", workers=1, **how)
             size = stats["splits"]["train"]["bytes"] / COUNT
             print(f"| {kind} | {bands} | {size / 1e3:.1f} | {speed(folder / 'out', bands):,.0f} |", flush=True)

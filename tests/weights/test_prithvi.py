@@ -1,6 +1,7 @@
 """Prithvi-EO's layouts: features of one image as its code computes them, and SatMAE's, which are told apart."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -35,7 +36,9 @@ class TheirViT(nn.Module):
     def __init__(self):
         super().__init__()
         plain = timm.create_model("vit_base_patch16_224", num_classes=0, **ARGS)
-        self.cls_token, self.blocks, self.norm = plain.cls_token, plain.blocks, plain.norm
+        self.cls_token: Any = plain.cls_token
+        self.blocks: Any = plain.blocks
+        self.norm: Any = plain.norm
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(BANDS, DIM, (1, 8, 8), (1, 8, 8))})
         self.pos_embed = nn.Parameter(positions(DATES), requires_grad=False)
 
