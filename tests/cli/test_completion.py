@@ -42,7 +42,7 @@ def offered(shell: str, words: list[str]) -> set[str]:
     ("words", "expected"),
     [
         (["mae-kit", "pre"], ["predict", "pretrain"]),
-        (["mae-kit", "pretrain", "mae_vit_b"], ["mae_vit_b16"]),
+        (["mae-kit", "pretrain", "mae_vit_l"], ["mae_vit_l16"]),
         (["mae-kit", "pretrain", "on/"], ["on/gpu"]),
         (["mae-kit", "finetune", "mae_vit_b16", "--data.batch"], ["--data.batch_size"]),
         (["mae-kit", "doctor", "--self"], ["--self-test"]),
