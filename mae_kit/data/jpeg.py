@@ -85,15 +85,19 @@ def _without_padding(data: bytes) -> bytes:
     parts, position = [START], 2
     for _, start, end in segments(data):
         junk = data[position:start]
-        parts.append(data[start:end] if len(junk) <= _MOST_JUNK or not junk.strip(b"\0\xff") else data[position:end])
+        parts.append(data[start:end] if _is_junk(junk) else data[position:end])
         position = end
     scan = data.find(b"\xff\xda", position)
-    rest = data[scan if position <= scan <= position + _MOST_JUNK else position :]
+    rest = data[scan if scan >= 0 and _is_junk(data[position:scan]) else position :]
     body, end, tail = rest.rpartition(_END)
     stripped = body.rstrip(body[-1:])
     if len(body) - len(stripped) > 1:
         body = stripped + b"\0" * stripped.endswith(b"\xff")  # a stuffed zero belongs to the scan
     return b"".join([*parts, body, end, tail])
+
+
+def _is_junk(between: bytes) -> bool:
+    return len(between) <= _MOST_JUNK or not between.strip(b"\0\xff")
 
 
 def _without_profile(data: bytes) -> bytes:

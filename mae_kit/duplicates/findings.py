@@ -134,7 +134,7 @@ def find(
         by_features: Finds further pairs, in the indices one after the other; None for none.
 
     Raises:
-        UserError: No sample can be decoded.
+        UserError: No sample can be decoded, or a single one.
     """
     sides = [index] if evaluation is None else [index, evaluation]
     prints = fingerprint(sides, workers, engine)
@@ -142,6 +142,9 @@ def find(
     if not decoded.any():
         fix = "run `mae-kit index` on the shards, which names what is damaged"
         raise UserError("dedup.nothing", f"none of {len(index):,} images can be decoded: nothing was compared", fix)
+    if prints.decoded.sum() < 2:
+        what = "there is one image that can be decoded: nothing was compared"
+        raise UserError("dedup.nothing.one", what, "give more images, or others with --against")
     pairs = similar_in_appearance(prints, len(index), distance)
     if by_features:
         pairs = joined([pairs, by_features(sides)])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -76,7 +77,8 @@ def read_kind(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], T]
         parse: Makes an object of the header's content.
 
     Raises:
-        UserError: `KIND.missing`, `KIND.damaged`, `KIND.kind` (it holds something else), or `KIND.version`.
+        UserError: `KIND.missing`, `KIND.damaged`, `KIND.kind` (it holds something else), `KIND.version`, or
+            `KIND.not_finite`.
     """
     path = Path(path)
     file = path / kind.file if path.is_dir() else path
@@ -84,7 +86,21 @@ def read_kind(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], T]
         raise missing(path, kind)
     with damages(file, kind), safe_open(file, "pt") as opened:
         content = _content(file, kind, opened.metadata() or {})
-        return parse(content), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        must_be_finite(file, tensors, kind.name)
+        return parse(content), tensors
+
+
+def must_be_finite(file: Path | str, tensors: Mapping[str, Tensor], kind: str) -> None:
+    """Refuse weights of a training that went wrong: whatever is computed with them is NaN.
+
+    Raises:
+        UserError: `KIND.not_finite`; names the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            what = f"{file} holds NaN or infinity in {name}"
+            raise UserError(f"{kind}.not_finite", what, "take weights of an earlier step")
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """A signal sets a flag; at the end of the step all ranks save that step together and leave with the signal's code.
 
 Scoring between steps ends at the next batch, on all ranks, and restarts when the run resumes. Where no step ends, since
-a worker, a file server or another rank is stuck, a watchdog saves the last whole step, if it can, and leaves.
+a worker, a file server or another rank is stuck, a watchdog leaves; a single process saves its last whole step before.
+Several cannot: a checkpoint holds sums over all ranks, of the audit for one, and no other rank knows those of a stuck
+one; so they keep the last checkpoint.
 """
 
 import logging

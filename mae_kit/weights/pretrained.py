@@ -15,6 +15,7 @@ from mae_kit.encoders import Encoder, create_encoder
 from mae_kit.encoders.decoders import TransformerDecoder
 from mae_kit.encoders.timm_models import build, pair
 from mae_kit.errors import UserError
+from mae_kit.files.tensor_file import must_be_finite
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.names import Tensors
 
@@ -115,7 +116,7 @@ def image_size(config: ModelConfig, model: Any) -> tuple[int, int]:
 
 
 def check_complete(file: str, weights: Pretrained) -> None:
-    """Every tensor has its place and shape, and no place is empty.
+    """Every tensor has its place and shape and finite values, and no place is empty.
 
     Raises:
         UserError: Names those that differ, or timm does not build a model of this kind.
@@ -125,6 +126,8 @@ def check_complete(file: str, weights: Pretrained) -> None:
     refuse(file, differences(weights.tensors, model.state_dict()), _FIX)
     if weights.decoder:
         refuse(file, differences(weights.decoder.tensors, _empty_decoder(model, weights.decoder).state_dict()), _FIX)
+        must_be_finite(file, weights.decoder.tensors, "weights")
+    must_be_finite(file, weights.tensors, "weights")
 
 
 def _build(weights: Pretrained, classes: int) -> Any:

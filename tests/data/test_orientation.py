@@ -69,5 +69,6 @@ def test_padding_is_no_damage():
         data[:-2] + bytes(700) + data[-2:],
         data[:2] + b"\0\0" + data[2:],
         data[:2] + b"\xff" * 9 + data[2:],
+        data.replace(b"\xff\xda", bytes(40) + b"\xff\xda", 1),
     ):
         np.testing.assert_array_equal(decode(padded), decode(data))

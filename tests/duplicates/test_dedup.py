@@ -257,6 +257,12 @@ def test_shards_of_which_nothing_can_be_compared_are_refused(tmp_path: Path):
     assert not (tmp_path / "duplicates.jsonl").exists()
 
 
+def test_one_image_has_nothing_to_be_compared_with(tmp_path: Path):
+    write_shard(tmp_path / "a.tar", range(3), damaged=(0, 2))
+    with raises("dedup.nothing.one"):
+        dedup(tmp_path, workers=1)
+
+
 def test_replacing_another_list_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_pictures(tmp_path / "a.tar", {"a": encoded(picture(0)), "b": encoded(picture(0), 50)})
     said = []

@@ -146,6 +146,20 @@ def test_saving_twice_gives_the_same_bytes(run: Path, mae: MAE):
     assert (run / MODEL.file).read_bytes() == before
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_weights_that_are_not_finite_are_refused_by_name(run: Path, kind: Kind, bad: float):
+    with safe_open(run / kind.file, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(run / kind.file)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name].view(-1)[-1] = bad
+    save_file(tensors, run / kind.file, header)
+    with raises(f"{kind.name}.not_finite") as error:
+        LOAD[kind](run / kind.file)
+    assert name in error.value.problem
+
+
 def rename(file: Path, content: Any) -> None:
     save_file(load_file(file), file, {HEADER: json.dumps(content)})
 

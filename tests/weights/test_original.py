@@ -51,6 +51,14 @@ def test_there_and_back(tmp_path: Path):
     assert again.config.mean == [0.449]
 
 
+@pytest.mark.parametrize("name", ["blocks.1.mlp.fc1.bias", "decoder_pred.weight"])
+def test_weights_that_are_not_finite(tmp_path: Path, name: str):
+    theirs = original.write(tiny_weights(tiny_mae()))
+    theirs[name] = torch.full_like(theirs[name], torch.inf)
+    with raises("weights.not_finite"):
+        read_pretrained(save(tmp_path / "a.pth", theirs), HEADS)
+
+
 def test_encoder_only(tmp_path: Path):
     model = tiny_mae().encoder.model
     weights = read_pretrained(save(tmp_path / "a.pth", model.state_dict()), HEADS)

@@ -66,9 +66,11 @@ def expand(text: str) -> list[str]:
     inside, numbers = braces[1], _RANGE.fullmatch(braces[1])
     if numbers:
         first, last = int(numbers[1]), int(numbers[2])
-        if last - first >= _MOST:
-            raise UserError("shards.pattern.range", f"{text} names {last - first + 1:,} shards", "give a * instead")
-        words = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + 1)]
+        if abs(last - first) >= _MOST:
+            what = f"{text} names {abs(last - first) + 1:,} shards"
+            raise UserError("shards.pattern.range", what, "give a * instead")
+        step = 1 if first <= last else -1
+        words = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
     else:
         words = inside.split(",")
     rest = expand(text[braces.end() :])

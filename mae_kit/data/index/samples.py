@@ -39,6 +39,7 @@ BOXES_SUFFIX = "boxes.json"
 CLASSES_SUFFIX = "classes"  # a suffix of its own, because webdataset itself reads `cls` as one integer
 DARK = "dark images of 16 bits"
 LARGEST_IMAGE = 1 << 29
+SECOND = "a second"  # begins the reason of a member that another one of its key replaces
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
 _TARGETS |= {"target", "targets", "annotations", "instance", "instances", "semantic", "panoptic", "trimap", "disparity"}
 _LARGEST_LABEL = 1 << 10
@@ -127,7 +128,7 @@ class _Shard:
         places |= {BOXES_SUFFIX: ("set of boxes", self.boxes)}
         kind, place = places.get(suffix, ("image", self.images))
         if found.key in place:
-            self.report(found.key, found.offset, f"a second {kind} of the same key: the first is kept")
+            self.report(found.key, found.offset, f"{SECOND} {kind} of the same key: the first is kept")
         else:
             place[found.key] = found
 

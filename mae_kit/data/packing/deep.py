@@ -44,10 +44,12 @@ def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tup
     names: Counter[tuple[str, ...]] = Counter()
     for read in images:
         try:
-            raw = _read(read(), settings)
+            data = read()
+            raw = _read(data, settings)
+            bands = 3 if raw is None else _as_photo(data, raw, settings)
         except BadImage:
             continue
-        found[("uint8", 3) if raw is None else (raw.values.dtype.name, raw.values.shape[2])] += 1
+        found["uint8" if raw is None else raw.values.dtype.name, bands] += 1
         nodata[None if raw is None else raw.nodata] += 1
         names[() if raw is None else raw.names] += 1
     if not found:  # each image has its reason, whatever is expected of it
@@ -59,7 +61,13 @@ def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tup
         named = [each for each, _ in names.most_common() if len(each) == bands]
         return bands, Depth(kind, bands, nodata.most_common(1)[0][0], list(named[0]) if named else [])  # type: ignore[arg-type]
     _, bands = max(photos, key=lambda held: photos[held])
-    return settings.channels or (3 if bands <= 4 else bands), None
+    return settings.channels or max(bands, 3), None
+
+
+def _as_photo(data: bytes, raw: Raw, settings: Settings) -> int:
+    """Bands of an image; of one of 8 bits that is a photo and a band beyond (near infrared, say) the photo's."""
+    photo = decode_raw(data, 3, settings.max_pixels) if raw.values.dtype == np.uint8 else None
+    return (photo or raw).values.shape[2]
 
 
 def encode_deep(data: bytes, settings: Settings, depth: Depth) -> Stored:

@@ -1,5 +1,6 @@
 """A folder of images: its classes and splits."""
 
+import logging
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
@@ -13,13 +14,16 @@ from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.class_names import read_classes
 from mae_kit.data.index.class_sets import ClassSets
 from mae_kit.data.index.listing import Skip
-from mae_kit.data.packing.box_files import BoxFiles, find_boxes, voc_splits
+from mae_kit.data.packing.box_files import BoxFiles, find_boxes
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
-from mae_kit.data.packing.layouts import Layout, recognize
+from mae_kit.data.packing.layouts import Layout, holds_images, recognize
 from mae_kit.data.packing.number_file import read_numbers
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, read_file
-from mae_kit.data.packing.splits import choose_splits, kinds_of_splits
+from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits, kinds_of_splits, within
+from mae_kit.data.packing.unread import find_unread
 from mae_kit.errors import BadImage, UserError
+
+log = logging.getLogger(__name__)
 
 
 class FolderReader(NamedTuple):
@@ -38,9 +42,12 @@ class FolderReader(NamedTuple):
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
     """Images by path; top-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
     layout = recognize(list(sizes), skipped)
-    names, held_out, left_out = _split_folders(root, layout.paths)
+    names, held_out, left_out = _split_folders(root, layout.paths, labels)
+    paths = [layout.paths[name][held_out is not None :] for name in names]
     masks = _masks(root, layout, labels)
-    boxes = _boxes(root, names, labels, skipped) if not masks else None
+    boxes = _boxes(root, list(layout.paths), labels, skipped)
+    if labels == "auto":
+        _must_be_one_kind(root, layout, masks, boxes, paths)
     if labels not in FROM_SOURCE:
         source = _from_table(root, names, Path(labels), sizes)
     elif masks:
@@ -48,8 +55,14 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
     elif boxes is not None:
         return _boxed(root, names, boxes, sizes, held_out, skipped + layout.skipped)
     else:
-        paths = [layout.paths[name][held_out is not None :] for name in names]
-        source = _by_folder(root, names, None if layout.numbered else _class_folders(root, paths, labels, held_out))
+        folders = None if labels == "auto" and layout.no_classes else _class_folders(root, paths, labels)
+        source = _by_folder(root, names, folders)
+        if (
+            labels == "auto"
+            and folders is None
+            and (unread := find_unread(root, names, [skip.name for skip in skipped]))
+        ):
+            log.warning(f"{root} is packed without labels: {unread}")
     return replace(
         source,
         sizes=np.array([sizes[name] for name in names], np.int64),
@@ -58,6 +71,28 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
         + layout.skipped
         + [Skip(name, "of a second held-out split, which is not used") for name in left_out],
     )
+
+
+def _warn_of_unread(root: Path, names: list[str], skipped: list[Skip]) -> None:
+    if unread := find_unread(root, names, [skip.name for skip in skipped]):
+        log.warning(f"{root} is packed without labels: {unread}")
+
+
+def _must_be_one_kind(
+    root: Path, layout: Layout, masks: dict[str, str], boxes: BoxFiles | None, paths: list[list[str]]
+) -> None:
+    """Raises UserError where a folder may be read in two ways: which one is meant is not guessed."""
+    folders = {path[0] for path in paths if len(path) > 1}
+    classes = len(folders) > 1 and all(len(path) > 1 for path in paths) and not layout.no_classes
+    found = {"masks": bool(masks), "boxes": boxes is not None}
+    found["folders"] = classes if layout.masked else boxes is not None and len(folders & {*boxes.classes}) > 1
+    kinds = [kind for kind, there in found.items() if there]
+    if len(kinds) > 1 or found["folders"]:
+        choices = " or ".join([*kinds, "none"])
+        what = (
+            f"{root} holds {' and '.join(['masks', *kinds] if kinds == ['folders'] else kinds)}: each may be the labels"
+        )
+        raise UserError("shard.labels.kinds", what, f"choose one: mae-kit shard --labels {choices}")
 
 
 def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
@@ -129,11 +164,12 @@ def _boxed(
 ) -> Source:
     """Images with their boxes; the lists of a VOC folder split them where no folder does."""
     others = [skip for skip in skipped if skip.name not in boxes.files | {skip.name for skip in boxes.bad} | {CLASSES}]
-    splits = voc_splits(root) if boxes.kind == "VOC" and held_out is None else None
-    if splits is not None:
-        others += [Skip(name, "in no list of a split") for name in names if Path(name).stem not in splits]
-        names = [name for name in names if Path(name).stem in splits]
-        held_out = np.array([splits[Path(name).stem] for name in names], bool)
+    if boxes.held_out is not None and held_out is None:
+        others += [
+            Skip(name, "in no split that the files of boxes name") for name in names if name not in boxes.held_out
+        ]
+        names = [name for name in names if name in boxes.held_out]
+        held_out = np.array([boxes.held_out[name] for name in names], bool)
     known = sum(name in boxes.images for name in names)
     return Source(
         kind=f"folder of images with {boxes.kind} boxes ({known:,} of {len(names):,})",
@@ -192,7 +228,9 @@ def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
     )
 
 
-def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], np.ndarray | None, list[str]]:
+def _split_folders(
+    root: Path, paths: dict[str, list[str]], labels: str
+) -> tuple[list[str], np.ndarray | None, list[str]]:
     """Names to take, which of them are held out (None without split folders), and names that are not taken.
 
     Splits next to other folders, or below them, are refused: taken for classes, they would be mixed silently. So are
@@ -210,6 +248,8 @@ def _split_folders(root: Path, paths: dict[str, list[str]]) -> tuple[list[str], 
         if len(held_out) > 1 and not others:
             raise UserError("shard.splits.train", f"{root} holds {' and '.join(held_out)} without train", fix)
         _must_not_hide_splits(root, list(paths.values()))
+        if labels != "folders":
+            _must_not_name_splits(root, folders)
         return names, np.zeros(len(names), bool) if len(held_out) == len(folders) else None, []
     taken = [(name, splits[top]) for name, top in zip(names, tops, strict=True) if top in splits]
     left_out = [name for name, top in zip(names, tops, strict=True) if top not in splits]
@@ -223,7 +263,17 @@ def _must_not_hide_splits(root: Path, paths: list[list[str]]) -> None:
         raise UserError("shard.splits.below", what, "move them up, as in train/CLASS and val/CLASS, or pack each alone")
 
 
-def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np.ndarray | None) -> list[str] | None:
+def _must_not_name_splits(root: Path, folders: list[str]) -> None:
+    """Folders like train_images beside test_labels."""
+    told = {within(folder)[0]: folder for folder in folders}
+    train, held_out = (next((told[split] for split in kind if split in told), "") for kind in (TRAIN, HELD_OUT))
+    if train and held_out:
+        what = f"{root}: {train} and {held_out} may be splits, but other words of the names differ"
+        fix = "rename them train and val, or, where they are classes, mae-kit shard --labels folders"
+        raise UserError("shard.splits.names", what, fix)
+
+
+def _class_folders(root: Path, paths: list[list[str]], labels: str) -> list[str] | None:
     """The class folder of each image; None without classes.
 
     Images outside of the class folders are refused, be they one stray file or a split without such folders (ImageNet's
@@ -235,6 +285,10 @@ def _class_folders(root: Path, paths: list[list[str]], labels: str, held_out: np
     if flat and (labels == "folders" or (labels == "auto" and several)):
         fix = "move it into one, or pack without labels: mae-kit shard --labels none"
         raise UserError("shard.labels.no_folder", f"{root}: {flat[0]} is in no class folder", fix)
+    if labels == "auto" and several and (odd := next(filter(holds_images, sorted(set(folders))), "")):
+        other = next(folder for folder in folders if folder != odd)
+        fix = "move one away, or, where they are classes, mae-kit shard --labels folders"
+        raise UserError("shard.labels.images_folder", f"{root} holds {other} next to {odd}", fix)
     return folders if labels == "folders" or (labels == "auto" and several and not flat) else None
 
 

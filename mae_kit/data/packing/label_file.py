@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,7 +123,8 @@ def read_table(path: Path) -> Table:
     """Read a CSV whose first line names the columns.
 
     Raises:
-        UserError: `shard.labels`: there is no such file, it is no CSV, or not one column names the files.
+        UserError: `shard.labels`: there is no such file, it is no CSV, a line has more fields than columns, or not one
+            column names the files.
     """
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
@@ -132,12 +134,18 @@ def read_table(path: Path) -> Table:
             first = opened.readline()
             separator = max(_SEPARATORS, key=first.count)
             opened.seek(0)
-            reader = csv.DictReader(opened, restval="", delimiter=separator)
-            lines, columns = list(reader), list(reader.fieldnames or ())
+            head, *rows = [*csv.reader(opened, delimiter=separator, skipinitialspace=True)] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             "shard.labels.csv", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
         ) from error
+    columns = [name.strip() for name in head]
+    if wide := next((row for row in rows if any(row[len(columns) :])), None):
+        what = f"{path} has {len(columns)} columns, and more fields for {wide[0]}"
+        raise UserError("shard.labels.fields", what, f"put fields with {_SEPARATORS[separator]} into quotes")
+    lines: list[dict[str, str | None]] = [
+        dict(zip_longest(columns, row[: len(columns)], fillvalue="")) for row in rows if row
+    ]
     files = [name for name in columns if name in FILES]
     table = Table(path, lines, columns, files[0] if files else "", separator)
     if len(files) != 1:

@@ -1,7 +1,8 @@
 """Layouts of folders that other programs make: which files are images, and which folders name no class.
 
 COCO (train2017/), YOLO (images/train/, or train/images/ with train/labels/), VOC (JPEGImages/, SegmentationClass/),
-img2dataset and LAION (numbered folders with a .json for each image).
+Pascal Context (59_context_labels/), ADE20K (images/training/, annotations/training/), Cityscapes (leftImg8bit/,
+gtFine/), img2dataset and LAION (numbered folders with a .json for each image).
 """
 
 import os
@@ -17,8 +18,15 @@ _TARGETS = {"masks", "mask", "labels", "label", "annotations", "annotation", "se
 _TARGETS |= {"gt", "gtfine", "gtcoarse", "groundtruth", "ground_truth", "depth", "depths", "segmentation", "seg"}
 _MASKS = ("masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "gtfine", "gt")
 _MASKS += ("groundtruth", "ground_truth", "segmentation", "seg")
+# Beside a folder of images, any name with such a word: 59_context_labels, SegmentationClassContext, segmentations
+_LIKE_TARGETS = re.compile(r"(.*[-_ ])?(masks?|labels?|annotations?|segmentations?|gt)([-_ ].*)?|segmentationclass.*")
 _NUMBERED = re.compile(r"\d{5,}")
-_OF_AN_IMAGE = re.compile(r"(.+)[_-](masks?|seg|segmentation|labels?|gt|annotations?|depth|trimap)", re.IGNORECASE)
+_KINDS = "masks?|seg|segmentation|labels?|gt|annotations?|depth|trimap|gtFine_.+|gtCoarse_.+|parts_[0-9]+"
+_OF_AN_IMAGE = re.compile(f"(.+)[_-]({_KINDS})", re.IGNORECASE)
+_IMAGE_ENDS = re.compile(r"(.+)[_-](leftImg8bit|image|img|rgb|sat)", re.IGNORECASE)
+_CITY = "_leftImg8bit"
+_MASK_ENDS = ("", "_gtFine_labelTrainIds", "_gtFine_labelIds", "_mask", "-mask", "_masks", "_label", "_labels", "_seg")
+_MASK_ENDS += ("_segmentation", "_gt")
 
 
 class Layout(NamedTuple):
@@ -27,14 +35,23 @@ class Layout(NamedTuple):
     Attributes:
         paths: By the name of each image, its folders that may name a split or class, and the file.
         skipped: Masks and the like.
-        numbered: Whether folders are numbered parts of a download, no classes.
+        no_classes: Whether the folders are known to be no classes: numbered parts of a download, Cityscapes' cities.
         masks: By the name of an image, its mask: the PNG of the same path and stem in a folder of masks.
         alone: Masks in that folder that have no image.
+        masked: Whether there are masks at all, with or without an image.
     """
 
     paths: dict[str, list[str]]
     skipped: list[Skip]
-    numbered: bool
+    no_classes: bool
+    masks: dict[str, str]
+    alone: set[str]
+    masked: bool
+
+
+class _Pairs(NamedTuple):
+    """Masks by the names of their images, and those without an image."""
+
     masks: dict[str, str]
     alone: set[str]
 
@@ -47,35 +64,65 @@ def recognize(names: list[str], others: list[Skip]) -> Layout:
         others: The other files.
     """
     stems = {os.path.splitext(name)[0] for name in names}
-    twins = [name for name in names if (of := _OF_AN_IMAGE.fullmatch(os.path.splitext(name)[0])) and of[1] in stems]
-    paths = {name: name.split(os.sep) for name in names if name not in {*twins}}
-    masks = {name for name, path in paths.items() if _TARGETS & {folder.lower() for folder in path[:-1]}}
-    places = {_images_folder(path) for name, path in paths.items() if name not in masks}
-    skipped = [Skip(name, "a mask or annotation, by its name and the image's") for name in twins]
-    pairs, alone = dict[str, str](), set[str]()
-    place = next(iter(places), None)
-    if len(places) == 1 and place is not None:  # all images lie in a folder `images`, at one depth
+    stems |= {end[1] for stem in stems if (end := _IMAGE_ENDS.fullmatch(stem))}
+    twins = {name for name in names if (of := _OF_AN_IMAGE.fullmatch(os.path.splitext(name)[0])) and of[1] in stems}
+    paths = {name: name.split(os.sep) for name in names if name not in twins}
+    masks = {name for name, path in paths.items() if _is_target(path)}
+    images = {name: path for name, path in paths.items() if name not in masks}
+    places = {name: place for name, path in images.items() if (place := _images_folder(path)) is not None}
+    skipped = [Skip(name, "a mask or annotation, by its name and the image's") for name in sorted(twins)]
+    pairs = _Pairs({}, set())
+    if places and len(places) == len(images):  # all images lie in a folder `images`
         skipped += [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
-        pairs, alone = _pairs(paths, place, masks)
-        paths = {name: path[:place] + path[place + 1 :] for name, path in paths.items() if name not in masks}
-    return Layout(_below_top(paths), skipped, _are_numbered(paths, others), pairs, alone)
+        pairs = _pairs(images, places, {name: paths[name] for name in sorted(masks)})
+        paths = {name: path[: places[name]] + path[places[name] + 1 :] for name, path in images.items()}
+    no_classes = _are_numbered(paths, others) or all(Path(name).stem.endswith(_CITY) for name in paths)
+    return Layout(
+        _below_top(paths), skipped, no_classes, pairs.masks, pairs.alone, len(paths) < len(names) - len(twins)
+    )
 
 
-def _pairs(paths: dict[str, list[str]], place: int, masks: set[str]) -> tuple[dict[str, str], set[str]]:
-    """Masks by the names of their images, in the first folder of `_MASKS` that has any, and those without an image."""
-    images = {_without(path, place): name for name, path in paths.items() if name not in masks}
-    for folder in _MASKS:
-        found, alone = dict[str, str](), set[str]()
-        for name in sorted(masks):
-            depth = next((i for i, part in enumerate(paths[name][:-1]) if part.lower() == folder), None)
-            if depth is None or not name.lower().endswith(".png"):
-                continue
-            image = images.get(_without(paths[name], depth))
-            found |= {} if image is None else {image: name}
-            alone |= {name} if image is None else set()
-        if found:
-            return found, alone
-    return {}, set()
+def holds_images(folder: str) -> bool:
+    """Whether a folder of this name holds images of any class."""
+    return folder.lower() in _IMAGES
+
+
+def _is_target(path: list[str]) -> bool:
+    folders = [folder.lower() for folder in path[:-1]]
+    beside = _images_folder(path) is None and any(map(_LIKE_TARGETS.fullmatch, folders))
+    return beside or bool(_TARGETS & set(folders))
+
+
+def _pairs(images: dict[str, list[str]], places: dict[str, int], masks: dict[str, list[str]]) -> _Pairs:
+    """The masks of one folder with one end of their names, the first that has any image's."""
+    whole = {_without(path, places[name]): name for name, path in images.items()}
+    shorter = {(*key[:-1], end[1]): name for key, name in whole.items() if (end := _IMAGE_ENDS.fullmatch(key[-1]))}
+    for folder in _folders_of_masks(masks):
+        for end in _MASK_ENDS:
+            found = _in_folder(masks, folder, end, whole if end == "" else shorter | whole)
+            if found.masks:
+                return found
+    return _Pairs({}, set())
+
+
+def _folders_of_masks(masks: dict[str, list[str]]) -> list[str]:
+    """Names of folders in the order in which they are looked at; of several that are unknown none, since any may be."""
+    there = {folder.lower() for path in masks.values() for folder in path[:-1]}
+    unknown = [folder for folder in there - _TARGETS if _LIKE_TARGETS.fullmatch(folder)]
+    return [folder for folder in _MASKS if folder in there] + (unknown if len(unknown) == 1 else [])
+
+
+def _in_folder(masks: dict[str, list[str]], folder: str, end: str, images: dict[tuple[str, ...], str]) -> _Pairs:
+    found, alone = dict[str, str](), set[str]()
+    for name, path in masks.items():
+        depth = next((i for i, part in enumerate(path[:-1]) if part.lower() == folder), None)
+        stem, suffix = os.path.splitext(path[-1])
+        if depth is None or suffix.lower() != ".png" or not stem.endswith(end):
+            continue
+        image = images.get((*_without(path, depth)[:-1], stem.removesuffix(end)))
+        found |= {} if image is None else {image: name}
+        alone |= {name} if image is None else set()
+    return _Pairs(found, alone)
 
 
 def _without(path: list[str], depth: int) -> tuple[str, ...]:
@@ -84,7 +131,7 @@ def _without(path: list[str], depth: int) -> tuple[str, ...]:
 
 
 def _images_folder(path: list[str]) -> int | None:
-    return next((depth for depth, folder in enumerate(path[:-1]) if folder.lower() in _IMAGES), None)
+    return next((depth for depth, folder in enumerate(path[:-1]) if holds_images(folder)), None)
 
 
 def _below_top(paths: dict[str, list[str]]) -> dict[str, list[str]]:

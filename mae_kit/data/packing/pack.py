@@ -171,16 +171,16 @@ def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
     rows = np.unique(np.linspace(0, len(source.names) - 1, _PROBES).astype(int)).tolist()
     images = [partial(source.read, row, source.names[row]) for row in rows]
     channels, depth = find_depth(images, settings)
-    _check_depth(settings, depth, len(rows))
+    _check_depth(settings, channels, depth, len(rows))
     return _Guess(_mean_bytes(source, rows, settings, channels, depth), channels, depth)
 
 
-def _check_depth(settings: Settings, depth: Depth | None, looked: int) -> None:
+def _check_depth(settings: Settings, channels: int, depth: Depth | None, looked: int) -> None:
     """Refuse what has no effect on images of 8 bits, or no meaning."""
     if depth:
         return
-    if settings.resize and settings.channels not in (None, 1, 3):
-        what = f"--resize stores 8-bit images as JPEG, which cannot hold {settings.channels} channels"
+    if settings.resize and channels not in (1, 3):
+        what = f"--resize stores 8-bit images as JPEG, which cannot hold {channels} channels"
         raise UserError("shard.channels.resize", what, "leave out --resize, or give --channels 3")
     for name in ("scale", "nodata", "bands"):
         if getattr(settings, name) != Settings._field_defaults[name]:

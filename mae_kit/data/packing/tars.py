@@ -7,7 +7,7 @@ import numpy as np
 
 from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.open import Index, open_index
-from mae_kit.data.index.samples import MASK_SUFFIX
+from mae_kit.data.index.samples import MASK_SUFFIX, SECOND
 from mae_kit.data.packing.boxes import Annotation
 from mae_kit.data.packing.source import Source, check_there
 from mae_kit.data.packing.splits import choose_splits, split_word
@@ -90,9 +90,13 @@ def _fit(keys: list[str], held_out: np.ndarray | None) -> bool:
 
 
 def _lost(index: Index) -> list[Skip]:
-    """Problems that cost a sample or hide some; a sample that is there without a valid label is counted elsewhere."""
+    """Problems that cost a member or hide some; a sample that is there without a valid label is counted elsewhere."""
     there = {(index.shards[shard], key) for shard, key in zip(index.shard.tolist(), index.keys, strict=True)}
-    lost = [problem for problem in index.problems if (problem.shard, problem.key) not in there]
+    lost = [
+        problem
+        for problem in index.problems
+        if (problem.shard, problem.key) not in there or problem.reason.startswith(SECOND)
+    ]
     return [Skip(f"{problem.shard}/{problem.key}".rstrip("/"), problem.reason) for problem in lost]
 
 

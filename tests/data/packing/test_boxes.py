@@ -59,7 +59,7 @@ def test_the_lists_of_a_voc_folder_split_it(tmp_path: Path):
     save_image(source / "JPEGImages/5.jpg", some_boxes(5))
     stats, _ = pack(source, tmp_path)
     assert [stats["splits"][split]["images"] for split in ("train", "val")] == [3, 1]
-    assert "in no list of a split" in reasons(tmp_path)
+    assert "in no split that the files of boxes name" in reasons(tmp_path)
 
 
 def test_folders_of_splits_have_their_own_files(tmp_path: Path):

@@ -34,6 +34,17 @@ def test_other_separators_and_names(tmp_path: Path):
         assert read(tmp_path, text).rows == {"a.jpg": ["cat"]}
 
 
+def test_spaces_behind_separators(tmp_path: Path):
+    assert read(tmp_path, 'file, label\na.jpg, "cat"\n').rows == {"a.jpg": ["cat"]}
+
+
+def test_a_line_with_more_fields_than_columns(tmp_path: Path):
+    """A second class behind a comma, which would be lost."""
+    with raises("shard.labels.fields"):
+        read(tmp_path, "file,labels\na.jpg,cat\nd.jpg,cat,dog\n")
+    assert read(tmp_path, "file,label\na.jpg,cat,\n").rows == {"a.jpg": ["cat"]}
+
+
 def test_a_table_made_on_windows(tmp_path: Path):
     found = read(tmp_path, "file,label\r\n.\\a.jpg,cat\r\nb\\c.jpg,dog\r\n")
     assert found.rows == {"a.jpg": ["cat"], "b/c.jpg": ["dog"]}

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torchvision.datasets
 from PIL import Image
 from support.errors import raises
@@ -278,6 +279,15 @@ def test_one_tar_or_a_pattern_is_a_source_of_one_split(tmp_path: Path):
     assert pattern["splits"]["train"]["images"] + pattern["splits"]["val"]["images"] == 32
 
 
+def test_a_second_image_of_a_key_has_a_line(photos: Path, tmp_path: Path):
+    images = sorted(photos.iterdir())
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, image in zip(("a.jpg", "a.png", "b.jpg"), images, strict=False):
+            tar.add(image, name)
+    stats = shard(str(tmp_path / "x.tar"), tmp_path / "out", workers=1)
+    assert stats["splits"]["train"]["images"] == 2 and set(skipped(tmp_path / "out")) == {"x.tar/a"}
+
+
 def test_keys_that_come_twice_are_numbered_anew(photos: Path, tmp_path: Path):
     for name in ("a", "b"):
         shard(str(photos), tmp_path / name, workers=1, seed=ord(name))
@@ -359,6 +369,18 @@ def test_channels_of_arrays(tmp_path: Path):
     stats = shard(str(tmp_path / "in"), tmp_path / "out", workers=1, channels=5)
     assert set(members(tmp_path / "out")) == {"000000.npy"}
     np.testing.assert_allclose(stats["mean"], array.reshape(-1, 5).mean(0) / 255)
+
+
+def test_8_bits_of_four_bands(tmp_path: Path):
+    """Beside RGB a fourth band is left out with a line; without colors nobody knows which three are a photo."""
+    bands = np.arange(8 * 8 * 4, dtype=np.uint8).reshape(8, 8, 4)
+    for name, kind, kept in (("rgb", "rgb", 3), ("bands", "minisblack", 4)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "1.tif", bands, photometric=kind, extrasamples=[0] * (1 if kept == 3 else 3))
+        stats = shard(str(tmp_path / name), tmp_path / f"{name}-out", workers=1)
+        assert len(stats["mean"]) == kept and stats["splits"]["train"]["images"] == 1
+    with raises("shard.channels.resize"):
+        shard(str(tmp_path / "bands"), tmp_path / "small", workers=1, resize=4)
 
 
 def xray(path: Path, scale: int) -> np.ndarray:
