@@ -24,6 +24,7 @@ WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocesso
 _FIX = f"give a .safetensors file, a PyTorch file of tensors, or a folder with {CONFIG} and {WEIGHTS}"
 _SINGLE = (WEIGHTS, "pytorch_model.bin")
 _STARTS = {b"<": "a web page", b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched"}
+_STARTS |= dict.fromkeys((b'{"error"', b"Entry not found", b"Invalid username"), "an error message of a server")
 
 
 class Raw(NamedTuple):
@@ -129,12 +130,12 @@ def _content(file: Path) -> Mapping[str, Any]:
 def _tensors(file: Path, content: Mapping[str, Any], average: bool | None) -> dict[str, Tensor]:
     """The weights, wherever in the file they are."""
     last = [content[name] for name in _INSIDE if _holds_tensors(content.get(name))]
-    averages = [inside for name, inside in content.items() if is_average(str(name)) and _holds_tensors(inside)]
+    averages = [inside for name, inside in content.items() if is_average(str(name)) and _is_average(inside)]
     if last and averages and average is None:
         what = f"{file} holds weights and their moving average"
         raise UserError("average", what, "import it with --average, or with --no-average for the last weights")
     for inside in averages + last if average else last + averages:
-        return _tensors(file, inside, average)
+        return _tensors(file, inside if isinstance(inside, dict) else {}, average)
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError("weights.damaged", f"{file} holds no named tensors", _FIX)
@@ -152,6 +153,13 @@ def _holds_tensors(part: Any) -> bool:
         return False
     inside = [part.get(name) for name in _INSIDE]
     return any(isinstance(value, Tensor) for value in part.values()) or any(map(_holds_tensors, inside))
+
+
+def _is_average(part: Any) -> bool:
+    """Whether it holds tensors, also without names: `torch_ema` has a list of them."""
+    parts = part.values() if isinstance(part, dict) else [part]
+    unnamed = (tensor for each in parts if isinstance(each, list | tuple) for tensor in each)
+    return _holds_tensors(part) or any(isinstance(tensor, Tensor) for tensor in unnamed)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -139,7 +139,10 @@ def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
     """The file, then its tensors without the prefixes that programs put around a model, one after the other."""
     dropped, outside = "", []
     while True:
+        first = {"".join(name.partition(".")[:2]) for name in raw.tensors}
         around = [each for each in PREFIXES if any(name.startswith(each) for name in raw.tensors)]
+        if len(first) == 1 and not around:  # any other word that is before all names
+            around = [each for each in first if each.endswith(".")]
         wraps_all = bool(around) and around[0] in WRAPPERS and all(name.startswith(around[0]) for name in raw.tensors)
         if not wraps_all:
             yield raw, dropped, outside

@@ -104,7 +104,25 @@ def test_of_weights_and_their_average_the_user_says_which(tmp_path: Path, names:
     assert torch.equal(read_raw(tmp_path / "b.pth").tensors["a"], average["a"])
 
 
-@pytest.mark.parametrize("start", ["<!DOCTYPE html>", "\n<html>", "version https://git-lfs.github.com/spec/v1\noid 1"])
+def test_an_average_without_names_is_one(tmp_path: Path):
+    """As torch_ema saves it: a list in the order of the parameters."""
+    torch.save({"model": TENSORS, "ema": {"shadow_params": [*TENSORS.values()], "decay": 0.9}}, tmp_path / "a.pth")
+    with raises("average"):
+        read_raw(tmp_path / "a.pth")
+    assert torch.equal(read_raw(tmp_path / "a.pth", average=False).tensors["a"], TENSORS["a"])
+    with raises("weights.damaged"):
+        read_raw(tmp_path / "a.pth", average=True)
+
+
+DOWNLOADS = [
+    "<!DOCTYPE html>",
+    "\n<html>",
+    "version https://git-lfs.github.com/spec/v1\noid 1",
+    '{"error":"not found"}',
+]
+
+
+@pytest.mark.parametrize("start", DOWNLOADS)
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
 def test_a_web_page_or_a_pointer_is_no_damage(tmp_path: Path, name: str, start: str):
     (tmp_path / name).write_text(start)

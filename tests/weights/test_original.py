@@ -138,6 +138,14 @@ def test_prefixes_are_dropped_and_named(tmp_path: Path, prefix: str):
     assert any(prefix in note for note in weights.notes)
 
 
+def test_any_word_before_all_names_is_a_prefix(tmp_path: Path):
+    tensors = dict(tiny_mae().encoder.model.state_dict())
+    weights = read_pretrained(save(tmp_path / "a.pth", {f"module.trunk.{k}": v for k, v in tensors.items()}), HEADS)
+    assert weights.tensors.keys() == tensors.keys() and any("module.trunk." in note for note in weights.notes)
+    with raises("weights.layout.unknown"):
+        read_pretrained(save(tmp_path / "a.pth", {"a": torch.zeros(1)}))
+
+
 @pytest.mark.parametrize("names", [("teacher", "student"), ("model", "model_ema")])
 def test_weights_and_their_average_are_two_models(tmp_path: Path, names: tuple[str, str]):
     tensors = tiny_mae().encoder.model.state_dict().items()
