@@ -39,12 +39,17 @@ class ClassSets:
     def known(self) -> Bool[np.ndarray, " n"]:
         return self.count >= 0
 
-    def take(self, rows: Int64[np.ndarray, " m"]) -> "ClassSets":
+    def take(self, rows: Int64[np.ndarray, " m"] | slice) -> "ClassSets":
         """Those of some samples, in the order of `rows`."""
         count = self.count[rows]
         sizes = np.maximum(count, 0).astype(np.int64)
         shift = np.repeat(self._start[rows] - (np.cumsum(sizes) - sizes), sizes)
         return ClassSets(count, self.values[np.arange(len(shift)) + shift])
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, as an index file holds them."""
+        return {"class_count": self.count, "class_values": self.values}
 
     def multi_hot(self, classes: int) -> Bool[np.ndarray, "n k"]:
         """True where a sample has the class; a row of False where nothing is known of it."""

@@ -53,7 +53,7 @@ COLUMNS = {
     "width": np.int32,
     "height": np.int32,
 }
-MASK_COLUMNS = {f"mask_{name}": COLUMNS[name] for name in Masks._fields}
+EXTRAS: dict[str, Any] = {"sets": ClassSets, "masks": Masks, "targets": Targets, "boxes": Boxes}
 _OPEN_SHARDS = 256
 
 
@@ -151,16 +151,16 @@ class Index:
         digest = hashlib.sha256(json.dumps(self.shards).encode())
         for column in (self.shard, self.size, self.offset, self.crc32, self.label):
             digest.update(np.ascontiguousarray(column).data)
-        if self.sets is not None:  # else the same as before there were sets, lest older runs do not resume
-            digest.update(self.sets.count.data)
-            digest.update(self.sets.values.data)
-        for column in self.masks or ():
-            digest.update(np.ascontiguousarray(column).data)
-        if self.targets is not None:
-            digest.update(json.dumps(self.targets.names).encode() + self.targets.values.tobytes())
-        for column in self.boxes.columns.values() if self.boxes is not None else ():
-            digest.update(column.tobytes())
+        for extra in self.extras.values():  # where there are none the same as before there were any
+            digest.update(json.dumps(extra.names).encode() if isinstance(extra, Targets) else b"")
+            for column in extra.columns.values():
+                digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """Those of `EXTRAS` that the folder has."""
+        return {name: extra for name in EXTRAS if (extra := getattr(self, name)) is not None}
 
     @cached_property
     def contents(self) -> dict[str, str]:
@@ -177,10 +177,8 @@ class Index:
         return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in zip(self.shards, parts, strict=True)}
 
     def _bytes_of_labels(self, start: int, end: int) -> tuple[bytes, ...]:
-        boxes = self.boxes.take(slice(start, end)).columns.values() if self.boxes is not None else ()
-        sets = None if self.sets is None else self.sets.take(np.arange(start, end))
-        columns = (*(() if sets is None else (sets.count, sets.values)), *boxes)
-        return tuple(column.tobytes() for column in columns)
+        extras = [extra.take(slice(start, end)) for extra in (self.sets, self.boxes) if extra is not None]
+        return tuple(column.tobytes() for extra in extras for column in extra.columns.values())
 
     @cached_property
     def files(self) -> FileNames:
@@ -325,30 +323,10 @@ class Index:
         return [self._only(name, rows, problems[name]) for name, rows in self.pieces(most)]
 
     def _only(self, name: str, rows: slice, problems: list[Problem]) -> "Index":
-        part = Index(
-            folder=self.folder,
-            shards=[name],
-            shard=np.zeros_like(self.shard[rows]),
-            keys=self.keys[rows].alone(),
-            classes=self.classes,
-            problems=problems,
-            **{column: getattr(self, column)[rows] for column in COLUMNS},
-        )
-        part.store, sets = self.store, self._sets_of(np.arange(rows.start, rows.stop))
-        part.sets = sets if sets is not None and sets.known.any() else None
-        self._hand_on_scale(part)
-        part.masks = None if self.masks is None else self.masks.take(rows)
-        part.targets = None if self.targets is None else self.targets.take(rows)
-        part.boxes = None if self.boxes is None else self.boxes.take(rows)
+        part = self._part([name], np.zeros_like(self.shard[rows]), rows, self.keys[rows].alone(), problems)
+        if part.sets is not None and not part.sets.known.any():
+            part.sets = None
         return part
-
-    def _hand_on_scale(self, part: "Index") -> None:
-        """Where it is known, or replaced; otherwise the part reads it when it is asked for."""
-        if "scale" in vars(self):
-            part.scale = self.scale
-
-    def _sets_of(self, rows: np.ndarray) -> ClassSets | None:
-        return None if self.sets is None else self.sets.take(rows)
 
     def within(self, shards: Collection[str]) -> "Index":
         """The part in some shards, given by their names."""
@@ -357,21 +335,20 @@ class Index:
         if len(kept) == len(self.shards):
             return self
         rows = np.flatnonzero(np.isin(self.shard, kept))
-        names = [self.shards[number] for number in kept]
-        part = Index(
-            folder=self.folder,
-            shards=names,
-            shard=np.searchsorted(kept, self.shard[rows]).astype(np.int32),
-            keys=self.keys.take(rows),
-            classes=self.classes,
-            problems=[problem for problem in self.problems if problem.shard in set(names)],
-            **{name: getattr(self, name)[rows] for name in COLUMNS},
-        )
-        part.store, part.sets = self.store, self._sets_of(rows)
-        self._hand_on_scale(part)
-        part.masks = None if self.masks is None else self.masks.take(rows)
-        part.targets = None if self.targets is None else self.targets.take(rows)
-        part.boxes = None if self.boxes is None else self.boxes.take(rows)
+        shard = np.searchsorted(kept, self.shard[rows]).astype(np.int32)
+        problems = [problem for problem in self.problems if problem.shard in names]
+        return self._part([self.shards[number] for number in kept], shard, rows, self.keys.take(rows), problems)
+
+    def _part(
+        self, shards: list[str], shard: np.ndarray, rows: np.ndarray | slice, keys: Keys, problems: list[Problem]
+    ) -> "Index":
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        part = Index(self.folder, shards, shard, **columns, keys=keys, classes=self.classes, problems=problems)
+        part.store = self.store
+        if "scale" in vars(self):  # known, or replaced; otherwise the part reads it when it is asked for
+            part.scale = self.scale
+        for name, extra in self.extras.items():
+            setattr(part, name, extra.take(rows))
         return part
 
 
@@ -397,7 +374,7 @@ def load(path: Path, base: Path) -> tuple[Stamps, Index | None]:
             problems=[Problem(*problem) for problem in head["problems"]],
             **{name: arrays[name] for name in COLUMNS},
         )
-        found.masks = Masks(*(arrays[name] for name in MASK_COLUMNS)) if "mask_size" in arrays else None
+        found.masks = Masks(*(arrays[f"mask_{name}"] for name in Masks._fields)) if "mask_size" in arrays else None
         found.sets = ClassSets(arrays["class_count"], arrays["class_values"]) if "class_count" in arrays else None
         found.targets = Targets(head["targets"], arrays["target"]) if "target" in arrays else None
         if "box_count" in arrays:
@@ -437,10 +414,8 @@ def write(path: Path, whole: Index, stamps: Stamps, flush: bool = True) -> Path:
     }
     arrays = {name: getattr(whole, name) for name in ("shard", *COLUMNS)}
     arrays |= {"key_letters": whole.keys.letters, "key_start": whole.keys.start, "key_stop": whole.keys.stop}
-    arrays |= {"class_count": whole.sets.count, "class_values": whole.sets.values} if whole.sets is not None else {}
-    arrays |= {"target": whole.targets.values} if whole.targets is not None else {}
-    arrays |= whole.boxes.columns if whole.boxes is not None else {}
-    arrays |= dict(zip(MASK_COLUMNS, whole.masks or (), strict=False))
+    for extra in whole.extras.values():
+        arrays |= extra.columns
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, flush) as making:
         making.write_bytes(to_safetensors(arrays, {"mae_kit_index": json.dumps(head)}))

@@ -1,6 +1,7 @@
 """Labels of shards: classes common to train and val, and a few samples of each class."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -8,6 +9,14 @@ from jaxtyping import Bool, Int64
 from mae_kit.data.index.open import Index
 from mae_kit.data.order import permute
 from mae_kit.errors import UserError
+
+Kind = Literal["boxes", "masks"]
+ROWS = {"boxes": Index.boxed, "masks": Index.masked}
+_PACK_BOTH, _PUT_ONE_THERE = "pack both with the same classes", "put one there; line k is the name of class k"
+_HOW_TO_PACK = {
+    "boxes": "pack images with COCO, VOC or YOLO boxes by `mae-kit shard`",
+    "masks": "pack images/NAME.jpg and masks/NAME.png with `mae-kit shard`",
+}
 
 
 def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
@@ -24,43 +33,42 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
     """
     for index, where in zip((train, val), names, strict=True):
         if not len(index.labeled()):
-            raise UserError(
-                "data.classes.no_labels",
-                f"{where} has no labels",
-                "pack class folders with `mae-kit shard`, or give labeled shards",
-            )
+            fix = "pack class folders with `mae-kit shard`, or give labeled shards"
+            raise UserError("data.classes.no_labels", f"{where} has no labels", fix)
     if train.multi_label != val.multi_label:
         several, one = names if train.multi_label else names[::-1]
         what = f"images of {several} have any number of classes, those of {one} a single label"
         raise UserError("data.classes.columns", what, "pack both from tables with the same columns")
     if train.multi_label and not (train.classes and val.classes):
-        raise UserError(
-            "data.classes.missing",
-            f"no classes.txt next to {names[bool(train.classes)]}",
-            "put one there; line k is the name of class k",
-        )
+        raise UserError("data.classes.missing", f"no classes.txt next to {names[bool(train.classes)]}", _PUT_ONE_THERE)
     if train.classes and val.classes and train.classes != val.classes:
-        raise UserError(
-            "data.classes.differ",
-            f"{names[0]} and {names[1]} have different classes.txt",
-            "pack both with the same classes",
-        )
+        raise UserError("data.classes.differ", f"{names[0]} and {names[1]} have different classes.txt", _PACK_BOTH)
     count = 1 + max(int(index.label.max()) for index in (train, val))
     classes = train.classes or val.classes or [str(label) for label in range(count)]
     if count > len(classes):
         named = f"classes.txt next to {names[not train.classes]} names {len(classes)}"
-        raise UserError(
-            "data.classes.too_few",
-            f"there are labels up to {count - 1}, and {named}",
-            "pack both with the same classes",
-        )
+        raise UserError("data.classes.too_few", f"there are labels up to {count - 1}, and {named}", _PACK_BOTH)
     if len(classes) < 2 and not train.multi_label:
-        raise UserError(
-            "data.classes.single",
-            f"all images of {names[0]} and {names[1]} are of one class",
-            "give two classes or more",
-        )
+        what = f"all images of {names[0]} and {names[1]} are of one class"
+        raise UserError("data.classes.single", what, "give two classes or more")
     return classes
+
+
+def listed_classes(train: Index, val: Index, names: tuple[str, str], kind: Kind) -> list[str]:
+    """Names of the classes of boxes or masks, which both sides must list alike; other arguments as of `common_classes`.
+
+    Raises:
+        UserError: A side has no boxes or masks, or no classes.txt, or another one.
+    """
+    for index, where in zip((train, val), names, strict=True):
+        if not len(ROWS[kind](index)):
+            raise UserError(f"data.{kind}", f"{where} has no {kind}", _HOW_TO_PACK[kind])
+        if not index.classes:
+            raise UserError("data.classes.no_file", f"no classes.txt next to {where}", _PUT_ONE_THERE)
+    if train.classes != val.classes:
+        what = f"{names[0]} and {names[1]} have different classes.txt"
+        raise UserError(f"data.classes.{kind}_differ", what, _PACK_BOTH)
+    return train.classes or []
 
 
 def must_be_apart(train: Index, val: Index, names: tuple[str, str]) -> None:

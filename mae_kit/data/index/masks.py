@@ -35,7 +35,7 @@ class Masks(NamedTuple):
         return cls(rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].astype(np.uint32))
 
     @classmethod
-    def none(cls, n: int) -> "Masks":
+    def unknown(cls, n: int) -> "Masks":
         return cls.pack([None] * n)
 
     @classmethod
@@ -45,6 +45,11 @@ class Masks(NamedTuple):
     @property
     def known(self) -> Bool[np.ndarray, " n"]:
         return self.size > 0
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, as an index file holds them."""
+        return {f"mask_{name}": column for name, column in self._asdict().items()}
 
     def take(self, rows: Int64[np.ndarray, " m"] | slice) -> "Masks":
         """Those of some samples."""

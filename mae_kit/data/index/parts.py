@@ -11,13 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_kit.data.index.boxes import Boxes
-from mae_kit.data.index.class_sets import ClassSets
-from mae_kit.data.index.index import COLUMNS, Index, load, parts_folder, write
-from mae_kit.data.index.masks import Masks
+from mae_kit.data.index.index import COLUMNS, EXTRAS, Index, load, parts_folder, write
 from mae_kit.data.index.sample_ids import Keys
 from mae_kit.data.index.samples import Problem, Sample, read_shard
-from mae_kit.data.index.targets import Targets
 from mae_kit.data.remote.store import Stamp, Stamps
 
 UNREADABLE = "unreadable shard"
@@ -52,15 +48,10 @@ class Parts(NamedTuple):
         by_field = dict(zip(Sample._fields, zip(*samples, strict=True), strict=True)) if samples else {}
         columns = {column: np.array(by_field.get(column, ()), kind) for column, kind in COLUMNS.items()}
         shard, keys = np.zeros(len(samples), np.int32), Keys.pack(by_field.get("key", ()))
-        sets = [sample.classes for sample in samples]
         part = Index(self.base, [name], shard, **columns, keys=keys, classes=self.classes, problems=problems)
-        part.sets = ClassSets.pack(sets) if any(each is not None for each in sets) else None
-        masks = [sample.mask for sample in samples]
-        part.masks = Masks.pack(masks) if any(masks) else None
-        targets = [sample.target for sample in samples]
-        part.targets = Targets.pack(targets) if any(targets) else None
-        objects = [sample.objects for sample in samples]
-        part.boxes = Boxes.pack(objects) if any(each is not None for each in objects) else None
+        for extra, field in zip(EXTRAS, ("classes", "mask", "target", "objects"), strict=True):
+            if any(each is not None for each in by_field.get(field, ())):
+                setattr(part, extra, EXTRAS[extra].pack(by_field[field]))
         return part
 
     def keep(self, part: Index, stamp: Stamp) -> None:
@@ -97,14 +88,9 @@ class Parts(NamedTuple):
             classes=self.classes,
             problems=list(chain.from_iterable(part.problems for part in parts)),
         )
-        if any(part.sets is not None for part in parts):
-            whole.sets = ClassSets.join([part.sets or ClassSets.unknown(len(part)) for part in parts])
-        if any(part.masks is not None for part in parts):
-            whole.masks = Masks.join([part.masks or Masks.none(len(part)) for part in parts])
-        if any(part.targets is not None for part in parts):
-            whole.targets = Targets.join([part.targets for part in parts], [len(part) for part in parts])
-        if any(part.boxes is not None for part in parts):
-            whole.boxes = Boxes.join([part.boxes or Boxes.unknown(len(part)) for part in parts])
+        for name in dict.fromkeys(name for part in parts for name in part.extras):
+            held = (part.extras.get(name, EXTRAS[name].unknown(len(part))) for part in parts)
+            setattr(whole, name, EXTRAS[name].join(list(held)))
         return whole
 
     def _file(self, name: str) -> Path:

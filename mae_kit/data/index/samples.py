@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mae_kit.data.decode import (
     IMAGE_SUFFIXES,
@@ -42,9 +42,13 @@ LARGEST_IMAGE = 1 << 29
 SECOND = "a second"  # begins the reason of a member that another one of its key replaces
 _TARGETS = {"mask", "masks", "seg", "segmentation", "label", "labels", "depth", "gt", "annotation", "normal", "edge"}
 _TARGETS |= {"target", "targets", "annotations", "instance", "instances", "semantic", "panoptic", "trimap", "disparity"}
-_LARGEST_LABEL = 1 << 10
-_LARGEST_SET = 1 << 16
-_LARGEST_BOXES = 1 << 24
+_KINDS = {  # what members are called, and their largest size
+    LABEL_SUFFIX: ("label", 1 << 10),
+    CLASSES_SUFFIX: ("set of classes", 1 << 16),
+    MASK_SUFFIX: ("mask", LARGEST_IMAGE),
+    TARGET_SUFFIX: ("target", 1 << 16),
+    BOXES_SUFFIX: ("boxes", 1 << 24),
+}
 _CLASSES = 1 << 16  # without classes.txt: a batch has a column for each
 _LABELS = 1 << 31
 
@@ -87,10 +91,7 @@ class _Found(NamedTuple):
     crc32: int = 0
     width: int = 0
     height: int = 0
-    label: int = -1
-    classes: tuple[int, ...] | None = None
-    target: Target | None = None
-    objects: Objects | None = None
+    value: Any = None  # label, classes, place of a mask, target, or objects
     fault: str = ""
     dark: bool | None = None  # of images of more than 8 bits
 
@@ -110,11 +111,7 @@ class _Shard:
     def __init__(self, name: str):
         self.name = name
         self.images: dict[str, _Found] = {}
-        self.labels: dict[str, _Found] = {}
-        self.sets: dict[str, _Found] = {}
-        self.masks: dict[str, _Found] = {}
-        self.targets: dict[str, _Found] = {}
-        self.boxes: dict[str, _Found] = {}
+        self.others: dict[str, dict[str, _Found]] = {suffix: {} for suffix in _KINDS}
         self.dotted: list[_Dotted] = []
         self.problems: list[Problem] = []
 
@@ -123,11 +120,10 @@ class _Shard:
 
     def add(self, suffix: str, found: _Found) -> None:
         """Keep the first image and the first label of a key."""
-        places = {LABEL_SUFFIX: ("label", self.labels), CLASSES_SUFFIX: ("set of classes", self.sets)}
-        places |= {MASK_SUFFIX: ("mask", self.masks), TARGET_SUFFIX: ("target", self.targets)}
-        places |= {BOXES_SUFFIX: ("set of boxes", self.boxes)}
-        kind, place = places.get(suffix, ("image", self.images))
+        place = self.others.get(suffix, self.images)
         if found.key in place:
+            kind, _ = _KINDS.get(suffix, ("image", LARGEST_IMAGE))
+            kind = "set of boxes" if suffix == BOXES_SUFFIX else kind
             self.report(found.key, found.offset, f"{SECOND} {kind} of the same key: the first is kept")
         else:
             place[found.key] = found
@@ -175,106 +171,67 @@ def _sort_in(shard: _Shard, stream: BufferedIOBase, member: tar.Member, classes:
     if last in OTHER_IMAGES or ".".join(suffix.split(".")[-2:]) in OTHER_IMAGES:
         shard.report(f"{folder}{slash}{base}", member.offset, f"not a readable kind of image: {base}")
     key = f"{folder}{slash}{stem}"
-    if suffix == TARGET_SUFFIX:
-        shard.add(suffix, _read_target(stream, member, key))
-    if suffix == BOXES_SUFFIX:
-        shard.add(suffix, _read_boxes(stream, member, key))
-    if last not in IMAGE_SUFFIXES and last not in (LABEL_SUFFIX, CLASSES_SUFFIX):
-        return
-    if suffix == MASK_SUFFIX:
-        shard.add(suffix, _read_mask(stream, member, key))
-        return
-    own = f"{folder}{slash}{base[: -len(last) - 1]}"
-    found = _read(stream, member, own, last, classes)
-    # An array next to an image is an extra (an embedding, say), like `000.seg.png` next to `000.jpg`.
-    if not words and last != "npy":
-        shard.add(suffix, found)
-    elif words.replace(".", "").isdecimal():
-        shard.add(last, found)
-    else:
-        shard.dotted.append(_Dotted(key, words, last, found))
+    if suffix in (MASK_SUFFIX, TARGET_SUFFIX, BOXES_SUFFIX):
+        shard.add(suffix, _read(stream, member, key, suffix, classes))
+    elif last in IMAGE_SUFFIXES or last in (LABEL_SUFFIX, CLASSES_SUFFIX):
+        own = f"{folder}{slash}{base[: -len(last) - 1]}"
+        found = _read(stream, member, own, last, classes)
+        # An array next to an image is an extra (an embedding, say), like `000.seg.png` next to `000.jpg`.
+        if not words and last != "npy":
+            shard.add(suffix, found)
+        elif words.replace(".", "").isdecimal():
+            shard.add(last, found)
+        else:
+            shard.dotted.append(_Dotted(key, words, last, found))
 
 
 def _read(stream: BufferedIOBase, member: tar.Member, key: str, suffix: str, classes: int | None) -> _Found:
-    if suffix == LABEL_SUFFIX:
-        return _read_label(stream, member, key, classes)
-    return _read_classes(stream, member, key, classes) if suffix == CLASSES_SUFFIX else _read_image(stream, member, key)
-
-
-def _read_image(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
-    if member.size > LARGEST_IMAGE:
-        return _Found(key, member.offset, fault=f"image too large: {member.size:,} bytes")
+    kind, most = _KINDS.get(suffix, ("image", LARGEST_IMAGE))
+    if member.size > most:
+        return _Found(key, member.offset, fault=f"{kind} too large: {member.size:,} bytes")
     stream.seek(member.offset)
     data = stream.read(member.size)
+    found = _Found(key, member.offset, member.size, zlib.crc32(data))
     try:
-        width, height = image_size(data)
-        raw = decode_raw(data)
-        if raw is not None and not is_array(data):  # an array has its scale in stats.json
-            decode(data, raw.values.shape[2])  # refuses numbers that have no fixed scale
-    except BadImage as error:
-        return _Found(key, member.offset, fault=f"unreadable image: {error}")
+        if suffix in (LABEL_SUFFIX, CLASSES_SUFFIX):
+            return _labeled(found, suffix, _text(data), classes)
+        if suffix == TARGET_SUFFIX:
+            return found._replace(value=parse_target(_text(data).encode()))
+        if suffix == BOXES_SUFFIX:
+            return found._replace(value=parse_objects(_text(data).encode()))
+        return _masking(found, data) if suffix == MASK_SUFFIX else _shown(found, data)
+    except (ValueError, RecursionError) as error:  # a BadImage, or JSON of another kind
+        return found._replace(fault=f"unreadable {kind}: {error}")
+
+
+def _shown(found: _Found, data: bytes) -> _Found:
+    width, height = image_size(data)
+    raw, dark = decode_raw(data), None
+    if raw is not None and not is_array(data):  # an array has its scale in stats.json
+        decode(data, raw.values.shape[2])  # refuses numbers that have no fixed scale
+        dark = is_dark(raw.values)
     if cut_short(data):
-        return _Found(key, member.offset, fault="unreadable image: JPEG cut short, without an end marker")
-    return _Found(
-        key,
-        member.offset,
-        member.size,
-        zlib.crc32(data),
-        width,
-        height,
-        dark=None if raw is None or is_array(data) else is_dark(raw.values),
-    )
+        raise BadImage("JPEG cut short, without an end marker")
+    return found._replace(width=width, height=height, dark=dark)
 
 
-def _read_mask(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
-    if member.size > LARGEST_IMAGE:
-        return _Found(key, member.offset, fault=f"mask too large: {member.size:,} bytes")
-    stream.seek(member.offset)
-    data = stream.read(member.size)
-    try:
-        height, width = decode_mask(data).shape
-    except BadImage as error:
-        return _Found(key, member.offset, fault=f"unreadable mask: {error}")
-    return _Found(key, member.offset, member.size, zlib.crc32(data), width, height)
+def _masking(found: _Found, data: bytes) -> _Found:
+    height, width = decode_mask(data).shape
+    return found._replace(width=width, height=height, value=Place(found.offset, found.size, found.crc32))
 
 
-def _read_label(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    label, fault = _integer(_read_text(stream, member, _LARGEST_LABEL), classes)
-    return _Found(key, member.offset, label=label, fault=fault)
+def _labeled(found: _Found, suffix: str, text: str, classes: int | None) -> _Found:
+    """A label, or integers between spaces or commas; an empty member is an image that shows none of the classes."""
+    if suffix == LABEL_SUFFIX:
+        label, fault = _integer(text, classes)
+        return found._replace(value=label, fault=fault)
+    numbers = [_integer(word, classes or _CLASSES) for word in text.replace(",", " ").split()]
+    fault = next((fault for _, fault in numbers if fault), "")
+    return found._replace(value=tuple(sorted({number for number, _ in numbers})), fault=fault)
 
 
-def _read_classes(stream: BufferedIOBase, member: tar.Member, key: str, classes: int | None) -> _Found:
-    """Integers between spaces or commas; an empty member is an image that shows none of the classes."""
-    if member.size > _LARGEST_SET:
-        return _Found(key, member.offset, fault=f"set of classes too large: {member.size:,} bytes")
-    words = _read_text(stream, member, _LARGEST_SET).replace(",", " ").split()
-    numbers = [_integer(word, classes or _CLASSES) for word in words]
-    if fault := next((fault for _, fault in numbers if fault), ""):
-        return _Found(key, member.offset, fault=fault)
-    return _Found(key, member.offset, classes=tuple(sorted({number for number, _ in numbers})))
-
-
-def _read_target(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
-    if member.size > _LARGEST_SET:
-        return _Found(key, member.offset, fault=f"target too large: {member.size:,} bytes")
-    try:
-        return _Found(key, member.offset, target=parse_target(_read_text(stream, member, _LARGEST_SET).encode()))
-    except (ValueError, RecursionError) as error:
-        return _Found(key, member.offset, fault=f"unreadable target: {error}")
-
-
-def _read_boxes(stream: BufferedIOBase, member: tar.Member, key: str) -> _Found:
-    if member.size > _LARGEST_BOXES:
-        return _Found(key, member.offset, fault=f"boxes too large: {member.size:,} bytes")
-    try:
-        return _Found(key, member.offset, objects=parse_objects(_read_text(stream, member, _LARGEST_BOXES).encode()))
-    except (ValueError, RecursionError) as error:
-        return _Found(key, member.offset, fault=f"unreadable boxes: {error}")
-
-
-def _read_text(stream: BufferedIOBase, member: tar.Member, most: int) -> str:
-    stream.seek(member.offset)
-    return stream.read(min(member.size, most)).decode("utf-8-sig", "backslashreplace").strip()
+def _text(data: bytes) -> str:
+    return data.decode("utf-8-sig", "backslashreplace").strip()
 
 
 def _integer(text: str, classes: int | None) -> tuple[int, str]:
@@ -301,7 +258,7 @@ def _settle_dotted(shard: _Shard) -> None:
     plain = set(shard.images)
     for key, members in groups.items():
         images = [] if key in plain else [each for each in members if not _TARGETS & set(each.words.split("."))]
-        labeled = any(key in labels for labels in (shard.labels, shard.sets, shard.masks, shard.targets, shard.boxes))
+        labeled = any(key in found for found in shard.others.values())
         alone = len(images) == 1 and (len(members) > 1 or labeled)
         for each in images:
             shard.add(each.suffix, each.found._replace(key=key) if alone else each.found)
@@ -310,69 +267,44 @@ def _settle_dotted(shard: _Shard) -> None:
         shard.report("", 0, f"{name} next to the image of its key: {count:,} left out")
 
 
-def _pair(shard: _Shard, known_classes: int | None) -> list[Sample]:
-    labels = shard.sets | shard.labels  # where an image has both, the set is an extra like any other member
-    samples, labeled, masked = [], bool(labels), any(not mask.fault for mask in shard.masks.values())
-    boxed = any(not found.fault for found in shard.boxes.values())
-    names = next((found.target.keys() for found in shard.targets.values() if found.target), None)
+def _pair(shard: _Shard, classes: int | None) -> list[Sample]:
+    labels = shard.others[CLASSES_SUFFIX] | shard.others[LABEL_SUFFIX]  # of both, the set is an extra like any other
+    members = {_KINDS[suffix][0]: shard.others[suffix] for suffix in (MASK_SUFFIX, TARGET_SUFFIX, BOXES_SUFFIX)}
+    expected = {kind for kind, found in members.items() if any(not each.fault for each in found.values())}
+    members, expected = {**members, "label": labels}, expected | ({"label"} if labels else set())
+    names = next((found.value.keys() for found in members["target"].values() if not found.fault), None)
+    samples = []
     for key, image in sorted(shard.images.items(), key=lambda item: item[1].offset):
-        label, mask = labels.pop(key, None), shard.masks.pop(key, None)
+        own = {kind: found.pop(key, None) for kind, found in members.items()}
         if image.fault:
             shard.report(key, image.offset, image.fault)
             continue
-        if fault := _mask_fault(image, mask) if mask or masked else "":
-            shard.report(key, (mask or image).offset, fault)
-        target = _target(shard, image, shard.targets.pop(key, None), names)
-        objects = _objects(shard, image, shard.boxes.pop(key, None), boxed, known_classes)
-        place = None if mask is None or fault else Place(mask.offset, mask.size, mask.crc32)
-        if label is None and labeled:
-            shard.report(key, image.offset, "image without label")
-        elif label is not None and label.fault:
-            shard.report(key, label.offset, label.fault)
-        value, classes = (-1, None) if label is None else (label.label, label.classes)
-        size = image.width, image.height
-        samples.append(
-            Sample(key, image.offset, image.size, image.crc32, value, *size, classes, place, target, objects)
-        )
-    for key, label in labels.items():
-        shard.report(key, label.offset, "label without image")
-    for kind, members in {"mask": shard.masks, "target": shard.targets, "boxes": shard.boxes}.items():
-        for key, member in members.items():
-            shard.report(key, member.offset, f"{kind} without image")
+        for kind, found in own.items():
+            missing = f"image without {kind}" if kind in expected else ""
+            if fault := missing if found is None else found.fault or _misfit(kind, image, found, names, classes):
+                shard.report(key, (found or image).offset, fault)
+                own[kind] = None
+        samples.append(_sample(image, *(found and found.value for found in own.values())))
+    for kind in ("label", "mask", "target", "boxes"):
+        for key, found in members[kind].items():
+            shard.report(key, found.offset, f"{kind} without image")
     deep = [image.dark for image in shard.images.values() if image.dark is not None]
     if sum(deep) > len(deep) / 2:
         shard.report("", 0, f"{DARK}: {sum(deep):,} use less than half of the range, `mae-kit shard` rescales them")
     return samples
 
 
-def _mask_fault(image: _Found, mask: _Found | None) -> str:
-    """Why an image has no mask, in a shard that has masks; empty where it has one."""
-    if mask is None:
-        return "image without mask"
-    if mask.fault or (mask.width, mask.height) == (image.width, image.height):
-        return mask.fault
-    return f"mask of another size: {mask.width} x {mask.height} pixels for an image of {image.width} x {image.height}"
+def _sample(image: _Found, mask: Any, target: Any, objects: Any, label: int | tuple[int, ...] | None) -> Sample:
+    one, several = (-1, label) if isinstance(label, tuple) else (-1 if label is None else label, None)
+    place, size = (image.offset, image.size, image.crc32), (image.width, image.height)
+    return Sample(image.key, *place, one, *size, several, mask, target, objects)
 
 
-def _target(shard: _Shard, image: _Found, found: _Found | None, names: Collection[str] | None) -> Target | None:
-    """The target of an image; what is wrong with it is reported, in a shard that has targets."""
-    if found is None and names is None:
-        return None
-    fault = "image without target" if found is None else found.fault
-    if found is not None and found.target is not None and found.target.keys() != names:
-        fault = f"target of other names: {', '.join(found.target)}"
-    if fault:
-        shard.report(image.key, (found or image).offset, fault)
-    return found.target if found is not None and not fault else None
-
-
-def _objects(shard: _Shard, image: _Found, found: _Found | None, boxed: bool, classes: int | None) -> Objects | None:
-    """The objects in an image; what is wrong with them is reported, in a shard that has boxes."""
-    if found is None:
-        if boxed:
-            shard.report(image.key, image.offset, "image without boxes")
-        return None
-    fault = found.fault or (found.objects.fault(image.width, image.height, classes) if found.objects else "")
-    if fault:
-        shard.report(image.key, found.offset, fault)
-    return None if fault else found.objects
+def _misfit(kind: str, image: _Found, found: _Found, names: Collection[str] | None, classes: int | None) -> str:
+    """Why a member does not fit its image; empty where it does."""
+    if kind == "mask" and (found.width, found.height) != (image.width, image.height):
+        sizes = f"{found.width} x {found.height} pixels for an image of {image.width} x {image.height}"
+        return f"mask of another size: {sizes}"
+    if kind == "target" and found.value.keys() != names:
+        return f"target of other names: {', '.join(found.value)}"
+    return found.value.fault(image.width, image.height, classes) if kind == "boxes" else ""

@@ -34,19 +34,28 @@ class Targets(NamedTuple):
         return cls(names, np.array([[(row or absent)[name] for name in names] for row in rows], np.float64))
 
     @classmethod
-    def join(cls, parts: Sequence["Targets | None"], sizes: Sequence[int]) -> "Targets":
-        """Of shards of such numbers of samples; None = no targets.
+    def unknown(cls, n: int) -> "Targets":
+        return cls([], np.empty((n, 0)))
+
+    @classmethod
+    def join(cls, parts: Sequence["Targets"]) -> "Targets":
+        """Of several shards, some of them without names.
 
         Raises:
             UserError: Shards name them differently.
         """
-        names = next(part.names for part in parts if part is not None)
-        if different := next((part.names for part in parts if part is not None and part.names != names), None):
+        names = next(part.names for part in parts if part.names)
+        if different := next((part.names for part in parts if part.names not in ([], names)), None):
             what = f"shards have targets {', '.join(names)} and {', '.join(different)}"
             raise UserError("data.targets.differ", what, "pack all images with one table")
-        absent = (np.full((size, len(names)), math.nan) for size in sizes)
-        values = [none if part is None else part.values for part, none in zip(parts, absent, strict=True)]
+        absent = np.full(len(names), math.nan)
+        values = [part.values if part.names else np.tile(absent, (len(part.values), 1)) for part in parts]
         return cls(names, np.concatenate(values))
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The array by name, as an index file holds it."""
+        return {"target": self.values}
 
     @property
     def known(self) -> Bool[np.ndarray, " n"]:
