@@ -12,7 +12,7 @@ from mae_kit.commands.report import report
 from mae_kit.comparison.orchestrate import check_folder
 from mae_kit.comparison.trained import Trainings, plan_trainings, train_all, training_steps
 from mae_kit.console import console
-from mae_kit.data.index.labels import must_be_apart
+from mae_kit.data.index.labels import listed_classes, must_be_apart
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import share_scale, warn_of_mismatch
 from mae_kit.data.remote.filesystem import Place
@@ -34,7 +34,6 @@ from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.tables import frozen_table, trained_table
 from mae_kit.tasks.load import load_trained, trained_kind
-from mae_kit.tasks.segmentation import mask_classes
 from mae_kit.training.lock import alone
 from mae_kit.weights.recognize import is_encoder, load_encoder
 
@@ -245,7 +244,7 @@ def _score_masks(
     encoder: Any, indexes: tuple[Index, Index], methods: dict[str, Fit], layers: Sequence[int], names: tuple[str, str]
 ) -> dict[str, Any]:
     """Apply every method to the patch tokens of every layer, and print the table."""
-    classes = mask_classes(*indexes, names)
+    classes = listed_classes(*indexes, names, "masks")
     warn_of_mismatch(
         (encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std), indexes[0], "the encoder normalizes with"
     )

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from mae_kit.data.loading.images import as_rgb
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replacing
 
@@ -51,14 +51,8 @@ def tile_size(image_size: tuple[int, int]) -> tuple[float, float]:
     return TILE * height / shorter, TILE * width / shorter
 
 
-def photo(image: Num[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Convert to RGB: one or two channels are shown gray; of more than three the first three."""
-    three = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    return three.permute(1, 2, 0).float().round().to(torch.uint8).cpu().numpy()
-
-
 def show_photo(axis: Axes, image: Num[Tensor, "c h w"]) -> None:
-    axis.imshow(photo(image), interpolation="nearest")
+    axis.imshow(as_rgb(image), interpolation="nearest")
 
 
 def show_heat(axis: Axes, image: Num[Tensor, "c h w"], heat: Float[Tensor, "y x"]) -> None:
@@ -66,5 +60,5 @@ def show_heat(axis: Axes, image: Num[Tensor, "c h w"], heat: Float[Tensor, "y x"
     height, width = image.shape[-2:]
     corners = (0, width, height, 0)
     level = ((heat - heat.min()) / (heat.max() - heat.min())).nan_to_num().numpy()
-    axis.imshow(photo(image).mean(axis=2) / 2 + 64, cmap="gray", vmin=0, vmax=255, extent=corners)
+    axis.imshow(as_rgb(image).mean(axis=2) / 2 + 64, cmap="gray", vmin=0, vmax=255, extent=corners)
     axis.imshow(level, cmap="inferno", alpha=0.85 * level**0.5, extent=corners, interpolation="nearest")

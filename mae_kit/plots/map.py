@@ -5,8 +5,9 @@ from jaxtyping import Float, Float32, Num
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mae_kit.data.loading.images import as_rgb
 from mae_kit.errors import UserError
-from mae_kit.plots.figures import photo, tile_size
+from mae_kit.plots.figures import tile_size
 
 FEWEST = 8  # images; fewer have no neighborhoods
 INCHES, THUMBNAIL = 9.0, 0.4
@@ -38,7 +39,7 @@ def map_figure(images: Num[Tensor, "b c h w"], places: Float32[np.ndarray, "b 2"
     unit = (places - low) / np.maximum(high - low, 1e-12)
     height, width = (side / tile_size((1, 1))[0] * THUMBNAIL / INCHES / 2 for side in tile_size(images.shape[-2:]))  # type: ignore[arg-type]
     for image, (x, y) in zip(images, unit.tolist(), strict=True):
-        axis.imshow(photo(image), extent=(x - width, x + width, y - height, y + height), interpolation="nearest")
+        axis.imshow(as_rgb(image), extent=(x - width, x + width, y - height, y + height), interpolation="nearest")
     axis.set(xlim=(-2 * width, 1 + 2 * width), ylim=(-2 * height, 1 + 2 * height), aspect="equal")
     axis.set_axis_off()
     axis.set_title(f"{len(images):,} images, close where their features are similar", fontsize=9)

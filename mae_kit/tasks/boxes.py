@@ -17,7 +17,7 @@ from mae_kit.data.index.boxes import Objects
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.boxes import BoxedBatches, fitted
-from mae_kit.data.loading.images import whole_images
+from mae_kit.data.loading.images import as_rgb, whole_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.objects import FoundObjects
@@ -26,7 +26,6 @@ from mae_kit.tasks.box_pictures import side_by_side
 from mae_kit.tasks.detection import BATCH, SHOWN, found_rows, true_rows
 from mae_kit.tasks.detector import Detections, Detector, detect, load_detector, probabilities
 from mae_kit.tasks.files import PredictedFiles
-from mae_kit.tasks.overlays import as_rgb
 from mae_kit.tasks.trained import PREDICTED, Trained
 from mae_kit.weights.onnx import INPUT, Graph, model_record
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +11,39 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchvision.ops import box_convert
 
-from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.boxes import BoxedBatches, BoxedTrainBatches
+from mae_kit.data.loading.images import as_rgb
 from mae_kit.data.loading.loader import Replica
-from mae_kit.data.transforms.augment import IMAGENET_MEAN
 from mae_kit.data.transforms.boxed import BoxedAugment
-from mae_kit.encoders import Encoder
-from mae_kit.encoders.timm_models import pair
+from mae_kit.data.transforms.paired import padded
 from mae_kit.errors import UserError
 from mae_kit.evaluation.average_precision import average_precision
-from mae_kit.evaluation.metrics import class_rows, macro
+from mae_kit.evaluation.metrics import macro
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.box_pictures import side_by_side
-from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.tasks.detector import Detections, Detector, DetectorConfig, Name, detect, detections, inside, save_detector
-from mae_kit.tasks.labeled import Labeled, check_unused, normalization, open_labeled
+from mae_kit.tasks.dense import Dense
+from mae_kit.tasks.detector import Detections, Detector, DetectorConfig, Name, detect, detections, save_detector
+from mae_kit.tasks.labeled import check_unused
 from mae_kit.tasks.metrics import Rows, Scores
-from mae_kit.tasks.overlays import as_rgb
-from mae_kit.tasks.segmenter import backbone_args, build_backbone
 from mae_kit.tasks.set_criterion import SetCriterion, Truth
-from mae_kit.tasks.supervised import SupervisedModule
+from mae_kit.tasks.supervised import HeadedModule
 from mae_kit.tasks.task import Task
-from mae_kit.training.config import Machine, Optimization
-from mae_kit.training.optimizer import Group, layer_decay_groups, parameter_groups
+from mae_kit.training.config import Optimization
 from mae_kit.training.ranges import FRACTION, POSITIVE, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.pretrained import AnyTimm
 
 log = logging.getLogger(__name__)
 
 BATCH = 16
-PICTURES = 6
 SHOWN = 0.3  # probability from which on a box is drawn
 
 
-class Detection(Task):
+class Detection(Dense, Task):
     """Boxes around objects and their classes, from images with boxes, by set prediction (DETR, arXiv 2005.12872).
 
     Images are scaled to fit into `data.image_size`, height and width, and padded with the mean color.
@@ -84,6 +76,8 @@ class Detection(Task):
         torch.Size([2, 10, 4])
     """
 
+    kind = "boxes"
+
     def __init__(
         self,
         detector: Name = "detr",
@@ -98,66 +92,37 @@ class Detection(Task):
         no_object: float = 0.1,
         scale: tuple[float, float] = (0.8, 1.25),
     ):
-        super().__init__()
+        super().__init__(scale)
         given = {name: value for name, value in locals().items() if name in ("queries", "width", "heads", "scale")}
         more = {"feedforward": feedforward, "stride": stride, "no_object": no_object, "dropout": dropout}
         ranges = dict.fromkeys((*given, "feedforward", "stride", "no_object"), POSITIVE)
         check_ranges(given | more, "task", **ranges, dropout=FRACTION)
-        if scale[0] > scale[1]:
-            what = f"task.scale [{scale[0]:g}, {scale[1]:g}] does not ascend"
-            raise UserError("task.scale", what, "give the smaller factor first")
         if width % (4 * heads):
             what = f"task.width {width} is not divisible by 4 times task.heads {heads}"
             raise UserError("task.width.heads", what, f"give a multiple of {4 * heads}")
         self.detector: Name = detector
-        self.queries, self.no_object, self.scale = queries, no_object, (scale[0], scale[1])
+        self.queries, self.no_object = queries, no_object
         transformer = {"width": width, "heads": heads, "layers": list(layers), "feedforward": feedforward}
         parts = transformer | {"dropout": dropout, "stride": stride, "proposals": proposals}
         self.parts: dict[str, Any] = {"queries": queries} | (parts if detector == "detr" else {})
 
-    def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
-        check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
-        return open_labeled(data, optimization, machine, seed, box_classes, _boxed_rows)
+    def config_of(self, record: ModelConfig) -> DetectorConfig:
+        return DetectorConfig(record, self.detector, self.parts)
 
-    def model(
-        self,
-        data: FinetuneData,
-        encoder: Encoder | AnyTimm | None,
-        spec: ModelSpec | None,
-        classes: list[str],
-        drop_path: float,
-    ) -> tuple[Detector, DetectorConfig]:
-        known: ModelConfig | None = getattr(encoder, "pretrained_cfg", None)
-        channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-        size = pair(data.image_size)
-        built = build_backbone(spec, encoder, drop_path, size, channels)
-        fresh = ", ".join(built.fresh) if built.loaded else "all"
-        log.info(f"{built.loaded} tensors loaded; newly initialized: {fresh}, the detector")
-        mean, std = normalization(data, built)
-        origin = (known.objective, known.step) if known else ("none", 0)
-        own = spec or (ModelSpec(encoder.name, encoder.model_args) if encoder else None)
-        args = backbone_args(built.model, known, own, size, channels)
-        name = known.model if known else own.name  # type: ignore[union-attr]
-        record = ModelConfig(name, args, mean, std, *origin, image_size=size, classes=classes)
-        config = DetectorConfig(record, self.detector, self.parts)
-        return config.build(built.model), config
-
-    def learn(self, model: nn.Module, record: DetectorConfig, stream: Stream) -> DetectorConfig:
+    def learn(self, model: Any, record: DetectorConfig, stream: Stream) -> DetectorConfig:
         assert stream.index.boxes is not None
         counts = stream.index.boxes.count[stream.rows]
         if (many := int((counts > self.queries).sum())) > 0:
             what = f"{many:,} of {len(counts):,} training images show more objects than there are queries"
             log.warning(f"{what}, {self.queries}; the most {counts.max():,}: give --task.queries")
-        return replace(record, model=replace(record.model, scale=stream.index.scale))
+        return super().learn(model, record, stream)
 
     def batches(self, stream: Stream, data: FinetuneData, record: DetectorConfig) -> BoxedTrainBatches:
-        plan, model = stream.plan, record.model
-        form = plan.batch_size, model.size, model.channels, (1.0, 1.0)
-        return BoxedTrainBatches(stream.index, stream.rows, *form, plan.seed, stream.replica, plan.mix_shards)
+        return stream.batches(record.model.size, record.model.channels, kind=BoxedTrainBatches)
 
     def module(
         self,
-        model: nn.Module,
+        model: Any,
         record: DetectorConfig,
         augmentation: Augmentation,
         optimization: Optimization,
@@ -166,7 +131,6 @@ class Detection(Task):
     ) -> "DetectModule":
         unused = ("randaugment", "erasing", "mixup", "cutmix", "smoothing")
         check_unused(augmentation, Augmentation(), unused, "augmentation")
-        assert isinstance(model, Detector)
         config, a = record.model, augmentation
         augment = BoxedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
         criterion = SetCriterion(len(config.classes), model.focal, self.no_object)
@@ -177,26 +141,17 @@ class Detection(Task):
         held_out = BoxedBatches(val, mine, BATCH, record.model.size, record.model.channels)
         return DetectionScores(held_out, len(record.model.classes), every, record.model.size, run)
 
-    def save(self, folder: Path, model: nn.Module, record: DetectorConfig) -> Path:
-        assert isinstance(model, Detector)
+    def save(self, folder: Path, model: Any, record: DetectorConfig) -> Path:
         return save_detector(folder, model, record)
 
-    def draw(
-        self, model: nn.Module, record: DetectorConfig, scores: Scores, val: Index, run: RunFolder
-    ) -> dict[str, Any]:
-        assert isinstance(model, Detector)
-        rows = val.boxed()
-        some = rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]
-        run.predictions.mkdir(parents=True, exist_ok=True)
-        for batch in BoxedBatches(val, some, 1, record.model.size, record.model.channels):
-            if len(batch.images):
-                assert batch.sizes is not None
-                (found,) = detect(model, record, batch.images, batch.sizes)
-                height, width = batch.sizes[0].tolist()
-                picture, true = as_rgb(batch.images[0, :, :height, :width]), truth_of(batch.labels[0])
-                file = run.predictions / f"{val.keys[int(batch.ids[0])].replace('/', '-')}.png"
-                side_by_side(picture, [true, found.above(SHOWN)], record.classes).save(file)
-        return {}
+    def images(self, val: Index, rows: np.ndarray, record: DetectorConfig) -> BoxedBatches:
+        return BoxedBatches(val, rows, 1, record.model.size, record.model.channels)
+
+    def draw_image(self, model: Detector, record: DetectorConfig, batch: Batch, run: RunFolder, name: str) -> None:
+        assert batch.sizes is not None
+        (found,), (height, width) = detect(model, record, batch.images, batch.sizes), batch.sizes[0].tolist()
+        shown, true = as_rgb(batch.images[0, :, :height, :width]), truth_of(batch.labels[0])
+        side_by_side(shown, [true, found.above(SHOWN)], record.classes).save(run.predictions / name)
 
 
 def truth_of(boxes: Tensor) -> Detections:
@@ -217,33 +172,7 @@ def true_rows(boxes: Tensor, ids: Tensor) -> Tensor:
     return torch.cat([ids.to(boxes)[:, None, None].expand(-1, boxes.shape[1], 1), boxes], dim=2).flatten(0, 1)
 
 
-def box_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
-    """Names of the classes of boxes, which both sides must agree on; other arguments as of `common_classes`.
-
-    Raises:
-        UserError: A side has no boxes, or no classes.txt, or another one.
-    """
-    for index, where in zip((train, val), names, strict=True):
-        if not len(index.boxed()):
-            fix = "pack images with COCO, VOC or YOLO boxes by `mae-kit shard`"
-            raise UserError("data.boxes", f"{where} has no boxes", fix)
-        if not index.classes:
-            raise UserError(
-                "data.classes.no_file",
-                f"no classes.txt next to {where}",
-                "put one there; line k is the name of class k",
-            )
-    if train.classes != val.classes:
-        fix = "pack both with the same classes"
-        raise UserError("data.classes.boxes_differ", f"{names[0]} and {names[1]} have different classes.txt", fix)
-    return train.classes or []
-
-
-def _boxed_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
-    return np.intersect1d(index.boxed(), samples.rows)
-
-
-class DetectModule(SupervisedModule):
+class DetectModule(HeadedModule):
     """Train a detector on images with boxes.
 
     Args:
@@ -266,15 +195,6 @@ class DetectModule(SupervisedModule):
     ):
         super().__init__(model, optimization, ema, seed)
         self.augment, self.criterion = augment, criterion
-
-    def groups(self) -> list[Group]:
-        o = self.optimization
-        backbone = layer_decay_groups(self.model.backbone, o.weight_decay, o.layer_decay, o.layer_blocks)
-        known = {id(tensor) for tensor in self.model.backbone.parameters()}
-        rest = nn.ParameterDict(
-            {n.replace(".", "/"): p for n, p in self.model.named_parameters() if id(p) not in known}
-        )
-        return [*backbone, *parameter_groups(rest, o.weight_decay)]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.sizes is not None
@@ -302,6 +222,8 @@ class DetectionScores(Scores):
         run: Of the training.
     """
 
+    table = "ap_of_classes"
+
     def __init__(
         self, batches: Iterable[Batch], classes: int, every: int, size: tuple[int, int], run: Run | None = None
     ):
@@ -310,19 +232,13 @@ class DetectionScores(Scores):
         super().__init__(batches, every, ("map50", "map"), metrics, run)
         self.classes, self.size = classes, size
 
-    def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
-        assert isinstance(model, Detector)
-        device = next(model.parameters()).device
-        self.metrics.to(device).reset()
-        for batch in batches:
-            if len(batch.images):
-                assert batch.sizes is not None
-                shown = normalize(batch.images) * inside(batch.sizes.to(device), self.size)
-                found = detections(model, model(shown)[-1], self.size)
-                self.metrics["found"].update(found_rows(found, batch.ids))
-                self.metrics["true"].update(true_rows(batch.labels, batch.ids))
-                self.metrics["images"].update(batch.ids[:, None])
-        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+    def take(self, model: Any, normalize: nn.Module, batch: Batch) -> None:
+        if len(batch.images):
+            assert batch.sizes is not None
+            found = detections(model, model(padded(normalize, batch.images, batch.sizes))[-1], self.size)
+            self.metrics["found"].update(found_rows(found, batch.ids))
+            self.metrics["true"].update(true_rows(batch.labels, batch.ids))
+            self.metrics["images"].update(batch.ids[:, None])
 
     def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
         images = computed["images"][:, 0].long()
@@ -332,7 +248,3 @@ class DetectionScores(Scores):
             "samples": len(images),
             "ap_of_classes": precision._asdict(),
         }
-
-    def result(self, classes: list[str]) -> dict[str, Any]:
-        rows = class_rows(self._found["ap_of_classes"], classes)
-        return self._found | {"classes": classes, "ap_of_classes": rows}

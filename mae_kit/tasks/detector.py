@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from mae_kit.data.transforms.augment import Normalize
+from mae_kit.data.transforms.paired import padded
 from mae_kit.encoders.timm_models import build
 from mae_kit.files.tensor_file import DETECTOR, damages, read_kind, save_kind
 from mae_kit.tasks.detr import Detr
@@ -105,18 +106,8 @@ def detect(
     """
     device = next(model.parameters()).device
     normalize = Normalize(config.model.mean, config.model.std).to(device)
-    shown = normalize(images.to(device)) * inside(sizes.to(device), config.model.size)
-    return [
-        Detections(*(column.cpu() for column in one)) for one in detections(model, model(shown)[-1], config.model.size)
-    ]
-
-
-def inside(sizes: Int64[Tensor, "b 2"], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"]:
-    """1 where images are not padded."""
-    rows, columns = (torch.arange(side, device=sizes.device) for side in size)
-    height, width = sizes.T
-    both = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None]
-    return both[:, None].float()
+    found = model(padded(normalize, images.to(device), sizes))[-1]
+    return [Detections(*(column.cpu() for column in one)) for one in detections(model, found, config.model.size)]
 
 
 def save_detector(folder: Path, detector: Detector, config: DetectorConfig) -> Path:

@@ -9,13 +9,13 @@ import numpy as np
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.statistics import share_scale
-from mae_kit.data.loading.images import whole_images
+from mae_kit.data.loading.images import as_rgb, whole_images
 from mae_kit.data.loading.masks import MaskedImages
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.pixels import PixelCounts, count_pixels, stack
 from mae_kit.tasks.files import PredictedFiles
-from mae_kit.tasks.overlays import as_rgb, beside, to_palette
+from mae_kit.tasks.overlays import beside, to_palette
 from mae_kit.tasks.segmentation import predict_mask
 from mae_kit.tasks.segmenter import load_segmenter
 from mae_kit.tasks.trained import PREDICTED, Trained

@@ -35,6 +35,9 @@ THRESHOLD = 0.5  # of the probability from which on a class counts as there
 class Scores(PeriodicScore):
     """Scores of held-out samples, shared out among the ranks.
 
+    Attributes:
+        table: Under which name the result has a row for each class.
+
     Args:
         batches: This rank's part of the labeled samples.
         every: Steps between two scores.
@@ -42,6 +45,8 @@ class Scores(PeriodicScore):
         metrics: Gather what the scores are made of.
         run: Says, when a run is resumed, whether the scores are written already.
     """
+
+    table = "of_classes"
 
     def __init__(
         self,
@@ -65,13 +70,17 @@ class Scores(PeriodicScore):
         self.metrics.to(device).reset()
         self.mistakes: list[Mistake] = []  # the surest ones of this rank
         for batch in batches:
-            logits = model(normalize(batch.images)).float()
-            self.update(logits, batch.labels)
-            self.mistakes = surest(self.mistakes + mistakes_of(logits, batch))
+            self.take(model, normalize, batch)
         self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
 
+    def take(self, model: nn.Module, normalize: nn.Module, batch: Batch) -> None:
+        """Predict a batch, and take it in."""
+        logits = model(normalize(batch.images)).float()
+        self.update(logits, batch.labels)
+        self.mistakes = surest(self.mistakes + mistakes_of(logits, batch))
+
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch."""
+        """Take in logits, or what else the model gives, and labels."""
         raise NotImplementedError
 
     def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
@@ -79,8 +88,8 @@ class Scores(PeriodicScore):
         raise NotImplementedError
 
     def result(self, classes: list[str]) -> dict[str, Any]:
-        """The last scores, 0..1, and under `of_classes` a row for each class; null where nothing can be said."""
-        return self._found | {"classes": classes, "of_classes": class_rows(self._found["of_classes"], classes)}
+        """The last scores, 0..1, and a row for each class; null where nothing can be said."""
+        return self._found | {"classes": classes, self.table: class_rows(self._found[self.table], classes)}
 
 
 class ClassificationScores(Scores):

@@ -4,10 +4,8 @@ import colorsys
 from functools import cache
 
 import numpy as np
-import torch
-from jaxtyping import Num, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from mae_kit.data.decode import IGNORED
 
@@ -28,12 +26,6 @@ def colors(classes: int) -> UInt8[np.ndarray, "256 3"]:
         shade = colorsys.hls_to_rgb(number * _TURN % 1, _LIGHTNESS[number % 3], 0.75)
         table[number] = np.rint(255 * np.array(shade))
     return table
-
-
-def as_rgb(image: Num[Tensor, "c h w"]) -> Picture:
-    """An image as it is shown: its first three channels, or its only one."""
-    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    return shown.permute(1, 2, 0).float().round().to(torch.uint8).numpy()
 
 
 def overlay(image: Picture, mask: Mask, classes: int) -> Picture:

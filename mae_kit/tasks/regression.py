@@ -8,11 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
-from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.loading.loader import Replica
@@ -26,10 +25,9 @@ from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.labeled import Labeled, build_with_record, check_unused, open_labeled
 from mae_kit.tasks.metrics import Rows, Scores
 from mae_kit.tasks.regressor import Regressor, save_regressor
-from mae_kit.tasks.supervised import SupervisedModule
+from mae_kit.tasks.supervised import HeadedModule
 from mae_kit.tasks.task import Task
 from mae_kit.training.config import Machine, Optimization
-from mae_kit.training.optimizer import Group, layer_decay_groups
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream
 from mae_kit.weights.config import ModelConfig
@@ -66,8 +64,7 @@ class Regression(Task):
         self.loss: Loss = loss
 
     def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
-        check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
-        return open_labeled(data, optimization, machine, seed, target_names, _rows)
+        return open_labeled(data, optimization, machine, seed, target_names, Index.targeted)
 
     def model(
         self,
@@ -80,8 +77,8 @@ class Regression(Task):
         built, config = build_with_record(data, encoder, spec, classes, drop_path)
         return Regressor(built, len(classes)), replace(config, crop_pct=1.0, crop_mode="squash")
 
-    def learn(self, model: nn.Module, record: ModelConfig, stream: Stream) -> ModelConfig:
-        assert isinstance(model, Regressor) and stream.index.targets is not None
+    def learn(self, model: Any, record: ModelConfig, stream: Stream) -> ModelConfig:
+        assert stream.index.targets is not None
         values = stream.index.targets.values[stream.rows]
         std = values.std(axis=0)
         model.mean.copy_(torch.from_numpy(values.mean(axis=0)))
@@ -89,13 +86,11 @@ class Regression(Task):
         return replace(record, scale=stream.index.scale)
 
     def batches(self, stream: Stream, data: FinetuneData, record: ModelConfig) -> TargetTrainBatches:
-        plan = stream.plan
-        form = plan.batch_size, record.size, record.channels, (1.0, 1.0)
-        return TargetTrainBatches(stream.index, stream.rows, *form, plan.seed, stream.replica, plan.mix_shards)
+        return stream.batches(record.size, record.channels, kind=TargetTrainBatches)
 
     def module(
         self,
-        model: nn.Module,
+        model: Any,
         record: ModelConfig,
         augmentation: Augmentation,
         optimization: Optimization,
@@ -103,7 +98,6 @@ class Regression(Task):
         seed: int,
     ) -> "RegressModule":
         check_unused(augmentation, Augmentation(), ("mixup", "cutmix"), "augmentation")
-        assert isinstance(model, Regressor)
         augment = FinetuneAugment(record.mean, record.std, 1, **asdict(augmentation))
         return RegressModule(model, augment, optimization, self.loss, ema, seed)
 
@@ -112,8 +106,7 @@ class Regression(Task):
         held_out = TargetBatches(val, BATCH, record.size, record.channels, mine)
         return RegressionScores(held_out, len(record.classes), every, run)
 
-    def save(self, folder: Path, model: nn.Module, record: ModelConfig) -> Path:
-        assert isinstance(model, Regressor)
+    def save(self, folder: Path, model: Any, record: ModelConfig) -> Path:
         return save_regressor(folder, model, record)
 
 
@@ -134,11 +127,7 @@ def target_names(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
     return ours
 
 
-def _rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
-    return np.intersect1d(index.targeted(), samples.rows)
-
-
-class RegressModule(SupervisedModule):
+class RegressModule(HeadedModule):
     """Train a regressor on images with numbers.
 
     Args:
@@ -161,10 +150,6 @@ class RegressModule(SupervisedModule):
     ):
         super().__init__(model, optimization, ema, seed)
         self.augment, self.loss_of_numbers = augment, LOSSES[loss]
-
-    def groups(self) -> list[Group]:
-        o = self.optimization
-        return layer_decay_groups(self.model.backbone, o.weight_decay, o.layer_decay, o.layer_blocks)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         found = self.model.standardized(self.augment.alone(batch.images)).float()

@@ -1,8 +1,6 @@
 """Segmentation: a class for every pixel, trained on crops and scored on whole images by sliding windows."""
 
-import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +13,31 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from mae_kit.data.decode import IGNORED
-from mae_kit.data.index.exclusions import Kept
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
+from mae_kit.data.loading.images import as_rgb
 from mae_kit.data.loading.loader import Replica
 from mae_kit.data.loading.masks import MaskedImages, MaskedTrainBatches
-from mae_kit.data.transforms.augment import IMAGENET_MEAN, Normalize
+from mae_kit.data.transforms.augment import Normalize
 from mae_kit.data.transforms.paired import PairedAugment
-from mae_kit.encoders import Encoder
-from mae_kit.encoders.timm_models import pair
-from mae_kit.errors import UserError
-from mae_kit.evaluation.metrics import class_rows
 from mae_kit.evaluation.windows import window_logits
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
-from mae_kit.tasks.labeled import Labeled, check_unused, normalization, open_labeled
+from mae_kit.tasks.dense import Dense
+from mae_kit.tasks.labeled import check_unused
 from mae_kit.tasks.metrics import Scores
-from mae_kit.tasks.overlays import as_rgb, beside
-from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, backbone_args, build_backbone, save_segmenter
-from mae_kit.tasks.supervised import SupervisedModule
+from mae_kit.tasks.overlays import beside
+from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, save_segmenter
+from mae_kit.tasks.supervised import HeadedModule
 from mae_kit.tasks.task import Task
-from mae_kit.training.config import Machine, Optimization
-from mae_kit.training.optimizer import Group, layer_decay_groups, parameter_groups
+from mae_kit.training.config import Optimization
 from mae_kit.training.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.pretrained import AnyTimm
-
-log = logging.getLogger(__name__)
-
-PICTURES = 6
 
 
-class Segmentation(Task):
+class Segmentation(Dense, Task):
     """A class for every pixel (Long et al., CVPR 2015), from images with masks.
 
     `data.image_size` is the size of the training crops and of the sliding windows that score whole images, in pixels of
@@ -76,6 +64,8 @@ class Segmentation(Task):
         torch.Size([2, 2, 64, 64])
     """
 
+    kind = "masks"
+
     def __init__(
         self,
         head: Head = "pyramid",
@@ -84,54 +74,21 @@ class Segmentation(Task):
         scale: tuple[float, float] = (0.5, 2.0),
         overlap: float = 1 / 3,
     ):
-        super().__init__()
+        super().__init__(scale)
         given = {"width": width, "dice": dice, "scale": scale, "overlap": overlap}
         check_ranges(given, "task", width=POSITIVE, dice=NOT_NEGATIVE, scale=POSITIVE, overlap=BELOW_ONE)
-        if scale[0] > scale[1]:
-            what = f"task.scale [{scale[0]:g}, {scale[1]:g}] does not ascend"
-            raise UserError("task.scale", what, "give the smaller factor first")
         self.head: Head = head
-        self.width, self.dice, self.scale, self.overlap = width, dice, (scale[0], scale[1]), overlap
+        self.width, self.dice, self.overlap = width, dice, overlap
 
-    def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
-        check_unused(data, FinetuneData(data.path, 1, 1), ("crop_scale", "crop_pct", "labels_per_class"), "data")
-        return open_labeled(data, optimization, machine, seed, mask_classes, _masked_rows)
-
-    def model(
-        self,
-        data: FinetuneData,
-        encoder: Encoder | AnyTimm | None,
-        spec: ModelSpec | None,
-        classes: list[str],
-        drop_path: float,
-    ) -> tuple[Segmenter, SegmenterConfig]:
-        known: ModelConfig | None = getattr(encoder, "pretrained_cfg", None)
-        channels = len(data.mean or (known.mean if known else IMAGENET_MEAN))
-        size = pair(data.image_size)
-        built = build_backbone(spec, encoder, drop_path, size, channels)
-        fresh = ", ".join(built.fresh) if built.loaded else "all"
-        log.info(f"{built.loaded} tensors loaded; newly initialized: {fresh}, the head")
-        mean, std = normalization(data, built)
-        how: dict[str, Any] = {"image_size": size, "classes": classes}
-        origin = (known.objective, known.step) if known else ("none", 0)
-        own = spec or (ModelSpec(encoder.name, encoder.model_args) if encoder else None)
-        args = backbone_args(built.model, known, own, size, channels)
-        name = known.model if known else own.name  # type: ignore[union-attr]
-        record = ModelConfig(name, args, mean, std, *origin, **how)
-        config = SegmenterConfig(record, self.head, self.width, self.overlap)
-        return config.build(built.model), config
-
-    def learn(self, model: nn.Module, record: SegmenterConfig, stream: Stream) -> SegmenterConfig:
-        return replace(record, model=replace(record.model, scale=stream.index.scale))
+    def config_of(self, record: ModelConfig) -> SegmenterConfig:
+        return SegmenterConfig(record, self.head, self.width, self.overlap)
 
     def batches(self, stream: Stream, data: FinetuneData, record: SegmenterConfig) -> MaskedTrainBatches:
-        plan, model = stream.plan, record.model
-        form = plan.batch_size, model.size, model.channels, (1.0, 1.0)
-        return MaskedTrainBatches(stream.index, stream.rows, *form, plan.seed, stream.replica, plan.mix_shards)
+        return stream.batches(record.model.size, record.model.channels, kind=MaskedTrainBatches)
 
     def module(
         self,
-        model: nn.Module,
+        model: Any,
         record: SegmenterConfig,
         augmentation: Augmentation,
         optimization: Optimization,
@@ -140,7 +97,6 @@ class Segmentation(Task):
     ) -> "SegmentModule":
         unused = ("randaugment", "erasing", "mixup", "cutmix")
         check_unused(augmentation, Augmentation(), unused, "augmentation")
-        assert isinstance(model, Segmenter)
         config, a = record.model, augmentation
         augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
         return SegmentModule(model, augment, optimization, self.dice, a.smoothing, ema, seed)
@@ -152,52 +108,18 @@ class Segmentation(Task):
         held_out = MaskedImages(val, mine, record.model.channels)
         return SegmentationScores(held_out, len(record.model.classes), every, record.model.size, record.overlap, run)
 
-    def save(self, folder: Path, model: nn.Module, record: SegmenterConfig) -> Path:
-        assert isinstance(model, Segmenter)
+    def save(self, folder: Path, model: Any, record: SegmenterConfig) -> Path:
         return save_segmenter(folder, model, record)
 
-    def draw(
-        self, model: nn.Module, record: SegmenterConfig, scores: Scores, val: Index, run: RunFolder
-    ) -> dict[str, Any]:
-        rows = val.masked()
-        some = rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]
-        run.predictions.mkdir(parents=True, exist_ok=True)
-        for batch in MaskedImages(val, some, record.model.channels):
-            if len(batch.images):
-                found = predict_mask(model, batch.images, record).numpy()
-                picture = as_rgb(batch.images[0])
-                file = run.predictions / f"{val.keys[int(batch.ids[0])].replace('/', '-')}.png"
-                beside(picture, [batch.labels[0].numpy(), found], record.model.classes).save(file)
-        return {}
+    def images(self, val: Index, rows: np.ndarray, record: SegmenterConfig) -> MaskedImages:
+        return MaskedImages(val, rows, record.model.channels)
+
+    def draw_image(self, model: Segmenter, record: SegmenterConfig, batch: Batch, run: RunFolder, name: str) -> None:
+        masks = [batch.labels[0].numpy(), predict_mask(model, batch.images, record).numpy()]
+        beside(as_rgb(batch.images[0]), masks, record.classes).save(run.predictions / name)
 
 
-def mask_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
-    """Names of the classes of masks, which both sides must agree on; other arguments as of `common_classes`.
-
-    Raises:
-        UserError: A side has no masks, or no classes.txt, or another one.
-    """
-    for index, where in zip((train, val), names, strict=True):
-        if not len(index.masked()):
-            fix = "pack images/NAME.jpg and masks/NAME.png with `mae-kit shard`"
-            raise UserError("data.masks", f"{where} has no masks", fix)
-        if not index.classes:
-            raise UserError(
-                "data.classes.no_file",
-                f"no classes.txt next to {where}",
-                "put one there; line k is the name of class k",
-            )
-    if train.classes != val.classes:
-        fix = "pack both with the same classes"
-        raise UserError("data.classes.masks_differ", f"{names[0]} and {names[1]} have different classes.txt", fix)
-    return train.classes or []
-
-
-def _masked_rows(index: Index, samples: Kept, data: FinetuneData, seed: int) -> np.ndarray:
-    return np.intersect1d(index.masked(), samples.rows)
-
-
-class SegmentModule(SupervisedModule):
+class SegmentModule(HeadedModule):
     """Train a segmenter on crops of images with masks.
 
     Args:
@@ -222,12 +144,6 @@ class SegmentModule(SupervisedModule):
     ):
         super().__init__(model, optimization, ema, seed)
         self.augment, self.dice, self.smoothing = augment, dice, smoothing
-
-    def groups(self) -> list[Group]:
-        o = self.optimization
-        head = nn.ModuleList([self.model.pyramid, self.model.head])
-        backbone = layer_decay_groups(self.model.backbone, o.weight_decay, o.layer_decay, o.layer_blocks)
-        return [*backbone, *parameter_groups(head, o.weight_decay)]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.sizes is not None
@@ -274,6 +190,8 @@ class SegmentationScores(Scores):
         run: Of the training.
     """
 
+    table = "iou_of_classes"
+
     def __init__(
         self,
         batches: Iterable[Batch],
@@ -292,14 +210,10 @@ class SegmentationScores(Scores):
         super().__init__(batches, every, ("miou", "pixel_accuracy"), MetricCollection(metrics), run)
         self.window, self.overlap = window, overlap
 
-    def score(self, model: nn.Module, normalize: nn.Module, batches: Iterable[Batch]) -> None:
-        device = next(model.parameters()).device
-        self.metrics.to(device).reset()
-        for batch in batches:
-            if len(batch.images):
-                logits = window_logits(model, normalize(batch.images), self.window, self.overlap)
-                self.metrics.update(logits.argmax(dim=1), batch.labels.long())
-        self._found = self.found({name: values.cpu() for name, values in self.metrics.compute().items()})
+    def take(self, model: nn.Module, normalize: nn.Module, batch: Batch) -> None:
+        if len(batch.images):
+            logits = window_logits(model, normalize(batch.images), self.window, self.overlap)
+            self.metrics.update(logits.argmax(dim=1), batch.labels.long())
 
     def found(self, computed: dict[str, Tensor]) -> dict[str, Any]:
         iou, confusion = computed["iou"].double().numpy(), computed["confusion"].numpy()
@@ -312,10 +226,6 @@ class SegmentationScores(Scores):
             "samples": len(self.batches),  # type: ignore[arg-type]
             "iou_of_classes": columns,
         }
-
-    def result(self, classes: list[str]) -> dict[str, Any]:
-        rows = class_rows(self._found["iou_of_classes"], classes)
-        return self._found | {"classes": classes, "iou_of_classes": rows}
 
 
 @torch.no_grad()

@@ -4,21 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers import LayerNorm2d
-from timm.models.beit import Beit
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_kit.encoders import Encoder
-from mae_kit.encoders.timm_models import build, create
+from mae_kit.encoders.timm_models import build
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import SEGMENTER, damages, read_kind, save_kind
-from mae_kit.tasks.classifier import Classifier, ModelSpec, build_classifier
 from mae_kit.weights.config import ModelConfig, parse_config
-from mae_kit.weights.pretrained import AnyTimm, classifier_args
 
 Head = Literal["linear", "pyramid"]
 FINEST = 4  # pixels of a cell of a pyramid at least
@@ -132,40 +126,6 @@ def _freeze_unused(backbone: Any, plain: bool) -> None:
         part = getattr(backbone, name, None)
         if part is not None:
             part.requires_grad_(False)
-
-
-def build_backbone(
-    spec: ModelSpec | None,
-    encoder: Encoder | AnyTimm | None,
-    drop_path: float,
-    image_size: tuple[int, int],
-    channels: int,
-) -> Classifier:
-    """A classifier without a head: the tokens of a ViT or BEiT are not pooled, and keep their last norm.
-
-    Raises:
-        UserError: As `build_classifier`.
-    """
-    name = encoder.name if encoder is not None else spec.name if spec else None
-    if name is None:
-        raise UserError("model.name", "model.name is missing", "name one of timm's models, or give an encoder")
-    with torch.device("meta"):
-        tokens = isinstance(create(name, {}, "vit_*"), VisionTransformer | Beit)
-    args = (spec.args if spec else {}) | ({"global_pool": ""} if tokens else {})
-    whole = ModelSpec(name, args, spec.weights if spec else None)
-    return build_classifier(whole, 0, encoder, drop_path, image_size, channels)
-
-
-def backbone_args(
-    backbone: Any, known: ModelConfig | None, spec: ModelSpec | None, image_size: tuple[int, int], channels: int
-) -> dict[str, Any]:
-    """Timm's arguments that rebuild a backbone of these origins."""
-    args = classifier_args(spec.name, {}) if spec and not known else {}
-    args |= (known.model_args if known else {}) | (spec.args if spec else {}) | {"in_chans": channels}
-    args = {name: value for name, value in args.items() if name != "img_size"}
-    if backbone.pretrained_cfg["fixed_input_size"]:
-        args["img_size"] = list(image_size)
-    return args | ({"global_pool": ""} if isinstance(backbone, VisionTransformer | Beit) else {})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mae_kit.training.config import Optimization
 from mae_kit.training.freezing import frozen_parts
 from mae_kit.training.module import TrainingModule
-from mae_kit.training.optimizer import Group, layer_decay_groups
+from mae_kit.training.optimizer import Group, layer_decay_groups, parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,17 @@ class SupervisedModule(TrainingModule):
     def scored(self) -> nn.Module:
         """The model that counts: the average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+
+class HeadedModule(SupervisedModule):
+    """A model of a `backbone` and a head: `layer_decay` is for the backbone, the head learns at the full rate."""
+
+    def groups(self) -> list[Group]:
+        o, model = self.optimization, self.model
+        backbone = layer_decay_groups(model.backbone, o.weight_decay, o.layer_decay, o.layer_blocks)
+        known = {id(tensor) for tensor in model.backbone.parameters()}
+        head = {n.replace(".", "/"): tensor for n, tensor in model.named_parameters() if id(tensor) not in known}
+        return backbone + (parameter_groups(nn.ParameterDict(head), o.weight_decay) if head else [])
 
 
 def ema_decay(decay: float, updates: int) -> float:

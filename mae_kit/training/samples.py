@@ -1,7 +1,7 @@
 """The stream of samples that a training goes through: which rows of the shards, and a plan that fixes their order."""
 
 import logging
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from mae_kit.training.config import Machine, Optimization, Plan
 from mae_kit.training.fit import this_replica
 
 log = logging.getLogger(__name__)
+
+Batches = TypeVar("Batches", bound=TrainBatches)
 
 
 @runtime_checkable
@@ -49,11 +51,17 @@ class Stream(NamedTuple):
         """Images in a micro-batch of one device."""
         return self.plan.batch_size // self.replica.world_size // self.replica.micro_batches
 
-    def batches(self, image_size: tuple[int, int], channels: int, crop_scale: tuple[float, float]) -> TrainBatches:
-        """What this process takes of it, cropped to a size."""
+    def batches(
+        self,
+        image_size: tuple[int, int],
+        channels: int,
+        crop_scale: tuple[float, float] = (1.0, 1.0),
+        kind: type[Batches] = TrainBatches,
+    ) -> Batches:
+        """What this process takes of it, cropped to a size, or whatever else `kind` makes of it."""
         plan = self.plan
         form = plan.batch_size, image_size, channels, crop_scale
-        return TrainBatches(self.index, self.rows, *form, plan.seed, self.replica, plan.mix_shards)
+        return kind(self.index, self.rows, *form, plan.seed, self.replica, plan.mix_shards)
 
 
 def open_stream(shards: str, data: Streamed, optimization: Optimization, machine: Machine, seed: int) -> Stream:

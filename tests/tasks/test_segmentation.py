@@ -1,5 +1,6 @@
 """Segmentation: losses that leave ignored pixels out, scores of known masks."""
-# Also tests data/index/masks.py, data/loading/masks.py, reports/masks.py, tasks/overlays.py, tasks/task.py.
+# Also tests data/index/masks.py, data/loading/masks.py, reports/masks.py, tasks/dense.py, tasks/overlays.py,
+# tasks/task.py.
 
 import numpy as np
 import pytest

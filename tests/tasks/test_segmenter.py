@@ -9,14 +9,8 @@ from torch import nn
 
 from mae_kit.encoders import ViT
 from mae_kit.tasks.classifier import ModelSpec
-from mae_kit.tasks.segmenter import (
-    Segmenter,
-    SegmenterConfig,
-    backbone_args,
-    build_backbone,
-    load_segmenter,
-    save_segmenter,
-)
+from mae_kit.tasks.labeled import backbone_args, build_backbone
+from mae_kit.tasks.segmenter import Segmenter, SegmenterConfig, load_segmenter, save_segmenter
 from mae_kit.weights.config import ModelConfig
 
 BACKBONES = {

@@ -31,8 +31,9 @@ from mae_kit.files.tensor_file import (
 from mae_kit.objectives import MAE
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.detector import DetectorConfig, load_detector, save_detector
+from mae_kit.tasks.labeled import build_backbone
 from mae_kit.tasks.regressor import Regressor, load_regressor, save_regressor
-from mae_kit.tasks.segmenter import SegmenterConfig, build_backbone, load_segmenter, save_segmenter
+from mae_kit.tasks.segmenter import SegmenterConfig, load_segmenter, save_segmenter
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier, load_model, save_classifier, save_encoder, save_model
 from mae_kit.weights.recognize import load_encoder, read_pretrained

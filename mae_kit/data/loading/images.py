@@ -8,8 +8,9 @@ from itertools import chain, filterfalse, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -66,6 +67,12 @@ def read_images(
         "interpolation": interpolation,
     }
     return _decode(source, range, channels, partial(central_crop, **how), scale)
+
+
+def as_rgb(image: Num[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """An image of values from 0 to 255 as it is shown: its first three channels, of one or two channels the first."""
+    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    return shown.permute(1, 2, 0).float().round().to(torch.uint8).cpu().numpy()
 
 
 def thumbnail(data: bytes, side: int, scale: Scale | None) -> bytes:

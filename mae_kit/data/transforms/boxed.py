@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Num
-from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
 from mae_kit.data.transforms.paired import PairedAugment
@@ -31,8 +30,7 @@ class BoxedAugment(PairedAugment):
             sizes: Height and width of each image without its padding.
         """
         with torch.autocast(images.device.type, enabled=False):
-            maps = self._maps(seeds, sizes.to(seeds.device))
-            shown = warp_affine(self._colored(images, seeds, sizes), maps, self.size, align_corners=True)
+            shown, maps = self.crops(images, seeds, sizes)
             return shown, self._moved(boxes, maps)
 
     def _moved(self, boxes: Tensor, maps: Float[Tensor, "b 2 3"]) -> Tensor:

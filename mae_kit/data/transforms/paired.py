@@ -12,6 +12,14 @@ from mae_kit.data.transforms.augment import ColorJitter, Normalize
 from mae_kit.randomness import CROP, FLIP, uniform
 
 
+def padded(normalize: nn.Module, images: Num[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]) -> Tensor:
+    """Normalized images that are 0, the mean, where they are padded; `sizes` are heights and widths without that."""
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    height, width = sizes.to(images.device).T
+    inside = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None]
+    return normalize(images) * inside[:, None]
+
+
 class PairedAugment(nn.Module):
     """Scale, crop, flip and color images, and move their masks with them; every draw is a function of a sample's seed.
 
@@ -57,20 +65,19 @@ class PairedAugment(nn.Module):
             sizes: Height and width of each image without its padding.
         """
         with torch.autocast(images.device.type, enabled=False):
-            maps = self._maps(seeds, sizes.to(seeds.device))
-            shown = warp_affine(self._colored(images, seeds, sizes), maps, self.size, align_corners=True)
+            shown, maps = self.crops(images, seeds, sizes)
             numbers = masks[:, None].float() - IGNORED  # outside, which becomes 0, is ignored
             moved = warp_affine(numbers, maps, self.size, mode="nearest", align_corners=True)
         return shown, (moved[:, 0].round() + IGNORED).to(torch.uint8)
 
-    def _colored(self, images: Tensor, seeds: Tensor, sizes: Tensor) -> Float[Tensor, "b c h w"]:
-        """Normalized, and 0, the mean, where an image is padded."""
+    def crops(
+        self, images: Tensor, seeds: Tensor, sizes: Tensor
+    ) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b 2 3"]]:
+        """Colored, normalized crops, and the maps of places in images to those in crops."""
         if self.jitter is not None:
             images = self.jitter(images.to(torch.float32, copy=True).div_(255), seeds).mul_(255)
-        rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
-        height, width = sizes.to(images.device).T
-        inside = (rows < height[:, None])[:, :, None] & (columns < width[:, None])[:, None]
-        return self.normalize(images) * inside[:, None]
+        maps = self._maps(seeds, sizes.to(seeds.device))
+        return warp_affine(padded(self.normalize, images, sizes), maps, self.size, align_corners=True), maps
 
     def _maps(self, seeds: Tensor, sizes: Tensor) -> Float[Tensor, "b 2 3"]:
         """Of each sample the map of the places of its pixels' centers to those of its crop.
