@@ -448,9 +448,7 @@ def test_a_damaged_color_profile_is_no_damage_of_the_pixels():
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="needs pillow_heif")
 def test_heic(monkeypatch: pytest.MonkeyPatch):
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
+    importlib.import_module("pillow_heif").register_heif_opener()
     values = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], 48, 0).repeat(3, axis=2)
     data = encoded(Image.fromarray(values), "HEIF", quality=100)
     assert image_size(data) == (64, 48) and np.abs(decode(data).astype(int) - values).mean() < 3
