@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-import pytest
 
 # Loaded here, since jaxtyping's import hook makes whatever mae_kit imports first be compiled from its source.
+import matplotlib.figure  # noqa: F401
+import pytest
 import pytorch_lightning  # noqa: F401
 import timm  # noqa: F401
 import torch._dynamo  # noqa: F401
 import torchmetrics  # noqa: F401
+from support.pages import DRAW, undraw
 from support.photo_shards import write_shards
 from support.processes import Programs
 
@@ -53,8 +55,12 @@ machine: {num_workers: 0, precision: fp32}
 
 
 def pytest_configure() -> None:
-    """Imports are millions of objects, which stay: the garbage collector need not look for them at each step."""
+    """Imports are millions of objects, which stay: the garbage collector need not look for them at each step.
+
+    Pages have no drawings but where a test asks for them.
+    """
     gc.disable()
+    undraw()
 
 
 def pytest_collection_finish() -> None:
@@ -67,10 +73,27 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, with their fixtures; so too all tests that start Ray."""
+    """Keep the tests of a file in one process, with their fixtures; so too all tests that start Ray.
+
+    Long tests that share no fixture of their file go to whichever process is free.
+    """
     for item in items:
-        together = item.path.parent if item.path.parent.name == "engines" else item.path
-        item.add_marker(pytest.mark.xdist_group(f"{together.parent.name}/{together.stem}"))
+        together = item.path.parent if item.path.parent.name == "parallel" else item.path
+        group = f"{together.parent.name}/{together.stem}"
+        alone = item.get_closest_marker("long") and together == item.path and not shares_fixtures(item)
+        item.add_marker(pytest.mark.xdist_group(f"{group}/{item.name}" if alone else group))
+
+
+def shares_fixtures(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture that is made once for its file."""
+    known = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
+    return any(one.scope == "module" for definitions in known for one in definitions)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pages as users see them."""
+    monkeypatch.setenv(DRAW, "1")
 
 
 @pytest.fixture
@@ -143,6 +166,6 @@ def trained(programs: Programs, photos: Path, recipes: Path, tmp_path_factory: p
     """Folder of a completed pretraining, not to be changed."""
     run = tmp_path_factory.mktemp("trained") / "run"
     words = ["--config", recipes / "pretrain.yaml", "--data.path", photos / "train-*.tar"]
-    ended = programs.run("pretrain", *words, "--run", run)
+    ended = programs.run("pretrain", *words, "--run", run, **{DRAW: 1})
     assert ended.code == 0, ended.err
     return run

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import Programs
 
 import mae_kit
 from mae_kit.cli.main import COMMANDS, load
@@ -37,11 +38,15 @@ def test_editors_know_every_name():
     assert known == {name: f"mae_kit.{module}" for name, module in mae_kit.MODULES.items()}
 
 
-def test_a_command_keeps_its_name_where_a_module_is_imported_first():
-    code = "import pkgutil, mae_kit, sys\n"
+def test_a_command_keeps_its_name_where_a_module_is_imported_first(programs: Programs):
+    """In a process that has imported only the libraries of others."""
+    code = (
+        "import sys\nfor name in [name for name in sys.modules if name.startswith('mae_kit')]: del sys.modules[name]\n"
+    )
+    code += "import pkgutil, mae_kit\n"
     code += "for m in pkgutil.walk_packages(mae_kit.__path__, 'mae_kit.'): '__main__' in m.name or __import__(m.name)\n"
     code += "import inspect\nassert not [n for n in mae_kit.__all__ if inspect.ismodule(getattr(mae_kit, n))]"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([programs.python, "-c", code], check=True)
 
 
 def test_importing_the_package_is_light():

@@ -1,7 +1,6 @@
 """Several processes by `--devices`, without torchrun."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,26 +9,22 @@ from pathlib import Path
 import psutil
 import pytest
 from support.errors import raises
+from support.processes import Programs
 
 from mae_kit.cli.launch import device_count
 
 
 @pytest.mark.long
-def test_two_processes_train_into_the_folder_that_is_chosen_for_them(photos: Path, recipes: Path, tmp_path: Path):
-    words = ["pretrain", str(recipes / "pretrain.yaml"), "--data", str(photos / "train-*.tar"), "--devices", "2"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "mae_kit", *words, "--json"],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads(ended.stdout)
+def test_two_processes_train_into_the_folder_that_is_chosen_for_them(
+    programs: Programs, photos: Path, recipes: Path, tmp_path: Path
+):
+    words = ["pretrain", recipes / "pretrain.yaml", "--data", photos / "train-*.tar", "--devices", "2"]
+    ended = programs.run(*words, "--json", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
     assert (result["run"], result["steps"]) == (str(Path("runs") / "pretrain"), 18)
-    assert "(2 devices x 8 images x 1 accumulated)" in ended.stderr and "run folder: " in ended.stderr
-    assert ended.stderr.count("run folder: ") == 1, "the first process speaks for both"
+    assert "(2 devices x 8 images x 1 accumulated)" in ended.err and "run folder: " in ended.err
+    assert ended.err.count("run folder: ") == 1, "the first process speaks for both"
     written = (tmp_path / "runs" / "pretrain" / "metrics.jsonl").read_text().splitlines()
     audits = [row for row in map(json.loads, written) if "audit_keys" in row]
     assert len(audits) == 3 and all(row["audit_keys"] == row["audit_expected"] for row in audits)

@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from support.pages import DRAW
 from support.photo_shards import CLASSES, classes_of, write_shard
 from support.processes import Programs
 from support.runs import SLOW_SCORES, Words, curve, group, resume_until_done, same, scored
@@ -41,7 +42,7 @@ def words(photos: Path, recipes: Path) -> Words:
 def tuned(programs: Programs, words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """From scratch, with everything on that draws: drop path, mixing, erasing, colors; and a moving average."""
     run = tmp_path_factory.mktemp("tuned") / "run"
-    ended = programs.run(*words, "--run", run)
+    ended = programs.run(*words, "--run", run, **{DRAW: 1})
     assert ended.code == 0, ended.err
     return run
 

@@ -49,6 +49,7 @@ def check_files(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn")
 def test_no_command_obeys_a_name(programs: Programs, images: Path, recipes: Path, trained: Path, tmp_path: Path):
     shards, run, found = tmp_path / "shards", tmp_path / "run", f"{images / CLASS}"
     pretrained = shutil.copytree(trained, tmp_path / "pretrained")

@@ -2,6 +2,7 @@
 # Also tests tasks/masks.py.
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.errors import raises
+from support.pages import DRAW
 from support.shapes import NAMES, shapes, write_shapes
 
 import mae_kit as mk
@@ -43,9 +45,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(shards: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; not to be changed."""
+    """A finished run with a whole page; not to be changed."""
     run = tmp_path_factory.mktemp("segmenter") / "run"
-    mk.finetune(recipe, data=str(shards), run=run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DRAW, "1")
+        mk.finetune(recipe, data=str(shards), run=run)
     return run
 
 
@@ -98,9 +102,10 @@ def test_the_page_shows_predictions_beside_the_truth(run: Path):
     assert page.count("data:image/png") >= 4
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(run: Path, shards: Path, recipe: Path, tmp_path: Path):
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(run: Path, tmp_path: Path):
     """Crops, flips and colors are functions of the samples."""
-    mk.finetune(recipe, data=str(shards), run=tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(max((tmp_path / "run" / "checkpoints").iterdir()))
     for name in ("complete.json", "segmenter.safetensors", "result.json"):
         (tmp_path / "run" / name).unlink()
     mk.finetune(resume=tmp_path / "run")

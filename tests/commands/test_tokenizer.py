@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from support.errors import raises
+from support.pages import DRAW
 from support.processes import Programs
 from support.runs import lines, same
 
@@ -50,7 +51,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_trains_resumes_and_beit_predicts_its_codes(programs: Programs, photos: Path, recipe: Path, tmp_path: Path):
     data = ["--data.path", photos / "train-*.tar"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    ended = programs.run("tokenizer", "--config", recipe, *data, "--run", whole)
+    ended = programs.run("tokenizer", "--config", recipe, *data, "--run", whole, **{DRAW: 1})
     assert ended.code == 0, ended.err
     assert "the codebook has collapsed: perplexity " in ended.out and "of 300 codes" in ended.out
     told = [line for line in lines(whole) if "perplexity" in line]

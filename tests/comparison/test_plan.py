@@ -285,12 +285,13 @@ def test_steps_of_the_learning_rate_are_scaled(tmp_path: Path, content: Content)
 
 @pytest.mark.slow
 def test_the_recipes_are_comparisons(tmp_path: Path, content: Content):
+    write_shard(tmp_path / "train.tar", range(256))  # as many as a batch
+    tokenizer = save_tokenizer(tmp_path)
     for path in (FOLDER / "compare").glob("*.yaml"):
         given = json.loads(json.dumps(yaml.safe_load(path.read_text())))
         for overrides in (entry.get("overrides", {}) for entry in given["entries"].values()):
             if "objective.tokenizer" in overrides:
-                overrides["objective.tokenizer"] = str(save_tokenizer(tmp_path))
-        write_shard(tmp_path / "train.tar", range(256))  # as many as a batch
+                overrides["objective.tokenizer"] = str(tokenizer)
         plan = read_comparison(write(tmp_path, given | {"data": content["data"], "val": content["val"]}))
         assert next(iter(plan.entries)) == "scratch" and plan.seeds > 1
         for name in plan.entries:

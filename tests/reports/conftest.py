@@ -1,11 +1,16 @@
 """What tests of pages share."""
 
 import pytest
+from support.pages import DRAW
 
-from mae_kit.reports import drawing
+
+@pytest.fixture(autouse=True)
+def pages_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make charts into SVG, which takes nearly all of a page's time."""
+    monkeypatch.setenv(DRAW, "1")
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts have their lines but are not made into SVG, which takes nearly all of a page's time."""
-    monkeypatch.setattr(drawing, "_svg", lambda figure, prefix: "<svg></svg>")
+def undrawn(pages_are_drawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave charts at their lines."""
+    monkeypatch.delenv(DRAW)

@@ -2,9 +2,9 @@
 
 The command line names a socket, and what stands for `sys.executable`, so that children of these programs are forked,
 too. A client connects, sends its stdin, stdout and stderr, then one line of JSON: `words` (the arguments of Python: `-m
-mae_kit WORDS` or `-c CODE WORDS`), `folder`, `env`, `patch`, Python to run before, and `key`, the file for the key of
-the user's mistake that it ends with. It receives a line with the
-process id, and one with the exit code. A client that leaves kills its program.
+MODULE WORDS`, `-c CODE WORDS` or `SCRIPT WORDS`), `folder`, `env`, `patch`, Python to run before, and `key`, the file
+for the key of the user's mistake that mae_kit ends with. It receives a line with the process id, and one with the exit
+code. A client that leaves kills its program.
 """
 
 import atexit
@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -24,6 +25,7 @@ from typing import Any
 
 from mae_kit.cli import main as cli
 from mae_kit.cli.launch import PARENT
+from mae_kit.console import console, is_main_process
 
 
 def main(address: str, python: str) -> None:
@@ -32,6 +34,7 @@ def main(address: str, python: str) -> None:
     for verb in ("pretrain", "finetune", "predict", "reconstruct", "evaluate"):
         cli.load(verb)
     importlib.import_module("mae_kit.cli.parser")
+    importlib.import_module("pages").undraw()
     sys.executable = python
     gc.freeze()  # else the garbage collection of each child copies the memory of all of these modules
     with socket.socket(socket.AF_UNIX) as door:
@@ -81,6 +84,7 @@ def run(job: dict[str, Any], streams: list[int]) -> None:
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["env"])
+    console.quiet = not is_main_process()  # as was decided when it was imported
     if PARENT in os.environ:  # the client follows that process, and the program follows the client
         os.environ[PARENT] = str(os.getppid())
     code = exit_code(job)
@@ -94,19 +98,28 @@ def exit_code(job: dict[str, Any]) -> int:
     """Run the program."""
     try:
         exec(job["patch"], {})
-        flag, program, *sys.argv[1:] = job["words"]
-        if flag == "-c":
-            exec(program, {"__name__": "__main__"})
-            return 0
-        assert (flag, program) == ("-m", "mae_kit"), job["words"]
-        if job["key"]:
-            note_key(Path(job["key"]))
-        return cli.main()
+        return run_python(job["words"][job["words"][0] == "-u" :], job["key"])
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
         return 1
+
+
+def run_python(words: list[str], key: str) -> int:
+    """Run a module, a line of code or a script, as Python does."""
+    sys.argv[1:] = words[2:] if words[0] in ("-c", "-m") else words[1:]
+    if words[:2] == ["-m", "mae_kit"]:
+        if key:
+            note_key(Path(key))
+        return cli.main()
+    if words[0] == "-c":
+        exec(words[1], {"__name__": "__main__"})
+    elif words[0] == "-m":
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name="__main__")
+    return 0
 
 
 def note_key(file: Path) -> None:

@@ -23,7 +23,6 @@ from mae_kit.data.index.statistics import channel_statistics
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, MODEL, TOKENIZER, VERSION, Kind, save_kind, save_tensors
-from mae_kit.reports import drawing
 from mae_kit.reports.page import write_report
 from mae_kit.weights.native import load_classifier, load_model
 from mae_kit.weights.recognize import load_encoder, read_pretrained
@@ -116,7 +115,6 @@ def comparisons(folder: Path) -> Target:
 
 def pages(folder: Path) -> Target:
     """Any file of a run, behind its name and a line break."""
-    drawing._svg = lambda figure, prefix: "<svg></svg>"
     contents = {name: variants(one, yaml.safe_dump if "yaml" in name else json.dumps) for name, one in RECORDS.items()}
 
     def shown(data: bytes) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from support import fork_server
 
@@ -94,7 +94,7 @@ class Programs:
         self._address = str(folder / "socket")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.python = folder / "python"
-        """A program that runs `-m mae_kit WORDS` or `-c CODE WORDS` as Python does, without the imports."""
+        """A program that runs a module, a line of code or a script as Python does, without the imports."""
         words = [sys.executable, fork_server.__file__, self._address, self.python]
         self._server = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment)
         self._started: list[Running] = []
@@ -105,11 +105,14 @@ class Programs:
             assert self._server.poll() is None, "it could not import mae_kit: its traceback is on stderr"
             time.sleep(0.01)
 
-    def start(self, *words: str | Path, patch: str = "", folder: Path | None = None, **env: str | int) -> Running:
+    def start(
+        self, *words: str | Path, module: str = "mae_kit", patch: str = "", folder: Path | None = None, **env: str | int
+    ) -> Running:
         """Start `mae-kit WORDS`.
 
         Args:
             words: The command line.
+            module: Another one to run with these words.
             patch: Python to run in the process before: faults to inject.
             folder: The working directory; that of the tests by default.
             env: Environment variables.
@@ -117,7 +120,7 @@ class Programs:
         output = self.folder / f"{len(self._started):04d}"
         output.mkdir()
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        job = {"words": ["-m", "mae_kit", *map(str, words)], "folder": str(folder or Path.cwd()), "patch": patch}
+        job = {"words": ["-m", module, *map(str, words)], "folder": str(folder or Path.cwd()), "patch": patch}
         job["key"] = str(output / "key")
         job["env"] = os.environ | threads | {name: str(value) for name, value in env.items()}
         server = socket.socket(socket.AF_UNIX)
@@ -128,8 +131,9 @@ class Programs:
         self._started.append(Running(server, output))
         return self._started[-1]
 
-    def run(self, *words: str | Path, patch: str = "", folder: Path | None = None, **env: str | int) -> Ended:
-        return self.start(*words, patch=patch, folder=folder, **env).wait()
+    def run(self, *words: str | Path, **how: Any) -> Ended:
+        """Start `mae-kit WORDS`, as `start` does, and wait for its end."""
+        return self.start(*words, **how).wait()
 
     def close(self) -> None:
         """Stop all running command lines, and the server: its stdin need not end, which forked processes hold open."""

@@ -91,7 +91,7 @@ def resume_until_done(programs: Programs, run: Path, verb: str, first: Words, di
             running.wait_until(lambda: any((run / "checkpoints").glob(".making-*")))
             time.sleep(dice.uniform(0, 0.01))
         else:
-            time.sleep(dice.uniform(0, 0.6 * 1.1**kills))  # a busy machine gets through, too
+            time.sleep(dice.uniform(0, 1.1**kills))  # a busy machine gets through, too
         running.send(signal.SIGKILL)
         ended = running.wait()
         if ended.code == 0:

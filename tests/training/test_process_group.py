@@ -1,10 +1,9 @@
 """Processes that torchrun's agent restarts find each other, not the addresses of those before."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import Programs
 from support.runs import free_port
 
 SCRIPT = """
@@ -26,11 +25,10 @@ sys.exit(attempt == "0")
 
 
 @pytest.mark.long
-def test_a_restarted_process_waits_for_its_peers_new_address(tmp_path: Path):
+def test_a_restarted_process_waits_for_its_peers_new_address(programs: Programs, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    agent = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.2"]
-    command = [sys.executable, *agent, "--master-port", str(free_port()), str(script)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert sorted(ended.stdout.split("\n")[:-1]) == ["0 0 1", "0 1 1", "1 0 1", "1 1 1"]
+    agent = ["--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.2"]
+    ended = programs.run(*agent, "--master-port", str(free_port()), script, module="torch.distributed.run")
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.split("\n")[:-1]) == ["0 0 1", "0 1 1", "1 0 1", "1 1 1"]

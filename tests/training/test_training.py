@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -199,21 +198,21 @@ def test_two_micro_batches_are_the_same_training(programs: Programs, words: Word
     close(tmp_path / "run", trained)
 
 
-def test_torchrun_with_two_processes_is_the_same_training(words: Words, trained: Path, tmp_path: Path):
+def torchrun(*words: str | Path) -> Words:
+    """Words of torch.distributed.run that start `mae-kit WORDS` twice."""
+    agent = ["--nproc-per-node", "2", "--max-restarts", "3", "--monitor-interval", "0.2"]
+    return [*agent, "--master-port", str(free_port()), "-m", "--", "mae_kit", *words]
+
+
+def test_torchrun_with_two_processes_is_the_same_training(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path
+):
     run = tmp_path / "run"
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "--"]
-    done = subprocess.run(
-        [sys.executable, *launch, "mae_kit", *map(str, words), "--run", str(run)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "effective batch 16 (2 devices x 8 images x 1 accumulated)" in done.stdout
-    assert done.stdout.count("effective batch") == 1, "one process speaks for all"
-    assert "deprecated" not in done.stderr
+    ended = programs.run(*torchrun(*words, "--run", run), module="torch.distributed.run")
+    assert ended.code == 0, ended
+    assert "effective batch 16 (2 devices x 8 images x 1 accumulated)" in ended.out
+    assert ended.out.count("effective batch") == 1, "one process speaks for all"
+    assert "deprecated" not in ended.err
     close(run, trained)
 
 
@@ -627,29 +626,26 @@ def test_an_error_on_one_rank_does_not_leave_the_others_waiting(programs: Progra
     refused(ranks[0].wait(), "run.peer_lost")
 
 
-AGENT = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "3", "--monitor-interval", "0.2"]
-
-
 @pytest.mark.gate("R21")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_torchruns_agent_restarts_a_run_that_resumes(words: Words, trained: Path, tmp_path: Path, number: int):
+def test_torchruns_agent_restarts_a_run_that_resumes(
+    programs: Programs, words: Words, trained: Path, tmp_path: Path, number: signal.Signals
+):
     """SIGKILL to a rank is answered by the agent, which starts all again; SIGTERM to the agent ends and saves all."""
     run = tmp_path / "run"
-    launch = [*AGENT, "--master-port", str(free_port()), "-m", "--", "mae_kit", *map(str, words), "--run", str(run)]
-    launch += ["--resume", "auto", "--optimization.epochs", "9"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    agent = subprocess.Popen([sys.executable, *launch], env=env, stdout=subprocess.PIPE, text=True)
-    while not steps(run):
-        assert agent.poll() is None
-        time.sleep(0.05)
+    launch = torchrun(*words, "--run", run, "--resume", "auto", "--optimization.epochs", "9")
+    agent = programs.start(*launch, module="torch.distributed.run")
+    agent.wait_until(lambda: bool(steps(run)))
     ranks = [child for child in psutil.Process(agent.pid).children() if "mae_kit" in child.cmdline()]
-    (ranks[-1] if number == signal.SIGKILL else agent).send_signal(number)
-    said, _ = agent.communicate(timeout=500)
+    if number == signal.SIGKILL:
+        ranks[-1].kill()
+    else:
+        agent.send(number)
+    ended = agent.wait()
     if number == signal.SIGTERM:
-        assert agent.returncode and "stopped by a signal after step" in said, said
-        agent = subprocess.run([sys.executable, *launch], env=env, capture_output=True, text=True, timeout=500)
-        said = agent.stdout
-    assert agent.returncode == 0 and "resuming after step" in said, said
+        assert ended.code and "stopped by a signal after step" in ended.out, ended
+        ended = programs.run(*launch, module="torch.distributed.run")
+    assert ended.code == 0 and "resuming after step" in ended.out, ended
     assert curve(run)[-1][0] == 54 and audited(run) == [*range(9)]
 
 

@@ -1,9 +1,11 @@
 """Our own files: saved, loaded as modules, and told from every other kind."""
 
+import copy
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -59,21 +61,34 @@ LOAD: dict[Kind, Any] = {
 }
 
 
-@pytest.fixture
-def mae() -> MAE:
-    return tiny_mae()
+class Made(NamedTuple):
+    """Models, and a folder with a file of every kind."""
+
+    mae: MAE
+    classifier: Any
+    folder: Path
 
 
 @pytest.fixture
-def classifier() -> Any:
-    return tiny_classifier()
+def mae(made: Made) -> MAE:
+    return copy.deepcopy(made.mae)
 
 
 @pytest.fixture
-def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
+def classifier(made: Made) -> Any:
+    return made.classifier
+
+
+@pytest.fixture
+def run(made: Made, tmp_path: Path) -> Path:
     """A folder with a file of every kind."""
-    folder = tmp_path / "run"
-    folder.mkdir()
+    return shutil.copytree(made.folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Not to be changed."""
+    mae, classifier, folder = tiny_mae(), tiny_classifier(), tmp_path_factory.mktemp("made")
     config = tiny_weights(mae).config
     save_encoder(folder, mae.encoder.model.state_dict(), config)
     save_model(folder, mae, config)
@@ -88,7 +103,7 @@ def run(tmp_path: Path, mae: MAE, classifier: Any) -> Path:
         model, "detr", {"queries": 4, "layers": [1, 1], "width": 16, "heads": 2, "feedforward": 16}
     )
     save_detector(folder, detects.build(backbone), detects)
-    return save_tokenizer(folder)
+    return Made(mae, classifier, save_tokenizer(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -35,9 +35,13 @@ zth8+32DD9yCdJDyC53/U9wKyPo=
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """Serves one file of a megabyte, `a.tar`; clients make short pauses."""
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSES", [0.001] * 4)
+
+
+@pytest.fixture
+def server(tmp_path: Path, short_pauses: None) -> Iterator[WebServer]:
+    """Serves one file of a megabyte, `a.tar`; clients make short pauses."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "a.tar").write_bytes(DATA)
     server = WebServer(tmp_path / "web")
@@ -134,6 +138,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_network(server: WebServer):
     assert server.asked["a.tar"] == 1
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_an_object_store(tmp_path: Path):
     """One in memory, in place of a bucket."""
     store = fsspec.filesystem("memory")
