@@ -128,6 +128,7 @@ def finetune(
             check_resumable(job.module, stream.plan, state, folder, allow_data_change)
         job = accumulated(job)
         if dry_run:
+            task.tell(job)
             return job.describe(folder, state)
         if best:
             scores.best, best.write = best, lambda place, step: task.save(place, job.module.scored(), record)

@@ -37,6 +37,7 @@ class RunFolder:
     model = _Named(weights_name("model"))  # encoder and decoder of a pretraining
     tokenizer = _Named(weights_name("tokenizer"))
     result = _Named("result.json")  # the scores of a complete fine-tuning
+    trials = _Named("trials.json")  # their scores so far
     tuning = _Named("tuning.json")  # the setting that trials of a fine-tuning chose
     scratch = _Named("scratch")  # the same fine-tuning from scratch
     score = _Named("score.json")  # in `best`: the step of the weights, and their score

@@ -328,6 +328,12 @@ class Tuning(TypedDict):
     cross_validated: Fraction
 
 
+class TrialScores(TypedDict):
+    """trials.json: 0 to 1, by the setting and the fold."""
+
+    scores: dict[str, Fraction]
+
+
 KINDS: dict[str, Any] = {
     "result.json": Result,
     "evaluation.json": Evaluation,
@@ -335,6 +341,7 @@ KINDS: dict[str, Any] = {
     "compare.json": Compared,
     "demo.json": Demo,
     "encoder.json": EncoderRecord,
+    "trials.json": TrialScores,
     "tuning.json": Tuning,
     "score.json": KeptWeights,
 }

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import nn
 
@@ -28,9 +28,10 @@ from mae_kit.tasks.metrics import ClassificationScores, MultiLabelScores, Scores
 from mae_kit.tasks.mistakes import save_mistakes
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.tasks.task import Task
-from mae_kit.tasks.tuning import FewLabels, Setting, Trials, can_tune, settings, study
+from mae_kit.tasks.tuning import FewLabels, Setting, Trials, announce, can_tune, has_few, must_surpass, settings, study
 from mae_kit.training.checkpoint import State
 from mae_kit.training.config import Machine, Optimization
+from mae_kit.training.fit import bytes_to_write
 from mae_kit.training.ranges import NOT_NEGATIVE, check_ranges
 from mae_kit.training.run import Run
 from mae_kit.training.samples import Stream, some_images
@@ -107,39 +108,55 @@ class Classification(Task):
         kind = MultiLabelScores if record.multi_label else ClassificationScores
         return kind(held_out, len(record.classes), every, run)
 
+    def tell(self, job: Job) -> None:
+        if self.tune == "auto" and can_tune(job.module.model, job.stream):
+            pretrained = job.arguments["encoder"] != "none"
+            announce(settings(job.module.optimization, job.batches.batch_size, pretrained))
+
     def start(
         self, job: Job, record: ModelConfig, scores: Scores, run: Run, state: State | None
     ) -> tuple[Job, FewLabels | None]:
-        """Find the palette of an untrained iGPT, and choose how few labels are used best, where that is asked for."""
+        """Find the palette of an untrained iGPT; of few labels, judge the encoder or choose their best use."""
         model, optimization, few = job.module.model, job.module.optimization, None
         _fit_palette(model, record, job.batches)
         if self.tune == "auto" and can_tune(model, job.stream):
-            run.check_writable()
-            few = self._study(job, record, scores, Setting(**read_record(run.tuning)) if state else None)
-            run.path.mkdir(parents=True, exist_ok=True)
+            if not state:
+                run.start(job.arguments, 0, bytes_to_write(job.module))
+            few = self._study(job, record, scores, run, Setting(**read_record(run.tuning)) if state else None)
             replace_text(run.tuning, json.dumps(few.setting._asdict()))
             optimization = few.setting.on(optimization)
+        elif self.tune == "none" and job.arguments["encoder"] != "none" and has_few(model, job.stream):
+            untrained, held_out = self._untrained(job, record), self._held_out(job, scores)
+            normalize = job.module.augment.normalize
+            must_surpass(model, untrained, held_out, normalize, len(record.classes), job.batches.seed)
         return replace(job, module=self._module(job, record, model, optimization)), few
 
     def _module(self, job: Job, record: ModelConfig, model: nn.Module, optimization: Optimization) -> FinetuneModule:
         a = job.arguments
         return self.module(model, record, a["augmentation"], optimization, a["ema"], a["seed"])
 
-    def _study(self, job: Job, record: ModelConfig, scores: Scores, known: Setting | None) -> FewLabels:
+    def _study(self, job: Job, record: ModelConfig, scores: Scores, run: Run, known: Setting | None) -> FewLabels:
         """Score frozen features and choose the setting, where it is not known."""
-        val: Any = scores.batches
-        batches, optimization = job.batches, job.module.optimization
-        form = BATCH, batches.image_size, batches.channels, *val.crop
-        held_out = EvaluationBatches(batches.index, batches.rows, *form)
+        batches, optimization, held_out = job.batches, job.module.optimization, self._held_out(job, scores)
         build, steps = partial(self._module, job, record), job.stream.plan.steps
         classes = len(record.classes)
-        trials = Trials(job.module.model, build, optimization, steps, batches, held_out, classes, job.machine)
-        pretrained, untrained = job.arguments["encoder"] != "none", None
-        if pretrained:
-            spec = ModelSpec(record.model, own_args(record.model_args))
-            untrained = build_classifier(spec, classes, None, 0.0, record.size, record.channels).model
-            _fit_palette(untrained, record, batches)
+        how = optimization, steps, batches, held_out, classes, job.machine, run.trials
+        trials = Trials(job.module.model, build, *how)
+        pretrained = job.arguments["encoder"] != "none"
+        untrained, val = self._untrained(job, record) if pretrained else None, cast(EvaluationBatches, scores.batches)
         return study(trials, val, settings(optimization, batches.batch_size, pretrained), known, untrained)
+
+    def _held_out(self, job: Job, scores: Scores) -> EvaluationBatches:
+        """The training images as those to score on are seen."""
+        form = BATCH, job.batches.image_size, job.batches.channels, *cast(EvaluationBatches, scores.batches).crop
+        return EvaluationBatches(job.batches.index, job.batches.rows, *form)
+
+    def _untrained(self, job: Job, record: ModelConfig) -> nn.Module:
+        """The classifier with fresh weights."""
+        spec, classes = ModelSpec(record.model, own_args(record.model_args)), len(record.classes)
+        untrained = build_classifier(spec, classes, None, 0.0, record.size, record.channels).model
+        _fit_palette(untrained, record, job.batches)
+        return untrained
 
     def result(
         self, job: Job, record: ModelConfig, scores: Scores, started: FewLabels | None

@@ -76,6 +76,9 @@ class Task(Configured):
         """What scores a model on this process's part of held-out shards."""
         raise NotImplementedError
 
+    def tell(self, job: Job) -> None:
+        """Log what `start` will do, for a dry run."""
+
     def start(self, job: Job, record: Any, scores: Scores, run: Run, state: State | None) -> tuple[Job, Any]:
         """Do what precedes the first step; returns the training, and what `result` has to know. A dry run skips it."""
         return job, None

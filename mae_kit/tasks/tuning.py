@@ -1,10 +1,13 @@
 """Fine-tuning with few labels: the recipe or a variant of it, whichever whole trainings on the labeled images favor."""
 
+import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +18,8 @@ from torch import nn
 from mae_kit.data.loading.loader import EvaluationBatches, TrainBatches
 from mae_kit.evaluation.labeled_features import LabeledFeatures
 from mae_kit.evaluation.predictions import accuracy_or_map, predictions
+from mae_kit.files.durable import replace_text
+from mae_kit.files.run_records import read_record
 from mae_kit.tasks.few_labels import (
     FEW,
     FOLDS,
@@ -82,6 +87,7 @@ class Trials(NamedTuple):
         held_out: The same images, centrally cropped.
         classes: Number of classes.
         machine: Where and how it is computed.
+        kept: The file of the scores so far, in the folder of the run.
     """
 
     classifier: nn.Module
@@ -92,6 +98,7 @@ class Trials(NamedTuple):
     held_out: EvaluationBatches
     classes: int
     machine: Machine
+    kept: Path
 
     def run(self, setting: Setting, rows: np.ndarray, held: np.ndarray) -> float:
         """Train on some rows for as many steps as the training has; return the score on the others, 0 to 1."""
@@ -103,7 +110,8 @@ class Trials(NamedTuple):
             seen = frozen_features(module.model, _only(self.held_out, rows), module.augment.normalize)
             start_from_head(module.model, frozen_head("ridge", seen.images, self.classes))
         shape = form.image_size, form.channels, form.crop_scale
-        fit_quietly(module, TrainBatches(form.index, rows, batch, *shape, form.seed), plan, self.machine)
+        hint = f"continue with --resume {self.kept.parent}"
+        fit_quietly(module, TrainBatches(form.index, rows, batch, *shape, form.seed), plan, self.machine, hint=hint)
         return _score(module, _only(self.held_out, held))
 
 
@@ -158,11 +166,16 @@ def study(
     for one in found:
         log.info(f"frozen, {one.method}: {one.cross_validated:.1%} by {FOLDS}-fold cross-validation")
     if untrained is not None:
-        _must_surpass(found[0], frozen_features(untrained, trials.held_out, normalize).images, classes, folds)
+        must_surpass(before, untrained, trials.held_out, normalize, classes, trials.batches.seed)
     setting = known or tune(trials, candidates, rows, folds)
     if setting.head == "ridge":
         start_from_head(trials.classifier, frozen_head("ridge", images, classes))
     return FewLabels(before, images, found, setting)
+
+
+def has_few(classifier: nn.Module, stream: Stream) -> bool:
+    """Whether so few images are labeled that frozen features can be judged on them at once, in this process."""
+    return LEAST <= len(stream.rows) <= FEW and stream.replica.world_size == 1 and takes_a_head(classifier)
 
 
 def can_tune(classifier: nn.Module, stream: Stream) -> bool:
@@ -187,6 +200,12 @@ def settings(optimization: Optimization, batch_size: int, pretrained: bool) -> l
     return [own, gentle] if pretrained else [own]
 
 
+def announce(candidates: list[Setting]) -> None:
+    """Say how many trainings precede the one that was asked for."""
+    count = len(candidates) * FOLDS
+    log.info(f"--tune auto: {count} trainings on parts of the labeled images, then the one on all of them")
+
+
 def tune(
     trials: Trials, candidates: list[Setting], rows: Int64[np.ndarray, " m"], folds: Int64[np.ndarray, " m"]
 ) -> Setting:
@@ -195,10 +214,19 @@ def tune(
     Shorter trials would favor frozen features over trainings that need their time (recipes/LOG.md). Those of a setting
     take as long as two trainings where a batch holds all labeled images, else as three.
     """
-    log.info(f"fine-tuning {len(candidates) * FOLDS} times on the folds, then once on all labeled images")
+    announce(candidates)
+    known = read_record(trials.kept).get("scores", {})
+    planned = [(setting, fold, f"{setting}, fold {fold}") for setting in candidates for fold in range(FOLDS)]
+    missing = [(setting, fold, name) for setting, fold, name in planned if name not in known]
+    started = time.monotonic()
+    for number, (setting, fold, name) in enumerate(missing, 1):
+        known[name] = trials.run(setting, rows[folds != fold], rows[folds == fold])
+        replace_text(trials.kept, json.dumps({"scores": known}))
+        minutes = (time.monotonic() - started) / number * (len(missing) - number) / 60
+        log.info(f"trial {number} of {len(missing)}, {setting}: {known[name]:.1%}; about {minutes:.2g} more minutes")
     tried = []
     for setting in candidates:
-        scores = [trials.run(setting, rows[folds != fold], rows[folds == fold]) for fold in range(FOLDS)]
+        scores = [known[name] for one, _, name in planned if one == setting]
         tried.append(setting._replace(cross_validated=float(np.mean(scores))))
         log.info(f"fine-tuned, {tried[-1]}: {tried[-1].cross_validated:.1%} by cross-validation")
     return tried[preferred([one.cross_validated for one in tried], len(rows))]
@@ -215,12 +243,26 @@ def preferred(scores: list[float], images: int) -> int:
     return best if scores[best] - scores[0] > error else 0
 
 
-def _must_surpass(ridge: Candidate, untrained: LabeledFeatures, classes: int, folds: Int64[np.ndarray, " m"]) -> None:
-    fresh = cross_validated(ridge.method, untrained, classes, folds)
-    if ridge.cross_validated <= fresh:
+def must_surpass(
+    classifier: nn.Module,
+    untrained: nn.Module,
+    held_out: EvaluationBatches,
+    normalize: nn.Module,
+    classes: int,
+    seed: int,
+) -> None:
+    """Warn where the frozen features of an encoder are worth no more than those of fresh weights."""
+    known, fresh = (frozen_features(model, held_out, normalize).images for model in (classifier, untrained))
+    folds = draw_folds(known.labels, seed)
+    warn_of_no_gain(*(cross_validated("ridge", images, classes, folds) for images in (known, fresh)))
+
+
+def warn_of_no_gain(learned: float, before: float) -> None:
+    """Warn if an encoder scores no more than before its training."""
+    if learned <= before:
         log.warning(
             f"the encoder has learned nothing that helps here: ridge regression on its frozen features scores "
-            f"{ridge.cross_validated:.1%}, on those of untrained weights {fresh:.1%}; pretrain for longer"
+            f"{learned:.1%}, on those of untrained weights {before:.1%}; pretrain for longer"
         )
 
 

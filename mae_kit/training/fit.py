@@ -170,8 +170,9 @@ def fit_quietly(
     machine: Machine,
     workers: int = 0,
     callbacks: Sequence[Callback] = (),
+    hint: str = "",
 ) -> None:
-    """Train in this process as `fit` does, but leave, resume and report nothing.
+    """Train in this process as `fit` does, but leave, resume and report nothing; exits with 143 or 130 after a signal.
 
     Args:
         module: What is trained.
@@ -180,14 +181,19 @@ def fit_quietly(
         machine: Precision and threads.
         workers: Processes that load data.
         callbacks: Of the Trainer.
+        hint: What to do after a signal.
     """
     prepare_machine(module, machine)
     module.plan = plan
     loader = TrainerLoader(batches, lambda: 0, plan.steps, workers, torch.cuda.is_available())
+    signals = StopOnSignal(hint)
     try:
-        _trainer(module, plan.steps, machine, Replica(), list(callbacks)).fit(module, loader)
+        _trainer(module, plan.steps, machine, Replica(), [TakeBack(signals), *callbacks, signals]).fit(module, loader)
     finally:
+        signals.close()
         loader.close()
+    if signals.code:
+        sys.exit(signals.code)
 
 
 @contextmanager

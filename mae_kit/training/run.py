@@ -100,6 +100,7 @@ class Run(RunFolder):
                     unfinished.unlink()
             self._keep_metrics_until(step if self.resume else -1)
             replace_text(self.config, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
+            self.resume = True  # from now on there is one: what precedes the first step may start it
         except OSError as error:
             self._held.close()  # some systems remove no file that is open
             for folder in missing:

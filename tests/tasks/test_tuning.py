@@ -3,6 +3,8 @@
 
 import json
 import logging
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.errors import raises
+from support.processes import Programs
 from support.tiny_models import ARGS, tiny_config
 
 import mae_kit
@@ -97,14 +100,44 @@ def test_neighbors_are_reported_and_not_chosen(ridge: float, tuned: float, best:
     assert FewLabels(torch.nn.Identity(), images, frozen, Setting("recipe", 1e-3, 1.0, tuned)).best() == best
 
 
-@pytest.mark.parametrize(("score", "warns"), [(0.9, True), (1.0, True), (1.1, False)])
+@pytest.mark.long
+def test_a_signal_during_the_trials_loses_none(programs: Programs, few: dict[str, Any], recipes: Path, tmp_path: Path):
+    run, settings = tmp_path / "run", few | {"optimization.min_steps": 60}
+    words = [word for name, value in settings.items() for word in (f"--{name}", json.dumps(value).strip('"'))]
+    training = programs.start("finetune", recipes / "finetune.yaml", "--run", run, *words)
+    training.wait_until((run / "trials.json").is_file)
+    os.kill(training.pid, signal.SIGTERM)
+    ended = training.wait()
+    assert ended.code == -signal.SIGTERM or (ended.code == 143 and f"continue with --resume {run}" in ended.out), ended
+    done = json.loads((run / "trials.json").read_text())["scores"]
+    assert 0 < len(done) < 6
+    ended = programs.run("finetune", "--resume", run)
+    assert ended.code == 0 and f"of {6 - len(done)}, learning rate" in ended.out, ended
+    assert done.items() <= json.loads((run / "trials.json").read_text())["scores"].items()
+
+
+@pytest.mark.parametrize(("learned", "warns"), [(0.3, True), (0.4, True), (0.5, False)])
 def test_an_encoder_no_better_than_untrained_weights_is_warned_about(
-    score: float, warns: bool, caplog: pytest.LogCaptureFixture
+    learned: float, warns: bool, caplog: pytest.LogCaptureFixture
 ):
-    labels = torch.arange(24) % 2
-    untrained = LabeledFeatures(torch.nn.functional.one_hot(labels).float() + torch.rand(24, 2) / 100, labels)
-    tuning._must_surpass(Candidate("ridge", score, Score("top1")), untrained, 2, draw_folds(labels, 0))
+    tuning.warn_of_no_gain(learned, 0.4)
     assert ("untrained weights" in caplog.text) is warns
+
+
+@pytest.mark.parametrize("tune", ["auto", "none"])
+def test_the_encoder_is_judged_before_the_training(
+    few: dict[str, Any], recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: str
+):
+    class Judged(Exception):
+        pass
+
+    def judge(learned: float, before: float) -> None:
+        assert 0 <= learned <= 1 and 0 <= before <= 1
+        raise Judged
+
+    monkeypatch.setattr(tuning, "warn_of_no_gain", judge)
+    with pytest.raises(Judged):
+        mae_kit.finetune(str(recipes / "finetune.yaml"), run=str(tmp_path / "run"), **few | {"tune": tune})
 
 
 @pytest.mark.parametrize(
@@ -141,7 +174,9 @@ def test_the_recipes_setting_is_tried_first_and_alone_from_scratch():
 
 
 @pytest.mark.parametrize(("better", "chosen"), [(0.1, 1), (0.25, 2)])
-def test_a_setting_must_be_clearly_better_than_the_recipes(better: float, chosen: int, monkeypatch: pytest.MonkeyPatch):
+def test_a_setting_must_be_clearly_better_than_the_recipes(
+    better: float, chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     ran: list[tuple[float, list[int]]] = []
 
     def run(trials: tuning.Trials, setting: Setting, rows: np.ndarray, held: np.ndarray) -> float:
@@ -150,11 +185,14 @@ def test_a_setting_must_be_clearly_better_than_the_recipes(better: float, chosen
         return 0.5 + better * (setting.learning_rate == 2)
 
     monkeypatch.setattr(tuning.Trials, "run", run)
-    trials = tuning.Trials._make([None] * len(tuning.Trials._fields))
+    trials = tuning.Trials._make([None] * len(tuning.Trials._fields))._replace(kept=tmp_path / "trials.json")
     rows, folds = np.arange(10, 16), np.array([0, 0, 1, 1, 2, 2])
-    best = tuning.tune(trials, [Setting("recipe", 1, 1.0), Setting("ridge", 2, 1.0)], rows, folds)
+    candidates = [Setting("recipe", 1, 1.0), Setting("ridge", 2, 1.0)]
+    best = tuning.tune(trials, candidates, rows, folds)
     assert ran == [(rate, [row, row + 1]) for rate in (1, 2) for row in (10, 12, 14)]
     assert best.learning_rate == chosen and best.cross_validated == pytest.approx(0.5 + better * (chosen == 2))
+    ran.clear()
+    assert tuning.tune(trials, candidates, rows, folds) == best and not ran  # a resumed run has its trials
 
 
 def test_folds_hold_a_third_of_each_class():
