@@ -31,4 +31,4 @@ def test_a_page_of_bent_files(name: str, tmp_path: Path, campaign: bool, measure
         except UserError as error:
             assert content is not RECORDS[name] and "\n" not in str(error) and tmp_path.name in str(error)
             refused += 1
-    measured(f"{len(variants)} of {name}, {refused} refused")
+    measured(f"every value of {name} replaced, {len(variants):,} times, {refused:,} refused")

@@ -97,7 +97,7 @@ GATES = {
         "-",
     ),
     "R20": Gate(
-        "hostile and bent files of ten kinds, 10,000 of each, class paths and downloads in every place",
+        "hostile files of ten kinds, 10,000 of each, class paths and downloads everywhere; each value of a run bent",
         "no process, foreign import, connection or write elsewhere; typed errors only",
         "-",
     ),
