@@ -318,7 +318,7 @@ def _yolo_data(root: Path, others: list[str]) -> _About:
         except (yaml.YAMLError, ValueError):
             continue
         names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        if isinstance(names, dict) and {*names} == {*range(len(names))}:
             names = [names[number] for number in range(len(names))]
         if isinstance(names, list) and names:
             return _About(kept_apart([str(each) for each in names]), _yolo_folders(root, name, content))

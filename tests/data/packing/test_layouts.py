@@ -225,6 +225,12 @@ def test_a_data_yaml_whose_images_are_elsewhere(tmp_path: Path):
         pack(source)
 
 
+def test_a_data_yaml_whose_names_are_odd(tmp_path: Path):
+    source = yolo(tmp_path / "in", "", "images/1")
+    (source / "data.yaml").write_text("names: {0: red, blue: 1}\n")
+    assert pack(source)[1].classes == ["0", "1"]
+
+
 def test_boxes_beside_their_images(tmp_path: Path):
     """As darknet has it; captions are none."""
     _, index = pack(yolo(tmp_path / "in", "", "obj/1", "obj/2"))
