@@ -49,7 +49,7 @@ def dedup(
             the search takes five times as long.
         similarity: Minimum cosine similarity of the features of duplicates, 0 to 1; used only with --encoder.
         out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default in the folder of
-            the shards or images.
+            the shards; of a plain folder of images in the working directory.
         workers: Shards read at once; 0 = one per core; with Ray, of all nodes.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same paths; the search for pairs runs on this machine.
@@ -68,7 +68,7 @@ def dedup(
     evaluation = open_index(resolve(str(against), "all", pack)) if against else None
     if evaluation is not None:
         _check_different(index, evaluation)
-    path = out or (index.folder if place == str(shards) else shards) / LIST
+    path = out or (index.folder if place == str(shards) else Path()) / LIST
     _check_writable(path.parent)
     found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     counts = found.counts()

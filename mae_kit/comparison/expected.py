@@ -32,14 +32,14 @@ def expectation(objective: str, seen: float, images: int, labels_per_class: int 
     labels = f"{row['labels_per_class']} labels per class" if row["labels_per_class"] else "all labels"
     measured = (
         f"we measured {row['pretrained'][budget]}% against {row['scratch']}% from scratch{_interval(row, budget)} "
-        f"after {budget:,} images with {row['recipe']}, "
-        f"on {row['images']:,} {row['data']} and {labels}"
+        f"after training on {budget:,} images, repetitions counted, with {row['recipe']} on {row['images']:,} "
+        f"{row['data']}, with {labels}"
     )
     if seen >= least and _gains(row, budget):
         return f"Your images will differ; {measured}."
     enough = min((budget for budget in row["pretrained"] if _gains(row, budget)), default=None)
-    more = f", a gain after {enough:,}" if enough else ""
-    return f"{seen:,.0f} images are too few to expect a gain: {measured}{more}."
+    more = f"; the least that gained was {enough:,}" if enough and enough != budget else ""
+    return f"{seen:,.0f} images, repetitions counted, are too few to expect a gain: {measured}{more}."
 
 
 def _gains(row: Row, budget: int) -> bool:

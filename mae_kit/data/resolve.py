@@ -12,19 +12,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from filelock import FileLock
 
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
-from mae_kit.data.index.statistics import FILE as STATS
+from mae_kit.data.index.stats_file import FILE as STATS
+from mae_kit.data.index.stats_file import read_stats
 from mae_kit.data.packing.pack import pack_source
 from mae_kit.data.packing.plan import Settings, draws
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.splits import choose_splits, split_word
+from mae_kit.data.packing.stats import SKIPPED
 from mae_kit.data.remote.cache import Cache
 from mae_kit.data.remote.filesystem import is_url
 from mae_kit.errors import UserError
@@ -209,13 +211,19 @@ def _pack(folder: str) -> tuple[Path, bool]:
         if not (place / STATS).exists():
             log.info("%s: %s, packed once into %s", folder, source.kind, place)
             pack_source(source if split else _hold_out(source), place, Settings())
-    _say(folder, place)
+    _say(folder, place, split)
     return place, split
 
 
 @functools.cache  # once for a process: a command resolves each split
-def _say(folder: str, place: Path) -> None:
-    log.info("%s is read from %s", folder, place)
+def _say(folder: str, place: Path, split_before: bool) -> None:
+    packed = cast(dict[str, Any], read_stats(place, None))
+    train, val = (packed["splits"][split]["images"] for split in ("train", "val"))
+    kept = f", {train:,} images to train on and {val:,} to score on" if split_before else ""
+    log.info(f"{folder} is read from {place}{kept}")
+    if skipped := packed["skipped"]:
+        files = "1 file is" if skipped == 1 else f"{skipped:,} files are"
+        log.warning(f"{folder}: {files} left out, whole or in part, listed with reasons in {place / SKIPPED}")
 
 
 def _hold_out(source: Source) -> Source:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from typing import Any
 
 from markupsafe import Markup
 
@@ -80,15 +81,20 @@ def _finetune(folder: Folder) -> list[str]:
     height, width = pair(folder.encoder.get("image_size") or folder.encoder["model_args"].get("img_size", SIZE))
     size = height if height == width else [height, width]
     path = data.get("path", "DIR")
-    words = ["mae-kit", "finetune", *_recipe_for(folder), "--data", path, *_validation(path), "--encoder", run]
-    words += ["--data.image_size", json.dumps(size), "--run", f"{run}-classifier"]
+    recipe = read_recipe(find_recipe(_recipe_name(folder), "downstream"))
+    words = ["mae-kit", "finetune", *_recipe_for(folder, recipe), "--data", path, *_validation(path), "--encoder", run]
+    words += ["--data.image_size", json.dumps(size)] if size != recipe["data"].get("image_size") else []
+    words += ["--run", f"{run}-classifier", "--against-scratch"]
     return words if data.get("flip", True) else [*words, "--augmentation.flip", "false"]
 
 
-def _recipe_for(folder: Folder) -> list[str]:
+def _recipe_name(folder: Folder) -> str:
+    return folder.config.get("finetune") or ANY
+
+
+def _recipe_for(folder: Folder, recipe: dict[str, Any]) -> list[str]:
     """The recipe that the pretraining names; with the encoder's own model where the recipe was made for another."""
-    name = folder.config.get("finetune") or ANY
-    made_for, encoder = read_recipe(find_recipe(name, "downstream"))["model"], folder.encoder
+    name, made_for, encoder = _recipe_name(folder), recipe["model"], folder.encoder
     theirs, ours = made_for.get("args", {}), encoder["model_args"]
     fits = made_for["name"] == encoder["model"] and all(theirs.get(shape) == ours.get(shape) for shape in SHAPES)
     return [name] if fits else [name, *OWN_MODEL]

@@ -7,11 +7,11 @@ from mae_kit.comparison.expected import expectation
 @pytest.mark.parametrize(
     ("objective", "images", "labels", "said"),
     [
-        ("MAE", 500_000, None, "Your images will differ; we measured 46.5% against 36.4% from scratch after 379"),
+        ("MAE", 500_000, None, "Your images will differ; we measured 46.5% against 36.4% from scratch"),
         ("MAE", 130_000, 50, "we measured 39.8%"),
-        ("MAE", 50_000, None, "50,000 images are too few to expect a gain: we measured 33.1%"),
-        ("MAE", 1_000, None, "1,000 images are too few"),
-        ("SimMIM", 200_000, None, "a gain after 379,000"),
+        ("MAE", 50_000, None, "50,000 images, repetitions counted, are too few to expect a gain: we measured 33.1%"),
+        ("MAE", 1_000, None, "1,000 images, repetitions counted, are too few"),
+        ("SimMIM", 200_000, None, "the least that gained was 379,000"),
         ("MAE", 500_000, 10, "have not measured what MAE with 10 labels per class gains"),
         ("Blurred", 500_000, None, "have not measured what Blurred gains"),
     ],
@@ -36,8 +36,12 @@ MEASURED = [
     ("images", "labels", "said"),
     [
         (20_000, 10, "we measured 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)"),
-        (20_000, 10, "a gain after 300,000"),
-        (800, None, "51.0% against 50.0% from scratch after 40,000 images with quick, on 1,000 photos and all labels"),
+        (20_000, 10, "the least that gained was 300,000"),
+        (
+            800,
+            None,
+            "after training on 40,000 images, repetitions counted, with quick on 1,000 photos, with all labels",
+        ),
     ],
 )
 def test_the_dataset_closest_in_size_counts(

@@ -89,9 +89,17 @@ def test_a_folder_that_changed_is_packed_again(tmp_path: Path):
     assert len({first, second, third}) == 3 and len(ids(third)) == 5
 
 
-def test_a_folder_with_splits_keeps_them(tmp_path: Path):
+def test_a_folder_with_splits_keeps_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = images(tmp_path / "photos", *(f"{split}/{i}.png" for split in ("train", "val") for i in range(3)))
     assert len(ids(resolve(str(folder), "train"))) == 3 == len(ids(resolve(str(folder), "val")))
+    assert "3 images to train on and 3 to score on" in caplog.text and "left out" not in caplog.text
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = images(tmp_path / "photos", "0.png", "1.png")
+    (folder / "2.png").write_bytes((folder / "1.png").read_bytes()[:40])
+    resolve(str(folder), "train")
+    assert "1 file is left out, whole or in part, listed with reasons in" in caplog.text
 
 
 def test_a_job_that_was_stopped_is_finished(tmp_path: Path, cache: Path):

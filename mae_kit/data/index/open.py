@@ -137,7 +137,7 @@ def _stamps(base: Path, pattern: Pattern) -> Stamps:
         tars = sorted((entry.name, entry.stat()) for entry in found)
     if not tars:
         inside = ", ".join(sorted({path.parent.name for path in base.glob("*/*.tar")})[:5])
-        fix = f"name one of its folders {inside}" if inside else "make some with mae-kit shard IMAGES OUT"
+        fix = f"name one of its folders {inside}" if inside else "give its folder of images, or the pattern of shards"
         raise UserError("shards.none", f"no .tar shard in {base}", fix)
     names = [name for name, _ in tars]
     if not pattern.select(names):
