@@ -10,6 +10,7 @@ import torch
 
 from mae_kit.commands.report import report
 from mae_kit.console import console
+from mae_kit.data.index.labels import describe_labels
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, share_scale
 from mae_kit.data.resolve import resolve_pair
@@ -221,7 +222,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]
     found, scratch = (one.held_out(open_index(val), val) for one in (ours, load_trained(folder.path)))
     gain = found.gain(scratch)._asdict()
-    labels = f"{data.labels_per_class} labels per class" if data.labels_per_class else "all labels"
+    labels = describe_labels(data.labels_per_class, data.labels_fraction)
     sentence = verdict(gain, labels, f"{found.samples:,} validation images, one fine-tuning run each")
     console.print(sentence)
     told = {"gain": gain, "verdict": sentence}

@@ -300,6 +300,7 @@ class _Data(TypedDict, total=False):
     path: str
     batch_size: Annotated[int, (1, 2**31)]
     labels_per_class: int | None
+    labels_fraction: Fraction | None
 
 
 class Config(TypedDict, total=False):

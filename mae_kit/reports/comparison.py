@@ -6,9 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mae_kit.data.index.labels import describe_labels
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.curves import ABOUT_KNN
-from mae_kit.reports.folder import read_labels_per_class
+from mae_kit.reports.folder import read_labels
 from mae_kit.reports.images import latest
 from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
 from mae_kit.reports.render import data_uri, render
@@ -22,6 +23,7 @@ COST_HEADINGS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
 STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}  # by verb
 NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
 NAMES |= {"patch_knn": "kNN of patches", "patch_probe": "Linear probe of patches"}
+NAMES |= {"number_knn": "kNN of numbers", "number_probe": "Ridge regression of numbers"}
 
 
 def comparison(folder: Path, compared: Row) -> Markup:
@@ -65,10 +67,10 @@ def describe_scratch(rows: list[Row]) -> str:
 def _labels(folder: Path, rows: list[Row]) -> str:
     """A sentence on the number of labels, where the scores in a row differ in it."""
     runs = [run for row in rows if FINETUNED in row["scores"] for run in runs_of(folder, row, "finetune")]
-    taken = {read_labels_per_class(run) for run in runs if RunFolder(run).config.is_file()}
-    if taken <= {None}:
+    taken = {read_labels(run) for run in runs if RunFolder(run).config.is_file()}
+    if taken <= {describe_labels(None, None)}:
         return ""
-    fine = f"{taken.pop()} labels per class" if len(taken) == 1 else "as many labels as each recipe takes"
+    fine = taken.pop() if len(taken) == 1 else "as many labels as each recipe takes"
     return f"Fine-tuned on {fine}; linear probe and kNN use all labels. "
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_kit.data.index.labels import describe_labels
 from mae_kit.errors import UserError
 from mae_kit.files.plain_types import mismatch
 from mae_kit.files.recipe_file import read_recipe
@@ -99,9 +100,10 @@ def read_batch_size(run: Path) -> int:
     return size
 
 
-def read_labels_per_class(run: Path) -> int | None:
-    """Read the labels per class of a fine-tuning from its recipe; None for all."""
-    return read_config(run).get("data", {}).get("labels_per_class")
+def read_labels(run: Path) -> str:
+    """Read from the recipe of a fine-tuning how many labels it has, in words."""
+    data = read_config(run).get("data", {})
+    return describe_labels(data.get("labels_per_class"), data.get("labels_fraction"))
 
 
 def read_config(run: Path) -> Row:

@@ -28,6 +28,8 @@ class FinetuneData:
         val: Labeled shards to score on; by default the validation split of `path`.
         exclude: File that lists training samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         labels_per_class: Train on this many images of each class, drawn at random by the seed; by default all.
+        labels_fraction: Train on this fraction of the labeled images, drawn at random by the seed, for any task; a
+            smaller fraction is part of a larger one. By default all.
         crop_scale: Smallest and largest fraction of an image's area that a training crop covers.
         crop_pct: Fraction of the shorter side that the center crop keeps in scoring (MAE: 224/256).
         mean: Mean of each channel, in 0..1; by default the encoder's, or from scratch that of the images (stats.json).
@@ -42,6 +44,7 @@ class FinetuneData:
     val: str | None = None
     exclude: str | None = None
     labels_per_class: int | None = None
+    labels_fraction: float | None = None
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_pct: float = 0.875
     mean: list[float] | None = None
@@ -49,8 +52,16 @@ class FinetuneData:
     mix_shards: int = 0
 
     def __post_init__(self) -> None:
-        ranges = {"labels_per_class": POSITIVE, "crop_pct": POSITIVE_FRACTION, "crop_scale": AREAS}
+        ranges = {
+            "labels_per_class": POSITIVE,
+            "labels_fraction": POSITIVE_FRACTION,
+            "crop_pct": POSITIVE_FRACTION,
+            "crop_scale": AREAS,
+        }
         check_ranges(vars(self), "data", **ranges, mean=COLORS, std=COLORS)
+        if self.labels_per_class and self.labels_fraction:
+            what = "data.labels_per_class and data.labels_fraction both choose the labels to train on"
+            raise UserError("data.labels_fraction.both", what, "give one of the two")
 
 
 @dataclass(frozen=True)

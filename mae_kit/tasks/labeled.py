@@ -11,7 +11,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mae_kit.data.index.exclusions import kept
-from mae_kit.data.index.labels import class_counts, common_classes, draw_per_class, must_be_apart, smallest_class
+from mae_kit.data.index.labels import (
+    class_counts,
+    common_classes,
+    draw_fraction,
+    draw_per_class,
+    must_be_apart,
+    smallest_class,
+)
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.resolve import resolve_pair
 from mae_kit.data.transforms.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -84,6 +91,8 @@ def open_labeled(
     rows = np.intersect1d(rows_of(train), samples.rows)
     if data.labels_per_class:
         rows = _drawn(train, rows, data, data.labels_per_class, seed)
+    if data.labels_fraction:
+        rows = rows[draw_fraction(len(rows), data.labels_fraction, seed)]
     counts = class_counts(train, rows, len(classes)).tolist()
     absent = [name for name, count in zip(classes, counts, strict=True) if not count and not whole]
     if absent:

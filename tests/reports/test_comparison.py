@@ -22,18 +22,22 @@ def compared(names: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ([None, None], ""),
-        ([50, 50], "Fine-tuned on 50 labels per class; linear probe and kNN use all labels."),
-        ([50, None], "Fine-tuned on as many labels as each recipe takes; linear probe and kNN use all labels."),
+        ([{}, {"labels_per_class": None}], ""),
+        ([{"labels_fraction": 0.1}] * 2, "Fine-tuned on 10% of the labels; linear probe and kNN use all labels."),
+        ([{"labels_per_class": 50}] * 2, "Fine-tuned on 50 labels per class; linear probe and kNN use all labels."),
+        (
+            [{"labels_per_class": 50}, {}],
+            "Fine-tuned on as many labels as each recipe takes; linear probe and kNN use all labels.",
+        ),
     ],
 )
-def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels: list[int | None], told: str):
-    for name, number in zip("ab", labels, strict=True):
+def test_scores_of_other_numbers_of_labels_are_told_apart(tmp_path: Path, labels: list[dict], told: str):
+    for name, given in zip("ab", labels, strict=True):
         run = tmp_path / f"{name}-seed0" / "finetune"
         run.mkdir(parents=True)
-        (run / "config.yaml").write_text(yaml.safe_dump({"data": {"labels_per_class": number}}))
+        (run / "config.yaml").write_text(yaml.safe_dump({"data": given}))
     page = comparison(tmp_path, compared(["a", "b"]))
-    assert told in page and ("labels per class" in page or "as many labels" in page) == bool(told)
+    assert told in page and ("Fine-tuned on" in page) == bool(told)
 
 
 def test_a_seed_that_failed_leaves_the_others_picture_and_labels(tmp_path: Path):

@@ -78,7 +78,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "best/score.json": {"step": 3, "metric": "val_top1", "value": 0.5},
     "config.yaml": {
         "objective": {"class_path": "mae_kit.MAE"},
-        "data": {"path": "train-*.tar", "batch_size": 16, "flip": True, "labels_per_class": 3},
+        "data": {"path": "train-*.tar", "batch_size": 16, "flip": True, "labels_per_class": 3, "labels_fraction": 0.5},
         "optimization": {"epochs": 3.0},
         "model": {"name": "vit", "weights": "a.pth"},
         "encoder": "none",

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.errors import raises
 
 from mae_kit.tasks.config import FinetuneData
 from mae_kit.tasks.labeled import open_labeled
@@ -24,6 +25,17 @@ def test_a_class_without_a_training_image_is_told(photos: Path, tmp_path: Path, 
         FinetuneData(str(tmp_path), 16, 32), Optimization(epochs=1, learning_rate=1e-3), Machine(), 0
     )
     assert len(labeled.classes) == 5 and "no training image shows eel" in caplog.text
+
+
+def test_a_fraction_of_the_labels_is_part_of_a_larger_one(photos: Path):
+    def rows(fraction: float, seed: int = 0) -> set[int]:
+        data = FinetuneData(str(photos), 16, 32, labels_fraction=fraction)
+        return set(open_labeled(data, Optimization(1, learning_rate=1e-3), Machine(), seed).stream.rows.tolist())
+
+    assert [len(rows(fraction)) for fraction in (0.02, 0.25, 0.5, 1.0)] == [2, 24, 48, 96]
+    assert rows(0.25) < rows(0.5) and rows(0.25) != rows(0.25, seed=1)
+    with raises("data.labels_fraction.both"):
+        FinetuneData(str(photos), 16, 32, labels_per_class=2, labels_fraction=0.5)
 
 
 def test_few_images_are_shown_for_the_recipes_steps(photos: Path):

@@ -40,6 +40,11 @@ from mae_kit.training.config import Intervals, Machine, Optimization, Plan
             {"path": "a", "batch_size": 2, "image_size": 32, "labels_per_class": 0},
             "data.labels_per_class",
         ),
+        (
+            FinetuneData,
+            {"path": "a", "batch_size": 2, "image_size": 32, "labels_fraction": 1.5},
+            "data.labels_fraction",
+        ),
         (Augmentation, {"smoothing": 3}, "augmentation.smoothing"),
         (Augmentation, {"mixup": -1}, "augmentation.mixup"),
     ],

@@ -126,6 +126,18 @@ def draw_per_class(labels: Labels, count: int, seed: int) -> Int64[np.ndarray, "
     return np.unique(shuffled[places[by_class][np.arange(len(by_class)) - begins < count]])
 
 
+def draw_fraction(count: int, fraction: float, seed: int) -> Int64[np.ndarray, " m"]:
+    """Places of the first `fraction` of so many samples in a keyed order, ascending; at least one."""
+    return np.sort(permute(np.arange(max(1, round(fraction * count))), count, seed))
+
+
+def describe_labels(per_class: int | None, fraction: float | None) -> str:
+    """What a training has of the labels, in words."""
+    if per_class:
+        return f"{per_class} labels per class"
+    return f"{100 * fraction:.3g}% of the labels" if fraction else "all labels"
+
+
 def smallest_class(labels: Labels) -> int:
     """Samples of the class that has the fewest, of those that have any; 0 where none has."""
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.unique_counts(labels).counts
