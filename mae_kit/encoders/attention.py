@@ -22,7 +22,7 @@ def attention_maps(encoder: Encoder, images: Float[Tensor, "b c h w"]) -> Float[
     Returns:
         b * l * a * t * t floats: 60 MB for one image of 224 pixels and a ViT-L.
     """
-    with _written_out(encoder):
+    with written_out(encoder):
         maps = AttentionExtract(encoder.model)(images)
     return torch.stack(list(maps.values()), dim=1)
 
@@ -34,14 +34,14 @@ def write_out(module: nn.Module) -> None:
 
 
 @contextmanager
-def _written_out(encoder: Encoder) -> Iterator[None]:
+def written_out(module: nn.Module) -> Iterator[None]:
     """Write attention out for a while: a fused kernel never holds the map."""
-    fused = [layer.fused_attn for layer in _layers(encoder)]
-    write_out(encoder)
+    fused = [layer.fused_attn for layer in _layers(module)]
+    write_out(module)
     try:
         yield
     finally:
-        for layer, before in zip(_layers(encoder), fused, strict=True):
+        for layer, before in zip(_layers(module), fused, strict=True):
             layer.fused_attn = before
 
 

@@ -49,6 +49,7 @@ class RunFolder:
     reconstructions = _Named("reconstructions")  # plots of the same images over the steps of a run
     mistakes = _Named("mistakes")  # thumbnails of the mistakes that result.json lists
     predictions = _Named("predictions")  # pictures of what a fine-tuned model predicts, next to the truth
+    attention = _Named("attention")  # pictures of where the queries of a detector look
     inside = _Named("inside")  # plots of `mae-kit inspect`
 
     def __init__(self, path: Path):

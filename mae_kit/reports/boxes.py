@@ -10,11 +10,15 @@ COLUMNS = {"ap": "AP, IoU 0.5 to 0.95", "ap50": "AP, IoU 0.5"}
 
 
 def boxes(result: Row, run: RunFolder) -> Markup:
-    """Show the classes of result.json, lowest average precision first, and the pictures of the run's predictions."""
+    """Show the classes of result.json, lowest average precision first, and the pictures of boxes and of attention."""
     rows = sorted(result.get("ap_of_classes", []), key=lambda row: 2 if row["ap50"] is None else row["ap50"])
     if not rows:
         return Markup()
     scores = [["-" if row[name] is None else percent(row[name]) for name in COLUMNS] for row in rows]
     cells = [(row["name"], f"{row['objects']:,}", *score) for row, score in zip(rows, scores, strict=True)]
-    pictures = [data_uri(file.read_bytes(), "png") for file in sorted(run.predictions.glob("*.png"))]
-    return render("boxes.html", headings=("Class", "Objects", *COLUMNS.values()), rows=cells, pictures=pictures)
+    pictures, attention = (
+        [data_uri(file.read_bytes(), "png") for file in sorted(folder.glob("*.png"))]
+        for folder in (run.predictions, run.attention)
+    )
+    headings = ("Class", "Objects", *COLUMNS.values())
+    return render("boxes.html", headings=headings, rows=cells, pictures=pictures, attention=attention)

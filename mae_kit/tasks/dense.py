@@ -40,6 +40,7 @@ class Dense:
     """
 
     kind: Kind
+    pooled = False
 
     def __init__(self, scale: tuple[float, float]):
         super().__init__()

@@ -25,9 +25,19 @@ from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.box_pictures import side_by_side
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.dense import Dense
-from mae_kit.tasks.detector import Detections, Detector, DetectorConfig, Name, detect, detections, save_detector
+from mae_kit.tasks.detector import (
+    Detections,
+    Detector,
+    DetectorConfig,
+    Name,
+    detect,
+    detections,
+    prepared,
+    save_detector,
+)
 from mae_kit.tasks.labeled import check_unused
 from mae_kit.tasks.metrics import Rows, Scores
+from mae_kit.tasks.query_attention import attention_picture
 from mae_kit.tasks.set_criterion import SetCriterion, Truth
 from mae_kit.tasks.supervised import HeadedModule
 from mae_kit.tasks.task import Task
@@ -152,6 +162,9 @@ class Detection(Dense, Task):
         (found,), (height, width) = detect(model, record, batch.images, batch.sizes), batch.sizes[0].tolist()
         shown, true = as_rgb(batch.images[0, :, :height, :width]), truth_of(batch.labels[0])
         side_by_side(shown, [true, found.above(SHOWN)], record.classes).save(run.predictions / name)
+        run.attention.mkdir(exist_ok=True)
+        whole = prepared(model, record, batch.images, batch.sizes)
+        attention_picture(model, whole, shown, record.classes).save(run.attention / name)
 
 
 def truth_of(boxes: Tensor) -> Detections:

@@ -18,8 +18,8 @@ from mae_kit.tasks.detr import Detr
 from mae_kit.tasks.set_criterion import Found
 from mae_kit.tasks.yolos import Yolos
 from mae_kit.weights.config import ModelConfig, parse_config
-from mae_kit.weights.detectors import read, recognizes, with_counters
-from mae_kit.weights.files import CONFIG, read_raw
+from mae_kit.weights.detectors import Published, is_detector, read_detector, with_counters, write
+from mae_kit.weights.files import read_raw
 
 Name = Literal["detr", "yolos"]
 Detector = Detr | Yolos
@@ -87,9 +87,14 @@ def detections(model: Detector, found: Found, size: tuple[int, int]) -> list[Det
         best, label = scores.max(dim=-1)
         best, query = best.sort(dim=1, descending=True)
         label = label.gather(1, query)
-    edges = box_convert(found.boxes.float(), "cxcywh", "xyxy").gather(1, query[..., None].expand(-1, -1, 4))
-    edges = edges.clamp(0, 1) * edges.new_tensor([size[1], size[0]] * 2)
+    edges = in_pixels(found.boxes, size).gather(1, query[..., None].expand(-1, -1, 4))
     return [Detections(*columns) for columns in zip(edges, label, best, strict=True)]
+
+
+def in_pixels(boxes: Float[Tensor, "*b 4"], size: tuple[int, int]) -> Float[Tensor, "*b 4"]:
+    """Edges of boxes in 0..1, cut at those of the image."""
+    edges = box_convert(boxes.float(), "cxcywh", "xyxy").clamp(0, 1)
+    return edges * edges.new_tensor([size[1], size[0]] * 2)
 
 
 @torch.no_grad()
@@ -104,10 +109,17 @@ def detect(
         images: Padded on the right and below.
         sizes: Height and width of each without the padding.
     """
+    found = model(prepared(model, config, images, sizes))[-1]
+    return [Detections(*(column.cpu() for column in one)) for one in detections(model, found, config.model.size)]
+
+
+def prepared(
+    model: Detector, config: DetectorConfig, images: Num[Tensor, "b c h w"], sizes: Int64[Tensor, "b 2"]
+) -> Float[Tensor, "b c h w"]:
+    """Images normalized, on the detector's device, and 0 where they are padded; arguments as of `detect`."""
     device = next(model.parameters()).device
     normalize = Normalize(config.model.mean, config.model.std).to(device)
-    found = model(padded(normalize, images.to(device), sizes))[-1]
-    return [Detections(*(column.cpu() for column in one)) for one in detections(model, found, config.model.size)]
+    return padded(normalize, images.to(device), sizes)
 
 
 def save_detector(folder: Path, detector: Detector, config: DetectorConfig) -> Path:
@@ -124,17 +136,26 @@ def load_detector(path: Path | str) -> tuple[Detector, DetectorConfig]:
     Raises:
         UserError: `detector.missing`, `detector.kind`, `detector.layout` or `detector.damaged`.
     """
-    if (Path(path) / CONFIG).is_file() and recognizes(raw := read_raw(Path(path))):
-        published = read(raw)
-        config = DetectorConfig(published.model, published.detector, published.parts)
+    if is_detector(Path(path)):
+        found = read_detector(read_raw(Path(path)))
+        config = DetectorConfig(found.model, found.detector, found.parts)
         detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
-        detector.load_state_dict(with_counters(published.tensors, detector.state_dict()), strict=True)
+        detector.load_state_dict(with_counters(found.tensors, detector.state_dict()), strict=True)
         return detector.eval(), config
     config, tensors = read_kind(path, DETECTOR, _parse)
     with damages(path, DETECTOR):
         detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
         detector.load_state_dict(tensors, strict=True)
     return detector.eval(), config
+
+
+def published(detector: Detector, config: DetectorConfig) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """What `write_raw` writes into a folder that transformers reads.
+
+    Raises:
+        UserError: transformers' class has no place for it.
+    """
+    return write(Published(config.detector, config.model, dict(config.parts), detector.state_dict()))
 
 
 def _parse(content: dict[str, Any]) -> DetectorConfig:
