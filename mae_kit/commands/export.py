@@ -26,8 +26,9 @@ from mae_kit.weights.recognize import read_pretrained
 
 log = logging.getLogger(__name__)
 
-Format = Literal["timm", "vit_mae", "vit", "original", "onnx", "pt2"]
+Format = Literal["timm", "vit_mae", "vit", "original", "yolos", "detr", "onnx", "pt2"]
 _OF_VITS = ("vit_mae", "vit", "original")
+_FIX = "give --format timm, onnx or pt2"
 
 
 def export(
@@ -40,7 +41,7 @@ def export(
         run: A run, one of its files, or any file or folder that `mae-kit import` reads.
         out: Folder to write.
         format: timm (config.json and safetensors), vit_mae and vit (transformers), original (the MAE code's .pth),
-            onnx, or pt2 (torch.export).
+            yolos and detr (detectors, transformers), onnx, or pt2 (torch.export).
         hub_dir: Folder to write in place of --out, with a model card: ready for upload to the Hugging Face Hub.
         license: License of the weights for the model card, as the Hub's identifier, for example apache-2.0 or
             cc-by-nc-4.0.
@@ -55,7 +56,7 @@ def export(
     if folder.is_dir() and any(folder.iterdir()) and not is_unfinished(folder):
         raise UserError("out.not_empty", f"{folder} is not empty", "choose another folder")
     if (kind := trained_kind(run)) not in ("", CLASSIFIER.name):
-        write = _graph_writer(run, kind, format, hub_dir)
+        write = _task_writer(run, kind, format, hub_dir)
     else:
         kind, write = _writer(run, format, hub_dir, license)
     with filling(folder) as making:
@@ -74,12 +75,10 @@ def _one_of(out: Path | None, hub_dir: Path | None) -> Path:
 def _writer(run: Path, format: Format, hub_dir: Path | None, license: str) -> tuple[str, Callable[[Path], None]]:
     """What an encoder or classifier is, and what writes it."""
     weights = read_pretrained(run)
+    if format not in WRITERS:
+        raise UserError("format.detector", f"the format {format} holds a detector, not a {weights.kind}", _FIX)
     if format in _OF_VITS and not is_plain_vit(weights):
-        raise UserError(
-            "format.family",
-            f"the format {format} cannot hold {weights.config.model}",
-            "give --format timm, onnx or pt2",
-        )
+        raise UserError("format.family", f"the format {format} cannot hold {weights.config.model}", _FIX)
 
     def write(folder: Path) -> None:
         WRITERS[format](folder, weights)
@@ -89,13 +88,18 @@ def _writer(run: Path, format: Format, hub_dir: Path | None, license: str) -> tu
     return weights.kind, write
 
 
-def _graph_writer(run: Path, kind: str, format: Format, hub_dir: Path | None) -> Callable[[Path], None]:
-    """What writes a model that other programs have no layout for."""
-    if format not in GRAPHS:
-        raise UserError("format.task", f"the format {format} cannot hold a {kind}", "give --format onnx or pt2")
+def _task_writer(run: Path, kind: str, format: Format, hub_dir: Path | None) -> Callable[[Path], None]:
+    """What writes a segmenter, regressor or detector."""
     if hub_dir:
         raise UserError("hub_dir", f"there is no model card for a {kind}", "give --out DIR")
-    graph = load_trained(run).graph()
+    trained = load_trained(run)
+    if format == trained.layout:
+        written = trained.published()
+        return lambda folder: write_raw(folder, *written)
+    if format not in GRAPHS:
+        fix = f"give --format {f'{trained.layout}, ' * bool(trained.layout)}onnx or pt2"
+        raise UserError("format.task", f"the format {format} cannot hold this {kind}", fix)
+    graph = trained.graph()
     return lambda folder: GRAPHS[format](folder, graph)
 
 

@@ -1,6 +1,7 @@
 """Convert weights of other programs into a folder that every command takes."""
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 from mae_kit.data.index.class_names import kept_apart
 from mae_kit.errors import UserError
 from mae_kit.files.durable import filling, is_unfinished
+from mae_kit.tasks.detector import load_detector, save_detector
 from mae_kit.training.ranges import POSITIVE, check_ranges
 from mae_kit.weights.adapt import rechannelled, rechannelled_from, repatched, resized
+from mae_kit.weights.detectors import is_detector
 from mae_kit.weights.native import save_classifier, save_encoder, save_model, to_igpt, to_objective
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, build_timm, without_head
@@ -36,8 +39,8 @@ def import_(
 
     The format is recognized: original MAE files (encoder, whole model, fine-tuned); state dicts of timm's plain ViTs,
     of DINOv2 and Pixio; folders of transformers (ViTMAE, ViT, DINOv2, DINOv3, SigLIP, Pixio, ImageGPT, BEiT, Swin,
-    ConvNeXt V2) and of timm; encoders and classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code. No code in a
-    file is executed.
+    ConvNeXt V2) and of timm; encoders and classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code; detectors of
+    transformers, YOLOS and DETR, as they are, which predict and evaluate then take. No code in a file is executed.
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
@@ -66,6 +69,9 @@ def import_(
         UserError: The file has no known layout, would run code, or has tensors missing or unknown; or a number is out
             of its range.
     """
+    given = {name: value for name, value in locals().items() if value not in (None, (), weights, out)}
+    if is_detector(weights):
+        return _import_detector(weights, out, given)
     size, patch = ([side, side] if isinstance(side, int) else side for side in (img_size, patch_size))
     _must_be_sides("img_size", size)
     _must_be_sides("patch_size", patch)
@@ -93,6 +99,21 @@ def import_(
     return {"folder": str(out), **report}
 
 
+def _import_detector(weights: Path, out: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Convert a detector of transformers."""
+    for name in sorted(given):
+        what = f"{weights} is a detector, which is imported as it is"
+        raise UserError(f"{name}.detector", what, f"leave out --{name.replace('_', '-')}")
+    detector, config = load_detector(weights)
+    with _filled(out) as making:
+        save_detector(making, detector, config)
+    inside = len(detector.backbone.state_dict())
+    counts = {"encoder": inside, "decoder": len(detector.state_dict()) - inside}
+    log.info(f"{weights}: {config.detector}, {counts['encoder']} tensors of the encoder, {counts['decoder']} others")
+    log.info(f"written: {out}")
+    return {"folder": str(out), "kind": config.detector, **counts, "left_out": [], "assumed": []}
+
+
 def _normalized(weights: Pretrained, mean: list[float] | None, std: list[float] | None) -> Pretrained:
     """With the statistics that the user gives."""
     encoder = weights.config
@@ -113,10 +134,15 @@ def _must_count(**counts: int | None) -> None:
 
 
 def _write(out: Path, weights: Pretrained) -> None:
+    with _filled(out) as making:
+        _fill(making, weights)
+
+
+def _filled(out: Path) -> AbstractContextManager[Path]:
+    """A folder to write into that holds no weights yet."""
     if any(out.glob("*.safetensors")) and not is_unfinished(out):
         raise UserError("out.weights", f"{out} holds weights already", "choose another folder")
-    with filling(out) as making:
-        _fill(making, weights)
+    return filling(out)
 
 
 def _fill(out: Path, weights: Pretrained) -> None:

@@ -24,7 +24,7 @@ from mae_kit.evaluation.objects import FoundObjects
 from mae_kit.files.durable import replace_text
 from mae_kit.tasks.box_pictures import side_by_side
 from mae_kit.tasks.detection import BATCH, SHOWN, found_rows, true_rows
-from mae_kit.tasks.detector import Detections, Detector, detect, load_detector, probabilities
+from mae_kit.tasks.detector import Detections, Detector, detect, load_detector, probabilities, published
 from mae_kit.tasks.files import PredictedFiles
 from mae_kit.tasks.trained import PREDICTED, Trained
 from mae_kit.weights.onnx import INPUT, Graph, model_record
@@ -50,6 +50,7 @@ class TrainedDetector(Trained):
     def __init__(self, path: Path):
         model, self.record = load_detector(path)
         super().__init__(model, self.record.model)
+        self.layout = self.record.detector
 
     def held_out(self, index: Index, name: str) -> FoundObjects:
         """As of all; objects are found in whole images."""
@@ -102,6 +103,9 @@ class TrainedDetector(Trained):
         factors = torch.tensor([pixels.shape[2] / image.shape[2], pixels.shape[1] / image.shape[1]] * 2)
         most = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
         return found._replace(boxes=(found.boxes * factors).minimum(most))
+
+    def published(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+        return published(self.model.cpu(), self.record)
 
     def graph(self) -> Graph:
         """Of images that were fitted into one size, in any batch: of each query a box and probabilities."""

@@ -42,11 +42,13 @@ class Trained:
 
     Attributes:
         kind: Name of its file: classifier, segmenter, regressor.
+        layout: Name of the format of another program that can hold it, if there is one.
         config: The record of the model.
         model: [b c h w] normalized images -> predictions.
     """
 
     kind: str
+    layout: str = ""
 
     def __init__(self, model: nn.Module, config: ModelConfig):
         self.device = frozen_device()
@@ -86,6 +88,10 @@ class Trained:
 
     def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
         """Predict images, as `mae-kit predict` does and with its arguments; returns what it returns."""
+        raise NotImplementedError
+
+    def published(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+        """What `write_raw` writes of it in its `layout`."""
         raise NotImplementedError
 
     def graph(self) -> Graph:

@@ -1,18 +1,23 @@
-"""YOLOS and DETR as transformers publishes them: config.json and model.safetensors, read under our names."""
+"""YOLOS and DETR as transformers reads and writes them, config.json and model.safetensors, under our names."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from timm.models.resnet import ResNet
 from torch import Tensor
 
-from mae_kit.encoders.timm_models import pair
+from mae_kit.encoders.timm_models import build, pair
 from mae_kit.errors import UserError
+from mae_kit.files.json_file import read_json
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.files import Raw
-from mae_kit.weights.huggingface import ENCODER, ENCODER_5, check_plain, labels
-from mae_kit.weights.names import PARTS, Names, prefixed
-from mae_kit.weights.plain_vit import depth_of, named
-from mae_kit.weights.preprocessor import read_preprocessor
+from mae_kit.weights.files import CONFIG, Raw
+from mae_kit.weights.huggingface import ENCODER, ENCODER_5, check_plain, labels, written_config, written_labels
+from mae_kit.weights.names import PARTS, Names, Tensors, prefixed
+from mae_kit.weights.plain_vit import Hints, depth_of, named
+from mae_kit.weights.preprocessor import read_preprocessor, write_preprocessor
+from mae_kit.weights.pretrained import Pretrained
 
 _BACKBONES = ("model.backbone.conv_encoder.model.", "model.backbone.model.")
 _LAYER = {
@@ -52,8 +57,14 @@ YOLOS = Names(
 )
 
 
+_BACKBONE = "backbone."
+_COUNTER = "num_batches_tracked"
+_TWO = "encoder", "decoder"
+_FIX = "give --format onnx or pt2"
+
+
 class Published(NamedTuple):
-    """A detector that was published.
+    """A detector that was published, or is to be.
 
     Attributes:
         detector: detr or yolos.
@@ -72,7 +83,25 @@ def recognizes(raw: Raw) -> bool:
     return raw.config.get("model_type") in ("detr", "yolos")
 
 
-def read(raw: Raw) -> Published:
+def is_detector(folder: Path) -> bool:
+    """Tell whether a folder holds a detector that transformers has written."""
+    file = folder / CONFIG
+    config = read_json(file, "weights.damaged", "fetch it again") if file.is_file() else {}
+    return config.get("model_type") in ("detr", "yolos")
+
+
+def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
+    """Read the encoder of a detector under timm's names; the detector itself is left out."""
+    published = read_detector(raw)
+    inside, left_out = _parted(published.tensors)
+    args = {name: value for name, value in published.model.model_args.items() if name != "global_pool"}
+    config = replace(published.model, classes=[], model_args=args)
+    tensors = with_counters(inside, _empty(config).state_dict())
+    kind = f"Hugging Face {published.detector.upper()}, its backbone"
+    return Pretrained(kind, config, tensors, left_out=list(left_out)), []
+
+
+def read_detector(raw: Raw) -> Published:
     """Read a detector.
 
     Raises:
@@ -100,17 +129,17 @@ def _read_yolos(raw: Raw) -> Published:
 
 def _read_detr(raw: Raw) -> Published:
     config = raw.config
-    backbone = {"backbone." + _bare(name): tensor for name, tensor in raw.tensors.items() if _bare(name) != name}
+    form = config.get("backbone_config") or {}
+    backbone = {_BACKBONE + _bare(name): tensor for name, tensor in raw.tensors.items() if _bare(name) != name}
     rest = {name: tensor for name, tensor in raw.tensors.items() if _bare(name) == name}
     tensors, unknown = DETR.ours(rest)
     _check(unknown)
-    name = config.get("backbone") or (config.get("backbone_config") or {}).get("backbone")
+    name = config.get("backbone") or form.get("backbone")
     if not isinstance(name, str) or not backbone or config.get("dilation"):
         what = "its backbone is not one of timm's, or is dilated"
         raise UserError("detector.layout", what, "give a DETR with a timm backbone")
-    counters = {name for name in backbone if name.endswith("num_batches_tracked")}
-    tensors |= {name: tensor for name, tensor in backbone.items() if name not in counters}
-    parts = {
+    tensors |= {name: tensor for name, tensor in backbone.items() if not name.endswith(_COUNTER)}
+    parts: dict[str, Any] = {
         "queries": config["num_queries"],
         "width": config["d_model"],
         "heads": config["encoder_attention_heads"],
@@ -118,7 +147,11 @@ def _read_detr(raw: Raw) -> Published:
         "feedforward": config["encoder_ffn_dim"],
         "dropout": config["dropout"],
     }
-    model = _model(raw, name, {}, (800, 1333), len(tensors["class_embed.bias"]) - 1)
+    padded = raw.preprocessor.get("pad_size") or {"height": 800, "width": 1333}
+    args = {"in_chans": config.get("num_channels", 3)}
+    model = _model(raw, name, args, (padded["height"], padded["width"]), len(tensors["class_embed.bias"]) - 1)
+    last = form.get("out_indices", [-1])[-1]
+    parts["stride"] = _empty(model).feature_info[last]["reduction"]
     return Published("detr", model, parts, tensors)
 
 
@@ -128,7 +161,7 @@ def _bare(name: str) -> str:
 
 def _model(raw: Raw, name: str, args: dict[str, Any], size: tuple[int, int], outputs: int) -> ModelConfig:
     classes, _ = labels(raw.config, outputs)
-    fields = read_preprocessor(raw, 3).fields | {"image_size": size, "classes": classes}
+    fields = read_preprocessor(raw, args["in_chans"]).fields | {"image_size": size, "classes": classes}
     return ModelConfig(name, args, objective="none", **fields)
 
 
@@ -138,7 +171,80 @@ def _check(unknown: list[str]) -> None:
         raise UserError("detector.layout", what, "give a YOLOS without mid position embeddings, or a plain DETR")
 
 
-def with_counters(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_counters(tensors: Tensors, own: Tensors) -> dict[str, Tensor]:
     """Tensors, and the counters of a batch normalization that was frozen and has none."""
-    counters = {name: torch.zeros_like(tensor) for name, tensor in own.items() if name.endswith("num_batches_tracked")}
-    return counters | tensors
+    return {name: torch.tensor(0) for name in own if name.endswith(_COUNTER)} | dict(tensors)
+
+
+def write(published: Published) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """config.json, tensors and preprocessor_config.json of a YolosForObjectDetection or DetrForObjectDetection.
+
+    Raises:
+        UserError: transformers' class has no place for it.
+    """
+    model, yolos = published.model, published.detector == "yolos"
+    config, tensors = (_write_yolos if yolos else _write_detr)(published)
+    config |= {"architectures": [f"{'Yolos' if yolos else 'Detr'}ForObjectDetection"]}
+    height, width = model.size
+    prepared = write_preprocessor(replace(model, crop_mode="squash"), model.size) | {
+        "image_processor_type": f"{'Yolos' if yolos else 'Detr'}ImageProcessor",
+        "size": {"max_height": height, "max_width": width},
+        "do_pad": True,
+        "pad_size": {"height": height, "width": width},
+    }
+    return config | written_labels(Pretrained("", model, {})), tensors, prepared
+
+
+def _write_yolos(published: Published) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    model, tensors = published.model, published.tensors
+    inside, _ = _parted(tensors)
+    config = written_config(Pretrained("", replace(model, classes=[]), inside), "yolos")
+    config |= {"image_size": list(model.size), "num_detection_tokens": published.parts["queries"]}
+    places = torch.cat([tensors["backbone.pos_embed"], torch.zeros_like(tensors["tokens"])], dim=1)
+    return config | {"use_mid_position_embeddings": False}, YOLOS.theirs(tensors | {"backbone.pos_embed": places})
+
+
+def _write_detr(published: Published) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    model, parts = published.model, published.parts
+    inside, rest = _parted(published.tensors)
+    empty = _empty(model)
+    if parts.get("proposals"):
+        raise UserError("format.proposals", "transformers' detr has no proposals", _FIX)
+    if not isinstance(empty, ResNet) or set(model.model_args) - {"in_chans"}:
+        what = (
+            f"transformers' detr has one of timm's ResNets, and none with other arguments than its name ({model.model})"
+        )
+        raise UserError("format.backbone", what, _FIX)
+    last = max(n for n, level in enumerate(empty.feature_info) if level["reduction"] <= parts["stride"])
+    config = {
+        "model_type": "detr",
+        "backbone_config": {
+            "model_type": "timm_backbone",
+            "backbone": model.model,
+            "num_channels": model.channels,
+            "features_only": True,
+            "use_pretrained_backbone": False,
+            "out_indices": list(range(1, last + 1)),
+        },
+        "num_channels": model.channels,
+        "num_queries": parts["queries"],
+        "d_model": parts["width"],
+        **{f"{part}_layers": layers for part, layers in zip(_TWO, parts["layers"], strict=True)},
+        **{f"{part}_attention_heads": parts["heads"] for part in _TWO},
+        **{f"{part}_ffn_dim": parts["feedforward"] for part in _TWO},
+        "dropout": parts["dropout"],
+    }
+    frozen = {_BACKBONES[0] + name: tensor for name, tensor in inside.items() if not name.endswith(_COUNTER)}
+    return config, frozen | DETR.theirs(rest)
+
+
+def _parted(tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of the backbone, by its own names, and the others."""
+    inside = {name.removeprefix(_BACKBONE): t for name, t in tensors.items() if name.startswith(_BACKBONE)}
+    return inside, {name: t for name, t in tensors.items() if not name.startswith(_BACKBONE)}
+
+
+def _empty(model: ModelConfig) -> Any:
+    """The backbone without weights."""
+    with torch.device("meta"):
+        return build(model.model, model.model_args, _FIX, num_classes=0)

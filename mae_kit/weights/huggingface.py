@@ -207,7 +207,7 @@ def written_config(weights: Pretrained, kind: str, pooling: str = "token") -> di
     if weights.classes and (kind == "vit_mae" or model.global_pool != pooling):
         what = f"transformers' {kind} does not classify by {model.global_pool}, as this model does"
         raise UserError("format.pooling", what, fix)
-    if embed.img_size[0] != embed.img_size[1] or embed.patch_size[0] != embed.patch_size[1]:
+    if embed.patch_size[0] != embed.patch_size[1] or (kind != "yolos" and embed.img_size[0] != embed.img_size[1]):
         raise UserError(
             "format.square",
             f"transformers' {kind} takes square images, not {embed.img_size}",

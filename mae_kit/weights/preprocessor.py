@@ -76,7 +76,10 @@ def _crop(said: dict[str, Any]) -> dict[str, Any]:
 def _sides(size: Any) -> tuple[int, int]:
     if not isinstance(size, dict):
         return pair(size)
-    return (size["height"], size["width"]) if "height" in size else pair(size["shortest_edge"])
+    for prefix in ("", "max_"):
+        if f"{prefix}height" in size:
+            return size[f"{prefix}height"], size[f"{prefix}width"]
+    return pair(size["shortest_edge"])
 
 
 def write_preprocessor(config: ModelConfig, size: tuple[int, int]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mae_kit.weights import (
     bare_vit,
     beit,
     convnextv2,
+    detectors,
     dinov2,
     dinov3,
     hiera,
@@ -33,7 +34,7 @@ from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.pretrained import Pretrained, check_complete, empty_encoder, image_size, load_weights, without_head
 from mae_kit.weights.timm import architecture, is_published, read_published
 
-_FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt)
+_FOLDERS = (timm_folder, huggingface, dinov2, dinov3, siglip, beit, swin, convnextv2, imagegpt, detectors)
 LAYOUTS: tuple[ModuleType, ...] = (*_FOLDERS, hiera, bare_vit, prithvi, original)
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no layout
 PREFIXES = (*WRAPPERS, "teacher.", "student.", "model.", "backbone.", "encoder.", "vit.", "net.")
