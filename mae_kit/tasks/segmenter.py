@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers import LayerNorm2d
@@ -14,8 +15,9 @@ from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import SEGMENTER, damages, read_kind, save_kind
 from mae_kit.weights.config import ModelConfig, parse_config
 
-Head = Literal["linear", "pyramid"]
+Head = Literal["linear", "pyramid", "upernet"]
 FINEST = 4  # pixels of a cell of a pyramid at least
+POOLS = 1, 2, 3, 6  # cells a side of the coarsest map, pooled
 
 
 class Segmenter(nn.Module):
@@ -25,7 +27,8 @@ class Segmenter(nn.Module):
         backbone: A timm model without its head that has `forward_intermediates`.
         classes: Number of classes.
         head: linear = a layer on the last map; pyramid = `PyramidHead` on the maps of all stages, of a backbone of one
-            stage (ViT, BEiT) on `SimplePyramid` of its last map.
+            stage (ViT, BEiT) on `SimplePyramid` of its last map; upernet = `UperHead` on the same, of one stage on
+            maps of blocks that lie evenly over its depth.
         width: Channels of the pyramid.
 
     Raises:
@@ -40,17 +43,17 @@ class Segmenter(nn.Module):
             raise UserError("model.name.maps", what, "choose a ViT, BEiT, Swin, ConvNeXt, Hiera or ResNet")
         last = {level["reduction"]: number for number, level in enumerate(self.backbone.feature_info)}
         self.plain = len(last) == 1
-        self.levels = list(last.values()) if head == "pyramid" else list(last.values())[-1:]
+        self.levels = list(last.values())[-1:] if head == "linear" else list(last.values())
         widths = [self.backbone.feature_info[level]["num_chs"] for level in self.levels]
         _freeze_unused(self.backbone, self.plain)
-        simple = head == "pyramid" and self.plain
-        self.pyramid = SimplePyramid(widths[0], next(iter(last))) if simple else nn.Identity()
-        if isinstance(self.pyramid, SimplePyramid):
+        self.pyramid: nn.Module = nn.Identity()
+        if head != "linear" and self.plain:
+            self.pyramid = SimplePyramid(widths[0], next(iter(last)))
             widths = self.pyramid.widths
-        if head == "pyramid":
-            self.head: nn.Module = PyramidHead(widths, classes, width)
-        else:
-            self.head = LinearHead(widths[0], classes)
+            if head == "upernet":
+                self.levels = _evenly(self.levels[0] + 1, len(widths))
+        heads = {"pyramid": PyramidHead, "upernet": UperHead}
+        self.head = LinearHead(widths[0], classes) if head == "linear" else heads[head](widths, classes, width)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Logits of each pixel of normalized images."""
@@ -59,10 +62,12 @@ class Segmenter(nn.Module):
     def maps(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The maps that the head takes, finest first."""
         norm = {"norm": True} if self.plain else {}
+        levels = sorted(set(self.levels))  # of few blocks one is taken several times
         found = self.backbone.forward_intermediates(
-            images, indices=self.levels, output_fmt="NCHW", intermediates_only=True, **norm
+            images, indices=levels, output_fmt="NCHW", intermediates_only=True, **norm
         )
-        return self.pyramid(found) if self.plain else found
+        maps = [found[levels.index(level)] for level in self.levels]
+        return self.pyramid(maps) if self.plain else maps
 
 
 class LinearHead(nn.Module):
@@ -95,7 +100,9 @@ class SimplePyramid(nn.Module):
         self.widths = [dim // 4, dim // 2, dim, dim][first:]
 
     def forward(self, maps: list[Float[Tensor, "b d y x"]]) -> list[Float[Tensor, "b _ _ _"]]:
-        return [scale(maps[-1]) for scale in self.scales]
+        """Of one map all, or of as many maps one each."""
+        own = maps if len(maps) > 1 else maps * len(self.scales)
+        return [scale(each) for scale, each in zip(self.scales, own, strict=True)]
 
 
 class PyramidHead(nn.Module):
@@ -120,6 +127,52 @@ class PyramidHead(nn.Module):
         return self.classify(self.smooth(merged))
 
 
+class UperHead(nn.Module):
+    """UPerNet (arXiv 1807.10221): the coarsest map with its pooled averages, a feature pyramid, and all of it fused.
+
+    With layer normalization in place of batch normalization, so that a batch may be one crop.
+
+    Args:
+        widths: Channels of the maps, finest first.
+        classes: Number of classes.
+        width: Channels of the pyramid.
+    """
+
+    def __init__(self, widths: list[int], classes: int, width: int = 128):
+        super().__init__()
+        self.pooled = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(n), _conv(widths[-1], width, 1)) for n in POOLS)
+        self.bottleneck = _conv(widths[-1] + len(POOLS) * width, width, 3)
+        self.lateral = nn.ModuleList(_conv(each, width, 1) for each in widths[:-1])
+        self.smooth = nn.ModuleList(_conv(width, width, 3) for _ in widths[:-1])
+        self.fuse = _conv(len(widths) * width, width, 3)
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: list[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b k y x"]:
+        last = maps[-1]
+        pools = [_resized(pool(last), last) for pool in self.pooled]
+        merged = self.bottleneck(torch.cat([last, *pools], dim=1))
+        found = [merged]
+        for lateral, smooth, finer in zip(list(self.lateral)[::-1], list(self.smooth)[::-1], maps[-2::-1], strict=True):
+            merged = lateral(finer) + _resized(merged, finer)
+            found.append(smooth(merged))
+        return self.classify(self.fuse(torch.cat([_resized(each, maps[0]) for each in found], dim=1)))
+
+
+def _conv(channels: int, width: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False), LayerNorm2d(width), nn.ReLU()
+    )
+
+
+def _resized(map: Float[Tensor, "b d _ _"], like: Float[Tensor, "b _ y x"]) -> Float[Tensor, "b d y x"]:
+    return F.interpolate(map, size=like.shape[2:], mode="bilinear")
+
+
+def _evenly(depth: int, count: int) -> list[int]:
+    """Numbers of so many blocks that lie evenly over a depth, the last one among them."""
+    return [max(0, round(depth * (number + 1) / count) - 1) for number in range(count)]
+
+
 def _freeze_unused(backbone: Any, plain: bool) -> None:
     """What is behind the maps learns nothing."""
     for name in ("head", "fc_norm", "attn_pool", *(() if plain else ("norm",))):
@@ -134,7 +187,7 @@ class SegmenterConfig:
 
     Attributes:
         model: The record of its backbone and classes; `image_size` is that of the windows.
-        head: linear or pyramid.
+        head: linear, pyramid or upernet.
         width: Channels of the pyramid.
         overlap: Fraction of a window that the next one covers, too.
     """

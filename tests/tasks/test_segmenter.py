@@ -23,7 +23,7 @@ BACKBONES = {
 }
 
 
-@pytest.mark.parametrize("head", ["linear", "pyramid"])
+@pytest.mark.parametrize("head", ["linear", "pyramid", "upernet"])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_pixel_has_logits_and_every_weight_a_gradient(name: str, head, tmp_path: Path):
     spec = ModelSpec(name, BACKBONES[name])
@@ -48,6 +48,11 @@ def test_the_backbone_is_the_encoder():
     segmenter = Segmenter(build_backbone(None, vit, 0.0, (64, 64), 3).model, 3, "linear")
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(segmenter.eval().maps(images)[0].flatten(2).mT, vit.eval()(images)[:, 1:])
+
+
+def test_upernet_takes_blocks_evenly_over_the_depth():
+    backbone = build_backbone(ModelSpec("vit_base_patch16_224", {}), None, 0.0, (64, 64), 3).model
+    assert Segmenter(backbone, 3, "upernet", 16).levels == [2, 5, 8, 11]
 
 
 def test_a_model_without_maps_is_refused():
