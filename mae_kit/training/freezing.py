@@ -5,6 +5,8 @@ from torch import nn
 from mae_kit.errors import UserError
 from mae_kit.training.optimizer import parameter_layers
 
+_HEADS = ("fc_norm", "head", "fc", "classifier", "attn_pool")  # timm's names of what is behind the blocks
+
 
 def freeze_below(classifier: nn.Module, blocks: int) -> None:
     """Let the last blocks learn, with the norm behind them, and the head (MAE, section 4.3).
@@ -14,14 +16,16 @@ def freeze_below(classifier: nn.Module, blocks: int) -> None:
     so neither forward nor backward pass keeps anything for it.
 
     Args:
-        classifier: A timm model.
+        classifier: A timm model; it may end in its last block.
         blocks: How many learn; 0 for the head alone, which has its own norm or attention pooling where it pools.
 
     Raises:
         UserError: There are not so many.
     """
     layers = parameter_layers(classifier)
-    depth = max(layers.values()) - 1
+    last = max(layers.values())
+    has_head = any(layer == last and name.partition(".")[0] in _HEADS for name, layer in layers.items())
+    depth = last - has_head
     if not 0 <= blocks <= depth:
         problem = f"blocks is {blocks}, the model has {depth}"
         raise UserError("blocks.count", problem, f"give 0 to {depth}, or null for the whole model")

@@ -34,6 +34,23 @@ def test_the_last_blocks_and_the_head_learn(name: str, args: dict[str, Any], blo
         assert parameter.requires_grad == parameter_name.startswith(asked), parameter_name
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "blocks", "learning"),
+    [
+        ("test_vit", {"global_pool": ""}, 0, ()),
+        ("test_vit", {"global_pool": ""}, 1, ("blocks.5", "norm")),
+        ("test_resnet", {}, 0, ()),
+        ("swin_tiny_patch4_window7_224", {}, 1, ("layers.3.blocks.1", "norm")),
+    ],
+)
+def test_of_a_backbone_without_a_head_as_many_blocks_learn(name: str, args: dict, blocks: int, learning: tuple):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0, **args)
+    freeze_below(model, blocks)
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert all(name.startswith(learning) for name in names) and bool(names) == bool(learning)
+
+
 @pytest.mark.parametrize(("blocks", "model"), [(-1, "test_vit"), (7, "test_vit"), (5, "test_resnet")])
 def test_more_blocks_than_there_are(blocks: int, model: str):
     depth = 6 if model == "test_vit" else 4
