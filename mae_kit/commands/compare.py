@@ -36,15 +36,25 @@ from mae_kit.weights.initialize import fitting
 
 log = logging.getLogger(__name__)
 
-SHOWN = (FINETUNED, "probe", "knn", "fewshot 10", "patch_probe", "patch_knn")  # in the table; the page has all
+SHOWN = (
+    FINETUNED,
+    "probe",
+    "knn",
+    "fewshot 10",
+    "patch_probe",
+    "patch_knn",
+    "number_probe",
+    "number_knn",
+)  # in the table; the page has all
 
 
 def compare(config: Path, out: Path = Path("comparison")) -> dict[str, Any]:
     """Compare objectives: same images, same length of pretraining, same evaluation, several seeds.
 
-    Every entry is pretrained, fine-tuned for the task of the recipe, and evaluated frozen where images have classes or
-    masks. Each step runs in a child process, and its command line is printed. An entry that fails is reported and does
-    not stop the others. Repeating the command resumes the comparison: what is complete is skipped, what failed retried.
+    Every entry is pretrained, fine-tuned for the task of the recipe, and evaluated frozen where images have classes,
+    masks or numbers. Each step runs in a child process, and its command line is printed. An entry that fails is
+    reported and does not stop the others. Repeating the command resumes the comparison: what is complete is skipped,
+    what failed retried.
 
     Args:
         config: A YAML file such as those in recipes/compare: the data, the length of every pretraining run

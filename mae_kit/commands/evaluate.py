@@ -24,6 +24,9 @@ from mae_kit.evaluation.known import subject, with_earlier
 from mae_kit.evaluation.labeled_features import FeatureSplits, feature_splits
 from mae_kit.evaluation.linear_probe import linear_probe
 from mae_kit.evaluation.methods import score_fewshot, score_knn, score_predictions, score_probe
+from mae_kit.evaluation.number_probes import KNN as NUMBER_KNN
+from mae_kit.evaluation.number_probes import PROBE as NUMBER_PROBE
+from mae_kit.evaluation.number_probes import score_numbers
 from mae_kit.evaluation.patch_probes import KNN, PROBE, Fit, fits, score_patches
 from mae_kit.evaluation.rank import feature_statistics
 from mae_kit.evaluation.untrained import untrained_encoder
@@ -34,6 +37,7 @@ from mae_kit.parallel import Engine
 from mae_kit.reports.evaluation import TOKENS
 from mae_kit.reports.tables import frozen_table, trained_table
 from mae_kit.tasks.load import load_trained, trained_kind
+from mae_kit.tasks.regression import target_names
 from mae_kit.training.lock import alone
 from mae_kit.weights.recognize import is_encoder, load_encoder
 
@@ -43,7 +47,8 @@ SHOTS, SEEDS = (1, 5, 10, 25), 5
 K, TEMPERATURE = 20, 0.07
 EPOCHS, BATCH = 90, 1024
 
-FROZEN, PUBLISHED, OF_MASKS = "knn,fewshot,probe", "linear_probe_mae", f"{KNN},{PROBE}"
+FROZEN, PUBLISHED = "knn,fewshot,probe", "linear_probe_mae"
+OF_MASKS, OF_NUMBERS = f"{KNN},{PROBE}", f"{NUMBER_KNN},{NUMBER_PROBE}"
 Method = Callable[[FeatureSplits], Score]
 
 
@@ -83,11 +88,13 @@ def evaluate(
             layer on cached features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of the training
             images. linear_probe_mae = MAE's published linear probe, with random crops and flips, so that each of its 90
             epochs runs the encoder. patch_knn, patch_probe = kNN and a linear probe on patch tokens, for images with
-            masks: fitted on 65,536 patches drawn from all training images, scored by mean IoU on whole images. By
-            default knn,fewshot,probe; with masks patch_knn,patch_probe.
+            masks: fitted on 65,536 patches drawn from all training images, scored by mean IoU on whole images.
+            number_knn, number_probe = kNN and ridge regression on the features of whole images with numbers, its
+            penalty chosen by leave-one-out, scored by R2. By default knn,fewshot,probe; those for masks or numbers
+            where images have them; none where they have boxes alone.
         layers: Blocks of a ViT, or stages of a Swin, whose features are scored, for example 6,12; by default the last.
         attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
-            example attentive_tiny_64px.
+            example attentive_tiny_64px; of a recipe for masks or boxes, its head on the frozen encoder.
         finetune: Also fine-tune the encoder, with this recipe, for example vit_tiny_64px.
         untrained: Score the same architecture with random weights instead, as a baseline.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
@@ -100,9 +107,10 @@ def evaluate(
 
     Returns:
         `scores`: for each method, layer and token (mean of the patch tokens, class token) top-1 (`map`, mean average
-        precision, for multi-label data; `miou` for masks) and macro-F1, in [0, 1], with 95% intervals, and `of_classes`
-        with the scores of each class; null where a class has too few labels. `extents`: rank and relative variance of
-        the features. `trained`: the score of each training run, or its error; `failed`: how many have one.
+        precision, for multi-label data; `miou` for masks; `r2` for numbers) and macro-F1, in [0, 1], with 95%
+        intervals, and `of_classes` with the scores of each class; null where a class has too few labels. `extents`:
+        rank and relative variance of the features. `trained`: the score of each training run, or its error; `failed`:
+        how many have one.
         evaluation.json and the report also keep earlier scores of the same weights and images.
 
     Raises:
@@ -126,9 +134,13 @@ def evaluate(
         about = subject(loaded, *indexes) if folder else {}
         own = None if untrained else encoder
         steps = training_steps(trainings, loaded, own, train, val, about["fingerprints"], seed, place) if place else {}
-        names = asked or _names(OF_MASKS if all(len(index.masked()) for index in indexes) else FROZEN)
+        names = asked or _usual(indexes, trainings)
         if of_masks := fits(names, K, TEMPERATURE, EPOCHS, BATCH, seed):
             found = _score_masks(loaded, indexes, of_masks, layers or (), (str(train), str(val)))
+        elif set(names) & set(OF_NUMBERS.split(",")):
+            found = _score_numbers(loaded, indexes, names, layers or (), (str(train), str(val)))
+        elif not names:
+            found = {"scores": [], "extents": []}
         else:
             splits = feature_splits(loaded, *indexes, layers or (), workers, engine, (str(train), str(val)))
             more = [_linear_probe(loaded, indexes, splits, seed)] if PUBLISHED in names else []
@@ -205,13 +217,32 @@ def _names(methods: str | list[str]) -> list[str]:
         UserError: There is no such method, or some score masks and others labels.
     """
     names = ",".join([methods] if isinstance(methods, str) else methods).split(",")
-    known = [*FROZEN.split(","), PUBLISHED, KNN, PROBE]
+    kinds = [*FROZEN.split(","), PUBLISHED], OF_MASKS.split(","), OF_NUMBERS.split(",")
+    known = [name for kind in kinds for name in kind]
     if unknown := [name for name in names if name not in known]:
         raise UserError("methods", f"no method {', '.join(unknown)}", f"choose among {', '.join(known)}")
-    if {KNN, PROBE} & set(names) and set(names) - {KNN, PROBE}:
-        what = f"{KNN} and {PROBE} score masks, the other methods labels of whole images"
-        raise UserError("methods.mixed", what, "give one kind or the other")
+    if not any(set(names) <= set(kind) for kind in kinds):
+        what = f"{OF_MASKS} score masks, {OF_NUMBERS} numbers, the other methods labels of whole images"
+        raise UserError("methods.mixed", what, "give those of one kind")
     return names
+
+
+def _usual(indexes: tuple[Index, Index], trainings: Trainings) -> list[str]:
+    """The methods for what images have.
+
+    Raises:
+        UserError: They have boxes alone, and nothing is to be trained.
+    """
+    if all(len(index.masked()) for index in indexes):
+        return _names(OF_MASKS)
+    if all(len(index.targeted()) for index in indexes):
+        return _names(OF_NUMBERS)
+    if not all(len(index.boxed()) for index in indexes) or any(len(index.labeled()) for index in indexes):
+        return _names(FROZEN)
+    if not trainings:
+        fix = "give --attentive or --finetune RECIPE, such as detr_tiny_320px"
+        raise UserError("methods.boxes", "images have boxes, which a detector has to be trained for", fix)
+    return []
 
 
 def _methods(names: list[str], seed: int) -> dict[str, Method]:
@@ -256,6 +287,23 @@ def _score_masks(
     console.print(frozen_table(scores))
     log.info(f"{train:,} training images, {val:,} validation images, {len(classes)} classes")
     return {"train": train, "val": val, "classes": len(classes), "scores": scores, "extents": []}
+
+
+def _score_numbers(
+    encoder: Any, indexes: tuple[Index, Index], methods: list[str], layers: Sequence[int], names: tuple[str, str]
+) -> dict[str, Any]:
+    """Apply every method to the features of every layer, and print the table."""
+    targets = target_names(*indexes, names)
+    known = encoder.pretrained_cfg
+    warn_of_mismatch((known.mean, known.std), indexes[0], "the encoder normalizes with")
+    found = score_numbers(encoder, *indexes, methods, layers, K, TEMPERATURE)
+    rows = [
+        {"method": method, **source._asdict(), **one.score().record(targets)} for (method, source), one in found.items()
+    ]
+    train, val = (len(index.targeted()) for index in indexes)
+    console.print(frozen_table(rows))
+    log.info(f"{train:,} training images, {val:,} validation images, {len(targets)} numbers: {', '.join(targets)}")
+    return {"train": train, "val": val, "classes": len(targets), "scores": rows, "extents": []}
 
 
 def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, Any]]:

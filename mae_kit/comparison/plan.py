@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mae_kit.cli.parser import parse
 from mae_kit.comparison.orchestrate import flat
 from mae_kit.data.index.exclusions import kept
-from mae_kit.data.index.open import open_index
+from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.errors import UserError
 from mae_kit.files.recipe_file import find_recipe, read_recipe
@@ -87,7 +89,7 @@ class Comparison(NamedTuple):
         exclude: List of samples that no pretraining sees.
         prints: Fingerprints of the `images` to pretrain on, of `train` and of `val`, labels included.
         labeled: Whether images to score on have classes, which a kNN score during pretraining takes.
-        masked: Whether they have masks.
+        probed: Whether they have classes, masks or numbers, by which frozen features are scored.
     """
 
     data: str
@@ -101,7 +103,7 @@ class Comparison(NamedTuple):
     exclude: str | None
     prints: dict[str, str]
     labeled: bool = True
-    masked: bool = False
+    probed: bool = True
 
     def against(self, name: str) -> str:
         """Return the entry that this one is compared with."""
@@ -171,12 +173,17 @@ def _plan(
     indexes = {place: open_index(place) for place in dict.fromkeys((shards, labeled, held_out))}
     images = kept(indexes[shards], exclude)
     prints = {"images": images.fingerprint, "train": indexes[labeled].fingerprint, "val": indexes[held_out].fingerprint}
-    has = (bool(len(rows)) for rows in (indexes[held_out].labeled(), indexes[held_out].masked()))
+    classes, *others = (bool(len(rows)) for rows in _rows_of_kinds(indexes[held_out]))
     places = shards, labeled, held_out, len(images.rows)
-    plan = Comparison(*places, images_seen, named, finetune, seeds, exclude, prints, *has)
+    plan = Comparison(*places, images_seen, named, finetune, seeds, exclude, prints, classes, classes or any(others))
     for name in named:
         plan.finetuning(name)
     return plan
+
+
+def _rows_of_kinds(index: Index) -> tuple[np.ndarray, ...]:
+    """Rows that have classes, masks and numbers."""
+    return index.labeled(), index.masked(), index.targeted()
 
 
 def _with(overrides: dict[str, Any], entry: Entry) -> Entry:

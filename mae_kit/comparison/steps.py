@@ -21,7 +21,7 @@ def entry_steps(plan: Comparison, name: str, seed: int, out: Path) -> list[Step]
 
     From scratch there is no pretraining, and the encoder that a classifier starts with is evaluated; models that are
     not one of our encoders, or start from published weights, are not evaluated. Neither are encoders on images that
-    have neither classes nor masks.
+    have neither classes nor masks nor numbers.
 
     Args:
         plan: The comparison.
@@ -35,7 +35,7 @@ def entry_steps(plan: Comparison, name: str, seed: int, out: Path) -> list[Step]
         tuning = _finetune(plan, recipe, "none", seed, tuned)
         return [tuning, *([_evaluate(plan, tuned, seed, True)] if _is_fresh_encoder(recipe) else [])]
     pretraining = _pretrain(plan, entry, seed, run)
-    probed = [_evaluate(plan, run, seed)] if plan.labeled or plan.masked else []
+    probed = [_evaluate(plan, run, seed)] if plan.probed else []
     return [pretraining, _finetune(plan, recipe, str(run), seed, tuned), *probed]
 
 

@@ -4,17 +4,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mae_kit.classes.own_code import find_class
 from mae_kit.comparison.orchestrate import Outcome, Step, run_all
 from mae_kit.comparison.steps import training
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.evaluation.bootstrap import TOP1, Score, headline, score_fraction
 from mae_kit.evaluation.known import digest
 from mae_kit.files.recipe_file import find_recipe, read_recipe
+from mae_kit.tasks.classification import Classification
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import is_encoder
 
 ATTENTIVE, WHOLE = "attentive", "finetune"
-_PROBE = {"blocks": 0, "model.args": {"global_pool": "map"}}
+_FROZEN: dict[str, Any] = {"blocks": 0}
+_POOLED = {"model.args": {"global_pool": "map"}}
 
 Trainings = dict[str, tuple[str, dict[str, Any]]]
 """Recipe and overrides of a fine-tuning by method: `attentive`, `finetune`."""
@@ -30,11 +33,20 @@ def plan_trainings(attentive: str | None, finetune: str | None) -> Trainings:
     Raises:
         UserError: A recipe does not exist.
     """
-    asked: Trainings = {ATTENTIVE: (attentive, _PROBE)} if attentive else {}
+    asked: Trainings = {ATTENTIVE: (attentive, _probe(attentive))} if attentive else {}
     asked |= {WHOLE: (finetune, {})} if finetune else {}
     for recipe, _ in asked.values():
         find_recipe(recipe, "downstream")
     return asked
+
+
+def _probe(recipe: str) -> dict[str, Any]:
+    """What makes a recipe an attentive probe: the encoder is frozen, and its tokens are pooled by attention where the
+    head does not take all of them, as those of segmentation and detection do.
+    """
+    task = read_recipe(find_recipe(recipe, "downstream")).get("task")
+    kind: Any = find_class(task["class_path"]) if task else Classification
+    return _FROZEN | (_POOLED if kind.pooled else {})
 
 
 def training_steps(

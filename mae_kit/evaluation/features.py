@@ -210,10 +210,16 @@ def _encode(
     if patches:
         made = {FeatureSource(layer, PATCHES): t[:, model.prefix :].flatten(1) for layer, t in found.items()}
     else:
-        made = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
-    if model.has_class_token and not patches:
-        made |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
+        made = pooled(model, found)
     return {f"{source.layer} {source.token}": values.cpu().numpy() for source, values in made.items()}
+
+
+def pooled(model: Encoder, found: dict[int, Float[Tensor, "b t d"]]) -> dict[FeatureSource, Float[Tensor, "b d"]]:
+    """The mean of the patch tokens of each layer, and the class token where there is one."""
+    made = {FeatureSource(layer, MEAN): tokens[:, model.prefix :].mean(dim=1) for layer, tokens in found.items()}
+    if model.has_class_token:
+        made |= {FeatureSource(layer, CLASS): tokens[:, 0] for layer, tokens in found.items()}
+    return made
 
 
 def _rows(file: Path) -> Int64[np.ndarray, " m"]:

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from mae_kit.evaluation import number_probes
 from mae_kit.evaluation.bootstrap import METRICS, headline
 from mae_kit.evaluation.features import CLASS, MEAN, PATCHES
 from mae_kit.evaluation.patch_probes import KNN, PROBE
@@ -19,7 +20,7 @@ from mae_kit.training.metrics import Row, is_finite
 
 TOKENS = {MEAN: "mean of patches", CLASS: "class token", PATCHES: "patch tokens"}
 UNTRAINED = "untrained, "
-BY_LAYER = ("knn", "fewshot 10", "probe", KNN, PROBE)
+BY_LAYER = ("knn", "fewshot 10", "probe", KNN, PROBE, number_probes.KNN, number_probes.PROBE)
 STRANGER = "The untrained evaluation is of another encoder or of other images, and is not shown here."
 
 
@@ -86,6 +87,8 @@ def method_name(method: str) -> str:
         "probe": "Linear probe",
         KNN: "kNN of patches",
         PROBE: "Linear probe of patches",
+        number_probes.KNN: "kNN of numbers",
+        number_probes.PROBE: "Ridge regression of numbers",
         "attentive": "Attentive probe",
         "finetune": "Fine-tuned",
     }

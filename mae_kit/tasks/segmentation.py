@@ -45,7 +45,8 @@ class Segmentation(Dense, Task):
 
     Args:
         head: linear = one layer on the last feature map; pyramid = a feature pyramid (ViTDet's simple feature pyramid
-            for a ViT or BEiT, the stages of a Swin, ConvNeXt, Hiera or ResNet).
+            for a ViT or BEiT, the stages of a Swin, ConvNeXt, Hiera or ResNet); upernet = UPerNet on the same, on maps
+            of several blocks of a ViT or BEiT.
         width: Channels of the pyramid.
         dice: Weight of the Dice loss next to cross-entropy; 0 = cross-entropy alone.
         scale: Smallest and largest factor by which images are scaled before cropping.

@@ -1,7 +1,7 @@
 """The contract of a task: what `finetune` asks of it, whatever its labels are."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -27,7 +27,12 @@ class Task(Configured):
     """What labels are for, with the settings of its head and loss; a recipe names it as it names an objective.
 
     A model of the task travels with its record: whatever `model` returns as such, the other methods take.
+
+    Attributes:
+        pooled: Whether the head takes one vector of an image; otherwise it takes all tokens, or maps, of the encoder.
     """
+
+    pooled: ClassVar[bool] = True
 
     def open(self, data: FinetuneData, optimization: Optimization, machine: Machine, seed: int) -> Labeled:
         """Open labeled shards, to train on and to score on.

@@ -150,7 +150,7 @@ def _read_detr(raw: Raw) -> Published:
     padded = raw.preprocessor.get("pad_size") or {"height": 800, "width": 1333}
     args = {"in_chans": config.get("num_channels", 3)}
     model = _model(raw, name, args, (padded["height"], padded["width"]), len(tensors["class_embed.bias"]) - 1)
-    last = form.get("out_indices", [-1])[-1]
+    last = (form.get("out_indices") or [-1])[-1]
     parts["stride"] = _empty(model).feature_info[last]["reduction"]
     return Published("detr", model, parts, tensors)
 

@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
+from support.boxed_folders import some_boxes, write_coco
 from support.comparisons import Commands, write
 from support.errors import raises
 from support.photo_shards import write_shard
@@ -17,7 +20,7 @@ from mae_kit.commands import compare as command
 from mae_kit.commands.compare import compare
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.errors import UserError
-from mae_kit.reports.comparison import SCRATCH, UNLIKE, describe_scratch
+from mae_kit.reports.comparison import NAMES, SCRATCH, UNLIKE, describe_scratch
 from mae_kit.training.lock import alone
 
 Content = dict[str, Any]
@@ -242,20 +245,50 @@ def test_a_real_comparison_and_again(content: Content, tmp_path: Path):
         run(content, tmp_path)
 
 
+def masked(folder: Path) -> Path:
+    return write_shapes(folder / "in", train=32)
+
+
+def boxed(folder: Path) -> Path:
+    images = {f"{split}/{n}.png": some_boxes(n) for split, many in (("train", 32), ("val", 8)) for n in range(many)}
+    return write_coco(folder / "in", images)
+
+
+def numbered(folder: Path) -> Path:
+    """The red pixels of shapes, as a table."""
+    lines = ["file,red"]
+    for file in sorted((write_shapes(folder / "shapes", train=32, val=8) / "images").glob("*/*.png")):
+        lines.append(f"{file.parent.name}/{file.name},{np.asarray(Image.open(file))[..., 0].mean():.3f}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    return folder / "shapes/images"
+
+
+DETECTOR = {"detector": "detr", "queries": 6, "layers": [0, 1], "width": 32, "heads": 4, "proposals": True}
+JUDGES = {
+    "miou": (masked, "segmentation.Segmentation", {"width": 16}, ["patch_knn", "patch_probe"]),
+    "map50": (boxed, "detection.Detection", DETECTOR, []),
+    "r2": (numbered, "regression.Regression", {}, ["number_knn", "number_probe"]),
+}
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("forked")
-def test_objectives_are_judged_by_the_task_of_the_recipe(content: Content, tmp_path: Path):
-    mk.shard(str(write_shapes(tmp_path / "shapes", train=32)), tmp_path / "masked", workers=1)
-    task = {"class_path": "mae_kit.tasks.segmentation.Segmentation", "init_args": {"width": 16}}
+@pytest.mark.parametrize("metric", JUDGES)
+def test_objectives_are_judged_by_the_task_of_the_recipe(content: Content, tmp_path: Path, metric: str):
+    make, name, settings, frozen = JUDGES[metric]
+    table: dict[str, Any] = {"labels": str(tmp_path / "table.csv")} if metric == "r2" else {}
+    mk.shard(str(make(tmp_path)), tmp_path / "shards", workers=1, **table)
+    task = {"class_path": f"mae_kit.tasks.{name}", "init_args": settings}
     recipe = yaml.safe_load((tmp_path / "fine.yaml").read_text()) | {"task": task, "augmentation": {}}
     recipe |= {"data": {"batch_size": 16, "image_size": 32}}
     (tmp_path / "fine.yaml").write_text(yaml.safe_dump(recipe))
     del content["entries"]["simmim"], content["val"]
-    mae, scratch = run(content | {"data": str(tmp_path / "masked"), "seeds": 1}, tmp_path)["entries"]
+    mae, scratch = run(content | {"data": str(tmp_path / "shards"), "seeds": 1}, tmp_path)["entries"]
     assert not mae["failures"] + scratch["failures"]
-    assert list(mae["scores"]) == ["fine-tuned", "patch_knn", "patch_probe"]
+    assert list(mae["scores"]) == ["fine-tuned", *frozen]
     assert list(scratch["scores"]) == ["fine-tuned"]
     result = json.loads((tmp_path / "out/mae-seed0/finetune/result.json").read_text())
-    assert mae["scores"]["fine-tuned"]["mean"] == result["miou"]
+    assert mae["scores"]["fine-tuned"]["mean"] == result[metric]
     assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
-    assert "Linear probe of patches" in (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert all(NAMES[method] in page for method in frozen)

@@ -52,9 +52,9 @@ def test_an_entry_is_pretrained_then_fine_tuned_then_evaluated(tmp_path: Path, c
     assert evaluate[:2] == ["evaluate", str(run)] and content["val"] in evaluate
 
 
-def test_without_classes_and_masks_nothing_is_scored_frozen(tmp_path: Path, content: Content):
+def test_where_boxes_are_all_nothing_is_scored_frozen(tmp_path: Path, content: Content):
     plan = read_comparison(write(tmp_path, content))
-    masked, neither = (plan._replace(labeled=False, masked=masked) for masked in (True, False))
+    masked, neither = (plan._replace(labeled=False, probed=probed) for probed in (True, False))
     commands = [[step.command for step in entry_steps(each, "mae", 0, tmp_path)] for each in (masked, neither)]
     assert commands == [["pretrain", "finetune", "evaluate"], ["pretrain", "finetune"]]
     assert arguments(entry_steps(neither, "mae", 0, tmp_path)[0].start)["data"].knn_shards is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from support.boxed_folders import NAMES, some_boxes, write_coco
 from support.errors import raises
@@ -20,6 +21,7 @@ from mae_kit.commands.shard import shard
 from mae_kit.data.index.boxes import Objects
 from mae_kit.data.index.open import open_index
 from mae_kit.data.loading.boxes import BoxedBatches, BoxedTrainBatches, fitted
+from mae_kit.encoders import ViT
 from mae_kit.encoders.timm_models import build
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
@@ -75,7 +77,10 @@ def test_from_boxes_to_a_page(shards: Path, tmp_path: Path, kind: str):
     record = json.loads((run / "result.json").read_text())
     assert [row["name"] for row in record["ap_of_classes"]] == NAMES
     assert [row["objects"] for row in record["ap_of_classes"]] == [24, 12]
-    assert "Class by class" in (run / "report.html").read_text() and list((run / "predictions").glob("*.png"))
+    page = (run / "report.html").read_text()
+    assert "Class by class" in page and "Attention of the queries" in page
+    for folder in ("predictions", "attention"):
+        assert len(list((run / folder).glob("*.png"))) == 6
 
     scored = evaluate(run, data=shards)["scores"][0]
     assert scored["map50"] == pytest.approx(result["map50"], abs=1e-4) and scored["low"] <= scored["high"]
@@ -184,6 +189,39 @@ def test_what_cannot_work_is_refused(shards: Path, tmp_path: Path):
             task=task,
             augmentation=mixed,
         )
+
+
+def test_a_fraction_of_the_images_with_boxes_is_trained_on(shards: Path):
+    data = FinetuneData(str(shards), 8, SIZE, labels_fraction=0.5)
+    labeled = Detection().open(data, Optimization(1, learning_rate=1e-3), Machine(), seed=0)
+    assert len(labeled.stream.rows) == 12 and len(labeled.val.boxed()) == 24
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("forked")
+def test_a_detector_on_a_frozen_encoder(shards: Path, tmp_path: Path):
+    """As `evaluate --attentive` trains it where images have boxes alone."""
+    torch.manual_seed(0)
+    vit = ViT("vit_tiny_patch16_224", img_size=SIZE, patch_size=8, embed_dim=48, depth=2, num_heads=2)
+    vit.set_statistics([0.2] * 3, [0.3] * 3)
+    vit.save_pretrained(tmp_path / "vit")
+    with raises("methods.boxes"):
+        evaluate(tmp_path / "vit", data=shards)
+    parts = {"detector": "detr", "queries": 6, "layers": [0, 1], "width": 32, "heads": 4, "feedforward": 32}
+    recipe = {
+        "model": {"name": "vit_tiny_patch16_224"},
+        "task": {"class_path": "mae_kit.tasks.detection.Detection", "init_args": parts | {"proposals": True}},
+        "data": {"batch_size": 8, "image_size": SIZE},
+        "optimization": {"epochs": 1, "learning_rate": 1e-3},
+        "machine": {"num_workers": 0, "precision": "fp32"},
+    }
+    (tmp_path / "probe.yaml").write_text(yaml.safe_dump(recipe))
+    told = evaluate(tmp_path / "vit", data=shards, attentive=str(tmp_path / "probe.yaml"), out=tmp_path / "out")
+    assert told["failed"] == 0 and told["trained"][0]["method"] == "attentive" and 0 <= told["trained"][0]["map50"] <= 1
+    (run,) = (file for file in (tmp_path / "out/evaluation").glob("attentive-*") if file.is_dir())
+    inside = load_detector(run)[0].backbone.state_dict()
+    for name, tensor in vit.model.state_dict().items():
+        assert torch.equal(inside[name], tensor)
 
 
 def test_shards_without_boxes_are_refused(tmp_path: Path):
