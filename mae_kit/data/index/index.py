@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -62,9 +63,7 @@ class Descriptor:
 
     def __init__(self, number: int):
         self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
+        weakref.finalize(self, os.close, number)  # not __del__, which may come after the interpreter has let go of os
 
 
 if sys.platform == "win32":
