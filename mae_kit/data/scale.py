@@ -98,11 +98,11 @@ def missing(values: Num[np.ndarray, "*shape"], nodata: float | None) -> Bool[np.
     return none if nodata is None else none | (values == nodata)
 
 
-def keep(values: Num[np.ndarray, "h w c"], nodata: float | None = None) -> Num[np.ndarray, "h w c"]:
+def keep(values: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w c"]:
     """Values as a shard stores them: uint8, uint16, int16 and float32 as they are, int8 as int16, others as float32.
 
     Raises:
-        BadImage: Infinite values, integers that float32 does not hold, or too many bytes.
+        BadImage: Infinite values, or too many bytes.
     """
     if values.nbytes > MOST_BYTES:
         raise BadImage(f"{values.nbytes:,} bytes of values, over the cap of {MOST_BYTES:,}")
@@ -113,13 +113,14 @@ def keep(values: Num[np.ndarray, "h w c"], nodata: float | None = None) -> Num[n
             raise BadImage("pixels that are not finite")
         return np.ascontiguousarray(kept)
     kind = "int16" if values.dtype == np.int8 else values.dtype.name
-    kept = np.ascontiguousarray(values, dtype=kind if kind in (*KINDS, "uint8") else "float32")
-    if kept.dtype.kind != "f":
-        return kept
-    lost = (kept.astype(np.float64) != values) & ~missing(values, nodata)
-    if lost.any():
-        raise BadImage(f"integers such as {values[lost].max():,}, which float32 does not hold: divide them first")
-    return kept
+    return np.ascontiguousarray(values, dtype=kind if kind in (*KINDS, "uint8") else "float32")
+
+
+def rounded(values: Num[np.ndarray, "h w c"], kept: Num[np.ndarray, "h w c"], nodata: float | None) -> bool:
+    """Whether `keep` has rounded integers: float32 has 24 binary digits."""
+    if values.dtype.kind == "f" or kept.dtype.kind != "f":
+        return False
+    return bool(((kept.astype(np.float64) != values) & ~missing(values, nodata)).any())
 
 
 def decode_on_scale(
@@ -206,4 +207,4 @@ def read_values(data: bytes, max_pixels: int | None = None) -> Raw:
     raw = decode_raw(data, 0, **how)
     if raw is None:
         return Raw(decode_scaled(data, 0, 0, **how))
-    return raw._replace(values=keep(raw.values, raw.nodata))
+    return raw._replace(values=keep(raw.values))

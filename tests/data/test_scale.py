@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from mae_kit.data.decode import Raw
 from mae_kit.data.loading.crop import Box, crop_resize
-from mae_kit.data.scale import Scale, decode_on_scale, keep, missing, select, to_gray, to_rgb, wanted
+from mae_kit.data.scale import Scale, decode_on_scale, keep, missing, rounded, select, to_gray, to_rgb, wanted
 from mae_kit.errors import BadImage
 
 
@@ -81,13 +81,13 @@ def test_what_float32_does_not_hold_is_refused(values: np.ndarray):
         keep(values)
 
 
-def test_integers_that_float32_does_not_hold_are_refused():
+def test_integers_that_float32_does_not_hold_are_rounded_and_noticed():
     values = np.array([[[3], [2**24 + 1]]], np.uint32)
-    with pytest.raises(BadImage, match="16,777,217"):
-        keep(values)
-    kept = keep(values, nodata=2**24 + 1)
-    assert kept.dtype == np.float32 and missing(kept, 2**24 + 1)[0, :, 0].tolist() == [False, True]
-    assert keep(values * 2**8 & 2**31).dtype == np.float32
+    kept = keep(values)
+    assert kept.dtype == np.float32 and kept[0, 1, 0] == 2**24
+    assert missing(kept, 2**24 + 1)[0, :, 0].tolist() == [False, True]
+    assert rounded(values, kept, None) and not rounded(values, kept, nodata=2**24 + 1)
+    assert not rounded(values[:, :1], keep(values[:, :1]), None)
 
 
 def test_bands_are_taken_by_number_or_name():

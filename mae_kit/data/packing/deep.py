@@ -12,8 +12,10 @@ from PIL import Image
 from mae_kit.data.decode import Raw, decode_raw
 from mae_kit.data.packing.encode import Stored
 from mae_kit.data.packing.plan import Settings
-from mae_kit.data.scale import Kind, keep, missing, select, wanted
+from mae_kit.data.scale import Kind, keep, missing, rounded, select, wanted
 from mae_kit.errors import BadImage
+
+ROUNDED = "integers above 16,777,216 are rounded to float32"
 
 
 class Depth(NamedTuple):
@@ -111,7 +113,9 @@ def _read(data: bytes, settings: Settings, names: Sequence[str] = ()) -> Raw | N
         raise BadImage(f"{values.shape[2]} bands, not {channels}{hint}")
     nodata = raw.nodata if settings.nodata is None else settings.nodata
     nodata = None if nodata != nodata else nodata
-    return raw._replace(values=keep(values, nodata), nodata=nodata)
+    kept = keep(values)
+    told = [raw.left_out] * bool(raw.left_out) + [ROUNDED] * rounded(values, kept, nodata)
+    return raw._replace(values=kept, nodata=nodata, left_out=", ".join(told))
 
 
 def _shrink(values: Num[np.ndarray, "h w c"], side: int, nodata: float | None) -> Num[np.ndarray, "h2 w2 c"]:
