@@ -76,7 +76,12 @@ def _flops_of_trained(run: Path) -> float:
     if recipe.get("generative"):
         unfreeze_color_head(backbone)
         return _step(lambda: sum(part.sum() for part in classify_and_predict(backbone, images, torch.arange(IMAGES))))
-    return _step(lambda: sum(part.sum() for part in tree_leaves(model(images)) if part.is_floating_point()))
+    return _step(lambda: sum(part.sum() for part in tree_leaves(model(images)) if _is_real(part)))
+
+
+def _is_real(part: Any) -> bool:
+    """Whether it is a tensor that may have a gradient: a detector's output also names the size of its grid."""
+    return torch.is_tensor(part) and part.is_floating_point()
 
 
 def flops_per_image(objective: Objective) -> float:

@@ -121,7 +121,7 @@ class Classification(Task):
         _fit_palette(model, record, job.batches)
         if self.tune == "auto" and can_tune(model, job.stream):
             if not state:
-                run.start(job.arguments, 0, bytes_to_write(job.module))
+                run.start(job.settings, 0, bytes_to_write(job.module))
             few = self._study(job, record, scores, run, Setting(**read_record(run.tuning)) if state else None)
             replace_text(run.tuning, json.dumps(few.setting._asdict()))
             optimization = few.setting.on(optimization)

@@ -1,7 +1,7 @@
 """A training that can start: described by `--dry-run`, or run. What the commands that train have in common."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -31,7 +31,7 @@ class Job(Generic[Module]):
         module: What is trained.
         stream: Length of the run, and this process's part of it.
         batches: Of this process.
-        arguments: Of the command, as config.yaml will have them.
+        arguments: Of the command.
     """
 
     module: Module
@@ -43,6 +43,11 @@ class Job(Generic[Module]):
     def machine(self) -> Machine:
         """Where and how it is computed."""
         return self.arguments["machine"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments as config.yaml keeps them: with the batch size that the images fill."""
+        return self.arguments | {"data": replace(self.arguments["data"], batch_size=self.stream.plan.batch_size)}
 
     @property
     def is_first(self) -> bool:
@@ -62,7 +67,7 @@ class Job(Generic[Module]):
             The last step.
         """
         start, plan, replica = state["global_step"] if state else 0, self.stream.plan, self.stream.replica
-        begin = partial(run.start, self.arguments, start, bytes_to_write(self.module))
+        begin = partial(run.start, self.settings, start, bytes_to_write(self.module))
         if is_over(start, plan.steps, best) and run.is_complete(start):
             begin()
             log.info(f"{run.path} is complete: it has trained for {start} of {plan.steps} steps")
@@ -72,7 +77,7 @@ class Job(Generic[Module]):
         if replica.world_size == 1:
             begin()
         else:
-            settings = recipe_of(self.arguments) | {"samples": asdict(plan), "start": start}
+            settings = recipe_of(self.settings) | {"samples": asdict(plan), "start": start}
             callbacks = [SameOnAllRanks(settings, begin), *callbacks]
         log.info(f"run folder: {run.path}")
         intervals = self.arguments["intervals"]

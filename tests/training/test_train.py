@@ -10,7 +10,9 @@ from support.errors import raises
 
 import mae_kit as mk
 from mae_kit.cli import main as cli
+from mae_kit.comparison.cost import pretraining_cost
 from mae_kit.encoders.tokenizers import DVAE
+from mae_kit.reports.folder import read_batch_size
 from mae_kit.training.fit import bytes_to_write
 from mae_kit.training.modules import TokenizerModule
 
@@ -53,6 +55,15 @@ def test_a_batch_is_no_larger_than_the_set(
     plan = getattr(mk, command)(**plans[command] | changed)
     assert plan["batch_size"] == batch and plan["steps"] == round(3 * 96 / batch)
     assert f"96 images: batches of {batch}, not of data.batch_size 160" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_names_the_batch_size_it_was_trained_with(plans: dict[str, dict[str, Any]], tmp_path: Path):
+    short = {"dry_run": False, "data.batch_size": 128, "epochs": 1, "machine.num_workers": 0}
+    mk.pretrain(**plans["pretrain"] | short)
+    run = tmp_path / "made" / "run"
+    assert read_batch_size(run) == 96 and pretraining_cost(run)["images"] == 96
+    assert mk.pretrain(resume=str(run))["steps"] == 1
 
 
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "tokenizer"])
