@@ -72,24 +72,6 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()  # else nanobind reports what is left as leaks
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, with their fixtures; so too all tests that start Ray.
-
-    Long tests that share no fixture of their file go to whichever process is free.
-    """
-    for item in items:
-        together = item.path.parent if item.path.parent.name == "parallel" else item.path
-        group = f"{together.parent.name}/{together.stem}"
-        alone = item.get_closest_marker("long") and together == item.path and not shares_fixtures(item)
-        item.add_marker(pytest.mark.xdist_group(f"{group}/{item.name}" if alone else group))
-
-
-def shares_fixtures(item: pytest.Item) -> bool:
-    """Whether a test uses a fixture that is made once for its file."""
-    known = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
-    return any(one.scope == "module" for definitions in known for one in definitions)
-
-
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pages as users see them."""
