@@ -16,7 +16,6 @@ from support.errors import raises
 from mae_kit.errors import UserError
 from mae_kit.parallel import Engine, processes, run_tasks
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster at a time
 TASKS = [f"task {number}" for number in range(10)]
 
 
