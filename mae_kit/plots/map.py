@@ -15,7 +15,7 @@ PERPLEXITY = 30
 
 
 def plane(features: Float[Tensor, "b d"]) -> Float32[np.ndarray, "b 2"]:
-    """Place images by t-SNE of the cosines of their features, begun with the principal components.
+    """Place images by t-SNE of the cosines of their features, initialized with the principal components.
 
     Raises:
         UserError: `show.map`: scikit-learn is not installed, or there are too few images.

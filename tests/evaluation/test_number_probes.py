@@ -25,7 +25,7 @@ def test_ridge_finds_the_line():
 
 
 def test_the_penalty_has_the_least_error_of_leaving_one_out():
-    """Fitted anew without each image, no other penalty of the list predicts it better on average."""
+    """Refitted without each image, no other penalty of the list predicts it better on average."""
     x, y = some(25, 8.0)
     x, y = x[:, :8], (y - y.mean(dim=0)) / y.std(dim=0, correction=0)
 

@@ -1,4 +1,4 @@
-"""Prithvi-EO's layouts: features of one image as its code computes them, and SatMAE's, which are told apart."""
+"""Prithvi-EO's layouts: features of one image as its code computes them, and SatMAE's, which is recognized."""
 
 from pathlib import Path
 from typing import Any

@@ -55,7 +55,7 @@ def common_classes(train: Index, val: Index, names: tuple[str, str]) -> list[str
 
 
 def listed_classes(train: Index, val: Index, names: tuple[str, str], kind: Kind) -> list[str]:
-    """Names of the classes of boxes or masks, which both sides must list alike; other arguments as of `common_classes`.
+    """Classes of boxes or masks, which both sides list in one order; other arguments as of `common_classes`.
 
     Raises:
         UserError: A side has no boxes or masks, or no classes.txt, or another one.

@@ -266,7 +266,7 @@ def _in_folder(image: str) -> int | None:
 
 
 def _yolo_file(image: str, texts: set[str]) -> str | None:
-    """Where the boxes of an image lie: labels/ in place of its images/, or, as darknet has it, beside the image."""
+    """Where the boxes of an image lie: labels/ in place of its images/, or, as in darknet, next to the image."""
     name = os.path.splitext(image)[0] + ".txt"
     parts, depth = name.split(os.sep), _in_folder(image)
     moved = "" if depth is None else os.sep.join([*parts[:depth], _LABELS, *parts[depth + 1 :]])

@@ -47,7 +47,7 @@ def within(name: str) -> tuple[str, str]:
 
 
 def _told(names: Sequence[str]) -> dict[str, str]:
-    """The split that each name is, or tells by a word where they are alike but for it: `train_images`, `val_images`."""
+    """The split that each name is, or contains as the one word that differs: `train_images`, `val_images`."""
     found = {name: within(name) for name in names}
     alike = len({rest for _, rest in found.values()}) == 1 and len({split for split, _ in found.values()} - {""}) > 1
     return {name: split if alike else split_of(name) for name, (split, _) in found.items()}
