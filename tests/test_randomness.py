@@ -1,14 +1,15 @@
 """Keyed randomness: uniform, independent, and the same for torch and numpy, which is what a resumed run relies on."""
 
+import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.processes import Programs
 
 from mae_kit.data.order import sample_seeds
 from mae_kit.randomness import CROP, FLIP, MASK, ORDER, REPLACEMENT, combine, mix, uniform, uniform_numpy
@@ -95,5 +96,6 @@ assert torch.equal(torch.compile(uniform, fullgraph=True)(keys, MASK, 64), unifo
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_draws_are_the_same():
-    subprocess.run([sys.executable, "-c", COMPILED], check=True)
+def test_compiled_draws_are_the_same(programs: Programs):
+    alone = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # else it starts as many processes as cores
+    subprocess.run([programs.python, "-c", COMPILED], check=True, env=alone)

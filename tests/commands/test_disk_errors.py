@@ -87,7 +87,7 @@ COMMANDS = {
     "compare": ("compare HERE/compare.yaml --out OUT", "out/mae-seed0/pretrain/encoder.safetensors"),
     "demo": ("demo --images HERE/classes --out OUT --seeds 1", "out/pretrain/encoder.safetensors"),
     "plan": ("plan --config HERE/pretrain.yaml --data.path HERE/train-0.tar", "**/index*.safetensors"),
-    "bench": ("bench HERE/run --out OUT.png --sizes 16,24 --batch-size 2", None),  # it shows what was measured
+    "bench": ("bench HERE/run --out OUT.png --sizes 16 --batch-size 2", None),  # it shows what was measured
     "doctor": ("doctor --folder HERE", None),
 }
 

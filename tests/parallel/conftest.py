@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-NODE: dict[str, Any] = {"object_store_memory": 80_000_000, "include_dashboard": False}
+NODE: dict[str, Any] = {"object_store_memory": 80_000_000, "include_dashboard": False, "include_log_monitor": False}
+HEAD: dict[str, Any] = NODE | {"_system_config": {"health_check_period_ms": 1000}}  # a dead node is noticed in seconds
 
 
 class Nodes:
@@ -24,7 +25,7 @@ class Nodes:
         # the address is written there, wherever the nodes have their folder: on a fresh machine nobody has made it
         Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, **NODE})
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, **HEAD})
         self.address = str(self.cluster.address)
         self.other()
 

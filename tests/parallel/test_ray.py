@@ -2,10 +2,7 @@
 # Also tests parallel/on_ray.py.
 
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,16 @@ from PIL import Image
 from support import toy_tasks
 from support.errors import raises
 from support.photo_shards import write_shards
+from support.processes import Programs
 
 from mae_kit.commands.dedup import dedup
 from mae_kit.commands.shard import shard
 from mae_kit.data.index.open import open_index
 from mae_kit.parallel import Engine, run_tasks
 
-IMAGES, SECONDS = 600, 600
+IMAGES = 600
+SMALL: dict[str, Any] = {"resize": 64, "max_shard_size": 65_536}
+SHARD = ["shard", "--resize", "64", "--max-shard-size", "65536", "--engine", "ray"]
 
 
 @pytest.fixture(scope="module")
@@ -35,76 +35,66 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their shards, as one process packs them."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    shard(str(many), out, **SMALL, workers=1)
+    return out
+
+
 def files(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def start(*words: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mae_kit", *map(str, words), "--engine", "ray"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_until(process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not seen():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"ended too early, or not in {SECONDS} s: {process.communicate()[0]}")
-        time.sleep(0.001)
-
-
-def printed(process: subprocess.Popen[str]) -> str:
-    try:
-        return process.communicate(timeout=SECONDS)[0]
-    finally:
-        process.kill()
-
-
 @pytest.mark.long
-def test_sharding_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
-    whole, out, node = tmp_path / "whole", tmp_path / "out", cluster.other()
-    shard(str(many), whole, resize=64, max_shard_size=65_536)
+def test_sharding_survives_the_death_of_a_node(
+    programs: Programs, cluster: Any, many: Path, whole: Path, tmp_path: Path
+):
+    out, node = tmp_path / "out", cluster.other()
     total = len(list(whole.glob("*.tar")))
-    process = start("shard", many, out, "--resize", 64, "--max-shard-size", 65_536)
-    wait_until(process, lambda: len(list(out.glob(".shards/*.json"))) >= total // 4)
+    running = programs.start(*SHARD, many, out)
+    running.wait_until(lambda: len(list(out.glob(".shards/*.json"))) >= total // 4)
     cluster.kill(node)
-    assert len(list(out.glob(".shards/*.json"))) < total - 1
-    text = printed(process)
+    assert running.alive() and len(list(out.glob(".shards/*.json"))) < total - 1
+    ended = running.wait()
     cluster.bury(node)
-    assert process.returncode == 0, text
-    assert f"Ray cluster {cluster.address}: 2 nodes, 2 processors" in text
+    assert ended.code == 0, ended
+    assert f"Ray cluster {cluster.address}: 2 nodes, 2 processors" in ended.out
     assert files(out) == files(whole), "each image once, and no leftovers"
     assert len(open_index(out)) == IMAGES
 
 
 @pytest.mark.long
-def test_indexing_survives_the_death_of_a_node(cluster: Any, many: Path, tmp_path: Path):
-    shard(str(many), tmp_path / "out", max_shard_size=65_536)
+def test_indexing_survives_the_death_of_a_node(programs: Programs, cluster: Any, many: Path, tmp_path: Path):
+    shard(str(many), tmp_path / "out", workers=1, max_shard_size=65_536)
     expected, node = open_index(tmp_path / "out").fingerprint, cluster.other()
     (tmp_path / "out/index.safetensors").unlink()
     total = len(list(tmp_path.glob("out/*.tar")))
-    process = start("index", tmp_path / "out")
-    wait_until(process, lambda: len(list(tmp_path.glob("out/.index/*.safetensors"))) >= total // 8)
+    running = programs.start("index", tmp_path / "out", "--engine", "ray")
+    running.wait_until(lambda: len(list(tmp_path.glob("out/.index/*.safetensors"))) >= total // 8)
     cluster.kill(node)
-    text = printed(process)
+    assert running.alive()
+    ended = running.wait()
     cluster.bury(node)
-    assert process.returncode == 0, text
+    assert ended.code == 0, ended
     assert open_index(tmp_path / "out").fingerprint == expected and not (tmp_path / "out/.index").exists()
 
 
 @pytest.mark.long
-def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(cluster: Any, many: Path, tmp_path: Path):
-    shard(str(many), tmp_path / "whole", resize=64, max_shard_size=65_536)
+def test_a_job_interrupted_by_ctrl_c_leaves_whole_shards_and_goes_on(
+    programs: Programs, cluster: Any, many: Path, whole: Path, tmp_path: Path
+):
     out = tmp_path / "out"
-    process = start("shard", many, out, "--resize", 64, "--max-shard-size", 65_536)
-    wait_until(process, lambda: len(list(out.glob(".shards/*.json"))) >= 3)
-    process.send_signal(signal.SIGINT)
-    text = printed(process)
-    assert process.returncode == 130, text
+    running = programs.start(*SHARD, many, out)
+    running.wait_until(lambda: len(list(out.glob(".shards/*.json"))) >= 3)
+    running.send(signal.SIGINT)
+    ended = running.wait()
+    assert ended.code == 130, ended
     done = {path: path.stat().st_ino for path in out.glob("*.tar") if (out / f".shards/{path.name}.json").exists()}
-    assert 3 <= len(done) < len(list(tmp_path.glob("whole/*.tar")))
-    shard(str(many), out, resize=64, max_shard_size=65_536, engine="ray")
-    assert files(out) == files(tmp_path / "whole")
+    assert 3 <= len(done) < len(list(whole.glob("*.tar")))
+    shard(str(many), out, **SMALL, engine="ray")
+    assert files(out) == files(whole)
     assert all(path.stat().st_ino == number for path, number in done.items())
 
 
