@@ -5,8 +5,8 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mae_kit-installed
 # Bytecode is written, whatever the environment says: tests start many programs, which compile everything otherwise.
-# `loadgroup` hands each test to whichever process is free; xdist 3.8 sees no groups with pytest 9.2.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=25
+# The tests of a file run in one process, which makes what they share once.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=25
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test long fast faults bench lint

@@ -68,7 +68,7 @@ def test_processes_that_share_weights_hold_a_part_of_them():
     assert split["memory"]["activations"] == whole["memory"]["activations"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_huge_recipe_fits_eight_gpus_of_80_gb():
     recipe = read_recipe(find_recipe("mae_vit_h14", "pretrain"))
     with torch.device("meta"):

@@ -283,7 +283,7 @@ def test_steps_of_the_learning_rate_are_scaled(tmp_path: Path, content: Content)
     assert arguments(words_of(content, tmp_path, "mae")[0])["optimization"].steps == ()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipes_are_comparisons(tmp_path: Path, content: Content):
     write_shard(tmp_path / "train.tar", range(256))  # as many as a batch
     tokenizer = save_tokenizer(tmp_path)

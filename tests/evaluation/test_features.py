@@ -35,7 +35,7 @@ def save(folder: Path, model: Any) -> Any:
     return model.eval()
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_they_are_the_mean_of_the_patch_tokens_of_what_decodes(tmp_path: Path, workers: int):
     write_shard(tmp_path / "a.tar", range(10), damaged=(3,))
     write_shard(tmp_path / "b.tar", range(10, 15))

@@ -30,7 +30,7 @@ def take_and_give_back(megabytes: int) -> None:
         torch.frombuffer(pages, dtype=torch.uint8).fill_(1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_larger_images_cost_more():
     small, large = (encoder_cost(*TINY, (size, size), 32, "fp32") for size in (32, 256))
     assert small and large and small.images_per_second > large.images_per_second > 0

@@ -110,7 +110,7 @@ def test_from_boxes_to_a_page(shards: Path, tmp_path: Path, kind: str):
     np.testing.assert_allclose(out[0, row, :4], best.boxes[0].numpy(), atol=1e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_detector_learns(shards: Path, tmp_path: Path):
     result = train(shards, tmp_path / "run", "proposals", epochs=60)
     assert result["map50"] > 0.3

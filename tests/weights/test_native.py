@@ -3,7 +3,7 @@
 import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,11 +203,11 @@ def test_a_header_that_makes_no_sense(run: Path, content: str):
         load_model(run)
 
 
-def bent(content: Any) -> Iterator[Any]:
-    """The content of a header with one value bent or gone, at every place."""
+def bent(content: Any, others: Sequence[Any] = (None, -1, 0.5, "x", [], {})) -> Iterator[Any]:
+    """The content of a header with one value bent or gone, at every place; below the first level by two values."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in list(items):
-        for other in (None, -1, 0.5, "x", [], {}, *bent(value)):
+        for other in (*others, *bent(value, (None, "x"))):
             copy = content.copy()
             copy[key] = other
             yield copy
