@@ -1,6 +1,7 @@
 """What a GPU does with MAE's pretraining, in minutes: nothing is downloaded, all images are made.
 
 python tests/benchmarks/gpu.py --minutes 9 --out DIR          --tiny: the same of tiny models, on a processor too
+python tests/benchmarks/gpu.py --minutes 40 --out DIR --photos SHARDS --parts photos        a whole pretraining, scored
 
 Rewrites DIR/gpu.json after each part, so that what was measured is kept where time runs out.
 """
@@ -61,8 +62,21 @@ SIZES = [
 ]
 TINY = [Size("vit_tiny_patch16_224", 4, 32, 8, 32, 1, 2)]
 
+PHOTOS = (
+    "mae_vit_s16_quick --objective.encoder.img_size=224 --objective.mask_ratio=0.75 --data.batch_size=1024 --epochs=200"
+    " --optimization.warmup_epochs=20",
+    "vit_b16 --model=null --epochs=50 --optimization.warmup_epochs=5",
+)
+"""Words of pretraining and of fine-tuning: 200 epochs of ViT-S/16 at 224 px."""
+FEW_PHOTOS = (
+    "mae_vit_tiny_64px_quick --epochs=2 --optimization.warmup_epochs=1 --data.batch_size=16",
+    "vit_tiny_64px_quick --epochs=2 --optimization.warmup_epochs=1 --optimization.min_steps=0 --data.batch_size=16",
+)
 
-def gpu(out: Path, minutes: float = 9.0, tiny: bool = False, workers: int = 8) -> dict[str, Any]:
+
+def gpu(
+    out: Path, minutes: float = 9.0, tiny: bool = False, workers: int = 8, photos: str = "", parts: str = ""
+) -> dict[str, Any]:
     """Measure matrix products, MAE of three sizes, the loader, compiled masks, and a kill with its resumption.
 
     Args:
@@ -70,13 +84,16 @@ def gpu(out: Path, minutes: float = 9.0, tiny: bool = False, workers: int = 8) -
         minutes: After which no further part is started.
         tiny: Tiny models and few images, to test this file.
         workers: Processes that decode.
+        photos: Labeled shards to pretrain on, and to score the encoder by, frozen and fine-tuned.
+        parts: Only these, separated by commas.
 
     Returns:
         What was measured, by part.
     """
     out.mkdir(parents=True, exist_ok=True)
     end, found = time.monotonic() + 60 * minutes, _about()
-    for name, part in _parts(tiny, workers):
+    chosen = [(name, part) for name, part in _parts(tiny, workers, photos) if not parts or name in parts.split(",")]
+    for name, part in chosen:
         if time.monotonic() > end:
             found[name] = "no time was left"
             continue
@@ -93,7 +110,7 @@ def _about() -> dict[str, Any]:
     return {"device": name, "torch": torch.__version__, "half": str(half_type("auto"))}
 
 
-def _parts(tiny: bool, workers: int) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
+def _parts(tiny: bool, workers: int, photos: str) -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
     """The parts in the order of their worth."""
     sizes = TINY if tiny else SIZES
     yield "teraflops", lambda _: matmul_rate(256 if tiny else 8192)
@@ -102,6 +119,8 @@ def _parts(tiny: bool, workers: int) -> Iterator[tuple[str, Callable[[dict[str, 
         yield size.name, lambda found, size=size: paces(size, found["teraflops"], tiny)
     yield "images_per_second_loaded", lambda _: loaded(64 if tiny else 4096, 1 if tiny else workers)
     yield "resumed", lambda _: resumed()
+    if photos:
+        yield "photos", lambda _: on_photos(photos, tiny)
 
 
 def matmul_rate(side: int) -> float:
@@ -210,6 +229,26 @@ def resumed() -> dict[str, float]:
         subprocess.run([*words, "--resume", place / "killed"], check=True, stderr=subprocess.DEVNULL)
         losses = {run: read_metrics(place / run)[-1]["loss"] for run in ("whole", "killed")}
         return losses | {"killed_after_a_checkpoint": float(process.returncode < 0)}
+
+
+def on_photos(shards: str, tiny: bool) -> dict[str, Any]:
+    """Scores in percent after a pretraining on these photos, and the minutes of its parts."""
+    pretraining, finetuning = (words.split() for words in (FEW_PHOTOS if tiny else PHOTOS))
+    with tempfile.TemporaryDirectory() as name:
+        run, classifier = f"{name}/run", f"{name}/classifier"
+        parts = {
+            "pretrain": ["pretrain", *pretraining, f"--data={shards}", f"--run={run}"],
+            "evaluate": ["evaluate", run, f"--data={shards}", "--methods=knn,probe"],
+            "finetune": ["finetune", *finetuning, f"--data={shards}", f"--encoder={run}", f"--run={classifier}"],
+        }
+        found = {}
+        for part, words in parts.items():
+            started = time.monotonic()
+            done = subprocess.run(
+                [sys.executable, "-m", "mae_kit", *words, "--json"], check=True, stdout=subprocess.PIPE
+            )
+            found[part] = json.loads(done.stdout) | {"minutes": (time.monotonic() - started) / 60}
+    return found
 
 
 def _backend(tiny: bool) -> str:
