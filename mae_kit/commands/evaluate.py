@@ -240,7 +240,7 @@ def _usual(indexes: tuple[Index, Index], trainings: Trainings) -> list[str]:
     if not all(len(index.boxed()) for index in indexes) or any(len(index.labeled()) for index in indexes):
         return _names(FROZEN)
     if not trainings:
-        fix = "give --attentive or --finetune RECIPE, such as detr_tiny_320px"
+        fix = "give --attentive or --finetune RECIPE, such as detr_tiny_272px"
         raise UserError("methods.boxes", "images have boxes, which a detector has to be trained for", fix)
     return []
 
