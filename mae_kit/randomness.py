@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION, VIEW, JITTER, PREDICTED = tuple(range(9))
+STREAMS = FLIP, MASK, CROP, ORDER, REPLACEMENT, CORRUPTION, VIEW, JITTER, PREDICTED, AGAIN = tuple(range(10))
 """Streams: independent numbers for the same key."""
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -58,6 +58,12 @@ def uniform(keys: Int64[Tensor, " b"], stream: int, count: int) -> Float[Tensor,
         z = (z ^ _shift_right(z, shift)) * _signed(factor)
     z = z ^ _shift_right(z, 31)
     return _shift_right(z, 40).to(torch.float32) / 2**24
+
+
+def repeated(keys: Int64[Tensor, " b"], times: int) -> Int64[Tensor, " n"]:
+    """Keys for several draws of each sample: `times` in a row for each key, of which the first is the key itself."""
+    offsets = [0, *(_signed(int(combine(AGAIN, number))) for number in range(1, times))]
+    return (keys[:, None] + torch.tensor(offsets, device=keys.device)).flatten()
 
 
 def _signed(x: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.processes import Programs
 
 from mae_kit.data.order import sample_seeds
-from mae_kit.randomness import CROP, FLIP, MASK, ORDER, REPLACEMENT, combine, mix, uniform, uniform_numpy
+from mae_kit.randomness import CROP, FLIP, MASK, ORDER, REPLACEMENT, combine, mix, repeated, uniform, uniform_numpy
 
 STREAMS = (FLIP, MASK, CROP, ORDER, REPLACEMENT)
 
@@ -79,6 +79,14 @@ def test_keys_differ_by_seed_epoch_and_sample():
     samples = np.arange(500)
     every = [sample_seeds(np.full(500, epoch), samples, seed) for epoch in range(5) for seed in (0, 1, -1, 2**63 - 1)]
     assert len(np.unique(np.concatenate(every))) == 500 * 5 * 4
+
+
+def test_repeated_keys_are_others():
+    own = as_torch(keys(500))
+    several = repeated(own, 4).reshape(500, 4)
+    assert torch.equal(several[:, 0], own) and len(several.unique()) == 4 * 500
+    draws = uniform(several.flatten(), MASK, 20).numpy().reshape(500, 4, 20)
+    assert all(correlation(draws[:, 0], draws[:, number]) < 5 / np.sqrt(500 * 20) for number in (1, 2, 3))
 
 
 def test_order_of_the_parts_matters():

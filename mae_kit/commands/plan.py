@@ -115,7 +115,8 @@ def _there(arguments: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     objective.set_statistics([0.5] * channels, [0.5] * channels)
     objective.load_state_dict(objective.state_dict())  # a palette of any colors will do
     length = _length(arguments)
-    return length, on_gpus(objective, length, arguments["machine"], box) | {"bytes": bytes_to_write(objective)}
+    found = on_gpus(objective, length, arguments["machine"], box, arguments["data"].masks)
+    return length, found | {"bytes": bytes_to_write(objective)}
 
 
 def _length(arguments: dict[str, Any]) -> Plan:

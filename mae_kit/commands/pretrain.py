@@ -64,6 +64,9 @@ class PretrainData:
             data, if it has one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
+        masks: Masks of each image in a step: it is decoded, cropped and flipped once, and the objective sees it that
+            often, with other patches hidden. For loaders that cannot keep up with a GPU. Multiplies the memory and time
+            of a step; batch_size, epochs and learning rate count images.
     """
 
     path: str
@@ -76,9 +79,11 @@ class PretrainData:
     std: list[float] | None = None
     knn_shards: str | None = None
     mix_shards: int = 0
+    masks: int = 1
 
     def __post_init__(self) -> None:
-        check_ranges(vars(self), "data", crop_scale=AREAS, color_jitter=NOT_NEGATIVE, mean=COLORS, std=COLORS)
+        check_ranges(vars(self), "data", color_jitter=NOT_NEGATIVE, masks=POSITIVE)
+        check_ranges(vars(self), "data", crop_scale=AREAS, mean=COLORS, std=COLORS)
 
     @property
     def statistics(self) -> Statistics:
@@ -181,7 +186,7 @@ def prepare(arguments: dict[str, Any]) -> Job[PretrainModule]:
 
 
 def _module(arguments: dict[str, Any]) -> PretrainModule:
-    data = {name: getattr(arguments["data"], name) for name in ("mean", "std", "flip", "color_jitter")}
+    data = {name: getattr(arguments["data"], name) for name in ("mean", "std", "flip", "color_jitter", "masks")}
     return PretrainModule(
         arguments["objective"], **arguments["optimization"].arguments(), **data, seed=arguments["seed"]
     )

@@ -34,7 +34,7 @@ class Box(NamedTuple):
         return USABLE * GPUS[self.gpu].gigabytes * 1e9
 
 
-def on_gpus(objective: Objective, plan: Plan, machine: Machine, box: Box) -> dict[str, Any]:
+def on_gpus(objective: Objective, plan: Plan, machine: Machine, box: Box, masks: int = 1) -> dict[str, Any]:
     """Return what each GPU holds, by part, how long all take, and what to change.
 
     Args:
@@ -42,6 +42,7 @@ def on_gpus(objective: Objective, plan: Plan, machine: Machine, box: Box) -> dic
         plan: Of the training.
         machine: Its micro-batches, precision and checkpointing count.
         box: The GPUs.
+        masks: Of each image in a step.
 
     Raises:
         UserError: The batch does not divide among them.
@@ -49,7 +50,7 @@ def on_gpus(objective: Objective, plan: Plan, machine: Machine, box: Box) -> dic
     Replica(0, box.gpus).check_batch_size(plan.batch_size)
     if machine.activation_checkpointing:
         recompute_blocks(objective)
-    taken = footprint(objective, machine.precision != "fp32")
+    taken = footprint(objective, machine.precision != "fp32").of_masks(masks)
     taken = taken.split(box.gpus) if machine.strategy == "fsdp" else taken
     images = plan.batch_size // box.gpus
     asked = machine.accumulate_grad_batches

@@ -59,6 +59,8 @@ class ContrastiveMAE(MAE):
         ['contrast', 'reconstruction']
     """
 
+    contrasts = True
+
     def __init__(
         self,
         encoder: ViT,

@@ -49,6 +49,7 @@ class Objective(HubModule):
         decoder: Predicts patches from encoded ones; None where a linear head does.
         reconstructs: Whether the loss is the squared error to `target(images)` per pixel, so that losses by patch and
             by mask ratio can be plotted.
+        contrasts: Whether the loss tells the images of a batch apart, so that none may come twice.
         no_decay: Names of parameters without weight decay, besides biases and other one-dimensional ones.
         fit_images: Number of images that `fit` needs before training; 0 = none.
         mean: Mean of each channel that images are normalized with, in 0..1; None until `set_statistics`.
@@ -69,6 +70,7 @@ class Objective(HubModule):
     hide: MaskGenerator
     decoder: nn.Module | None
     reconstructs: bool = False
+    contrasts: bool = False
     no_decay: tuple[str, ...] = ()
     fit_images: int = 0
     mean: Tensor | None

@@ -37,6 +37,10 @@ class Footprint(NamedTuple):
         shared = {name: getattr(self, name) / processes for name in ("weights", "gradients", "moments")}
         return self._replace(**shared)
 
+    def of_masks(self, masks: int) -> "Footprint":
+        """Of so many masks of each image."""
+        return self._replace(of_image=self.of_image * masks, flops=self.flops * masks)
+
     def parts(self, images: int) -> dict[str, float]:
         """Bytes at the peak of a step on so many images at once, by part."""
         parts = {"weights": self.weights, "gradients": self.gradients, "moments": self.moments}

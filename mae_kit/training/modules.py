@@ -9,10 +9,13 @@ from mae_kit.classes.configured import build
 from mae_kit.data.loading.batch import Batch
 from mae_kit.data.transforms.augment import PretrainAugment
 from mae_kit.encoders.tokenizers import DVAE
+from mae_kit.errors import UserError
 from mae_kit.objectives import Objective
+from mae_kit.randomness import repeated
 from mae_kit.training.config import Optimization, Relaxation
 from mae_kit.training.module import TrainingModule, statistics
 from mae_kit.training.optimizer import Group, parameter_groups
+from mae_kit.training.ranges import POSITIVE, check_ranges
 
 
 class PretrainModule(TrainingModule):
@@ -29,6 +32,7 @@ class PretrainModule(TrainingModule):
         std: Standard deviation of each channel in [0, 1].
         flip: Flip half of the images horizontally.
         color_jitter: Strength of brightness, contrast and saturation jitter (BEiT: .4); RGB only.
+        masks: Masks of each image in a step.
         seed: Seed of everything random.
         **optimization: Further fields of `Optimization`: weight_decay, betas, clip, warmup_epochs, epochs (the length
             of the schedule; without it the rate stays constant after the warm-up)...
@@ -36,7 +40,8 @@ class PretrainModule(TrainingModule):
     Validation logs `val_loss`.
 
     Raises:
-        UserError: Unusable settings; float images outside [0, 1].
+        UserError: Unusable settings; several masks for an objective that tells the images of a batch apart; float
+            images outside [0, 1].
     """
 
     def __init__(
@@ -49,14 +54,20 @@ class PretrainModule(TrainingModule):
         std: list[float] | None = None,
         flip: bool = True,
         color_jitter: float = 0.0,
+        masks: int = 1,
         seed: int = 0,
         **optimization: Any,
     ):
         super().__init__(Optimization.of(lr, base_lr, **optimization), seed)
         self.objective: Objective = build(objective) if isinstance(objective, dict) else objective
+        check_ranges({"masks": masks}, "data", masks=POSITIVE)
+        if masks > 1 and self.objective.contrasts:
+            what = f"{type(self.objective).__name__} would be asked to tell an image from itself"
+            raise UserError("data.masks", f"data.masks is {masks}, but {what}", "leave data.masks out")
+        self.masks = masks
         self._given = {"mean": mean, "std": std, "flip": flip, "color_jitter": color_jitter}
         self.save_hyperparameters(
-            {"objective": self.objective.config, "lr": lr, "base_lr": base_lr, "seed": seed}
+            {"objective": self.objective.config, "lr": lr, "base_lr": base_lr, "masks": masks, "seed": seed}
             | self._given
             | optimization
         )
@@ -80,7 +91,10 @@ class PretrainModule(TrainingModule):
         return parameter_groups(self.objective, self.optimization.weight_decay, self.objective.no_decay)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outcome = self.objective(self.augment(batch.images, batch.seeds), batch.seeds)
+        images, seeds = self.augment(batch.images, batch.seeds), batch.seeds
+        if self.masks > 1:
+            images, seeds = images.repeat_interleave(self.masks, dim=0), repeated(seeds, self.masks)
+        outcome = self.objective(images, seeds)
         return {"loss": outcome.loss, **outcome.logs}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -56,6 +56,7 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ("--optimization.lr 1", "--optimization.lr"),
         ("--data.exclude nowhere.jsonl", "data.exclude.missing"),
         ("--data.mean [0.5]", "data.mean.channels"),
+        ("--data.masks 0", "data.masks"),
         ("--data.crop_scale [0,0.5]", "data.crop_scale"),
         ("--optimization.layer_decay 0.5", "optimization.layer_decay"),
         ("--optimization.min_steps 100", "optimization.min_steps"),
@@ -277,3 +278,13 @@ def test_the_end_tells_what_frozen_features_have_gained(
         _tell(tmp_path, [KnnScore([], 3, 9)])
     (record,) = caplog.records
     assert record.levelno == level and f"{now:.1%}, 25.0% before" in record.message
+
+
+def test_several_masks_of_an_image_are_of_one_step(recipes: Path, photos: Path, tmp_path: Path):
+    options: dict[str, Any] = {"data": str(photos), "epochs": 1, "optimization.warmup_epochs": 0}
+    once, twice = (
+        mae_kit.pretrain(str(recipes / "pretrain.yaml"), run=str(tmp_path / f"{n}"), **options, **{"data.masks": n})
+        for n in (1, 2)
+    )
+    assert once["steps"] == twice["steps"] and once["loss"] != twice["loss"]
+    assert once["audit_keys"] == twice["audit_keys"] == twice["audit_expected"]

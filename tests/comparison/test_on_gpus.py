@@ -34,6 +34,13 @@ def test_time_and_cost_follow_from_the_operations():
     assert measured["hours"] == pytest.approx([PLAN.steps * 64 / 200 / 3600] * 2) and measured["cost"] is None
 
 
+def test_masks_of_an_image_cost_like_images():
+    once, twice = (on_gpus(mae(), PLAN, Machine(), Box(2, "a100"), masks) for masks in (1, 2))
+    assert twice["flops"] == 2 * once["flops"] and twice["hours"] == pytest.approx([2 * x for x in once["hours"]])
+    activations = [found["memory"]["activations"] for found in (once, twice)]
+    assert activations[0] < activations[1] <= 2 * activations[0]
+
+
 def test_a_batch_has_to_divide_among_them():
     for box, machine in ((Box(3, "t4"), Machine()), (Box(2, "t4"), Machine(accumulate_grad_batches=3))):
         with raises("data.batch_size"):

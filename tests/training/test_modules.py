@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from mae_kit.data.loading.batch import Batch
 from mae_kit.encoders import ViT
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.objectives import MAE
+from mae_kit.objectives import MAE, ContrastiveMAE
+from mae_kit.randomness import repeated
 from mae_kit.tasks.module import FinetuneModule
 from mae_kit.training.checkpoint import DurableCheckpointIO, load_latest
 from mae_kit.training.checkpoint_callback import Checkpoints
@@ -53,6 +54,23 @@ def trainer(steps: int, folder: Path, *callbacks: pl.Callback, **given: Any) -> 
 
 def shards(photos: Path) -> ShardDataModule:
     return ShardDataModule(photos, batch_size=16, image_size=32, num_workers=0)
+
+
+def test_several_masks_are_those_of_so_many_passes():
+    module = PretrainModule(tiny_mae(), lr=1e-3, masks=3, mean=[0.5] * 3, std=[0.25] * 3)
+    images, seeds = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.arange(4)
+    batch = Batch(images, torch.zeros(4), seeds, seeds, seeds, [])
+    seen = module.augment(images, seeds)  # flipped by the images' own keys
+    outcomes = [module.objective(seen, repeated(seeds, 3)[number::3]) for number in range(3)]
+    losses = torch.stack([outcome.loss for outcome in outcomes])
+    torch.testing.assert_close(module.loss(batch)["loss"], losses.mean())
+    assert len({outcome.hidden.numpy().tobytes() for outcome in outcomes}) == 3
+
+
+def test_an_image_is_not_to_be_told_from_itself():
+    vit = ViT("vit_tiny_patch16_224", **TINY)  # type: ignore[arg-type]
+    with raises("data.masks"):
+        PretrainModule(ContrastiveMAE(vit, decoder_dim=32, decoder_depth=1, decoder_heads=2), lr=1e-3, masks=2)
 
 
 def weights(module: pl.LightningModule) -> torch.Tensor:
