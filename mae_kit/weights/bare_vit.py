@@ -12,13 +12,14 @@ from mae_kit.weights.names import Names, Tensors
 from mae_kit.weights.original import ENCODER
 from mae_kit.weights.plain_vit import HEAD_DIM, HEADS, Hints, depth_of, find_grid, guessed_heads, mlp_ratio, named
 from mae_kit.weights.preprocessor import ASSUMED, statistics
-from mae_kit.weights.pretrained import Pretrained, numbered
+from mae_kit.weights.pretrained import Pretrained, described, numbered
 
 MORE = {f"blocks.#.{part}": f"blocks.#.{part}" for part in ("ls1.gamma", "ls2.gamma", "attn.q_norm.*", "attn.k_norm.*")}
 POOLING = {f"attn_pool.{part}.*": f"attn_pool.{part}.*" for part in ("q", "kv", "proj", "norm", "mlp.fc1", "mlp.fc2")}
 NAMES = Names(
     {name: name for name in ("reg_token", "register_tokens", "attn_pool.latent")}
-    | {**ENCODER, **MORE, **POOLING, "fc_norm.*": "fc_norm.*", "head.*": "head.*"}
+    | {**ENCODER, **MORE, **POOLING, "fc_norm.*": "fc_norm.*", "head.*": "head.*"},
+    left_out="mask_token",
 )
 PLAIN = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"}
 BEYOND = {"reg_token", "register_tokens", "blocks.0.ls1.gamma", "blocks.0.attn.q_norm.weight"}
@@ -32,16 +33,14 @@ def recognizes(raw: Raw) -> bool:
 
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
-    tensors, others = NAMES.ours(raw.tensors)
-    left_out = [name for name in others if name == "mask_token"]
+    tensors, left_out, unknown = NAMES.ours(raw.tensors)
     if "register_tokens" in tensors:
         tensors = behind_class_token(tensors | {"reg_token": tensors.pop("register_tokens")})
     elif "cls_token" in tensors:
         tensors = with_first_class_token(tensors)
     config, notes = _config(raw, tensors, hints)
-    what = f"classifier of {len(config.classes)} classes" if config.classes else "encoder only"
-    whole = Pretrained(f"a plain ViT of timm's, {what}", config, tensors, None, left_out, notes)
-    return whole, [name for name in others if name not in left_out]
+    kind = f"a plain ViT of timm's, {described(config.classes)}"
+    return Pretrained(kind, config, tensors, None, left_out, notes), unknown
 
 
 def _config(raw: Raw, tensors: Tensors, hints: Hints) -> tuple[ModelConfig, list[str]]:

@@ -2,7 +2,6 @@
 fine-tuned, and transformers' folders.
 """
 
-import re
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +17,7 @@ from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels, writte
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
 from mae_kit.weights.preprocessor import Prepared, read_preprocessor, statistics
-from mae_kit.weights.pretrained import Pretrained
+from mae_kit.weights.pretrained import Pretrained, described
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
 TABLE = "relative_position_bias_table"
@@ -42,7 +41,8 @@ _ORIGINAL = {
     "fc_norm.*": "fc_norm.*",
     "head.*": "head.*",
 }
-ORIGINAL = Names(_ORIGINAL | prefixed(_ORIGINAL, "encoder."))  # SimMIM's pretraining
+LEFT_OUT = r"((beit\.)?embeddings\.|encoder\.)?mask_token|(lm_head|decoder\.0)\..*|(.*\.)?relative_position_index"
+ORIGINAL = Names(_ORIGINAL | prefixed(_ORIGINAL, "encoder."), LEFT_OUT)  # SimMIM's pretraining
 LAYER = {
     "attention.attention.query.bias": "attn.q_bias",
     "attention.attention.value.bias": "attn.v_bias",
@@ -67,10 +67,7 @@ LAYER_5 = {  # in the memory of transformers 5
 }
 ENCODER_5 = prefixed(LAYER_5, "layers.#.", "blocks.#.") | {f"shared_position_bias.{TABLE}": SHARED}
 CLASSIFIER = Names(prefixed(ENCODER, "beit.") | {"classifier.*": "head.*"})
-HUGGING_FACE = Names(ENCODER | CLASSIFIER.table | ENCODER_5 | prefixed(ENCODER_5, "beit."))
-LEFT_OUT = re.compile(
-    r"((beit\.)?embeddings\.|encoder\.)?mask_token|(lm_head|decoder\.0)\..*|(.*\.)?relative_position_index"
-)
+HUGGING_FACE = Names(ENCODER | CLASSIFIER.table | ENCODER_5 | prefixed(ENCODER_5, "beit."), LEFT_OUT)
 _ASSUMED = "images normalized to [-1, 1], as BEiT's; for SimMIM's ViT, give ImageNet's mean and std by --mean and --std"
 
 
@@ -88,25 +85,21 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         raise UserError(
             "weights.pooling", f"{raw.path} does not use mean pooling", "give one trained with use_mean_pooling: true"
         )
-    tensors, others = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
-    left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors)
     if "head.weight" not in tensors and "fc_norm.weight" in tensors and "norm.weight" in tensors:
         raise UserError("weights.norms", f"{raw.path} has two final norms and no head", "give a complete file")
     tensors = _a_table_a_block(tensors)
     name, args = _model(raw, tensors)
     simmim = "MODEL" in raw.settings or any(name.startswith("encoder.mask_token") for name in left_out)
     prepared = _prepared(raw, args["in_chans"], simmim)
-    head = tensors.get("head.weight")
-    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
-    what = f"classifier of {len(classes)} classes" if classes else "encoder only"
-    kind = f"{'Hugging Face BEiT' if theirs else 'original SimMIM ViT' if simmim else 'original BEiT'}, {what}"
+    classes, multi_label = labels(raw.config, tensors.get("head.weight"))
+    whose = "Hugging Face BEiT" if theirs else "original SimMIM ViT" if simmim else "original BEiT"
     size = pair(args["img_size"])
     fields: dict[str, Any] = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
     objective = "SimMIM" if simmim else "BEiT" if args.get("use_rel_pos_bias", True) else "none"
     config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
     notes = prepared.notes + (epsilon_note(raw.config) if theirs else [])
-    whole = Pretrained(kind, config, tensors, None, left_out, notes)
-    return whole, [name for name in others if name not in left_out]
+    return Pretrained(f"{whose}, {described(classes)}", config, tensors, None, left_out, notes), unknown
 
 
 def _prepared(raw: Raw, channels: int, simmim: bool) -> Prepared:

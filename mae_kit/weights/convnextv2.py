@@ -13,7 +13,7 @@ from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import Hints
 from mae_kit.weights.preprocessor import read_preprocessor
-from mae_kit.weights.pretrained import Pretrained
+from mae_kit.weights.pretrained import Pretrained, described
 
 SIZES: dict[tuple[int, tuple[int, ...]], str] = {
     (40, (2, 2, 6, 2)): "convnextv2_atto",
@@ -72,7 +72,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     check_gelu(raw)
-    tensors, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors if theirs else _dense(raw.tensors))
+    tensors, _, unknown = (HUGGING_FACE if theirs else ORIGINAL).ours(raw.tensors if theirs else _dense(raw.tensors))
     name, args = _model(tensors)
     notes = epsilon_note(raw.config) if theirs else []
     if "head.norm.weight" not in tensors:  # FCMAE has no norm behind its encoder
@@ -81,15 +81,13 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         notes.append("the last norm, which the pretraining does not have, starts as the identity")
     linear = not name.endswith(CONVOLUTIONAL)
     tensors = {key: _shaped(key, tensor, linear) for key, tensor in tensors.items()}
-    head = tensors.get("head.fc.weight")
-    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
-    what = f"classifier of {len(classes)} classes" if classes else "encoder only"
+    classes, multi_label = labels(raw.config, tensors.get("head.fc.weight"))
     prepared = read_preprocessor(raw, args["in_chans"])
     size = raw.config.get("image_size")
     fields: dict[str, Any] = {"crop_pct": CROP_PCT, "image_size": size and pair(size)} | prepared.fields
     objective = "none" if classes else "FCMAE"
     config = ModelConfig(name, args, objective=objective, classes=classes, multi_label=multi_label, **fields)
-    kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {what}"
+    kind = f"{'Hugging Face' if theirs else 'original'} ConvNeXt V2, {described(classes)}"
     return Pretrained(kind, config, tensors, None, [], notes + prepared.notes), unknown
 
 

@@ -113,7 +113,7 @@ def read_detector(raw: Raw) -> Published:
 def _read_yolos(raw: Raw) -> Published:
     check_plain(raw)
     config = raw.config
-    tensors, unknown = YOLOS.ours(raw.tensors)
+    tensors, _, unknown = YOLOS.ours(raw.tensors)
     _check(unknown)
     queries, size = config["num_detection_tokens"], pair(config["image_size"])
     table = tensors["backbone.pos_embed"]
@@ -122,8 +122,7 @@ def _read_yolos(raw: Raw) -> Published:
     sizes = {"img_size": list(size), "patch_size": config["patch_size"], "in_chans": config["num_channels"]}
     bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
     name, args = named(config["hidden_size"], depth_of(bare), config["num_attention_heads"], sizes)
-    outputs = len(tensors["class_embed.layers.2.bias"]) - 1
-    model = _model(raw, name, args | {"global_pool": ""}, size, outputs)
+    model = _model(raw, name, args | {"global_pool": ""}, size, tensors["class_embed.layers.2.bias"])
     return Published("yolos", model, {"queries": queries}, tensors)
 
 
@@ -132,7 +131,7 @@ def _read_detr(raw: Raw) -> Published:
     form = config.get("backbone_config") or {}
     backbone = {_BACKBONE + _bare(name): tensor for name, tensor in raw.tensors.items() if _bare(name) != name}
     rest = {name: tensor for name, tensor in raw.tensors.items() if _bare(name) == name}
-    tensors, unknown = DETR.ours(rest)
+    tensors, _, unknown = DETR.ours(rest)
     _check(unknown)
     name = config.get("backbone") or form.get("backbone")
     if not isinstance(name, str) or not backbone or config.get("dilation"):
@@ -149,7 +148,7 @@ def _read_detr(raw: Raw) -> Published:
     }
     padded = raw.preprocessor.get("pad_size") or {"height": 800, "width": 1333}
     args = {"in_chans": config.get("num_channels", 3)}
-    model = _model(raw, name, args, (padded["height"], padded["width"]), len(tensors["class_embed.bias"]) - 1)
+    model = _model(raw, name, args, (padded["height"], padded["width"]), tensors["class_embed.bias"])
     last = (form.get("out_indices") or [-1])[-1]
     parts["stride"] = _empty(model).feature_info[last]["reduction"]
     return Published("detr", model, parts, tensors)
@@ -159,8 +158,8 @@ def _bare(name: str) -> str:
     return next((name.removeprefix(prefix) for prefix in _BACKBONES if name.startswith(prefix)), name)
 
 
-def _model(raw: Raw, name: str, args: dict[str, Any], size: tuple[int, int], outputs: int) -> ModelConfig:
-    classes, _ = labels(raw.config, outputs)
+def _model(raw: Raw, name: str, args: dict[str, Any], size: tuple[int, int], logits: Tensor) -> ModelConfig:
+    classes, _ = labels(raw.config, logits[:-1])  # the last one is no object's
     fields = read_preprocessor(raw, args["in_chans"]).fields | {"image_size": size, "classes": classes}
     return ModelConfig(name, args, objective="none", **fields)
 

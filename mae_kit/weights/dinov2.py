@@ -1,6 +1,5 @@
 """DINOv2, with and without registers, and Pixio, whose blocks have the same names: transformers' folders."""
 
-import re
 from typing import Any
 
 from torch import Tensor
@@ -44,8 +43,10 @@ ENCODER = {
     "layernorm.*": "norm.*",
 }
 TYPES = ("dinov2", "dinov2_with_registers", "pixio")
-NAMES = Names(ENCODER | {k: v for kind in TYPES for k, v in prefixed(ENCODER, f"{kind}.").items()})
-LEFT_OUT = re.compile(r"(\w+\.)?embeddings\.mask_token|classifier\.(weight|bias)")
+NAMES = Names(
+    ENCODER | {k: v for kind in TYPES for k, v in prefixed(ENCODER, f"{kind}.").items()},
+    left_out=r"(\w+\.)?embeddings\.mask_token|classifier\.(weight|bias)",
+)
 SWIGLU = {False: "vit_giant_patch14_dinov2", True: "vit_giant_patch14_reg4_dinov2"}
 
 
@@ -58,8 +59,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     config = raw.config
     if not config.get("use_swiglu_ffn"):
         check_gelu(raw)
-    tensors, unknown = NAMES.ours(raw.tensors)
-    left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = NAMES.ours(raw.tensors)
     tensors = with_first_class_token(tensors) if config["model_type"] == "pixio" else behind_class_token(tensors)
     name, args = _model(config, tensors)
     prepared = read_preprocessor(raw, config["num_channels"])
@@ -73,7 +73,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         left_out,
         prepared.notes + epsilon_note({"layer_norm_eps": 1e-6} | config),
     )
-    return whole, [name for name in unknown if name not in left_out]
+    return whole, unknown
 
 
 def behind_class_token(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

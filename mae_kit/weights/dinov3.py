@@ -1,6 +1,5 @@
 """DINOv3's vision transformers: transformers' folders."""
 
-import re
 from typing import Any
 
 from torch import Tensor
@@ -36,7 +35,7 @@ ENCODER = {
     **prefixed(LAYER, "model.layer.#.", "blocks.#."),  # in transformers' memory
     "norm.*": "norm.*",
 }
-LEFT_OUT = re.compile(r"embeddings\.mask_token")
+LEFT_OUT = r"embeddings\.mask_token"
 
 
 def recognizes(raw: Raw) -> bool:
@@ -52,10 +51,9 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
             "weights.activation.gated", what, f"only {used} is supported {'with' if gated else 'without'} gates"
         )
     up = {f"{at}layer.#.mlp.up_proj.*": f"blocks.#.mlp.{'fc1_x' if gated else 'fc1'}.*" for at in ("", "model.")}
-    tensors, unknown = Names(ENCODER | up).ours(raw.tensors)
+    tensors, left_out, unknown = Names(ENCODER | up, LEFT_OUT).ours(raw.tensors)
     if not config.get("num_register_tokens"):
         tensors.pop("reg_token", None)  # of no rows
-    left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
     prepared = read_preprocessor(raw, config["num_channels"])
     fields: dict[str, Any] = prepared.fields | {"image_size": pair(config["image_size"])}
     name = "vit_small_plus_patch16_dinov3_qkvb" if gated else "vit_base_patch16_dinov3_qkvb"
@@ -67,7 +65,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         left_out,
         prepared.notes + epsilon_note({"layer_norm_eps": EPSILON} | config, EPSILON),
     )
-    return whole, [name for name in unknown if name not in left_out]
+    return whole, unknown
 
 
 def _args(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Hiera's files (facebookresearch/hiera): encoders, pretrained with MAE or fine-tuned; their decoder is left out."""
 
-import re
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +8,7 @@ from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
 from mae_kit.weights.preprocessor import statistics
-from mae_kit.weights.pretrained import Pretrained, classifier_args, numbered
+from mae_kit.weights.pretrained import Pretrained, classifier_args, described, numbered
 
 SIZES: dict[tuple[int, tuple[int, ...]], tuple[str, int]] = {
     (96, (1, 2, 7, 2)): ("hiera_tiny_224", 1),
@@ -28,9 +27,9 @@ NAMES = Names(
         "norm.*": "head.norm.*",
         "encoder_norm.*": "head.norm.*",
         "head.projection.*": "head.fc.*",
-    }
+    },
+    left_out=r"mask_token|decoder_.*|multi_scale_fusion_heads\..*",
 )
-LEFT_OUT = re.compile(r"mask_token|decoder_.*|multi_scale_fusion_heads\..*")
 
 
 def recognizes(raw: Raw) -> bool:
@@ -39,18 +38,15 @@ def recognizes(raw: Raw) -> bool:
 
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
-    tensors, others = NAMES.ours(raw.tensors)
-    left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = NAMES.ours(raw.tensors)
     classes = numbered(tensors.get("head.fc.weight"))
     name, args, notes = _model(tensors, hints)
     args = classifier_args(name, args) if classes else args
     side = STRIDE * round(tensors["pos_embed"].shape[1] ** 0.5)
     mean, std = statistics(args["in_chans"])
     how: dict[str, Any] = {"image_size": (side, side), "crop_pct": published_crop(side), "classes": classes}
-    what = f"classifier of {len(classes)} classes" if classes else "encoder only"
     config = ModelConfig(name, args | {"img_size": side}, mean, std, "none" if classes else "HieraMAE", **how)
-    whole = Pretrained(f"original Hiera, {what}", config, tensors, None, left_out, notes)
-    return whole, [name for name in others if name not in left_out]
+    return Pretrained(f"original Hiera, {described(classes)}", config, tensors, None, left_out, notes), unknown
 
 
 def _model(tensors: Tensors, hints: Hints) -> tuple[str, dict[str, Any], list[str]]:

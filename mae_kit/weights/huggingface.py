@@ -1,6 +1,5 @@
 """Hugging Face's ViTMAE and ViT, as transformers writes and reads them: config.json and model.safetensors."""
 
-import re
 from typing import Any
 
 import torch
@@ -60,8 +59,10 @@ HEAD = {"classifier.*": "head.*"}
 BARE = Names(ENCODER)
 CLASSIFIER = Names(prefixed(ENCODER, "vit.") | HEAD)
 WHOLE = Names(prefixed(ENCODER, "vit.") | DECODER)
-READ = Names(ENCODER | prefixed(ENCODER, "vit.") | ENCODER_5 | prefixed(ENCODER_5, "vit.") | DECODER | RENAMED | HEAD)
-LEFT_OUT = re.compile(r"(vit\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)|decoder\.0\.(weight|bias)")
+READ = Names(
+    ENCODER | prefixed(ENCODER, "vit.") | ENCODER_5 | prefixed(ENCODER_5, "vit.") | DECODER | RENAMED | HEAD,
+    left_out=r"(vit\.)?(pooler\.dense\.(weight|bias)|embeddings\.mask_token)|decoder\.0\.(weight|bias)",
+)
 TYPES = ("vit_mae", "vit")
 MULTI_LABEL = "multi_label_classification"  # its problem_type, by which the pipeline takes the sigmoid
 
@@ -74,14 +75,12 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     config = raw.config
     check_plain(raw)
-    tensors, unknown = READ.ours(raw.tensors)
-    left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = READ.ours(raw.tensors)
     encoder, decoding = split(tensors)
-    head = {name for name in encoder if name.startswith("head.")}
     sizes = {"img_size": config["image_size"], "patch_size": config["patch_size"], "in_chans": config["num_channels"]}
     name, args = named(config["hidden_size"], depth_of(encoder), config["num_attention_heads"], sizes)
     prepared = read_preprocessor(raw, config["num_channels"])
-    classes, multi_label = labels(config, len(encoder["head.weight"]) if head else 0)
+    classes, multi_label = labels(config, encoder.get("head.weight"))
     decoder = _decoder(config, decoding) if decoding else None
     objective = "MAE" if config["model_type"] == "vit_mae" else "none"
     fields = prepared.fields | {
@@ -97,7 +96,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         left_out,
         prepared.notes + epsilon_note(config),
     )
-    return whole, [name for name in unknown if name not in left_out]
+    return whole, unknown
 
 
 def check_plain(raw: Raw) -> None:
@@ -129,8 +128,9 @@ def check_gelu(raw: Raw) -> None:
         raise UserError("weights.activation", what, "only gelu is supported")
 
 
-def labels(config: dict[str, Any], count: int) -> tuple[list[str], bool]:
-    """The classes of a head of so many logits, and whether they are independent."""
+def labels(config: dict[str, Any], head: Tensor | None) -> tuple[list[str], bool]:
+    """The classes of a head, which has a row for each, and whether they are independent; without a head none."""
+    count = 0 if head is None else len(head)
     named = sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))
     names = [str(label) for _, label in named] if len(named) == count else [str(number) for number in range(count)]
     return names, bool(count) and config.get("problem_type") == MULTI_LABEL

@@ -29,9 +29,11 @@ MODEL = {
     **prefixed(BLOCK, "h.#.", "blocks.#."),
     "ln_f.weight": "norm.weight",
 }
-NAMES = Names(MODEL | prefixed(MODEL, "transformer.") | {"lm_head.weight": "color_head.weight"})
+NAMES = Names(
+    MODEL | prefixed(MODEL, "transformer.") | {"lm_head.weight": "color_head.weight"},
+    left_out=r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)|score\.weight",
+)
 BIAS = re.compile(r"(transformer\.)?h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.bias")
-LEFT_OUT = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)|score\.weight")
 COMPUTED = {
     "activation_function": "quick_gelu",
     "layer_norm_epsilon": 1e-5,
@@ -49,13 +51,12 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     _must_be_computed_alike(raw)
-    tensors, others = NAMES.ours(raw.tensors)
+    tensors, left_out, others = NAMES.ours(raw.tensors)
     biases = [name for name in others if BIAS.fullmatch(name)]
     if any(raw.tensors[name].any() for name in biases):
         raise UserError(
             "weights.biases", f"{raw.path} has biases, which iGPT lacks", "give one trained without, like OpenAI's"
         )
-    left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
     tensors = {name: _upright(name, tensor) for name, tensor in tensors.items()}
     tensors |= {"palette": _palette(raw), "start": tensors["embed.weight"][-1]}
     tensors["embed.weight"] = tensors["embed.weight"][:-1]  # transformers counts the start as a color
@@ -67,7 +68,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     channels = args["in_chans"]
     config = ModelConfig(name, args, [0.5] * channels, [0.5] * channels, "IGPT", image_size=pair(args["img_size"]))
     whole = Pretrained("Hugging Face ImageGPT", config, tensors, left_out=left_out, notes=notes)
-    return whole, [name for name in others if name not in (*left_out, *biases)]
+    return whole, [name for name in others if name not in biases]
 
 
 def _must_be_computed_alike(raw: Raw) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 Tensors = Mapping[str, Tensor]
 PARTS = "qkv"
 _WILD = re.compile(r"#\+1|#|\*")
+_NOTHING = r"(?!)"
 
 
 class Names:
@@ -20,25 +21,26 @@ class Names:
 
     Args:
         table: Theirs to ours; of two entries that fit the first counts.
+        left_out: Pattern of their names that have no counterpart here, such as mask tokens.
     """
 
-    def __init__(self, table: Mapping[str, str]):
-        self.table = dict(table)
+    def __init__(self, table: Mapping[str, str], left_out: str = _NOTHING):
+        self.table, self._left_out = dict(table), re.compile(left_out)
         self._theirs = [(_pattern(theirs), ours) for theirs, ours in self.table.items()]
 
-    def ours(self, tensors: Tensors) -> tuple[dict[str, Tensor], list[str]]:
+    def ours(self, tensors: Tensors) -> tuple[dict[str, Tensor], list[str], list[str]]:
         """Rename and fuse.
 
         Returns:
-            The tensors under our names, and the names that the table does not know.
+            The tensors under our names, the names that are left out, and those that the table does not know.
         """
-        renamed, unknown = {}, []
+        renamed, left_out, unknown = {}, [], []
         for name, tensor in tensors.items():
             if ours := _first_translation(name, self._theirs):
                 renamed[ours] = tensor
             else:
-                unknown.append(name)
-        return _fused(renamed), unknown
+                (left_out if self._left_out.fullmatch(name) else unknown).append(name)
+        return _fused(renamed), left_out, unknown
 
     def theirs(self, tensors: Tensors) -> dict[str, Tensor]:
         """Split and rename; every tensor of ours has a place in a table that is written with."""

@@ -41,8 +41,8 @@ DECODER = {
     "decoder_pred.*": "decoder/pred.*",
 }
 NAMES = Names(ENCODER | DECODER)
-HEAD = Names({"fc_norm.*": "fc_norm.*", "head.*": "head.*"})
-PROBE = ("head.0.running_mean", "head.0.running_var", "head.0.num_batches_tracked", "head.1.weight", "head.1.bias")
+PROBE = r"head\.0\.(running_mean|running_var|num_batches_tracked)|head\.1\.(weight|bias)"
+HEAD = Names({"fc_norm.*": "fc_norm.*", "head.*": "head.*"}, left_out=PROBE)
 
 
 def recognizes(raw: Raw) -> bool:
@@ -51,15 +51,13 @@ def recognizes(raw: Raw) -> bool:
 
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
-    tensors, others = NAMES.ours(raw.tensors)
-    behind, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
+    tensors, _, others = NAMES.ours(raw.tensors)
+    behind, probe, unknown = HEAD.ours({name: raw.tensors[name] for name in others})
     encoder, decoding = split(tensors)
-    probe = [name for name in unknown if name in PROBE]
     config, notes = _config(raw, encoder, decoding, behind, hints)
     decoder, more = _decoder(raw, decoding, hints)
     kind = _kind(decoder, behind, config.classes, probe)
-    whole = Pretrained(kind, config, encoder | behind, decoder, probe, notes + more)
-    return whole, [name for name in unknown if name not in probe]
+    return Pretrained(kind, config, encoder | behind, decoder, probe, notes + more), unknown
 
 
 def _config(

@@ -79,6 +79,11 @@ def numbered(head: Tensor | None) -> list[str]:
     return [] if head is None else [str(number) for number in range(len(head))]
 
 
+def described(classes: list[str]) -> str:
+    """What a file with a head for these classes holds, in words."""
+    return f"classifier of {len(classes)} classes" if classes else "encoder only"
+
+
 def fresh_timm(weights: Pretrained) -> Any:
     """The timm model as it begins, with weights of its own."""
     return _build(weights, len(weights.classes))

@@ -1,6 +1,5 @@
 """The vision towers of SigLIP and SigLIP 2: transformers' folders, with or without the text tower."""
 
-import re
 from typing import Any
 
 from torch import Tensor
@@ -28,8 +27,10 @@ ENCODER = {
     **prefixed(LAYER, "encoder.layers.#.", "blocks.#."),
     "post_layernorm.*": "norm.*",
 }
-NAMES = Names(ENCODER | prefixed(ENCODER, "vision_model."))
-LEFT_OUT = re.compile(r"(vision_model\.)?head\..*|text_model\..*|logit_(scale|bias)")
+NAMES = Names(
+    ENCODER | prefixed(ENCODER, "vision_model."),
+    left_out=r"(vision_model\.)?head\..*|text_model\..*|logit_(scale|bias)",
+)
 TYPES = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
 SIZES = {"hidden_size": 768, "num_attention_heads": 12, "num_channels": 3, "patch_size": 16}  # transformers' defaults
@@ -42,8 +43,7 @@ def recognizes(raw: Raw) -> bool:
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     config = SIZES | raw.config.get("vision_config", raw.config)
-    tensors, unknown = NAMES.ours(raw.tensors)
-    left_out = [name for name in unknown if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = NAMES.ours(raw.tensors)
     patch, channels = config["patch_size"], config["num_channels"]
     tensors["pos_embed"] = tensors["pos_embed"][None]
     if tensors["patch_embed.proj.weight"].ndim == 2:
@@ -59,7 +59,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         left_out,
         prepared.notes + epsilon_note({"layer_norm_eps": 1e-6} | config),
     )
-    return whole, [name for name in unknown if name not in left_out]
+    return whole, unknown
 
 
 def _as_kernel(weight: Tensor, patch: int, channels: int) -> Tensor:

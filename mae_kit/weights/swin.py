@@ -14,7 +14,7 @@ from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels
 from mae_kit.weights.names import Names, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints
 from mae_kit.weights.preprocessor import read_preprocessor
-from mae_kit.weights.pretrained import Pretrained
+from mae_kit.weights.pretrained import Pretrained, described
 
 TABLE = "relative_position_bias_table"
 EPSILON = 1e-5  # of Swin's layer norms
@@ -55,12 +55,12 @@ ENCODER = {
     **{f"encoder.{theirs}": ours for theirs, ours in MERGE.items()},
     "layernorm.*": "norm.*",
 }
-SPELLINGS = Names(ORIGINAL | prefixed(ORIGINAL, "encoder."))
-HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "swin.") | {"classifier.*": "head.fc.*"})
-LEFT_OUT = re.compile(
+LEFT_OUT = (
     r"(encoder\.|swin\.embeddings\.|embeddings\.)?mask_token|decoder\.0\.(weight|bias)"
     r"|.*\.(attn_mask|relative_position_index)"
 )
+SPELLINGS = Names(ORIGINAL | prefixed(ORIGINAL, "encoder."), LEFT_OUT)
+HUGGING_FACE = Names(ENCODER | prefixed(ENCODER, "swin.") | {"classifier.*": "head.fc.*"}, LEFT_OUT)
 
 
 def recognizes(raw: Raw) -> bool:
@@ -74,16 +74,12 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     """Read under our names; returns also the names that the layout does not know."""
     theirs = bool(raw.config)
     check_gelu(raw)
-    tensors, others = (HUGGING_FACE if theirs else SPELLINGS).ours(raw.tensors)
-    left_out = [name for name in others if LEFT_OUT.fullmatch(name)]
+    tensors, left_out, unknown = (HUGGING_FACE if theirs else SPELLINGS).ours(raw.tensors)
     name, args, notes = _model(raw, tensors)
     prepared = read_preprocessor(raw, args["in_chans"])
-    head = tensors.get("head.fc.weight")
-    classes, multi_label = labels(raw.config, 0 if head is None else len(head))
+    classes, multi_label = labels(raw.config, tensors.get("head.fc.weight"))
     simmim = any("mask_token" in name for name in left_out)
-    what = (
-        f"classifier of {len(classes)} classes" if classes else "pretrained with SimMIM" if simmim else "encoder only"
-    )
+    what = "pretrained with SimMIM" if simmim and not classes else described(classes)
     kind = f"{'Hugging Face' if theirs else 'original'} Swin, {what}"
     size = pair(args["img_size"])
     fields: dict[str, Any] = {"crop_pct": published_crop(min(size))} | prepared.fields | {"image_size": size}
@@ -91,8 +87,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         name, args, objective="SimMIM" if simmim else "none", classes=classes, multi_label=multi_label, **fields
     )
     notes += prepared.notes + (epsilon_note(raw.config, EPSILON) if theirs else [])
-    whole = Pretrained(kind, config, tensors, None, left_out, notes)
-    return whole, [name for name in others if name not in left_out]
+    return Pretrained(kind, config, tensors, None, left_out, notes), unknown
 
 
 def check_windows(raw: Raw, size: tuple[int, int], patch: int, window: int, stages: int) -> None:

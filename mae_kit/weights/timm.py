@@ -16,7 +16,7 @@ from mae_kit.weights.config import CROP_PCT, ModelConfig, parse_scale
 from mae_kit.weights.files import Raw
 from mae_kit.weights.huggingface import MULTI_LABEL
 from mae_kit.weights.plain_vit import Hints
-from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args, image_size
+from mae_kit.weights.pretrained import Pretrained, build_timm, classifier_args, described, image_size
 
 PREFIX = "timm:"
 _MOST_CLASSES = 1_000_000
@@ -57,8 +57,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
         multi_label=raw.config.get("problem_type") == MULTI_LABEL,
         scale=parse_scale(raw.config),
     )
-    kind = f"timm's {name}, " + (f"classifier of {count} classes" if count else "encoder only")
-    return Pretrained(kind, config, raw.tensors, notes=notes + more), []
+    return Pretrained(f"timm's {name}, {described(config.classes)}", config, raw.tensors, notes=notes + more), []
 
 
 def _either(given: str | None, known: tuple[str, str], setting: str) -> tuple[str, list[str]]:
