@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
+from mae_kit.data.loading.decoded import decoded
 from mae_kit.data.loading.loader import EvaluationBatches, Replica, TrainBatches
 from mae_kit.data.transforms.augment import Normalize, PretrainAugment
 from mae_kit.evaluation.lars import Lars
@@ -52,7 +53,7 @@ def linear_probe(
     found, truth = [], []
     batches = EvaluationBatches(val, rows, _CHUNK, encoder.image_size, encoder.channels, CROP_PCT)
     with torch.no_grad():
-        for batch in batches:
+        for batch in decoded(batches, str(val.folder)):
             logits = head(_feature(encoder, normalize(batch.images.to(device))))[0]
             found.append(predictions(logits.cpu(), batch.labels))
             truth.append(batch.labels)

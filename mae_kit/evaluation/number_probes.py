@@ -3,7 +3,6 @@
 Whole images are resized to the encoder's size, as regression sees them: a crop would cut off some of what was counted.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +13,12 @@ from torch import Tensor
 
 from mae_kit.console import progress
 from mae_kit.data.index.open import Index
+from mae_kit.data.loading.decoded import decoded
 from mae_kit.data.loading.targets import TargetBatches
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.evaluation.features import FeatureSource, layers_of, pooled
 from mae_kit.evaluation.knn import nearest
 from mae_kit.evaluation.numbers import Numbers
-
-log = logging.getLogger(__name__)
 
 KNN, PROBE = "number_knn", "number_probe"
 BATCH = 64
@@ -66,19 +64,13 @@ def _features(
     config, device = encoder.pretrained_cfg, next(encoder.parameters()).device
     normalize = Normalize(config.mean, config.std).to(device)
     batches = TargetBatches(index, BATCH, encoder.image_size, encoder.channels, index.targeted())
-    found, numbers, bad = defaultdict[FeatureSource, list[Tensor]](list), list[Tensor](), list[str]()
+    found, numbers = defaultdict[FeatureSource, list[Tensor]](list), list[Tensor]()
     with progress("Encoding", len(batches), "batches") as advance:
-        for item in range(len(batches)):
-            batch = batches[item]
-            bad += batch.bad
-            if len(batch.images):
-                tokens = encoder.layers(normalize(batch.images.to(device)), layers)
-                for source, values in pooled(encoder, dict(zip(layers, tokens, strict=True))).items():
-                    found[source].append(values.double().cpu())
-                numbers.append(batch.labels.double())
-            advance(1)
-    if bad:
-        log.warning(f"{len(bad):,} images are left out, the first: {bad[0]}")
+        for batch in decoded(batches, str(index.folder), advance):
+            tokens = encoder.layers(normalize(batch.images.to(device)), layers)
+            for source, values in pooled(encoder, dict(zip(layers, tokens, strict=True))).items():
+                found[source].append(values.double().cpu())
+            numbers.append(batch.labels.double())
     return {source: torch.cat(parts) for source, parts in found.items()}, torch.cat(numbers)
 
 

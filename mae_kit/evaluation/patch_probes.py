@@ -4,7 +4,6 @@ The protocol of DINOv2 (arXiv 2304.07193) and CAPI (arXiv 2502.08769), but that 
 they are stored in, through windows of the encoder's size, and a patch has the most frequent class of its pixels.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from mae_kit.console import progress
 from mae_kit.data.decode import IGNORED
 from mae_kit.data.index.open import Index
+from mae_kit.data.loading.decoded import decoded
 from mae_kit.data.loading.masks import MaskedImages
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders import Encoder
@@ -28,8 +28,6 @@ from mae_kit.evaluation.pixels import PixelCounts, count_pixels, stack
 from mae_kit.evaluation.probe import fit_probe
 from mae_kit.evaluation.windows import WINDOWS, cut, padded_to, window_logits, window_places
 from mae_kit.parallel.device import frozen_device
-
-log = logging.getLogger(__name__)
 
 KNN, PROBE = "patch_knn", "patch_probe"
 MOST = 65_536  # of all training images together: what is fitted to is held in memory
@@ -110,17 +108,12 @@ def _patches(encoder: Encoder, index: Index, layers: list[int], classes: int) ->
 
 def _images(encoder: Any, index: Index, what: str) -> Any:
     """Normalized images [1 c h w] and their masks [1 h w]; how many were left out is logged."""
-    config, device, bad = encoder.pretrained_cfg, next(encoder.parameters()).device, list[str]()
+    config, device = encoder.pretrained_cfg, next(encoder.parameters()).device
     normalize = Normalize(config.mean, config.std).to(device)
     batches = MaskedImages(index, index.masked(), config.channels)
     with progress(what, len(batches), "images") as advance:
-        for batch in batches:
-            bad += batch.bad
-            if len(batch.images):
-                yield normalize(batch.images.to(device)), batch.labels
-            advance(1)
-    if bad:
-        log.warning(f"{len(bad):,} images are left out, the first: {bad[0]}")
+        for batch in decoded(batches, str(index.folder), advance):
+            yield normalize(batch.images.to(device)), batch.labels
 
 
 def layer_maps(

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mae_kit.data.decode import IGNORED
-from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import MIOU, Gain, Score, resampled
 from mae_kit.evaluation.metrics import Counts, macro
 
@@ -48,11 +47,5 @@ def count_pixels(found: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"
 
 
 def stack(images: Sequence[Counts]) -> PixelCounts:
-    """The counts of several images.
-
-    Raises:
-        UserError: There are none.
-    """
-    if not images:
-        raise UserError("data.masks.none", "no image with a mask decodes", "pack them again with mae-kit shard")
+    """The counts of several images, at least one."""
     return PixelCounts(*(np.stack(column) for column in zip(*images, strict=True)))

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.export import Dim
 from torchvision.ops import box_convert
 
 from mae_kit.data.index.boxes import Objects
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.statistics import share_scale
 from mae_kit.data.loading.boxes import BoxedBatches, fitted
-from mae_kit.data.loading.images import as_rgb, whole_images
+from mae_kit.data.loading.decoded import decoded
+from mae_kit.data.loading.images import as_rgb
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
 from mae_kit.evaluation.objects import FoundObjects
@@ -26,8 +25,7 @@ from mae_kit.tasks.box_pictures import side_by_side
 from mae_kit.tasks.detection import BATCH, SHOWN, found_rows, true_rows
 from mae_kit.tasks.detector import Detections, Detector, detect, load_detector, probabilities, published
 from mae_kit.tasks.files import PredictedFiles
-from mae_kit.tasks.trained import PREDICTED, Trained
-from mae_kit.weights.onnx import INPUT, Graph, model_record
+from mae_kit.tasks.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +44,7 @@ class TrainedDetector(Trained):
     """
 
     kind = "detector"
+    output = "detections"
 
     def __init__(self, path: Path):
         model, self.record = load_detector(path)
@@ -59,40 +58,33 @@ class TrainedDetector(Trained):
             what = f"{name} does not have boxes with the classes of the detector ({', '.join(classes[:3])}, ...)"
             raise UserError("data.boxes.of_model", what, "give images with boxes of these classes")
         share_scale(self.config.scale, index)
-        found, true, ids, bad = [], [], [], list[str]()
-        for batch in BoxedBatches(index, index.boxed(), BATCH, self.config.size, self.config.channels):
-            bad += batch.bad
-            if len(batch.images):
-                assert batch.sizes is not None
-                found.append(found_rows(detect(self.model, self.record, batch.images, batch.sizes), batch.ids))
-                true.append(true_rows(batch.labels, batch.ids))
-                ids.append(batch.ids)
-        if bad:
-            log.warning(f"{name}: {len(bad):,} images are left out, the first: {bad[0]}")
-        if not ids:
-            raise UserError("data.boxes.none", "no image with boxes decodes", "pack them again with mae-kit shard")
+        found, true, ids = [], [], []
+        batches = BoxedBatches(index, index.boxed(), BATCH, self.config.size, self.config.channels)
+        for batch in decoded(batches, name):
+            assert batch.sizes is not None
+            found.append(found_rows(detect(self.model, self.record, batch.images, batch.sizes), batch.ids))
+            true.append(true_rows(batch.labels, batch.ids))
+            ids.append(batch.ids)
         return FoundObjects(torch.cat(found), torch.cat(true), torch.cat(ids), len(classes))
 
     def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
         names, results = self.config.classes, list[dict[str, Any]]()
-        folder = out or (run if run.is_dir() else run.parent) / PREDICTED
-        files = PredictedFiles(folder)
+        files = PredictedFiles(out, run)
         coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
         coco["categories"] = [{"id": number + 1, "name": label} for number, label in enumerate(names)]
-        for source in images:
-            for pixels, name in islice(whole_images(source, self.config.channels, self.config.scale), limit):
-                found = self.in_image(pixels)
-                (picture,) = files.of(name, ".boxes.png")
-                side_by_side(as_rgb(pixels), [found.above(SHOWN)], names).save(picture)
-                shown = [f"{names[label]} {score:.0%}" for label, score in _pairs(found.above(SHOWN))]
-                log.info(f"{name}: {len(shown)} objects: {', '.join(shown[:top])}")
-                rows = _coco_rows(found.above(LEAST), len(coco["images"]) + 1, len(coco["annotations"]) + 1)
-                size = {"width": pixels.shape[2], "height": pixels.shape[1]}
-                coco["images"].append({"id": len(coco["images"]) + 1, "file_name": name} | size)
-                coco["annotations"] += rows
-                results.append({"image": name, "picture": str(picture), "boxes": _described(rows, names)})
-        replace_text(folder / COCO, json.dumps(coco))
-        return {"out": str(folder), "coco": str(folder / COCO), "predictions": results}
+        for name, pixels in self.whole_images(images, limit):
+            found = self.in_image(pixels)
+            (picture,) = files.of(name, ".boxes.png")
+            side_by_side(as_rgb(pixels), [found.above(SHOWN)], names).save(picture)
+            shown = [f"{names[label]} {score:.0%}" for label, score in _pairs(found.above(SHOWN))]
+            log.info(f"{name}: {len(shown)} objects: {', '.join(shown[:top])}")
+            rows = _coco_rows(found.above(LEAST), len(coco["images"]) + 1, len(coco["annotations"]) + 1)
+            size = {"width": pixels.shape[2], "height": pixels.shape[1]}
+            coco["images"].append({"id": len(coco["images"]) + 1, "file_name": name} | size)
+            coco["annotations"] += rows
+            results.append({"image": name, "picture": str(picture), "boxes": _described(rows, names)})
+        replace_text(files.folder / COCO, json.dumps(coco))
+        return {"out": str(files.folder), "coco": str(files.folder / COCO), "predictions": results}
 
     def in_image(self, pixels: Tensor) -> Detections:
         """Find objects in an image of any size, [c h w]; boxes in its pixels."""
@@ -107,12 +99,10 @@ class TrainedDetector(Trained):
     def published(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
         return published(self.model.cpu(), self.record)
 
-    def graph(self) -> Graph:
-        """Of images that were fitted into one size, in any batch: of each query a box and probabilities."""
-        example = torch.zeros(2, self.config.channels, *self.config.size)
-        record = model_record(self.config) | {"activation": "none", "boxes": "left, top, right, bottom in pixels"}
-        module = BoxesOut(self.model.cpu(), self.config.size)
-        return Graph(module, example, {INPUT: {0: Dim("batch")}}, "detections", record)
+    def traced(self) -> tuple[nn.Module, dict[str, Any]]:
+        """Gives of each query a box and probabilities, for images that were fitted into one size."""
+        meaning = {"activation": "none", "boxes": "left, top, right, bottom in pixels"}
+        return BoxesOut(self.model, self.config.size), meaning
 
 
 class BoxesOut(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.statistics import share_scale
+from mae_kit.data.loading.decoded import decoded
 from mae_kit.data.loading.loader import EvaluationBatches
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
@@ -24,8 +25,6 @@ from mae_kit.tasks.metrics import THRESHOLD
 from mae_kit.tasks.trained import BATCH, Trained
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier
-from mae_kit.weights.onnx import Graph, graph_of
-from mae_kit.weights.recognize import read_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,6 @@ class TrainedClassifier(Trained):
     def __init__(self, path: Path):
         model = load_classifier(path)
         super().__init__(model, model.config)
-        self.path = path
 
     @property
     def backbone(self) -> Any:
@@ -83,7 +81,8 @@ class TrainedClassifier(Trained):
             raise UserError("data.classes.of_model", what, "give images labeled with these classes")
         share_scale(config.scale, index)
         found, truth = [], []
-        for batch in EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop):
+        batches = EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop)
+        for batch in decoded(batches, name):
             scores = self.outputs(batch.images)
             found.append(predictions(scores.sigmoid() if config.multi_label else scores, batch.labels))
             truth.append(batch.labels)
@@ -97,9 +96,6 @@ class TrainedClassifier(Trained):
                 log.info(f"{name}: {_line(classes, config.multi_label)}")
                 results.append({"image": name, "classes": classes})
         return {"predictions": results} | ({"out": _write(results, out)} if out else {})
-
-    def graph(self) -> Graph:
-        return graph_of(read_pretrained(self.path))
 
 
 def check_table(out: Path | None) -> None:

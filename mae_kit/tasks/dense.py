@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
@@ -11,12 +11,14 @@ from torch import nn
 from mae_kit.data.index.labels import ROWS, Kind, listed_classes
 from mae_kit.data.index.open import Index
 from mae_kit.data.loading.batch import Batch
+from mae_kit.data.transforms.paired import PairedAugment
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.classifier import ModelSpec
-from mae_kit.tasks.config import FinetuneData
-from mae_kit.tasks.labeled import Labeled, build_with_record, open_labeled
+from mae_kit.tasks.config import Augmentation, FinetuneData
+from mae_kit.tasks.headed import HeadedConfig
+from mae_kit.tasks.labeled import Labeled, build_with_record, check_unused, open_labeled
 from mae_kit.tasks.metrics import Scores
 from mae_kit.training.config import Machine, Optimization
 from mae_kit.training.samples import Stream
@@ -24,6 +26,7 @@ from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.pretrained import AnyTimm
 
 PICTURES = 6
+Paired = TypeVar("Paired", bound=PairedAugment)
 
 
 class Dense:
@@ -64,9 +67,20 @@ class Dense:
         config = self.config_of(record)
         return config.build(backbone), config
 
-    def config_of(self, record: ModelConfig) -> Any:
+    def config_of(self, record: ModelConfig) -> HeadedConfig:
         """The record of a model on a backbone; its `build` makes the model."""
         raise NotImplementedError
+
+    def augment(self, kind: type[Paired], record: Any, augmentation: Augmentation, *unused: str) -> Paired:
+        """What moves labels with their images.
+
+        Raises:
+            UserError: A setting is given that would tear the two apart, or one of `unused`.
+        """
+        unused = ("randaugment", "erasing", "mixup", "cutmix", *unused)
+        check_unused(augmentation, Augmentation(), unused, "augmentation")
+        config, a = record.model, augmentation
+        return kind(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
 
     def learn(self, model: Any, record: Any, stream: Stream) -> Any:
         return replace(record, model=replace(record.model, scale=stream.index.scale))

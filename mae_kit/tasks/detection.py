@@ -35,7 +35,6 @@ from mae_kit.tasks.detector import (
     prepared,
     save_detector,
 )
-from mae_kit.tasks.labeled import check_unused
 from mae_kit.tasks.metrics import Rows, Scores
 from mae_kit.tasks.query_attention import attention_picture
 from mae_kit.tasks.set_criterion import SetCriterion, Truth
@@ -139,11 +138,8 @@ class Detection(Dense, Task):
         ema: float | None,
         seed: int,
     ) -> "DetectModule":
-        unused = ("randaugment", "erasing", "mixup", "cutmix", "smoothing")
-        check_unused(augmentation, Augmentation(), unused, "augmentation")
-        config, a = record.model, augmentation
-        augment = BoxedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
-        criterion = SetCriterion(len(config.classes), model.focal, self.no_object)
+        augment = self.augment(BoxedAugment, record, augmentation, "smoothing")
+        criterion = SetCriterion(len(record.classes), model.focal, self.no_object)
         return DetectModule(model, augment, criterion, optimization, ema, seed)
 
     def scores(self, val: Index, record: DetectorConfig, every: int, replica: Replica, run: Run) -> "DetectionScores":

@@ -12,12 +12,12 @@ from torchvision.ops import box_convert
 
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.data.transforms.paired import padded
-from mae_kit.encoders.timm_models import build
-from mae_kit.files.tensor_file import DETECTOR, damages, read_kind, save_kind
+from mae_kit.files.tensor_file import DETECTOR, save_kind
 from mae_kit.tasks.detr import Detr
+from mae_kit.tasks.headed import HeadedConfig, load_headed
 from mae_kit.tasks.set_criterion import Found
 from mae_kit.tasks.yolos import Yolos
-from mae_kit.weights.config import ModelConfig, parse_config
+from mae_kit.weights.config import parse_labeled
 from mae_kit.weights.detectors import Published, is_detector, read_detector, with_counters, write
 from mae_kit.weights.files import read_raw
 
@@ -27,25 +27,18 @@ DETECTORS: dict[str, type[Detr] | type[Yolos]] = {"detr": Detr, "yolos": Yolos}
 
 
 @dataclass(frozen=True)
-class DetectorConfig:
-    """What rebuilds a detector.
+class DetectorConfig(HeadedConfig):
+    """What rebuilds a detector; the `image_size` of its model is what images are fitted into.
 
     Attributes:
-        model: Of the backbone; image_size is what images are fitted into, classes are those of objects.
         detector: detr or yolos.
         parts: Arguments of `Detr` or `Yolos`, apart from backbone and classes.
     """
 
-    model: ModelConfig
     detector: str
     parts: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def classes(self) -> list[str]:
-        return self.model.classes
-
     def build(self, backbone: nn.Module) -> Detector:
-        """Put a detector on a backbone."""
         return DETECTORS[self.detector](backbone, len(self.model.classes), **self.parts)
 
 
@@ -139,14 +132,10 @@ def load_detector(path: Path | str) -> tuple[Detector, DetectorConfig]:
     if is_detector(Path(path)):
         found = read_detector(read_raw(Path(path)))
         config = DetectorConfig(found.model, found.detector, found.parts)
-        detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
+        detector = config.rebuild(DETECTOR.fix)
         detector.load_state_dict(with_counters(found.tensors, detector.state_dict()), strict=True)
         return detector.eval(), config
-    config, tensors = read_kind(path, DETECTOR, _parse)
-    with damages(path, DETECTOR):
-        detector = config.build(build(config.model.model, config.model.model_args, DETECTOR.fix, num_classes=0))
-        detector.load_state_dict(tensors, strict=True)
-    return detector.eval(), config
+    return load_headed(path, DETECTOR, _parse)
 
 
 def published(detector: Detector, config: DetectorConfig) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
@@ -159,9 +148,6 @@ def published(detector: Detector, config: DetectorConfig) -> tuple[dict[str, Any
 
 
 def _parse(content: dict[str, Any]) -> DetectorConfig:
-    model = parse_config(content["model"])
-    if not model.image_size or not model.classes:
-        raise ValueError("it has no image size or no classes")
     if content["detector"] not in DETECTORS:
         raise ValueError(f"no detector {content['detector']}")
-    return DetectorConfig(model, content["detector"], dict(content["parts"]))
+    return DetectorConfig(parse_labeled(content["model"]), content["detector"], dict(content["parts"]))

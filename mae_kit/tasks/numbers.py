@@ -8,6 +8,7 @@ import torch
 
 from mae_kit.data.index.open import Index
 from mae_kit.data.index.statistics import share_scale
+from mae_kit.data.loading.decoded import decoded
 from mae_kit.data.loading.targets import TargetBatches
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.errors import UserError
@@ -15,7 +16,6 @@ from mae_kit.evaluation.numbers import Numbers
 from mae_kit.tasks.classes import check_table, write_table
 from mae_kit.tasks.regressor import load_regressor
 from mae_kit.tasks.trained import BATCH, Trained
-from mae_kit.weights.onnx import Graph
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class TrainedRegressor(Trained):
     """
 
     kind = "regressor"
+    output = "numbers"
 
     def __init__(self, path: Path):
         super().__init__(*load_regressor(path))
@@ -41,7 +42,7 @@ class TrainedRegressor(Trained):
             what = f"{name} does not have the numbers of the regressor ({', '.join(config.classes[:3])})"
             raise UserError("data.targets.of_model", what, "give images with these numbers")
         share_scale(config.scale, index)
-        batches = list(TargetBatches(index, BATCH, config.size, config.channels, index.targeted()))
+        batches = list(decoded(TargetBatches(index, BATCH, config.size, config.channels, index.targeted()), name))
         found = [self.outputs(batch.images) for batch in batches], [batch.labels for batch in batches]
         return Numbers(*(torch.cat(each).double().numpy() for each in found))
 
@@ -58,6 +59,3 @@ class TrainedRegressor(Trained):
         rows = [list(one["numbers"].values()) for one in results]
         file = write_table(out, config.classes, [one["image"] for one in results], rows)
         return {"predictions": results, "out": file}
-
-    def graph(self) -> Graph:
-        return self.graph_of("numbers")

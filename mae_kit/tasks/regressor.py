@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from mae_kit.encoders.timm_models import build
 from mae_kit.files.tensor_file import REGRESSOR, damages, read_kind, save_kind
-from mae_kit.weights.config import ModelConfig, parse_config
+from mae_kit.weights.config import ModelConfig, parse_labeled
 from mae_kit.weights.native import rebuilding_args
 
 
@@ -54,16 +53,9 @@ def load_regressor(path: Path | str) -> tuple[Regressor, ModelConfig]:
     Raises:
         UserError: `regressor.missing`, `regressor.kind`, or `regressor.damaged`.
     """
-    config, tensors = read_kind(path, REGRESSOR, _parse)
+    config, tensors = read_kind(path, REGRESSOR, parse_labeled)
     with damages(path, REGRESSOR):
         numbers = len(config.classes)
         regressor = Regressor(build(config.model, config.model_args, REGRESSOR.fix, num_classes=numbers), numbers)
         regressor.load_state_dict(tensors, strict=True)
     return regressor.eval(), config
-
-
-def _parse(content: dict[str, Any]) -> ModelConfig:
-    config = parse_config(content)
-    if not config.image_size or not config.classes:
-        raise ValueError("it has no image size or no numbers")
-    return config

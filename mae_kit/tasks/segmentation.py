@@ -24,7 +24,6 @@ from mae_kit.evaluation.windows import window_logits
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.dense import Dense
-from mae_kit.tasks.labeled import check_unused
 from mae_kit.tasks.metrics import Scores
 from mae_kit.tasks.overlays import beside
 from mae_kit.tasks.segmenter import Head, Segmenter, SegmenterConfig, save_segmenter
@@ -96,11 +95,8 @@ class Segmentation(Dense, Task):
         ema: float | None,
         seed: int,
     ) -> "SegmentModule":
-        unused = ("randaugment", "erasing", "mixup", "cutmix")
-        check_unused(augmentation, Augmentation(), unused, "augmentation")
-        config, a = record.model, augmentation
-        augment = PairedAugment(config.mean, config.std, config.size, self.scale, a.flip, a.color_jitter)
-        return SegmentModule(model, augment, optimization, self.dice, a.smoothing, ema, seed)
+        augment = self.augment(PairedAugment, record, augmentation)
+        return SegmentModule(model, augment, optimization, self.dice, augmentation.smoothing, ema, seed)
 
     def scores(
         self, val: Index, record: SegmenterConfig, every: int, replica: Replica, run: Run

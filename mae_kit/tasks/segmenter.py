@@ -10,10 +10,10 @@ from jaxtyping import Float
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from mae_kit.encoders.timm_models import build
 from mae_kit.errors import UserError
-from mae_kit.files.tensor_file import SEGMENTER, damages, read_kind, save_kind
-from mae_kit.weights.config import ModelConfig, parse_config
+from mae_kit.files.tensor_file import SEGMENTER, save_kind
+from mae_kit.tasks.headed import HeadedConfig, load_headed
+from mae_kit.weights.config import parse_labeled
 
 Head = Literal["linear", "pyramid", "upernet"]
 FINEST = 4  # pixels of a cell of a pyramid at least
@@ -182,24 +182,18 @@ def _freeze_unused(backbone: Any, plain: bool) -> None:
 
 
 @dataclass(frozen=True)
-class SegmenterConfig:
-    """What rebuilds a segmenter.
+class SegmenterConfig(HeadedConfig):
+    """What rebuilds a segmenter; the `image_size` of its model is that of the windows.
 
     Attributes:
-        model: The record of its backbone and classes; `image_size` is that of the windows.
         head: linear, pyramid or upernet.
         width: Channels of the pyramid.
         overlap: Fraction of a window that the next one covers, too.
     """
 
-    model: ModelConfig
     head: Head
     width: int
     overlap: float
-
-    @property
-    def classes(self) -> list[str]:
-        return self.model.classes
 
     def build(self, backbone: nn.Module) -> Segmenter:
         return Segmenter(backbone, len(self.model.classes), self.head, self.width)
@@ -219,16 +213,9 @@ def load_segmenter(path: Path | str) -> tuple[Segmenter, SegmenterConfig]:
     Raises:
         UserError: `segmenter.missing`, `segmenter.kind`, or `segmenter.damaged`.
     """
-    config, tensors = read_kind(path, SEGMENTER, _parse)
-    with damages(path, SEGMENTER):
-        backbone = build(config.model.model, config.model.model_args, SEGMENTER.fix, num_classes=0)
-        segmenter = config.build(backbone)
-        segmenter.load_state_dict(tensors, strict=True)
-    return segmenter.eval(), config
+    return load_headed(path, SEGMENTER, _parse)
 
 
 def _parse(content: dict[str, Any]) -> SegmenterConfig:
-    model = parse_config(content["model"])
-    if not model.image_size or not model.classes:
-        raise ValueError("it has no image size or no classes")
+    model = parse_labeled(content["model"])
     return SegmenterConfig(model, str(content["head"]), int(content["width"]), float(content["overlap"]))  # type: ignore[arg-type]

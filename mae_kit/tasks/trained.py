@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mae_kit.data.index.open import Index
-from mae_kit.data.loading.images import read_images
+from mae_kit.data.loading.images import read_images, whole_images
 from mae_kit.data.remote.filesystem import Place
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.evaluation.bootstrap import Gain, Score
@@ -19,7 +19,6 @@ from mae_kit.parallel.device import frozen_device
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.onnx import INPUT, Graph, model_record
 
-PREDICTED = "predicted"
 BATCH = 128
 
 
@@ -43,12 +42,14 @@ class Trained:
     Attributes:
         kind: Name of its file: classifier, segmenter, regressor.
         layout: Name of the format of another program that can hold it, if there is one.
+        output: Name of what its graph gives.
         config: The record of the model.
         model: [b c h w] normalized images -> predictions.
     """
 
     kind: str
     layout: str = ""
+    output: str = "logits"
 
     def __init__(self, model: nn.Module, config: ModelConfig):
         self.device = frozen_device()
@@ -74,6 +75,12 @@ class Trained:
             while some := list(islice(found, BATCH)):
                 yield [name for _, name in some], torch.stack([pixels for pixels, _ in some])
 
+    def whole_images(self, images: list[Place], limit: int | None) -> Iterator[tuple[str, Num[Tensor, "c h w"]]]:
+        """Names and pixels of images of any size; at most `limit` of each source."""
+        for source in images:
+            for pixels, name in islice(whole_images(source, self.config.channels, self.config.scale), limit):
+                yield name, pixels
+
     def held_out(self, index: Index, name: str) -> HeldOut:
         """Predict the labeled images of an index.
 
@@ -94,11 +101,12 @@ class Trained:
         """What `write_raw` writes of it in its `layout`."""
         raise NotImplementedError
 
-    def graph(self) -> Graph:
-        """What ONNX and torch.export write of it."""
-        raise NotImplementedError
+    def traced(self) -> tuple[nn.Module, dict[str, Any]]:
+        """The module of its graph, and what the graph's record says besides that of the model."""
+        return self.model, {}
 
-    def graph_of(self, output: str, **further: Any) -> Graph:
-        """Of images of one size in any batch; `further` values complete the record of the model."""
-        example = torch.zeros(2, self.config.channels, *self.config.size)
-        return Graph(self.model.cpu(), example, {INPUT: {0: Dim("batch")}}, output, model_record(self.config) | further)
+    def graph(self) -> Graph:
+        """What ONNX and torch.export write of it, for images of one size in any batch."""
+        module, more = self.traced()
+        example, record = torch.zeros(2, self.config.channels, *self.config.size), model_record(self.config) | more
+        return Graph(module.cpu(), example, {INPUT: {0: Dim("batch")}}, self.output, record)

@@ -80,6 +80,18 @@ def parse_config(content: dict[str, Any]) -> ModelConfig:
     return ModelConfig(**content | {"mean": mean, "std": std, "image_size": size, "scale": parse_scale(content)})
 
 
+def parse_labeled(content: dict[str, Any]) -> ModelConfig:
+    """Make the record of a model with a head, as `parse_config`.
+
+    Raises:
+        TypeError, ValueError, KeyError: Its classes or the size of its images are not known, or as of `parse_config`.
+    """
+    config = parse_config(content)
+    if not config.image_size or not config.classes:
+        raise ValueError("it has no image size or no classes")
+    return config
+
+
 def parse_scale(content: dict[str, Any]) -> Scale | None:
     """The scale of a file's header; None where it has none.
 

@@ -17,7 +17,7 @@ from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, KINDS, MODEL, damages, kind_of, read_kind, save_kind
 from mae_kit.objectives import IGPT, MAE, Objective
-from mae_kit.weights.config import ModelConfig, parse_config
+from mae_kit.weights.config import ModelConfig, parse_config, parse_labeled
 from mae_kit.weights.names import Tensors
 from mae_kit.weights.pretrained import Decoder, Pretrained, build_timm, classifier_args, fingerprint
 
@@ -144,7 +144,7 @@ def load_classifier(path: Path | str) -> SavedClassifier:
         >>> classifier(torch.randn(4, 3, 32, 32)).shape, classifier.config.classes
         (torch.Size([4, 2]), ['cat', 'dog'])
     """
-    config, tensors = read_kind(path, CLASSIFIER, _parse_classifier)
+    config, tensors = read_kind(path, CLASSIFIER, parse_labeled)
     with damages(path, CLASSIFIER):
         return SavedClassifier(build_timm(_classifier(config, tensors)), config).eval()
 
@@ -167,7 +167,7 @@ def read(file: Path) -> Pretrained:
             return _whole(file)
     if kind == CLASSIFIER.name:
         with damages(file, CLASSIFIER):
-            return _classifier(*read_kind(file, CLASSIFIER, _parse_classifier))
+            return _classifier(*read_kind(file, CLASSIFIER, parse_labeled))
     config, tensors = read_kind(file, ENCODER, parse_config)
     return Pretrained("our encoder", config, tensors)
 
@@ -177,13 +177,6 @@ def _parse_model(content: dict[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
     if not isinstance(objective["class_path"], str) or not isinstance(objective["init_args"], dict):
         raise ValueError("its objective is no class with arguments")
     return objective, parse_config(content["encoder"])
-
-
-def _parse_classifier(content: dict[str, Any]) -> ModelConfig:
-    config = parse_config(content)
-    if not config.image_size or not config.classes:
-        raise ValueError("it has no image size or no classes")
-    return config
 
 
 def _classifier(config: ModelConfig, tensors: dict[str, Tensor]) -> Pretrained:

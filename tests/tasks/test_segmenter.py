@@ -1,4 +1,5 @@
 """Heads on the backbones of every family: logits of each pixel, gradients everywhere, saved and loaded equal."""
+# Also tests tasks/headed.py.
 
 from pathlib import Path
 
