@@ -18,7 +18,7 @@ from mae_kit.data.packing.box_files import BoxFiles, find_boxes
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, holds_images, recognize
 from mae_kit.data.packing.number_file import read_numbers
-from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, read_file
+from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, class_labels, read_file
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits, kinds_of_splits, within
 from mae_kit.data.packing.unread import find_unread
 from mae_kit.errors import BadImage, UserError
@@ -43,39 +43,42 @@ def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[
     """Images by path; top-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
     layout = recognize(list(sizes), skipped)
     names, held_out, left_out = _split_folders(root, layout.paths, labels)
-    paths = [layout.paths[name][held_out is not None :] for name in names]
+    second = [Skip(name, "of a second held-out split, which is not used") for name in left_out]
+    plain = Source(
+        kind="folder of images without labels",
+        read=FolderReader(root),
+        names=names,
+        labels=np.full(len(names), -1, np.int64),
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=held_out,
+        skipped=skipped + layout.skipped + second,
+    )
+    source = _with_labels(plain, root, layout, labels, sizes, [skip.name for skip in skipped])
+    split = source.held_out is not None and source.held_out.any()
+    return replace(source, held_out=source.held_out if split else None)
+
+
+def _with_labels(
+    plain: Source, root: Path, layout: Layout, labels: str, sizes: dict[str, int], others: list[str]
+) -> Source:
+    """The source with the labels that are asked for, or with those that the folder has; `others` are no images."""
+    paths = [layout.paths[name][plain.held_out is not None :] for name in plain.names]
     masks = _masks(root, layout, labels)
-    boxes = _boxes(root, list(layout.paths), labels, skipped)
+    boxes = _boxes(root, list(layout.paths), labels, others)
     if labels == "auto":
         _must_be_one_kind(root, layout, masks, boxes, paths)
     if labels not in FROM_SOURCE:
-        source = _from_table(root, names, Path(labels), sizes)
-    elif masks:
-        return _masked(root, names, layout, masks, sizes, held_out, skipped)
-    elif boxes is not None:
-        return _boxed(root, names, boxes, sizes, held_out, skipped + layout.skipped)
-    else:
-        folders = None if labels == "auto" and layout.no_classes else _class_folders(root, paths, labels)
-        source = _by_folder(root, names, folders)
-        if (
-            labels == "auto"
-            and folders is None
-            and (unread := find_unread(root, names, [skip.name for skip in skipped]))
-        ):
-            log.warning(f"{root} is packed without labels: {unread}")
-    return replace(
-        source,
-        sizes=np.array([sizes[name] for name in names], np.int64),
-        held_out=held_out if held_out is not None and held_out.any() else None,
-        skipped=skipped
-        + layout.skipped
-        + [Skip(name, "of a second held-out split, which is not used") for name in left_out],
-    )
-
-
-def _warn_of_unread(root: Path, names: list[str], skipped: list[Skip]) -> None:
-    if unread := find_unread(root, names, [skip.name for skip in skipped]):
+        return _from_table(plain, root, Path(labels), sizes)
+    if masks:
+        return _masked(plain, root, layout, masks, sizes)
+    if boxes is not None:
+        return _boxed(plain, boxes, sizes)
+    folders = None if labels == "auto" and layout.no_classes else _class_folders(root, paths, labels)
+    if folders is not None:
+        return _by_folder(plain, folders)
+    if labels == "auto" and (unread := find_unread(root, plain.names, others)):
         log.warning(f"{root} is packed without labels: {unread}")
+    return plain
 
 
 def _must_be_one_kind(
@@ -112,34 +115,23 @@ def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
     return layout.masks if labels in ("auto", "masks") else {}
 
 
-def _masked(
-    root: Path,
-    names: list[str],
-    layout: Layout,
-    masks: dict[str, str],
-    sizes: dict[str, int],
-    held_out: np.ndarray | None,
-    skipped: list[Skip],
-) -> Source:
+def _masked(plain: Source, root: Path, layout: Layout, masks: dict[str, str], sizes: dict[str, int]) -> Source:
     """Images with their masks; `classes.txt` names the classes."""
-    used = set(masks.values())
+    used = {*masks.values(), *layout.alone, CLASSES}
     alone = [Skip(name, "a mask without an image") for name in sorted(layout.alone)]
-    others = [skip for skip in skipped + layout.skipped if skip.name not in used | layout.alone | {CLASSES}]
-    bytes_of = [sizes[name] + sizes.get(masks.get(name, ""), 0) for name in names]
-    return Source(
-        kind=f"folder of images with masks ({sum(name in masks for name in names):,} of {len(names):,})",
-        read=FolderReader(root),
-        names=names,
-        labels=np.full(len(names), -1, np.int64),
+    of_images = [masks.get(name, "") for name in plain.names]
+    bytes_of = [sizes[name] + sizes.get(mask, 0) for name, mask in zip(plain.names, of_images, strict=True)]
+    return replace(
+        plain,
+        kind=f"folder of images with masks ({sum(map(bool, of_images)):,} of {len(of_images):,})",
         sizes=np.array(bytes_of, np.int64),
-        held_out=held_out if held_out is not None and held_out.any() else None,
         classes=read_classes(root),
-        skipped=others + alone,
-        masks=[masks.get(name, "") for name in names],
+        skipped=[skip for skip in plain.skipped if skip.name not in used] + alone,
+        masks=of_images,
     )
 
 
-def _boxes(root: Path, names: list[str], labels: str, skipped: list[Skip]) -> BoxFiles | None:
+def _boxes(root: Path, names: list[str], labels: str, others: list[str]) -> BoxFiles | None:
     """Boxes to pack.
 
     Raises:
@@ -147,85 +139,66 @@ def _boxes(root: Path, names: list[str], labels: str, skipped: list[Skip]) -> Bo
     """
     if labels not in ("auto", "boxes"):
         return None
-    found = find_boxes(root, names, [skip.name for skip in skipped])
+    found = find_boxes(root, names, others)
     if labels == "boxes" and found is None:
         fix = "give COCO's annotations/instances_*.json, VOC's Annotations/NAME.xml, or YOLO's labels/NAME.txt"
         raise UserError("shard.labels.boxes", f"{root} holds no boxes of its images", fix)
     return found
 
 
-def _boxed(
-    root: Path,
-    names: list[str],
-    boxes: BoxFiles,
-    sizes: dict[str, int],
-    held_out: np.ndarray | None,
-    skipped: list[Skip],
-) -> Source:
+def _boxed(plain: Source, boxes: BoxFiles, sizes: dict[str, int]) -> Source:
     """Images with their boxes; the lists of a VOC folder split them where no folder does."""
-    others = [skip for skip in skipped if skip.name not in boxes.files | {skip.name for skip in boxes.bad} | {CLASSES}]
-    if boxes.held_out is not None and held_out is None:
-        others += [
-            Skip(name, "in no split that the files of boxes name") for name in names if name not in boxes.held_out
-        ]
-        names = [name for name in names if name in boxes.held_out]
-        held_out = np.array([boxes.held_out[name] for name in names], bool)
-    known = sum(name in boxes.images for name in names)
-    return Source(
-        kind=f"folder of images with {boxes.kind} boxes ({known:,} of {len(names):,})",
-        read=FolderReader(root),
-        names=names,
-        labels=np.full(len(names), -1, np.int64),
-        sizes=np.array([sizes[name] for name in names], np.int64),
-        held_out=held_out if held_out is not None and held_out.any() else None,
+    used = {*boxes.files, *(skip.name for skip in boxes.bad), CLASSES}
+    source = replace(plain, skipped=[skip for skip in plain.skipped if skip.name not in used])
+    if boxes.held_out is not None and plain.held_out is None:
+        source = _split_by_lists(source, boxes.held_out, sizes)
+    known = sum(name in boxes.images for name in source.names)
+    return replace(
+        source,
+        kind=f"folder of images with {boxes.kind} boxes ({known:,} of {len(source.names):,})",
         classes=boxes.classes,
-        skipped=others + boxes.bad,
-        boxes=[boxes.images.get(name) for name in names],
+        skipped=source.skipped + boxes.bad,
+        boxes=[boxes.images.get(name) for name in source.names],
     )
 
 
-def _by_folder(root: Path, names: list[str], folders: list[str] | None) -> Source:
-    classes = None if folders is None else sorted(set(folders))
-    number = {name: label for label, name in enumerate(classes or [])}
-    values = [number[folder] for folder in folders] if folders is not None else [-1] * len(names)
-    return Source(
-        kind="folder of images without labels" if classes is None else f"class folders ({len(classes)} classes)",
-        read=FolderReader(root),
+def _split_by_lists(source: Source, held_out: dict[str, bool], sizes: dict[str, int]) -> Source:
+    names = [name for name in source.names if name in held_out]
+    others = [Skip(name, "in no split that the files of boxes name") for name in source.names if name not in held_out]
+    return replace(
+        source,
         names=names,
-        labels=np.array(values, np.int64),
-        classes=classes,
+        labels=source.labels[: len(names)],
+        sizes=np.array([sizes[name] for name in names], np.int64),
+        held_out=np.array([held_out[name] for name in names], bool),
+        skipped=source.skipped + others,
     )
 
 
-def _from_table(root: Path, names: list[str], file: Path, images: Collection[str]) -> Source:
+def _by_folder(plain: Source, folders: list[str]) -> Source:
+    labels, classes = class_labels(folders)
+    return replace(plain, kind=f"class folders ({len(classes)} classes)", labels=labels, classes=classes)
+
+
+def _from_table(plain: Source, root: Path, file: Path, images: Collection[str]) -> Source:
     """Classes, or numbers where no column of the table is one of classes."""
     table = read_table(file)
     if table.has_classes:
-        return _labeled(root, names, read_label_file(file, root, images))
+        return _classified(plain, read_label_file(file, root, images))
     numbers = read_numbers(table, root, images)
-    return Source(
-        kind=f"folder of images, each with {', '.join(next(iter(numbers.values())))}",
-        read=FolderReader(root),
-        names=names,
-        labels=np.full(len(names), -1, np.int64),
-        targets=[numbers.get(name) for name in names],
-    )
+    kind = f"folder of images, each with {', '.join(next(iter(numbers.values())))}"
+    return replace(plain, kind=kind, targets=[numbers.get(name) for name in plain.names])
 
 
-def _labeled(root: Path, names: list[str], file: LabelFile) -> Source:
+def _classified(plain: Source, file: LabelFile) -> Source:
     number = {name: label for label, name in enumerate(file.classes)}
-    values = [file.rows.get(name) for name in names]
+    values = [file.rows.get(name) for name in plain.names]
     found = [None if value is None else sorted(number[label] for label in value) for value in values]
-    single = [value[0] if value else -1 for value in found]
-    kind = "any number of" if file.several else "one of"
-    return Source(
-        kind=f"folder of images, each with {kind} {len(number)} classes",
-        read=FolderReader(root),
-        names=names,
-        labels=np.full(len(names), -1, np.int64) if file.several else np.array(single, np.int64),
-        sets=ClassSets.pack(found) if file.several else None,
-        classes=file.classes,
-    )
+    kind = f"folder of images, each with {'any number of' if file.several else 'one of'} {len(number)} classes"
+    source = replace(plain, kind=kind, classes=file.classes)
+    if file.several:
+        return replace(source, sets=ClassSets.pack(found))
+    return replace(source, labels=np.array([value[0] if value else -1 for value in found], np.int64))
 
 
 def _split_folders(

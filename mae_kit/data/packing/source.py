@@ -60,6 +60,13 @@ class Source:
     boxes: list[Annotation | None] | None = None
 
 
+def class_labels(folders: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels, int64 [n], of samples in class folders, and the names of the classes in order."""
+    classes = sorted(set(folders))
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([number[folder] for folder in folders], np.int64), classes
+
+
 def check_there(folder: Path) -> None:
     """Stop where the disk is gone, or a node never had it, rather than leave out image after image.
 

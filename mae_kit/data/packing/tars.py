@@ -9,7 +9,7 @@ from mae_kit.data.index.listing import Skip
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.samples import MASK_SUFFIX, SECOND
 from mae_kit.data.packing.boxes import Annotation
-from mae_kit.data.packing.source import Source, check_there
+from mae_kit.data.packing.source import Source, check_there, class_labels
 from mae_kit.data.packing.splits import choose_splits, split_word
 from mae_kit.errors import BadImage, UserError
 
@@ -78,9 +78,7 @@ def _by_folder(path: str, keys: list[str]) -> tuple[np.ndarray, list[str]]:
     if "" in folders:
         what = f"{path}: {keys[folders.index('')]} is in no folder inside its tar"
         raise UserError("shard.labels.no_folder_in_tar", what, "leave out --labels")
-    classes = sorted(set(folders))
-    number = {name: label for label, name in enumerate(classes)}
-    return np.array([number[folder] for folder in folders], np.int64), classes
+    return class_labels(folders)
 
 
 def _fit(keys: list[str], held_out: np.ndarray | None) -> bool:

@@ -123,3 +123,12 @@ def test_pictures_are_no_masks(tmp_path: Path):
 def test_an_ignored_value_is_one_of_a_mask(tmp_path: Path):
     with raises("shard.ignore"):
         shard(str(write_shapes(tmp_path / "in")), tmp_path / "out", ignore=300)
+
+
+@pytest.mark.parametrize("labels", ["masks", "none"])
+def test_a_second_held_out_split_is_told(tmp_path: Path, labels: str):
+    for split in ("train", "val", "test"):
+        write_pair(tmp_path / "in", f"{split}/0.png", *shapes(0))
+    stats, _ = pack(tmp_path / "in", tmp_path, labels=labels)
+    assert [stats["splits"][split]["images"] for split in ("train", "val")] == [1, 1]
+    assert "of a second held-out split, which is not used" in reasons(tmp_path)
