@@ -265,10 +265,7 @@ def _score(
         for source, split in splits.items()
     ] + more
     one = next(iter(splits.values()))
-    counts = {"train": len(one.train.labels), "val": len(one.val.labels), "classes": len(one.classes)}
-    console.print(frozen_table(scores))
-    log.info(f"{counts['train']:,} training images, {counts['val']:,} validation images, {counts['classes']} classes")
-    return counts | {"scores": scores}
+    return _told(scores, (len(one.train.labels), len(one.val.labels)), one.classes)
 
 
 def _score_masks(
@@ -276,17 +273,13 @@ def _score_masks(
 ) -> dict[str, Any]:
     """Apply every method to the patch tokens of every layer, and print the table."""
     classes = listed_classes(*indexes, names, "masks")
-    warn_of_mismatch(
-        (encoder.pretrained_cfg.mean, encoder.pretrained_cfg.std), indexes[0], "the encoder normalizes with"
-    )
+    known = encoder.pretrained_cfg
+    warn_of_mismatch((known.mean, known.std), indexes[0], "the encoder normalizes with")
     scores = [
         {"method": method, "layer": layer, "token": PATCHES, **found.score().record(classes)}
         for (method, layer), found in score_patches(encoder, *indexes, methods, layers).items()
     ]
-    train, val = (len(index.masked()) for index in indexes)
-    console.print(frozen_table(scores))
-    log.info(f"{train:,} training images, {val:,} validation images, {len(classes)} classes")
-    return {"train": train, "val": val, "classes": len(classes), "scores": scores, "extents": []}
+    return _told(scores, [len(index.masked()) for index in indexes], classes)
 
 
 def _score_numbers(
@@ -300,10 +293,17 @@ def _score_numbers(
     rows = [
         {"method": method, **source._asdict(), **one.score().record(targets)} for (method, source), one in found.items()
     ]
-    train, val = (len(index.targeted()) for index in indexes)
-    console.print(frozen_table(rows))
-    log.info(f"{train:,} training images, {val:,} validation images, {len(targets)} numbers: {', '.join(targets)}")
-    return {"train": train, "val": val, "classes": len(targets), "scores": rows, "extents": []}
+    return _told(rows, [len(index.targeted()) for index in indexes], targets, f"numbers: {', '.join(targets)}")
+
+
+def _told(
+    scores: list[dict[str, Any]], images: Sequence[int], labels: Sequence[str], kind: str = "classes"
+) -> dict[str, Any]:
+    """The part of the result that all methods have; prints the table, and how many images it is of."""
+    train, val = images
+    console.print(frozen_table(scores))
+    log.info(f"{train:,} training images, {val:,} validation images, {len(labels)} {kind}")
+    return {"train": train, "val": val, "classes": len(labels), "scores": scores, "extents": []}
 
 
 def _statistics(splits: dict[FeatureSource, FeatureSplits]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, Num
 from torch import Tensor
 
-from mae_kit.commands.reconstruct import normalization, sample_seeds
+from mae_kit.commands.reconstruct import image_seeds, normalization
 from mae_kit.commands.report import report
 from mae_kit.data.index.open import open_index
 from mae_kit.data.remote.filesystem import Place
@@ -72,7 +72,7 @@ class Inspected(NamedTuple):
 
     def seeds(self, draw: int = 0) -> Int64[Tensor, " b"]:
         """Seeds of their masks, on the device."""
-        return sample_seeds(0, len(self.drawn), draw).to(self.encoder.device)
+        return image_seeds(0, len(self.drawn), draw).to(self.encoder.device)
 
 
 def inspect(

@@ -65,7 +65,7 @@ def reconstruct(
     record: ModelConfig = model.encoder.pretrained_cfg  # type: ignore[assignment]
     shown = _channels(rgb, model.encoder.channels, record.scale) if rgb else []
     pixels, _ = load_images(images, model.encoder.image_size, model.encoder.channels, count, record.scale)
-    normalize, pixels, seeds = normalization(model), pixels.to(device), sample_seeds(seed, len(pixels)).to(device)
+    normalize, pixels, seeds = normalization(model), pixels.to(device), image_seeds(seed, len(pixels)).to(device)
     with torch.no_grad():
         loss = float(model(normalize(pixels), seeds).loss)
         save_png(out, draw_reconstructions(model, normalize, pixels, seeds, shown))
@@ -84,7 +84,7 @@ def _channels(rgb: str, count: int, scale: Scale | None) -> list[int]:
     return found
 
 
-def sample_seeds(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
+def image_seeds(seed: int, count: int, draw: int = 0) -> Int64[Tensor, " b"]:
     """Make a seed for each image, at each draw."""
     parts = (seed, np.arange(count), draw) if draw else (seed, np.arange(count))
     return torch.from_numpy(combine(*parts).view(np.int64))

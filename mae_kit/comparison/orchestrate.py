@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TextIO
 
 from mae_kit.cli.launch import PARENT
 from mae_kit.errors import UserError
-from mae_kit.files.recipe_file import read_recipe
+from mae_kit.files.recipe_file import flat, read_recipe
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.run_records import read_record
 
@@ -232,11 +232,3 @@ def check_same_settings(run: Path, asked: dict[str, Any]) -> None:
         if name not in (*_PLACES, *LOCAL) and before.get(name) != now.get(name):
             problem = f"{run} was started with {name} {before.get(name)}, not {now.get(name)}"
             raise UserError("compare.settings", problem, f"restore it, remove {run.parent}, or choose another --out")
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested settings by dotted key."""
-    values: dict[str, Any] = {}
-    for key, value in settings.items():
-        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return values

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mae_kit.cli.parser import parse
-from mae_kit.comparison.orchestrate import flat
 from mae_kit.data.index.exclusions import kept
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.resolve import resolve, resolve_pair
 from mae_kit.errors import UserError
-from mae_kit.files.recipe_file import find_recipe, read_recipe
+from mae_kit.files.recipe_file import find_recipe, flat, read_recipe
 from mae_kit.training.ranges import POSITIVE, check_ranges
 
 EPOCHS, WARM_UP, STEPS = "optimization.epochs", "optimization.warmup_epochs", "optimization.steps"

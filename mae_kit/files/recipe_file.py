@@ -113,6 +113,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by dotted key."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return values
+
+
 def recipe_names(kind: str) -> list[str]:
     """What `find_recipe` knows by name, for one kind and for the machines."""
     return [f"{folder}/{path.stem}" for folder in (kind, "on") for path in sorted((FOLDER / folder).glob("*.yaml"))]

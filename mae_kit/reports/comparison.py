@@ -9,6 +9,7 @@ from markupsafe import Markup
 from mae_kit.data.index.labels import describe_labels
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.curves import ABOUT_KNN
+from mae_kit.reports.evaluation import method_name
 from mae_kit.reports.folder import read_labels
 from mae_kit.reports.images import latest
 from mae_kit.reports.learning_curves import COSTS, learning_curves, runs_of
@@ -21,9 +22,6 @@ FINETUNED = "fine-tuned"
 UNLIKE = "The encoders differ: the scores compare recipes, not objectives alone."
 COST_HEADINGS = ("Steps", "Images seen", "Minutes", "Core-minutes", "TFLOPs")
 STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}  # by verb
-NAMES = {FINETUNED: "Fine-tuned", "knn": "kNN", "probe": "Linear probe"}
-NAMES |= {"patch_knn": "kNN of patches", "patch_probe": "Linear probe of patches"}
-NAMES |= {"number_knn": "kNN of numbers", "number_probe": "Ridge regression of numbers"}
 
 
 def comparison(folder: Path, compared: Row) -> Markup:
@@ -83,7 +81,7 @@ def have_same_encoder(rows: list[Row]) -> bool:
 def _grid(rows: list[Row], what: str) -> dict[str, Any]:
     """Headings, and for each entry a score or None under each of them."""
     known = list(dict.fromkeys(name for row in rows for name in row[what]))
-    headings = [NAMES.get(name) or f"{name.replace('fewshot', 'Few-shot,')} per class" for name in known]
+    headings = ["Fine-tuned" if name == FINETUNED else method_name(name) for name in known]
     return {"headings": headings, "rows": [(row["name"], [row[what].get(name) for name in known]) for row in rows]}
 
 

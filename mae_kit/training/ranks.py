@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from mae_kit.errors import UserError
+from mae_kit.files.recipe_file import flat
 from mae_kit.version import __version__
 
 MACHINE = ("run", "encoder", "init", "data.path", "data.val", "data.knn_shards", "data.exclude", "machine.num_workers")
@@ -28,7 +29,8 @@ class SameOnAllRanks(Callback):
     def __init__(self, settings: dict[str, Any], begin: Callable[[], None]):
         self.begin = begin
         versions = {"mae_kit": __version__, "torch": torch.__version__}
-        self.settings = {key: value for key, value in _flat(settings | {"version": versions}) if key not in MACHINE}
+        told = {key: json.dumps(value, default=str) for key, value in flat(settings | {"version": versions}).items()}
+        self.settings = {key: value for key, value in told.items() if key not in MACHINE}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raises UserError on all ranks where two differ, by the key of the first setting that does."""
@@ -46,11 +48,3 @@ def check_same(of_ranks: list[dict[str, Any]]) -> None:
             if first.get(key) != other.get(key):
                 what = f"rank {rank} has {key} {other.get(key)}, rank 0 has {first.get(key)}"
                 raise UserError(key, what, "start all ranks with the same command, data and version")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and value
-        flat += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", json.dumps(value, default=str))]
-    return flat

@@ -3,13 +3,13 @@
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from mae_kit.data.index.statistics import IMAGENET
 from mae_kit.encoders.timm_models import pair
 from mae_kit.weights.config import WHOLE_FROM, ModelConfig, parse_scale
 from mae_kit.weights.files import Raw
 
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers
 EIGHT_BITS = 255
-IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 ASSUMED = "--mean and --std override it"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, filterfalse, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -60,13 +59,8 @@ def read_images(
     Raises:
         UserError: Nothing is there, or nothing that decodes.
     """
-    how: dict[str, Any] = {
-        "target": image_size,
-        "crop_pct": crop_pct,
-        "mode": crop_mode,
-        "interpolation": interpolation,
-    }
-    return _decode(source, range, channels, partial(central_crop, **how), scale)
+    crop = partial(central_crop, target=image_size, crop_pct=crop_pct, mode=crop_mode, interpolation=interpolation)
+    return _decode(source, range, channels, crop, scale)
 
 
 def as_rgb(image: Num[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
