@@ -197,14 +197,11 @@ def to_gray(data: bytes, side: int, scale: Scale | None) -> UInt8[np.ndarray, "h
     return np.rint(levels.mean(axis=2)).astype(np.uint8)
 
 
-def read_values(data: bytes, max_pixels: int | None = None) -> Raw:
+def read_values(data: bytes) -> Raw:
     """All bands of an image as a shard keeps them, also of one of 8 bits.
 
     Raises:
         BadImage: The bytes do not decode.
     """
-    how = {} if max_pixels is None else {"max_pixels": max_pixels}
-    raw = decode_raw(data, 0, **how)
-    if raw is None:
-        return Raw(decode_scaled(data, 0, 0, **how))
-    return raw._replace(values=keep(raw.values))
+    raw = decode_raw(data, 0)
+    return Raw(decode_scaled(data, 0, 0)) if raw is None else raw._replace(values=keep(raw.values))

@@ -11,9 +11,9 @@ def clusters(seed: int, count: int, classes: int = 5, width: int = 16) -> tuple[
     return centers[labels] + 1.5 * torch.randn(count, width, generator=random), labels
 
 
-def overlapping(labels: torch.Tensor, classes: int = 5) -> torch.Tensor:
-    """Turn labels into sets of classes: {k, k + 1} for k < 3, {3} for k = 3, otherwise empty."""
-    numbers = torch.arange(classes)
+def overlapping(labels: torch.Tensor) -> torch.Tensor:
+    """Turn labels into sets of five classes: {k, k + 1} for k < 3, {3} for k = 3, otherwise empty."""
+    numbers = torch.arange(5)
     return ((numbers == labels[:, None]) | (numbers == labels[:, None] + 1) & (labels[:, None] < 3)) & (
         labels[:, None] < 4
     )

@@ -29,13 +29,11 @@ def shapes(seed: int, size: tuple[int, int] = (48, 40)) -> tuple[np.ndarray, np.
     return COLORS[mask], mask
 
 
-def write_shapes(
-    folder: Path, train: int = 12, val: int = 4, size: tuple[int, int] = (48, 40), noise: int = 20
-) -> Path:
+def write_shapes(folder: Path, train: int = 12, val: int = 4, noise: int = 20) -> Path:
     """Write images/{train,val}/N.png, masks/{train,val}/N.png and classes.txt."""
     for number in range(train + val):
         split = "train" if number < train else "val"
-        image, mask = shapes(number, size)
+        image, mask = shapes(number)
         blurred = image + np.random.default_rng(number).integers(0, noise + 1, image.shape, np.uint8)
         write_pair(folder, f"{split}/{number}.png", blurred, mask)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))

@@ -85,7 +85,7 @@ class Cache:
                 "machine.cache.disk", what, "free some space there, or choose another --machine.cache"
             ) from None
 
-    def _lock(self, name: str, wait: bool = True) -> FileLock:
+    def _lock(self, name: str, wait: bool) -> FileLock:
         """One of a limited number of lock files; two names with the same lock only wait for each other."""
         return FileLock(self.folder / f".{name[:2]}.lock", timeout=-1 if wait else 0)
 

@@ -187,11 +187,10 @@ def test_a_table_of_something_else_is_not_spoken_of(tmp_path: Path, caplog: pyte
     assert "packed without labels" not in caplog.text
 
 
-def yolo(folder: Path, data: str, *names: str, labels: bool = True) -> Path:
+def yolo(folder: Path, data: str, *names: str) -> Path:
     for name in names:
         save_image(folder / f"{name}.jpg", some_boxes(1))
-        if labels:
-            write_text(folder / f"{name.replace('images', 'labels')}.txt", some_boxes(1))
+        write_text(folder / f"{name.replace('images', 'labels')}.txt", some_boxes(1))
     (folder / "data.yaml").write_text(f"names: [red, blue]\n{data}")
     return folder
 

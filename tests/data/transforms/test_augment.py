@@ -24,10 +24,10 @@ def images_of(channels: int = 3, count: int = 8, height: int = 12, width: int = 
     return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8)
 
 
-def smooth_images(count: int = 2, height: int = 40, width: int = 60) -> torch.Tensor:
+def smooth_images(count: int = 2) -> torch.Tensor:
     """Soft colors, as photos have: interpolation of noise would test rounding only."""
-    noise = np.random.default_rng(0).integers(0, 256, (count, height // 4, width // 4, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(n).resize((width, height), 3).filter(ImageFilter.GaussianBlur(2)) for n in noise]
+    noise = np.random.default_rng(0).integers(0, 256, (count, 10, 15, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(n).resize((60, 40), 3).filter(ImageFilter.GaussianBlur(2)) for n in noise]
     return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).contiguous()
 
 
