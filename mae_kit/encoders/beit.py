@@ -46,7 +46,6 @@ class BEiTEncoder(Encoder):
     """
 
     timm_class, family, examples = Beit, "BEiT", "beit_*"
-    can_fill = True
     prefix, has_class_token = 1, True
 
     def __init__(

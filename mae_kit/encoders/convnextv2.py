@@ -44,7 +44,6 @@ class ConvNeXtV2(Encoder):
     """
 
     timm_class, family, examples = ConvNeXt, "ConvNeXt V2", "convnextv2_*"
-    can_zero = True
 
     def __init__(
         self,

@@ -20,7 +20,9 @@ AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
 class Encoder(HubModule):
     """A timm model without its head.
 
-    A subclass lists timm's arguments in its constructor, passes them on here, and reads the sizes in `read_sizes`.
+    A subclass lists timm's arguments in its constructor, passes them on here, and reads the sizes in `read_sizes`. It
+    has one or two ways of hiding patches: `drop`, hidden patches are never computed (MAE, Hiera); `fill`, a mask token
+    takes their place (SimMIM, BEiT, MaskFeat); `zero`, hidden cells are zero, as in a sparse convolution (FCMAE).
 
     Args:
         name: timm's name of the model.
@@ -43,9 +45,6 @@ class Encoder(HubModule):
         prefix: Tokens in front of the cells: class token and registers.
         has_class_token: Whether the first of the prefix tokens is a class token.
         depth: Layers that `layers` can be asked for: blocks of a transformer, stages of the others.
-        can_drop: Has `drop`: hidden patches are never computed (MAE, Hiera).
-        can_fill: Has `fill`: a mask token takes the place of hidden patches (SimMIM, BEiT, MaskFeat).
-        can_zero: Has `zero`: hidden cells are zero, as in a sparse convolution (FCMAE).
         has_attention_maps: Whether `mae_kit.encoders.attention.attention_maps` supports it.
         has_position_table: Whether it has an absolute position embedding for each patch.
         mask_token_decays: Whether weight decay applies to an objective's mask token.
@@ -67,9 +66,6 @@ class Encoder(HubModule):
     timm_class: ClassVar[type[nn.Module]]
     family: ClassVar[str]
     examples: ClassVar[str]
-    can_drop: ClassVar[bool] = False
-    can_fill: bool = False
-    can_zero: ClassVar[bool] = False
     has_attention_maps: ClassVar[bool] = False
     has_position_table: ClassVar[bool] = False
     mask_token_decays: ClassVar[bool] = True

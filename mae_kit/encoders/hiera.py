@@ -50,7 +50,6 @@ class Hiera(Encoder):
     """
 
     timm_class, family, examples = timm.models.hiera.Hiera, "Hiera", "hiera_*"
-    can_drop = True
     unit: tuple[int, int]
     widths: list[int]
 

@@ -74,7 +74,6 @@ class ImageGPT(Encoder):
         self.dim = self.embed_dim = self.model.embed_dim
         self.channels, self.depth = self.model.palette.shape[1], len(self.model.blocks)
         self.causal = self.model.causal
-        self.can_fill = not self.causal
 
     def fit_palette(self, images: Float[Tensor, "m c h w"]) -> None:
         """Fit the palette to images, by k-means over their pixels.

@@ -35,7 +35,6 @@ class Swin(Encoder):
     """
 
     timm_class, family, examples = SwinTransformer, "Swin transformer", "swin_*"
-    can_fill = True
     mask_token_decays = False  # SimMIM, swin_transformer.py
 
     def __init__(

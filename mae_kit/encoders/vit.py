@@ -47,7 +47,7 @@ class ViT(Encoder):
     parts_of_timm: ClassVar[frozenset[str]] = frozenset(
         ("reg_tokens", "class_token", "no_embed_class", "init_values", "qk_norm", "qkv_bias", "mlp_ratio", "act_layer")
     ) | {"fc_norm", "global_pool"}
-    can_drop = can_fill = has_attention_maps = has_position_table = True
+    has_attention_maps = has_position_table = True
 
     def __init__(
         self,
