@@ -74,8 +74,7 @@ class Findings:
     def place(self, row: int) -> dict[str, str]:
         """Name shard and key of a row, and its file where that is known."""
         index, row = self.source(row)
-        file = {"file": name} if (name := index.file(row)) else {}
-        return {"shard": index.shards[int(index.shard[row])], "key": index.keys[row]} | file
+        return index.place(row)
 
     def source(self, row: int) -> tuple[Index, int]:
         """Give the index that contains a row, and the row in it."""

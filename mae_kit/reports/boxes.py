@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.reports.render import data_uri, percent, render
+from mae_kit.reports.render import percents, pictures, render
 from mae_kit.training.metrics import Row
 
 COLUMNS = {"ap": "AP, IoU 0.5 to 0.95", "ap50": "AP, IoU 0.5"}
@@ -14,11 +14,6 @@ def boxes(result: Row, run: RunFolder) -> Markup:
     rows = sorted(result.get("ap_of_classes", []), key=lambda row: 2 if row["ap50"] is None else row["ap50"])
     if not rows:
         return Markup()
-    scores = [["-" if row[name] is None else percent(row[name]) for name in COLUMNS] for row in rows]
-    cells = [(row["name"], f"{row['objects']:,}", *score) for row, score in zip(rows, scores, strict=True)]
-    pictures, attention = (
-        [data_uri(file.read_bytes(), "png") for file in sorted(folder.glob("*.png"))]
-        for folder in (run.predictions, run.attention)
-    )
-    headings = ("Class", "Objects", *COLUMNS.values())
-    return render("boxes.html", headings=headings, rows=cells, pictures=pictures, attention=attention)
+    cells = [(row["name"], f"{row['objects']:,}", *percents(row, COLUMNS)) for row in rows]
+    shown = {"pictures": pictures(run.predictions), "attention": pictures(run.attention)}
+    return render("boxes.html", headings=("Class", "Objects", *COLUMNS.values()), rows=cells, **shown)

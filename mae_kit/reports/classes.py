@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mae_kit.reports.render import data_uri, percent, render
+from mae_kit.reports.render import data_uri, percent, percents, render
 from mae_kit.training.metrics import Row, is_finite
 
 IN_BARS = 40  # of more classes, the bars show the best and the worst
@@ -34,10 +34,7 @@ def _table(rows: list[Row]) -> dict[str, Any]:
     """Lowest F1 first."""
     ranked = sorted(rows, key=lambda row: row["f1"] if is_finite(row["f1"]) else 2)
     columns = {name: heading for name, heading in COLUMNS.items() if any(name in row for row in rows)}
-    cells = [
-        (row["name"], f"{row['images']:,}", *("-" if row[name] is None else percent(row[name]) for name in columns))
-        for row in ranked[:IN_TABLE]
-    ]
+    cells = [(row["name"], f"{row['images']:,}", *percents(row, columns)) for row in ranked[:IN_TABLE]]
     return {"headings": ("Class", "Images", *columns.values()), "rows": cells, "classes": len(rows)} if rows else {}
 
 

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.reports.render import data_uri, percent, render
+from mae_kit.reports.render import percents, pictures, render
 from mae_kit.training.metrics import Row
 
 COLUMNS = {"pixels": "Fraction of the pixels", "iou": "IoU", "recall": "Recall"}
@@ -14,6 +14,5 @@ def masks(result: Row, run: RunFolder) -> Markup:
     rows = sorted(result.get("iou_of_classes", []), key=lambda row: 2 if row["iou"] is None else row["iou"])
     if not rows:
         return Markup()
-    cells = [(row["name"], *("-" if row[name] is None else percent(row[name]) for name in COLUMNS)) for row in rows]
-    pictures = [data_uri(file.read_bytes(), "png") for file in sorted(run.predictions.glob("*.png"))]
-    return render("masks.html", headings=("Class", *COLUMNS.values()), rows=cells, pictures=pictures)
+    cells, headings = [(row["name"], *percents(row, COLUMNS)) for row in rows], ("Class", *COLUMNS.values())
+    return render("masks.html", headings=headings, rows=cells, pictures=pictures(run.predictions))

@@ -1,6 +1,7 @@
 """HTML from the templates in `templates/`, by jinja2 with autoescape: text from files cannot become markup."""
 
 import base64
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def page(title: str, *sections: Markup) -> str:
 def data_uri(data: bytes, kind: str) -> str:
     """Embed an image in a page; `kind` is png or jpeg."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def pictures(folder: Path) -> list[str]:
+    """Embed the PNG files of a folder, by name."""
+    return [data_uri(file.read_bytes(), "png") for file in sorted(folder.glob("*.png"))]
+
+
+def percents(row: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Format fractions of 1 as percentages; a dash where one is unknown."""
+    return ["-" if row[name] is None else percent(row[name]) for name in names]
 
 
 def percent(fraction: float) -> str:

@@ -15,7 +15,7 @@ from mae_kit.weights.huggingface import LAYER as VIT_LAYER
 from mae_kit.weights.huggingface import LAYER_5 as VIT_LAYER_5
 from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels, written_config, written_labels
 from mae_kit.weights.names import Names, Tensors, prefixed
-from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
+from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of, named
 from mae_kit.weights.preprocessor import Prepared, read_preprocessor, statistics
 from mae_kit.weights.pretrained import Pretrained, described
 
@@ -131,10 +131,7 @@ def _model(raw: Raw, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     args |= {"use_abs_pos_emb": True} if "pos_embed" in tensors else {}
     args |= {} if f"blocks.0.attn.{TABLE}" in tensors else {"use_rel_pos_bias": False}
     args |= {} if "blocks.0.gamma_1" in tensors else {"init_values": 0.0}
-    depth = depth_of(tensors)
-    if name := SIZES.get((dim, depth, heads)):
-        return name, args
-    return "beit_base_patch16_224", args | {"embed_dim": dim, "depth": depth, "num_heads": heads}
+    return named(dim, depth_of(tensors), heads, args, SIZES, "beit_base_patch16_224")
 
 
 def _grid(raw: Raw, tensors: Tensors) -> tuple[int, int]:

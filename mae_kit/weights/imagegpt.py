@@ -11,7 +11,7 @@ from mae_kit.errors import UserError
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, prefixed
-from mae_kit.weights.plain_vit import Hints
+from mae_kit.weights.plain_vit import Hints, named
 from mae_kit.weights.pretrained import Pretrained
 
 SIZES = {(512, 24, 8): "igpt_s", (1024, 36, 8): "igpt_m", (1536, 48, 16): "igpt_l"}
@@ -100,7 +100,4 @@ def _model(raw: Raw, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
     config, (colors, channels) = raw.config, tensors["palette"].shape
     side = round(len(tensors["pos_embed"]) ** 0.5)
     args = {"img_size": side, "in_chans": channels, "colors": colors, "causal": True}
-    size = config["n_embd"], config["n_layer"], config["n_head"]
-    if name := SIZES.get(size):
-        return name, args
-    return "igpt_s", args | dict(zip(("embed_dim", "depth", "num_heads"), size, strict=True))
+    return named(config["n_embd"], config["n_layer"], config["n_head"], args, SIZES, "igpt_s")

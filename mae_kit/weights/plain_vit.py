@@ -1,6 +1,6 @@
 """Plain vision transformers of any origin: their sizes, read from the shapes of the tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,11 +130,18 @@ def _is_sincos(table: Tensor, grid: tuple[int, int]) -> bool:
     return torch.allclose(sincos_positions(table.shape[-1], grid), table.float(), atol=2e-3)  # as fp16 rounds
 
 
-def named(dim: int, depth: int, heads: int, sizes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """One of the named sizes, or the base one with what differs."""
-    if name := NAMED.get((dim, depth, heads)):
-        return name, sizes
-    return "vit_base_patch16_224", sizes | {"embed_dim": dim, "depth": depth, "num_heads": heads}
+def named(
+    dim: int,
+    depth: int,
+    heads: int,
+    args: dict[str, Any],
+    names: Mapping[tuple[int, int, int], str] = NAMED,
+    base: str = "vit_base_patch16_224",
+) -> tuple[str, dict[str, Any]]:
+    """One of the named sizes, or the base one with what differs; `args` are timm's that no name decides."""
+    if name := names.get((dim, depth, heads)):
+        return name, args
+    return base, args | {"embed_dim": dim, "depth": depth, "num_heads": heads}
 
 
 def _one_or_two(height: int, width: int) -> int | list[int]:

@@ -188,6 +188,11 @@ class Index:
         """The file that a sample was packed from; empty where it is unknown."""
         return self.files.get((self.shards[int(self.shard[row])], self.keys[row]), "")
 
+    def place(self, row: int) -> dict[str, str]:
+        """Shard and key of a sample, and its file where that is known."""
+        file = {"file": name} if (name := self.file(row)) else {}
+        return {"shard": self.shards[int(self.shard[row])], "key": self.keys[row]} | file
+
     @property
     def multi_label(self) -> bool:
         """Whether images may have any number of classes."""

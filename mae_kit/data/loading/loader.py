@@ -210,10 +210,8 @@ class EvaluationBatches(Dataset[Batch]):
 
 def quarantine_line(index: Index, row: int, error: BadImage) -> str:
     """One JSON line of the quarantine list."""
-    shard = index.shards[int(index.shard[row])]
-    where = {"shard": shard, "key": index.keys[row], "offset": int(index.offset[row])}
-    file = {"file": name} if (name := index.file(row)) else {}
-    return json.dumps(where | file | {"reason": str(error)}, sort_keys=True)
+    where = index.place(row) | {"offset": int(index.offset[row]), "reason": str(error)}
+    return json.dumps(where, sort_keys=True)
 
 
 class Loader:
