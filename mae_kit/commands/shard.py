@@ -9,7 +9,7 @@ from typing import Any
 from mae_kit.data.decode import IGNORED, MAX_PIXELS
 from mae_kit.data.index.patterns import has_pattern
 from mae_kit.data.packing.pack import PLAN, SMALLEST_SHARD, pack_source
-from mae_kit.data.packing.plan import PERCENTILE, Settings
+from mae_kit.data.packing.plan import PERCENTILE, PackSettings
 from mae_kit.data.packing.several import Pages, with_groups, with_pages
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.stats import SKIPPED, summary
@@ -95,7 +95,7 @@ def shard(
     form = resize, quality, val_fraction, max_shard_size, seed, str(labels), channels
     chosen = tuple(band.strip() for band in bands.split(",")) if bands else ()
     kept = scale, None if nodata != nodata else nodata, chosen, pages, group
-    settings = Settings(*form, max_pixels, ignore, *kept)
+    settings = PackSettings(*form, max_pixels, ignore, *kept)
     _check_settings(settings, workers)
     _check_out(src, out)
     source = with_pages(open_source(src, settings.labels), pages, max_pixels)
@@ -112,7 +112,7 @@ def shard(
     return stats | {"next": shlex.join(["mae-kit", "pretrain", *recipe, "--data", str(out)])}
 
 
-def _check_settings(settings: Settings, workers: int) -> None:
+def _check_settings(settings: PackSettings, workers: int) -> None:
     checks = {
         "resize": ("1 or more pixels", settings.resize is None or settings.resize >= 1),
         "quality": ("1 to 100, with --resize", _quality_fits(settings)),
@@ -131,7 +131,7 @@ def _check_settings(settings: Settings, workers: int) -> None:
             raise UserError(f"shard.{name}", f"{name} is {value}", f"give {allowed}")
 
 
-def _pixels_fit(settings: Settings) -> bool:
+def _pixels_fit(settings: PackSettings) -> bool:
     return 1 <= settings.max_pixels <= (LARGEST if settings.resize else MAX_PIXELS)
 
 
@@ -143,11 +143,11 @@ def _scale_fits(scale: str) -> bool:
     return 0 < high - low < math.inf
 
 
-def _quality_fits(settings: Settings) -> bool:
-    return 1 <= settings.quality <= 100 and (settings.resize is not None or settings.quality == Settings().quality)
+def _quality_fits(settings: PackSettings) -> bool:
+    return 1 <= settings.quality <= 100 and (settings.resize is not None or settings.quality == PackSettings().quality)
 
 
-def _channels_fit(settings: Settings) -> bool:
+def _channels_fit(settings: PackSettings) -> bool:
     return settings.channels is None or settings.channels >= 1
 
 

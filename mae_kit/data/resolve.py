@@ -22,7 +22,7 @@ from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
 from mae_kit.data.index.stats_file import FILE as STATS
 from mae_kit.data.index.stats_file import read_stats
 from mae_kit.data.packing.pack import pack_source
-from mae_kit.data.packing.plan import Settings, draws
+from mae_kit.data.packing.plan import PackSettings, draws
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.sources import open_source
 from mae_kit.data.packing.splits import choose_splits, split_word
@@ -210,7 +210,7 @@ def _pack(folder: str) -> tuple[Path, bool]:
     with FileLock(place.with_suffix(".lock")):
         if not (place / STATS).exists():
             log.info("%s: %s, packed once into %s", folder, source.kind, place)
-            pack_source(source if split else _hold_out(source), place, Settings())
+            pack_source(source if split else _hold_out(source), place, PackSettings())
     _say(folder, place, split)
     return place, split
 

@@ -35,7 +35,7 @@ from mae_kit.tasks.detector import (
     prepared,
     save_detector,
 )
-from mae_kit.tasks.metrics import Rows, Scores
+from mae_kit.tasks.metrics import AllRows, Scores
 from mae_kit.tasks.query_attention import attention_picture
 from mae_kit.tasks.set_criterion import SetCriterion, Truth
 from mae_kit.tasks.supervised import HeadedModule
@@ -236,7 +236,7 @@ class DetectionScores(Scores):
     def __init__(
         self, batches: Iterable[Batch], classes: int, every: int, size: tuple[int, int], run: Run | None = None
     ):
-        rows = {"found": Rows(7), "true": Rows(7), "images": Rows(1)}
+        rows = {"found": AllRows(7), "true": AllRows(7), "images": AllRows(1)}
         metrics = MetricCollection(dict(rows), compute_groups=False)
         super().__init__(batches, every, ("map50", "map"), metrics, run)
         self.classes, self.size = classes, size

@@ -59,7 +59,9 @@ class Detr(nn.Module):
         self.level, channels = _map_of(self.backbone, stride)
         how = width, heads, feedforward, dropout
         self.input_proj = nn.Conv2d(channels, width, 1)
-        self.transformer = nn.ModuleDict({"encoder": Encoder(layers[0], *how), "decoder": Decoder(layers[1], *how)})
+        self.transformer = nn.ModuleDict(
+            {"encoder": DetrEncoder(layers[0], *how), "decoder": DetrDecoder(layers[1], *how)}
+        )
         for tensor in self.transformer.parameters():
             if tensor.dim() > 1:
                 nn.init.xavier_uniform_(tensor)
@@ -156,7 +158,7 @@ def _map_of(backbone: Any, stride: int) -> tuple[int, int]:
 # The transformer
 
 
-class Encoder(nn.Module):
+class DetrEncoder(nn.Module):
     """Layers of self-attention, to which positions are added at every layer."""
 
     def __init__(self, layers: int, *how: Any):
@@ -169,7 +171,7 @@ class Encoder(nn.Module):
         return x
 
 
-class Decoder(nn.Module):
+class DetrDecoder(nn.Module):
     """Layers of self-attention among queries and cross-attention to the encoder's tokens; all end in one norm."""
 
     def __init__(self, layers: int, width: int, *how: Any):

@@ -148,7 +148,7 @@ class MultiLabelScores(Scores):
     """
 
     def __init__(self, batches: Iterable[Batch], classes: int, every: int, run: Run | None = None):
-        metrics = {"probability": Rows(classes), "true": Rows(classes)}
+        metrics = {"probability": AllRows(classes), "true": AllRows(classes)}
         gathered = MetricCollection(dict(metrics), compute_groups=False)
         super().__init__(batches, every, ("map", "macro_f1"), gathered, run)
 
@@ -168,7 +168,7 @@ class MultiLabelScores(Scores):
         }
 
 
-class Rows(Metric):
+class AllRows(Metric):
     """All rows [n k] of all ranks; a rank without samples has a matrix of none, since ranks gather like with like."""
 
     rows: list[Tensor]

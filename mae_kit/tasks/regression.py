@@ -23,7 +23,7 @@ from mae_kit.evaluation.metrics import class_rows
 from mae_kit.tasks.classifier import ModelSpec
 from mae_kit.tasks.config import Augmentation, FinetuneData
 from mae_kit.tasks.labeled import Labeled, build_with_record, check_unused, open_labeled
-from mae_kit.tasks.metrics import Rows, Scores
+from mae_kit.tasks.metrics import AllRows, Scores
 from mae_kit.tasks.regressor import Regressor, save_regressor
 from mae_kit.tasks.supervised import HeadedModule
 from mae_kit.tasks.task import Task
@@ -170,7 +170,7 @@ class RegressionScores(Scores):
     """
 
     def __init__(self, batches: Iterable[Batch], numbers: int, every: int, run: Run | None = None):
-        rows = {"found": Rows(numbers), "true": Rows(numbers)}
+        rows = {"found": AllRows(numbers), "true": AllRows(numbers)}
         super().__init__(batches, every, ("r2", "mae"), MetricCollection(dict(rows), compute_groups=False), run)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:

@@ -11,7 +11,7 @@ from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, Tensors
 from mae_kit.weights.original import ENCODER
 from mae_kit.weights.plain_vit import HEAD_DIM, HEADS, Hints, depth_of, find_grid, guessed_heads, mlp_ratio, named
-from mae_kit.weights.preprocessor import ASSUMED, statistics
+from mae_kit.weights.preprocessor import ASSUMED, imagenet_statistics
 from mae_kit.weights.pretrained import Pretrained, described, numbered
 
 MORE = {f"blocks.#.{part}": f"blocks.#.{part}" for part in ("ls1.gamma", "ls2.gamma", "attn.q_norm.*", "attn.k_norm.*")}
@@ -56,7 +56,7 @@ def _config(raw: Raw, tensors: Tensors, hints: Hints) -> tuple[ModelConfig, list
     notes += [note] * bool(note)
     sizes = {"img_size": [grid[0] * height, grid[1] * width], "patch_size": [height, width], "in_chans": channels}
     name, args = named(dim, depth_of(tensors), heads, sizes | _beyond(tensors, prefix > 0 and rows == 0))
-    size, (mean, std) = pair(args["img_size"]), statistics(channels)
+    size, (mean, std) = pair(args["img_size"]), imagenet_statistics(channels)
     notes.append(f"images normalized by ImageNet's mean and std; {ASSUMED}")
     how: dict[str, Any] = {"image_size": size, "crop_pct": published_crop(min(size))}
     return ModelConfig(name, args, mean, std, classes=numbered(tensors.get("head.weight")), **how), notes

@@ -16,7 +16,7 @@ from mae_kit.weights.huggingface import LAYER_5 as VIT_LAYER_5
 from mae_kit.weights.huggingface import check_gelu, epsilon_note, labels, written_config, written_labels
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of, named
-from mae_kit.weights.preprocessor import Prepared, read_preprocessor, statistics
+from mae_kit.weights.preprocessor import Prepared, imagenet_statistics, read_preprocessor
 from mae_kit.weights.pretrained import Pretrained, described
 
 SIZES = {(768, 12, 12): "beit_base_patch16_224", (1024, 24, 16): "beit_large_patch16_224"}
@@ -107,7 +107,7 @@ def _prepared(raw: Raw, channels: int, simmim: bool) -> Prepared:
     if raw.config:
         return read_preprocessor(raw, channels)
     if simmim or raw.settings.get("imagenet_default_mean_and_std"):
-        mean, std = statistics(channels)
+        mean, std = imagenet_statistics(channels)
         return Prepared({"mean": mean, "std": std}, [])
     half = [0.5] * channels
     notes = [] if "imagenet_default_mean_and_std" in raw.settings else [_ASSUMED]

@@ -7,7 +7,7 @@ from mae_kit.weights.config import ModelConfig, published_crop
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, Tensors, prefixed
 from mae_kit.weights.plain_vit import BLOCK, Hints, depth_of
-from mae_kit.weights.preprocessor import statistics
+from mae_kit.weights.preprocessor import imagenet_statistics
 from mae_kit.weights.pretrained import Pretrained, classifier_args, described, numbered
 
 SIZES: dict[tuple[int, tuple[int, ...]], tuple[str, int]] = {
@@ -43,7 +43,7 @@ def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:
     name, args, notes = _model(tensors, hints)
     args = classifier_args(name, args) if classes else args
     side = STRIDE * round(tensors["pos_embed"].shape[1] ** 0.5)
-    mean, std = statistics(args["in_chans"])
+    mean, std = imagenet_statistics(args["in_chans"])
     how: dict[str, Any] = {"image_size": (side, side), "crop_pct": published_crop(side), "classes": classes}
     config = ModelConfig(name, args | {"img_size": side}, mean, std, "none" if classes else "HieraMAE", **how)
     return Pretrained(f"original Hiera, {described(classes)}", config, tensors, None, left_out, notes), unknown

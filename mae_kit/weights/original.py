@@ -21,7 +21,7 @@ from mae_kit.weights.plain_vit import (
     guessed_heads,
     model_of,
 )
-from mae_kit.weights.preprocessor import ASSUMED, statistics
+from mae_kit.weights.preprocessor import ASSUMED, imagenet_statistics
 from mae_kit.weights.pretrained import Decoder, Pretrained, numbered
 
 RECORD = "mae_kit"  # of the record in an exported file's settings
@@ -73,7 +73,7 @@ def _config(
     grid, note = _grid(raw, encoder, decoding, hints)
     name, args = model_of(str(raw.path), encoder, heads, grid)
     args |= {"global_pool": "avg"} if "fc_norm.weight" in behind else {}
-    mean, std = statistics(args["in_chans"])
+    mean, std = imagenet_statistics(args["in_chans"])
     notes += [note] * bool(note) + [f"images normalized by ImageNet's mean and std; {ASSUMED}"]
     size = pair(args["img_size"])
     classes, crop = numbered(behind.get("head.weight")), published_crop(min(size))

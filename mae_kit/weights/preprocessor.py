@@ -34,7 +34,7 @@ def read_preprocessor(raw: Raw, channels: int) -> Prepared:
         fields["mean"], fields["std"] = _statistics(said, channels)
     else:
         half = raw.config.get("model_type") in ("vit", "beit")  # supervised ViTs and BEiT saw -1..1
-        fields["mean"], fields["std"] = ([0.5] * channels,) * 2 if half else statistics(channels)
+        fields["mean"], fields["std"] = ([0.5] * channels,) * 2 if half else imagenet_statistics(channels)
         notes.append(f"images normalized by mean {fields['mean']} and std {fields['std']}, its family's; {ASSUMED}")
     if said:
         fields |= _crop(said)
@@ -44,7 +44,7 @@ def read_preprocessor(raw: Raw, channels: int) -> Prepared:
     return Prepared(fields, notes)
 
 
-def statistics(channels: int) -> tuple[list[float], list[float]]:
+def imagenet_statistics(channels: int) -> tuple[list[float], list[float]]:
     """ImageNet's, which MAE was trained with; their means where there are not three channels."""
     mean, std = IMAGENET
     if channels == len(mean):

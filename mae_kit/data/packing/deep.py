@@ -11,7 +11,7 @@ from PIL import Image
 
 from mae_kit.data.decode import Raw, decode_raw
 from mae_kit.data.packing.encode import Stored
-from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.plan import PackSettings
 from mae_kit.data.scale import Kind, keep, missing, rounded, select, wanted
 from mae_kit.errors import BadImage
 
@@ -34,7 +34,7 @@ class Depth(NamedTuple):
     names: list[str]
 
 
-def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tuple[int, Depth | None]:
+def find_depth(images: Iterable[Callable[[], bytes]], settings: PackSettings) -> tuple[int, Depth | None]:
     """Find out what most of some images hold: their channels, and their depth where they have more than 8 bits.
 
     Args:
@@ -66,13 +66,13 @@ def find_depth(images: Iterable[Callable[[], bytes]], settings: Settings) -> tup
     return settings.channels or max(bands, 3), None
 
 
-def _as_photo(data: bytes, raw: Raw, settings: Settings) -> int:
+def _as_photo(data: bytes, raw: Raw, settings: PackSettings) -> int:
     """Bands of an image; of one of 8 bits that is a photo and a band beyond (near infrared, say) the photo's."""
     photo = decode_raw(data, 3, settings.max_pixels) if raw.values.dtype == np.uint8 else None
     return (photo or raw).values.shape[2]
 
 
-def encode_deep(data: bytes, settings: Settings, depth: Depth) -> Stored:
+def encode_deep(data: bytes, settings: PackSettings, depth: Depth) -> Stored:
     """Make of an image what a shard stores: a .npy [h w c] of the values in the file.
 
     Args:
@@ -101,7 +101,7 @@ def encode_deep(data: bytes, settings: Settings, depth: Depth) -> Stored:
     return Stored("npy", stream.getvalue(), values=values, left_out=raw.left_out)
 
 
-def _read(data: bytes, settings: Settings, names: Sequence[str] = ()) -> Raw | None:
+def _read(data: bytes, settings: PackSettings, names: Sequence[str] = ()) -> Raw | None:
     """The bands that are wanted of an image, or those of these names; None of an ordinary one of 8 bits."""
     raw = decode_raw(data, settings.channels or 0, settings.max_pixels)
     if raw is None:

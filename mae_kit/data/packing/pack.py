@@ -25,10 +25,19 @@ from mae_kit.data.index.class_names import FILE as CLASSES
 from mae_kit.data.index.file_names import write_file_names
 from mae_kit.data.index.statistics import FILE as STATS
 from mae_kit.data.packing.deep import Depth, find_depth
-from mae_kit.data.packing.plan import BLOCK, Settings, Task, plan
+from mae_kit.data.packing.plan import BLOCK, PackSettings, ShardTask, plan
 from mae_kit.data.packing.source import Source
 from mae_kit.data.packing.stats import SKIPPED, box_stats, channel_stats, deep_stats, megabytes, split_stats
-from mae_kit.data.packing.writer import RECORDS, Job, Record, encode_sample, is_done, load_json, to_json, write_shard
+from mae_kit.data.packing.writer import (
+    RECORDS,
+    PackJob,
+    ShardRecord,
+    encode_sample,
+    is_done,
+    load_json,
+    to_json,
+    write_shard,
+)
 from mae_kit.data.scale import Kind
 from mae_kit.errors import BadImage, UserError
 from mae_kit.files.durable import STALE, clear_unfinished, replace_text
@@ -45,7 +54,7 @@ _PROBES = 64
 
 
 def pack_source(
-    source: Source, out: Path, settings: Settings, workers: int = 0, engine: Engine = "processes"
+    source: Source, out: Path, settings: PackSettings, workers: int = 0, engine: Engine = "processes"
 ) -> dict[str, Any]:
     """Write the shards of a source; a job that was stopped resumes.
 
@@ -77,7 +86,7 @@ def pack_source(
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
         _write_all(
-            Job(out, settings, source.read, guess.channels, guess.depth, len(source.classes or ())),
+            PackJob(out, settings, source.read, guess.channels, guess.depth, len(source.classes or ())),
             todo,
             workers,
             engine,
@@ -131,7 +140,7 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
 # The plan
 
 
-def _describe(source: Source, settings: Settings) -> dict[str, Any]:
+def _describe(source: Source, settings: PackSettings) -> dict[str, Any]:
     """What makes two jobs the same, as JSON."""
     return {"source": _digest(source), **settings._asdict(), "bands": list(settings.bands)}
 
@@ -164,7 +173,7 @@ class _Guess(NamedTuple):
     depth: Depth | None
 
 
-def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
+def _guess(out: Path, source: Source, settings: PackSettings) -> _Guess:
     if (out / PLAN).exists():
         old = _check_same(out, _describe(source, settings))
         return _Guess(old["mean_bytes"], old["channels"], Depth(**old["depth"]) if old["depth"] else None)
@@ -175,7 +184,7 @@ def _guess(out: Path, source: Source, settings: Settings) -> _Guess:
     return _Guess(_mean_bytes(source, rows, settings, channels, depth), channels, depth)
 
 
-def _check_depth(settings: Settings, channels: int, depth: Depth | None, looked: int) -> None:
+def _check_depth(settings: PackSettings, channels: int, depth: Depth | None, looked: int) -> None:
     """Refuse what has no effect on images of 8 bits, or no meaning."""
     if depth:
         return
@@ -183,7 +192,7 @@ def _check_depth(settings: Settings, channels: int, depth: Depth | None, looked:
         what = f"--resize stores 8-bit images as JPEG, which cannot hold {channels} channels"
         raise UserError("shard.channels.resize", what, "leave out --resize, or give --channels 3")
     for name in ("scale", "nodata", "bands"):
-        if getattr(settings, name) != Settings._field_defaults[name]:
+        if getattr(settings, name) != PackSettings._field_defaults[name]:
             what = f"most of the {looked} images examined have no more than 8 bits, so --{name} has no effect"
             raise UserError(f"shard.{name}.8_bits", what, "leave it out")
 
@@ -200,7 +209,7 @@ def _check_same(out: Path, job: dict[str, Any]) -> dict[str, Any]:
     return old
 
 
-def _begin(out: Path, source: Source, settings: Settings, guess: _Guess) -> None:
+def _begin(out: Path, source: Source, settings: PackSettings, guess: _Guess) -> None:
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
     _clear(out)
     if not (out / PLAN).exists():
@@ -231,7 +240,9 @@ def _digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _mean_bytes(source: Source, rows: list[int], settings: Settings, channels: int, depth: Depth | None) -> int | None:
+def _mean_bytes(
+    source: Source, rows: list[int], settings: PackSettings, channels: int, depth: Depth | None
+) -> int | None:
     """Expected bytes of an image, from a few spread over the source; None where the listing knows each."""
     if source.sizes is not None and settings.resize is None and not depth:
         return None
@@ -246,12 +257,12 @@ def _mean_bytes(source: Source, rows: list[int], settings: Settings, channels: i
 # All shards
 
 
-def _write_all(job: Job, tasks: list[Task], workers: int, engine: Engine) -> None:
+def _write_all(job: PackJob, tasks: list[ShardTask], workers: int, engine: Engine) -> None:
     with progress("sharding", float(sum(len(task.rows) for task in tasks))) as advance:
         run_tasks(partial(write_shard, job), tasks, advance, workers, engine, preload=(__name__, "webdataset"))
 
 
-def _check_done(out: Path, tasks: list[Task]) -> None:
+def _check_done(out: Path, tasks: list[ShardTask]) -> None:
     """Refuse to report what this machine does not see: a node may have written to a disk of its own."""
     lost = [task.shard for task in tasks if not is_done(out, task.shard)]
     if lost:
@@ -261,9 +272,11 @@ def _check_done(out: Path, tasks: list[Task]) -> None:
         )
 
 
-def _finish(out: Path, source: Source, tasks: list[Task], settings: Settings, depth: Depth | None) -> dict[str, Any]:
+def _finish(
+    out: Path, source: Source, tasks: list[ShardTask], settings: PackSettings, depth: Depth | None
+) -> dict[str, Any]:
     """Gather the records of all shards, save the files that describe them."""
-    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json", Record) for task in tasks}
+    records = {task.shard: load_json(out / RECORDS / f"{task.shard}.json", ShardRecord) for task in tasks}
     skipped = [skip._asdict() for skip in source.skipped]
     skipped += sorted(
         (skip for record in records.values() for skip in record["skipped"]), key=lambda skip: skip["name"]

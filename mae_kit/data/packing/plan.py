@@ -24,7 +24,7 @@ _A_BOX = 40  # bytes
 PERCENTILE = "percentile"
 
 
-class Settings(NamedTuple):
+class PackSettings(NamedTuple):
     """What decides the bytes of the shards, apart from the source; the fields are `shard`'s arguments."""
 
     resize: int | None = None
@@ -72,7 +72,7 @@ class Label(NamedTuple):
         return cls(suffix, " ".join(map(str, classes)).encode(), classes)
 
 
-class Task(NamedTuple):
+class ShardTask(NamedTuple):
     """One shard to write: its file name and the samples in it, in order; "" is the name of no mask."""
 
     shard: str
@@ -84,7 +84,7 @@ class Task(NamedTuple):
     boxes: list[Annotation | None]
 
 
-def plan(source: Source, settings: Settings, sizes: np.ndarray) -> list[Task]:
+def plan(source: Source, settings: PackSettings, sizes: np.ndarray) -> list[ShardTask]:
     """Assign every sample to a shard.
 
     Args:
@@ -164,9 +164,9 @@ def _cost(size: int) -> int:
     return BLOCK * (1 + -(-size // BLOCK))
 
 
-def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> Task:
+def _task(name: str, rows: np.ndarray, source: Source, keys: list[str], labels: list[Label | None]) -> ShardTask:
     places = rows.tolist()
     names, taken = [source.names[i] for i in places], [keys[i] for i in places]
     masks = [source.masks[i] if source.masks else "" for i in places]
     boxes = [source.boxes[i] if source.boxes else None for i in places]
-    return Task(name, places, names, taken, [labels[i] for i in places], masks, boxes)
+    return ShardTask(name, places, names, taken, [labels[i] for i in places], masks, boxes)

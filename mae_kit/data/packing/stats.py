@@ -9,17 +9,15 @@ import numpy as np
 
 from mae_kit.data.packing.bands import BandStatistics, band_statistics, faults, find_scale
 from mae_kit.data.packing.deep import Depth
-from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.plan import PackSettings
 from mae_kit.data.scale import Scale
 
 SKIPPED = "skipped.jsonl"
 _SHOWN = 20  # classes, of any number
 NONE = -1  # stands for the class of images without label
 
-Record = dict[str, Any]
 
-
-def split_stats(split: str, records: dict[str, Record], classes: list[str] | None) -> dict[str, Any]:
+def split_stats(split: str, records: dict[str, dict[str, Any]], classes: list[str] | None) -> dict[str, Any]:
     parts = [record for name, record in records.items() if name.startswith(split) and record["images"]]
     labels: Counter[int] = Counter()
     for record in parts:
@@ -34,7 +32,7 @@ def split_stats(split: str, records: dict[str, Record], classes: list[str] | Non
     }
 
 
-def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
+def channel_stats(records: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
     """Mean and standard deviation of each channel, 0..1, over the train shards in their order."""
     parts = [record for name, record in records.items() if name.startswith("train")]
     images = max(sum(record["images"] for record in parts), 1)
@@ -43,7 +41,7 @@ def channel_stats(records: dict[str, Record]) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean**2, 0)).tolist()}
 
 
-def deep_stats(records: dict[str, Record], settings: Settings, depth: Depth) -> dict[str, Any]:
+def deep_stats(records: dict[str, dict[str, Any]], settings: PackSettings, depth: Depth) -> dict[str, Any]:
     """Of images of more than 8 bits: statistics of each band, their scale, and mean and std of what it makes of them.
 
     Raises:
@@ -58,7 +56,7 @@ def deep_stats(records: dict[str, Record], settings: Settings, depth: Depth) -> 
     return {"mean": list(mean), "std": list(std), "bands": found._asdict(), "scale": asdict(scale)}
 
 
-def box_stats(records: dict[str, Record]) -> dict[str, int]:
+def box_stats(records: dict[str, dict[str, Any]]) -> dict[str, int]:
     """How many objects there are, what became of boxes, and how many images show none or the most."""
     total: Counter[str] = Counter()
     for record in records.values():

@@ -16,7 +16,7 @@ from mae_kit.data.packing.boxes import encode_objects
 from mae_kit.data.packing.deep import Depth, encode_deep
 from mae_kit.data.packing.encode import Stored, encode
 from mae_kit.data.packing.mask import encode_mask
-from mae_kit.data.packing.plan import Settings, Task
+from mae_kit.data.packing.plan import PackSettings, ShardTask
 from mae_kit.data.packing.source import Reader
 from mae_kit.data.packing.stats import NONE
 from mae_kit.errors import BadImage
@@ -36,7 +36,7 @@ class _Moments(TypedDict):
     square: list[float]
 
 
-class Record(TypedDict):
+class ShardRecord(TypedDict):
     """What is in a shard."""
 
     images: int
@@ -48,7 +48,7 @@ class Record(TypedDict):
     bytes: int
 
 
-class Job(NamedTuple):
+class PackJob(NamedTuple):
     """What a worker needs to write any shard.
 
     Attributes:
@@ -61,7 +61,7 @@ class Job(NamedTuple):
     """
 
     out: Path
-    settings: Settings
+    settings: PackSettings
     read: Reader
     channels: int
     depth: Depth | None = None
@@ -72,7 +72,7 @@ class _NoImage(Exception):
     """Gives up a shard in which no image decodes."""
 
 
-def write_shard(job: Job, task: Task, tick: Callable[[], None]) -> None:
+def write_shard(job: PackJob, task: ShardTask, tick: Callable[[], None]) -> None:
     """Write one shard, durably, then its record; one in which no image decodes is never there, and has a record.
 
     Several attempts at once are as good as one: what each renames into its place is the same.
@@ -87,7 +87,7 @@ def write_shard(job: Job, task: Task, tick: Callable[[], None]) -> None:
     replace_text(job.out / RECORDS / f"{task.shard}.json", to_json(record))
 
 
-def _fill(stream: BinaryIO, job: Job, task: Task, tick: Callable[[], None]) -> dict[str, Any]:
+def _fill(stream: BinaryIO, job: PackJob, task: ShardTask, tick: Callable[[], None]) -> dict[str, Any]:
     from webdataset.writer import TarWriter  # it imports torch, which the command line's help must not wait for
 
     skipped: list[Skip] = []
@@ -131,7 +131,7 @@ class _About(NamedTuple):
     boxes: Counter[str]
 
 
-def _about(job: Job, task: Task, place: int, stored: Stored) -> _About:
+def _about(job: PackJob, task: ShardTask, place: int, stored: Stored) -> _About:
     label, mask, boxes = task.labels[place], task.masks[place], task.boxes[place]
     row, name, most = task.rows[place], task.names[place], job.settings.max_pixels
     members = {} if label is None else {label.suffix: label.text}
@@ -150,11 +150,13 @@ def is_done(out: Path, shard: str) -> bool:
     path = out / RECORDS / f"{shard}.json"
     if not path.exists():
         return False
-    size = load_json(path, Record)["bytes"]
+    size = load_json(path, ShardRecord)["bytes"]
     return size == 0 or ((out / shard).is_file() and (out / shard).stat().st_size == size)
 
 
-def encode_sample(read: Reader, row: int, name: str, settings: Settings, channels: int, depth: Depth | None) -> Stored:
+def encode_sample(
+    read: Reader, row: int, name: str, settings: PackSettings, channels: int, depth: Depth | None
+) -> Stored:
     data = read(row, name)
     if depth:
         return encode_deep(data, settings, depth)

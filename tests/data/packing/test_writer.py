@@ -29,9 +29,9 @@ from mae_kit.commands.shard import shard
 from mae_kit.data.decode import decode
 from mae_kit.data.index.open import open_index
 from mae_kit.data.packing import pack
-from mae_kit.data.packing.plan import Settings, Task, plan
+from mae_kit.data.packing.plan import PackSettings, ShardTask, plan
 from mae_kit.data.packing.sources import open_source
-from mae_kit.data.packing.writer import Job, write_shard
+from mae_kit.data.packing.writer import PackJob, write_shard
 
 COMMAND = (
     "import sys; from pathlib import Path; from mae_kit.commands.shard import shard\n"
@@ -657,7 +657,7 @@ def test_ctrl_c_leaves_whole_shards_only(many: Path, tmp_path: Path, workers: in
     assert {path.name for path in (tmp_path / "out").glob("*.tar")} - records == set()
 
 
-def attempt(job: Job, task: Task, together: threading.Barrier) -> None:
+def attempt(job: PackJob, task: ShardTask, together: threading.Barrier) -> None:
     def tick() -> None:
         together.wait(60)
 
@@ -670,10 +670,10 @@ def test_two_attempts_at_once_are_as_good_as_one(photos: Path, tmp_path: Path, d
     if not decode:
         for path in photos.iterdir():
             path.write_text("<html>")
-    source, settings = open_source(str(photos), "auto"), Settings(None, 90, 0.0, 1 << 20, 0, "auto", 3)
+    source, settings = open_source(str(photos), "auto"), PackSettings(None, 90, 0.0, 1 << 20, 0, "auto", 3)
     (task,) = plan(source, settings, np.full(12, 1000))
     for name, attempts in {"one": 1, "two": 2}.items():
-        job = Job(tmp_path / name, settings, source.read, 3)
+        job = PackJob(tmp_path / name, settings, source.read, 3)
         (tmp_path / name / ".shards").mkdir(parents=True)
         for _ in range(10):
             together = threading.Barrier(attempts)
@@ -704,7 +704,7 @@ def test_what_another_machine_may_be_writing_is_left_alone_until_all_is_there(ph
 def test_shards_that_went_to_a_disk_of_another_machine_are_missed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def elsewhere(job: Job, task: Task, tick) -> None:
+    def elsewhere(job: PackJob, task: ShardTask, tick) -> None:
         (tmp_path / "node/.shards").mkdir(parents=True)
         write_shard(job._replace(out=tmp_path / "node"), task, tick)
 
@@ -716,7 +716,7 @@ def test_shards_that_went_to_a_disk_of_another_machine_are_missed(
 def test_a_source_that_goes_away_is_no_reason_to_leave_images_out(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def unmounted(job: Job, task: Task, tick) -> None:
+    def unmounted(job: PackJob, task: ShardTask, tick) -> None:
         photos.rename(tmp_path / "unmounted")
         write_shard(job, task, tick)
 
