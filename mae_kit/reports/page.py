@@ -8,19 +8,17 @@ from markupsafe import Markup
 from mae_kit.errors import UserError
 from mae_kit.files.durable import replace_text
 from mae_kit.files.run_folder import RunFolder
-from mae_kit.reports.boxes import boxes
 from mae_kit.reports.cards import cards
 from mae_kit.reports.classes import classes
 from mae_kit.reports.commands import Command, commands_after, next_steps
 from mae_kit.reports.comparison import comparison
 from mae_kit.reports.curves import curves
-from mae_kit.reports.demo import demo
 from mae_kit.reports.evaluation import evaluation
 from mae_kit.reports.few_labels import mistakes, worth
 from mae_kit.reports.folder import Folder, read_folder
 from mae_kit.reports.images import plots, reconstructions
-from mae_kit.reports.masks import masks
 from mae_kit.reports.numbers import numbers
+from mae_kit.reports.predictions import boxes, masks
 from mae_kit.reports.render import page, render
 from mae_kit.training.metrics import Row
 
@@ -69,6 +67,11 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
         bad_samples(folder.quarantine),
         recipe(folder),
     )
+
+
+def demo(result: Row) -> Markup:
+    """Show demo.json: a table of pretrained against scratch."""
+    return render("demo.html", rows=result["rows"]) if result.get("rows") else Markup()
 
 
 def bad_samples(samples: list[Row]) -> Markup:

@@ -1,5 +1,4 @@
 """The demo: what it refuses, what it computes, and all of it, shortened."""
-# Also tests reports/demo.py.
 
 import json
 from pathlib import Path

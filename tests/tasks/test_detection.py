@@ -1,5 +1,4 @@
-# Also tests data/loading/boxes.py, tasks/boxes.py, tasks/box_pictures.py, tasks/files.py, tasks/detector.py,
-# reports/boxes.py
+# Also tests data/loading/boxes.py, tasks/boxes.py, tasks/box_pictures.py, tasks/files.py, tasks/detector.py.
 """Detection from boxes to a page: both detectors learn, are scored, saved, loaded, asked and exported."""
 
 import json

@@ -1,5 +1,5 @@
 """Segmentation: losses that leave ignored pixels out, scores of known masks."""
-# Also tests data/index/masks.py, data/loading/masks.py, reports/masks.py, tasks/dense.py, tasks/overlays.py,
+# Also tests data/index/masks.py, data/loading/masks.py, reports/predictions.py, tasks/dense.py, tasks/overlays.py,
 # tasks/task.py.
 
 import numpy as np
