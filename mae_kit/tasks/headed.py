@@ -35,10 +35,10 @@ class HeadedConfig:
         return self.build(build(self.model.model, self.model.model_args, fix, num_classes=0))
 
 
-Config = TypeVar("Config", bound=HeadedConfig)
+AnyConfig = TypeVar("AnyConfig", bound=HeadedConfig)
 
 
-def load_headed(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], Config]) -> tuple[Any, Config]:
+def load_headed(path: Path | str, kind: Kind, parse: Callable[[dict[str, Any]], AnyConfig]) -> tuple[Any, AnyConfig]:
     """Rebuild a model from its file, in eval mode; returns also its record.
 
     Args:

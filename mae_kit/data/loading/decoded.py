@@ -20,7 +20,7 @@ def decoded(
         advance: Called with 1 behind each batch.
 
     Raises:
-        UserError: `data.none_decodes`: there is no image, or none that decodes.
+        UserError: `data.none_decodes.labeled`: there is no image, or none that decodes.
     """
     bad, some = list[str](), False
     for batch in batches:
@@ -31,6 +31,6 @@ def decoded(
         advance(1)
     if not some:
         fix = "`mae-kit index` reports what is wrong with the shards"
-        raise UserError("data.none_decodes", f"no labeled image of {name} decodes", fix)
+        raise UserError("data.none_decodes.labeled", f"no labeled image of {name} decodes", fix)
     if bad:
         log.warning(f"{name}: {len(bad):,} images are left out, the first: {bad[0]}")
