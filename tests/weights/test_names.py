@@ -33,7 +33,7 @@ def test_a_number_may_be_one_higher_on_our_side():
 
 
 def test_what_has_no_place_is_named():
-    theirs = dict.fromkeys(("layer.x.a.key.weight", "mask_token", "layer.0.a.key.weights"), torch.ones(1))
+    theirs = {name: torch.ones(1) for name in ("layer.x.a.key.weight", "mask_token", "layer.0.a.key.weights")}
     ours, left_out, unknown = Names(TABLE, left_out="mask.*").ours(theirs)
     assert ours == {} and unknown == ["layer.x.a.key.weight", "layer.0.a.key.weights"] and left_out == ["mask_token"]
     ours, *_ = Names(TABLE).ours({"layer.0.a.key.weight": torch.ones(1)})
