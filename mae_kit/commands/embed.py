@@ -59,7 +59,7 @@ def embed(
     if out is not None:
         check_file(out, token)
     loaded, index = load_encoder(encoder), open_index(resolve(str(data), split, pack))
-    share_scale(loaded.pretrained_cfg.scale, index)
+    share_scale(loaded.pretrained_cfg.scale, index, bands=loaded.pretrained_cfg.bands)
     warn_of_mismatch((loaded.pretrained_cfg.mean, loaded.pretrained_cfg.std), index, "the encoder normalizes with")
     if out is None:
         return _batches(loaded, index, token, layer, workers, engine)

@@ -129,7 +129,7 @@ def evaluate(
     with alone(place) if place else nullcontext():
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
-        share_scale(loaded.pretrained_cfg.scale, *indexes)
+        share_scale(loaded.pretrained_cfg.scale, *indexes, bands=loaded.pretrained_cfg.bands)
         must_be_apart(*indexes, (str(train), str(val)))
         about = subject(loaded, *indexes) if folder else {}
         own = None if untrained else encoder

@@ -14,7 +14,6 @@ from mae_kit.data.index.labels import describe_labels
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.index.statistics import choose_statistics, share_scale
 from mae_kit.data.resolve import resolve_pair
-from mae_kit.data.scale import Scale
 from mae_kit.encoders import Encoder
 from mae_kit.errors import UserError
 from mae_kit.evaluation.verdict import verdict
@@ -181,7 +180,8 @@ def prepare(arguments: dict[str, Any], labeled: Labeled, encoder: Encoder | AnyT
     log_decay(a["ema"], stream.plan.steps)
     a["augmentation"].check_mixing(stream.micro_batch_size)
     encoder = encoder or _loaded(a["encoder"])
-    share_scale(_scale_of(encoder), stream.index, labeled.val)
+    known = getattr(encoder, "pretrained_cfg", None)
+    share_scale(known and known.scale, stream.index, labeled.val, bands=known.bands if known else ())
     data = _with_statistics(a["data"], stream.index, encoder, a["model"])
     torch.manual_seed(a["seed"])
     model, record = task.model(data, encoder, a["model"], labeled.classes, a["drop_path"])
@@ -191,11 +191,6 @@ def prepare(arguments: dict[str, Any], labeled: Labeled, encoder: Encoder | AnyT
     check_batch_norm(model, stream.micro_batch_size)
     module = task.module(model, record, a["augmentation"], labeled.optimization, a["ema"], a["seed"])
     return Job(module, stream, task.batches(stream, data, record), a | {"data": data}), record
-
-
-def _scale_of(encoder: Any) -> Scale | None:
-    """Of the images that an encoder was trained with."""
-    return encoder.pretrained_cfg.scale if encoder is not None else None
 
 
 def _loaded(encoder: str) -> Any:

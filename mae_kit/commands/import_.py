@@ -27,7 +27,7 @@ def import_(
     img_size: int | list[int] | None = None,
     patch_size: int | list[int] | None = None,
     channels: int | None = None,
-    channels_from: tuple[int, ...] = (),
+    channels_from: str | None = None,
     normalized: bool | None = None,
     encoder_heads: int | None = None,
     decoder_heads: int | None = None,
@@ -49,9 +49,10 @@ def import_(
         patch_size: Side of a patch in pixels, or height and width; kernels are resized by FlexiViT's pseudo-inverse.
             The image grows or shrinks in proportion, unless --img-size is given. By default as trained.
         channels: Channels of your images; each gets the mean of the old weights. By default as trained.
-        channels_from: In place of --channels: for each of your channels, the old channel whose weights it takes,
-            counted from 1, or 0 for the mean of all; "0,3,2,1" takes four channels whose last three are blue, green and
-            red.
+        channels_from: In place of --channels: for each of your channels, the old channel whose weights it takes, by
+            name (R, G and B of a photo, or the bands that the weights were trained on), or counted from 1, or 0 for the
+            mean of all; "0,B,G,R" takes four channels whose last three are blue, green and red. With the names of your
+            channels, "B4:R,B3:G,B2:B", images whose bands have other names, or another order, are refused.
         normalized: Declare that the decoder predicts normalized patches (norm_pix_loss), or, with --no-normalized,
             plain pixels: no file records which.
         encoder_heads: Attention heads of the encoder, if neither the file nor its width determines them.
@@ -69,7 +70,7 @@ def import_(
         UserError: The file has no known layout, would run code, or has tensors missing or unknown; or a number is out
             of its range.
     """
-    given = {name: value for name, value in locals().items() if value not in (None, (), weights, out)}
+    given = {name: value for name, value in locals().items() if value not in (None, weights, out)}
     if is_detector(weights):
         return _import_detector(weights, out, given)
     size, patch = ([side, side] if isinstance(side, int) else side for side in (img_size, patch_size))
@@ -83,7 +84,7 @@ def import_(
         read = repatched(read, (patch[0], patch[1]))
     if sides is not None:
         read = resized(read, sides)
-    if channels_from:
+    if channels_from is not None:
         read = rechannelled_from(read, channels_from)
     elif channels is not None:
         read = rechannelled(read, channels)

@@ -1,6 +1,5 @@
 """Weights for images of another size, or of other channels, than they were trained on."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from mae_kit.data.scale import Scale
 from mae_kit.encoders.patches import grid_of, resize_kernel
 from mae_kit.encoders.position_embeddings import resample_offsets, resample_positions, sincos_positions
 from mae_kit.errors import UserError
@@ -138,10 +138,10 @@ def rechannelled(weights: Pretrained, channels: int) -> Pretrained:
         notes = [*notes, "the channels had different means: features of gray images differ a little from before"]
     decoder = weights.decoder and _predicting(weights.decoder, config, new)
     changed = _with(weights, {"in_chans": channels}, config.image_size, tensors=tensors, decoder=decoder, notes=notes)
-    return changed._replace(config=replace(changed.config, mean=new.mean, std=new.std))
+    return changed._replace(config=replace(changed.config, mean=new.mean, std=new.std, scale=None, bands=[]))
 
 
-def rechannelled_from(weights: Pretrained, sources: Sequence[int]) -> Pretrained:
+def rechannelled_from(weights: Pretrained, asked: str) -> Pretrained:
     """Change the input channels, each with the kernels, mean and std of one old channel, or of the mean of all.
 
     Images that hold the old channels, and the mean where the mean of all is taken, give the features that they gave
@@ -149,15 +149,14 @@ def rechannelled_from(weights: Pretrained, sources: Sequence[int]) -> Pretrained
 
     Args:
         weights: Of any model whose first layer is a convolution.
-        sources: Of each new channel, the old one, counted from 1; 0 = the mean of all.
+        asked: Of each new channel, the old one by its name, or counted from 1, 0 = the mean of all; in front of it the
+            new channel's own name and a colon, or no names at all: "B4:R,B3:G,B2:B" or "0,3,2,1".
 
     Raises:
-        UserError: It has no such layer, or fewer channels.
+        UserError: It has no such layer or no such channel, or names are lost or double.
     """
     config, first = weights.config, _first_convolution(weights)
-    if not all(0 <= source <= config.channels for source in sources):
-        what = f"--channels-from {','.join(map(str, sources))} names channels that {config.model} does not have"
-        raise UserError("channels_from", what, f"give numbers from 0 (the mean) to {config.channels}")
+    names, sources = _sources(asked, config)
     shares = torch.tensor([1 / sources.count(source) for source in sources]).view(1, -1, 1, 1)
     kernel = weights.tensors[f"{first}.weight"]
     picked = torch.cat([kernel.mean(1, keepdim=True) if not one else kernel[:, one - 1 : one] for one in sources], 1)
@@ -165,12 +164,51 @@ def rechannelled_from(weights: Pretrained, sources: Sequence[int]) -> Pretrained
     mean, std = (
         [sum(old) / len(old) if not one else old[one - 1] for one in sources] for old in (config.mean, config.std)
     )
-    lost = (
-        [*weights.notes, "the decoder is left out: it predicts the old channels"] if weights.decoder else weights.notes
-    )
+    notes = [*weights.notes, _told(names, sources, _old_names(config))]
+    if weights.decoder:
+        notes.append("the decoder is left out: it predicts the old channels")
     args = {"in_chans": len(sources)}
-    changed = _with(weights, args, config.image_size, tensors=tensors, decoder=None, notes=lost)
-    return changed._replace(config=replace(changed.config, mean=mean, std=std))
+    changed = _with(weights, args, config.image_size, tensors=tensors, decoder=None, notes=notes)
+    scale = _picked(config.scale, names, sources)
+    return changed._replace(config=replace(changed.config, mean=mean, std=std, scale=scale, bands=names))
+
+
+def _sources(asked: str, config: ModelConfig) -> tuple[list[str], list[int]]:
+    """Names of the new channels, if they have any, and of each the number of the old one, 0 = the mean of all."""
+    old = _old_names(config)
+    places = {str(number): number for number in range(config.channels + 1)} | {name: i for i, name in enumerate(old, 1)}
+    parts = [part.strip() for part in asked.split(",")]
+    pairs = [("", part) if part in places else part.rpartition(":")[::2] for part in parts]
+    if lost := [source for _, source in pairs if source not in places]:
+        there = f"{', '.join(old)}, or numbers" if old else "numbers"
+        what = f"--channels-from {asked} takes channels that {config.model} does not have: {', '.join(lost)}"
+        raise UserError("channels_from", what, f"give {there} from 0 (the mean) to {config.channels}")
+    names = [name for name, _ in pairs if name]
+    if names and len({*names}) != len(pairs):
+        what = f"--channels-from {asked} names some of the new channels alone, or two alike"
+        raise UserError("channels_from.names", what, 'give each a name, or none, for example "B4:R,B3:G,B2:B"')
+    return names, [places[source] for _, source in pairs]
+
+
+def _old_names(config: ModelConfig) -> list[str]:
+    """Names of the channels that weights were trained on; those of a photo where nothing else is said."""
+    return config.band_names or (list("RGB") if config.channels == 3 and not config.scale else [])
+
+
+def _told(names: list[str], sources: list[int], old: list[str]) -> str:
+    """Which channel takes which weights."""
+    taken = ["the mean of all", *(old or [f"channel {number}" for number in range(1, max(sources) + 1)])]
+    new = names or [f"channel {number}" for number in range(1, len(sources) + 1)]
+    pairs = [f"{one} with the weights of {taken[source]}" for one, source in zip(new, sources, strict=True)]
+    return f"images have, in this order, {', '.join(pairs)}"
+
+
+def _picked(scale: Scale | None, names: list[str], sources: list[int]) -> Scale | None:
+    """The scale of the channels that are taken; none where one is the mean of all, which has none."""
+    if scale is None or 0 in sources:
+        return None
+    low, high, fill = ([values[one - 1] for one in sources] for values in (scale.low, scale.high, scale.fill))
+    return replace(scale, low=low, high=high, fill=fill, chosen=[], names=names)
 
 
 def _first_convolution(weights: Pretrained) -> str:

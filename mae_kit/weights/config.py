@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mae_kit.data.scale import Scale
+from mae_kit.files.plain_types import mismatch
 
 CROP_PCT = 0.875  # of published classifiers: 224 of 256 pixels
 WHOLE_FROM = 384  # pixels a side from which published classifiers are scored on whole images
@@ -29,6 +30,7 @@ class ModelConfig:
         classes: Names in the order of the logits; empty for an encoder.
         multi_label: Whether an image may have any number of the classes: sigmoid, not softmax, gives probabilities.
         scale: How values of more than 8 bits become model input; None where training had 8 bits.
+        bands: Names of the channels, where they were given to weights for other ones; empty otherwise.
     """
 
     model: str
@@ -44,6 +46,12 @@ class ModelConfig:
     classes: list[str] = field(default_factory=list)
     multi_label: bool = False
     scale: Scale | None = None
+    bands: list[str] = field(default_factory=list)
+
+    @property
+    def band_names(self) -> list[str]:
+        """Names of the bands in the order of the channels; empty where they have none."""
+        return self.bands or (self.scale.names if self.scale else [])
 
     @property
     def channels(self) -> int:
@@ -76,6 +84,8 @@ def parse_config(content: dict[str, Any]) -> ModelConfig:
     mean, std = ([float(value) for value in content[key]] for key in ("mean", "std"))
     if len(mean) != len(std) or not 0 < content["crop_pct"] <= 1:
         raise ValueError("mean and std of different lengths, or crop_pct outside 0 to 1")
+    if fault := mismatch(content.get("bands", []), list[str], "bands"):
+        raise ValueError(fault)
     size = (int(height), int(width)) if height else None
     return ModelConfig(**content | {"mean": mean, "std": std, "image_size": size, "scale": parse_scale(content)})
 

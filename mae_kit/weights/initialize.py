@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mae_kit.data.index.statistics import check_bands
+from mae_kit.data.scale import Scale
 from mae_kit.encoders import BEiTEncoder, ViT
 from mae_kit.encoders.timm_models import attention_heads, pair
 from mae_kit.errors import UserError
@@ -19,7 +21,9 @@ log = logging.getLogger(__name__)
 _FRESH = ("norm.", "fc_norm.")  # the last norm of a mean-pooled classifier is behind the pooling
 
 
-def start_from(path: Path, objective: Objective, mean: list[float], std: list[float]) -> None:
+def start_from(
+    path: Path, objective: Objective, mean: list[float], std: list[float], scale: Scale | None = None
+) -> None:
     """Load the weights of a file into an objective, positions resampled to its image size; logs what stays fresh.
 
     Args:
@@ -27,11 +31,13 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
         objective: As the recipe makes it; its weights are replaced.
         mean: Of each channel, that images will be normalized with; logs if the weights were trained with others.
         std: Of each channel.
+        scale: Of the images; None for 8 bits. Logs if the weights were trained on another one.
 
     Raises:
-        UserError: The file's encoder or decoder is not the recipe's.
+        UserError: The file's encoder or decoder is not the recipe's, or the images have other bands.
     """
     weights, moved = fitting(path, objective)
+    check_bands(weights.config.band_names, scale, "the run's dataset")
     model = objective.encoder.model
     own = model.state_dict()
     model.load_state_dict(own | {k: v for k, v in weights.tensors.items() if k not in moved}, strict=True)
@@ -43,6 +49,8 @@ def start_from(path: Path, objective: Objective, mean: list[float], std: list[fl
             f"{path} was trained on images normalized with mean {weights.config.mean} and std {weights.config.std}, "
             f"this run uses {mean} and {std}"
         )
+    if weights.config.scale and weights.config.scale != scale:
+        log.warning(f"{path} was trained on values of another scale than that of this run's shards, which is used")
     loaded = f"{len(own) - len(fresh)} tensors of the encoder{' and the decoder' * with_decoder}"
     log.info(f"starts from {path} ({weights.kind}): {loaded}; newly initialized: {', '.join(new) or 'none'}")
 

@@ -5,16 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from support.errors import raises
 from support.photo_shards import jpeg
-from support.tiny_models import tiny_classifier, tiny_mae, tiny_weights
+from support.tiny_models import ARGS, tiny_classifier, tiny_mae, tiny_weights
 
 import mae_kit
 from mae_kit.cli import main as cli
+from mae_kit.data.index.open import open_index
 from mae_kit.tasks.classifier import build_classifier
 from mae_kit.weights import original
+from mae_kit.weights.initialize import start_from
 from mae_kit.weights.recognize import load_encoder
 
 
@@ -60,6 +64,36 @@ def test_a_fine_tuned_file_predicts(tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     (line,) = mae_kit.predict(tmp_path / "run", [tmp_path / "a.jpg"])["predictions"]
     assert len(line["classes"]) == 3
+
+
+@pytest.fixture
+def three_bands(tmp_path: Path) -> Path:
+    """Files of the bands B2, B3 and B4 of four samples."""
+    values = np.random.default_rng(0).integers(0, 4096, (4, 3, 32, 32), dtype=np.uint16)
+    (tmp_path / "in").mkdir()
+    for sample, bands in enumerate(values):
+        for band, pixels in zip("234", bands, strict=True):
+            tifffile.imwrite(tmp_path / f"in/{sample}_B{band}.tif", pixels, photometric="minisblack")
+    return tmp_path / "in"
+
+
+def test_bands_by_name(published: Path, three_bands: Path, tmp_path: Path, mistake: Callable[..., str]):
+    """A photo's weights for bands with names; images whose bands lie in another order are refused."""
+    words = ["import", str(published), str(tmp_path / "run"), *HEADS, "--channels-from"]
+    assert mistake(*words, "B4:red,B3:G,B2:B") == "channels_from"
+    assert cli.main([*words, "B4:R,B3:G,B2:B"]) == 0
+    encoder = load_encoder(tmp_path / "run")
+    assert encoder.pretrained_cfg.bands == ["B4", "B3", "B2"]
+    how: dict[str, Any] = {"group": "{sample}_{band}.tif", "workers": 1}
+    mae_kit.shard(str(three_bands), tmp_path / "other", **how)
+    mae_kit.shard(str(three_bands), tmp_path / "same", bands="B4,B3,B2", **how)
+    embed = ["embed", tmp_path / "run", "--out", tmp_path / "features.npy", "--data"]
+    assert mistake(*embed, tmp_path / "other") == "data.bands"
+    assert cli.main([*map(str, embed), str(tmp_path / "same")]) == 0
+    other = mae_kit.MAE(mae_kit.ViT("vit_base_patch16_224", **ARGS), decoder_dim=32, decoder_heads=4)
+    scale = open_index(tmp_path / "other").scale
+    with raises("data.bands"):
+        start_from(tmp_path / "run", other, [0.5] * 3, [0.5] * 3, scale)
 
 
 def test_weights_are_not_overwritten(published: Path, tmp_path: Path, mistake: Callable[..., str]):

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from support.errors import raises
 from support.tiny_models import MEAN, STD, tiny_mae, tiny_weights
 from torch import Tensor
 
+from mae_kit.data.scale import Scale
 from mae_kit.data.transforms.augment import Normalize
 from mae_kit.encoders.position_embeddings import resample_positions, sincos_positions
 from mae_kit.weights.adapt import rechannelled, rechannelled_from, repatched, resized
@@ -50,10 +52,20 @@ def test_the_mean_of_the_channels_sees_a_gray_image_as_before(old: int, new: int
     assert changed.notes == weights.notes
 
 
-@pytest.mark.parametrize("sources", [(0, 3, 2, 1), (1, 2, 3), (3, 3, 1, 0, 2, 0)], ids=str)
-def test_channels_by_name_see_colors_as_before(sources: tuple[int, ...]):
+@pytest.mark.parametrize(
+    ("asked", "sources"),
+    [
+        ("0,3,2,1", (0, 3, 2, 1)),
+        ("1,2,3", (1, 2, 3)),
+        ("3,3,1,0,2,0", (3, 3, 1, 0, 2, 0)),
+        ("B4:R,B3:G,B2:B", (1, 2, 3)),
+        ("B, 0, R, G", (3, 0, 1, 2)),
+        ("pan:0,B2:B,B3:2,B4:R", (0, 3, 2, 1)),
+    ],
+)
+def test_channels_by_name_see_colors_as_before(asked: str, sources: tuple[int, ...]):
     mae, colors = tiny_mae(), torch.rand(2, 3, 32, 32) * 255
-    changed = rechannelled_from(tiny_weights(mae), sources)
+    changed = rechannelled_from(tiny_weights(mae), asked)
     mean = torch.tensor(changed.config.mean)[:, None, None] * 255
     images = torch.stack([colors[:, one - 1] if one else mean[i].expand(2, 32, 32) for i, one in enumerate(sources)], 1)
     before = mae.encoder(normalized(colors, tiny_weights(mae).config))
@@ -62,9 +74,49 @@ def test_channels_by_name_see_colors_as_before(sources: tuple[int, ...]):
     assert changed.decoder is None and "decoder" in changed.notes[-1]
 
 
-def test_channels_that_are_not_there():
+def of_four_bands() -> Pretrained:
+    """An encoder that was trained on bands with names, each on a scale of its own."""
+    weights = tiny_weights(tiny_mae(in_chans=4))
+    names = ["B2", "B3", "B4", "B8"]
+    scale = Scale("uint16", "range", [1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], [5.0, 6.0, 7.0, 8.0], names=names)
+    config = replace(weights.config, mean=[0.1, 0.2, 0.3, 0.4], std=[0.5, 0.6, 0.7, 0.8], scale=scale)
+    return weights._replace(config=config)
+
+
+def test_bands_that_were_trained_on_are_taken_with_their_kernels_statistics_and_scale():
+    weights = of_four_bands()
+    changed = rechannelled_from(weights, "nir:B8,red:B4")
+    kernel = weights.tensors["patch_embed.proj.weight"]
+    assert torch.equal(changed.tensors["patch_embed.proj.weight"], kernel[:, [3, 2]])
+    config = changed.config
+    assert (config.mean, config.std, config.band_names) == ([0.4, 0.3], [0.8, 0.7], ["nir", "red"])
+    assert config.scale and (config.scale.low, config.scale.high, config.scale.fill) == ([4, 3], [40, 30], [8, 7])
+    assert config.scale.names == ["nir", "red"]
+    told = "images have, in this order, nir with the weights of B8, red with the weights of B4"
+    assert told in changed.notes
+
+
+@pytest.mark.parametrize("change", [lambda w: rechannelled_from(w, "0,B8"), lambda w: rechannelled(w, 3)])
+def test_the_mean_of_bands_has_no_scale(change: Callable[[Pretrained], Pretrained]):
+    assert change(of_four_bands()).config.scale is None
+
+
+@pytest.mark.parametrize("asked", ["1,4", "B4:R,B3:N", "R;G", "", "1,,2", "B4:-1"])
+def test_channels_that_are_not_there(asked: str):
     with raises("channels_from"):
-        rechannelled_from(tiny_weights(tiny_mae()), (1, 4))
+        rechannelled_from(tiny_weights(tiny_mae()), asked)
+
+
+@pytest.mark.parametrize("asked", ["B4:R,G", "B4:R,B4:G"])
+def test_every_channel_has_a_name_of_its_own_or_none_has(asked: str):
+    with raises("channels_from.names"):
+        rechannelled_from(tiny_weights(tiny_mae()), asked)
+
+
+def test_the_channels_there_are_get_named():
+    with raises("channels_from") as error:
+        rechannelled_from(of_four_bands(), "red:R")
+    assert "B2, B3, B4, B8" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "hiera_tiny_224"])

@@ -3,6 +3,7 @@ shards, or of a sample.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -11,7 +12,7 @@ from mae_kit.data.decode import decode_scaled
 from mae_kit.data.index.index import Index
 from mae_kit.data.index.stats_file import FILE, read_stats
 from mae_kit.data.scale import Scale
-from mae_kit.errors import BadImage
+from mae_kit.errors import BadImage, UserError
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +57,41 @@ def _rounded(mean: list[float], std: list[float], digits: int = DIGITS) -> Stati
     return [round(value, digits) for value in mean], [round(value, digits) or 1.0 for value in std]
 
 
-def share_scale(known: Scale | None, *indexes: Index) -> None:
-    """Have indexes read on one scale: that of the model they are for where it fits them, else that of the first."""
+def share_scale(known: Scale | None, *indexes: Index, bands: Sequence[str] = ()) -> None:
+    """Have indexes read on one scale: that of the model they are for where it fits them, else that of the first.
+
+    Args:
+        known: Of the model.
+        indexes: Of its images.
+        bands: Names of the model's channels; by default those of its scale.
+
+    Raises:
+        UserError: As `check_bands`.
+    """
+    for index in indexes:
+        check_bands(bands or (known.names if known else ()), index.scale, str(index.folder))
     own = indexes[0].scale
     fits = own and known and (known.kind, known.bands) == (own.kind, own.bands)
     for index in indexes:
         if index.scale:
             index.scale = known if fits else own
+
+
+def check_bands(known: Sequence[str], scale: Scale | None, place: str) -> None:
+    """Refuse images whose bands have other names, or another order, than a model's channels.
+
+    Args:
+        known: Names of the model's channels; empty where they have none.
+        scale: Of the images.
+        place: Of the images, for the message.
+
+    Raises:
+        UserError: `data.bands`.
+    """
+    found = scale.names if scale else []
+    if known and found and list(known) != found:
+        what = f"{place} has the bands {', '.join(found)}, the model takes {', '.join(known)}"
+        raise UserError("data.bands", what, f"pack the images with --bands {','.join(known)}")
 
 
 def fit_channels(statistics: Statistics, channels: int) -> Statistics:
