@@ -146,7 +146,7 @@ def pretrain(
         if state:
             check_resumable(job.module, job.stream.plan, state, folder, allow_data_change)
         elif init:
-            start_from(init, objective, *job.arguments["data"].statistics, job.stream.index.scale)
+            start_from(init, objective, *job.arguments["data"].statistics, scale=job.stream.index.scale)
         elif not dry_run:
             fit_to_images(objective, job)
         if minutes is not None and not resume:

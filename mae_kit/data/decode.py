@@ -22,7 +22,7 @@ from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from mae_kit.data import jpeg
-from mae_kit.data.jxl import is_jxl, jxl_header, read_jxl
+from mae_kit.data.jxl import is_jxl, jxl_frames, jxl_header, read_jxl
 from mae_kit.data.orientation import TAG, UPRIGHT, jpeg_orientation, upright
 from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_pages, tiff_size
 from mae_kit.data.volumes import is_volume, open_volume
@@ -85,7 +85,7 @@ def _hush_decoders() -> None:
 _hush_decoders()
 
 
-def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Array:
+def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, page: int = 0) -> Array:
     """Decode one image, upright.
 
     Args:
@@ -94,6 +94,7 @@ def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Arra
         channels: 3 for RGB and 1 for gray, whatever the file holds (alpha is dropped); any other number from .npy and
             TIFF alone.
         max_pixels: Refuse images whose header claims more, before anything of that size is allocated.
+        page: Frame of an animation.
 
     Returns:
         uint8 [h w channels], 0..255. Of 16 bits the upper 8, of floats in 0..1 that times 255; other numbers have no
@@ -102,11 +103,11 @@ def decode(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Arra
     Raises:
         BadImage: The bytes do not decode; the message is a short reason.
     """
-    return decode_scaled(data, 0, 0, channels, max_pixels)
+    return decode_scaled(data, 0, 0, channels, max_pixels, page)
 
 
 def decode_scaled(
-    data: bytes, min_height: int, min_width: int, channels: int = 3, max_pixels: int = MAX_PIXELS
+    data: bytes, min_height: int, min_width: int, channels: int = 3, max_pixels: int = MAX_PIXELS, page: int = 0
 ) -> Array:
     """Decode like `decode`; a JPEG may come scaled down by k/8, to no less than `min_height` x `min_width` (upright).
 
@@ -122,8 +123,8 @@ def decode_scaled(
         if channels not in (1, 3):
             raise BadImage(f"{channels} channels are read from .npy and TIFF alone, alpha is none")
         if is_jxl(data):
-            return fit_bands(_absolute(_read_jxl(data, max_pixels)), channels)
-        return _decode_pillow(data, channels, max_pixels)
+            return fit_bands(_absolute(_read_jxl(data, max_pixels, page)), channels)
+        return _decode_pillow(data, channels, max_pixels, page)
 
 
 def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, page: int = 0) -> Raw | None:
@@ -133,7 +134,7 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, pag
         data: The whole file.
         channels: As in `decode`; 0 for all bands.
         max_pixels: As in `decode`.
-        page: Of a TIFF, DICOM, NIfTI or .npz.
+        page: Of a TIFF, DICOM, NIfTI, .npz or animation.
 
     Returns:
         None for an ordinary image, which `decode` reads without loss.
@@ -153,28 +154,38 @@ def decode_raw(data: bytes, channels: int = 3, max_pixels: int = MAX_PIXELS, pag
             plain = channels in (1, 3) and not page and _is_plain_tiff(data, max_pixels)
             return None if plain else _read_tiff(data, channels, max_pixels, page)
         if is_jxl(data):
-            values = _read_jxl(data, max_pixels)
-            return None if values.dtype == np.uint8 else Raw(values)
+            values = _read_jxl(data, max_pixels, page)
+            return None if values.dtype == np.uint8 else Raw(values, left_out=left_out(data, max_pixels))
         with _open(data, max_pixels) as image:
             deep_colors = data.startswith(_PNG) and image.mode != "I;16"
             if not (deep_colors or _is_deep(image)):
                 return None
             _check(*image.size, max_pixels)
+            if page:
+                raise BadImage("an animation of more than 8 bits, of which the first frame alone is read")
             orientation = _pillow_orientation(image, data)
             values = None if deep_colors else np.asarray(image)[:, :, None]
-        return Raw(upright(_deep_colors(data, max_pixels) if values is None else values, orientation))
+        turned = upright(_deep_colors(data, max_pixels) if values is None else values, orientation)
+        return Raw(turned, left_out=left_out(data, max_pixels))
 
 
 def count_pages(data: bytes, max_pixels: int = MAX_PIXELS) -> int:
-    """Count the pages, frames, slices or arrays of a file; 1 for one image, animations included.
+    """Count the pages, frames, slices or arrays of a file; 1 for one image.
 
     Raises:
         BadImage: The header is damaged.
     """
+    if data.startswith((jpeg.START, _NUMPY)):
+        return 1
     with _only_bad_image(data), _hushed():
         if is_volume(data):
             return open_volume(data, max_pixels).count
-        return tiff_pages(data) if is_tiff(data) else 1
+        if is_tiff(data):
+            return tiff_pages(data)
+        if is_jxl(data):
+            return jxl_frames(data)
+        with _open(data, max_pixels) as image:
+            return getattr(image, "n_frames", 1)
 
 
 def _read_volume(data: bytes, max_pixels: int, page: int) -> Raw:
@@ -185,13 +196,9 @@ def _read_volume(data: bytes, max_pixels: int, page: int) -> Raw:
 
 
 def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
-    """What `decode` leaves out of an ordinary image: frames of an animation, or pages; empty where it is nothing."""
-    if data.startswith((jpeg.START, _NUMPY)) or is_jxl(data):
-        return ""
-    with _only_bad_image(data), _open(data, max_pixels) as image:
-        frames = getattr(image, "n_frames", 1)
-        kind = "pages" if image.format == "TIFF" else "frames"
-        return f"{frames - 1} of {frames} {kind} are left out, the first is kept" if frames > 1 else ""
+    """What `decode` leaves out of an image: frames of an animation, or pages; empty where it is nothing."""
+    count, kind = count_pages(data, max_pixels), "pages" if is_tiff(data) else "frames"
+    return f"{count - 1} of {count} {kind} are left out (--pages stack or split keeps them)" if count > 1 else ""
 
 
 def is_array(data: bytes) -> bool:
@@ -394,10 +401,10 @@ def _read_tiff(data: bytes, channels: int, max_pixels: int, page: int = 0) -> Ra
 # JPEG XL
 
 
-def _read_jxl(data: bytes, max_pixels: int) -> Num[np.ndarray, "h w c"]:
+def _read_jxl(data: bytes, max_pixels: int, page: int) -> Num[np.ndarray, "h w c"]:
     header = jxl_header(data)
     _check(header.width, header.height, max_pixels)
-    return read_jxl(data)
+    return read_jxl(data, page)
 
 
 # Everything else
@@ -444,9 +451,11 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def _decode_pillow(data: bytes, channels: int, max_pixels: int) -> Array:
+def _decode_pillow(data: bytes, channels: int, max_pixels: int, page: int = 0) -> Array:
     with _open(data, max_pixels) as image:
         _check(*image.size, max_pixels)
+        if page:
+            image.seek(page)
         orientation = _pillow_orientation(image, data)
         image.load()
         pixels = (

@@ -54,8 +54,12 @@ def header(*numbers: tuple[int, int]) -> bytes:
 def test_the_header():
     """Height 1000 in 13 bits, ratio 4 to 3, then metadata with an orientation of 6."""
     start = (0, 1), (1, 2), (999, 13)
-    assert jxl_header(header(*start, (3, 3), (0, 1), (1, 1), (5, 3))) == (1000, 1333, 6)
-    assert jxl_header(header(*start, (0, 3), (0, 2), (99, 9), (1, 1))) == (100, 1000, 1)
+    more = (0, 1), (1, 1)  # not all is as usual
+    assert jxl_header(header(*start, (3, 3), *more, (5, 3))) == (1000, 1333, 6, False)
+    assert jxl_header(header(*start, (0, 3), (0, 2), (99, 9), (1, 1))) == (100, 1000, 1, False)
+    assert jxl_header(header(*start, (3, 3), *more, (0, 3), (0, 2), (1, 1))).animated
+    intrinsic, preview = ((1, 1), (7, 5), (1, 3)), ((0, 1), (0, 2), (9, 6), (1, 3))
+    assert jxl_header(header(*start, (3, 3), *more, (0, 3), (1, 1), *intrinsic, (1, 1), *preview, (1, 1))).animated
 
 
 def test_lies_are_refused_before_memory_is_taken():

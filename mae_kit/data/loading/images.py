@@ -13,7 +13,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mae_kit.data.decode import decode_raw, decode_scaled, is_dark
+from mae_kit.data.decode import count_pages, decode_raw, decode_scaled, is_dark
 from mae_kit.data.index.listing import list_images
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.loading.crop import Pixels, central_crop, whole
@@ -99,6 +99,7 @@ def _decode(
         try:
             data = read(place)
             image = decode_on_scale(data, channels, scale, packed=index is not None)
+            pages = 1 if index is not None else count_pages(data)
         except BadImage as error:
             log.warning(f"{names[place]} is left out: {error}")
             continue
@@ -106,6 +107,8 @@ def _decode(
             log.warning(
                 f"{names[place]} has 16 bits and appears dark: pack such images with `mae-kit shard`, give the shards"
             )
+        if pages > 1:
+            log.warning(f"{names[place]}: the first of {pages} pages or frames is taken")
         decoded = True
         yield prepare(image, scale=scale), names[place]
     if not decoded:

@@ -34,7 +34,7 @@ class PageReader(NamedTuple):
         if count == 1:
             return data
         numbers = range(count) if self.pages is None else [self.pages[row]]
-        return stacked([page_of(data, number, self.max_pixels) for number in numbers])
+        return stacked([page_of(data, number, self.max_pixels, 3) for number in numbers])
 
 
 class GroupReader(NamedTuple):
@@ -49,14 +49,14 @@ class GroupReader(NamedTuple):
     def __call__(self, row: int, name: str) -> bytes:
         parts = []
         for place, file, band in zip(self.rows[row], self.names[row], self.bands, strict=True):
-            part = page_of(self.read(place, file), 0, self.max_pixels)
+            part = page_of(self.read(place, file), 0, self.max_pixels, 1)
             parts.append(part._replace(names=(band,)) if part.values.shape[2] == 1 else part)
         return stacked(parts)
 
 
-def page_of(data: bytes, number: int, max_pixels: int) -> Raw:
-    """One page of a file, also of 8 bits in gray."""
-    return decode_raw(data, 0, max_pixels, number) or Raw(decode(data, 1, max_pixels))
+def page_of(data: bytes, number: int, max_pixels: int, colors: int) -> Raw:
+    """One page of a file, also of 8 bits, in gray (1) or RGB (3)."""
+    return decode_raw(data, 0, max_pixels, number) or Raw(decode(data, colors, max_pixels, number))
 
 
 def stacked(parts: list[Raw]) -> bytes:

@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -8,7 +9,9 @@ from PIL import Image
 from support.errors import raises
 
 from mae_kit.commands.shard import shard
+from mae_kit.data.decode import decode
 from mae_kit.data.index.open import open_index
+from mae_kit.data.loading.images import read_images
 from mae_kit.data.scale import decode_on_scale
 from mae_kit.data.tiff import describe
 
@@ -123,6 +126,60 @@ def test_patterns_that_group_nothing(tmp_path: Path, pattern: str):
     with raises("shard.group"):
         shard(str(tmp_path / "in"), tmp_path / "out", workers=1, group=pattern)
     assert not (tmp_path / "out").exists()
+
+
+COLORS = (200, 10, 10), (10, 200, 10), (10, 10, 200)
+
+
+def animation(kind: str) -> bytes:
+    """Three frames, each of one color; lossless."""
+    if kind == "jxl":
+        frames = np.array(COLORS, np.uint8)[:, None, None].repeat(6, axis=1).repeat(8, axis=2)
+        return bytes(imagecodecs.jpegxl_encode(frames, lossless=True))
+    first, *others = (Image.new("RGB", (8, 6), color) for color in COLORS)
+    stream, how = io.BytesIO(), {"lossless": True} if kind == "webp" else {}
+    first.save(stream, kind, save_all=True, append_images=others, duration=100, **how)
+    return stream.getvalue()
+
+
+@pytest.fixture(params=["gif", "png", "webp", "jxl"])
+def animated(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder with an animation and a picture."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / f"in/a.{request.param}").write_bytes(animation(request.param))
+    Image.new("RGB", (8, 6), COLORS[0]).save(tmp_path / "in/b.png")
+    return tmp_path
+
+
+def test_the_first_frame_of_an_animation_is_kept_with_a_line(animated: Path):
+    stats = shard(str(animated / "in"), animated / "out", workers=1)
+    assert "2 of 3 frames" in next(iter(stats["reasons"])) and stats["skipped"] == 1
+    index = open_index(animated / "out")
+    assert all((decode(index.read(row)) == COLORS[0]).all() for row in range(2))
+
+
+def test_every_frame_is_a_sample(animated: Path):
+    stats = shard(str(animated / "in"), animated / "out", workers=1, pages="split")
+    index = open_index(animated / "out")
+    found = {index.file(row): decode(index.read(row)) for row in range(len(index))}
+    assert len(found) == 4 and not stats["skipped"]
+    for name, pixels in found.items():
+        _, _, number = name.partition("#")
+        assert pixels.shape == (6, 8, 3) and (pixels == COLORS[int(number or 1) - 1]).all()
+
+
+def test_frames_are_bands(animated: Path):
+    (animated / "in/b.png").unlink()
+    stats = shard(str(animated / "in"), animated / "out", workers=1, pages="stack")
+    index = open_index(animated / "out")
+    assert len(stats["mean"]) == 9 and not stats["skipped"]
+    np.testing.assert_array_equal(decode(index.read(0), 9)[0, 0], np.concatenate(COLORS))
+
+
+def test_what_is_predicted_on_is_the_first_frame_with_a_line(animated: Path, caplog: pytest.LogCaptureFixture):
+    ((pixels, _), *_) = read_images(animated / "in", (6, 8), 3)
+    assert (pixels.permute(1, 2, 0).numpy() == COLORS[0]).all()
+    assert "the first of 3 pages or frames is taken" in caplog.text
 
 
 def test_images_with_masks_have_no_pages(tmp_path: Path):
