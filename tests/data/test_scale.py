@@ -47,6 +47,15 @@ def test_crops_are_resized_with_antialias_as_in_float64(kind: str, mode: str):
     torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=0)
 
 
+def test_a_value_beyond_the_scale_spreads_no_further_than_its_end():
+    """It is clipped before crops are resized."""
+    values = np.random.default_rng(0).integers(100, 4100, (20, 20, 2), dtype=np.uint16)
+    hot, clipped = values.copy(), values.copy()
+    hot[9, 9], clipped[9, 9] = 65535, 4100
+    box = Box(0, 0, 20, 20)
+    assert torch.equal(crop_resize(hot, box, (8, 8), scale=scale()), crop_resize(clipped, box, (8, 8), scale=scale()))
+
+
 def test_values_of_8_bits_become_what_8_bits_become():
     """But for the rounding of uint8: the two ways through the loader are one."""
     values = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
