@@ -104,14 +104,14 @@ def demo(out: Path = Path("demo"), images: Path | None = None, seeds: int = 3) -
     pretraining = _pretrain(shards, out / "pretrain", course)
     _results([pretraining], 1)
     rows = _compare(shards, pretraining.run, out / "finetune", course, seeds)
-    about = {"pretraining": pretraining.run.name, "images": str(images) if images else None, "rows": rows}
-    replace_text(RunFolder(out).demo, json.dumps(about, indent=2))
+    about: dict[str, Any] = {"images": str(images) if images else None, "rows": rows, "conclusion": conclusion(rows[0])}
+    replace_text(RunFolder(out).demo, json.dumps({"pretraining": pretraining.run.name} | about, indent=2))
     console.print(_table(rows))
     page = report(out)
     minutes = (time.perf_counter() - started) / 60
     log.info(f"{out}: {seeds} seeds, {minutes:.1f} minutes")
-    log.info(conclusion(rows[0]))
-    return {"out": str(out), "rows": rows, "conclusion": conclusion(rows[0]), "minutes": minutes, **page}
+    log.info(about["conclusion"])
+    return {"out": str(out), "rows": rows, "conclusion": about["conclusion"], "minutes": minutes, **page}
 
 
 def _check_libraries() -> None:

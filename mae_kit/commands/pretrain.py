@@ -1,7 +1,6 @@
 """Pretraining: an objective, shards, and a run folder."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from mae_kit.training.accumulate import accumulated
 from mae_kit.training.best import Best, Keep, best_of, told_best
 from mae_kit.training.config import Intervals, Machine, Optimization
 from mae_kit.training.fit import check_resumable
-from mae_kit.training.metrics import read_metrics
+from mae_kit.training.metrics import KNN_IMAGES, read_metrics
 from mae_kit.training.modules import PretrainModule
 from mae_kit.training.pace import Pace, measure_pace
 from mae_kit.training.ranges import AREAS, COLORS, NOT_NEGATIVE, POSITIVE, check_ranges
@@ -161,7 +160,7 @@ def pretrain(
             log.info(f"encoder: {folder.encoder}")
         page = report(folder.path) if job.is_first else {}
         folder.finish(steps)
-        _tell(folder.path, callbacks)
+        _tell(folder.path)
         return {"run": str(run), "steps": steps, **folder.last_metrics(), **page} | told_best(best)
 
 
@@ -210,13 +209,12 @@ def lasting(minutes: float, pace: Pace, job: Job[PretrainModule]) -> Job[Pretrai
     return replace(job, module=_module(arguments), stream=stream, arguments=arguments)
 
 
-def _tell(run: Path, callbacks: Sequence[Callback]) -> None:
+def _tell(run: Path) -> None:
     """In one line what the encoder is worth, where labeled images were at hand."""
-    rows = read_metrics(run)
-    found = [row[name] for row in rows for name in ("knn_top1", "knn_map") if name in row]
+    found = [(row[name], row) for row in read_metrics(run) for name in ("knn_top1", "knn_map") if name in row]
     if len(found) > 1:
-        images = next((one.queries for one in callbacks if isinstance(one, KnnScore)), 0)
-        told = knn_verdict(found[0], found[-1], images)
+        (before, _), *_, (after, last) = found
+        told = knn_verdict(before, after, last.get(KNN_IMAGES, 0))
         log.log(logging.WARNING if MORE in told else logging.INFO, told)
 
 

@@ -33,11 +33,22 @@ def knn_verdict(before: float, after: float, images: int) -> str:
 
     Args:
         before: Fraction of 1.
-        after: Fraction of 1; what is not above chance says so (two binomial standard errors of the difference).
+        after: Fraction of 1; what `may_be_chance` says so.
         images: How many were scored; 0 if that is unknown.
     """
     told = f"frozen kNN {after:.1%}{f' on {images:,} images' * bool(images)}, {before:.1%} before training"
     if after <= before:
         return f"{told}: no gain yet; {MORE}"
+    return f"{told}, which may be chance: {MORE}" if may_be_chance(before, after, images) else told
+
+
+def may_be_chance(before: float, after: float, images: int) -> bool:
+    """Whether a score is not above an earlier one by more than two binomial standard errors of the difference.
+
+    Args:
+        before: Fraction of 1.
+        after: Fraction of 1.
+        images: How many were scored; 0 if that is unknown.
+    """
     error = math.sqrt((before * (1 - before) + after * (1 - after)) / images) if images else 0
-    return told if after - before > 2 * error else f"{told}, which may be chance: {MORE}"
+    return after - before <= 2 * error

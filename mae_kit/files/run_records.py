@@ -271,6 +271,7 @@ class DemoRow(TypedDict):
 
 class _Images(TypedDict, total=False):
     images: str | None
+    conclusion: str
 
 
 class Demo(_Images):

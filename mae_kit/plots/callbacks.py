@@ -21,6 +21,7 @@ from mae_kit.evaluation.predictions import accuracy_or_map
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.plots.reconstructions import draw_reconstructions, save_png, tile_grid
 from mae_kit.training.best import Best
+from mae_kit.training.metrics import KNN_IMAGES
 from mae_kit.training.outbox import deliver
 from mae_kit.training.periodic import Periodic, PeriodicScore
 from mae_kit.training.progress import find
@@ -75,9 +76,6 @@ class KnnScore(PeriodicScore):
         metric: `top1`, or `map` for multi-label data.
         run: Says, when a run is resumed, whether the score is written already.
         best: Keeps the best weights.
-
-    Attributes:
-        queries: How many images were scored; 0 until they are.
     """
 
     def __init__(
@@ -90,19 +88,20 @@ class KnnScore(PeriodicScore):
         best: Best | None = None,
     ):
         super().__init__(f"knn_{metric}", every, run, best, first=True)
-        self.batches, self.classes, self.queries = batches, classes, 0
+        self.batches, self.classes = batches, classes
 
     def act(self, trainer: Trainer, pl_module: Any) -> None:
         batches = until_signal(trainer, pl_module, self.batches)
         seen = [self._features(pl_module, batch) for batch in batches]
-        self.report(trainer, pl_module, {self.name: self._score(seen)} if trainer.is_global_zero else {})
+        self.report(trainer, pl_module, self._score(seen) if trainer.is_global_zero else {})
 
-    def _score(self, seen: list[tuple[Tensor, Tensor]]) -> float:
+    def _score(self, seen: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The score, and how many images it is of."""
         x, y = (torch.cat(parts) for parts in zip(*seen, strict=True))
         shuffled = torch.from_numpy(permute(np.arange(len(x)), len(x), 0)).to(x.device)  # classes come in any order
         bank, queries = shuffled[::2], shuffled[1::2]
-        self.queries = len(queries)
-        return accuracy_or_map(knn_predict(x[bank], y[bank], x[queries], self.classes), y[queries])
+        score = accuracy_or_map(knn_predict(x[bank], y[bank], x[queries], self.classes), y[queries])
+        return {self.name: score, KNN_IMAGES: len(queries)}
 
     def _features(self, pl_module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = pl_module.objective.encoder

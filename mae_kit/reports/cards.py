@@ -7,10 +7,12 @@ import numpy as np
 from markupsafe import Markup
 
 from mae_kit.evaluation.bootstrap import wilson
+from mae_kit.evaluation.verdict import may_be_chance
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.reports.folder import Folder
 from mae_kit.reports.render import percent, render
-from mae_kit.training.metrics import Row, clock, is_finite, series
+from mae_kit.training.metrics import KNN_IMAGES, Row, clock, is_finite, series
+from mae_kit.training.progress import told_epochs
 
 DURING_TRAINING = {
     "val_top1": "Validation top-1",
@@ -71,7 +73,8 @@ def _scores(folder: Folder) -> Iterator[Card]:
         if is_finite(result.get(name)):
             yield Card(label, percent(result[name]), "mean over classes")
     if "labeled_images" in result:
-        yield Card("Labels", f"{result['labeled_images']:,}", "images trained on")
+        held_out = f"with labels; {result['samples']:,} to score on"
+        yield Card("Training images", f"{result['labeled_images']:,}", held_out)
 
 
 def _start(folder: Folder) -> str:
@@ -87,7 +90,17 @@ def _latest_scores(rows: list[Row]) -> Iterator[Card]:
         steps, values = series(rows, name)
         if values.size:
             best = f"best {percent(values.max())}, step {int(steps[values.argmax()]):,}"
-            yield Card(label, percent(values[-1]), best)
+            yield Card(label, percent(values[-1]), best + _gain(rows, name))
+
+
+def _gain(rows: list[Row], name: str) -> str:
+    """What a kNN score has gained, as the command says it at its end."""
+    (steps, values), (_, images) = series(rows, name), series(rows, KNN_IMAGES)
+    if not name.startswith("knn") or len(values) < 2 or steps[0]:
+        return ""
+    before, after = values[[0, -1]].tolist()
+    chance = may_be_chance(before, after, int(images[-1]) if images.size else 0)
+    return f"; {percent(before)} before training" + ", which may be chance" * chance
 
 
 def _best(folder: Folder) -> Iterator[Card]:
@@ -116,12 +129,12 @@ def _progress(rows: list[Row], config: Row) -> Iterator[Card]:
 
 
 def _of_epochs(config: Row, epoch: float, step: int) -> str:
-    """The length of the run, which `min_steps` stretches on few images."""
+    """The length of the run in whole steps, which `min_steps` stretches on few images."""
     optimization = config.get("optimization", {})
     epochs, least = optimization.get("epochs"), optimization.get("min_steps", 0)
-    if not (is_finite(epochs) and is_finite(least)):
+    if not (is_finite(epochs) and is_finite(least) and step and epoch):
         return ""
-    return f" of {max(epochs, least * epoch / max(1, step)):,.4g}"
+    return f" of {told_epochs(max(1, least, round(epochs * step / epoch)) * epoch / step)}"
 
 
 def _health(rows: list[Row]) -> Iterator[Card]:

@@ -71,7 +71,8 @@ def _sections(folder: Folder) -> tuple[Markup, ...]:
 
 def demo(result: Row) -> Markup:
     """Show demo.json: a table of pretrained against scratch."""
-    return render("demo.html", rows=result["rows"]) if result.get("rows") else Markup()
+    rows, conclusion = result.get("rows"), result.get("conclusion", "")
+    return render("demo.html", rows=rows, conclusion=conclusion) if rows else Markup()
 
 
 def bad_samples(samples: list[Row]) -> Markup:

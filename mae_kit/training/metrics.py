@@ -11,6 +11,7 @@ import numpy as np
 from mae_kit.files.json_file import parse_json
 from mae_kit.files.run_folder import RunFolder
 
+KNN_IMAGES = "knn_images"  # how many images a kNN score is of
 MOST = sys.float_info.max
 _LOSS = b'"loss"'
 

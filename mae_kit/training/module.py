@@ -73,12 +73,12 @@ class TrainingModule(LightningModule):
         self.plan = getattr(getattr(self.trainer, "datamodule", None), "plan", None) or self.plan
         self._images_checked = False
 
-    def epoch(self) -> float:
-        """Passes over the data before the current step."""
+    def epoch(self, step: int | None = None) -> float:
+        """Passes over the data before a step, by default the current one."""
+        step = self.trainer.global_step if step is None else step
         if self.plan is not None:
-            return self.plan.epoch(self.trainer.global_step)
-        steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self.trainer.global_step / steps
+            return self.plan.epoch(step)
+        return step / (self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.groups(), self.optimization.optimizer, betas=self.optimization.betas)

@@ -35,6 +35,11 @@ def is_complete(trainer: Trainer) -> bool:
     return trainer.global_step >= total_steps(trainer)
 
 
+def told_epochs(epochs: float) -> str:
+    """The length of a training as people read it: 800, 4.7 or 0.02 epochs."""
+    return f"{round(epochs, 1 if epochs >= 1 else 3):g}"
+
+
 def summed(trainer: Trainer, values: Tensor) -> Tensor:
     """The sum over all processes, each of which has to call it; on the CPU."""
     if trainer.world_size == 1:

@@ -27,7 +27,7 @@ from mae_kit.training.audit import AuditSamples, Epoch
 from mae_kit.training.guard import SkipNonFinite
 from mae_kit.training.metrics import clock, read_metrics
 from mae_kit.training.outbox import deliver
-from mae_kit.training.progress import find, is_complete, step_is_done, summed, total_steps
+from mae_kit.training.progress import find, is_complete, step_is_done, summed, told_epochs, total_steps
 from mae_kit.training.quarantine import Quarantine
 from mae_kit.training.tensorboard import EventFile
 
@@ -193,7 +193,7 @@ class Record(Callback):
 
     def _show(self, trainer: Trainer, pl_module: Any, line: dict[str, float]) -> None:
         steps = total_steps(trainer)
-        parts = [f"epoch {line['epoch']:.1f}/{pl_module.optimization.epochs:g}"]
+        parts = [f"epoch {line['epoch']:.1f}/{told_epochs(pl_module.epoch(steps))}"]
         parts += [f"{name} {line[name]:.4f}" for name in _SHOWN if name in line]
         if "images_per_second" in line:
             parts += [f"{line['images_per_second']:,.0f} images/s", f"data wait {line['data_wait']:.0%}"]

@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mae_kit
 from mae_kit.commands.pretrain import _tell
-from mae_kit.plots.callbacks import KnnScore
 from mae_kit.training import pace
 from mae_kit.training.lock import LOCK
 
@@ -272,12 +271,13 @@ def test_a_run_of_some_minutes_has_the_epochs_that_they_hold(
 def test_the_end_tells_what_frozen_features_have_gained(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, now: float, level: int
 ):
-    rows = [{"step": 0, "knn_top1": 0.25}, {"step": 5, "loss": 1.0}, {"step": 9, "knn_top1": now}]
+    rows = [{"step": 0, "knn_top1": 0.25}, {"step": 5, "loss": 1.0}]
+    rows += [{"step": 9, "knn_top1": now, "knn_images": 48}]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with caplog.at_level(logging.INFO):
-        _tell(tmp_path, [KnnScore([], 3, 9)])
+        _tell(tmp_path)
     (record,) = caplog.records
-    assert record.levelno == level and f"{now:.1%}, 25.0% before" in record.message
+    assert record.levelno == level and f"{now:.1%} on 48 images, 25.0% before" in record.message
 
 
 def test_several_masks_of_an_image_are_of_one_step(recipes: Path, photos: Path, tmp_path: Path):

@@ -110,7 +110,7 @@ def test_the_knn_score_is_the_accuracy_on_half_of_the_samples(photos: Path, perf
     signals = StopOnSignal()
     KnnScore(batches, 4, 10).act(Watched(told, signals), module)
     signals.close()
-    assert told.told == [{"knn_top1": pytest.approx(score, abs=0.15 * (not perfect))}]
+    assert told.told == [{"knn_top1": pytest.approx(score, abs=0.15 * (not perfect)), "knn_images": 48}]
 
 
 @pytest.mark.long

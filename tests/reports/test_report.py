@@ -163,7 +163,7 @@ def test_the_page_of_a_finetuning_shows_what_it_is_worth_and_its_mistakes(finetu
     assert page.headings[0] == "What the fine-tuning is worth" and "Most confident mistakes" in page.headings
     assert "Pretraining gives +9.0 <points>." in page.words
     assert "62.5% 60.0% (50.0 to 75.0) Fine-tuned 50.0% 70.0% (50.0 to 75.0)" in page.words
-    assert "Labels 1,200 images trained on" in page.words
+    assert "Training images 1,200 with labels; 30 to score on" in page.words
     assert "cat , predicted dog (92.5%) cat/<1>.jpg" in page.words and "lost.jpg" not in page.words
 
 
@@ -243,14 +243,15 @@ def test_the_demo_table_and_the_pretraining_it_names(tmp_path: Path) -> None:
     scratch, pretrained = score(0.7, 0.68, 0.72, 0.69, 0.71), score(0.842, 0.82, 0.86, 0.83, 0.85)
     few = {"labels": 10, "scratch": scratch, "pretrained": pretrained, "gain": score(0.142, 0.1, 0.18, 0.14, 0.144)}
     once = {"labels": "all", **dict.fromkeys(("scratch", "pretrained", "gain"), score(0.5, None, None, 0.5))}
-    (tmp_path / "demo.json").write_text(json.dumps({"pretraining": "pretrain", "rows": [few, once]}))
+    about = {"pretraining": "pretrain", "rows": [few, once], "conclusion": "Pretraining gives <much>."}
+    (tmp_path / "demo.json").write_text(json.dumps(about))
     (tmp_path / "pretrain").mkdir()
     write_lines(tmp_path / "pretrain" / "metrics.jsonl", [training_line(step) for step in range(1, 40)])
     page = read(tmp_path)
     assert (
         "10 70.0% (68.0 to 72.0%) 69.0%, 71.0% 84.2% (82.0 to 86.0%) 83.0%, 85.0% +14.2 (+10.0 to +18.0)" in page.words
     )
-    assert "all 50.0% 50.0% 50.0% 50.0% +50.0 +50.0" in page.words
+    assert "all 50.0% 50.0% 50.0% 50.0% +50.0 +50.0" in page.words and "Pretraining gives <much>." in page.words
     assert page.headings[:3] == ["Pretrained against scratch", "Pretraining in numbers", "Curves"]
 
 
@@ -267,6 +268,28 @@ def test_a_run_that_min_steps_stretches_has_its_own_length(tmp_path: Path, least
     write_lines(tmp_path / "metrics.jsonl", [training_line(40)])
     (tmp_path / "config.yaml").write_text(f"optimization: {{epochs: 8.0, min_steps: {least}}}\n")
     assert f"epoch 4.0 of {epochs}" in read(tmp_path).words
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(4.412, "4.7"), (0.2, "0.333")])
+def test_a_run_is_as_long_as_its_whole_steps(tmp_path: Path, epochs: float, told: str) -> None:
+    """16 of 48 images a step."""
+    write_lines(tmp_path / "metrics.jsonl", [{"step": 3, "epoch": 1.0, "loss": 1.0}])
+    (tmp_path / "config.yaml").write_text(f"optimization: {{epochs: {epochs}}}\n")
+    assert f"epoch 1.0 of {told}" in read(tmp_path).words
+
+
+@pytest.mark.parametrize(
+    ("images", "after", "told"),
+    [(40, 0.55, ", which may be chance"), (4000, 0.55, ""), (4000, 0.45, ", which may be chance")],
+)
+def test_a_knn_score_stands_beside_that_of_untrained_weights(
+    tmp_path: Path, images: int, after: float, told: str
+) -> None:
+    scores = [(0, 0.5), (8, after)]
+    rows = [{"step": step, "knn_top1": score, "knn_images": images} for step, score in scores]
+    write_lines(tmp_path / "metrics.jsonl", rows)
+    words = read(tmp_path).words
+    assert f"50.0% before training{told}" in words and ("chance" in words) == bool(told)
 
 
 def test_cpu_time_may_decrease_when_workers_end(tmp_path: Path) -> None:

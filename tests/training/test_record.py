@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytorch_lightning import Trainer
 from rich.console import Console
 from support.processes import Programs
 
 from mae_kit import console
 from mae_kit.training import record
+from mae_kit.training.config import Plan
 
 FLUSHES = """
 import os
@@ -36,6 +38,17 @@ def test_a_training_is_one_line_with_steps_and_time_left_at_any_width(monkeypatc
     text = shown.export_text().rstrip()
     assert "\n" not in text and "97600/250000 steps -:--:--" in text and "loss 0.4123" in text
     assert text.endswith(NOTE) == (width > 80)
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(4.412, "1.0/4.7"), (1600.0, "1.0/1600"), (0.2, "1.0/0.333")])
+def test_a_training_ends_after_whole_steps(epochs: float, told: str):
+    plan = Plan(samples=48, batch_size=16, epochs=epochs, seed=0)
+    trainer = Trainer(max_steps=plan.steps, accelerator="cpu", logger=False, enable_checkpointing=False)
+    told_by: Any = record.Record.__new__(record.Record)
+    shown: list[str] = []
+    told_by._bar, told_by._task = SimpleNamespace(update=lambda task, note: shown.append(note)), 0
+    told_by._show(trainer, SimpleNamespace(epoch=plan.epoch), {"epoch": 1.0, "step": 3})
+    assert shown == [f"epoch {told}"]
 
 
 def test_time_for_pictures_and_scores_does_not_count_as_that_of_steps(monkeypatch: pytest.MonkeyPatch):
