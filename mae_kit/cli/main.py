@@ -167,16 +167,33 @@ def read(command: str, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: A word is not understood.
     """
-    from mae_kit.cli.parser import values
     from mae_kit.cli.schema import arguments
 
-    given = values(outlined(command), f"mae-kit {command}", words, COMMANDS[command].recipes)
-    return arguments(load(command), given)
+    return arguments(load(command), _values(command, words))
+
+
+def _values(command: str, words: Sequence[str]) -> dict[str, Any]:
+    """The same as plain values, for which nothing heavy is imported."""
+    from mae_kit.cli.parser import values
+
+    return values(outlined(command), f"mae-kit {command}", words, COMMANDS[command].recipes)
+
+
+def _check_places(given: dict[str, Any]) -> None:
+    """Refuse data that are not there; a number of images, which `plan` takes, is no place."""
+    from mae_kit.data.index.patterns import must_be_there
+
+    data, val = given.get("data"), given.get("val")
+    named = (data.get("path"), data.get("val")) if isinstance(data, dict) else (data, val)
+    for place in named:
+        if isinstance(place, str) and not place.isdecimal():
+            must_be_there(place)
 
 
 def _run(name: str, words: list[str]) -> int:
     from mae_kit.cli.launch import device_count, follow_parent, is_launched, launch
     from mae_kit.cli.parser import writes_run
+    from mae_kit.cli.schema import arguments
     from mae_kit.cli.words import take
 
     follow_parent()
@@ -191,9 +208,10 @@ def _run(name: str, words: list[str]) -> int:
     from mae_kit.console import is_main_process, messages
 
     with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        arguments = read(name, words)  # first, since it answers mistakes without importing torch
+        given = _values(name, words)  # this and the places first: mistakes are answered without importing torch
+        _check_places(given)
         function = load(name)
-        result = function(**_with_threads(function, arguments))
+        result = function(**_with_threads(function, arguments(function, given)))
         if isinstance(result, Iterator):  # for Python, which takes them one by one
             raise UserError("out.missing", f"{name} has no file for its results", "add --out FILE")
     if is_main_process():
@@ -225,12 +243,9 @@ def _asks_for_help(word: str) -> bool:
 
 def _with_run(name: str, words: list[str]) -> list[str]:
     """Several processes need one folder, chosen before they start."""
-    from mae_kit.cli.parser import values
-
     if any(word.partition("=")[0] in ("--run", "--resume") for word in words):
         return words
-    settings = [word for word in words if word != "--json"]
-    return [*words, "--run", values(outlined(name), f"mae-kit {name}", settings, COMMANDS[name].recipes)["run"]]
+    return [*words, "--run", _values(name, [word for word in words if word != "--json"])["run"]]
 
 
 def _help(name: str, asked: str, words: list[str]) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from mae_kit.data.index.open import open_index
-from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, parse_pattern
+from mae_kit.data.index.patterns import TAR, Pattern, has_pattern, must_be_there, parse_pattern
 from mae_kit.data.index.stats_file import FILE as STATS
 from mae_kit.data.index.stats_file import read_stats
 from mae_kit.data.packing.pack import pack_source
@@ -93,12 +93,12 @@ def resolve_pair(data: str, val: str | None = None, pack: bool = True, cache: Ca
         Patterns for train and val.
 
     Raises:
-        UserError: As `resolve`.
+        UserError: As `resolve`; `data.path.no_labels`: a folder of images without labels.
     """
-    parts = _parts(data, pack, cache)
+    parts = _parts(data, pack, cache, labeled=True)
     if val is None:
         return parts.train, _val(data, parts)
-    return parts.whole, _own_split(_parts(val, pack, cache))
+    return parts.whole, _own_split(_parts(val, pack, cache, labeled=True))
 
 
 def resolve_val(data: str | None, val: str | None, pack: bool = True) -> str:
@@ -113,10 +113,10 @@ def resolve_val(data: str | None, val: str | None, pack: bool = True) -> str:
         UserError: As `resolve`; `data.missing_val`: neither is given.
     """
     if val is not None:
-        return _own_split(_parts(val, pack, None))
+        return _own_split(_parts(val, pack, None, labeled=True))
     if data is None:
         raise UserError("data.missing_val", "no labeled images are given", "add --data DATA, or --val SHARDS")
-    parts = _parts(data, pack, None)
+    parts = _parts(data, pack, None, labeled=True)
     return _val(data, parts) if parts.val else parts.whole
 
 
@@ -140,20 +140,19 @@ def _say_drawn(data: str, parts: Parts) -> None:
     log.info(f"{data}: {held_out:,} of {count:,} images are held out for scoring, drawn by their names")
 
 
-def _parts(data: str, pack: bool, cache: Cache | None) -> Parts:
+def _parts(data: str, pack: bool, cache: Cache | None, labeled: bool = False) -> Parts:
+    """Find all splits; a folder of images without labels is refused before it is packed where these are needed."""
     if is_url(data):
         return _of_shards(data, open_index(data, cache).shards)
     if os.path.isdir(data):
-        return _of_folder(data, pack)
+        return _of_folder(data, pack, labeled)
     if os.path.isfile(data) and not TAR.search(data):
         raise UserError("data.path.tar", f"{data} is not a tar", "give an image folder, or shards")
-    if os.path.isfile(data) or has_pattern(data):
-        return _of_shards(data, open_index(data).shards)
-    fix = "give a folder of images, a folder of shards, a pattern such as 'DIR/train-*.tar' or a URL"
-    raise UserError("data.path.missing", f"{data} does not exist", fix)
+    must_be_there(data)
+    return _of_shards(data, open_index(data).shards)
 
 
-def _of_folder(folder: str, pack: bool) -> Parts:
+def _of_folder(folder: str, pack: bool, labeled: bool = False) -> Parts:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     shards = [name for name in names if TAR.search(name)]
@@ -162,7 +161,7 @@ def _of_folder(folder: str, pack: bool) -> Parts:
     if not pack:
         fix = f"leave out --no-pack, or make some with `mae-kit shard {folder} SHARDS`"
         raise UserError("data.pack", f"{folder} holds no shards", fix)
-    packed, split = _pack(folder)
+    packed, split = _pack(folder, labeled)
     parts = _of_folder(str(packed), pack=False)
     return parts if split else parts._replace(whole=str(packed), drawn=parts.val is not None)
 
@@ -201,9 +200,12 @@ def _pattern(base: str, chosen: Sequence[str], shards: Sequence[str]) -> str:
 # A folder of images
 
 
-def _pack(folder: str) -> tuple[Path, bool]:
+def _pack(folder: str, labeled: bool) -> tuple[Path, bool]:
     """Pack a folder of images into the user's cache unless it is there; returns where, and whether it came split."""
     source = open_source(folder, "auto")
+    if labeled and not source.has_labels:
+        fix = "give each class a folder of its own, or pack it by mae-kit shard --labels TABLE.csv and give the shards"
+        raise UserError("data.path.no_labels", f"{folder} holds images without labels ({source.kind})", fix)
     split = source.held_out is not None
     place = user_cache() / f"shards-{_key(folder, source)}"
     place.parent.mkdir(parents=True, exist_ok=True)

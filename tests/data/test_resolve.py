@@ -95,6 +95,16 @@ def test_a_folder_with_splits_keeps_them(tmp_path: Path, caplog: pytest.LogCaptu
     assert "3 images to train on and 3 to score on" in caplog.text and "left out" not in caplog.text
 
 
+def test_images_without_labels_are_refused_before_they_are_packed(tmp_path: Path, cache: Path):
+    folder, labeled = str(images(tmp_path / "photos", "0.png", "1.png")), str(classes(tmp_path / "labeled", 4))
+    for data, val in ((folder, None), (labeled, folder)):
+        with raises("data.path.no_labels"):
+            resolve_pair(data, val)
+    with raises("data.path.no_labels"):
+        resolve_val(folder, None)
+    assert len([*cache.glob("shards-*/stats.json")]) <= 1, "of those that have labels"
+
+
 def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = images(tmp_path / "photos", "0.png", "1.png")
     (folder / "2.png").write_bytes((folder / "1.png").read_bytes()[:40])
@@ -141,7 +151,8 @@ def test_what_is_held_out_of_a_folder_is_reported(tmp_path: Path, caplog: pytest
 def test_other_images_to_score_on_are_all_of_a_folder_without_splits(tmp_path: Path):
     own, other = (str(classes(tmp_path / name, 10)) for name in ("own", "other"))
     assert len(ids(resolve_pair(own, other)[1])) == 20 == len(ids(resolve_val(own, other)))
-    split = images(tmp_path / "split", *(f"{part}/{i}.png" for part in ("train", "val") for i in range(3)))
+    parts, names = ("train", "val"), ("ant/0", "ant/1", "bee/2")
+    split = images(tmp_path / "split", *(f"{part}/{name}.png" for part in parts for name in names))
     assert len(ids(resolve_pair(own, str(split))[1])) == 3 == len(ids(resolve_val(str(split), None)))
 
 

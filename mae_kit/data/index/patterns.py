@@ -6,6 +6,7 @@ import re
 from fnmatch import translate
 from typing import NamedTuple
 
+from mae_kit.data.remote.filesystem import is_url
 from mae_kit.errors import UserError
 
 TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|lz4))?|tgz)$", re.IGNORECASE)
@@ -75,6 +76,13 @@ def expand(text: str) -> list[str]:
         words = inside.split(",")
     rest = expand(text[braces.end() :])
     return [f"{text[: braces.start()]}{word}{tail}" for word in words for tail in rest]
+
+
+def must_be_there(place: str) -> None:
+    """Raises UserError where a place is no URL or pattern, and there is no such path."""
+    if not (is_url(place) or has_pattern(place) or os.path.exists(place)):
+        fix = "give a folder of images, a folder of shards, a pattern such as 'DIR/train-*.tar' or a URL"
+        raise UserError("data.path.missing", f"{place} does not exist", fix)
 
 
 def has_pattern(place: str) -> bool:

@@ -41,6 +41,7 @@ class Source:
         skipped: What the listing already left out.
         masks: n names of masks, which `read` takes in place of the sample's own, "" where a sample has none; None where
             no sample has one.
+        binary: Whether the masks hold 0 and 255 alone, and 255 is class 1, not ignored.
         targets: Numbers by name, for regression; None where a sample has none, and where no sample has one.
         boxes: Objects, for detection; None where nothing is known of a sample, and where it is of none.
     """
@@ -56,8 +57,15 @@ class Source:
     skipped: list[Skip] = field(default_factory=list)
     sets: ClassSets | None = None
     masks: list[str] | None = None
+    binary: bool = False
     targets: list[Target | None] | None = None
     boxes: list[Annotation | None] | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is anything to learn besides the images."""
+        several = (self.sets, self.masks, self.targets, self.boxes)
+        return bool((self.labels >= 0).any()) or any(each is not None for each in several)
 
 
 def class_labels(folders: list[str]) -> tuple[np.ndarray, list[str]]:
