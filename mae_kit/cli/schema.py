@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -138,7 +139,7 @@ def _mapping(member: Any, value: Any, kind: Any, key: str) -> dict[str, Any]:
 
 def _scalar(kind: Any, value: Any, key: str) -> Any:
     if kind in (str, Path):
-        if isinstance(value, str | Path):
+        if isinstance(value, str | Path) and _is_name(value):
             return kind(value)
         raise _mismatch(key, value, (kind,))
     content = _read(value)
@@ -152,6 +153,14 @@ def _scalar(kind: Any, value: Any, key: str) -> Any:
     if type(content) is not kind:
         raise _mismatch(key, value, (kind,))
     return content
+
+
+def _is_name(text: str | Path) -> bool:
+    """Whether a file may be called so: without zero bytes, and without halves of characters."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _read(value: Any) -> Any:

@@ -12,6 +12,8 @@ MAX_BYTES = 100_000_000  # as many as safetensors allows for a header
 MAX_DEPTH = 50
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)  # a string may lack its end
 
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+
 
 def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> Any:
     """Read a file that holds one JSON value, by default an object.
@@ -35,7 +37,7 @@ def read_json(file: Path, key: str, fix: str, kind: Any = dict[str, Any]) -> Any
 
 
 def parse_json(text: bytes) -> Any:
-    """Plain values from JSON of bounded size and depth.
+    """Plain values from JSON of bounded size and depth, whose texts other files can hold.
 
     Raises:
         ValueError: It is larger or deeper, or not JSON in UTF-8.
@@ -47,4 +49,7 @@ def parse_json(text: bytes) -> Any:
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-    return json.loads(text)
+    found = json.loads(text.decode("utf-8-sig"))
+    if _HALF_CHARACTER.search(text):
+        json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return found

@@ -2,6 +2,7 @@
 
 import difflib
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ QUICK = "contrastive_mae_vit_micro_64px"  # the pretraining to begin with
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20  # of nested lists and mappings; a recipe needs 6
+MAX_DIGITS = 100
 
 
 def find_recipe(name: str, kind: str) -> Path:
@@ -68,7 +70,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
         UserError: The file is not YAML as `parse_yaml` takes it, or not a mapping.
     """
     try:
-        content = parse_yaml(file.read_bytes()[: MAX_BYTES + 1].decode())
+        with file.open("rb") as opened:
+            content = parse_yaml(opened.read(MAX_BYTES + 1).decode())
     except (ValueError, yaml.YAMLError) as error:
         raise UserError("recipe.yaml", f"{file} is not YAML", " ".join(str(error).split())) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -83,8 +86,10 @@ def read_recipe(file: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """Plain values from YAML: no tags, aliases or repeated keys, of bounded size and depth.
 
+    As in YAML 1.2, a date and a number to base 60 are text: `16:9` is no 969.
+
     Raises:
-        ValueError: It is larger, deeper, or refers to itself.
+        ValueError: It is larger, deeper, has tags, or refers to itself.
         yaml.YAMLError: It is not YAML.
     """
     if len(text) > MAX_BYTES:
@@ -93,14 +98,35 @@ def parse_yaml(text: str) -> Any:
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"it uses the alias *{event.anchor}: repeat the value instead")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"it uses the tag {event.tag}: leave it out")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-    return yaml.load(text, _UniqueKeys)
+    return yaml.load(text, _PlainLoader)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML's own loader silently keeps the last."""
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses repeated keys, of which YAML's own loader silently keeps the last, and numbers that nobody means."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        return self._number(node, super().construct_yaml_int)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
+        return self._number(node, super().construct_yaml_float)
+
+    def _number(self, node: yaml.ScalarNode, construct: Callable[[Any], float]) -> Any:
+        if ":" in node.value:
+            return node.value
+        if len(node.value) > MAX_DIGITS:
+            problem = f"it has a number of {len(node.value):,} characters"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return construct(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = set()
@@ -111,6 +137,10 @@ class _UniqueKeys(yaml.SafeLoader):
                     raise ConstructorError(problem=f"the key {name} is repeated", problem_mark=key.start_mark)
                 names.add(name)
         return super().construct_mapping(node, deep)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
+_PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader.construct_yaml_float)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

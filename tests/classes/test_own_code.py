@@ -64,12 +64,38 @@ def test_a_free_mapping_makes_no_object(value: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "text", ["a: &x [1]\nb: *x", "a: !!python/object:os.system {}", "a: 1\na: 2", "- 1", "a: [", ""]
+    "text",
+    [
+        "a: &x [1]\nb: *x",
+        "a: !!python/object:os.system {}",
+        "a: 1\na: 2",
+        "- 1",
+        "a: [",
+        "",
+        "a: !!bool x",
+        "a: !!int ''",
+        "a: !!timestamp x",
+        "a: !!set {b}",
+        "a: !own b",
+        "<<: {a: 1}",
+        f"a: 0x{'f' * 5000}",
+        f"a: {'9' * 101}",
+        f"a: {'9' * 5000}.0",
+        "? [1]\n: 2",
+    ],
+    ids=lambda text: text[:20],
 )
 def test_yaml_that_is_refused(text: str, tmp_path: Path):
     (tmp_path / "a.yaml").write_text(text)
     with raises("recipe.yaml", "recipe.mapping"):
         read_recipe(tmp_path / "a.yaml")
+
+
+def test_dates_and_numbers_to_base_60_are_text(tmp_path: Path):
+    """As in YAML 1.2: no value of a recipe is an object or a surprise."""
+    texts = ["2024-01-01", "2024-01-01 10:00:00", "16:9", ":".join(["1"] * 400) + ":1.5"]
+    (tmp_path / "a.yaml").write_text("".join(f"k{number}: {text}\n" for number, text in enumerate(texts)))
+    assert [*read_recipe(tmp_path / "a.yaml").values()] == texts
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 5_000])
