@@ -22,6 +22,7 @@ TARGETS = [
     "tokenizers",
     "folders of the Hub",
     "folders of shards",
+    "annotations",
 ]
 CODE = "import sys; sys.path.insert(0, {tests!r}); from support.audited import main; main(*sys.argv[1:])"
 

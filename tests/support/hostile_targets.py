@@ -5,6 +5,7 @@ A reader lets typed errors pass, of one line each, and nothing else.
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,9 @@ from mae_kit.data.index.exclusions import kept, write_exclusions
 from mae_kit.data.index.index import FILE
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.statistics import channel_statistics
+from mae_kit.data.packing.pack import pack_source
+from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.sources import open_source
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
 from mae_kit.files.tensor_file import CLASSIFIER, ENCODER, MODEL, TOKENIZER, VERSION, Kind, save_kind, save_tensors
@@ -27,6 +31,7 @@ from mae_kit.reports.page import write_report
 from mae_kit.weights.native import load_classifier, load_model
 from mae_kit.weights.recognize import load_encoder, read_pretrained
 from support.bent_files import GONE, ODD, RECORDS, places, with_part, write
+from support.boxed_folders import some_boxes, write_coco, write_voc, write_yolo
 from support.mutations import mutate
 from support.photo_shards import write_shard
 from support.tiny_models import tiny_config, tiny_mae, tiny_tokenizer
@@ -191,6 +196,47 @@ def shard_folders(folder: Path) -> Target:
     return Target(named(contents), opened)
 
 
+def annotations(folder: Path) -> Target:
+    """What speaks of the images of a folder, each behind its name and a line break."""
+    source = folder / "in"
+    images = {f"{number}.jpg": some_boxes(number) for number in range(2)}
+    for kind, write_kind in (("coco", write_coco), ("voc", write_voc), ("yolo", write_yolo)):
+        write_kind(source / kind, images)
+    coco = json.loads((source / "coco/annotations/instances_all.json").read_text())
+    about = {"names": ["red", "blue"], "train": "images", "val": ["images/0.jpg"], "path": ".", "nc": 2}
+    contents: dict[str, Callable[[Dice | None], bytes]] = {
+        "coco/annotations/instances_all.json": variants(coco, json.dumps),
+        "voc/Annotations/0.xml": lambda dice: (source / "voc/Annotations/1.xml").read_bytes(),
+        "voc/ImageSets/Main/train.txt": lambda dice: b"0\n",
+        "yolo/data.yaml": variants(about, yaml.safe_dump),
+        "yolo/labels/0.txt": lambda dice: (source / "yolo/labels/1.txt").read_bytes(),
+        "yolo/classes.txt": lambda dice: b"red\nblue\n",
+        "coco/table.csv": lambda dice: b"file,label\n0.jpg,red\n1.jpg,blue\n",
+        "coco/numbers.csv": lambda dice: b"file,width\n0.jpg,1.5\n1.jpg,2\n",
+    }
+
+    def opened(data: bytes) -> None:
+        name, _, content = data.partition(b"\n")
+        if (known := name.decode("ascii", "replace")) not in contents:
+            return
+        file, root = source / known, source / known.partition("/")[0]
+        before = file.read_bytes() if file.exists() else b""
+        file.write_bytes(content)
+        try:
+            typed(lambda: packed(root, str(file) if file.suffix == ".csv" else "auto", folder / "out"))
+        finally:
+            file.write_bytes(before) if before else file.unlink()
+
+    return Target(named(contents), opened)
+
+
+def packed(root: Path, labels: str, out: Path) -> None:
+    """Pack a folder, and read what came of it."""
+    shutil.rmtree(out, ignore_errors=True)
+    pack_source(open_source(str(root), labels), out, Settings(), workers=1)
+    open_index(out)
+
+
 def targets() -> dict[str, Callable[[Path], Target]]:
     mae, tokenizer = tiny_mae(), tiny_tokenizer()
     config = json.loads(json.dumps(asdict(tiny_config(mae.encoder))))
@@ -210,4 +256,5 @@ def targets() -> dict[str, Callable[[Path], Target]]:
         ),
         "folders of the Hub": hub_folders,
         "folders of shards": shard_folders,
+        "annotations": annotations,
     }

@@ -3,15 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mae_kit.errors import UserError
+
 FILE = "classes.txt"
 
 
 def read_classes(base: Path) -> list[str] | None:
-    """Read `classes.txt` next to shards, line k names label k; None without that file."""
+    """Read `classes.txt` next to shards, line k names label k; None without that file.
+
+    Raises:
+        UserError: It is not text in UTF-8.
+    """
     path = base / FILE
     if not path.is_file():
         return None
-    text = path.read_text("utf-8-sig", errors="replace").rstrip()
+    try:
+        text = path.read_text("utf-8-sig").rstrip()
+    except UnicodeDecodeError as error:
+        raise UserError("data.classes.utf8", f"{path} is not UTF-8 ({error})", "save it as UTF-8") from None
+    if "\0" in text:
+        raise UserError("data.classes.utf8", f"{path} is not UTF-8: it holds zero bytes", "save it as UTF-8")
     return kept_apart([line.strip() for line in text.split("\n")]) if text else None
 
 

@@ -17,6 +17,7 @@ from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.boxes import UNKNOWN, Annotation
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, split_of, within
 from mae_kit.errors import UserError
+from mae_kit.files.recipe_file import parse_yaml
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +154,12 @@ def _take_coco(
         boxes = rows.get(image["id"], [])
         try:
             corners = [_corners(*map(float, each["bbox"])) for each in boxes]
-        except (TypeError, ValueError):
+            width, height = (float(image.get(side) or 0) for side in ("width", "height"))
+        except (TypeError, ValueError, OverflowError):
             bad.append(Skip(file, f"unreadable boxes of {name}"))
             continue
         labels = [_number(number, each.get("category_id")) for each in boxes]
-        frame = (image["width"], image["height"]) if image.get("width") and image.get("height") else None
+        frame = (width, height) if width and height else None
         found[name] = Annotation(corners, labels, [bool(each.get("iscrowd")) for each in boxes], frame)
 
 
@@ -185,7 +187,7 @@ def _voc(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
             continue
         try:
             trees[image] = _load_xml(root / file)
-        except (ElementTree.ParseError, ValueError) as error:
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             bad.append(Skip(file, f"unreadable boxes: {error}"))
     trees = {image: tree for image, tree in trees.items() if tree.tag == "annotation"}
     if not trees:
@@ -205,7 +207,7 @@ def _voc(root: Path, images: list[str], others: list[str]) -> BoxFiles | None:
 
 def _load_xml(file: Path) -> ElementTree.Element:
     text = file.read_bytes()
-    if _ENTITY.search(text):  # which could expand to any size
+    if _ENTITY.search(text.replace(b"\0", b"")):  # in UTF-16, too; they could expand to any size
         raise ValueError("it declares entities")
     return ElementTree.fromstring(text)
 
@@ -228,7 +230,7 @@ def _voc_splits(root: Path, images: list[str], others: list[str]) -> dict[str, b
     if "train" not in lists:
         return None
     there = [split for split in _VOC_SPLITS if split in lists][:2]
-    splits = {stem: split != "train" for split in there for stem in lists[split].read_text().split()}
+    splits = {stem: split != "train" for split in there for stem in lists[split].read_text("utf-8", "replace").split()}
     return {name: splits[stem] for name in images if (stem := Path(name).stem) in splits}
 
 
@@ -314,8 +316,9 @@ def _yolo_data(root: Path, others: list[str]) -> _About:
     files = [name for name in others if name.endswith((".yaml", ".yml"))]
     for name in sorted(files, key=lambda name: (name.count(os.sep), name)):
         try:
-            content = yaml.safe_load((root / name).read_text("utf-8"))
-        except (yaml.YAMLError, ValueError):
+            content = parse_yaml((root / name).read_text("utf-8-sig"))
+        except (yaml.YAMLError, ValueError) as error:
+            log.warning(f"{root / name} is not read: {' '.join(str(error).split())}")
             continue
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict) and {*names} == {*range(len(names))}:

@@ -17,6 +17,7 @@ from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.box_files import BoxFiles, find_boxes
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, holds_images, recognize
+from mae_kit.data.packing.mask import is_binary
 from mae_kit.data.packing.number_file import read_numbers
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, class_labels, read_file
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits, kinds_of_splits, within
@@ -24,6 +25,8 @@ from mae_kit.data.packing.unread import find_unread
 from mae_kit.errors import BadImage, UserError
 
 log = logging.getLogger(__name__)
+
+_PROBES = 64  # masks that are looked at
 
 
 class FolderReader(NamedTuple):
@@ -76,9 +79,15 @@ def _with_labels(
     folders = None if labels == "auto" and layout.no_classes else _class_folders(root, paths, labels)
     if folders is not None:
         return _by_folder(plain, folders)
-    if labels == "auto" and (unread := find_unread(root, plain.names, others)):
+    if labels == "auto" and (unread := find_unread(root, plain.names, others) or _unread_masks(layout)):
         log.warning(f"{root} is packed without labels: {unread}")
     return plain
+
+
+def _unread_masks(layout: Layout) -> str:
+    if not layout.skipped:
+        return ""
+    return f"{layout.skipped[0].name} is no mask of classes, which is a gray or palette PNG named like its image"
 
 
 def _must_be_one_kind(
@@ -88,7 +97,7 @@ def _must_be_one_kind(
     folders = {path[0] for path in paths if len(path) > 1}
     classes = len(folders) > 1 and all(len(path) > 1 for path in paths) and not layout.no_classes
     found = {"masks": bool(masks), "boxes": boxes is not None}
-    found["folders"] = classes if layout.masked else boxes is not None and len(folders & {*boxes.classes}) > 1
+    found["folders"] = classes if layout.masked or masks else boxes is not None and len(folders & {*boxes.classes}) > 1
     kinds = [kind for kind, there in found.items() if there]
     if len(kinds) > 1 or found["folders"]:
         choices = " or ".join([*kinds, "none"])
@@ -105,7 +114,7 @@ def _masks(root: Path, layout: Layout, labels: str) -> dict[str, str]:
         UserError: `masks` are asked for, and there are none.
     """
     if labels == "masks" and not layout.masks:
-        fix = "put images/NAME.jpg next to masks/NAME.png, or images/train, images/val, masks/train, masks/val"
+        fix = "put images/NAME.jpg next to masks/NAME.png, or NAME.jpg next to NAME_mask.png"
         raise UserError("shard.labels.masks", f"{root} holds no masks named like its images", fix)
     if labels == "auto" and layout.masks:
         try:
@@ -128,7 +137,16 @@ def _masked(plain: Source, root: Path, layout: Layout, masks: dict[str, str], si
         classes=read_classes(root),
         skipped=[skip for skip in plain.skipped if skip.name not in used] + alone,
         masks=of_images,
+        binary=_are_binary(root, list(masks.values())),
     )
+
+
+def _are_binary(root: Path, masks: list[str]) -> bool:
+    """Whether some masks, evenly chosen, hold 0 and 255 alone; then it is said how they are read."""
+    some = [masks[number] for number in np.unique(np.linspace(0, len(masks) - 1, _PROBES).astype(int))]
+    if binary := is_binary(read_file(root / name) for name in some):
+        log.info(f"{root}: masks of 0 and 255 are read as classes 0 and 1")
+    return binary
 
 
 def _boxes(root: Path, names: list[str], labels: str, others: list[str]) -> BoxFiles | None:

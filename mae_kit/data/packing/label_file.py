@@ -123,8 +123,8 @@ def read_table(path: Path) -> Table:
     """Read a CSV whose first line names the columns.
 
     Raises:
-        UserError: `shard.labels`: there is no such file, it is no CSV, a line has more fields than columns, or not one
-            column names the files.
+        UserError: `shard.labels`: there is no such file, it is no CSV, two columns have one name, a line has more
+            fields than columns, or not one column names the files.
     """
     if not path.is_file():
         fix = "give auto, folders, none, or a CSV file with the columns file and labels"
@@ -140,6 +140,9 @@ def read_table(path: Path) -> Table:
             "shard.labels.csv", f"{path} cannot be read as CSV ({error})", "save it as CSV in UTF-8"
         ) from error
     columns = [name.strip() for name in head]
+    if twice := next((name for name in columns if name and columns.count(name) > 1), ""):
+        what = f"{path} has two columns {twice}"
+        raise UserError("shard.labels.columns_twice", what, "give them different names, or remove one")
     if wide := next((row for row in rows if any(row[len(columns) :])), None):
         what = f"{path} has {len(columns)} columns, and more fields for {wide[0]}"
         raise UserError("shard.labels.fields", what, f"put fields with {_SEPARATORS[separator]} into quotes")

@@ -7,6 +7,7 @@ gtFine/), img2dataset and LAION (numbered folders with a .json for each image).
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ _MASKS += ("groundtruth", "ground_truth", "segmentation", "seg")
 # Beside a folder of images, any name with such a word: 59_context_labels, SegmentationClassContext, segmentations
 _LIKE_TARGETS = re.compile(r"(.*[-_ ])?(masks?|labels?|annotations?|segmentations?|gt)([-_ ].*)?|segmentationclass.*")
 _NUMBERED = re.compile(r"\d{5,}")
-_KINDS = "masks?|seg|segmentation|labels?|gt|annotations?|depth|trimap|gtFine_.+|gtCoarse_.+|parts_[0-9]+"
+_KINDS = r"masks?(?:[_-]?\d+)?|matte|seg|segmentation|labels?|gt|annotations?|depth|trimap"
+_KINDS += "|gtFine_.+|gtCoarse_.+|parts_[0-9]+"
 _OF_AN_IMAGE = re.compile(f"(.+)[_-]({_KINDS})", re.IGNORECASE)
 _IMAGE_ENDS = re.compile(r"(.+)[_-](leftImg8bit|image|img|rgb|sat)", re.IGNORECASE)
 _CITY = "_leftImg8bit"
@@ -36,7 +38,7 @@ class Layout(NamedTuple):
         paths: By the name of each image, its folders that may name a split or class, and the file.
         skipped: Masks and the like.
         no_classes: Whether the folders are known to be no classes: numbered parts of a download, Cityscapes' cities.
-        masks: By the name of an image, its mask: the PNG of the same path and stem in a folder of masks.
+        masks: By the name of an image, its mask: the PNG of the same path and stem in a folder of masks, or next to it.
         alone: Masks in that folder that have no image.
         masked: Whether there are masks at all, with or without an image.
     """
@@ -76,6 +78,7 @@ def recognize(names: list[str], others: list[Skip]) -> Layout:
         skipped += [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
         pairs = _pairs(images, places, {name: paths[name] for name in sorted(masks)})
         paths = {name: path[: places[name]] + path[places[name] + 1 :] for name, path in images.items()}
+    pairs = pairs if pairs.masks else _beside(images, sorted(twins))
     no_classes = _are_numbered(paths, others) or all(Path(name).stem.endswith(_CITY) for name in paths)
     return Layout(
         _below_top(paths), skipped, no_classes, pairs.masks, pairs.alone, len(paths) < len(names) - len(twins)
@@ -102,6 +105,18 @@ def _pairs(images: dict[str, list[str]], places: dict[str, int], masks: dict[str
             found = _in_folder(masks, folder, end, whole if end == "" else shorter | whole)
             if found.masks:
                 return found
+    return _Pairs({}, set())
+
+
+def _beside(images: Iterable[str], twins: list[str]) -> _Pairs:
+    """The masks that lie next to their images and have one end of their names, the first that has any image's."""
+    stems = {os.path.splitext(name)[0]: name for name in images}
+    stems |= {end[1]: name for stem, name in stems.items() if (end := _IMAGE_ENDS.fullmatch(stem))}
+    pngs = [(os.path.splitext(name)[0], name) for name in twins if name.lower().endswith(".png")]
+    for end in filter(None, _MASK_ENDS):
+        found = [(stems.get(stem.removesuffix(end)), name) for stem, name in pngs if stem.endswith(end)]
+        if masks := {image: name for image, name in found if image is not None}:
+            return _Pairs(masks, set())
     return _Pairs({}, set())
 
 

@@ -86,7 +86,7 @@ def pack_source(
     needed = sum(int(sizes[row]) for task in todo for row in task.rows)
     with _writing(out, needed):
         _write_all(
-            PackJob(out, settings, source.read, guess.channels, guess.depth, len(source.classes or ())),
+            PackJob(out, settings, source.read, guess.channels, guess.depth, len(source.classes or ()), source.binary),
             todo,
             workers,
             engine,
@@ -108,7 +108,7 @@ def _without_ignored(source: Source, ignore: int) -> Source:
 def _check_classes(source: Source) -> None:
     """Refuse what `classes.txt`, UTF-8 and a line a class, cannot hold."""
     for name in source.classes or []:
-        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        shown = name.encode("utf-8", "backslashreplace").decode()
         if shown != name:
             raise UserError(
                 "shard.classes.utf8", f"the class {shown} has bytes in its name that are not UTF-8", "rename its folder"

@@ -58,6 +58,7 @@ class PackJob(NamedTuple):
         channels: Of images of 8 bits.
         depth: Of the dataset, where it has more than 8 bits.
         classes: Number of classes of masks; 0 where it is not known.
+        binary: As of the source.
     """
 
     out: Path
@@ -66,6 +67,7 @@ class PackJob(NamedTuple):
     channels: int
     depth: Depth | None = None
     classes: int = 0
+    binary: bool = False
 
 
 class _NoImage(Exception):
@@ -137,7 +139,7 @@ def _about(job: PackJob, task: ShardTask, place: int, stored: Stored) -> _About:
     members = {} if label is None else {label.suffix: label.text}
     if mask:
         ignored = job.settings.ignore, job.classes
-        found = encode_mask(job.read(row, mask), job.read(row, name), stored.data, *ignored, most)
+        found = encode_mask(job.read(row, mask), job.read(row, name), stored.data, *ignored, most, job.binary)
         return _About(members | {MASK_SUFFIX: found.data}, found.present, Counter())
     if boxes is not None:
         objects, counts = encode_objects(boxes, job.read(row, name), stored.data, most)

@@ -1,8 +1,11 @@
 """Names of classes, no two alike."""
 
-import pytest
+from pathlib import Path
 
-from mae_kit.data.index.class_names import kept_apart
+import pytest
+from support.errors import raises
+
+from mae_kit.data.index.class_names import kept_apart, read_classes
 
 
 @pytest.mark.parametrize(
@@ -16,3 +19,10 @@ from mae_kit.data.index.class_names import kept_apart
 )
 def test_the_first_of_a_name_keeps_it(names: list[str], apart: list[str]):
     assert kept_apart(names) == apart == kept_apart(apart)
+
+
+@pytest.mark.parametrize("text", ["Käse\nBrot\n".encode("latin-1"), "cat\ndog\n".encode("utf-16"), b"c\0a\0t\0\n\0"])
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path, text: bytes):
+    (tmp_path / "classes.txt").write_bytes(text)
+    with raises("data.classes.utf8"):
+        read_classes(tmp_path)

@@ -128,6 +128,53 @@ def test_boxes_of_another_image_and_damaged_files_are_left_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        {"width": [1]},
+        {"width": "wide"},
+        {"width": 10**400},
+        {"height": float("inf")},
+        {"width": float("nan")},
+        {"bbox": [10**400, 0, 1, 1]},
+        {"bbox": [0, 0, float("inf"), 1]},
+        {"bbox": [0, 0, float("nan"), 1]},
+        {"bbox": None},
+    ],
+    ids=lambda odd: str(odd)[:30],
+)
+def test_numbers_of_coco_that_are_none(tmp_path: Path, odd: dict):
+    source = write_coco(tmp_path / "in", {f"{number}.jpg": some_boxes(1) for number in range(2)})
+    content = json.loads((source / "annotations/instances_all.json").read_text())
+    part = "annotations" if "bbox" in odd else "images"
+    content[part][0] |= odd
+    (source / "annotations/instances_all.json").write_text(json.dumps(content))
+    _, index = pack(source, tmp_path)
+    assert len(index.boxed()) == 1
+
+
+def test_half_a_character_is_no_name(tmp_path: Path):
+    source = write_coco(tmp_path / "in", {"1.jpg": some_boxes(1)}, categories=[{"id": 1, "name": "\ud800"}])
+    with raises("shard.classes.utf8"):
+        pack(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>'.encode("utf-16"),
+        b'<?xml version="1.0" encoding="nowhere"?><annotation/>',
+        b'<?xml version="1.0" encoding="hex"?><annotation/>',
+    ],
+    ids=["utf-16", "encoding", "no text"],
+)
+def test_xml_that_is_not_read(tmp_path: Path, text: bytes):
+    source = write_voc(tmp_path / "in", {f"{number}.jpg": some_boxes(number) for number in range(2)})
+    (source / "Annotations/1.xml").write_bytes(text)
+    _, index = pack(source, tmp_path)
+    assert len(index.boxed()) == 1 and "unreadable boxes" in reasons(tmp_path)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "0 0.5 0.5 0.1",

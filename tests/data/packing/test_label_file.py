@@ -61,6 +61,7 @@ def test_a_table_made_on_windows(tmp_path: Path):
         "file,labels\na.jpg,cat\na.jpg,dog\n",
         "file,labels\na.jpg,\n",
         "file,label\na.jpg\n",
+        "file,label,label\na.jpg,cat,dog\n",
     ],
 )
 def test_mistakes(tmp_path: Path, text: str):

@@ -95,6 +95,31 @@ def test_names_of_masks_may_end_in_a_word(tmp_path: Path):
     assert len(pack(source)[1].masked()) == 2
 
 
+@pytest.mark.parametrize("end", ["_mask", "-mask", "_seg", "_labels"])
+def test_masks_next_to_their_images(tmp_path: Path, end: str):
+    source = draw(tmp_path / "in", "train/1.png", "train/2.png", "val/3.png")
+    draw(source, f"train/1{end}.png", f"val/3{end}.png", mask=True)
+    found, index = pack(source)
+    assert len(index.masked()) == 2 and found == {"train": {"0": 1}, "val": {"0": 1}}
+    assert not (tmp_path / "in-shards/skipped.jsonl").read_text()
+
+
+def test_masks_next_to_images_in_class_folders(tmp_path: Path):
+    """As of ultrasound: which of the two are the labels is not guessed; pictures are none."""
+    source = draw(tmp_path / "in", "benign/a (1).png", "normal/b (1).png")
+    draw(source, "benign/a (1)_mask.png", "benign/a (1)_mask_1.png", "normal/b (1)_mask.png", mask=True)
+    with raises("shard.labels.kinds"):
+        pack(source)
+    assert len(pack(source, labels="masks")[1].masked()) == 2
+    drawn = draw(tmp_path / "drawn", *(f"{name}{end}.png" for name in ("cat/1", "dog/2") for end in ("", "_mask")))
+    assert pack(drawn)[0] == {"train": {"cat": 1, "dog": 1}}
+
+
+def test_masks_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    pack(draw(tmp_path / "in", "1.png", "1_mask.tif"))
+    assert "packed without labels: 1_mask.tif is no mask of classes" in caplog.text
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -228,6 +253,16 @@ def test_a_data_yaml_whose_names_are_odd(tmp_path: Path):
     source = yolo(tmp_path / "in", "", "images/1")
     (source / "data.yaml").write_text("names: {0: red, blue: 1}\n")
     assert pack(source)[1].classes == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "data", ["names: !!bool x", "names: &a [*a]", "names: [red", "[" * 5000], ids=["tag", "alias", "end", "deep"]
+)
+def test_a_data_yaml_that_is_not_read_is_told(tmp_path: Path, data: str, caplog: pytest.LogCaptureFixture):
+    source = yolo(tmp_path / "in", "", "images/1")
+    (source / "data.yaml").write_text(data)
+    assert pack(source)[1].classes == ["0", "1"]
+    assert "data.yaml is not read" in caplog.text
 
 
 def test_boxes_beside_their_images(tmp_path: Path):

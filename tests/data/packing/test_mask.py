@@ -132,3 +132,31 @@ def test_a_second_held_out_split_is_told(tmp_path: Path, labels: str):
     stats, _ = pack(tmp_path / "in", tmp_path, labels=labels)
     assert [stats["splits"][split]["images"] for split in ("train", "val")] == [1, 1]
     assert "of a second held-out split, which is not used" in reasons(tmp_path)
+
+
+def test_masks_of_0_and_255_have_two_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    for number in range(2):
+        image, mask = shapes(number)
+        write_pair(tmp_path / "in", f"{number}.png", image, np.where(mask, 255, 0).astype(np.uint8))
+    _, index = pack(tmp_path / "in", tmp_path)
+    assert index.classes == ["0", "1"] and "read as classes 0 and 1" in caplog.text
+    assert {value for mask in masks_of(index).values() for value in np.unique(mask)} == {0, 1}
+
+
+def test_a_soft_edge_among_masks_of_0_and_255_is_left_out(tmp_path: Path):
+    image, _ = shapes(0)
+    for number in range(200):  # one that is not looked at before
+        write_pair(tmp_path / "in", f"{number:03d}.png", image[:2, :2], np.full((2, 2), 255 * (number % 2), np.uint8))
+    write_pair(tmp_path / "in", "001.png", image[:2, :2], np.array([[0, 255], [128, 0]], np.uint8))
+    _, index = pack(tmp_path / "in", tmp_path)
+    assert len(index.masked()) == 199
+    assert reasons(tmp_path) == ["mask with the value 128, where others hold 0 and 255 alone"]
+
+
+def test_255_is_ignored_where_there_are_other_classes(tmp_path: Path):
+    image, mask = shapes(0)
+    write_pair(tmp_path / "in", "1.png", image, np.where(mask, 255, 0).astype(np.uint8))
+    write_pair(tmp_path / "in", "2.png", image, mask)
+    _, index = pack(tmp_path / "in", tmp_path)
+    assert {value for mask in masks_of(index).values() for value in np.unique(mask)} == {0, 1, 2, IGNORED}
