@@ -100,7 +100,7 @@ def test_masks_next_to_their_images(tmp_path: Path, end: str):
     source = draw(tmp_path / "in", "train/1.png", "train/2.png", "val/3.png")
     draw(source, f"train/1{end}.png", f"val/3{end}.png", mask=True)
     found, index = pack(source)
-    assert len(index.masked()) == 2 and found == {"train": {"0": 1}, "val": {"0": 1}}
+    assert len(index.masked()) == 2 and found == {"train": {"0": 1}, "val": {"1": 1}}
     assert not (tmp_path / "in-shards/skipped.jsonl").read_text()
 
 
