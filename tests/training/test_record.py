@@ -40,7 +40,7 @@ def test_a_training_is_one_line_with_steps_and_time_left_at_any_width(monkeypatc
     assert text.endswith(NOTE) == (width > 80)
 
 
-@pytest.mark.parametrize(("epochs", "told"), [(4.412, "1.0/4.7"), (1600.0, "1.0/1600"), (0.2, "1.0/0.333")])
+@pytest.mark.parametrize(("epochs", "told"), [(4.412, "1.0/4.3"), (1600.0, "1.0/1600"), (0.2, "1.0/0.333")])
 def test_a_training_ends_after_whole_steps(monkeypatch: pytest.MonkeyPatch, epochs: float, told: str):
     plan = Plan(samples=48, batch_size=16, epochs=epochs, seed=0)
     monkeypatch.setattr(record, "total_steps", lambda trainer: plan.steps)

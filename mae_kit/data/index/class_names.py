@@ -19,10 +19,10 @@ def read_classes(base: Path) -> list[str] | None:
         return None
     try:
         text = path.read_text("utf-8-sig").rstrip()
-    except UnicodeDecodeError as error:
-        raise UserError("data.classes.utf8", f"{path} is not UTF-8 ({error})", "save it as UTF-8") from None
-    if "\0" in text:
-        raise UserError("data.classes.utf8", f"{path} is not UTF-8: it holds zero bytes", "save it as UTF-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # as UTF-16 has
+        raise UserError("data.classes.utf8", f"{path} is not text in UTF-8", "save it as UTF-8")
     return kept_apart([line.strip() for line in text.split("\n")]) if text else None
 
 
