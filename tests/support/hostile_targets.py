@@ -22,7 +22,7 @@ from mae_kit.data.index.index import FILE
 from mae_kit.data.index.open import open_index
 from mae_kit.data.index.statistics import channel_statistics
 from mae_kit.data.packing.pack import pack_source
-from mae_kit.data.packing.plan import Settings
+from mae_kit.data.packing.plan import PackSettings
 from mae_kit.data.packing.sources import open_source
 from mae_kit.encoders.tokenizers import load_tokenizer
 from mae_kit.errors import UserError
@@ -233,7 +233,7 @@ def annotations(folder: Path) -> Target:
 def packed(root: Path, labels: str, out: Path) -> None:
     """Pack a folder, and read what came of it."""
     shutil.rmtree(out, ignore_errors=True)
-    pack_source(open_source(str(root), labels), out, Settings(), workers=1)
+    pack_source(open_source(str(root), labels), out, PackSettings(), workers=1)
     open_index(out)
 
 
