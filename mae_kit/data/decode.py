@@ -198,7 +198,7 @@ def _read_volume(data: bytes, max_pixels: int, page: int) -> Raw:
 def left_out(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     """What `decode` leaves out of an image: frames of an animation, or pages; empty where it is nothing."""
     count, kind = count_pages(data, max_pixels), "pages" if is_tiff(data) else "frames"
-    return f"{count - 1} of {count} {kind} are left out (--pages stack or split keeps them)" if count > 1 else ""
+    return f"{count - 1} of {count} {kind} are left out, the first is kept (--pages)" if count > 1 else ""
 
 
 def is_array(data: bytes) -> bool:
