@@ -20,7 +20,8 @@ from mae_kit.commands import compare as command
 from mae_kit.commands.compare import compare
 from mae_kit.comparison.orchestrate import Step
 from mae_kit.errors import UserError
-from mae_kit.reports.comparison import NAMES, SCRATCH, UNLIKE, describe_scratch
+from mae_kit.reports.comparison import SCRATCH, UNLIKE, describe_scratch
+from mae_kit.reports.evaluation import method_name
 from mae_kit.training.lock import alone
 
 Content = dict[str, Any]
@@ -291,4 +292,4 @@ def test_objectives_are_judged_by_the_task_of_the_recipe(content: Content, tmp_p
     assert mae["scores"]["fine-tuned"]["mean"] == result[metric]
     assert mae["finetuning"]["flops"] == scratch["finetuning"]["flops"] > 0
     page = (tmp_path / "out/report.html").read_text()
-    assert all(NAMES[method] in page for method in frozen)
+    assert all(method_name(method) in page for method in frozen)
