@@ -141,6 +141,8 @@ def test_what_cannot_be_is_refused_before_any_work(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "note").touch()
+    for place in ("t", "v"):
+        (tmp_path / place).mkdir()
     assert mistake("evaluate", *WORDS, *words) == key
 
 

@@ -37,7 +37,7 @@ from mae_kit.training.lock import LOCK
 def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable[..., str], line: str, key: str):
     (tmp_path / "more.yaml").write_text(line)
     words = ["--config", recipes / "pretrain.yaml", "--config", tmp_path / "more.yaml"]
-    assert mistake("pretrain", *words, "--data.path", "photos", "--run", tmp_path / "run") == key
+    assert mistake("pretrain", *words, "--data.path", tmp_path, "--run", tmp_path / "run") == key
     assert not (tmp_path / "run").exists()
 
 
