@@ -25,7 +25,7 @@ from mae_kit.data import jpeg
 from mae_kit.data.jxl import is_jxl, jxl_frames, jxl_header, read_jxl
 from mae_kit.data.orientation import TAG, UPRIGHT, jpeg_orientation, upright
 from mae_kit.data.tiff import is_cut, is_tiff, read_tiff, tiff_orientation, tiff_pages, tiff_size
-from mae_kit.data.volumes import is_volume, open_volume
+from mae_kit.data.volumes import array_header, is_volume, open_volume
 from mae_kit.errors import BadImage
 
 Array = UInt8[np.ndarray, "h w c"]
@@ -524,11 +524,8 @@ class _Header(NamedTuple):
 
 
 def _numpy_header(data: bytes) -> _Header:
-    """The header is a literal, nothing is unpickled."""
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return _Header(*read(stream), stream.tell())
+    return _Header(*array_header(stream), stream.tell())
 
 
 def _numpy_image(data: bytes) -> _Header:

@@ -168,12 +168,19 @@ def _arrays(data: bytes, max_pixels: int) -> Volume:
 
     def page(number: int) -> np.ndarray:
         with zipfile.ZipFile(io.BytesIO(data)) as file, file.open(names[number]) as stream:
-            content = stream.read(MOST_BYTES)
-        values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        values = values[..., None] if values.ndim == 2 else values
-        if values.ndim != 3 or values.dtype.kind not in "uif":
-            raise BadImage(f"an array of {values.dtype} {list(values.shape)}, not [h w] or [h w c]")
-        _check((1, *values.shape), values.dtype.itemsize, max_pixels)
-        return values
+            shape, _, dtype = array_header(stream)
+            if len(shape) not in (2, 3) or dtype.kind not in "uif":
+                raise BadImage(f"an array of {dtype} {list(shape)}, not [h w] or [h w c]")
+            _check((1, *shape, 1)[:4], dtype.itemsize, max_pixels)  # before it is unpacked
+            stream.seek(0)
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        return values[..., None] if values.ndim == 2 else values
 
     return Volume(len(names), "arrays", page)
+
+
+def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, whether it is in Fortran order, and type of a .npy from a binary stream: a literal, not unpickled."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)

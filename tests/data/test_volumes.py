@@ -3,6 +3,7 @@
 import gzip
 import io
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -73,6 +74,17 @@ def test_arrays_of_a_npz():
     data = stream.getvalue()
     assert count_pages(data) == 2 and read(data, 1).shape == (2, 2, 5)
     np.testing.assert_array_equal(read(data)[..., 0], RAMP)
+
+
+def test_an_array_over_the_cap_is_not_unpacked():
+    stream = io.BytesIO()
+    np.savez_compressed(stream, a=np.zeros((4000, 8000), np.float32))
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="cap"):
+        decode_raw(stream.getvalue(), 0, max_pixels=1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000, "of 128 MB"
 
 
 def lying(**sizes: int) -> bytes:
