@@ -92,6 +92,8 @@ def convert(kind: Any, value: Any, key: str) -> Any:
 def _one_of(members: tuple[Any, ...], value: Any, key: str) -> Any:
     classes = tuple(member for member in members if _is_class(member))
     records = [member for member in members if is_dataclass(member)]
+    if Path in members and value == "":  # an unset variable of a shell
+        raise _mismatch(key, value, members)
     if type(None) in members and _read(value) is None:
         return None
     if Path in members and isinstance(value, Path):
@@ -139,7 +141,7 @@ def _mapping(member: Any, value: Any, kind: Any, key: str) -> dict[str, Any]:
 
 def _scalar(kind: Any, value: Any, key: str) -> Any:
     if kind in (str, Path):
-        if isinstance(value, str | Path) and _is_name(value):
+        if isinstance(value, str | Path) and _is_name(value) and (kind is str or value):
             return kind(value)
         raise _mismatch(key, value, (kind,))
     content = _read(value)

@@ -56,6 +56,8 @@ def test_empty_keys_of_a_recipe(recipes: Path, tmp_path: Path, mistake: Callable
         ("--data.exclude nowhere.jsonl", "data.exclude.missing"),
         ("--data.mean [0.5]", "data.mean.channels"),
         ("--data.masks 0", "data.masks"),
+        ("--run=", "run"),
+        ("--init=", "init"),
         ("--data.crop_scale [0,0.5]", "data.crop_scale"),
         ("--optimization.layer_decay 0.5", "optimization.layer_decay"),
         ("--optimization.min_steps 100", "optimization.min_steps"),
