@@ -25,8 +25,9 @@ RUN_OPTIONS = {
 ALL_OPTIONS = {
     "import MODULE": "Import your own module first, for example one with an objective; can be repeated.",
     "json": "Print the result as one JSON object on stdout, and everything else on stderr.",
-    "help": "Print this help. --KEY.help explains one group of settings, --KEY.help CLASS the settings of one class.",
+    "help": "Print this help.",
 }
+GROUPS = " --KEY.help explains one group of settings, --KEY.help CLASS the settings of one class."
 
 
 def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> str:
@@ -41,7 +42,8 @@ def help_of(command: str, function: Callable[..., Any], recipes: str = "") -> st
         parts.append(_section("common", [("RECIPE", RECIPE), *_short(function), *_written(own)]))
     parts.append(_section("arguments", _arguments(function, bool(recipes))))
     parts += [_record_section(name, kind) for name, kind in _records(function)]
-    parts.append(_section("all commands", _written(ALL_OPTIONS)))
+    everywhere = ALL_OPTIONS | {"help": ALL_OPTIONS["help"] + GROUPS * bool(recipes)}
+    parts.append(_section("all commands", _written(everywhere)))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -49,7 +49,7 @@ def dedup(
             the search takes five times as long.
         similarity: Minimum cosine similarity of the features of duplicates, 0 to 1; used only with --encoder.
         out: Path of the list, FOLDER/NAME.jsonl; the keep list and the page go next to it. By default in the folder of
-            the shards; of a plain folder of images in the working directory.
+            the shards; for a plain folder of images, in the working directory.
         workers: Shards read at once; 0 = one per core; with Ray, of all nodes.
         engine: processes = on this machine; ray = on all nodes of a Ray cluster, which see the shards and ENCODER under
             the same paths; the search for pairs runs on this machine.

@@ -1,4 +1,4 @@
-"""Report what this machine has, and test that a killed run resumes on it bit by bit."""
+"""Report what this machine has, and test that a killed run resumes on it bit for bit."""
 
 import logging
 import os
@@ -192,7 +192,7 @@ def _compare(whole: Path, killed: Path) -> dict[str, Any]:
         raise UserError(
             "doctor.differs", f"a killed run ended with different {what}", "please report it with this output"
         )
-    log.info(f"the same weights and losses over {len(losses[0])} steps, bit by bit")
+    log.info(f"the same weights and losses over {len(losses[0])} steps, bit for bit")
     return {"self_test": "bit-identical", "steps": len(losses[0])}
 
 

@@ -41,7 +41,7 @@ def embed(
         out: File for the features. A .parquet or .csv also holds shard, key, file, label and class of each image; for
             .npy and .safetensors these are in a .csv of the same name next to it. In Python it may be left out: batches
             of shards, keys, files, labels and features (float32 [b d] or [b t d]) are then yielded.
-        token: mean = of the patch tokens; class = the class token; patches = all patch tokens.
+        token: mean = mean of the patch tokens; class = the class token; patches = all patch tokens.
         layer: Block of a ViT, or stage of a Swin, counted from 1; by default the last.
         split: Which split of the data.
         workers: Processes; 0 = one per core. With a GPU they only decode, and 0 = up to 8.

@@ -78,8 +78,8 @@ def evaluate(
     Args:
         encoder: A run, any encoder file or folder that `mae-kit import` reads, or timm:NAME. For a fine-tuning run, its
             classifier, segmenter, detector or regressor is scored: on the validation split of --data, or on all of it
-            if there are no splits (of a plain folder on the tenth that `finetune` holds out); or on all of --val.
-        data: Labeled images: what `mae-kit shard` made, with train and val splits; a folder of class folders; or a URL.
+            if there are no splits (for a plain folder, on the tenth that `finetune` holds out); or on all of --val.
+        data: Labeled images: what `mae-kit shard` made, with train and val splits; a plain folder; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
         val: Labeled shards to score on, in place of the val split of --data.
@@ -91,10 +91,10 @@ def evaluate(
             masks: fitted on 65,536 patches drawn from all training images, scored by mean IoU on whole images.
             number_knn, number_probe = kNN and ridge regression on the features of whole images with numbers, its
             penalty chosen by leave-one-out, scored by R2. By default knn,fewshot,probe; those for masks or numbers
-            where images have them; none where they have boxes alone.
+            where images have them; none where they have only boxes.
         layers: Blocks of a ViT, or stages of a Swin, whose features are scored, for example 6,12; by default the last.
         attentive: Also train an attentive probe, which pools the patch tokens of the frozen ViT, with this recipe, for
-            example attentive_tiny_64px; of a recipe for masks or boxes, its head on the frozen encoder.
+            example attentive_tiny_64px; with a recipe for masks or boxes, train its head on the frozen encoder.
         finetune: Also fine-tune the encoder, with this recipe, for example vit_tiny_64px.
         untrained: Score the same architecture with random weights instead, as a baseline.
         out: Folder for evaluation.json, report.html and runs; by default the run. Nothing is written where ENCODER is
@@ -231,7 +231,7 @@ def _usual(indexes: tuple[Index, Index], trainings: Trainings) -> list[str]:
     """The methods for what images have.
 
     Raises:
-        UserError: They have boxes alone, and nothing is to be trained.
+        UserError: They have only boxes, and nothing is to be trained.
     """
     if all(len(index.masked()) for index in indexes):
         return _names(OF_MASKS)

@@ -92,7 +92,7 @@ def inspect(
         images: An image, a folder of images or shards, or a tar file; by default the shards that the run was trained
             on.
         show: Plots to make, separated by commas, for example attention,losses; by default all that the model supports,
-            but for map. The colors of features are principal components over up to 256 images; map = up to 256 images
+            except map. The colors of features are principal components over up to 256 images; map = up to 256 images
             in the plane, close together where their features are similar.
         count: Maximum number of images to plot, spread evenly over those given.
         layer: The layer whose attention heads are plotted, counted from 1; by default the last.

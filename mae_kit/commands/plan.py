@@ -134,7 +134,8 @@ def _told_there(found: dict[str, Any]) -> list[str]:
     (best, worst), (slow, fast) = found["hours"], sorted(found["images_per_second"])
     range_of = "as measured" if best == worst else f"at {REACHED[1]:.0%} to {REACHED[0]:.0%} of the published peak"
     cost = f", ${found['cost'][0]:,.0f} to ${found['cost'][1]:,.0f}" if found["cost"] else ""
-    parts = f"{found['gpus']} x {found['gpu']}, {found['accumulate_grad_batches']} micro-batches per step"
+    count = found["accumulate_grad_batches"]
+    parts = f"{found['gpus']} x {found['gpu']}, {count} micro-batch{'es' * (count != 1)} per step"
     lines = [
         f"{parts}: {held:.3g} of {whole:g} GB on each ({of_part})",
         f"{best:,.3g} to {worst:,.3g} hours {range_of}{cost}; {found['flops']:.3g} FLOPs",

@@ -63,9 +63,9 @@ class PretrainData:
             data, if it has one.
         mix_shards: Shuffle samples among this many shards at a time, grouped differently each epoch; 0 = among all. For
             remote shards larger than the cache, hard disks and network file systems.
-        masks: Masks of each image in a step: it is decoded, cropped and flipped once, and the objective sees it that
-            often, with other patches hidden. For loaders that cannot keep up with a GPU. Multiplies the memory and time
-            of a step; batch_size, epochs and learning rate count images.
+        masks: Masks of each image in a step: it is decoded, cropped and flipped once, and the objective sees it this
+            many times, each with different patches hidden. For loaders that cannot keep up with a GPU. Multiplies the
+            memory and time of a step; batch_size, epochs and learning rate count images.
     """
 
     path: str

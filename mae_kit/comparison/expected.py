@@ -31,9 +31,9 @@ def expectation(objective: str, seen: float, images: int, labels_per_class: int 
     budget = max((budget for budget in row["pretrained"] if budget <= seen), default=least)
     labels = f"{row['labels_per_class']} labels per class" if row["labels_per_class"] else "all labels"
     measured = (
-        f"we measured {row['pretrained'][budget]}% against {row['scratch']}% from scratch{_interval(row, budget)} "
-        f"after training on {budget:,} images, repetitions counted, with {row['recipe']} on {row['images']:,} "
-        f"{row['data']}, with {labels}"
+        f"we measured {row['pretrained'][budget]}% top-1 against {row['scratch']}% from scratch"
+        f"{_interval(row, budget)} after training on {budget:,} images, repetitions counted, with {row['recipe']} "
+        f"on {row['images']:,} {row['data']}, with {labels}"
     )
     if seen >= least and _gains(row, budget):
         return f"Your images will differ; {measured}."

@@ -128,7 +128,7 @@ class Encoder(HubModule):
 
     @property
     def fresh(self) -> bool:
-        """Whether no weights were given to it, by `from_timm` or `load_state_dict`, nor an objective made of it."""
+        """Whether its weights are its own random ones: none were loaded, and no objective was built on it."""
         return self.model.fresh
 
     @classmethod

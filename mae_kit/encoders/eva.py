@@ -27,7 +27,7 @@ class EVA(ViT):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
-        parts: Arguments of timm in which the model differs from that of its name: num_reg_tokens, class_token,
+        parts: timm's arguments in which the model differs from timm's model of that name: num_reg_tokens, class_token,
             no_embed_class, use_abs_pos_emb, init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, swiglu_mlp,
             swiglu_align_to, rope_temperature, use_fc_norm.
 

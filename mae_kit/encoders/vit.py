@@ -28,7 +28,7 @@ class ViT(Encoder):
         embed_dim: Width of the tokens; by default the model's own.
         depth: Number of blocks; by default the model's own.
         num_heads: Attention heads; by default the model's own.
-        parts: Arguments of timm in which the model differs from that of its name: reg_tokens, class_token,
+        parts: timm's arguments in which the model differs from timm's model of that name: reg_tokens, class_token,
             no_embed_class, init_values (layer scale), qk_norm, qkv_bias, mlp_ratio, act_layer, fc_norm; global_pool
             where there is no class token.
 

@@ -40,7 +40,7 @@ class IGPT(Objective):
         >>> import torch, mae_kit as mk
         >>> igpt = mk.IGPT(mk.ImageGPT("igpt_s", img_size=8, colors=16, embed_dim=48, depth=2, num_heads=3))
         >>> igpt.fit(torch.randn(4, 3, 8, 8))
-        >>> igpt(torch.randn(2, 3, 8, 8)).prediction.shape  # a color of 16 for each pixel
+        >>> igpt(torch.randn(2, 3, 8, 8)).prediction.shape  # one of 16 colors for each pixel
         torch.Size([2, 64, 16])
     """
 

@@ -94,7 +94,7 @@ class Objective(HubModule):
         """Draw the weights of the objective's own modules.
 
         Args:
-            encoder: And of the encoder, where the paper's initialization differs from the encoder's own.
+            encoder: Also draw the encoder's, where the paper's initialization differs from the encoder's own.
         """
 
     def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:

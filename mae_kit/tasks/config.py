@@ -21,7 +21,8 @@ class FinetuneData:
 
     Attributes:
         path: What `mae-kit shard` made, with labels; a pattern such as "DIR/train-*.tar"; a URL of shards (s3://,
-            gs://, https://) with their index; or a plain folder with one subfolder per class, which is packed once.
+            gs://, https://) with their index; or a plain folder of labeled images (one subfolder per class; or with
+            masks or boxes), which is packed once.
         batch_size: Images per optimizer step, over all devices and micro-batches; reduced if there are fewer images.
         image_size: Side in pixels, or height and width; position embeddings are interpolated if it differs from the
             encoder's.

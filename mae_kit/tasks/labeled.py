@@ -110,7 +110,7 @@ def _drawn(index: Index, rows: np.ndarray, data: FinetuneData, count: int, seed:
         UserError: A class has fewer, or images have several.
     """
     if index.multi_label:
-        what = f"data.labels_per_class needs one label per image, images of {data.path} have any number"
+        what = f"data.labels_per_class needs one label per image, but images of {data.path} have any number of labels"
         raise UserError("data.labels_per_class.several", what, "leave it out, or pack fewer images")
     short = smallest_class(index.label[rows])
     if short < count:

@@ -35,7 +35,8 @@ class Optimization:
             linear over the last fifth of the run; steps = constant, but divided by 10 at each epoch listed in `steps`.
         steps: With decay = steps, the epochs, ascending, at which the learning rate is divided by 10; if there are
             none, it stays constant.
-        weight_decay: Weight decay of all parameters except biases and other one-dimensional ones.
+        weight_decay: Weight decay of all parameters except biases, other one-dimensional ones, and those that timm or
+            the objective exempts, such as a ViT's position embeddings in fine-tuning.
         betas: Betas of AdamW: (.9, .95) in MAE's pretraining, (.9, .999) in its fine-tuning.
         clip: Norm to which gradients are clipped; by default they are not.
         optimizer: adamw, or sgd with momentum .9 (for ResNets).

@@ -24,10 +24,10 @@ from mae_kit.training.config import Machine, Plan
 class ShardDataModule(LightningDataModule):
     """Images that `mae-kit shard` packed, for any Trainer or your own training loop.
 
-    Batches are uint8, of images of more than 8 bits fp32 from 0 to 255; `transform` flips and normalizes them for your
-    own loop, while modules of mae_kit do it themselves. A Trainer's epoch is the largest number of whole batches in the
-    data. The stream of samples runs on from epoch to epoch, so a run resumed by `ckpt_path=` sees the same samples and
-    crops.
+    Batches are uint8, or fp32 from 0 to 255 for images of more than 8 bits; `transform` flips and normalizes them for
+    your own loop, while modules of mae_kit do it themselves. A Trainer's epoch is the largest number of whole batches
+    in the data. The stream of samples runs on from epoch to epoch, so a run resumed by `ckpt_path=` sees the same
+    samples and crops.
 
     Args:
         data: A folder that `mae-kit shard` made, a pattern such as "DIR/train-*.tar", or a URL of shards.
@@ -121,7 +121,7 @@ class ShardDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> EvaluationBatches | list[Batch]:
-        """This process's part of the labeled validation samples, centrally cropped; empty where none are held out."""
+        """This process's part of the labeled validation samples, center-cropped; empty where none are held out."""
         try:
             index = open_index(resolve_pair(self.data, self.val)[1])
         except UserError as error:

@@ -185,7 +185,7 @@ def _sources(asked: str, config: ModelConfig) -> tuple[list[str], list[int]]:
         raise UserError("channels_from", what, f"give {there} from 0 (the mean) to {config.channels}")
     names = [name for name, _ in pairs if name]
     if names and len({*names}) != len(pairs):
-        what = f"--channels-from {asked} names some of the new channels alone, or two alike"
+        what = f"--channels-from {asked} names only some of the new channels, or gives two the same name"
         raise UserError("channels_from.names", what, 'give each a name, or none, for example "B4:R,B3:G,B2:B"')
     return names, [places[source] for _, source in pairs]
 

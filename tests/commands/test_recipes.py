@@ -19,7 +19,7 @@ def test_every_recipe_is_listed_with_its_facts():
     assert listed["pretrain/mae_vit_l16"] == {
         "name": "pretrain/mae_vit_l16",
         "size": "ViT-L/16, 303M parameters, 224 px",
-        "machine": "64 V100",
+        "machine": "64 V100s",
         "time": "42 hours (PRETRAIN.md); not run by us",
         "expected": "fine-tuned 85.5% top-1 on ImageNet-1k after 800 epochs (PRETRAIN.md), 85.9% after 1600 "
         "(paper, table 3)",

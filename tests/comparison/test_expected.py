@@ -7,7 +7,7 @@ from mae_kit.comparison.expected import expectation
 @pytest.mark.parametrize(
     ("objective", "images", "labels", "said"),
     [
-        ("MAE", 500_000, None, "Your images will differ; we measured 46.5% against 36.4% from scratch"),
+        ("MAE", 500_000, None, "Your images will differ; we measured 46.5% top-1 against 36.4% from scratch"),
         ("MAE", 130_000, 50, "we measured 39.8%"),
         ("MAE", 50_000, None, "50,000 images, repetitions counted, are too few to expect a gain: we measured 33.1%"),
         ("MAE", 1_000, None, "1,000 images, repetitions counted, are too few"),
@@ -35,7 +35,7 @@ MEASURED = [
 @pytest.mark.parametrize(
     ("images", "labels", "said"),
     [
-        (20_000, 10, "we measured 33.0% against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)"),
+        (20_000, 10, "we measured 33.0% top-1 against 30.0% from scratch (95% interval of the gain -1.0 to +7.0)"),
         (20_000, 10, "the least that gained was 300,000"),
         (
             800,

@@ -85,11 +85,11 @@ def encode_deep(data: bytes, settings: PackSettings, depth: Depth) -> Stored:
     """
     raw = _read(data, settings, depth.names)
     if raw is None:
-        raise BadImage(f"8 bits, among images of {depth.kind}: pack them apart")
+        raise BadImage(f"8 bits, among images of {depth.kind}: pack them separately")
     values = raw.values
     if (values.dtype.name, values.shape[2]) != (depth.kind, depth.bands):
         what = f"{values.shape[2]} bands of {values.dtype}, among images of {depth.bands} bands of {depth.kind}"
-        raise BadImage(f"{what}: pack them apart")
+        raise BadImage(f"{what}: pack them separately")
     if raw.nodata not in (None, depth.nodata):
         raise BadImage(f"pixels without data are {raw.nodata:g} here, in others {depth.nodata}: give --nodata")
     if missing(values, depth.nodata).all():

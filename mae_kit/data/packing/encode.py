@@ -59,7 +59,7 @@ def encode(data: bytes, resize: int | None, quality: int, channels: int, max_pix
         return _encode(data, resize, quality, channels, max_pixels)._replace(left_out=left_out(data, max_pixels))
     if raw.values.dtype != np.uint8:
         what = " and ".join(filter(None, (f"{raw.values.shape[2]} bands of {raw.values.dtype}", raw.left_out)))
-        raise BadImage(f"{what}, among images of 8 bits: pack them apart")
+        raise BadImage(f"{what}, among images of 8 bits: pack them separately")
     return _encode(_to_file(raw.values), resize, quality, channels, max_pixels)._replace(left_out=raw.left_out)
 
 

@@ -251,7 +251,8 @@ def _must_not_hide_splits(root: Path, paths: list[list[str]]) -> None:
     below = sorted({path[1] for path in paths if len(path) > 2})
     if all(len(path) > 2 for path in paths) and len(choose_splits(below) or ()) > 1:
         what = f"{root}: the splits {', '.join(below)} are inside other folders, such as {paths[0][0]}"
-        raise UserError("shard.splits.below", what, "move them up, as in train/CLASS and val/CLASS, or pack each alone")
+        fix = "move them up, as in train/CLASS and val/CLASS, or pack each folder separately"
+        raise UserError("shard.splits.below", what, fix)
 
 
 def _must_not_name_splits(root: Path, folders: list[str]) -> None:

@@ -115,7 +115,7 @@ class Table(NamedTuple):
         named = ", ".join(self.columns)
         found = f"{len(self.lines)} lines with the columns {named}, separated by {_SEPARATORS[self.separator]}"
         fix = f"start it with the line file,{ONE} (one class per image), file,{SEVERAL} (several, separated by ;)"
-        fix += " or file and names of numbers"
+        fix += " or file,NAME,... (numbers)"
         return UserError("shard.labels.columns", f"{self.path} has {found}", fix)
 
 
@@ -127,7 +127,7 @@ def read_table(path: Path) -> Table:
             fields than columns, or not one column names the files.
     """
     if not path.is_file():
-        fix = "give auto, folders, none, or a CSV file with the columns file and labels"
+        fix = "give auto, folders, masks, boxes, none, or a CSV file with the columns file and labels"
         raise UserError("shard.labels.missing", f"no file of labels at {path}", fix)
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
