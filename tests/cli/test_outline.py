@@ -47,6 +47,11 @@ def test_groups_of_settings(command: str, key: str):
     assert help_of_part(outlined(command), key) == help_of_part(load(command), key)
 
 
+def test_help_offers_groups_of_settings_only_where_there_are_any():
+    offered = [name for name, about in COMMANDS.items() if "--KEY.help" in help_of(name, outlined(name), about.recipes)]
+    assert offered == ["pretrain", "tokenizer", "finetune", "plan"]
+
+
 WORDS = [
     "",
     "--help",

@@ -28,7 +28,7 @@ def test_on_gpus_it_counts_and_runs_nothing(
     found = mae_kit.plan(recipe, data="96000", epochs=2, gpus=2, gpu="t4", price=0.5)
     assert (found["images"], found["steps"], found["fits"], found["change"]) == (96_000, 12_000, True, [])
     assert found["cost"][1] == pytest.approx(2 * 0.5 * found["hours"][1]) and found["bytes"] > 0
-    assert "2 x t4" in capsys.readouterr().out
+    assert "2 x t4, 1 micro-batch per step: " in capsys.readouterr().out
     assert mae_kit.plan(recipe, data=str(photos), epochs=2, gpus=2)["images"] == 96
     with raises("minutes"):
         mae_kit.plan(recipe, data="96000", gpus=1, minutes=3)
