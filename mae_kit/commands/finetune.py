@@ -211,7 +211,7 @@ def _against_scratch(arguments: dict[str, Any]) -> dict[str, Any]:
     once |= {"encoder": "none", "model": ModelSpec(ours.config.model, own_args(ours.config.model_args))}
     once |= {"run": folder.path, "resume": folder.config.is_file()}
     once |= {"optimization": replace(arguments["optimization"], layer_decay=1.0, layer_blocks=1)}
-    log.info("training the same model from scratch, to compare:")
+    log.info("training the same model from scratch, for comparison:")
     finetune(**once)
     machine = arguments["machine"]
     val = resolve_pair(data.path, data.val, machine.pack, machine.shard_cache())[1]

@@ -15,7 +15,7 @@ from mae_kit.encoders.vit import ViT
 
 
 class EVA(ViT):
-    """A timm Eva without its head: queries and keys of each patch are rotated by its position in every block.
+    """A timm Eva without its head: rotary position embeddings (RoPE) in every block.
 
     Hidden patches are dropped or filled as in a `ViT`; the others keep their rotations.
 
@@ -32,7 +32,7 @@ class EVA(ViT):
             swiglu_align_to, rope_temperature, use_fc_norm.
 
     Raises:
-        UserError: timm has no such model, its rotations are learned, or the patch does not divide the image.
+        UserError: timm has no such model, its rotary embeddings are learned, or the patch does not divide the image.
 
     Example:
         >>> import torch, mae_kit as mk

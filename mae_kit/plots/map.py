@@ -21,7 +21,7 @@ def plane(features: Float[Tensor, "b d"]) -> Float32[np.ndarray, "b 2"]:
         UserError: `show.map`: scikit-learn is not installed, or there are too few images.
     """
     if len(features) < FEWEST:
-        raise UserError("show.map.few", f"a map of {len(features)} images", f"give {FEWEST} images or more")
+        raise UserError("show.map.few", f"{len(features)} images are too few for a map", f"give {FEWEST} or more")
     try:
         from sklearn.manifold import TSNE
     except ImportError:

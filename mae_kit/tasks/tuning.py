@@ -203,7 +203,7 @@ def settings(optimization: Optimization, batch_size: int, pretrained: bool) -> l
 def announce(candidates: list[Setting]) -> None:
     """Say how many trainings precede the one that was asked for."""
     count = len(candidates) * FOLDS
-    log.info(f"--tune auto: {count} trainings on parts of the labeled images, then the one on all of them")
+    log.info(f"--tune auto: {count} training runs on parts of the labeled images, then one on all of them")
 
 
 def tune(

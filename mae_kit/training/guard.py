@@ -88,7 +88,7 @@ class SkipNonFinite(Callback):
         elif self._count(trainer, step.number) and optimizer is not None:
             optimizer.found_inf.fill_(1.0)  # type: ignore[attr-defined]
             self.counts["skipped_steps"] += 1
-            log.warning(f"step {step.number + 1}: its gradient is of the weights before; the step is skipped")
+            log.warning(f"step {step.number + 1}: its gradient was computed before the rollback; the step is skipped")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.settle(trainer)
