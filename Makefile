@@ -36,7 +36,7 @@ fast: install
 	$(PYTEST) -m "not slow and not long"
 
 faults: install
-	$(BIN)/python -m pytest -m gate --campaign --timeout 0
+	$(BIN)/python -m pytest -m gate --campaign --timeout 0 --cache-clear
 
 bench: install
 	$(BIN)/python tests/benchmarks/speed.py --out bench.md

@@ -6,9 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import FINETUNE
+from support.boxed_folders import some_boxes, write_coco
 from support.gates import Measured
 from support.photo_shards import jpeg, write_shard
 from support.processes import Ended, Programs
+from support.shapes import write_shapes
+
+import mae_kit as mk
+from mae_kit.files.recipe_file import FOLDER
 
 pytestmark = [pytest.mark.long, pytest.mark.gate("R19")]
 
@@ -20,7 +27,7 @@ OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.list
 count = 0
 def fail(event, path):
     global count
-    if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith({place!r}):
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith({places!r}):
         count += 1
         if count == {moment}:
             raise OSError({number}, os.strerror({number}), os.fspath(path))
@@ -55,6 +62,12 @@ SHORT = """
 from mae_kit.commands import demo
 demo.PHOTOS = demo.PHOTOS._replace(pretrain_images=128, few_images=50, all_images=50)
 """
+DETECTOR = {"detector": "detr", "queries": 6, "layers": [0, 1], "width": 32, "heads": 4}
+TASKS = {  # by what the images of a folder of shards have: the class, its settings, what it writes
+    "masks": ("segmentation.Segmentation", {"width": 16}, "segmenter"),
+    "boxes": ("detection.Detection", DETECTOR, "detector"),
+    "numbers": ("regression.Regression", {}, "regressor"),
+}
 TRAINING = "--optimization.epochs 1 --optimization.warmup_epochs 0 --run OUT --resume auto"
 # The words of each, and a file that has to be the same after a fault; "" for what it prints, None for neither.
 COMMANDS = {
@@ -89,7 +102,15 @@ COMMANDS = {
     "plan": ("plan --config HERE/pretrain.yaml --data.path HERE/train-0.tar", "**/index*.safetensors"),
     "bench": ("bench HERE/run --out OUT.png --sizes 16 --batch-size 2", None),  # it shows what was measured
     "doctor": ("doctor --folder HERE", None),
+    "recipes": ("recipes mae_vit_b16", ""),
+    "embed": ("embed HERE/run --data HERE/train-0.tar --out OUT/features.npy --workers 1", "out/features.npy"),
 }
+for _kind, (*_, _file) in TASKS.items():
+    _data = f"--config HERE/{_kind}.yaml --data.path HERE/{_kind}"
+    COMMANDS[f"finetune-{_kind}"] = (f"finetune {_data} {TRAINING}", f"out/{_file}.safetensors")
+    _left = {"masks": "out/0.png", "boxes": "out/detections.json", "numbers": "out.csv"}[_kind]
+    _out = "OUT.csv" if _kind == "numbers" else "OUT"
+    COMMANDS[f"predict-{_kind}"] = (f"predict HERE/{_file} HERE/images --out {_out}", _left)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +134,31 @@ def source(programs: Programs, trained: Path, recipes: Path, tmp_path_factory: p
     words = ["--config", folder / "finetune.yaml", "--data.path", folder / "train-0.tar", "--optimization.epochs", "1"]
     words += ["--data.val", folder / "val-0.tar", "--run", folder / "classifier"]
     assert programs.run("finetune", *words).code == 0
+    prepare_tasks(programs, folder)
     for made in folder.glob("*.safetensors"):
         made.unlink()
     return folder
+
+
+def prepare_tasks(programs: Programs, folder: Path) -> None:
+    """Shards with masks, boxes and numbers, a recipe for each, and a run."""
+    drawn = {f"{split}/{number}.png": some_boxes(number) for split in ("train", "val") for number in range(8)}
+    masked, boxed = write_shapes(folder / "shapes", 8, 8), write_coco(folder / "boxed", drawn)
+    table, names = folder / "table.csv", [f"{'train' if number < 8 else 'val'}/{number}.png" for number in range(16)]
+    table.write_text("\n".join(["file,size", *(f"{name},{number}" for number, name in enumerate(names))]))
+    mk.shard(str(masked), folder / "masks", workers=1)
+    mk.shard(str(boxed), folder / "boxes", workers=1)
+    mk.shard(str(masked / "images"), folder / "numbers", labels=str(table), workers=1)
+    for kind, (name, settings, file) in TASKS.items():
+        task = {"class_path": f"mae_kit.tasks.{name}", "init_args": settings}
+        recipe = yaml.safe_load(FINETUNE) | {"task": task, "augmentation": {}}
+        recipe["data"] = {"batch_size": 4, "image_size": 32}
+        (folder / f"{kind}.yaml").write_text(yaml.safe_dump(recipe))
+        words = ["--config", folder / f"{kind}.yaml", "--data.path", folder / kind, "--optimization.epochs", "1"]
+        ended = programs.run("finetune", *words, "--run", folder / file)
+        assert ended.code == 0, ended
+    for source in (masked, boxed):
+        shutil.rmtree(source)
 
 
 class Place:
@@ -134,7 +177,7 @@ class Place:
     def run(self, moment: int, number: int) -> Ended:
         """Let one operation fail, or none: moment 0."""
         (self.here / "compare.yaml").write_text(COMPARISON.replace("HERE", str(self.here)))
-        how = {"place": f"{self.here}/", "moment": moment, "number": number, "told": str(self.told)}
+        how = {"places": (f"{self.here}/", f"{FOLDER}/"), "moment": moment, "number": number, "told": str(self.told)}
         patch = SHORT * (self.words[0] == "demo") + FAIL.format(**how)
         return self.programs.run(*self.words, patch=patch, XDG_CACHE_HOME=str(self.here / "cache"))
 

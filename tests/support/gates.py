@@ -1,7 +1,9 @@
 """Gates: what has to hold when a fault is injected. `@pytest.mark.gate("R1")` assigns a test to its gate.
 
 `make faults` runs only these tests, as often as each gate requires (`--campaign`), and writes faults/RESULTS.md; rows
-of gates that were not run are kept. Without it the same tests inject the same faults fewer times.
+of gates that were not run are kept. A gate can be run in parts, a test at a time: pytest's cache knows the outcomes of
+the others, which its row counts, too; `make faults` forgets them first. Without `--campaign` the same tests inject the
+same faults fewer times.
 """
 
 import os
@@ -92,7 +94,7 @@ GATES = {
     ),
     "R17": Gate("50,000 steps of a tiny model", "memory grows by less than 1 MB per 1,000 steps", "-"),
     "R19": Gate(
-        "one file operation of a command fails: 19 commands, 30 moments each, ten errnos",
+        "one file operation of a command fails: 27 commands, 30 moments each, ten errnos",
         "one line, or the same result; the same command again then has the result that it would have had",
         "-",
     ),
@@ -124,7 +126,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gate(name): a fault that a run has to survive; see tests/support/gates.py")
     if config.getoption("--campaign"):
-        config.pluginmanager.register(Campaign(), "campaign")
+        config.pluginmanager.register(Campaign(config), "campaign")
 
 
 @pytest.fixture
@@ -139,25 +141,40 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     return lambda figure: request.node.user_properties.append(("measured", figure))
 
 
+class Outcome(NamedTuple):
+    """Of one test: passed, failed or skipped; its figures; the day and commit of its run."""
+
+    outcome: str
+    figures: list[str]
+    run: str
+
+
 class Campaign:
     """Collect outcomes and figures, and write the table at the end."""
 
-    def __init__(self) -> None:
-        self.outcomes: dict[str, list[str]] = defaultdict(list)
-        self.figures: dict[str, list[str]] = defaultdict(list)
+    def __init__(self, config: pytest.Config) -> None:
+        self.cache = config.cache
+        self.tests: dict[str, list[str]] = defaultdict(list)
+        self.outcomes: dict[str, dict[str, Outcome]] = defaultdict(dict)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        for mark in item.iter_markers("gate"):
+            self.tests[mark.args[0]].append(item.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         report: pytest.TestReport = yield
         if report.when == "call" or report.outcome != "passed":
+            figures = [str(value) for name, value in report.user_properties if name == "measured"]
             for mark in item.iter_markers("gate"):
-                self.outcomes[mark.args[0]].append(report.outcome)
-                self.figures[mark.args[0]] += [
-                    str(value) for name, value in report.user_properties if name == "measured"
-                ]
+                self.outcomes[mark.args[0]][item.nodeid] = Outcome(report.outcome, figures, _now())
         return report
 
     def pytest_sessionfinish(self) -> None:
+        for name, new in self.outcomes.items():
+            known = self.cache.get(f"gates/{name}", {})
+            self.outcomes[name] = {test: Outcome(*one) for test, one in known.items()} | new
+            self.cache.set(f"gates/{name}", self.outcomes[name])
         RESULTS.parent.mkdir(exist_ok=True)
         table = "\n".join(self._table())  # before the file is opened, which it reads
         RESULTS.write_text(table + "\n", encoding="utf-8")
@@ -177,20 +194,24 @@ class Campaign:
             yield self._row(name, gate) if self.outcomes[name] or name not in before else before[name]
 
     def _row(self, name: str, gate: Gate) -> str:
-        asked = ["git", "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-        figures = "; ".join(dict.fromkeys(self.figures[name])) or "-"
-        cells = [name, gate.fault, gate.asked, self._result(name), figures, gate.others]
-        run = f"{time.strftime('%Y-%m-%d')}, {commit}" if self.outcomes[name] else "-"
-        return f"| {' | '.join([*cells, run])} |"
+        tests = self.outcomes[name].values()
+        figures = "; ".join(dict.fromkeys(figure for test in tests for figure in test.figures)) or "-"
+        runs = "; ".join(dict.fromkeys(test.run for test in tests)) or "-"
+        return f"| {' | '.join([name, gate.fault, gate.asked, self._result(name), figures, gate.others, runs])} |"
 
     def _result(self, name: str) -> str:
-        outcomes = self.outcomes[name]
+        outcomes = [test.outcome for test in self.outcomes[name].values()]
         if not outcomes:
             return "not run"
-        passed = outcomes.count("passed")
-        missing = [f"{outcomes.count(kind)} {kind}" for kind in ("failed", "skipped") if kind in outcomes]
-        return ", ".join([f"{passed} of {len(outcomes)} tests pass", *missing])
+        outcomes += ["not run" for test in self.tests[name] if test not in self.outcomes[name]]
+        missing = [f"{outcomes.count(kind)} {kind}" for kind in ("failed", "skipped", "not run") if kind in outcomes]
+        return ", ".join([f"{outcomes.count('passed')} of {len(outcomes)} tests pass", *missing])
+
+
+def _now() -> str:
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{time.strftime('%Y-%m-%d')}, {commit}"
 
 
 def _rows(table: Path) -> dict[str, str]:
