@@ -120,6 +120,7 @@ def evaluate(
     if not untrained and trained_kind(encoder) and not is_encoder(encoder):
         own, other = (None if place is None else str(place) for place in (data, val))
         return _score_trained(encoder, resolve_val(own, other, pack))
+    given = str(train or data), str(val or data)
     train, val = _splits(data, train, val, pack)
     asked = [] if methods is None else _names(methods)
     trainings = plan_trainings(attentive, finetune)
@@ -130,7 +131,7 @@ def evaluate(
         loaded = untrained_encoder(encoder, seed) if untrained else load_encoder(encoder)
         indexes = open_index(train), open_index(val)
         share_scale(loaded.pretrained_cfg.scale, *indexes, bands=loaded.pretrained_cfg.bands)
-        must_be_apart(*indexes, (str(train), str(val)))
+        must_be_apart(*indexes, given)
         about = subject(loaded, *indexes) if folder else {}
         own = None if untrained else encoder
         steps = training_steps(trainings, loaded, own, train, val, about["fingerprints"], seed, place) if place else {}

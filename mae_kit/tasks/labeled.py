@@ -84,7 +84,7 @@ def open_labeled(
     pair_of_shards = resolve_pair(data.path, data.val, machine.pack, cache)
     train, val = (open_index(shards, cache=cache) for shards in pair_of_shards)
     train.check_mix_shards(data.mix_shards)
-    must_be_apart(train, val, pair_of_shards)
+    must_be_apart(train, val, (data.path, data.val or data.path))
     classes = classes_of(train, val, pair_of_shards)
     replica = this_replica(machine, data.batch_size)
     samples = kept(train, data.exclude)

@@ -17,6 +17,8 @@ from mae_kit.training.schedule import Decay, absolute_learning_rate, learning_ra
 
 log = logging.getLogger(__name__)
 
+PROCESSES = 1024  # threads, or loader processes: more than a machine has cores
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -240,7 +242,7 @@ class Machine:
     pack: bool = True
 
     def __post_init__(self) -> None:
-        ranges = {"cache_size": POSITIVE, "threads": NOT_NEGATIVE, "num_workers": Range(-1)}
+        ranges = {"cache_size": POSITIVE, "threads": Range(0, PROCESSES), "num_workers": Range(-1, PROCESSES)}
         ranges |= {} if self.accumulate_grad_batches == "auto" else {"accumulate_grad_batches": POSITIVE}
         check_ranges(vars(self), "machine", **ranges)
         if self.compile and self.strategy == "fsdp":

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.errors import raises
+from support.photo_shards import jpeg
 
 from mae_kit.tasks.config import FinetuneData
 from mae_kit.tasks.labeled import open_labeled
@@ -48,3 +49,17 @@ def test_few_images_are_shown_for_the_recipes_steps(photos: Path):
     assert everything.stream.plan.steps == 60 and len(np.unique(everything.stream.rows)) == 96
     longer = Optimization(epochs=11, min_steps=60, learning_rate=1e-3)
     assert longer.of_min_steps(96, 16) is longer
+
+
+def test_images_to_score_on_that_are_those_to_learn_from_are_named_as_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder, and not that in the cache into which it is packed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    for number in range(8):
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / "ab"[number % 2] / f"{number}.jpg").write_bytes(jpeg(number))
+    with raises("data.val") as caught:
+        open_labeled(FinetuneData(str(folder), 16, 32, val=str(folder)), Optimization(1), Machine(), seed=0)
+    assert str(folder) in str(caught.value) and "cache" not in str(caught.value)

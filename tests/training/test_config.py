@@ -31,6 +31,8 @@ from mae_kit.training.config import Intervals, Machine, Optimization, Plan
         (Optimization, {"epochs": 80, "decay": "steps", "steps": (7.0, 5.0)}, "optimization.steps.end"),
         (Machine, {"accumulate_grad_batches": 0}, "machine.accumulate_grad_batches"),
         (Machine, {"threads": -1}, "machine.threads"),
+        (Machine, {"threads": 99_999_999_999}, "machine.threads"),
+        (Machine, {"num_workers": 99_999}, "machine.num_workers"),
         (Machine, {"num_workers": -2}, "machine.num_workers"),
         (Intervals, {"log_every_n_steps": 0}, "intervals.log_every_n_steps"),
         (Plan, {"samples": 8, "batch_size": 0, "epochs": 1, "seed": 0}, "data.batch_size"),

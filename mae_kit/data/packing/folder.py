@@ -1,6 +1,7 @@
 """A folder of images: its classes and splits."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mae_kit.data.index.listing import Skip
 from mae_kit.data.packing.box_files import BoxFiles, find_boxes
 from mae_kit.data.packing.label_file import LabelFile, read_label_file, read_table
 from mae_kit.data.packing.layouts import Layout, holds_images, recognize
-from mae_kit.data.packing.mask import is_binary
+from mae_kit.data.packing.mask import is_binary, shows_classes
 from mae_kit.data.packing.number_file import read_numbers
 from mae_kit.data.packing.source import FROM_SOURCE, Source, check_there, class_labels, read_file
 from mae_kit.data.packing.splits import HELD_OUT, TRAIN, choose_splits, kinds_of_splits, within
@@ -44,7 +45,7 @@ class FolderReader(NamedTuple):
 
 def folder_source(root: Path, labels: str, sizes: dict[str, int], skipped: list[Skip]) -> Source:
     """Images by path; top-level folders train/ and val/ (valid, test, ...) are splits, the classes lie below."""
-    layout = recognize(list(sizes), skipped)
+    layout = recognize(list(sizes), skipped, _masks_by_stem(root, list(sizes), labels))
     names, held_out, left_out = _split_folders(root, layout.paths, labels)
     second = [Skip(name, "of a second held-out split, which is not used") for name in left_out]
     plain = Source(
@@ -82,6 +83,30 @@ def _with_labels(
     if labels == "auto" and (unread := find_unread(root, plain.names, others) or _unread_masks(layout)):
         log.warning(f"{root} is packed without labels: {unread}")
     return plain
+
+
+def _masks_by_stem(root: Path, names: list[str], labels: str) -> list[str]:
+    """PNGs that are masks, by what some of them show, of the images of the same folder and stem: a.png next to a.jpg.
+
+    Raises:
+        UserError: Only some of these are masks.
+    """
+    pngs = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(".png")}
+    images = {pngs[stem]: name for name in names if name != pngs.get(stem := os.path.splitext(name)[0], name)}
+    if labels == "masks" or not images:
+        return list(images)
+    some = _probes(list(images))
+    found = [shows_classes(read_file(root / name), read_file(root / images[name])) for name in some]
+    if labels == "auto" and any(found) and not all(found):
+        mask, picture = some[found.index(True)], some[found.index(False)]
+        what = f"{root}: {mask} looks like the mask of {images[mask]}, {picture} like a picture"
+        raise UserError("shard.labels.stems", what, "choose one: mae-kit shard --labels masks or none")
+    return list(images) if all(found) else []
+
+
+def _probes(names: list[str]) -> list[str]:
+    """Some of them, evenly chosen."""
+    return [names[number] for number in np.unique(np.linspace(0, len(names) - 1, _PROBES).astype(int))]
 
 
 def _unread_masks(layout: Layout) -> str:
@@ -143,8 +168,7 @@ def _masked(plain: Source, root: Path, layout: Layout, masks: dict[str, str], si
 
 def _are_binary(root: Path, masks: list[str]) -> bool:
     """Whether some masks, evenly chosen, hold 0 and 255 alone; then it is said how they are read."""
-    some = [masks[number] for number in np.unique(np.linspace(0, len(masks) - 1, _PROBES).astype(int))]
-    if binary := is_binary(read_file(root / name) for name in some):
+    if binary := is_binary(read_file(root / name) for name in _probes(masks)):
         log.info(f"{root}: masks of 0 and 255 are read as classes 0 and 1")
     return binary
 

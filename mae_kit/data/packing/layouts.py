@@ -58,25 +58,27 @@ class _Pairs(NamedTuple):
     alone: set[str]
 
 
-def recognize(names: list[str], others: list[Skip]) -> Layout:
+def recognize(names: list[str], others: list[Skip], masks: Iterable[str] = ()) -> Layout:
     """Recognize the layout of a folder.
 
     Args:
         names: Images, relative to the folder.
         others: The other files.
+        masks: Of the names, those that show the classes of the image of the same folder and stem.
     """
     stems = {os.path.splitext(name)[0] for name in names}
     stems |= {end[1] for stem in stems if (end := _IMAGE_ENDS.fullmatch(stem))}
     twins = {name for name in names if (of := _OF_AN_IMAGE.fullmatch(os.path.splitext(name)[0])) and of[1] in stems}
+    twins |= {name for name in masks if not _is_target(name.split(os.sep))}
     paths = {name: name.split(os.sep) for name in names if name not in twins}
-    masks = {name for name, path in paths.items() if _is_target(path)}
-    images = {name: path for name, path in paths.items() if name not in masks}
+    targets = {name for name, path in paths.items() if _is_target(path)}
+    images = {name: path for name, path in paths.items() if name not in targets}
     places = {name: place for name, path in images.items() if (place := _images_folder(path)) is not None}
     skipped = [Skip(name, "a mask or annotation, by its name and the image's") for name in sorted(twins)]
     pairs = _Pairs({}, set())
     if places and len(places) == len(images):  # all images lie in a folder `images`
-        skipped += [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(masks)]
-        pairs = _pairs(images, places, {name: paths[name] for name in sorted(masks)})
+        skipped += [Skip(name, "a mask or annotation, by the name of its folder") for name in sorted(targets)]
+        pairs = _pairs(images, places, {name: paths[name] for name in sorted(targets)})
         paths = {name: path[: places[name]] + path[places[name] + 1 :] for name, path in images.items()}
     pairs = pairs if pairs.masks else _beside(images, sorted(twins))
     no_classes = _are_numbered(paths, others) or all(Path(name).stem.endswith(_CITY) for name in paths)
@@ -113,7 +115,7 @@ def _beside(images: Iterable[str], twins: list[str]) -> _Pairs:
     stems = {os.path.splitext(name)[0]: name for name in images}
     stems |= {end[1]: name for stem, name in stems.items() if (end := _IMAGE_ENDS.fullmatch(stem))}
     pngs = [(os.path.splitext(name)[0], name) for name in twins if name.lower().endswith(".png")]
-    for end in filter(None, _MASK_ENDS):
+    for end in _MASK_ENDS:
         found = [(stems.get(stem.removesuffix(end)), name) for stem, name in pngs if stem.endswith(end)]
         if masks := {image: name for image, name in found if image is not None}:
             return _Pairs(masks, set())

@@ -13,6 +13,8 @@ from mae_kit.data.decode import IGNORED, MAX_PIXELS, decode_mask, image_size, or
 from mae_kit.data.orientation import upright
 from mae_kit.errors import BadImage
 
+_FEW = 64  # values of a mask; a gray photo has more
+
 
 class Mask(NamedTuple):
     """A mask to store.
@@ -40,6 +42,15 @@ def is_binary(masks: Iterable[bytes]) -> bool:
     return IGNORED in found
 
 
+def shows_classes(data: bytes, image: bytes) -> bool:
+    """Whether a file is a mask of an image, and no picture: a gray or palette PNG of its size, and of few values."""
+    try:
+        mask = decode_mask(data)
+        return mask.shape == _shape(image, orientation_of(image)) and len(np.unique(mask)) <= _FEW
+    except BadImage:
+        return False
+
+
 def encode_mask(
     data: bytes,
     image: bytes,
@@ -64,9 +75,8 @@ def encode_mask(
         BadImage: It does not decode, is of another size, or has values that are no class.
     """
     mask, orientation = decode_mask(data, max_pixels), orientation_of(image, max_pixels)
-    width, height = image_size(image, max_pixels)
-    if mask.shape != ((width, height) if orientation >= 5 else (height, width)):
-        what = f"{mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}"
+    if mask.shape != (shape := _shape(image, orientation, max_pixels)):
+        what = f"{mask.shape[1]} x {mask.shape[0]} pixels for an image of {shape[1]} x {shape[0]}"
         raise BadImage(f"mask of another size: {what}")
     mask = upright(mask[..., None], orientation)[..., 0]
     mask = _without_255(mask) if binary else np.where(mask == ignore, np.uint8(IGNORED), mask)
@@ -77,6 +87,12 @@ def encode_mask(
     size = image_size(stored, max_pixels)
     (picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST)).save(buffer, "PNG")
     return Mask(buffer.getvalue(), present)
+
+
+def _shape(image: bytes, orientation: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of an image, before EXIF turns it."""
+    width, height = image_size(image, max_pixels)
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def _without_255(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

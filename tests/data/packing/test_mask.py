@@ -77,6 +77,33 @@ def test_a_mask_turns_with_its_image(tmp_path: Path, orientation: int, resize: i
     assert agree.mean() > 0.9
 
 
+def stems(folder: Path, *masks: np.ndarray) -> Path:
+    """N.jpg, each with one of these as N.png next to it."""
+    folder.mkdir()
+    for number, mask in enumerate(masks):
+        Image.fromarray(shapes(number)[0]).save(folder / f"{number}.jpg", quality=95)
+        Image.fromarray(mask).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_mask_of_the_same_stem_next_to_its_image(tmp_path: Path):
+    """By what it shows: the same picture in another format is none, and where only some are masks, none is guessed."""
+    masks, pictures = [shapes(number)[1] for number in range(3)], [shapes(number)[0] for number in range(3)]
+    _, index = pack(stems(tmp_path / "in", *masks), tmp_path)
+    assert all((found == masks[int(key)]).all() for key, found in masks_of(index).items()) and len(index.masked()) == 3
+    mixed = stems(tmp_path / "mixed", *masks[:2], pictures[2])
+    with raises("shard.labels.stems"):
+        pack(mixed, tmp_path / "of mixed")
+    _, index = pack(mixed, tmp_path / "of mixed", labels="masks")
+    assert len(index) == 2 == len(index.masked()) and reasons(tmp_path / "of mixed")
+    ramp = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48).astype(np.uint8)
+    for name, shown in (("color", pictures), ("gray", [ramp] * 3), ("smaller", [mask[1:] for mask in masks])):
+        _, index = pack(stems(tmp_path / name, *shown), tmp_path / f"of {name}")
+        assert len(index) == 6 and not len(index.masked()), name
+    _, index = pack(tmp_path / "in", tmp_path / "of none", labels="none")
+    assert len(index) == 3
+
+
 def test_what_does_not_fit_is_left_out_and_told(tmp_path: Path):
     source = write_shapes(tmp_path / "in", train=6, val=2)
     image, mask = shapes(0)
