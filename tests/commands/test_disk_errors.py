@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import FINETUNE
 from support.boxed_folders import some_boxes, write_coco
 from support.gates import Measured
 from support.photo_shards import jpeg, write_shard
@@ -151,7 +150,7 @@ def prepare_tasks(programs: Programs, folder: Path) -> None:
     mk.shard(str(masked / "images"), folder / "numbers", labels=str(table), workers=1)
     for kind, (name, settings, file) in TASKS.items():
         task = {"class_path": f"mae_kit.tasks.{name}", "init_args": settings}
-        recipe = yaml.safe_load(FINETUNE) | {"task": task, "augmentation": {}}
+        recipe = yaml.safe_load((folder / "finetune.yaml").read_text()) | {"task": task, "augmentation": {}}
         recipe["data"] = {"batch_size": 4, "image_size": 32}
         (folder / f"{kind}.yaml").write_text(yaml.safe_dump(recipe))
         words = ["--config", folder / f"{kind}.yaml", "--data.path", folder / kind, "--optimization.epochs", "1"]
