@@ -538,9 +538,9 @@ def _numpy_image(data: bytes) -> _Header:
 
 
 def _numpy_shape(data: bytes) -> tuple[int, ...]:
-    """Of a .npy as a shard stores it: [h w c] of 8 bits, or of more."""
+    """[h w c] of a .npy of 8 bits, or of more."""
     header = _numpy_header(data)
-    return header.shape if _is_deep_array(header) else _numpy_image(data).shape
+    return (*header.shape, 1)[:3] if _is_deep_array(header) else _numpy_image(data).shape
 
 
 def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:
@@ -553,14 +553,17 @@ def _decode_numpy(data: bytes, channels: int, max_pixels: int) -> Array:
 
 
 def _is_deep_array(header: _Header) -> bool:
-    return len(header.shape) == 3 and header.dtype.kind in "uif" and header.dtype != np.uint8
+    return len(header.shape) in (2, 3) and header.dtype.kind in "uif" and header.dtype != np.uint8
 
 
 def _deep_array(data: bytes, max_pixels: int) -> Num[np.ndarray, "h w c"] | None:
     header = _numpy_header(data)
     if not _is_deep_array(header):
-        return None
+        if header.dtype == np.uint8:
+            return None
+        raise BadImage(f"a .npy of {header.dtype} {list(header.shape)}, not of numbers [h w] or [h w c]")
     _check(header.shape[1], header.shape[0], max_pixels)
     if len(data) - header.start != math.prod(header.shape) * header.dtype.itemsize:  # before it is allocated
         raise BadImage("a .npy that is cut")
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    return values.reshape(*values.shape, 1) if values.ndim == 2 else values

@@ -80,8 +80,14 @@ def read_tiff(data: bytes, channels: int, max_pixels: int, number: int = 0) -> T
 
 
 def pages_of(file: TiffFile) -> Sequence[TiffPage]:
-    """Pages of full resolution: neither overviews nor masks."""
+    """Pages of full resolution: neither overviews nor masks.
+
+    Raises:
+        BadImage: There is none, as where the header names the other order of bytes.
+    """
     pages: list[Any] = [file.pages[i] for i in range(min(len(file.pages), 1024))]
+    if not pages:
+        raise BadImage("a TIFF without a page where its header says: it is damaged, or of the other order of bytes")
     return [page for page in pages if not page.subfiletype & 5] or pages[:1]
 
 
@@ -149,6 +155,9 @@ def _values(page: Any, size: int) -> Num[np.ndarray, "h w c"]:
         )
     if page.dtype.kind not in "uif":
         raise BadImage(f"a TIFF of {page.dtype} values, which are not read")
+    pixel = page.samplesperpixel * page.bitspersample // 8
+    if (tile := page.tilewidth * page.tilelength * pixel) > MOST_BYTES:  # each is allocated whole
+        raise BadImage(f"tiles of {tile:,} bytes, over the cap of {MOST_BYTES:,}")
     expected = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
     if is_cut(page.compression, page.databytecounts, page.dataoffsets, expected, size):
         raise BadImage("a TIFF with strips or tiles that are cut")

@@ -70,30 +70,59 @@ def _library(name: str, kind: str) -> Any:
 
 def _dicom(data: bytes, max_pixels: int) -> Volume:
     pydicom = _library("pydicom", "DICOM")
+    _check_deflated(data, pydicom)
     image = pydicom.dcmread(io.BytesIO(data))
     if "EncryptedAttributesSequence" in image and "PixelData" not in image:
         raise BadImage("an encrypted DICOM file")
-    if "PixelData" not in image and "FloatPixelData" not in image:
+    if "Rows" not in image or ("PixelData" not in image and "FloatPixelData" not in image):
         raise BadImage("a DICOM file without pixels")
     frames, bands = int(image.get("NumberOfFrames") or 1), int(image.get("SamplesPerPixel") or 1)
     shape, bits = (frames, image.Rows, image.Columns, bands), int(image.get("BitsAllocated", 32))
     _check(shape, bits // 8 or 1, max_pixels)
-    stored = len(image.get("PixelData", b""))
-    if stored and not image.file_meta.TransferSyntaxUID.is_compressed and stored < math.prod(shape) * bits // 8:
+    stored, syntax = len(image.get("PixelData", b"")), image.file_meta.TransferSyntaxUID
+    if stored and not syntax.is_compressed and stored < pydicom.pixels.utils.get_expected_length(image):
         raise BadImage("a DICOM file that is cut")
+    try:
+        if not pydicom.pixels.get_decoder(syntax).is_available:
+            fix = "pip install 'pylibjpeg[all]'"
+            raise BadImage(f"DICOM in {syntax.name}, for which no decoder is installed: {fix}")
+    except NotImplementedError:
+        raise BadImage(f"DICOM in {syntax.name}, which is not read") from None
 
     def page(number: int) -> np.ndarray:
         try:
-            values = pydicom.pixels.pixel_array(io.BytesIO(data), index=number)
-        except (RuntimeError, NotImplementedError):
-            syntax = image.file_meta.TransferSyntaxUID.name
-            raise BadImage(f"DICOM in {syntax}, for which no decoder is installed: pip install pylibjpeg") from None
-        return _rescaled(values.reshape(image.Rows, image.Columns, bands), image)
+            values = pydicom.pixels.pixel_array(image, index=number)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()  # each decoder has a line
+            raise BadImage(f"DICOM in {syntax.name} that does not decode: {reason}") from None
+        if image.get("PhotometricInterpretation") == "PALETTE COLOR":
+            return pydicom.pixels.apply_color_lut(values, image)
+        return _rescaled(values.reshape(image.Rows, image.Columns, bands), image, _transformation(image, number))
 
     return Volume(frames, "frames", page)
 
 
-def _rescaled(values: Num[np.ndarray, "h w c"], image: Any) -> Num[np.ndarray, "h w c"]:
+def _check_deflated(data: bytes, pydicom: Any) -> None:
+    """Hold the size of a deflated file against the cap, since pydicom inflates all of it."""
+    stream = io.BytesIO(data)
+    stream.seek(len(data[:128]) + len(_DICOM))
+    meta = pydicom.filereader.read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+        unpacking.decompress(stream.read(), MOST_BYTES)
+        if not unpacking.eof:
+            raise BadImage("a deflated DICOM file that is cut, or over the cap")
+
+
+def _transformation(image: Any, number: int) -> Any:
+    """Where the slope and intercept of a frame are: enhanced files have them per frame, or once for all frames."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", number), ("SharedFunctionalGroupsSequence", 0)):
+        if found := image.get(groups) and image[groups][place].get("PixelValueTransformationSequence"):
+            return found[0]
+    return image
+
+
+def _rescaled(values: Num[np.ndarray, "h w c"], image: Any, meant: Any) -> Num[np.ndarray, "h w c"]:
     """Stored values to those that are meant: `RescaleSlope` and `RescaleIntercept`; bright is much also in MONOCHROME1.
 
     Integers where the header says that all of them can be uint16 or int16, so that one series is of one kind.
@@ -104,7 +133,9 @@ def _rescaled(values: Num[np.ndarray, "h w c"], image: Any) -> Num[np.ndarray, "
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if image.get("PhotometricInterpretation") == "MONOCHROME1":
         values = (low + high - values.astype(np.int64)).astype(values.dtype)
-    slope, intercept = float(image.get("RescaleSlope", 1) or 1), float(image.get("RescaleIntercept", 0) or 0)
+    if "ModalityLUTSequence" in image:
+        raise BadImage("a DICOM file with a table of values (ModalityLUTSequence), which is not read")
+    slope, intercept = float(meant.get("RescaleSlope", 1) or 1), float(meant.get("RescaleIntercept", 0) or 0)
     if (slope, intercept) == (1, 0):
         return values
     ends = sorted((slope * low + intercept, slope * high + intercept))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 from support.gates import Measured
 
-from mae_kit.data.decode import decode, decode_scaled, image_size
+from mae_kit.data.decode import decode, decode_raw, decode_scaled, image_size
 from mae_kit.data.jpeg import cut_short
 from mae_kit.data.packing.encode import encode
 from mae_kit.errors import BadImage
@@ -318,6 +318,23 @@ def test_other_arrays_are_refused(values: np.ndarray):
     np.save(stream, values, allow_pickle=True)
     with pytest.raises(BadImage, match=r"a \.npy of"):
         decode(stream.getvalue())
+
+
+def test_an_array_of_one_band_may_be_flat():
+    values = np.arange(20, dtype=np.uint16).reshape(4, 5)
+    stream = io.BytesIO()
+    np.save(stream, values)
+    raw = decode_raw(stream.getvalue(), 0)
+    assert raw is not None and image_size(stream.getvalue()) == (5, 4)
+    np.testing.assert_array_equal(raw.values, values[..., None])
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2, 2, 2), np.uint16), np.zeros((2, 2), complex)])
+def test_arrays_that_are_no_images_are_not_taken_for_those_of_8_bits(values: np.ndarray):
+    stream = io.BytesIO()
+    np.save(stream, values)
+    with pytest.raises(BadImage, match=r"a \.npy of .* not of numbers"):
+        decode_raw(stream.getvalue(), 0)
 
 
 def test_array_that_is_cut():

@@ -1,6 +1,7 @@
 """TIFF of every kind of number and layout of bands, against the values that were written."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,22 @@ def test_strips_that_are_cut(kind: Any):
     if offset + 24 * 40 * np.dtype(kind).itemsize >= len(data):
         with pytest.raises(BadImage):
             decode(data[: len(data) - 300])
+
+
+@pytest.mark.parametrize("orders", ["<>", "><"])
+def test_a_header_of_the_other_order_of_bytes(orders: str):
+    data = tiff(ramp(np.uint16), byteorder=orders[0])
+    with pytest.raises(BadImage, match="other order of bytes"):
+        decode_raw(tiff(ramp(np.uint16), byteorder=orders[1])[:4] + data[4:])
+
+
+def test_tiles_that_are_larger_than_any_image_are_not_allocated(tmp_path: Path):
+    (tmp_path / "a.tif").write_bytes(tiff(ramp(np.uint16), tile=(16, 16), compression="zlib"))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        for name in ("TileWidth", "TileLength"):
+            file.pages[0].tags[name].overwrite(100_000, dtype="I")  # type: ignore[union-attr]
+    with pytest.raises(BadImage, match=r"tiles of .* over the cap"):
+        decode_raw((tmp_path / "a.tif").read_bytes())
 
 
 def test_pages_are_bands_where_they_are_asked_for_and_counted_where_not():

@@ -4,6 +4,8 @@ import gzip
 import io
 import sys
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +50,69 @@ def test_frames_of_a_dicom():
         np.testing.assert_array_equal(read(data, number)[..., 0], frames[number])
     raw = decode_raw(data)
     assert raw is not None and "2 of 3 frames" in raw.left_out
+
+
+def enhanced(frames: np.ndarray, shared: float | None, slopes: list[float]) -> bytes:
+    """Slopes where enhanced CT and MR have them: once for all frames, or for each."""
+
+    def group(slope: float) -> Any:
+        inside, outside = pydicom.Dataset(), pydicom.Dataset()
+        inside.RescaleSlope, inside.RescaleIntercept = slope, -10
+        outside.PixelValueTransformationSequence = pydicom.Sequence([inside])
+        return outside
+
+    tags = {"SharedFunctionalGroupsSequence": pydicom.Sequence([group(shared) if shared else pydicom.Dataset()])}
+    each = [group(slope) for slope in slopes] or [pydicom.Dataset() for _ in frames]
+    return dicom(frames, PerFrameFunctionalGroupsSequence=pydicom.Sequence(each), **tags)
+
+
+@pytest.mark.parametrize(("shared", "slopes"), [(2.0, []), (None, [2.0, 0.5]), (3.0, [2.0, 0.5])])
+def test_frames_of_an_enhanced_dicom_are_rescaled(shared: float | None, slopes: list[float]):
+    frames = np.stack([RAMP, RAMP + 1])
+    for number, slope in enumerate(slopes or [2.0, 2.0]):
+        found = read(enhanced(frames, shared, slopes), number)[..., 0]
+        np.testing.assert_array_equal(found, frames[number] * slope - 10)
+
+
+def test_colors_of_a_palette_dicom():
+    colors = np.array([[0, 65535], [0, 256], [512, 0]], np.uint16)
+    table, tags = "{}PaletteColorLookupTable{}", {}
+    for name, levels in zip(("Red", "Green", "Blue"), colors, strict=True):
+        tags |= {table.format(name, "Data"): levels.tobytes(), table.format(name, "Descriptor"): [2, 0, 16]}
+    found = read(dicom(np.array([[0, 1, 1]], np.uint16), PhotometricInterpretation="PALETTE COLOR", **tags))
+    np.testing.assert_array_equal(found, colors.T[[0, 1, 1]][None])
+
+
+def test_a_deflated_dicom():
+    data = dicom(RAMP, syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
+    np.testing.assert_array_equal(read(data)[..., 0], RAMP)
+
+
+def test_a_deflated_dicom_is_held_against_the_cap_before_it_is_inflated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mae_kit.data.volumes.MOST_BYTES", 1_000_000)
+    data = dicom(np.zeros((6000, 6000), np.uint16), syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="cap"):
+        decode_raw(data, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000, "of 72 MB"
+
+
+def samples() -> list[Path]:
+    """The files that pydicom brings along: every transfer syntax, and files that are damaged or no images."""
+    folder = Path(pydicom.__file__).parent / "data/test_files"
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[128:132] == b"DICM")
+
+
+@pytest.mark.parametrize("path", samples(), ids=lambda path: path.name)
+def test_samples_of_pydicom_are_read_or_have_a_line_that_is_no_error_of_python(path: Path):
+    try:
+        pages = count_pages(path.read_bytes())
+        assert read(path.read_bytes(), pages - 1).ndim == 3
+    except BadImage as error:
+        words = str(error)
+        assert len(words.splitlines()) == 1 and "object has no attribute" not in words
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -117,6 +182,14 @@ def encrypted() -> bytes:
     return stream.getvalue()
 
 
+def without_rows() -> bytes:
+    image = pydicom.dcmread(io.BytesIO(dicom(RAMP)))
+    del image.Rows
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, image)
+    return stream.getvalue()
+
+
 BAD = {
     "a large image": (lambda: lying(Rows=60000, Columns=60000), "cap"),
     "many frames": (lambda: lying(NumberOfFrames=10**8), "cap"),
@@ -124,7 +197,11 @@ BAD = {
     "cut pixels": (lambda: dicom(RAMP)[:-10], "cut"),
     "cut header": (lambda: dicom(RAMP)[:140], ""),
     "encrypted": (encrypted, "encrypted"),
-    "no decoder": (lambda: dicom(RAMP, syntax=pydicom.uid.JPEGLSLossless), "decoder"),
+    "no decoder": (lambda: dicom(RAMP, syntax=pydicom.uid.JPEGLSLossless), "decoder is installed.*pylibjpeg.all"),
+    "no image inside": (lambda: dicom(RAMP, syntax=pydicom.uid.JPEG2000), "JPEG 2000.*does not decode: pillow"),
+    "a video": (lambda: dicom(RAMP, syntax=pydicom.uid.MPEG2MPML), "MPEG2.*not read"),
+    "a table of values": (lambda: dicom(RAMP, ModalityLUTSequence=pydicom.Sequence([pydicom.Dataset()])), "table"),
+    "no size": (without_rows, "without pixels"),
     "cut slices": (cut_nifti, "cut"),
     "many slices": (huge_nifti, "cap"),
     "cut gzip": (lambda: gzip.compress(nifti(np.zeros((4, 4, 4), np.int16)))[:-20], ""),
