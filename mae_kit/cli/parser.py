@@ -6,7 +6,7 @@ from typing import Any, get_origin, get_type_hints
 
 from mae_kit.classes.own_code import allow
 from mae_kit.cli.schema import arguments, check, dotted_keys, is_open, kind_of, named_parameters, nearest, positional
-from mae_kit.cli.settings import merged, next_run
+from mae_kit.cli.settings import merged, nested, next_run
 from mae_kit.cli.words import SHORT, Words, read_words
 from mae_kit.errors import UserError
 from mae_kit.files.run_folder import RunFolder
@@ -136,4 +136,4 @@ def _placed(function: Callable[..., Any], program: str, read: Words) -> dict[str
     if words:
         fix = "if the shell expanded a pattern, quote it" if Path(words[0]).exists() else f"see `{program} --help`"
         raise UserError("arguments", f"unexpected argument {words[0]}", fix)
-    return values | read.options
+    return values | nested(read.options)
