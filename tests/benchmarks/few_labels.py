@@ -3,8 +3,8 @@
 python tests/benchmarks/few_labels.py ENCODER RECIPE DATA OUT [--labels 10] [--seeds 5] [--tuned 5] [KEY=VALUE ...]
 
 Each line is the top-1 in % on the held-out images, its mean over the seeds [95% interval by Student's t], and then
-every seed; gains are paired by seed. KEY=VALUE are settings of all fine-tunings. A run that is complete is read, one
-that was stopped resumes.
+every seed; gains are paired by seed. In ENCODER, {seed} is the seed: each draw of the labels then has a pretraining of
+its own. KEY=VALUE are settings of all fine-tunings. A run that is complete is read, one that was stopped resumes.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
     settings = {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in a.settings)}
     scores: dict[str, list[float]] = defaultdict(list)
     for seed in range(a.seeds):
-        for start, encoder in (("pretrained", a.encoder), ("scratch", "none")):
+        for start, encoder in (("pretrained", a.encoder.format(seed=seed)), ("scratch", "none")):
             decay = {} if start == "pretrained" else {"optimization.layer_decay": 1}
             common = (
                 {"data": a.data, "encoder": encoder, "data.labels_per_class": a.labels, "seed": seed} | settings | decay
