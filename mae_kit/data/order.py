@@ -8,7 +8,7 @@ Where shards are far away, or seeking is slow, an epoch may mix a few shards at 
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from mae_kit.randomness import ORDER, combine, mix
 
 _ROUNDS = 4
 _BLOCK = 2**20
+_AHEAD = 2**12  # positions that are permuted at a time: numpy costs much more a call than a position
 
 
 def permute(index: np.ndarray, n: int, key: int) -> np.ndarray:
@@ -52,11 +53,19 @@ def _feistel(value: np.ndarray, half: int, round_keys: np.ndarray) -> np.ndarray
 def samples_at(positions: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Epoch and sample number (0 .. n-1) at each position of the stream, int64 both."""
     epochs, within = np.divmod(positions, n)
+    parts, places = np.divmod(within, _AHEAD)
     samples = np.empty(len(positions), dtype=np.int64)
-    for epoch in np.unique(epochs):
-        rows = epochs == epoch
-        samples[rows] = permute(within[rows], n, int(combine(seed, ORDER, int(epoch))))
+    for epoch, part in {*zip(epochs.tolist(), parts.tolist(), strict=True)}:
+        rows = (epochs == epoch) & (parts == part)
+        samples[rows] = _permuted(n, seed, epoch, part)[places[rows]]
     return epochs, samples
+
+
+@lru_cache(maxsize=8)
+def _permuted(n: int, seed: int, epoch: int, part: int) -> np.ndarray:
+    """The sample numbers at `_AHEAD` positions of an epoch, from number `part * _AHEAD`."""
+    positions = np.arange(part * _AHEAD, min((part + 1) * _AHEAD, n))
+    return permute(positions, n, int(combine(seed, ORDER, epoch)))
 
 
 class _Windows(NamedTuple):

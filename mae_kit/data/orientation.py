@@ -11,7 +11,7 @@ TAG = 0x0112
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_VALUE = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])")
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
-_SEARCHED = 1 << 16  # bytes that are searched faster than their segments are walked
+_UNUSUAL = frozenset((_APP1, *range(0xD0, _SCAN), 0xFF))  # APP1, markers without a length, fill bytes
 _INTEGERS = {1: "B", 3: "H", 4: "I"}  # types of EXIF: BYTE, SHORT, LONG
 # orientation -> (swap rows and columns, step over rows, step over columns)
 UPRIGHT = {
@@ -53,7 +53,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def jpeg_orientation(data: bytes) -> int:
     """Read the orientation of a JPEG from EXIF, or from XMP where EXIF has none; 1 without either."""
-    if len(data) < _SEARCHED and bytes((0xFF, _APP1)) not in data:
+    if not _may_turn(data):
         return 1
     found = [data[start + 4 : end] for marker, start, end in segments(data) if marker == _APP1]
     exif = next((part for part in found if part.startswith(_EXIF)), None)
@@ -61,6 +61,22 @@ def jpeg_orientation(data: bytes) -> int:
     if orientation is None:
         orientation = next((xmp_orientation(part) for part in found if part.startswith(_XMP)), None)
     return orientation or 1
+
+
+def _may_turn(data: bytes) -> bool:
+    """Whether there may be an APP1 segment, where EXIF and XMP are: `segments` for the usual header, much faster."""
+    position = 2
+    try:
+        while data[position] == 0xFF:
+            marker = data[position + 1]
+            if marker == _SCAN:
+                return False
+            if marker < 0xC0 or marker in _UNUSUAL:
+                return True
+            position += 2 + (data[position + 2] << 8 | data[position + 3])
+    except IndexError:
+        pass
+    return True
 
 
 def xmp_orientation(packet: bytes) -> int | None:

@@ -25,10 +25,10 @@ from mae_kit.data.loading.crop import DRAWS, random_resized_boxes
 from mae_kit.data.loading.loader import TrainBatches
 
 MADE = [(112, 112, 64), (128, 128, 96), (500, 375, 224)]  # width and height of photos, side of the crop
-COUNT = 512
+COUNT = 1024
 
 
-def decode(shards: str | None = None, size: int = 224, images: int = 64, rounds: int = 20) -> dict[str, Any]:
+def decode(shards: str | None = None, size: int = 224, images: int = 256, rounds: int = 20) -> dict[str, Any]:
     """Time decode and RandomResizedCrop (bicubic, .2 to 1) of all, in turn, on one thread.
 
     mae_kit reads, checks, decodes, crops and collates; the bare calls are simplejpeg's and torch's of images in memory,

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mae_kit.data.order import Order, permute, sample_seeds, samples_at, step_positions
+from mae_kit.randomness import ORDER, combine
 
 
 @settings(max_examples=30)
@@ -24,6 +25,16 @@ def test_a_permutation_at_the_edges(n: int):
 def test_one_place_of_a_huge_permutation(n: int, at: int):
     (place,) = permute(np.array([at % n]), n, 9)
     assert 0 <= place < n
+
+
+def test_a_stream_is_the_permutations_of_its_epochs():
+    n, seed = 9_469, 3  # permuted in parts, of which the last is short
+    positions = np.random.default_rng(0).integers(0, 3 * n, 2_000)
+    epochs, samples = samples_at(positions, n, seed)
+    for epoch in range(3):
+        rows = epochs == epoch
+        key = int(combine(seed, ORDER, epoch))
+        assert np.array_equal(samples[rows], permute(positions[rows] % n, n, key))
 
 
 def test_permutations_look_shuffled():

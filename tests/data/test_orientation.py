@@ -46,6 +46,13 @@ def test_behind_large_segments():
     assert jpeg_orientation(with_segments(*large, segment(0xE1, b"Exif\0\0" + exif(8)))) == 8
 
 
+@pytest.mark.parametrize(
+    "before", [b"", b"\xff", b"\xff\x01", b"\xff\xd0", segment(0xEC, b"\xff\xda\xff\xd9"), b"\0\0"]
+)
+def test_behind_whatever_may_stand_before_it(before: bytes):
+    assert jpeg_orientation(with_segments(before, segment(0xE1, b"Exif\0\0" + exif(8)))) == 8
+
+
 @pytest.mark.parametrize("packet", [b'tiff:Orientation="6"', b"<tiff:Orientation>6</tiff:Orientation>"])
 def test_xmp_counts_where_exif_has_none(packet: bytes):
     xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x " + packet + b"/>")

@@ -260,9 +260,9 @@ class Index:
         for pause in (*filesystem.PAUSES, None):
             try:
                 data = read_at(self._descriptor(shard), size, offset)
-                reason = f"it ends inside an image, {len(data)} of {size} bytes"
                 if len(data) == size:
                     return data
+                reason = f"it ends inside an image, {len(data)} of {size} bytes"
             except OSError as error:
                 reason = error.strerror or str(error)
             self._open = {}
