@@ -104,7 +104,14 @@ class UsualImages(Dataset[Tensor]):
 
 def usual_batches(index: Index, size: int, batch: int, workers: int) -> Iterator[Tensor]:
     """Shuffled float batches without end."""
-    how = {"pin_memory": torch.cuda.is_available(), "persistent_workers": workers > 0}  # no new workers in a turn
-    loader = DataLoader(UsualImages(index, size), batch, shuffle=True, num_workers=workers, drop_last=True, **how)
+    loader = DataLoader(
+        UsualImages(index, size),
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,  # none start in the middle of a turn
+    )
     while True:
         yield from loader
