@@ -28,7 +28,21 @@ def is_main_process() -> bool:
 
 
 class _Terminal(Console):
-    """Prints text as it is: nothing in a name of a file or class is markup, an emoji or a command to the terminal."""
+    """Prints text as it is: nothing in a name of a file or class is markup, an emoji or a command to the terminal.
+
+    Attributes:
+        lost: Why a message, table or progress bar was not printed, as on a full disk; null while all were.
+    """
+
+    lost: OSError | None = None
+
+    def _check_buffer(self) -> None:
+        """Write what is printed; a run outlives its messages."""
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            self.lost = error
+            self._buffer.clear()  # rich would write it again with the next one
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(inert(text), **options)
@@ -42,20 +56,10 @@ console = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True, 
 
 
 class _Handler(logging.Handler):
-    """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment.
-
-    Attributes:
-        lost: Why a message was not printed, as on a full disk; null while all were.
-    """
-
-    lost: OSError | None = None
+    """Prints messages as they are, without markup or wrapping, on the `sys.stdout` of that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            console.print(Text(inert(record.getMessage())))
-        except OSError as error:
-            self.lost = error
-            console._buffer.clear()  # rich would write it again with the next one
+        console.print(Text(inert(record.getMessage())))
 
 
 @contextmanager
@@ -63,8 +67,9 @@ def messages() -> Iterator[None]:
     """Show the package's log messages of level INFO and above on the terminal, for as long as a command runs.
 
     Raises:
-        OutputLost: At the end, since a run outlives its messages: some were not printed.
+        OutputLost: At the end, since a run outlives its messages: something was not printed.
     """
+    console.lost = None
     logger, handler = logging.getLogger("mae_kit"), _Handler()
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -74,8 +79,8 @@ def messages() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
-    if handler.lost:
-        raise OutputLost(*handler.lost.args)
+    if console.lost:
+        raise OutputLost(*console.lost.args)
 
 
 @contextmanager

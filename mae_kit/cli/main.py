@@ -207,15 +207,16 @@ def _run(name: str, words: list[str]) -> int:
     words = [word for word in words if word != "--json"]
     from mae_kit.console import is_main_process, messages
 
-    with messages(), contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        given = _values(name, words)  # this and the places first: mistakes are answered without importing torch
-        _check_places(given)
-        function = load(name)
-        result = function(**_with_threads(function, arguments(function, given)))
-        if isinstance(result, Iterator):  # for Python, which takes them one by one
-            raise UserError("out.missing", f"{name} has no file for its results", "add --out FILE")
-    if is_main_process():
-        _report(result, as_json)
+    with messages():
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            given = _values(name, words)  # this and the places first: mistakes are answered without importing torch
+            _check_places(given)
+            function = load(name)
+            result = function(**_with_threads(function, arguments(function, given)))
+            if isinstance(result, Iterator):  # for Python, which takes them one by one
+                raise UserError("out.missing", f"{name} has no file for its results", "add --out FILE")
+        if is_main_process():
+            _report(result, as_json)
     return int(isinstance(result, dict) and bool(result.get("failed")))
 
 

@@ -134,7 +134,7 @@ def source(programs: Programs, trained: Path, recipes: Path, tmp_path_factory: p
     words += ["--data.val", folder / "val-0.tar", "--run", folder / "classifier"]
     assert programs.run("finetune", *words).code == 0
     prepare_tasks(programs, folder)
-    for made in folder.glob("*.safetensors"):
+    for made in folder.rglob("index*.safetensors"):
         made.unlink()
     return folder
 
