@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mae_kit.data.index.exclusions import kept, write_exclusions, write_keep_list
-from mae_kit.data.index.index import takes_files
 from mae_kit.data.index.open import Index, open_index
 from mae_kit.data.resolve import resolve
 from mae_kit.duplicates.hamming import LARGEST
 from mae_kit.errors import UserError
-from mae_kit.files.durable import replace_text
+from mae_kit.files.durable import must_take_files, replace_text
 from mae_kit.parallel import Engine
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,8 @@ def dedup(
     if evaluation is not None:
         _check_different(index, evaluation)
     path = out or (index.folder if place == str(shards) else Path()) / LIST
-    _check_writable(path.parent)
+    must_take_files(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     found = _find(index, evaluation, distance, workers, engine, encoder, similarity)
     counts = found.counts()
     settings = {"shards": str(shards), "against": str(against) if against else None}
@@ -101,12 +101,6 @@ def _check_different(index: Index, evaluation: Index) -> None:
     if shared and index.folder.resolve() == evaluation.folder.resolve():
         fix = "give patterns that separate them, such as DIR/train-*.tar and --against DIR/val-*.tar"
         raise UserError("dedup.against", f"{shared[0]} is on both sides: all of it would be removed", fix)
-
-
-def _check_writable(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not takes_files(folder):
-        raise UserError("dedup.out", f"{folder} cannot be written", "choose another --out FOLDER/NAME.jsonl")
 
 
 def _find(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TextIO
 
 from mae_kit.cli.launch import PARENT
 from mae_kit.errors import UserError
+from mae_kit.files.durable import must_take_files
 from mae_kit.files.recipe_file import flat, read_recipe
 from mae_kit.files.run_folder import RunFolder
 from mae_kit.files.run_records import read_record
@@ -203,11 +204,12 @@ def _reason(code: int, lines: list[str]) -> str:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a folder that is a file or lies in one.
+    """Refuse a folder that is a file or lies in one, or that cannot be written.
 
     Raises:
         UserError: It is.
     """
+    must_take_files(out)
     if file := next(filter(Path.is_file, (out, *out.parents)), None):
         raise UserError("out.file", f"{file} is a file, where --out needs a folder", "choose another --out")
 

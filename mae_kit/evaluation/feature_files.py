@@ -14,7 +14,7 @@ import numpy as np
 from mae_kit.data.index.open import Index
 from mae_kit.errors import UserError
 from mae_kit.evaluation.embeddings import EmbeddedImages, Embeddings, Token
-from mae_kit.files.durable import replacing
+from mae_kit.files.durable import must_take_files, replacing
 from mae_kit.inert import cell
 
 COLUMNS = ("shard", "key", "file", "label", "class")
@@ -25,8 +25,9 @@ def check_file(file: Path, token: Token) -> None:
     """Refuse, before any work, a file that cannot be written.
 
     Raises:
-        UserError: `out.suffix`: another format; `out.csv`: all patches as CSV; `out.parquet`: no pyarrow.
+        UserError: `out.suffix`: another format; `out.csv`: all patches as CSV; `out.parquet`: no pyarrow; `out.folder`.
     """
+    must_take_files(file.parent)
     if file.suffix not in WRITERS:
         raise UserError(
             "out.suffix", f"--out {file} is not a {', '.join(WRITERS)} file", "give, for example, features.npy"

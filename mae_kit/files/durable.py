@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from mae_kit.errors import UserError
+
 MAKING = ".*.making"  # what a killed process leaves behind; whoever owns the folder may clear it away
 STALE = 3600  # seconds without a write after which nobody writes to a file any more, on whatever machine
 UNFINISHED = ".unfinished"  # the folder of a folder that is being filled
@@ -51,7 +53,20 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
             error.filename = str(path)  # what the user knows
         raise
     finally:
-        making.unlink(missing_ok=True)
+        with suppress(OSError):  # it is renamed; or it was never made, which a read-only disk tells otherwise
+            making.unlink()
+
+
+def takes_files(folder: Path) -> bool:
+    """Whether its permissions let files in; a folder without any write bit is left alone even by the superuser."""
+    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
+
+
+def must_take_files(folder: Path) -> None:
+    """Raises UserError, before any work, where results for a folder, which need not exist yet, cannot be written."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if there.is_dir() and not takes_files(there):
+        raise UserError("out.folder", f"{there} cannot be written", "choose another --out")
 
 
 def replace_text(path: Path, text: str) -> None:

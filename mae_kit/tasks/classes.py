@@ -19,7 +19,7 @@ from mae_kit.errors import UserError
 from mae_kit.evaluation.bootstrap import Gain, Score, paired_gain
 from mae_kit.evaluation.methods import HALF, score_predictions
 from mae_kit.evaluation.predictions import Labels, Predictions, predictions
-from mae_kit.files.durable import replace_text
+from mae_kit.files.durable import must_take_files, replace_text
 from mae_kit.inert import cell
 from mae_kit.tasks.metrics import THRESHOLD
 from mae_kit.tasks.trained import BATCH, Trained
@@ -102,6 +102,8 @@ def check_table(out: Path | None) -> None:
     """Raises UserError where predictions cannot be a CSV file."""
     if out and out.suffix != ".csv":
         raise UserError("out", f"--out {out} is not a .csv file", "give, for example, predictions.csv")
+    if out:
+        must_take_files(out.parent)
 
 
 def _line(classes: dict[str, float], multi_label: bool) -> str:

@@ -207,7 +207,7 @@ def test_fingerprints_go_to_the_cache_where_the_folder_takes_no_files(
 ):
     write_pictures(tmp_path / "shards" / "a.tar", STRANGERS)
     (tmp_path / "shards").chmod(0o555)
-    with raises("dedup.out"):
+    with raises("out.folder"):
         dedup(tmp_path / "shards", workers=1)
     assert not list(cache.glob("mae_kit/fingerprints-*")), "nothing was searched"
     assert dedup(tmp_path / "shards", out=tmp_path / "new" / "list.jsonl", workers=1)["duplicates"] == 0

@@ -1,14 +1,20 @@
 """Files that are whole or not there: the old one or the new one, and nothing beside it."""
 
+import errno
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.errors import raises
 
+from mae_kit.comparison.orchestrate import check_folder
+from mae_kit.evaluation.feature_files import check_file
 from mae_kit.files.durable import append_lines, filling, is_unfinished, replace_text, replacing
+from mae_kit.tasks.classes import check_table
 
 DIES = """
 import os, sys
@@ -44,6 +50,33 @@ def test_an_error_names_the_file_that_was_to_be(tmp_path: Path):
             if raised:
                 raise raised  # nothing was written: there is nothing to give the name to
         assert error.value.filename == str(tmp_path / "a")
+
+
+def test_an_error_of_a_disk_that_takes_nothing_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On one mounted for reading, removing what is not there fails, too."""
+
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError) as error, replacing(tmp_path / "a") as making:
+        read_only(making)
+    assert error.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of folders")
+@pytest.mark.parametrize(
+    "check",
+    [check_folder, lambda out: check_file(out / "f.npy", "mean"), lambda out: check_table(out / "p.csv")],
+    ids=["evaluate and compare", "embed", "predict"],
+)
+def test_a_folder_that_takes_no_files_is_refused_before_any_work(tmp_path: Path, check: Callable[[Path], None]):
+    check(tmp_path / "new/results")
+    tmp_path.chmod(0o555)
+    for out in (tmp_path, tmp_path / "new/results"):
+        with raises("out.folder"):
+            check(out)
+    tmp_path.chmod(0o755)
 
 
 def test_two_writers_do_not_meet(tmp_path: Path):

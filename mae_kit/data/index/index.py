@@ -37,7 +37,7 @@ from mae_kit.data.remote.cache import READ_ONLY
 from mae_kit.data.remote.store import Stamps, Store
 from mae_kit.data.scale import Scale
 from mae_kit.errors import BadImage, UserError
-from mae_kit.files.durable import replacing
+from mae_kit.files.durable import replacing, takes_files
 from mae_kit.files.json_file import parse_json
 from mae_kit.files.user_cache import user_cache
 from mae_kit.parallel.processes import descriptors
@@ -439,8 +439,3 @@ def cache_path(what: str, base: Path) -> Path:
     """Return the place in the user's cache for a file that belongs next to the shards of a folder."""
     name = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
     return user_cache() / f"{what}-{name}"
-
-
-def takes_files(folder: Path) -> bool:
-    """Whether its permissions let files in; a folder without any write bit is left alone even by the superuser."""
-    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from mae_kit.console import progress
-from mae_kit.data.index.index import cache_path, takes_files
+from mae_kit.data.index.index import cache_path
 from mae_kit.data.index.open import Index
-from mae_kit.files.durable import clear_unfinished, replacing
+from mae_kit.files.durable import clear_unfinished, replacing, takes_files
 from mae_kit.parallel import Engine, run_tasks
 
 ROWS = "rows"
