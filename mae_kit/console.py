@@ -69,7 +69,6 @@ def messages() -> Iterator[None]:
     Raises:
         OutputLost: At the end, since a run outlives its messages: something was not printed.
     """
-    console.lost = None
     logger, handler = logging.getLogger("mae_kit"), _Handler()
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -79,8 +78,9 @@ def messages() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
-    if console.lost:
-        raise OutputLost(*console.lost.args)
+        lost, console.lost = console.lost, None
+    if lost:
+        raise OutputLost(*lost.args)
 
 
 @contextmanager
