@@ -19,7 +19,7 @@ class Objects(NamedTuple):
     Attributes:
         xyxy: Left, top, right and bottom edge of each, in pixels of the upright image.
         label: Their classes.
-        crowd: True for a box around many objects of a class, as in COCO: neither learned from nor scored.
+        crowd: True for a box around many objects of a class, as in COCO: neither trained on nor scored.
     """
 
     xyxy: Float32[np.ndarray, "m 4"]

@@ -69,11 +69,11 @@ def box_stats(records: dict[str, dict[str, Any]]) -> dict[str, int]:
 def _box_lines(boxes: dict[str, int]) -> list[str]:
     lines = [f"objects: {boxes.get('objects', 0):,}, at most {boxes.get('most', 0):,} in an image"]
     told = {
-        "background": "images show no object: they teach background",
+        "background": "images show no object: they are background examples",
         "clipped": "boxes reached out of their image and were clipped",
         "empty": "boxes without area, or outside of their image, were left out",
         "unknown": "boxes of a class without a name were left out",
-        "crowd": "boxes are around crowds: neither learned from nor scored",
+        "crowd": "boxes are crowd annotations: neither trained on nor scored",
     }
     return lines + [f"{boxes[name]:,} {what}" for name, what in told.items() if boxes.get(name)]
 
