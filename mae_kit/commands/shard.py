@@ -62,13 +62,13 @@ def shard(
         max_shard_size: Largest size of a shard in bytes (an estimate with --resize); small datasets get smaller shards.
         workers: Shards written at once; 0 = one per core. The shards do not depend on it.
         seed: Seed of the order and of the val split.
-        labels: auto = masks, if images/NAME.jpg has masks/NAME.png, or NAME.jpg has NAME_mask.png; boxes, if there are
-            annotation files; class folders, if all images are in at least two top-level folders; else none. folders =
-            always the top-level folders; masks = always the masks, the class of each pixel as grayscale or palette PNG,
-            named by SRC/classes.txt; boxes = always the boxes of COCO JSON, Pascal VOC XML or YOLO text files; none =
-            no labels. Or a CSV file with the columns file (relative to SRC) and label (the name of one class) or labels
-            (any number of names, separated by ; or |, or empty), or, for regression, the column file and columns of
-            numbers. With hf:NAME, the name of a column.
+        labels: auto = masks, if images/NAME.jpg has masks/NAME.png, or NAME.jpg has NAME_mask.png or NAME.png next to
+            it; boxes, if there are annotation files; class folders, if all images are in at least two top-level
+            folders; else none. folders = always the top-level folders; masks = always the masks, the class of each
+            pixel as grayscale or palette PNG, named by SRC/classes.txt; boxes = always the boxes of COCO JSON, Pascal
+            VOC XML or YOLO text files; none = no labels. Or a CSV file with the columns file (relative to SRC) and
+            label (the name of one class) or labels (any number of names, separated by ; or |, or empty), or, for
+            regression, the column file and columns of numbers. With hf:NAME, the name of a column.
         channels: 3 = RGB, 1 = grayscale; by default RGB for 8-bit images, and all bands of others.
         scale: How values of more than 8 bits, which are stored unscaled, become model input from 0 to 1, band by band:
             percentile = from the 0.1th to the 99.9th percentile of the training images; range = from the smallest to
