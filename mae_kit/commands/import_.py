@@ -38,9 +38,10 @@ def import_(
     """Convert weights from another program into a folder that finetune, reconstruct and pretrain read.
 
     The format is recognized: original MAE files (encoder, whole model, fine-tuned); state dicts of timm's plain ViTs,
-    of DINOv2 and Pixio; folders of transformers (ViTMAE, ViT, DINOv2, DINOv3, SigLIP, Pixio, ImageGPT, BEiT, Swin,
-    ConvNeXt V2) and of timm; encoders and classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code; detectors of
-    transformers, YOLOS and DETR, as they are, which predict and evaluate then take. No code in a file is executed.
+    of DINOv2, Pixio and Prithvi-EO; folders of transformers (ViTMAE, ViT, DINOv2, DINOv3, SigLIP, Pixio, ImageGPT,
+    BEiT, Swin, ConvNeXt V2) and of timm; encoders and classifiers of the BEiT, SimMIM, ConvNeXt V2 and Hiera code;
+    detectors of transformers, YOLOS and DETR, as they are, which predict and evaluate then take. No code in a file is
+    executed.
 
     Args:
         weights: A file, a folder with config.json and model.safetensors, or timm:NAME for what timm publishes.
