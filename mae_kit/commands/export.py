@@ -1,5 +1,6 @@
 """Export weights for other programs."""
 
+import io
 import json
 import logging
 import tempfile
@@ -123,16 +124,21 @@ def _write_transformers(folder: Path, weights: Pretrained, config: dict[str, Any
 
 def _original(folder: Path, weights: Pretrained) -> None:
     content = {"model": original.write(weights), "args": original.settings(weights)}
-    _through(folder, "model.pth", lambda file: torch.save(content, file))
+    _at_once(folder / "model.pth", lambda file: torch.save(content, file))
 
 
 def _onnx(folder: Path, graph: Graph) -> None:
-    _through(folder, "model.onnx", lambda file: save_onnx(graph, file))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as making:
+        save_onnx(graph, Path(making) / "model.onnx")
+        for file in sorted(Path(making).iterdir(), reverse=True):  # model.onnx.data before model.onnx
+            with replacing(folder / file.name) as moved:
+                file.rename(moved)
     _write_record(folder, graph)
 
 
 def _pt2(folder: Path, graph: Graph) -> None:
-    _through(folder, "model.pt2", lambda file: save_torch(graph, file))
+    _at_once(folder / "model.pt2", lambda file: save_torch(graph, file))
     _write_record(folder, graph)
 
 
@@ -141,14 +147,13 @@ def _write_record(folder: Path, graph: Graph) -> None:
     replace_text(folder / RECORD, json.dumps(graph.record, indent=2) + "\n")
 
 
-def _through(folder: Path, name: str, write: Callable[[Path], None]) -> None:
-    """Let a library write under the name that it will have, in a folder beside, and move what it wrote."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as making:
-        write(Path(making) / name)
-        for file in sorted(Path(making).iterdir(), reverse=True):  # model.onnx.data before model.onnx
-            with replacing(folder / file.name) as moved:
-                file.rename(moved)
+def _at_once(file: Path, write: Callable[[io.BytesIO], None]) -> None:
+    """Let PyTorch write into memory: where it cannot finish an archive, as on a full disk, it hides the reason."""
+    archive = io.BytesIO()
+    write(archive)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as making:
+        making.write_bytes(archive.getvalue())
 
 
 GRAPHS: dict[str, Callable[[Path, Graph], None]] = {"onnx": _onnx, "pt2": _pt2}

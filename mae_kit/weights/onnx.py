@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +85,7 @@ def export_graph(graph: Graph) -> ExportedProgram:
     return torch.export.export(graph.module.eval(), (graph.images,), dynamic_shapes=graph.shapes)
 
 
-def save_torch(graph: Graph, file: Path) -> None:
+def save_torch(graph: Graph, file: BytesIO) -> None:
     """Write a .pt2 file: `torch.export.load(file).module()(images)`; the record is its extra file model.json."""
     torch.export.save(export_graph(graph), file, extra_files={RECORD: json.dumps(graph.record)})
 

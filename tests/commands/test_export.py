@@ -1,8 +1,10 @@
 """The verb `export`: its mistakes, and the folder for the Hub with a card that is true and whose code runs."""
 # Also tests reports/model_card.py.
 
+import errno
 import json
 import re
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from support.errors import raises
-from support.tiny_models import MEAN, STD, save_run, tiny_mae
+from support.tiny_models import MEAN, STD, save_run, tiny_mae, tiny_weights
 from timm.data.config import resolve_data_config
 
 import mae_kit
 from mae_kit.commands.export import export
 from mae_kit.commands.import_ import import_
 from mae_kit.weights.config import ModelConfig
-from mae_kit.weights.native import load_classifier, save_classifier
+from mae_kit.weights.native import load_classifier, save_classifier, save_encoder
 from mae_kit.weights.recognize import read_pretrained
 
 
@@ -156,3 +158,18 @@ def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pyte
     assert sorted([*files, "mine"]) == sorted(path.name for path in out.iterdir())
     with raises("out"):
         export(run, **place)
+
+
+@pytest.mark.parametrize("format", ["original", "pt2", "onnx"])
+def test_a_full_disk_is_told_by_the_system(tmp_path: Path, format: str):
+    """PyTorch, which cannot finish an archive then, says something else."""
+    run, most = save_run(tmp_path / "run", tiny_mae()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    save_encoder(run, tiny_mae().encoder.model.state_dict(), tiny_weights(tiny_mae()).config)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most[1]))
+    try:
+        with pytest.raises(OSError) as full:
+            export(run, tmp_path / "out", format=format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert full.value.errno == errno.EFBIG and not (tmp_path / "out").exists()
+    assert export(run, tmp_path / "out", format=format)["files"]

@@ -128,7 +128,7 @@ def _writing(out: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            fix = f"free about {megabytes(needed)} and repeat the command: finished shards are kept"
+            fix = f"free about {megabytes(max(needed, 100_000))} and repeat the command: finished shards are kept"
             raise UserError("shard.out.full", f"{out}: {error.strerror}", fix) from error
         if error.errno in _NOT_WRITABLE:
             raise UserError(
