@@ -20,7 +20,7 @@ from support.tiny_models import MEAN, STD, save_run, tiny_mae, tiny_weights
 from timm.data.config import resolve_data_config
 
 import mae_kit
-from mae_kit.commands.export import export
+from mae_kit.commands.export import Format, export
 from mae_kit.commands.import_ import import_
 from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier, save_classifier, save_encoder
@@ -161,7 +161,7 @@ def test_an_interrupted_export_can_be_repeated(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("format", ["original", "pt2", "onnx"])
-def test_a_full_disk_is_told_by_the_system(tmp_path: Path, format: str):
+def test_a_full_disk_is_told_by_the_system(tmp_path: Path, format: Format):
     """PyTorch, which cannot finish an archive then, says something else."""
     run, most = save_run(tmp_path / "run", tiny_mae()), resource.getrlimit(resource.RLIMIT_FSIZE)
     save_encoder(run, tiny_mae().encoder.model.state_dict(), tiny_weights(tiny_mae()).config)
