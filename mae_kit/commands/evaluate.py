@@ -82,7 +82,7 @@ def evaluate(
         data: Labeled images: what `mae-kit shard` made, with train and val splits; a plain folder; or a URL.
         train: Labeled shards to fit on, in place of the train split of --data: a folder, or a pattern such as
             "DIR/train-*.tar".
-        val: Labeled shards to score on, in place of the val split of --data.
+        val: Labeled shards, or a plain folder, to score on, in place of the val split of --data.
         methods: Methods, separated by commas. knn = weighted vote of the 20 nearest neighbors (temperature .07).
             fewshot = ridge regression on 1, 5, 10 and 25 images per class, five draws (big_vision). probe = a linear
             layer on cached features, LARS, 90 epochs, batches of 1,024, learning rate chosen on a tenth of the training

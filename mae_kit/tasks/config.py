@@ -26,7 +26,7 @@ class FinetuneData:
         batch_size: Images per optimizer step, over all devices and micro-batches; reduced if there are fewer images.
         image_size: Side in pixels, or height and width; position embeddings are interpolated if it differs from the
             encoder's.
-        val: Labeled shards to score on; by default the validation split of `path`.
+        val: Labeled shards, or a plain folder, to score on; by default the validation split of `path`.
         exclude: File that lists training samples to leave out: the duplicates.jsonl of `mae-kit dedup`.
         labels_per_class: Train on this many images of each class, drawn at random by the seed; by default all.
         labels_fraction: Train on this fraction of the labeled images, drawn at random by the seed, for any task; a
