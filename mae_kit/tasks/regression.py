@@ -118,7 +118,7 @@ def target_names(train: Index, val: Index, names: tuple[str, str]) -> list[str]:
     """
     for index, where in zip((train, val), names, strict=True):
         if index.targets is None or not len(index.targeted()):
-            fix = "pack the images with `mae-kit shard --labels TABLE.csv`, with the columns file and names of numbers"
+            fix = "pack the images with `mae-kit shard --labels TABLE.csv`, with a column file and columns of numbers"
             raise UserError("data.targets", f"{where} has no numbers to learn", fix)
     ours, theirs = (index.targets.names for index in (train, val) if index.targets)
     if ours != theirs:
