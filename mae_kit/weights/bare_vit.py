@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_kit.encoders.timm_models import pair
 from mae_kit.weights.config import ModelConfig, published_crop
-from mae_kit.weights.dinov2 import behind_class_token, with_first_class_token
+from mae_kit.weights.dinov2 import SWIGLU, behind_class_token, with_first_class_token
 from mae_kit.weights.files import Raw
 from mae_kit.weights.names import Names, Tensors
 from mae_kit.weights.original import ENCODER
@@ -15,10 +15,11 @@ from mae_kit.weights.preprocessor import ASSUMED, imagenet_statistics
 from mae_kit.weights.pretrained import Pretrained, described, numbered
 
 MORE = {f"blocks.#.{part}": f"blocks.#.{part}" for part in ("ls1.gamma", "ls2.gamma", "attn.q_norm.*", "attn.k_norm.*")}
+GATED = {"blocks.#.mlp.w12.*": "blocks.#.mlp.fc1.*", "blocks.#.mlp.w3.*": "blocks.#.mlp.fc2.*"}  # DINOv2's ViT-g
 POOLING = {f"attn_pool.{part}.*": f"attn_pool.{part}.*" for part in ("q", "kv", "proj", "norm", "mlp.fc1", "mlp.fc2")}
 NAMES = Names(
     {name: name for name in ("reg_token", "register_tokens", "attn_pool.latent")}
-    | {**ENCODER, **MORE, **POOLING, "fc_norm.*": "fc_norm.*", "head.*": "head.*"},
+    | {**ENCODER, **MORE, **GATED, **POOLING, "fc_norm.*": "fc_norm.*", "head.*": "head.*"},
     left_out="mask_token",
 )
 PLAIN = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"}
@@ -55,7 +56,12 @@ def _config(raw: Raw, tensors: Tensors, hints: Hints) -> tuple[ModelConfig, list
     grid, note = find_grid(str(raw.path), table.shape[1] - rows, [], [size and (size[0] // height, size[1] // width)])
     notes += [note] * bool(note)
     sizes = {"img_size": [grid[0] * height, grid[1] * width], "patch_size": [height, width], "in_chans": channels}
-    name, args = named(dim, depth_of(tensors), heads, sizes | _beyond(tensors, prefix > 0 and rows == 0))
+    beyond = sizes | _beyond(tensors, prefix > 0 and rows == 0)
+    if _gated(tensors):
+        name = SWIGLU["reg_token" in tensors]
+        args = beyond | {"embed_dim": dim, "depth": depth_of(tensors), "num_heads": heads}
+    else:
+        name, args = named(dim, depth_of(tensors), heads, beyond)
     size, (mean, std) = pair(args["img_size"]), imagenet_statistics(channels)
     notes.append(f"images normalized by ImageNet's mean and std; {ASSUMED}")
     how: dict[str, Any] = {"image_size": size, "crop_pct": published_crop(min(size))}
@@ -65,6 +71,11 @@ def _config(raw: Raw, tensors: Tensors, hints: Hints) -> tuple[ModelConfig, list
 def _rows(count: int, prefix: int) -> int:
     """Rows of a position table that belong to prefix tokens: timm's models without any leave a square."""
     return 0 if round(count**0.5) ** 2 == count else prefix
+
+
+def _gated(tensors: Tensors) -> bool:
+    """Whether the first layer of an MLP makes a gate for each of its numbers."""
+    return len(tensors["blocks.0.mlp.fc1.weight"]) == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
 
 
 def _beyond(tensors: Tensors, no_embed_class: bool) -> dict[str, Any]:

@@ -72,9 +72,9 @@ _ASSUMED = "images normalized to [-1, 1], as BEiT's; for SimMIM's ViT, give Imag
 
 
 def recognizes(raw: Raw) -> bool:
-    return raw.config.get("model_type") == "beit" or (
-        not raw.config and any(f"{prefix}blocks.0.attn.q_bias" in raw.tensors for prefix in ("", "encoder."))
-    )
+    biases = any(f"{prefix}blocks.0.attn.q_bias" in raw.tensors for prefix in ("", "encoder."))
+    bare = not raw.config and biases and "reg_token" not in raw.tensors  # which some of timm's DINOv3 have
+    return bare or raw.config.get("model_type") == "beit"
 
 
 def read(raw: Raw, hints: Hints) -> tuple[Pretrained, list[str]]:

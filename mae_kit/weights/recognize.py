@@ -40,6 +40,8 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile: part of no lay
 PREFIXES = (*WRAPPERS, "teacher.", "student.", "model.", "backbone.", "encoder.", "vit.", "net.")
 _CHANNEL_GROUPS = "patch_embed.1.proj.weight"
 _IMAGE_GPT = "h.0.attn.c_attn.weight"
+# Of EVA-02 and DINOv3 in timm, and of DINOv3's own files.
+_ROTARY = ("blocks.0.attn.q_proj.weight", "blocks.0.gamma_1", "rope_embed.periods", "storage_tokens")
 _FIX = "give an original MAE file, a folder of transformers or timm, timm:NAME, or a run"
 
 
@@ -107,23 +109,41 @@ def read_pretrained(path: Path, hints: Hints = Hints()) -> Pretrained:
     if file := ours.file_of(path):
         return ours.read(file)
     raw = read_published(path) if is_published(path) else read_raw(path, hints.average)
-    layout, raw, prefix, outside = _layout(raw)
+    failed: UserError | None = None
+    for layout, inside, prefix, outside in _layouts(raw):
+        if failed and outside and not failed.key.startswith("weights.layout."):
+            break  # what was read has a fault, not a prefix
+        try:
+            weights = _read(layout, inside, hints)
+        except UserError as error:
+            failed = failed or error
+            continue
+        notes = [f"the names without their prefix {prefix}"] if prefix else []
+        return _sized(weights._replace(left_out=weights.left_out + outside, notes=weights.notes + notes))
+    raise failed or _unknown(raw)
+
+
+def _read(layout: ModuleType, raw: Raw, hints: Hints) -> Pretrained:
+    """All of a file, as its layout spells it."""
     try:
         weights, unknown = layout.read(raw, hints)
     except KeyError as error:
-        raise UserError("weights.layout.lacks", f"{path} lacks {error}", _FIX) from error
+        raise UserError("weights.layout.lacks", f"{raw.path} lacks {error}", _FIX) from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            "weights.damaged.layout", f"{path} is damaged, or not of the layout that it seems to be ({error})", _FIX
+            "weights.damaged.layout", f"{raw.path} is damaged, or not of the layout that it seems to be ({error})", _FIX
         ) from error
+    if len(unknown) == len(raw.tensors):
+        raise UserError("weights.layout.names", f"{raw.path} holds no name of {weights.kind}", _FIX)
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise UserError(
-            "weights.names.unknown", f"{path} ({weights.kind}) also holds unknown {', '.join(unknown[:3])}{more}", _FIX
+            "weights.names.unknown",
+            f"{raw.path} ({weights.kind}) also holds unknown {', '.join(unknown[:3])}{more}",
+            _FIX,
         )
-    check_complete(str(path), weights)
-    notes = [f"the names without their prefix {prefix}"] if prefix else []
-    return _sized(weights._replace(left_out=weights.left_out + outside, notes=weights.notes + notes))
+    check_complete(str(raw.path), weights)
+    return weights
 
 
 def _sized(weights: Pretrained) -> Pretrained:
@@ -159,25 +179,36 @@ def _peeled(raw: Raw) -> Iterator[tuple[Raw, str, list[str]]]:
         raw, dropped = raw._replace(tensors=inside), dropped + around[0]
 
 
-def _layout(raw: Raw) -> tuple[ModuleType, Raw, str, list[str]]:
-    """The layout, the file as the layout spells it, the prefix that was dropped, and the names that lack it."""
+def _layouts(raw: Raw) -> Iterator[tuple[ModuleType, Raw, str, list[str]]]:
+    """Layouts, the file as each spells it, the prefix that was dropped, and the names that lack it.
+
+    A folder's config.json names its layout whatever the tensors are called, so that a prefix shows in the reading.
+    """
     for peeled, prefix, outside in _peeled(raw):
         for layout in LAYOUTS:
             if layout.recognizes(peeled):
-                return layout, peeled, prefix, outside
+                yield layout, peeled, prefix, outside
+                break
+
+
+def _unknown(raw: Raw) -> UserError:
+    """Why a file is of no layout."""
     if any(name.endswith(_IMAGE_GPT) for name in raw.tensors):
         fix = "give the folder that holds both, and preprocessor_config.json"
-        raise UserError(
+        return UserError(
             "weights.layout.imagegpt_config", f"{raw.path} is an ImageGPT checkpoint without its config.json", fix
         )
     if any("embeddings.patch_embeddings" in name for name in raw.tensors) and not raw.config:
-        raise UserError(
+        return UserError(
             "weights.layout.config",
             f"{raw.path} is a transformers file without its config.json",
             "give the folder that holds both",
         )
     if any(name.endswith(_CHANNEL_GROUPS) for name in raw.tensors):
         what = f"{raw.path} is a SatMAE that makes a token of each group of channels of a patch"
-        raise UserError("weights.layout.channel_groups", what, "give its model for RGB, which is a plain ViT")
+        return UserError("weights.layout.channel_groups", what, "give its model for RGB, which is a plain ViT")
+    if any(name.endswith(_ROTARY) for name in raw.tensors):
+        what = f"{raw.path} is a ViT with rotary position embeddings, and does not say how it was built"
+        return UserError("weights.layout.rotary", what, "give a folder of timm or transformers with its config.json")
     first = ", ".join(list(raw.tensors)[:3])
-    raise UserError("weights.layout.unknown", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)
+    return UserError("weights.layout.unknown", f"{raw.path} has no known layout (it holds {first}, ...)", _FIX)

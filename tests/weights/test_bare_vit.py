@@ -57,6 +57,17 @@ def test_registers_of_dinov2_are_behind_the_class_token(tmp_path: Path):
     torch.testing.assert_close(build_timm(weights).forward_features(images), model.forward_features(images))
 
 
+@pytest.mark.parametrize("registers", [0, 4])
+def test_gates_of_dinov2s_largest(tmp_path: Path, registers: int):
+    name = "vit_giant_patch14_reg4_dinov2" if registers else "vit_giant_patch14_dinov2"
+    model = shaken(timm.create_model(name, num_classes=0, **ARGS))
+    names = {name: name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3") for name in model.state_dict()}
+    torch.save({names[name]: tensor for name, tensor in model.state_dict().items()}, tmp_path / "a.pth")
+    weights = read_pretrained(tmp_path / "a.pth", Hints(encoder_heads=3))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(build_timm(weights).forward_features(images), model.forward_features(images))
+
+
 def test_class_tokens_of_pixio_are_a_class_token_and_registers(tmp_path: Path):
     """Its own names: one tensor of class tokens, which have positions."""
     model = shaken(timm.create_model("vit_base_patch16_224", num_classes=0, reg_tokens=3, **ARGS))

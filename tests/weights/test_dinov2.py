@@ -117,6 +117,14 @@ def test_folders_of_timm(tmp_path: Path, kind: str):
     goes_on(tmp_path / "theirs", model.forward_features(images), images)
 
 
+@pytest.mark.parametrize("kind", ["EVA-02", "DINOv3", "DINOv3, gated"])
+def test_rotary_encoders_without_a_config_are_told_to_need_it(tmp_path: Path, kind: str):
+    tensors = timm.create_model(OF_TIMM[kind], num_classes=0, **TIMM).state_dict()
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "a.pth")
+    with raises("weights.layout.rotary"):
+        read_pretrained(tmp_path / "a.pth")
+
+
 def save(folder: Path, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(content))
@@ -135,6 +143,20 @@ def test_as_transformers_has_them_in_memory(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", ["teacher.backbone.", "module.model.", "visual."])
+@pytest.mark.parametrize("kind", ["DINOv2, registers", "DINOv3", "Pixio", "SigLIP"])
+def test_prefixes_in_a_folder_that_says_what_it_is(tmp_path: Path, kind: str, prefix: str):
+    of_transformers(tmp_path, kind)
+    plain, tensors = read_pretrained(tmp_path), load_file(tmp_path / "model.safetensors")
+    more = {"dino_head.weight": torch.zeros(2)} if prefix == "teacher.backbone." else {}
+    save_file({prefix + name: tensor for name, tensor in tensors.items()} | more, tmp_path / "model.safetensors")
+    found = read_pretrained(tmp_path)
+    assert found.tensors.keys() == plain.tensors.keys() and found.left_out == [*plain.left_out, *more]
+    assert all(torch.equal(tensor, plain.tensors[name]) for name, tensor in found.tensors.items())
+    assert f"the names without their prefix {prefix}" in found.notes
+
+
 def test_a_classifier_and_a_pair_of_towers_give_their_encoder(tmp_path: Path):
     import transformers
 
