@@ -208,7 +208,11 @@ def _pack(folder: str, labeled: bool) -> tuple[Path, bool]:
         raise UserError("data.path.no_labels", f"{folder} holds images without labels ({source.kind})", fix)
     split = source.held_out is not None
     place = user_cache() / f"shards-{_key(folder, source)}"
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = f"set XDG_CACHE_HOME to a folder that can be written, or use mae-kit shard {folder} SHARDS"
+        raise UserError("data.cache", f"{place.parent} cannot be made: {error.strerror}", fix) from None
     with FileLock(place.with_suffix(".lock")):
         if not (place / STATS).exists():
             log.info("%s: %s, packed once into %s", folder, source.kind, place)

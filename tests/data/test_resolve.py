@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.errors import raises
-from support.photo_shards import photo, write_shard, write_shards
+from support.photo_shards import jpeg, photo, write_shard, write_shards
 
 from mae_kit.commands.shard import shard
 from mae_kit.data import resolve as resolving
@@ -163,3 +164,16 @@ def test_a_model_is_scored_on_what_its_training_held_out(tmp_path: Path):
     assert len(ids(resolve_val(str(tmp_path / "train-0.tar"), None))) == 4, "shards without splits: all of them"
     with raises("data.missing_val"):
         resolve_val(None, None)
+
+
+def test_a_home_in_which_nothing_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An automounter's, or /proc, says that the folder does not exist, and not that it cannot be written."""
+
+    def nowhere(path: Path, **how: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.jpg").write_bytes(jpeg(1))
+    with monkeypatch.context() as broken, raises("data.cache"):
+        broken.setattr(Path, "mkdir", nowhere)
+        resolve(str(tmp_path / "photos"), "train")
