@@ -79,6 +79,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in fp32 on a processor with bf16, too."""
+    monkeypatch.setattr("mae_kit.training.precision._cpu_computes_bf16", lambda: False)
+
+
+@pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make text that is read without an encoding ASCII, as on a machine without UTF-8."""
     read = Path.read_text

@@ -25,6 +25,8 @@ from mae_kit.evaluation.features import extract_shard
 from mae_kit.weights.native import save_encoder
 from mae_kit.weights.recognize import load_encoder
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
