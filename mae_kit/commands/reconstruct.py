@@ -53,7 +53,7 @@ def reconstruct(
             three.
 
     Returns:
-        `plot`, the path; `images`, their number; `loss`, the mean over the hidden patches.
+        `plot`, the path; `images`, their number; `loss`, of the whole objective.
 
     Raises:
         UserError: No model, no images, or the model has no such mask or channels.
@@ -69,7 +69,7 @@ def reconstruct(
     with torch.no_grad():
         loss = float(model(normalize(pixels), seeds).loss)
         save_png(out, draw_reconstructions(model, normalize, pixels, seeds, shown))
-    log.info(f"{out}: {len(pixels)} images, loss {loss:.4f} on the hidden patches")
+    log.info(f"{out}: {len(pixels)} images, loss {loss:.4f}")
     return {"plot": str(out), "images": len(pixels), "loss": loss}
 
 

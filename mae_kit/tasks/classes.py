@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mae_kit.data.index.open import Index
@@ -27,6 +27,8 @@ from mae_kit.weights.config import ModelConfig
 from mae_kit.weights.native import load_classifier
 
 log = logging.getLogger(__name__)
+
+_OF_MODEL = "give images labeled with classes of the classifier"
 
 
 class Classified(NamedTuple):
@@ -76,16 +78,14 @@ class TrainedClassifier(Trained):
     def held_out(self, index: Index, name: str) -> Classified:
         """As of all; images have the size and the crop of training."""
         config = self.config
-        if index.multi_label != config.multi_label or (index.classes or config.classes) != config.classes:
-            what = f"{name} does not have the classes of the classifier ({', '.join(config.classes[:3])}, ...)"
-            raise UserError("data.classes.of_model", what, "give images labeled with these classes")
+        places = _places(index, config, name)
         share_scale(config.scale, index)
         found, truth = [], []
         batches = EvaluationBatches(index, index.labeled(), BATCH, config.size, config.channels, *config.crop)
         for batch in decoded(batches, name):
             scores = self.outputs(batch.images)
             found.append(predictions(scores.sigmoid() if config.multi_label else scores, batch.labels))
-            truth.append(batch.labels)
+            truth.append(_renumbered(batch.labels, places, len(config.classes)))
         return Classified(torch.cat(found), torch.cat(truth), len(config.classes))
 
     def predict(self, images: list[Place], top: int, limit: int | None, out: Path | None, run: Path) -> dict[str, Any]:
@@ -96,6 +96,30 @@ class TrainedClassifier(Trained):
                 log.info(f"{name}: {_line(classes, config.multi_label)}")
                 results.append({"image": name, "classes": classes})
         return {"predictions": results} | ({"out": _write(results, out)} if out else {})
+
+
+def _places(index: Index, config: ModelConfig, name: str) -> Int64[Tensor, " k"]:
+    """Where the classes of an index are among those of the classifier, which may have more."""
+    classes = index.classes or config.classes
+    if index.multi_label != config.multi_label:
+        kind = "one class" if config.multi_label else "sets of classes"
+        raise UserError("data.classes.kind", f"{name} has {kind} per image, unlike the classifier", _OF_MODEL)
+    if index.class_count > len(classes):
+        what = f"{name} has {index.class_count} classes, the classifier {len(classes)}"
+        raise UserError("data.classes.too_many", what, _OF_MODEL)
+    if unknown := [one for one in classes if one not in config.classes]:
+        what = f"{name} has classes that the classifier does not know ({', '.join(unknown[:3])})"
+        raise UserError("data.classes.of_model", what, _OF_MODEL)
+    return torch.tensor([config.classes.index(one) for one in classes])
+
+
+def _renumbered(labels: Labels, places: Int64[Tensor, " k"], classes: int) -> Labels:
+    """Labels as the classifier numbers its classes."""
+    if labels.dim() == 1:
+        return places[labels]
+    known = torch.zeros(len(labels), classes, dtype=torch.bool)
+    known[:, places] = labels
+    return known
 
 
 def check_table(out: Path | None) -> None:

@@ -14,7 +14,7 @@ import timm
 import torch
 from support.errors import raises
 from support.features import clusters
-from support.photo_shards import write_shard
+from support.photo_shards import jpeg, write_members, write_shard
 from support.processes import Programs
 from support.tiny_models import MEAN, STD, save_run, shaken, tiny_config, tiny_mae, tiny_weights
 
@@ -343,6 +343,23 @@ def test_the_classifier_of_a_fine_tuning_is_scored(tmp_path: Path):
     save_classifier(tmp_path, model, replace(config, multi_label=True))
     with raises("data.classes"):
         mae_kit.evaluate(tmp_path, data=tmp_path / "data")
+
+
+def test_a_classifier_is_scored_on_some_of_its_classes(tmp_path: Path):
+    args: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    config = ModelConfig("vit_base_patch16_224", args, MEAN, STD, image_size=(32, 32), classes=[*"abcd"])
+    save_classifier(tmp_path, shaken(timm.create_model(config.model, num_classes=4, img_size=32, **args)), config)
+
+    def scored(folder: str, names: str, labels: tuple[int, ...]) -> dict[str, Any]:
+        (tmp_path / folder).mkdir()
+        members = [(f"{n}.jpg", jpeg(n)) for n in range(8)] + [(f"{n}.cls", b"%d" % labels[n % 2]) for n in range(8)]
+        write_members(tmp_path / folder / "val-0.tar", sorted(members))
+        (tmp_path / folder / "classes.txt").write_text("\n".join(names))
+        return mae_kit.evaluate(tmp_path, val=tmp_path / folder / "val-0.tar")["scores"][0]
+
+    assert scored("some", "db", (0, 1)) == scored("all", "abcd", (3, 1))
+    with raises("data.classes.of_model"):
+        scored("other", "de", (0, 1))
 
 
 def test_no_images(run: Path):
