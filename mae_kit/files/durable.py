@@ -53,7 +53,7 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
             error.filename = str(path)  # what the user knows
         raise
     finally:
-        with suppress(OSError):  # it is renamed; or it was never made, which a read-only disk tells otherwise
+        with suppress(OSError):  # it is renamed; or it was never made, which a read-only disk reports in its own way
             making.unlink()
 
 
